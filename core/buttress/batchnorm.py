@@ -1,0 +1,50 @@
+"""Batch-norm statistics measured afresh, for weights that no training step ever produced."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+
+def tracked_norms(model: nn.Module) -> list[_NormBase]:
+    """The norm layers of ``model`` that keep running statistics."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, _NormBase) and module.track_running_stats and module.running_mean is not None
+    ]
+
+
+@torch.no_grad()
+def reestimate(model: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Reset the running statistics of ``model`` and average them over ``inputs``, batches ``[B,*]``.
+
+    Batches are weighted by their sizes (momentum ``b / (n + b)``, as in SWA). Only norm layers are in train mode;
+    dropout and every other module stay in eval. Norm layers that the user has frozen (in eval mode inside a model in
+    train mode) keep their statistics. A model without norm layers is left alone and ``inputs`` unread.
+
+    Source: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", section 3.2.
+    """
+    norms = [norm for norm in tracked_norms(model) if norm.training or not model.training]
+    if not norms:
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for module, _ in modes:
+            module.training = False
+        for norm in norms:
+            norm.training = True
+            norm.reset_running_stats()
+        seen = 0
+        for x in inputs:
+            seen += len(x)
+            for norm in norms:
+                norm.momentum = len(x) / seen
+            model(x)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,82 @@
+"""Checkpoints of a run: safetensors and JSON, written atomically, verified when read, pruned when superseded.
+
+``step-00000120.safetensors`` holds the tensors, ``step-00000120.json`` the rest and the sha256 of both. The JSON is
+written last: a checkpoint exists when its JSON does.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from buttress.errors import CheckpointError
+from buttress.files import join_tensors, read_json, read_tensors, split_tensors, write_json, write_tensors
+
+FORMAT = 1
+
+
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
+    """Write a checkpoint, then remove all but the newest ``keep``.
+
+    Raises:
+        StorageError: the disk is full or refuses; earlier checkpoints are intact.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"step-{step:08d}"
+    tree, tensors = split_tensors(dict(state))
+    sha256 = write_tensors(folder / f"{stem}.safetensors", tensors)
+    body = {"format": FORMAT, "step": step, "tensors_sha256": sha256, "state": tree}
+    write_json(folder / f"{stem}.json", {**body, "sha256": _digest(body)})
+    for old in list_checkpoints(folder)[keep:]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    return folder / f"{stem}.json"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints' JSON files, newest first."""
+    return sorted(folder.glob("step-*.json"), reverse=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The state of one checkpoint, verified.
+
+    Raises:
+        CheckpointError: missing, truncated, changed, or of another format.
+    """
+    body = read_json(path)
+    if not isinstance(body, dict) or "sha256" not in body:
+        raise CheckpointError(f"{path} is no checkpoint of buttress")
+    if body.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {body.get('format')}, this version reads {FORMAT}; use the version of "
+            "buttress named in the run's manifest.json"
+        )
+    if _digest({key: value for key, value in body.items() if key != "sha256"}) != body["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
+    tensors = read_tensors(path.with_suffix(".safetensors"), body["tensors_sha256"])
+    state = join_tensors(body["state"], tensors)
+    assert isinstance(state, dict)
+    return state
+
+
+def restore_newest(folder: Path, restore: Callable[[dict[str, Any]], None], warn: Callable[[str], None]) -> Path:
+    """Give the newest good checkpoint's state to ``restore``; ``warn`` names every damaged one that is passed over.
+
+    Raises:
+        CheckpointError: there is none, or all are damaged.
+    """
+    found = list_checkpoints(folder)
+    for path in found:
+        try:
+            restore(load_checkpoint(path))
+            return path
+        except CheckpointError as problem:
+            warn(f"{problem}; trying the one before it")
+    what = f"all {len(found)} are damaged" if found else "there is none"
+    raise CheckpointError(f"{folder}: no checkpoint can be loaded: {what}; start the run again under another name")
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,241 @@
+"""The configuration of a run: what may stand in it, checked once, with the line of every mistake. Loads no torch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from buttress.errors import ConfigError, nearest
+from buttress.registry import entry_of
+from buttress.settings import NonNegativeFraction, settings_model, validate
+from buttress.schedule import SCHEDULES
+from buttress.yaml_source import Path_, Source, parse_yaml, read_yaml
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def _entry(value: object) -> dict[str, dict[str, Any]]:
+    try:
+        name, settings = entry_of(value, "")
+    except ConfigError:
+        raise ValueError(f"expected a name or 'name: {{settings}}', got {value!r}") from None
+    return {name: settings}
+
+
+Entry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_entry)]
+"""A component with its settings: ``pgd``, or ``pgd: {steps: 20}``."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _OpenSection(BaseModel):
+    """A section whose further keys are the settings of the component that it names."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class DataSection(_OpenSection):
+    """``data``: further keys are the data set's settings."""
+
+    name: str = Field(description="a data set: buttress plugins list --kind dataset")
+    batch_size: Count = Field(128, description="training examples a step")
+    drop_last: bool = Field(False, description="leave out an incomplete last batch")
+
+
+class ModelSection(_OpenSection):
+    """``model``: further keys are the settings of the model that is named."""
+
+    name: str | None = Field(None, description="a model: buttress plugins list --kind model")
+    target: str | None = Field(None, description="package.module:Class, any nn.Module")
+    args: dict[str, Any] = Field(default_factory=dict, description="arguments of target")
+    weights: str | None = Field(None, description="file to start from: .safetensors, or a .pth of tensors")
+    memory_format: Literal["contiguous", "channels_last"] = Field(
+        "contiguous", description="layout of weights and inputs; channels_last is faster for convolutions"
+    )
+
+
+class ThreatSection(_Section):
+    """``threat``: which perturbations the adversary may make."""
+
+    norm: Literal["linf", "l2"] = Field(description="norm of the perturbation")
+    eps: NonNegativeFraction = Field(description="radius in units of the input, exact: 8/255")
+    box: list[float] | None = Field([0.0, 1.0], min_length=2, max_length=2, description="range of inputs; null: none")
+
+
+class OptimizerSection(_OpenSection):
+    """``optimizer``: further keys are the arguments of the class in torch.optim."""
+
+    name: str = Field("sgd", description="a class of torch.optim, case ignored")
+    lr: Annotated[float, Field(gt=0)] = Field(description="initial learning rate")
+
+
+class ScheduleSection(_OpenSection):
+    """``schedule``: further keys are the schedule's settings."""
+
+    name: str = Field("constant", description=f"one of {', '.join(SCHEDULES)}")
+
+
+class EvaluationSection(_Section):
+    """``evaluation``: when and how the run is scored while it trains."""
+
+    every: Count = Field(1, description="epochs between evaluations; the last epoch is always evaluated")
+    attack: Entry = Field({"pgd": {"steps": 20}}, description="the attack that robust accuracy is measured with")
+    best_by: Literal["validation", "test"] = Field(
+        "validation", description="split that chooses the best epoch; test is the papers' protocol, and biased"
+    )
+    train: bool = Field(False, description="score the training split too, for the robust generalization gap")
+    batch_size: Count = Field(500, description="examples a forward")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the attack's random starts")
+
+
+class CheckpointSection(_Section):
+    """``checkpoint``: when the run is saved."""
+
+    every: Count = Field(1, description="epochs between checkpoints; the last epoch is always saved")
+    keep: Count = Field(3, description="newest good checkpoints that are kept")
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="of the run: letters, digits, . _ -")
+    data: DataSection
+    model: ModelSection
+    threat: ThreatSection
+    plugins: list[Entry] = Field(min_length=1, description="in the order of calls: buttress plugins list")
+    optimizer: OptimizerSection
+    schedule: ScheduleSection = Field(default_factory=ScheduleSection)
+    epochs: Count
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of everything that is random in the run")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    backend: Literal["auto", "native", "torch"] = Field("auto", description="of the kernels: compiled or pure torch")
+    checks: Literal["auto", "always", "interval", "off"] = Field(
+        "auto", description="of the values that plugins answer: auto is always on the CPU, interval on CUDA"
+    )
+    deterministic: bool = Field(False, description="only deterministic algorithms of torch (needed on CUDA for exact resume)")
+    log_every: Count = Field(50, description="steps between training records, each one synchronisation with the device")
+
+
+class ConfigFile:
+    """A validated config with the places that its values came from.
+
+    Args:
+        source: the parsed file, overrides applied.
+
+    Raises:
+        ConfigError: every mistake, one line each.
+    """
+
+    def __init__(self, source: Source) -> None:
+        if not isinstance(source.value, dict):
+            raise ConfigError(f"{source.name}: expected a mapping of keys, got {type(source.value).__name__}")
+        self.source = source
+        self.where = source.where
+        validated = validate(Config, source.value, source.where)
+        assert isinstance(validated, Config)
+        self.config = validated
+        model = self.config.model
+        if (model.name is None) == (model.target is None):
+            raise ConfigError(f"{self.where(('model',))}: expected exactly one of name and target")
+        if model.target is not None and model.settings():
+            unknown = next(iter(model.settings()))
+            raise ConfigError(f"{self.where(('model', unknown))}: unknown key; arguments of target go under args")
+        if model.name is not None and model.args:
+            raise ConfigError(f"{self.where(('model', 'args'))}: args belong to target; write settings beside name")
+
+    def under(self, *prefix: str | int) -> Any:
+        """The ``where`` of a section."""
+        return lambda path: self.where((*prefix, *path))
+
+    def schedule(self) -> tuple[Any, dict[str, Any]]:
+        """The schedule and its settings."""
+        section = self.config.schedule
+        if section.name not in SCHEDULES:
+            raise ConfigError(
+                f"{self.where(('schedule', 'name'))}: unknown schedule {section.name!r}{nearest(section.name, SCHEDULES)}"
+            )
+        kind = SCHEDULES[section.name]
+        checked = validate(settings_model(kind), section.settings(), self.under("schedule"))
+        schedule = kind(**{key: getattr(checked, key) for key in type(checked).model_fields})
+        schedule.drops(self.config.epochs)
+        return schedule, checked.model_dump()
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
+    """Read a config file and apply ``key=value`` overrides.
+
+    A key is a path (``data.batch_size``, ``plugins.pgd.steps``) or a plugin and its setting (``pgd.steps``).
+
+    Raises:
+        ConfigError: see ``ConfigFile``; an override that is not ``key=value``, or whose key is unknown.
+    """
+    source = read_yaml(path)
+    for override in overrides:
+        source = apply_override(source, override)
+    return ConfigFile(source)
+
+
+def apply_override(source: Source, override: str) -> Source:
+    """``source`` with one ``key=value`` applied; the value is YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r}: expected key=value, for example epochs=10 or pgd.steps=5")
+    place = f"override {override!r}"
+    value = parse_yaml(text, place).value
+    tree, places = copy.deepcopy(source.value), dict(source.places)
+    path = _resolve(tree, key.split("."), place)
+    node = tree
+    for part in path[:-1]:
+        if isinstance(node, dict) and node.get(part) is None:
+            node[part] = {}
+        node = node[part]
+        if not isinstance(node, (dict, list)):
+            raise ConfigError(f"{place}: {part!r} has no keys below it")
+    node[path[-1]] = value
+    places[path] = place
+    return Source(tree, source.name, places)
+
+
+def _resolve(tree: dict[str, Any], parts: list[str], place: str) -> Path_:
+    if parts[0] in Config.model_fields and parts[0] != "plugins":
+        return tuple(parts)
+    rest = parts[1:] if parts[0] == "plugins" else parts
+    entries = tree.get("plugins")
+    if parts == ["plugins"]:
+        return ("plugins",)
+    names = [_entry_name(entry) for entry in entries] if isinstance(entries, list) else []
+    if len(rest) < 2 or rest[0] not in names:
+        raise ConfigError(f"{place}: unknown key {'.'.join(parts)!r}{nearest(rest[0], {*Config.model_fields, *names})}")
+    position = names.index(rest[0])
+    assert isinstance(entries, list)
+    if isinstance(entries[position], str):
+        entries[position] = {rest[0]: {}}
+    return ("plugins", position, *rest)
+
+
+def _entry_name(entry: object) -> str:
+    if isinstance(entry, dict) and len(entry) == 1:
+        return str(next(iter(entry)))
+    return str(entry)
+
+
+def dump_config(resolved: dict[str, Any]) -> str:
+    """A resolved config as YAML that reads back to the same values."""
+    return yaml.safe_dump(resolved, sort_keys=False, default_flow_style=None, width=120)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a config (settings of components: ``buttress plugins show NAME --json``)."""
+    return Config.model_json_schema()

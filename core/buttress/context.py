@@ -1,0 +1,179 @@
+"""What a hook is told about the run, and the services that the core offers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from buttress.settings import resolve_epoch
+from buttress.store import History, Store
+
+if TYPE_CHECKING:
+    from buttress.threat import ThreatModel
+    from buttress.types import Adv
+
+Phase = Literal["setup", "attack", "perturb", "train", "ensemble", "evaluate"]
+
+
+def seeded_generator(device: torch.device | str, *key: object) -> torch.Generator:
+    """A generator whose stream depends on ``key`` alone: the same on every run, independent of every other key."""
+    return torch.Generator(device).manual_seed(_seed(key))
+
+
+def _seed(key: Iterable[object]) -> int:
+    return int.from_bytes(blake2b(repr(tuple(key)).encode(), digest_size=8).digest(), "little") >> 1
+
+
+class RunState:
+    """The one mutable record that all contexts of an engine share.
+
+    ``epoch`` and ``step`` (within the epoch) and ``global_step`` are 0-based.
+    """
+
+    def __init__(
+        self,
+        threat: ThreatModel,
+        device: torch.device,
+        *,
+        seed: int = 0,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        phase: Phase = "setup",
+        store: Store | None = None,
+    ) -> None:
+        self.threat, self.device, self.seed, self.rank = threat, device, seed, 0
+        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self.epoch = self.step = self.global_step = 0
+        self.phase: Phase = phase
+        self.store = store or Store(None)
+        self.draws: Mapping[str, Tensor] = {}
+        self.asked: set[str] = set()
+        self.records: dict[str, list[Tensor | float]] = {}
+        self.attack: Callable[[], Adv] | None = None
+        self._generators: dict[tuple[str, str], tuple[tuple[int, int], torch.Generator]] = {}
+
+    def generator(self, plugin: str, purpose: str) -> torch.Generator:
+        """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it."""
+        now = (self.epoch, self.step)
+        found = self._generators.get((plugin, purpose))
+        if found and found[0] == now:
+            return found[1]
+        seed = _seed((self.seed, plugin, purpose, self.epoch, self.step, self.rank))
+        generator = (found[1] if found else torch.Generator(self.device)).manual_seed(seed)
+        self._generators[plugin, purpose] = (now, generator)
+        return generator
+
+    def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows.
+
+        The only door to weight gradients, training's backward included: N processes will all-reduce here.
+        """
+        return torch.autograd.grad(loss, params, allow_unused=True)
+
+
+class Context:
+    """One plugin's view of the run; handed to its hooks as ``ctx``."""
+
+    def __init__(self, state: RunState, plugin: str) -> None:
+        self._state = state
+        self.plugin = plugin
+
+    @property
+    def threat(self) -> ThreatModel:
+        return self._state.threat
+
+    @property
+    def device(self) -> torch.device:
+        return self._state.device
+
+    @property
+    def seed(self) -> int:
+        return self._state.seed
+
+    @property
+    def phase(self) -> Phase:
+        """Which part of the run is calling: ``attack``, ``perturb``, ``train``, ``ensemble``, ``evaluate``, ``setup``."""
+        return self._state.phase
+
+    @property
+    def epoch(self) -> int:
+        """0-based."""
+        return self._state.epoch
+
+    @property
+    def step(self) -> int:
+        """0-based, within the epoch."""
+        return self._state.step
+
+    @property
+    def global_step(self) -> int:
+        """0-based, within the run."""
+        return self._state.global_step
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs of the whole run, or None in a loop that has not said."""
+        return self._state.epochs
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        return self._state.steps_per_epoch
+
+    @property
+    def store(self) -> PluginStore:
+        """Where big append-only state goes."""
+        return PluginStore(self._state.store, self.plugin)
+
+    def resolve_epoch(self, value: int | float) -> int:
+        """The 0-based epoch of a setting of type ``buttress.settings.Epoch``."""
+        return resolve_epoch(value, self.epochs)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A random stream of this plugin's own, fixed by (seed, plugin, purpose, epoch, step).
+
+        Asking twice within a step continues the stream. Nothing else in the run can move it, and it moves nothing else.
+        """
+        return self._state.generator(self.plugin, purpose)
+
+    def draw(self, purpose: str) -> Tensor | None:
+        """A draw that the caller of ``engine.step(..., draws={"plugin.purpose": tensor})`` injected, or None."""
+        name = f"{self.plugin}.{purpose}"
+        self._state.asked.add(name)
+        return self._state.draws.get(name)
+
+    def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows."""
+        return self._state.grads(loss, params)
+
+    def attack(self) -> Adv:
+        """Attack the current batch again, at the current weights. Only within ``perturb_weights``."""
+        if self._state.attack is None:
+            raise RuntimeError("ctx.attack() is available within perturb_weights only")
+        return self._state.attack()
+
+    def record(self, name: str, value: Tensor | float) -> None:
+        """Add to a metric that is averaged over the logging interval; a tensor (0-dim) stays on its device."""
+        value = value.detach() if isinstance(value, Tensor) else value
+        total = self._state.records.setdefault(f"{self.plugin}.{name}", [0.0, 0.0])
+        total[0] = total[0] + value
+        total[1] = total[1] + 1.0
+
+
+class PluginStore:
+    """The part of the run's store that belongs to one plugin."""
+
+    def __init__(self, store: Store, plugin: str) -> None:
+        self._store, self._plugin = store, plugin
+
+    def history(self, where: Literal["disk", "memory"], *, budget: int | None = None) -> History:
+        """An append-only sequence of named tensors.
+
+        Args:
+            where: ``disk`` (one file a snapshot in the run's ``history/``) or ``memory``.
+            budget: bytes that a history in memory may take.
+        """
+        return self._store.history(self._plugin.replace("#", "-"), where, budget)

@@ -1,0 +1,419 @@
+"""One training step, in hook order. Usable in anybody's own loop; the trainer is built on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from buttress.batchnorm import reestimate
+from buttress.checks import CheckLevel, ValueChecks
+from buttress.context import Phase, RunState
+from buttress.errors import CheckpointError, DataError, ModelError, PluginError
+from buttress.hooks import Hooks
+from buttress.modes import ATTACK_MODES, AttackMode, Modes, parameters_of, weights_swapped
+from buttress.perturbation import Objective, Perturbed, perturbed, unperturbed
+from buttress.registry import LoadedPlugin, load_plugins
+from buttress.store import Store
+from buttress.threat import ThreatModel
+from buttress.types import Adv, Batch, Loss, ParamGroup, Track
+
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+
+
+class StepResult(NamedTuple):
+    """What a step returns.
+
+    Args:
+        losses: ``[B]`` training losses in nats, detached, on the device.
+        adv: the adversarial examples that the loss was taken at.
+    """
+
+    losses: Tensor
+    adv: Adv
+
+
+class Engine:
+    """Runs any stack of defenses on ready objects; resets neither the model nor the optimizer.
+
+    Args:
+        model: any module that maps ``[B,*]`` to logits ``[B,K]``; on one device, any floating dtype.
+        optimizer: an optimizer over the model's parameters, or a factory ``groups -> optimizer`` (required by plugins
+            that split parameter groups), for example ``functools.partial(torch.optim.SGD, lr=0.1)``.
+        plugins: plugin objects, or entries as in a config: ``["pgd", {"meat": {"start": 60}}]``. Order is call order.
+        threat: the threat model.
+        seed: of every random draw that a plugin makes.
+        epochs: of the whole run; needed where a setting is a fraction of the epochs.
+        steps_per_epoch: told to plugins that ask.
+        attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
+        checks: of the values of answers: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
+        history: folder for snapshots that plugins keep on disk.
+
+    Raises:
+        PluginError: the plugins do not fit together.
+        ModelError: the model has no parameters, or on several devices.
+
+    ``attack_mode``, ``epoch`` and ``global_step`` may be written at any time.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | OptimizerFactory,
+        plugins: Sequence[Any],
+        threat: ThreatModel,
+        *,
+        seed: int = 0,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        attack_mode: AttackMode | None = None,
+        checks: CheckLevel | None = None,
+        history: Path | str | None = None,
+    ) -> None:
+        devices = {parameter.device for parameter in model.parameters()}
+        if len(devices) != 1:
+            found = ", ".join(map(str, devices)) or "none"
+            raise ModelError(f"engine: expected a model with parameters on one device, got {found}")
+        device = devices.pop()
+        self.model = model
+        self.plugins = tuple(_loaded(plugins))
+        self._state = RunState(
+            threat,
+            device,
+            seed=seed,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            store=Store(Path(history) if history is not None else None),
+        )
+        self._checks = ValueChecks(checks or ("always" if device.type == "cpu" else "interval"), device)
+        if not any(_provides(plugin, "compute_loss") for plugin in self.plugins):
+            self.plugins += tuple(load_plugins(["cross_entropy"]))  # the core's default, found like any plugin
+        self.hooks = Hooks(self.plugins, self._state, self._checks)
+        self.optimizer, self._lr_scales = self._optimizer(optimizer)
+        self._initial_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._modes = Modes(model)
+        attack = self.hooks.provider("generate_adv")
+        self.attack_mode: AttackMode = attack_mode or getattr(attack and attack.plugin, "attack_mode", None) or "eval"
+        if self.attack_mode not in ATTACK_MODES:
+            raise PluginError(f"attack_mode: expected one of {', '.join(ATTACK_MODES)}, got {self.attack_mode!r}")
+        self._started = False
+
+    # One training step
+
+    def step(
+        self, x: Tensor, y: Tensor, *, index: Tensor | None = None, draws: Mapping[str, Tensor] | None = None
+    ) -> StepResult:
+        """One whole training step; nothing here waits for the device.
+
+        Args:
+            x: ``[B,*]`` inputs inside the threat model's box.
+            y: ``[B]`` int64 labels, or ``[B,K]`` soft labels.
+            index: ``[B]`` positions in the training set, for plugins that keep a value per example.
+            draws: random draws to use in the place of a plugin's own: ``{"pgd.start": noise}``.
+
+        Raises:
+            DataError: x or y of a wrong kind, or x outside the box.
+            HookError: a plugin raised or gave a wrong answer; the weights are as before the step.
+        """
+        self.start()
+        state, hooks, model = self._state, self.hooks, self.model
+        batch = self._accept(x, y, index)
+        state.draws, state.asked = draws or {}, set()
+
+        batch = hooks.transform_batch(batch)
+        adv = self._attack(batch)
+        with self._perturbed(batch, adv) as perturbation:
+            loss = self._loss(batch, perturbation.adv)
+            self._backward(loss)
+            perturbation.before_step()
+            hooks.adjust_grads(model, self.optimizer)
+            self.optimizer.step()
+        state.phase = "ensemble"
+        hooks.ensemble_weights(model, "step")
+
+        self._expect_draws_used()
+        state.step += 1
+        state.global_step += 1
+        return StepResult(loss.per_example.detach(), perturbation.adv)
+
+    def _attack(self, batch: Batch) -> Adv:
+        with self._phase("attack"), self._modes.attacking(self.attack_mode):
+            return self.hooks.generate_adv(self.model, batch)
+
+    def _perturbed(self, batch: Batch, adv: Adv) -> AbstractContextManager[Perturbed]:
+        def losses(at: Adv, update_bn: bool) -> Tensor:
+            if update_bn:
+                return self.hooks.compute_loss(self.model, batch, at).per_example
+            with self._modes.buffers_as_found():
+                return self.hooks.compute_loss(self.model, batch, at).per_example
+
+        self._state.phase = "perturb"
+        self._state.attack = lambda: self._attack(batch)
+        manager = self.hooks.perturb_weights(self.model, adv, Objective(losses))
+        if manager is None:
+            return unperturbed(adv)
+        return perturbed(manager, adv, self._trainable(), self.hooks.exit_order)
+
+    def _loss(self, batch: Batch, adv: Adv) -> Loss:
+        self._state.phase, self._state.attack = "train", None
+        return self.hooks.compute_loss(self.model, batch, adv)
+
+    def _backward(self, loss: Loss) -> None:
+        weights = self._trainable()
+        for weight, grad in zip(weights, self._state.grads(loss.total(), weights), strict=True):
+            weight.grad = grad
+
+    # Epochs, tracks, learning rate
+
+    def start(self) -> None:
+        """Fire ``start_run`` with the weights as they are; the first step does it too."""
+        if not self._started:
+            self._started = True
+            self.hooks.start_run(self.model)
+
+    def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
+        """Close the epoch: ensembles take their snapshot, then the next epoch begins.
+
+        Raises:
+            HookError: a fault on the device's record; or a plugin raised.
+        """
+        self.start()
+        self._state.phase = "ensemble"
+        self.hooks.ensemble_weights(self.model, "epoch")
+        self.hooks.end_epoch(metrics or {})
+        self.read_checks()
+        self._state.epoch += 1
+        self._state.step = 0
+
+    def tracks(self) -> list[Track]:
+        """The weights that the plugins want evaluated, the live model's excluded."""
+        self.start()
+        with self._phase("ensemble"):
+            return self.hooks.ensemble_weights(self.model, "evaluate")
+
+    @contextmanager
+    def track(self, track: Track, batches: Callable[[], Iterable[Batch]]) -> Iterator[nn.Module]:
+        """The model with a track's weights in it; the live weights and buffers come back bit for bit afterwards.
+
+        Args:
+            track: one of ``tracks()``.
+            batches: makes an iterable over the training set; called when batch norm is to be re-estimated.
+        """
+        inputs = self._bn_inputs(track, batches) if track.buffers == "reestimate" and track.weights is not None else []
+        buffers = dict(track.given_buffers) if track.buffers == "given" else {}
+        with weights_swapped(self.model, dict(track.weights or {}), buffers):
+            if inputs:
+                reestimate(self.model, inputs)
+            yield self.model
+
+    def _bn_inputs(self, track: Track, batches: Callable[[], Iterable[Batch]]) -> Iterable[Tensor]:
+        if track.bn_inputs == "clean":
+            return _Inputs(batches)
+        # Made at the live weights, whose batch-norm statistics are their own, before the track's weights move in.
+        return [self._attack(batch).x for batch in batches()]
+
+    def set_lr(self, factor: float, t: float) -> None:
+        """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.
+
+        Args:
+            factor: of the schedule at time t.
+            t: epochs since the start, fractions allowed.
+        """
+        for group, initial, scale in zip(self.optimizer.param_groups, self._initial_lr, self._lr_scales, strict=True):
+            group["lr"] = initial * (factor if scale is None else scale(t))
+
+    def records(self) -> dict[str, float]:
+        """Means of what plugins recorded since the last call; synchronises with the device."""
+        records, self._state.records = self._state.records, {}
+        return {name: float(total) / float(count) for name, (total, count) in records.items()}
+
+    def read_checks(self) -> None:
+        """Raise the first fault that checks at level ``interval`` have on record; synchronises with the device."""
+        self._checks.read()
+
+    def close(self) -> None:
+        """Fire ``end_run``."""
+        if self._started:
+            self._started = False
+            self.hooks.end_run(self.model)
+
+    # State
+
+    @property
+    def threat(self) -> ThreatModel:
+        return self._state.threat
+
+    @property
+    def device(self) -> torch.device:
+        return self._state.device
+
+    @property
+    def epoch(self) -> int:
+        """0-based."""
+        return self._state.epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._state.epoch, self._state.step = value, 0
+
+    @property
+    def epoch_step(self) -> int:
+        """0-based step within the epoch."""
+        return self._state.step
+
+    @property
+    def global_step(self) -> int:
+        """0-based."""
+        return self._state.global_step
+
+    @global_step.setter
+    def global_step(self, value: int) -> None:
+        self._state.global_step = value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and the plugins' states: tensors and plain values. Model and optimizer are the caller's to save."""
+        return {
+            "epoch": self._state.epoch,
+            "step": self._state.step,
+            "global_step": self._state.global_step,
+            "plugins": {
+                loaded.label: loaded.plugin.state_dict()
+                for loaded in self.plugins
+                if hasattr(loaded.plugin, "state_dict")
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken.
+
+        Raises:
+            CheckpointError: the state belongs to another stack of plugins.
+        """
+        self.start()
+        stateful = {loaded.label: loaded.plugin for loaded in self.plugins if hasattr(loaded.plugin, "state_dict")}
+        if set(stateful) != set(state["plugins"]):
+            raise CheckpointError(
+                f"the checkpoint holds the state of plugins {sorted(state['plugins'])}, this run has "
+                f"{sorted(stateful)}; resume with the config that the run was started with"
+            )
+        for label, plugin in stateful.items():
+            plugin.load_state_dict(state["plugins"][label])
+        self._state.epoch, self._state.step = state["epoch"], state["step"]
+        self._state.global_step = state["global_step"]
+
+    # Helpers
+
+    def _optimizer(
+        self, optimizer: Optimizer | OptimizerFactory
+    ) -> tuple[Optimizer, list[Callable[[float], float] | None]]:
+        splitters = self.hooks.table["param_groups"].providers
+        if isinstance(optimizer, Optimizer):
+            if splitters:
+                raise PluginError(
+                    f"plugin {splitters[0].plugin} splits parameter groups and needs an optimizer factory; pass "
+                    "Engine(model, functools.partial(torch.optim.SGD, lr=...), ...) in the place of an optimizer"
+                )
+            return optimizer, [None] * len(optimizer.param_groups)
+        parameters = parameters_of(self.model)
+        groups = [ParamGroup(tuple(name for name, p in parameters.items() if p.requires_grad))]
+        groups = [group for group in self.hooks.param_groups(groups, self.model) if group.names]
+        for group in groups:
+            for name in group.names:
+                parameters[name].requires_grad_(not group.frozen)
+        options = [{"params": [parameters[name] for name in group.names], **group.options} for group in groups]
+        return optimizer(options), [group.lr_scale for group in groups]
+
+    def _accept(self, x: Tensor, y: Tensor, index: Tensor | None) -> Batch:
+        if not self.model.training:
+            raise ModelError(
+                "engine.step: the model is in eval mode; call model.train() after evaluating (to train with frozen "
+                "batch norm, put only those modules into eval mode)"
+            )
+        if not x.is_floating_point() or x.dim() < 2 or x.device != self.device:
+            raise DataError(
+                f"engine.step: expected floating-point x [B,*] on {self.device}, got {x.dtype} {tuple(x.shape)} on "
+                f"{x.device}"
+            )
+        hard = y.dim() == 1 and y.dtype == torch.int64
+        if not (hard or (y.dim() == 2 and y.is_floating_point())) or len(y) != len(x) or y.device != x.device:
+            raise DataError(
+                f"engine.step: expected int64 labels [{len(x)}] or soft labels [{len(x)},K] on {x.device}, got "
+                f"{y.dtype} {tuple(y.shape)} on {y.device}"
+            )
+        if self._checks.level != "off":
+            self._checks.expect(_CALLER, self.threat.box_contains(x), self.global_step, lambda: _describe(x))
+        return Batch(x, y, index)
+
+    def _trainable(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    @contextmanager
+    def _phase(self, phase: Phase) -> Iterator[None]:
+        before, self._state.phase = self._state.phase, phase
+        try:
+            yield
+        finally:
+            self._state.phase = before
+
+    def _expect_draws_used(self) -> None:
+        unused = set(self._state.draws) - self._state.asked
+        if unused:
+            raise DataError(
+                f"engine.step: draws {sorted(unused)} were not asked for by any plugin; "
+                f"asked for: {sorted(self._state.asked) or 'none'}"
+            )
+
+
+class _Inputs:
+    """The inputs of batches, drawn when batch norm asks for them."""
+
+    def __init__(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (batch.x for batch in self._batches())
+
+
+class _Caller:
+    """Whoever called ``engine.step``: at fault for the values of x."""
+
+    def fault(self, message: str, when: str = "") -> DataError:
+        return DataError(f"engine.step{when}: {message}")
+
+
+_CALLER = _Caller()
+
+
+def _describe(x: Tensor) -> str:
+    if not torch.isfinite(x).all():
+        return "expected finite inputs, got NaN or infinity"
+    low, high = (float(value) for value in torch.aminmax(x))
+    return f"expected inputs inside the threat model's box, got values in [{low:.6g}, {high:.6g}]; scale them, or set box"
+
+
+def _loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
+    loaded: list[LoadedPlugin] = []
+    for plugin in plugins:
+        if isinstance(plugin, (str, Mapping)):
+            loaded += load_plugins([plugin])
+        elif isinstance(plugin, LoadedPlugin):
+            loaded.append(plugin)
+        else:
+            loaded.append(LoadedPlugin(getattr(plugin, "name", type(plugin).__name__), plugin))
+    counts: dict[str, int] = {}
+    unique = []
+    for item in loaded:
+        counts[item.label] = counts.get(item.label, 0) + 1
+        label = item.label if counts[item.label] == 1 else f"{item.label}#{counts[item.label]}"
+        unique.append(LoadedPlugin(label, item.plugin, item.source, item.settings))
+    return unique
+
+
+def _provides(loaded: LoadedPlugin, hook: str) -> bool:
+    options = getattr(getattr(type(loaded.plugin), hook, None), "buttress_impl", None)
+    return options is not None and not options["wrapper"]

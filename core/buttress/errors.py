@@ -1,0 +1,79 @@
+"""Every error that buttress raises, and the exit code that the command line gives it.
+
+    ButtressError
+    ├── InputError            exit 2: what was asked for is wrong; nothing has been written
+    │   ├── ConfigError         a key, a value or a file of the configuration
+    │   ├── PluginError         a plugin that is unknown, broken, or does not fit the others
+    │   ├── DataError           examples, labels or a data file
+    │   ├── ModelError          a model, or weights that are not this model's
+    │   ├── CheckpointError     a checkpoint that is damaged or belongs to another run
+    │   └── RunFolderError      a run folder that exists, or that is none
+    └── WorkError             exit 1: the work had begun and could not go on
+        ├── HookError           an exception or a wrong answer from a plugin's hook
+        ├── StorageError        the disk is full or refuses
+        └── Interrupted         stopped by the user; the run can be resumed
+
+A message says who, what was expected, what came, and what to do about it.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ButtressError(Exception):
+    """Base of all errors raised by buttress."""
+
+    exit_code = 1
+
+
+class InputError(ButtressError):
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    pass
+
+
+class PluginError(InputError):
+    pass
+
+
+class DataError(InputError):
+    pass
+
+
+class ModelError(InputError):
+    pass
+
+
+class CheckpointError(InputError):
+    pass
+
+
+class RunFolderError(InputError):
+    pass
+
+
+class WorkError(ButtressError):
+    pass
+
+
+class HookError(WorkError):
+    pass
+
+
+class StorageError(WorkError):
+    pass
+
+
+class Interrupted(WorkError):
+    pass
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'pgd'?"`` for a mistyped name, else the list of the known ones."""
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""

@@ -1,0 +1,116 @@
+"""Clean and robust accuracy: eval mode, un-perturbed weights, a fixed random stream of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from buttress.checks import ValueChecks
+from buttress.context import RunState
+from buttress.errors import PluginError
+from buttress.functional import is_correct
+from buttress.hooks import Hooks
+from buttress.modes import Modes
+from buttress.registry import LoadedPlugin, build, entry_of
+from buttress.settings import Where
+from buttress.threat import ThreatModel
+from buttress.types import Adv, Batch, Split
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracies on one split.
+
+    Args:
+        clean: share of examples classified correctly.
+        robust: share of examples whose attacked version is classified correctly.
+        n: number of examples.
+        clean_correct: ``[n]`` bools, on the device.
+        robust_correct: ``[n]`` bools, on the device.
+    """
+
+    clean: float
+    robust: float
+    n: int
+    clean_correct: Tensor
+    robust_correct: Tensor
+
+
+def load_attack(entry: str | Mapping[str, Any], where: Where | None = None) -> LoadedPlugin:
+    """An evaluation attack by name: ``"fgsm"`` or ``{"pgd": {"steps": 20}}``.
+
+    Raises:
+        PluginError, ConfigError: unknown or broken attack, wrong settings, or a plugin without ``generate_adv``.
+    """
+    name, settings = entry_of(entry, "attack")
+    attack, source, resolved = build("attack", name, settings, where)
+    if not hasattr(attack, "generate_adv"):
+        raise PluginError(f"attack {name!r} from {source} does not implement generate_adv; choose an attack")
+    return LoadedPlugin(source.name, attack, source, resolved)
+
+
+class Evaluator:
+    """Scores a model under one attack, as often as asked.
+
+    Args:
+        model: evaluated in eval mode; its modes, weights, buffers and gradients are left as found.
+        attack: an attack plugin.
+        threat: the threat model.
+        seed: of the attack's random draws, which depend on it and on the batch number alone.
+        batch_size: examples a forward.
+    """
+
+    def __init__(
+        self, model: nn.Module, attack: LoadedPlugin, threat: ThreatModel, *, seed: int = 0, batch_size: int = 500
+    ) -> None:
+        device = next(model.parameters()).device
+        self.attack = attack
+        self._model, self._batch_size = model, batch_size
+        self._state = RunState(threat, device, seed=seed, phase="evaluate")
+        self._hooks = Hooks([attack], self._state, ValueChecks("always", device))
+        self._modes = Modes(model)
+
+    def attacked(self, batch: Batch, number: int = 0) -> Adv:
+        """Adversarial examples for batch number ``number``, made in eval mode."""
+        self._state.step = number
+        with self._modes.attacking("eval"):
+            return self._hooks.generate_adv(self._model, batch)
+
+    def score(self, split: Split) -> Score:
+        """Clean and robust accuracy on ``split``; one synchronisation with the device at the end."""
+        clean, robust = [], []
+        order = torch.arange(len(split))
+        for number, batch in enumerate(split.batches(order, self._batch_size)):
+            adv = self.attacked(batch, number)
+            with torch.no_grad(), self._modes.evaluating():
+                clean.append(is_correct(self._model(batch.x), batch.y))
+                robust.append(is_correct(self._model(adv.x), batch.y))
+        clean_correct, robust_correct = torch.cat(clean), torch.cat(robust)
+        n = len(clean_correct)
+        right = torch.stack([clean_correct.sum(), robust_correct.sum()]).tolist()
+        return Score(right[0] / n, right[1] / n, n, clean_correct, robust_correct)
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    attack: str | Mapping[str, Any] | LoadedPlugin,
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    batch_size: int = 500,
+) -> Score:
+    """Clean and robust accuracy of ``model`` on ``split`` under ``attack``.
+
+    Args:
+        model: maps ``[B,*]`` to logits ``[B,K]``; left as found.
+        split: examples, on the model's device.
+        attack: ``"fgsm"``, ``{"pgd": {"steps": 20, "step_size": "2/255"}}``, or a loaded attack.
+        threat: the threat model.
+        seed: of the attack's random draws.
+        batch_size: examples a forward.
+    """
+    loaded = attack if isinstance(attack, LoadedPlugin) else load_attack(attack)
+    return Evaluator(model, loaded, threat, seed=seed, batch_size=batch_size).score(split)

@@ -1,0 +1,175 @@
+"""Files that survive a crash: written beside their place, synced, then renamed. Tensors as safetensors, never pickle."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from buttress.errors import CheckpointError, StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
+    """Write a safetensors file atomically; return its sha256.
+
+    Tensors that share memory are written as copies of their own.
+
+    Raises:
+        StorageError: the disk is full or refuses; whatever stood at ``path`` still does.
+    """
+    own = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    seen: set[int] = set()
+    for name, tensor in own.items():
+        if tensor.untyped_storage().data_ptr() in seen:
+            own[name] = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+    return _write(path, lambda temporary: save_file(own, temporary, dict(metadata or {}) or None))
+
+
+def write_json(path: Path, value: object) -> str:
+    """Write JSON atomically; return the sha256 of the file."""
+    return write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> str:
+    """Write a text file atomically; return its sha256."""
+    return write_with(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_with(path: Path, write: Callable[[Path], object]) -> str:
+    """Let ``write(temporary)`` make a file, then put it at ``path`` atomically; return its sha256."""
+    return _write(path, write)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> str:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    with storage_errors(path):
+        try:
+            write(temporary)
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            temporary.replace(path)
+            sync_folder(path.parent)
+            return digest
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about writing ``path`` into a StorageError that names the cure."""
+    try:
+        yield
+    except SafetensorError as problem:
+        code = re.search(r"os error (\d+)", str(problem))
+        if not code:
+            raise
+        raise _storage_error(path, OSError(int(code.group(1)), os.strerror(int(code.group(1))))) from problem
+    except OSError as problem:
+        raise _storage_error(path, problem) from problem
+
+
+def _storage_error(path: Path, problem: OSError) -> StorageError:
+    cure = "free some space" if problem.errno in _FULL else "check the folder and its permissions"
+    return StorageError(
+        f"cannot write {path}: {problem.strerror or problem}; what was saved before is intact; {cure}, "
+        f"then continue with 'buttress resume'"
+    )
+
+
+def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        CheckpointError: missing, truncated, or with another sha256 than expected.
+    """
+    try:
+        if sha256 is not None and file_sha256(path) != sha256:
+            raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
+        return load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except (SafetensorError, OSError) as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem}; the file is truncated or no safetensors") from None
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        CheckpointError: missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except (ValueError, OSError) as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem}") from None
+
+
+# A state is a tree of dicts, lists and plain values with tensors at some leaves: the tree goes into JSON, the tensors
+# into safetensors, linked by their names.
+
+
+def split_tensors(tree: object) -> tuple[object, dict[str, Tensor]]:
+    """A JSON-able tree and its tensors by name; the inverse of ``join_tensors``.
+
+    Raises:
+        TypeError: a leaf that is neither a tensor nor a plain value; names its place.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def visit(node: object, path: str) -> object:
+        if isinstance(node, Tensor):
+            tensors[path] = node
+            return {"$tensor": path}
+        if isinstance(node, Mapping):
+            if all(isinstance(key, str) and not key.startswith("$") for key in node):
+                return {key: visit(value, f"{path}.{key}") for key, value in node.items()}
+            return {"$items": [[visit(k, f"{path}.key"), visit(v, f"{path}.{k}")] for k, v in node.items()]}
+        if isinstance(node, (list, tuple)):
+            return [visit(value, f"{path}.{position}") for position, value in enumerate(node)]
+        if node is None or isinstance(node, (bool, int, float, str)):
+            return node
+        raise TypeError(f"state at {path}: expected tensors and plain values, got {type(node).__name__}")
+
+    return visit(tree, "state"), tensors
+
+
+def join_tensors(tree: object, tensors: Mapping[str, Tensor]) -> Any:
+    """The tree that ``split_tensors`` took apart; tuples come back as lists."""
+    if isinstance(tree, dict):
+        if "$tensor" in tree:
+            return tensors[tree["$tensor"]]
+        if "$items" in tree:
+            return {join_tensors(key, tensors): join_tensors(value, tensors) for key, value in tree["$items"]}
+        return {key: join_tensors(value, tensors) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [join_tensors(value, tensors) for value in tree]
+    return tree

@@ -1,0 +1,106 @@
+"""Pure mathematics that several plugins share: tensors in, tensors out, any floating dtype."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from buttress.threat import TINY_NORM, ThreatModel, l2_norm, per_example
+
+InputLoss = Callable[[Tensor], Tensor]
+"""Inputs ``[B,*]`` to losses ``[B]``."""
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """``[B]`` cross-entropies in nats of ``logits [B,K]`` against labels ``y [B]`` or soft labels ``y [B,K]``."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def kl_divergence(logits_q: Tensor, log_p: Tensor) -> Tensor:
+    """``[B]`` values of KL(p || softmax(logits_q)) in nats, from ``log_p [B,K]``."""
+    return F.kl_div(F.log_softmax(logits_q, 1), log_p, reduction="none", log_target=True).sum(1)
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """``[B]`` margins ``max_{k != y} z_k - z_y`` of ``logits [B,K]`` and labels ``y [B]``: positive is misclassified."""
+    own = logits.gather(1, y[:, None])
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    return others.amax(1) - own[:, 0]
+
+
+def is_correct(logits: Tensor, y: Tensor) -> Tensor:
+    """``[B]`` bools: the largest of ``logits [B,K]`` is that of the label ``y [B]``."""
+    return logits.argmax(1) == y
+
+
+AttackLoss = Literal["ce", "kl", "margin"]
+
+
+def attack_loss(name: AttackLoss, model: nn.Module, x: Tensor, y: Tensor) -> InputLoss:
+    """What an attack on ``x [B,*]`` with labels ``y`` maximises, as a function of the attacked inputs.
+
+    ``ce`` is the cross-entropy, ``kl`` the divergence from the prediction for clean ``x`` (one forward, here), and
+    ``margin`` the best wrong logit minus the right one.
+
+    Raises:
+        ValueError: ``margin`` with soft labels.
+    """
+    if name == "kl":
+        with torch.no_grad():
+            log_p = torch.log_softmax(model(x), 1)
+        return lambda x_adv: kl_divergence(model(x_adv), log_p)
+    if name == "margin":
+        if y.dim() != 1:
+            raise ValueError("loss margin needs hard labels [B]; use ce with soft labels")
+        return lambda x_adv: margin(model(x_adv), y)
+    return lambda x_adv: cross_entropy(model(x_adv), y)
+
+
+def pgd(
+    loss: InputLoss,
+    x: Tensor,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: Fraction | float,
+    start: Tensor | None = None,
+    projection_order: str = "norm_then_box",
+    nonfinite: Tensor | None = None,
+) -> Tensor:
+    """Ascend ``loss`` from ``x + start`` inside the threat model.
+
+    Args:
+        loss: inputs ``[B,*]`` to losses ``[B]``.
+        x: ``[B,*]`` clean inputs inside the box.
+        threat: norm, radius and box.
+        steps: gradient steps, each one forward and one backward with respect to the input only.
+        step_size: length of a step.
+        start: the finished first perturbation ``[B,*]`` (used as it is, unprojected), or None for zero.
+        projection_order: see ``ThreatModel.project``.
+        nonfinite: ``[B]`` counter to which the number of non-finite gradient elements is added, or None.
+
+    Returns:
+        ``[B,*]`` detached adversarial examples.
+    """
+    alpha = float(step_size)
+    x_adv = x.detach().clone() if start is None else x.detach() + start
+    if threat.norm == "linf":  # ball and box are boxes: one pair of bounds serves all steps
+        low, high = threat.clamp(x - float(threat.eps)), threat.clamp(x + float(threat.eps))
+    for _ in range(steps):
+        x_adv.requires_grad_(True)
+        with torch.enable_grad():
+            (grad,) = torch.autograd.grad(loss(x_adv).sum(), x_adv)
+        x_adv = x_adv.detach()
+        finite = torch.isfinite(grad)
+        if nonfinite is not None:
+            nonfinite += (~finite).flatten(1).sum(1)
+        grad = torch.where(finite, grad, 0.0)
+        if threat.norm == "linf":
+            x_adv = torch.clamp(x_adv.add_(grad.sign_(), alpha=alpha), low, high)
+        else:
+            x_adv = x_adv + alpha * grad / per_example(l2_norm(grad) + TINY_NORM, grad)
+            x_adv = threat.project(x_adv, x, order=projection_order)
+    return x_adv

@@ -1,0 +1,132 @@
+"""The hooks: everything that a plugin can do, and nothing else. Read this first; ``engine.py`` shows when each fires.
+
+A plugin implements a hook as a method of the same name, marked ``@buttress.hookimpl``, and may leave out arguments
+that it does not need. *Chain* hooks call every plugin that implements them, in the order of the config; *exclusive*
+hooks have one provider. An exclusive hook may also be wrapped (``@hookimpl(wrapper=True)``, a generator with one
+``yield``) by any number of plugins; the first listed is outermost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pluggy import HookspecMarker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from buttress.context import Context
+    from buttress.perturbation import Objective
+    from buttress.types import Adv, Batch, Loss, ParamGroup, Track
+
+SPEC_VERSION = "1.0"
+"""A plugin may declare ``hookspec = "1.0"``; another major version is refused."""
+
+Event = Literal["step", "epoch", "evaluate"]
+
+hookspec = HookspecMarker("buttress")
+
+
+@hookspec
+def param_groups(groups: list[ParamGroup], model: nn.Module, ctx: Context) -> list[ParamGroup]:
+    """Chain, once, before the optimizer exists: split groups by parameter name, set their options.
+
+    Returns: groups that hold every parameter of ``groups`` exactly once.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def start_run(model: nn.Module, ctx: Context) -> None:
+    """Chain, once, before the first step, with the initial weights (on resume: before the state is loaded)."""
+
+
+@hookspec
+def transform_batch(batch: Batch, ctx: Context) -> Batch:
+    """Chain, first in every step: another batch, with x inside the box; y may become soft labels ``[B,K]``."""
+    raise NotImplementedError
+
+
+@hookspec
+def generate_adv(model: nn.Module, batch: Batch, ctx: Context) -> Adv | Tensor:
+    """Exclusive, exactly one: adversarial examples for ``batch``.
+
+    The core has put the model into the attack mode and switched the parameters' ``requires_grad`` off, and restores
+    both, and ``.grad``, afterwards. Called in training steps and, with ``ctx.phase == "evaluate"``, in evaluation.
+
+    Returns: an ``Adv`` or a bare tensor; x detached, shape, dtype and device of ``batch.x``, inside ``ctx.threat``.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def perturb_weights(
+    model: nn.Module, adv: Adv, objective: Objective, ctx: Context
+) -> AbstractContextManager[Adv | None] | None:
+    """Exclusive, at most one: a context manager around loss and backward that *adds* a perturbation to the weights.
+
+    None skips the perturbation in this step (warm-up). The manager yields the ``Adv`` that the loss is to use (None:
+    the given one). It never takes its perturbation back: the core does, bit for bit, in the order that the plugin
+    declares by its attribute ``exit_order``: ``"restore_then_step"`` (default) or ``"step_while_perturbed"``.
+    ``objective(adv)`` gives the training losses ``[B]``; ``ctx.attack()`` attacks again at the current weights;
+    ``ctx.grads(loss, params)`` differentiates.
+    """
+
+
+@hookspec
+def compute_loss(model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss | Tensor:
+    """Exclusive, exactly one (the default is the plugin ``cross_entropy``): per-example losses.
+
+    Returns: ``[B]`` losses in nats, or ``Loss(per_example, penalty)``. The core takes the mean over B.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def adjust_grads(model: nn.Module, optimizer: Optimizer, ctx: Context) -> None:
+    """Chain, right before ``optimizer.step()``: edit ``p.grad`` in place. ``p.grad`` is None where nothing flows."""
+
+
+@hookspec
+def ensemble_weights(model: nn.Module, event: Event, ctx: Context) -> Track | None:
+    """Chain, after every optimizer step (``"step"``), at the end of every epoch (``"epoch"``), before an evaluation
+    (``"evaluate"``).
+
+    Always sees the un-perturbed weights. ``evaluate`` may return a ``Track``. A plugin that changes the live weights
+    declares ``writes_back = True`` and is called before the others at each event.
+    """
+
+
+@hookspec
+def end_epoch(metrics: Mapping[str, float], ctx: Context) -> None:
+    """Chain, after ``ensemble_weights(epoch)``: the epoch's training metrics."""
+
+
+@hookspec
+def log(metrics: Mapping[str, object], ctx: Context) -> None:
+    """Chain, at every logging point and evaluation: one record, as it is written to ``metrics.jsonl``."""
+
+
+@hookspec
+def end_run(model: nn.Module, ctx: Context) -> None:
+    """Chain, once, when the run ends or is interrupted: close what ``start_run`` opened."""
+
+
+CHAIN = frozenset(
+    {
+        "param_groups",
+        "start_run",
+        "transform_batch",
+        "adjust_grads",
+        "ensemble_weights",
+        "end_epoch",
+        "log",
+        "end_run",
+    }
+)
+EXCLUSIVE = frozenset({"generate_adv", "perturb_weights", "compute_loss"})
+HOOKS = CHAIN | EXCLUSIVE

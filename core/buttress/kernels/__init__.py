@@ -1,0 +1,94 @@
+"""The only door to compiled code.
+
+Every operation has a pure-torch twin in ``reference.py``. The backend is chosen by the config key ``backend``, by the
+environment variable ``BUTTRESS_BACKEND``, or by ``with use_backend(...)``: ``auto`` takes compiled code where there is
+some, ``torch`` never does, ``native`` raises where there is none, with the reason.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from buttress.errors import ConfigError
+from buttress.kernels import _native, reference
+from buttress.kernels.reference import Middle
+
+__all__ = ["Backend", "Middle", "backend", "median", "status", "use_backend"]
+
+Backend = Literal["auto", "native", "torch"]
+
+_chosen: ContextVar[Backend | None] = ContextVar("buttress_backend", default=None)
+
+
+def backend() -> Backend:
+    """The backend in force: the innermost ``use_backend``, else ``BUTTRESS_BACKEND``, else ``auto``.
+
+    Raises:
+        ConfigError: BUTTRESS_BACKEND holds something else.
+    """
+    return _chosen.get() or _checked(os.environ.get("BUTTRESS_BACKEND", "auto"), "BUTTRESS_BACKEND")
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Use a backend inside a ``with`` block.
+
+    Raises:
+        ConfigError: unknown name, or ``native`` without compiled operations.
+    """
+    choice = _checked(name, "backend")
+    if choice == "native" and not _native.operations():
+        raise ConfigError(f"backend native: {_native.why_not()}; use backend auto or torch")
+    token = _chosen.set(choice)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | None = None) -> Tensor:
+    """Per-element median of N tensors ``[*]``, in chunks, without an ``[N,*]`` stack.
+
+    Args:
+        tensors: N >= 1 tensors of one shape, floating dtype and device.
+        even: for even N the ``lower`` or the ``upper`` of the two middle values, or their ``mean``; ``lower`` is
+            ``torch.median``, and every value of it is one that some tensor holds.
+        out: ``[*]`` to write into.
+
+    Returns:
+        ``[*]``; NaN wherever any input is NaN.
+
+    Raises:
+        ValueError: N is 0, or shape, dtype or device differs (names the index).
+
+    Source: Hu et al., "MEAT: Median-Ensemble Adversarial Training", eq. 2-4.
+    """
+    compute: Callable[[Sequence[Tensor], Middle, Tensor | None], Tensor] = _operation("median")
+    return compute(tensors, even, out)
+
+
+def status() -> dict[str, str]:
+    """For ``buttress doctor``: the backend asked for, and what compiled code there is."""
+    return {"backend": backend(), **_native.status()}
+
+
+def _operation(name: str) -> Callable[..., Any]:
+    choice = backend()
+    if choice != "torch":
+        compiled = _native.operations().get(name)
+        if compiled is not None:
+            return compiled
+        if choice == "native":
+            raise ConfigError(f"backend native: {_native.why_not(name)}; use backend auto or torch")
+    return getattr(reference, name)  # type: ignore[no-any-return]
+
+
+def _checked(name: str, where: str) -> Backend:
+    for known in get_args(Backend):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise ConfigError(f"{where}: expected one of {', '.join(get_args(Backend))}, got {name!r}")

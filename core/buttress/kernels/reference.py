@@ -1,0 +1,57 @@
+"""Pure torch: the fallback, and what compiled code is tested against."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Middle = Literal["lower", "upper", "mean"]
+
+# Elements of one [N, chunk] working block: 4 MiB of float32, within the second-level caches' reach.
+_BLOCK = 1 << 20
+
+
+def median(tensors: Sequence[Tensor], even: Middle = "lower", out: Tensor | None = None) -> Tensor:
+    """See ``buttress.kernels.median``. Memory beyond inputs and output: three blocks of 4 MiB (float32)."""
+    _check(tensors, even)
+    first = tensors[0]
+    if out is None:
+        out = torch.empty_like(first, memory_format=torch.contiguous_format)
+    if out.shape != first.shape or out.dtype != first.dtype or out.device != first.device:
+        raise ValueError(f"median: out has {_facts(out)}, expected {_facts(first)}")
+    flat = [tensor.reshape(-1) for tensor in tensors]
+    result = out if out.is_contiguous() else torch.empty_like(out, memory_format=torch.contiguous_format)
+    target = result.view(-1)
+    chunk = max(1, _BLOCK // len(flat))
+    for start in range(0, first.numel(), chunk):
+        block = torch.stack([tensor[start : start + chunk] for tensor in flat])
+        target[start : start + chunk] = _middle(block, even)
+    return out if result is out else out.copy_(result)
+
+
+def _middle(block: Tensor, even: Middle) -> Tensor:
+    """The median of ``block [N, chunk]`` over N."""
+    n = len(block)
+    lower = block.median(dim=0).values  # the lower middle; NaN if any value is NaN
+    if even == "lower" or n % 2 == 1:
+        return lower
+    upper = -(-block).median(dim=0).values
+    return upper if even == "upper" else torch.lerp(lower, upper, 0.5)
+
+
+def _check(tensors: Sequence[Tensor], even: str) -> None:
+    if even not in ("lower", "upper", "mean"):
+        raise ValueError(f"median: even: expected lower, upper or mean, got {even!r}")
+    if not tensors:
+        raise ValueError("median: expected at least one tensor, got none")
+    first = tensors[0]
+    if not first.is_floating_point():
+        raise ValueError(f"median: tensors[0] has dtype {first.dtype}, expected a floating dtype")
+    for position, tensor in enumerate(tensors):
+        if tensor.shape != first.shape or tensor.dtype != first.dtype or tensor.device != first.device:
+            raise ValueError(f"median: tensors[{position}] has {_facts(tensor)}, expected {_facts(first)}")
+
+
+def _facts(tensor: Tensor) -> str:
+    return f"shape {tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}"

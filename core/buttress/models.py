@@ -1,0 +1,112 @@
+"""Models by name or by target, with weights to start from."""
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from buttress.errors import CheckpointError, ModelError
+from buttress.files import read_tensors
+
+
+def import_target(target: str, where: str) -> Any:
+    """The object that ``package.module:Name`` stands for; the working folder is searched first.
+
+    Raises:
+        ModelError: not of that form, or its import fails.
+    """
+    module, colon, name = target.partition(":")
+    if not colon or not module or not name:
+        raise ModelError(f"{where}: expected package.module:Class, got {target!r}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return getattr(import_module(module), name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as cause:
+        raise ModelError(f"{where}: {target!r} cannot be imported: {type(cause).__name__}: {cause}") from cause
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load weights into ``model``: every key and shape must fit.
+
+    Args:
+        model: the model.
+        path: ``.safetensors``, or ``.pth``/``.pt`` read by torch's restricted loader, which runs no code.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or holds more than tensors.
+        ModelError: the weights are of another model.
+    """
+    fit_weights(model, _read_weights(path), str(path))
+
+
+def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+    """Load ``weights`` (from ``name``) into ``model``: every key and shape must fit.
+
+    Raises:
+        ModelError: the weights are of another model.
+    """
+    own = model.state_dict()
+    missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    shapes = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    if missing or extra or shapes:
+        parts = [
+            f"{what} {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''}"
+            for what, keys in (("missing", missing), ("unexpected", extra), ("other shape", shapes))
+            if keys
+        ]
+        raise ModelError(
+            f"{name} holds the weights of another model: {'; '.join(parts)}; choose the model that they were trained with"
+        )
+    model.load_state_dict(dict(weights))
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except Exception as problem:  # the restricted loader raises many kinds; all mean: this file is not taken
+        raise CheckpointError(
+            f"{path} is refused by torch's restricted loader (truncated, or it holds code): {str(problem).splitlines()[0]}"
+        ) from None
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path}: expected a mapping of names to tensors, or one under 'state_dict'")
+    return loaded
+
+
+@torch.no_grad()
+def check_logits(model: nn.Module, x: Tensor, num_classes: int) -> None:
+    """Try the model on two examples ``x [2,*]``, in eval mode.
+
+    Raises:
+        ModelError: it raises, or its output is not ``[2,K]`` logits.
+    """
+    training = model.training
+    model.eval()
+    try:
+        logits = model(x)
+    except Exception as problem:
+        raise ModelError(
+            f"model {type(model).__name__} cannot take inputs of shape {tuple(x.shape)}: "
+            f"{type(problem).__name__}: {problem}"
+        ) from problem
+    finally:
+        model.train(training)
+    if not isinstance(logits, Tensor) or logits.shape != (len(x), num_classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"model {type(model).__name__}: expected logits of shape ({len(x)}, {num_classes}), got {got}; the data has "
+            f"{num_classes} classes"
+        )

@@ -1,0 +1,79 @@
+"""Weight perturbations: the plugin adds v, the core takes it back, exactly."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from buttress.types import Adv
+
+ExitOrder = Literal["restore_then_step", "step_while_perturbed"]
+EXIT_ORDERS = ("restore_then_step", "step_while_perturbed")
+
+
+class Objective:
+    """The training losses as a function of the adversarial examples; handed to ``perturb_weights``.
+
+    ``objective(adv)`` gives per-example losses ``[B]`` at the current weights, with gradient, in train mode, with the
+    run's loss and its wrappers. Batch-norm buffers stay as found unless ``update_bn=True``.
+    """
+
+    def __init__(self, losses: Callable[[Adv, bool], Tensor]) -> None:
+        self._losses = losses
+
+    def __call__(self, adv: Adv, *, update_bn: bool = False) -> Tensor:
+        return self._losses(adv, update_bn)
+
+
+class Perturbed:
+    """What the training step gets from a weight perturbation."""
+
+    def __init__(self, adv: Adv, before_step: Callable[[], None]) -> None:
+        self.adv = adv
+        self.before_step = before_step
+
+
+@contextmanager
+def unperturbed(adv: Adv) -> Iterator[Perturbed]:
+    """The step without a weight perturbation."""
+    yield Perturbed(adv, lambda: None)
+
+
+@contextmanager
+def perturbed(
+    manager: AbstractContextManager[Adv | None], adv: Adv, weights: Sequence[Tensor], order: ExitOrder
+) -> Iterator[Perturbed]:
+    """Run a step's loss, backward and optimizer inside ``manager``, and take its perturbation back.
+
+    ``restore_then_step`` (AMP): the saved weights come back, bit for bit, before the optimizer steps.
+    ``step_while_perturbed`` (AWP, RWP): the optimizer steps at w0 + v, so weight decay sees w0 + v; afterwards the
+    weights are ``w0 + (w_stepped - w_perturbed)``, and elements that were not perturbed keep their stepped value.
+    An exception brings the saved weights back.
+    """
+    saved = [weight.detach().clone() for weight in weights]
+    with ExitStack() as stack:
+        try:
+            answer = stack.enter_context(manager)
+            moved = [weight.detach().clone() for weight in weights] if order == "step_while_perturbed" else []
+
+            def before_step() -> None:
+                stack.close()
+                if order == "restore_then_step":
+                    _copy(weights, saved)
+
+            yield Perturbed(answer if isinstance(answer, Adv) else adv, before_step)
+            with torch.no_grad():
+                for weight, origin, start in zip(weights, saved, moved, strict=False):
+                    stepped = origin + (weight - start)
+                    weight.copy_(torch.where(start == origin, weight, stepped))
+        except BaseException:
+            _copy(weights, saved)
+            raise
+
+
+@torch.no_grad()
+def _copy(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for weight, value in zip(weights, values, strict=True):
+        weight.copy_(value)

@@ -1,0 +1,245 @@
+"""Plugins by name: entry points listed without importing anything, loaded when a config names them.
+
+This module loads no torch, and no plugin before it is chosen.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from buttress import __version__
+from buttress.errors import PluginError, nearest
+from buttress.hookspecs import HOOKS, SPEC_VERSION
+from buttress.settings import Where, in_code, settings_model, validate
+
+GROUPS = {
+    "plugin": "buttress.plugins",
+    "attack": "buttress.attacks",
+    "model": "buttress.models",
+    "dataset": "buttress.datasets",
+}
+"""Kind of component to entry-point group. An attack is a plugin with ``generate_adv``, used for evaluation."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a component comes from; all of it is metadata, nothing is imported."""
+
+    kind: str
+    name: str
+    target: str
+    distribution: str
+    version: str
+    status: str = "listed"
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPlugin:
+    """A plugin object, with the name that faults give it, and where it came from."""
+
+    label: str
+    plugin: Any
+    source: Source | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        origin = self.source or f"{type(self.plugin).__module__}.{type(self.plugin).__qualname__}"
+        return f"{self.label!r} ({origin})"
+
+
+@cache
+def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUPS[kind]))
+
+
+def sources(kind: str) -> list[Source]:
+    """Every installed component of a kind, by name.
+
+    ``status`` is ``listed``; ``shadowed`` where several distributions claim the name (choose by ``dist:name``); or
+    ``incompatible`` where the distribution requires another version of buttress.
+    """
+    points = _entry_points(kind)
+    found = []
+    for point in points:
+        distribution = point.dist.name if point.dist else "unknown"
+        version = point.dist.version if point.dist else "?"
+        claims = {other.dist.name for other in points if other.name == point.name and other.dist}
+        status = "shadowed" if len(claims) > 1 else "listed"
+        for text in (point.dist.requires if point.dist else None) or []:
+            wanted = Requirement(text)
+            if canonicalize_name(wanted.name) == "buttress" and not wanted.specifier.contains(
+                __version__, prereleases=True
+            ):
+                status = "incompatible"
+        found.append(Source(kind, point.name, point.value, distribution, version, status))
+    return sorted(found, key=lambda source: (source.name, source.distribution))
+
+
+def find(kind: str, name: str, where: str = "") -> Source:
+    """The component that a config means by ``name``: ``"pgd"`` or, to choose among several, ``"my-dist:pgd"``.
+
+    Raises:
+        PluginError: unknown (with the nearest name), claimed by several distributions, or incompatible.
+    """
+    at = f"{where}: " if where else ""
+    distribution, _, short = name.rpartition(":")
+    matching = [
+        source
+        for source in sources(kind)
+        if source.name == short
+        and (not distribution or canonicalize_name(source.distribution) == canonicalize_name(distribution))
+    ]
+    if not matching:
+        known = {source.name for source in sources(kind)}
+        raise PluginError(f"{at}unknown {kind} {name!r}{nearest(short, known)} (see: buttress plugins list)")
+    if len(matching) > 1:
+        claims = " and ".join(f"{source} ({source.target})" for source in matching)
+        raise PluginError(
+            f"{at}{kind} {name!r} is claimed by {claims}; choose one as '{matching[0].distribution}:{short}'"
+        )
+    if matching[0].status == "incompatible":
+        raise PluginError(
+            f"{at}{kind} {name!r} from {matching[0]} requires another version of buttress than {__version__}; "
+            f"install a version of {matching[0].distribution} that allows it"
+        )
+    return matching[0]
+
+
+def load(source: Source) -> Any:
+    """Import the component.
+
+    Raises:
+        PluginError: its import fails, with distribution, version, entry point and cause.
+    """
+    point = EntryPoint(name=source.name, value=source.target, group=GROUPS[source.kind])
+    try:
+        return point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as cause:  # SystemExit at import too: a broken plugin must not end the program
+        raise PluginError(
+            f"{source.kind} {source.name!r} from {source} cannot be imported: entry point {source.target} raised "
+            f"{type(cause).__name__}: {cause}. Repair or uninstall {source.distribution}"
+        ) from cause
+
+
+def build(
+    kind: str,
+    name: str,
+    settings: Mapping[str, Any],
+    where: Where | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> tuple[Any, Source, dict[str, Any]]:
+    """The component called ``name`` with ``settings``: the object, its source, and all settings as plain values.
+
+    Args:
+        kind: a key of ``GROUPS``.
+        name: as the config says.
+        settings: values from the config.
+        where: names the place of a setting in error messages.
+        given: values that the core gives to components whose signature asks for them (``num_classes``).
+
+    Raises:
+        PluginError, ConfigError: unknown or broken component; unknown or wrong settings.
+    """
+    where = where or in_code(name)
+    source = find(kind, name, where(()) if where(()) != name else "")
+    component = load(source)
+    if kind in ("plugin", "attack"):
+        check_class(component, source)
+    accepted = inspect.signature(component).parameters
+    automatic = {key: value for key, value in (given or {}).items() if key in accepted and key not in settings}
+    model = settings_model(component, frozenset(automatic))
+    checked = validate(model, dict(settings), where)
+    values = {key: getattr(checked, key) for key in model.model_fields}
+    try:
+        built = component(**values, **automatic)
+    except ValueError as problem:
+        raise PluginError(f"{where(())}: {problem}") from problem
+    return built, source, checked.model_dump()
+
+
+def load_plugins(entries: Sequence[str | Mapping[str, Any]], where: Where | None = None) -> list[LoadedPlugin]:
+    """Plugins by name, as a config lists them: ``["pgd", {"meat": {"start": 60}}]``.
+
+    A plugin listed twice is labelled ``name`` and ``name#2``.
+
+    Raises:
+        PluginError, ConfigError: see ``build``.
+    """
+    where = where or in_code("plugins")
+    loaded: list[LoadedPlugin] = []
+    for position, entry in enumerate(entries):
+        name, settings = entry_of(entry, where((position,)))
+        inner = _under(where, (position, name))
+        plugin, source, resolved = build("plugin", name, settings, inner)
+        earlier = sum(other.label.split("#")[0] == source.name for other in loaded)
+        label = source.name if not earlier else f"{source.name}#{earlier + 1}"
+        loaded.append(LoadedPlugin(label, plugin, source, resolved))
+    return loaded
+
+
+def entry_of(entry: object, where: str) -> tuple[str, dict[str, Any]]:
+    """``"pgd"`` or ``{"pgd": {...}}`` as name and settings."""
+    if isinstance(entry, str):
+        return entry, {}
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        ((name, settings),) = entry.items()
+        if isinstance(name, str) and (settings is None or isinstance(settings, Mapping)):
+            return name, dict(settings or {})
+    from buttress.errors import ConfigError
+
+    raise ConfigError(f"{where}: expected a name or 'name: {{settings}}', got {entry!r}")
+
+
+def _under(where: Where, prefix: tuple[str | int, ...]) -> Where:
+    return lambda path: where((*prefix, *path))
+
+
+def check_class(component: Any, source: Source | None = None) -> None:
+    """Refuse a class that cannot be a plugin.
+
+    Raises:
+        PluginError: another hook specification, no hook, a misspelled hook, a hook without ``@hookimpl``, or a hook
+            that asks to be called first or last.
+    """
+    cls = component if inspect.isclass(component) else type(component)
+    who = f"plugin {source.name!r} from {source}" if source else f"plugin {cls.__qualname__}"
+    version = str(getattr(cls, "hookspec", SPEC_VERSION))
+    if version.split(".")[0] != SPEC_VERSION.split(".")[0]:
+        raise PluginError(
+            f"{who} is written for hook specification {version}, this is {SPEC_VERSION}; install another "
+            f"version of {source.distribution if source else 'the plugin'}"
+        )
+    implemented = False
+    for name in dir(cls):
+        member = inspect.getattr_static(cls, name)
+        options = getattr(member, "buttress_impl", None)
+        hook = (options or {}).get("specname") or name
+        if options is None:
+            if name in HOOKS and callable(member):
+                raise PluginError(f"{who}: method {name} is named like a hook but not marked; put @hookimpl above it")
+            continue
+        if hook not in HOOKS:
+            raise PluginError(f"{who}: {hook!r} is not a hook{nearest(hook, HOOKS)}")
+        if options["tryfirst"] or options["trylast"]:
+            raise PluginError(f"{who}, hook {hook}: tryfirst and trylast are refused; order is the config's")
+        if options["hookwrapper"]:
+            raise PluginError(f"{who}, hook {hook}: old-style wrapper; write @hookimpl(wrapper=True)")
+        implemented = True
+    if not implemented:
+        close = [name for name in vars(cls) if get_close_matches(name, HOOKS, n=1, cutoff=0.7)]
+        hint = f"; {close[0]!r} looks like one{nearest(close[0], HOOKS)}" if close else ""
+        raise PluginError(f"{who} implements no hook{hint} (a hook is a method marked @hookimpl)")
+
+

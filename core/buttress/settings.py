@@ -1,0 +1,181 @@
+"""Settings of a component: read from its signature, checked by pydantic, documented by its docstring.
+
+The settings of a plugin, model, data set or schedule are the keyword-only, annotated parameters of its ``__init__``
+(or of the function itself). There is no second place to declare them. This module loads no torch.
+"""
+
+import inspect
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from math import floor
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
+from pydantic.fields import FieldInfo
+
+from buttress.errors import ConfigError, PluginError, nearest
+
+
+def exact_fraction(value: object) -> Fraction:
+    """``"8/255"``, ``"0.031"``, ``8/255``-like strings and plain numbers, exact as they are written.
+
+    Raises:
+        ValueError: not a finite number, or a division by zero.
+    """
+    if isinstance(value, Fraction):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"expected a number or a fraction like 8/255, got {value!r}")
+    try:
+        return Fraction(re.sub(r"\s", "", str(value)))
+    except ZeroDivisionError:
+        raise ValueError(f"expected a finite fraction like 8/255, got {value!r} (division by zero)") from None
+    except ValueError:
+        raise ValueError(f"expected a finite number or a fraction like 8/255, got {value!r}") from None
+
+
+def _non_negative(value: object) -> Fraction:
+    number = exact_fraction(value)
+    if number < 0:
+        raise ValueError(f"expected a value >= 0, got {value!r}")
+    return number
+
+
+_AS_TEXT = PlainSerializer(str, return_type=str)
+_FRACTION_SCHEMA = WithJsonSchema({"type": ["number", "string"], "description": "a number or a fraction like 8/255"})
+
+ExactFraction = Annotated[Fraction, BeforeValidator(exact_fraction), _AS_TEXT, _FRACTION_SCHEMA]
+"""A number kept exactly as written: ``8/255``."""
+NonNegativeFraction = Annotated[Fraction, BeforeValidator(_non_negative), _AS_TEXT, _FRACTION_SCHEMA]
+"""An exact number >= 0."""
+
+
+def _epoch(value: object) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"expected an epoch (integer) or a fraction of the epochs in (0, 1), got {value!r}")
+    if isinstance(value, int) and value >= 0:
+        return value
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    raise ValueError(f"expected a 0-based epoch (integer >= 0) or a fraction of the epochs in (0, 1), got {value!r}")
+
+
+Epoch = Annotated[int | float, BeforeValidator(_epoch)]
+"""An integer is a 0-based epoch, a float in (0, 1) a fraction of all epochs, floored."""
+
+
+def resolve_epoch(value: int | float, epochs: int | None) -> int:
+    """The 0-based epoch that an ``Epoch`` setting stands for; exact decimal arithmetic, so 0.29 of 100 is 29."""
+    if isinstance(value, int):
+        return value
+    if epochs is None:
+        raise ConfigError(
+            f"{value} is a fraction of the epochs, but their number is unknown: pass Engine(epochs=...), "
+            "or give the epoch as an integer"
+        )
+    return floor(Fraction(str(value)) * epochs)
+
+
+def signature_of(component: Callable[..., object]) -> list[inspect.Parameter]:
+    """The keyword-only parameters of a component.
+
+    Raises:
+        PluginError: a parameter is positional, variadic or has no annotation.
+    """
+    parameters = list(inspect.signature(component, eval_str=True).parameters.values())
+    for parameter in parameters:
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise PluginError(
+                f"{component.__qualname__}: setting {parameter.name!r} must be keyword-only: "
+                f"put '*' before it in __init__ (or kw_only=True on the dataclass)"
+            )
+        if parameter.annotation is inspect.Parameter.empty:
+            raise PluginError(f"{component.__qualname__}: setting {parameter.name!r} needs a type annotation")
+    return parameters
+
+
+def documentation_of(component: Callable[..., object]) -> dict[str, str]:
+    """The ``Args:`` section of a Google-style docstring: setting name to its text."""
+    text = inspect.getdoc(component) or ""
+    match = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", text, flags=re.MULTILINE)
+    found: dict[str, str] = {}
+    name = ""
+    for line in (match.group(1) if match else "").splitlines():
+        entry = re.match(r"^ {4}(\w+): (.*)$", line)
+        if entry:
+            name, found[entry.group(1)] = entry.group(1), entry.group(2).strip()
+        elif name and line.strip():
+            found[name] += " " + line.strip()
+    return found
+
+
+def settings_model(component: Callable[..., object], given: frozenset[str] = frozenset()) -> type[BaseModel]:
+    """A pydantic model of the settings of ``component``, without those that the core gives itself (``given``)."""
+    docs = documentation_of(component)
+    fields: dict[str, Any] = {}
+    for parameter in signature_of(component):
+        if parameter.name in given:
+            continue
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (parameter.annotation, Field(default, description=docs.get(parameter.name)))
+    return create_model(
+        component.__name__,
+        __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True),
+        **fields,
+    )
+
+
+def validate(model: type[BaseModel], values: dict[str, Any], where: "Where") -> BaseModel:
+    """``values`` as an instance of ``model``; every problem in one message.
+
+    Raises:
+        ConfigError: one line for each problem: file, line, key, what was expected, the nearest known name.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as failure:
+        raise ConfigError("\n".join(_lines(model, failure, where))) from None
+
+
+Where = Callable[[tuple[str | int, ...]], str]
+"""Turns the path of a key inside a section into ``"file.yaml:12: plugins.pgd.steps"``."""
+
+
+def in_code(name: str) -> Where:
+    """Paths of settings that were given in code and not in a file."""
+    return lambda path: ".".join([name, *map(str, path)])
+
+
+def _lines(model: type[BaseModel], failure: ValidationError, where: Where) -> list[str]:
+    lines = []
+    for error in failure.errors():
+        path = tuple(part for part in error["loc"])
+        if error["type"] == "extra_forbidden":
+            owner = _owner(model, path[:-1])
+            lines.append(f"{where(path)}: unknown key{nearest(str(path[-1]), owner)}")
+        elif error["type"] == "missing":
+            lines.append(f"{where(path)}: required, and not given")
+        else:
+            message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+            got = "" if "got" in message else f", got {error['input']!r}"
+            lines.append(f"{where(path)}: {message}{got}")
+    return list(dict.fromkeys(lines))
+
+
+def _owner(model: type[BaseModel], path: tuple[str | int, ...]) -> dict[str, FieldInfo]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model.model_fields

@@ -1,0 +1,176 @@
+"""Big append-only state: snapshots that plugins keep outside of checkpoints, on disk or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from buttress.errors import CheckpointError, ConfigError
+from buttress.files import file_sha256, write_tensors
+
+
+class Store:
+    """The histories of a run.
+
+    Args:
+        folder: where histories on disk live (``RUN/history``), or None when there is no folder.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def history(self, name: str, where: Literal["disk", "memory"], budget: int | None) -> History:
+        if where == "memory":
+            return MemoryHistory(name, budget)
+        if self.folder is None:
+            raise ConfigError(
+                f"{name}: its history is to be kept on disk, but the engine has no folder; pass "
+                "Engine(history=FOLDER), or set the plugin's history to 'memory'"
+            )
+        return DiskHistory(self.folder / name)
+
+
+class History:
+    """Snapshots in the order in which they came; each maps names to 1-dim tensors on the CPU."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def append(self, tensors: Mapping[str, Tensor]) -> None:
+        raise NotImplementedError
+
+    def reader(self) -> Reader:
+        """A context manager that reads slices: ``reader.rows(name, start, stop)``."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class Reader:
+    """Reads the same slice of every snapshot."""
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        return None
+
+    def rows(self, name: str, start: int, stop: int) -> list[Tensor]:
+        """N tensors ``[stop - start]``: that part of tensor ``name`` in each snapshot."""
+        raise NotImplementedError
+
+
+class MemoryHistory(History):
+    """Snapshots in memory; every checkpoint carries all of them.
+
+    Args:
+        name: of the plugin, for messages.
+        budget: bytes; a snapshot beyond it is an error, never a silently smaller history.
+    """
+
+    def __init__(self, name: str, budget: int | None) -> None:
+        self._name, self._budget, self._bytes = name, budget, 0
+        self._snapshots: list[dict[str, Tensor]] = []
+
+    def __len__(self) -> int:
+        return len(self._snapshots)
+
+    def append(self, tensors: Mapping[str, Tensor]) -> None:
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        if self._budget is not None and self._bytes + size > self._budget:
+            raise ConfigError(
+                f"{self._name}: snapshot {len(self) + 1} of {size:,} bytes goes over the memory budget of "
+                f"{self._budget:,} bytes; raise the budget or keep the history on disk"
+            )
+        self._bytes += size
+        self._snapshots.append({name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()})
+
+    def reader(self) -> Reader:
+        return _MemoryReader(self._snapshots)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kind": "memory", "snapshots": self._snapshots}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        _check_kind(self._name, state, "memory")
+        self._snapshots, self._bytes = [], 0
+        for snapshot in state["snapshots"]:
+            self.append(snapshot)
+
+
+class _MemoryReader(Reader):
+    def __init__(self, snapshots: list[dict[str, Tensor]]) -> None:
+        self._snapshots = snapshots
+
+    def rows(self, name: str, start: int, stop: int) -> list[Tensor]:
+        return [snapshot[name][start:stop] for snapshot in self._snapshots]
+
+
+class DiskHistory(History):
+    """Snapshots as safetensors files ``00000.safetensors``, ...; checkpoints hold their names and sha256.
+
+    A file is written once and never pruned, so every checkpoint finds what it refers to. A run that resumes from an
+    older checkpoint writes the later files again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: list[dict[str, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def append(self, tensors: Mapping[str, Tensor]) -> None:
+        name = f"{len(self._files):05d}.safetensors"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sha256 = write_tensors(self._folder / name, {key: value.detach().cpu() for key, value in tensors.items()})
+        self._files.append({"name": name, "sha256": sha256})
+
+    def reader(self) -> Reader:
+        return _DiskReader([self._folder / file["name"] for file in self._files])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kind": "disk", "files": [dict(file) for file in self._files]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        _check_kind(self._folder.name, state, "disk")
+        for file in state["files"]:
+            path = self._folder / file["name"]
+            if not path.is_file() or file_sha256(path) != file["sha256"]:
+                what = "is damaged" if path.is_file() else "is missing"
+                raise CheckpointError(f"{path} {what}: the checkpoint refers to it; restore it from a backup")
+        self._files = [dict(file) for file in state["files"]]
+
+
+class _DiskReader(Reader):
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths, self._stack, self._open = paths, ExitStack(), list[Any]()
+
+    def __enter__(self) -> Reader:
+        self._open = [self._stack.enter_context(safe_open(path, framework="pt")) for path in self._paths]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stack.close()
+
+    def rows(self, name: str, start: int, stop: int) -> list[Tensor]:
+        return [torch.as_tensor(file.get_slice(name)[start:stop]) for file in self._open]
+
+
+def _check_kind(name: str, state: Mapping[str, Any], kind: str) -> None:
+    if state.get("kind") != kind:
+        raise CheckpointError(
+            f"{name}: the checkpoint keeps its history in {state.get('kind')}, the config asks for {kind}; "
+            f"set history: {state.get('kind')}"
+        )

@@ -1,0 +1,130 @@
+"""The threat model: which inputs an adversary may reach from ``x``."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from buttress.errors import ConfigError
+from buttress.settings import exact_fraction
+
+Norm = Literal["linf", "l2"]
+
+# Guards the division of a zero gradient or a zero perturbation by its norm (spec of the RO lineage's L2 attack).
+TINY_NORM = 1e-10
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """All ``x'`` with ``||x' - x|| <= eps`` inside the box.
+
+    Args:
+        norm: ``linf``, or ``l2`` (per example, over all of its elements).
+        eps: radius in units of the input (pixels in [0, 1]); kept as an exact fraction: ``"8/255"``.
+        box: lower and upper bound of every input value, or None for unbounded inputs.
+
+    Raises:
+        ConfigError: unknown norm, eps negative, infinite or NaN, or an empty box.
+    """
+
+    norm: Norm
+    eps: Fraction
+    box: tuple[float, float] | None = (0.0, 1.0)
+
+    def __init__(
+        self, norm: Norm, eps: Fraction | float | str, box: tuple[float, float] | list[float] | None = (0.0, 1.0)
+    ) -> None:
+        if norm not in ("linf", "l2"):
+            raise ConfigError(f"threat.norm: expected 'linf' or 'l2', got {norm!r}")
+        try:
+            radius = exact_fraction(eps)
+        except ValueError as problem:
+            raise ConfigError(f"threat.eps: {problem}") from None
+        if radius < 0:
+            raise ConfigError(f"threat.eps: expected a value >= 0, got {eps}")
+        if box is not None and not (len(box) == 2 and box[0] < box[1]):
+            raise ConfigError(f"threat.box: expected [low, high] with low < high, or null, got {box!r}")
+        object.__setattr__(self, "norm", norm)
+        object.__setattr__(self, "eps", radius)
+        object.__setattr__(self, "box", None if box is None else (float(box[0]), float(box[1])))
+
+    def __str__(self) -> str:
+        box = "no box" if self.box is None else f"box [{self.box[0]:g}, {self.box[1]:g}]"
+        return f"{self.norm} eps {self.eps}, {box}"
+
+    def clamp(self, x: Tensor) -> Tensor:
+        """``x [B,*]`` clipped to the box."""
+        return x if self.box is None else x.clamp(*self.box)
+
+    def project(self, x_adv: Tensor, x: Tensor, *, order: str = "norm_then_box") -> Tensor:
+        """The point of the norm ball around ``x [B,*]`` reached from ``x_adv [B,*]``, and inside the box.
+
+        For L-inf both sets are boxes and the order is void. For L2, ``norm_then_box`` (RO lineage) and
+        ``box_then_norm`` (TRADES) differ at the border of the box.
+        """
+        eps = float(self.eps)
+        if self.norm == "linf":
+            return self.clamp(torch.minimum(torch.maximum(x_adv, x - eps), x + eps))
+        if order == "box_then_norm":
+            return x + shrink_l2(self.clamp(x_adv) - x, eps)
+        return self.clamp(x + shrink_l2(x_adv - x, eps))
+
+    def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A random point of the ball around ``x [B,*]``, inside the box.
+
+        L-inf: uniform in the cube. L2: uniform direction, radius eps * U(0, 1) (not uniform in volume), as in the
+        public code of the RO lineage.
+        """
+        eps = float(self.eps)
+        if self.norm == "linf":
+            noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            return self.clamp(x + noise.mul_(2 * eps).sub_(eps))
+        direction = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        radius = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device) * eps
+        return self.clamp(x + direction * per_example(radius / l2_norm(direction).clamp_min(TINY_NORM), x))
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """``[B]`` distances in the norm of the threat model."""
+        delta = (x_adv - x).flatten(1)
+        return delta.abs().amax(1) if self.norm == "linf" else l2_norm(delta)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """A 0-dim bool on the device: every example finite, in the ball and in the box, up to rounding.
+
+        Slack: an element of ``x +- eps`` is rounded once, so by at most eps_machine/2 of the largest magnitude in
+        the box; four times that for L-inf, and its L2 sum over the D elements of an example for L2.
+        """
+        machine = torch.finfo(x.dtype).eps
+        scale = 1.0 if self.box is None else max(1.0, *map(abs, self.box))
+        slack = 2 * machine * scale * (1.0 if self.norm == "linf" else x[0].numel() ** 0.5)
+        if self.box is None:
+            inside = torch.isfinite(x_adv).all()
+            slack = slack * x.abs().amax().clamp_min(1.0)  # type: ignore[assignment]
+        else:
+            low, high = torch.aminmax(x_adv)  # NaN propagates, and then no comparison holds
+            inside = (low >= self.box[0]) & (high <= self.box[1])
+        return inside & (self.distance(x_adv, x).amax() <= float(self.eps) + slack)
+
+    def box_contains(self, x: Tensor) -> Tensor:
+        """A 0-dim bool on the device: every value finite and inside the box."""
+        if self.box is None:
+            return torch.isfinite(x).all()
+        low, high = torch.aminmax(x)
+        return (low >= self.box[0]) & (high <= self.box[1])
+
+
+def l2_norm(x: Tensor) -> Tensor:
+    """``[B]`` L2 norms of ``x [B,*]``."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+
+
+def per_example(values: Tensor, like: Tensor) -> Tensor:
+    """``values [B]`` shaped ``[B,1,...]`` to broadcast against ``like [B,*]``."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def shrink_l2(delta: Tensor, radius: float) -> Tensor:
+    """``delta [B,*]`` scaled per example into the L2 ball; examples inside it are left as they are."""
+    return delta * per_example((radius / l2_norm(delta).clamp_min(TINY_NORM)).clamp_max(1.0), delta)

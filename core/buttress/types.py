@@ -1,0 +1,142 @@
+"""What travels between the core and its plugins: frozen, small, made of tensors."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A training batch.
+
+    Args:
+        x: ``[B,*]`` inputs, floating point, inside the box of the threat model.
+        y: ``[B]`` int64 labels, or ``[B,K]`` soft labels of the dtype of x.
+        index: ``[B]`` int64 positions in the training set, or None when the caller does not know them.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Adv:
+    """Adversarial examples.
+
+    Args:
+        x: ``[B,*]`` like the batch's x, detached, inside the threat model.
+        aux: ``[B,...]`` tensors by name, for the losses that need the attack's own counts.
+    """
+
+    x: Tensor
+    aux: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The answer of ``compute_loss``.
+
+    Args:
+        per_example: ``[B]`` losses in nats; the core takes their mean.
+        penalty: a 0-dim term of the whole batch, added to that mean, or None.
+    """
+
+    per_example: Tensor
+    penalty: Tensor | None = None
+
+    def total(self) -> Tensor:
+        """The 0-dim training objective."""
+        mean = self.per_example.mean()
+        return mean if self.penalty is None else mean + self.penalty
+
+
+@dataclass(frozen=True)
+class Track:
+    """Weights that are evaluated beside the live model.
+
+    Args:
+        name: unique among the tracks of a run; ``live`` is the live model's.
+        weights: parameter name to tensor, for every parameter; None stands for the live weights.
+        buffers: where the buffers come from: ``live``, ``given`` (in ``given_buffers``), or ``reestimate`` (batch
+            norm statistics measured afresh on the training set by the core, all others live).
+        given_buffers: float buffers by name, for ``buffers="given"``; those not named stay live.
+        bn_inputs: what batch norm is re-estimated on: ``clean`` or ``adv`` (the run's own attack on the live model).
+    """
+
+    name: str
+    weights: Mapping[str, Tensor] | None
+    buffers: Literal["live", "given", "reestimate"] = "reestimate"
+    given_buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    bn_inputs: Literal["clean", "adv"] = "clean"
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Parameters that share optimizer options.
+
+    Args:
+        names: names of parameters, as in ``model.named_parameters()``.
+        options: options of the optimizer for this group (``weight_decay``); others come from the optimizer.
+        frozen: take no steps: ``requires_grad`` is switched off.
+        lr_scale: factor on the initial learning rate at time t (in epochs), in the place of the schedule's.
+    """
+
+    names: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    frozen: bool = False
+    lr_scale: Callable[[float], float] | None = None
+
+
+class Split:
+    """Examples in memory.
+
+    A data set too big for memory overrides ``batches`` and ``__len__``; nothing else of the core touches the tensors.
+
+    Args:
+        x: ``[n,*]`` floating-point inputs inside the box.
+        y: ``[n]`` int64 labels.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.x.to(device), self.y.to(device))
+
+    def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of ``order`` (``[n]`` int64 positions, on the CPU), from batch number ``start`` on."""
+        order = order.to(self.y.device)
+        for first in range(start * batch_size, len(order), batch_size):
+            index = order[first : first + batch_size]
+            yield Batch(self.x[index], self.y[index], index)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a data set plugin loads.
+
+    Args:
+        train: training split.
+        test: test split, never used to choose anything.
+        num_classes: K; labels are 0 .. K-1.
+        validation: held-out split on which the best epoch is chosen, or None.
+        notes: facts that belong in the manifest (sizes, injected label noise).
+    """
+
+    train: Split
+    test: Split
+    num_classes: int
+    validation: Split | None = None
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+    def splits(self) -> dict[str, Split]:
+        """Split by name, in the order train, validation, test; a missing validation split is left out."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}

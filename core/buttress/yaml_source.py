@@ -1,0 +1,133 @@
+"""YAML read strictly, with the line of every key: no tags, no duplicate keys, numbers as YAML 1.2 writes them."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from buttress.errors import ConfigError
+
+Path_ = tuple[str | int, ...]
+
+# A config is written by hand; these stop files that are not, before they take memory.
+MAX_BYTES = 1_000_000
+MAX_NODES = 20_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain scalars as in YAML 1.2's core schema: ``2e-3`` is a number, ``on`` and ``12:30`` are text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own class attribute)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"null|Null|NULL|~|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed file: the value, and for each key's path the place that error messages name."""
+
+    value: Any
+    name: str
+    places: dict[Path_, str] = field(default_factory=dict)
+
+    def where(self, path: Path_) -> str:
+        """``"digits.yaml:12: plugins.pgd.steps"``: the key, at its own line or at that of the nearest key above it."""
+        known = path
+        while known and known not in self.places:
+            known = known[:-1]
+        key = ".".join(str(part) for part in path if not isinstance(part, int))
+        return ": ".join(part for part in (self.places.get(known, self.name), key) if part)
+
+
+def read_yaml(path: Path) -> Source:
+    """Parse a config file.
+
+    Raises:
+        ConfigError: the file is missing, too large, not UTF-8 or not YAML; a duplicate key; a tag.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as problem:
+        raise ConfigError(f"{path}: cannot be read: {problem.strerror}") from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"{path}: {len(raw):,} bytes; expected a config of at most {MAX_BYTES:,}")
+    try:
+        return parse_yaml(raw.decode("utf-8"), str(path))
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"{path}: expected UTF-8 text: {problem}") from None
+
+
+def parse_yaml(text: str, name: str) -> Source:
+    """Parse text; ``name`` is what error messages call it."""
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            if getattr(event, "tag", None):
+                line = event.start_mark.line + 1
+                raise ConfigError(f"{name}:{line}: YAML tag {event.tag!r} is refused; write the plain value")
+        node = yaml.compose(text, Loader=_Loader)
+        reader = _Reader(name)
+        value = None if node is None else reader.read(node, ())
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{name}{line}: not valid YAML: {getattr(problem, 'problem', None) or problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply") from None
+    return Source(value, name, reader.places)
+
+
+class _Reader:
+    """Turns nodes into values and remembers where each was."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.places: dict[Path_, str] = {}
+        self._nodes = 0
+
+    def read(self, node: yaml.Node, path: Path_) -> Any:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise ConfigError(f"{self.name}: more than {MAX_NODES:,} values (are aliases multiplying them?)")
+        self.places.setdefault(path, self._place(node))
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*path, position)) for position, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        return _scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str):
+                raise ConfigError(f"{self._place(key_node)}: a key must be plain text")
+            if key in values:
+                raise ConfigError(f"{self._place(key_node)}: {key}: key given twice; keep one")
+            self.places[(*path, key)] = self._place(key_node)
+            values[key] = self.read(value_node, (*path, key))
+        return values
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self.name}:{node.start_mark.line + 1}"
+
+
+def _scalar(node: yaml.Node) -> Any:
+    kind = node.tag.rpartition(":")[2]
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return node.value.lower() == "true"
+    if kind == "int":
+        return int(node.value)
+    if kind == "float":
+        return float(node.value.replace(".inf", "inf").replace(".nan", "nan"))
+    return str(node.value)

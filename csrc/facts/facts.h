@@ -1,0 +1,17 @@
+// What the CUDA half of the extension was compiled with.
+#pragma once
+
+#include <string>
+
+namespace buttress {
+
+// "13.0.88": the version of nvcc.
+std::string nvcc_version();
+
+// "13.0": the version of the runtime headers.
+std::string cuda_runtime_version();
+
+// "8.0 9.0": the architectures that nvcc compiled for, lowest first.
+std::string cuda_architectures();
+
+}  // namespace buttress

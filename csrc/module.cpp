@@ -1,0 +1,47 @@
+// The Python module buttress._C: build facts for `buttress doctor`; no maths here.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/version.h>
+
+#include <map>
+#include <string>
+
+#ifdef BUTTRESS_WITH_CUDA
+#include "facts/facts.h"
+#endif
+
+namespace {
+
+std::string compiler() {
+#if defined(__clang__)
+  return "clang " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__);
+#elif defined(__GNUC__)
+  return "gcc " + std::to_string(__GNUC__) + "." + std::to_string(__GNUC_MINOR__);
+#else
+  return "unknown";
+#endif
+}
+
+std::map<std::string, std::string> build_facts() {
+  std::map<std::string, std::string> facts{
+      {"compiler", compiler()},
+      {"C++ standard", std::to_string(__cplusplus / 100 % 100)},
+      {"built against torch", TORCH_VERSION},
+  };
+#ifdef BUTTRESS_WITH_CUDA
+  facts["CUDA"] = "yes";
+  facts["nvcc"] = buttress::nvcc_version();
+  facts["CUDA runtime headers"] = buttress::cuda_runtime_version();
+  facts["CUDA architectures"] = buttress::cuda_architectures();
+#else
+  facts["CUDA"] = "no";
+#endif
+  return facts;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "Build facts of buttress.";
+  module.def("build_facts", &build_facts, "What the extension was built with, fact by fact.");
+}

@@ -1,0 +1,1 @@
+"""Adversarial attacks: plugins that provide ``generate_adv``, in training and in evaluation."""

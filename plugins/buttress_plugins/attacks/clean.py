@@ -1,0 +1,11 @@
+"""Natural training and clean accuracy: the attack that returns its input."""
+
+from buttress import Adv, Batch, hookimpl
+
+
+class Clean:
+    """No attack: the adversarial examples are the inputs themselves."""
+
+    @hookimpl
+    def generate_adv(self, batch: Batch) -> Adv:
+        return Adv(batch.x.detach())

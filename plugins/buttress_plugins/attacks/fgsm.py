@@ -1,0 +1,49 @@
+"""FGSM: one signed gradient step.
+
+Sources: Goodfellow et al., "Explaining and Harnessing Adversarial Examples", arXiv:1412.6572: no random start, one step
+of eps (the evaluation attack). Wong et al., "Fast is better than free", arXiv:2001.03994: uniform start, one projected
+step of 1.25 eps (FGSM adversarial training). Under an L2 threat model the step follows the normalised gradient.
+"""
+
+from fractions import Fraction
+from typing import Literal
+
+from buttress import Adv, Batch, hookimpl
+from buttress.context import Context
+from buttress.functional import attack_loss, pgd
+from buttress.modes import AttackMode
+from buttress.settings import NonNegativeFraction
+from torch import nn
+
+# The step of FGSM adversarial training over eps: Wong et al., section 4.
+TRAINING_STEP = Fraction(5, 4)
+
+
+class FGSM:
+    """Fast gradient sign method.
+
+    Args:
+        start: ``none`` (evaluation, the default) or ``uniform`` in the ball (FGSM adversarial training).
+        step_size: length of the step in units of the input; default eps, or 1.25 eps with a uniform start.
+        attack_mode: mode of the model during the training attack: ``eval``, ``train``, ``train_notrack``.
+    """
+
+    def __init__(
+        self,
+        *,
+        start: Literal["none", "uniform"] = "none",
+        step_size: NonNegativeFraction | None = None,
+        attack_mode: AttackMode = "eval",
+    ) -> None:
+        self.start, self.step_size, self.attack_mode = start, step_size, attack_mode
+
+    @hookimpl
+    def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
+        step_size = self.step_size
+        if step_size is None:
+            step_size = ctx.threat.eps * (TRAINING_STEP if self.start == "uniform" else 1)
+        start = ctx.draw("start")
+        if start is None and self.start == "uniform":
+            start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
+        loss = attack_loss("ce", model, batch.x, batch.y)
+        return Adv(pgd(loss, batch.x, ctx.threat, steps=1, step_size=step_size, start=start))

@@ -1,0 +1,98 @@
+"""PGD: projected gradient ascent on the loss of the input, the attack of adversarial training.
+
+Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv:1706.06083. L2 steps, the
+L2 start and restarts follow the public code of Rice et al., "Overfitting in adversarially robust deep learning",
+arXiv:2002.11569: a normal direction with a uniform radius, and of several restarts the one of highest final loss.
+Differences: a non-finite gradient element counts as zero (and is counted in ``aux``); with one restart the final
+forward, which would select nothing, is not made.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from buttress import Adv, Batch, hookimpl
+from buttress.context import Context
+from buttress.functional import AttackLoss, attack_loss, pgd
+from buttress.modes import AttackMode
+from buttress.settings import NonNegativeFraction
+from buttress.threat import per_example
+from torch import Tensor, nn
+
+
+class PGD:
+    """Projected gradient descent attack, L-inf or L2 as the threat model says.
+
+    Args:
+        steps: gradient steps.
+        step_size: length of a step in units of the input; default eps / 4 (2/255 at eps 8/255).
+        loss: what the steps maximise: ``ce`` cross-entropy, ``kl`` divergence from the clean prediction (TRADES),
+            ``margin`` best wrong logit minus right logit.
+        start: ``uniform`` in the ball, ``gaussian`` (x + 0.001 N(0, 1), not clamped; TRADES, MART), ``none``.
+        restarts: independent starts; per example the one with the highest final loss is kept.
+        projection_order: for L2 at the border of the box: ``norm_then_box`` (RO lineage), ``box_then_norm`` (TRADES).
+        attack_mode: mode of the model during the training attack: ``eval``, ``train`` (RO lineage), ``train_notrack``.
+            Evaluation always attacks in eval mode.
+
+    The draw ``pgd.start`` may be injected: the finished first perturbation, ``[B,*]`` (``[restarts,B,*]`` for several).
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: Annotated[int, Ge(1)] = 10,
+        step_size: NonNegativeFraction | None = None,
+        loss: AttackLoss = "ce",
+        start: Literal["uniform", "gaussian", "none"] = "uniform",
+        restarts: Annotated[int, Ge(1)] = 1,
+        projection_order: Literal["norm_then_box", "box_then_norm"] = "norm_then_box",
+        attack_mode: AttackMode = "eval",
+    ) -> None:
+        self.steps, self.step_size, self.loss, self.start = steps, step_size, loss, start
+        self.restarts, self.projection_order, self.attack_mode = restarts, projection_order, attack_mode
+
+    @hookimpl
+    def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
+        step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
+        loss = attack_loss(self.loss, model, batch.x, batch.y)
+        injected = ctx.draw("start")
+        best: Tensor | None = None
+        best_loss: Tensor | None = None
+        nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
+        for restart in range(self.restarts):
+            if injected is None:
+                start = self._start(batch.x, ctx)
+            else:
+                start = injected[restart] if self.restarts > 1 else injected
+            x_adv = pgd(
+                loss,
+                batch.x,
+                ctx.threat,
+                steps=self.steps,
+                step_size=step_size,
+                start=start,
+                projection_order=self.projection_order,
+                nonfinite=nonfinite,
+            )
+            if self.restarts == 1:
+                best = x_adv
+                break
+            with torch.no_grad():
+                final = loss(x_adv)
+            if best is None or best_loss is None:
+                best, best_loss = x_adv, final
+            else:
+                better = final >= best_loss
+                best = torch.where(per_example(better, x_adv), x_adv, best)
+                best_loss = torch.where(better, final, best_loss)
+        assert best is not None
+        return Adv(best, {"nonfinite_grads": nonfinite})
+
+    def _start(self, x: Tensor, ctx: Context) -> Tensor | None:
+        if self.start == "none":
+            return None
+        generator = ctx.generator("start")
+        if self.start == "uniform":
+            return ctx.threat.random_start(x, generator) - x
+        # 0.001 is the constant of the TRADES and MART code.
+        return 0.001 * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)

@@ -1,0 +1,91 @@
+"""Handwritten digits from scikit-learn: real images of 8x8 pixels, part of the package, no download.
+
+Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
+With label noise it shows robust overfitting within seconds; without, it is a negative control (Dong et al., "Label
+Noise in Adversarial Training: A Novel Perspective to Study Robust Overfitting", NeurIPS 2022, on why).
+"""
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import Ge, Interval
+from buttress import Data, Split
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+
+class Digits:
+    """1,797 digits, ``[1,8,8]`` in [0, 1], 10 classes.
+
+    Args:
+        train_per_class: training images of each class.
+        validation: images held out for choosing the best epoch, stratified, clean labels; 0 for none.
+        label_noise: share of the training labels that is moved to another class, drawn uniformly.
+        split_seed: fixes the split and the label noise; default: the run's seed.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_per_class: Annotated[int, Interval(ge=1, le=170)] = 40,
+        validation: Annotated[int, Ge(0)] = 397,
+        label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0,
+        split_seed: Annotated[int, Ge(0)] | None = None,
+    ) -> None:
+        self.train_per_class, self.validation = train_per_class, validation
+        self.label_noise, self.split_seed = label_noise, split_seed
+
+    def load(self, seed: int) -> Data:
+        """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.
+
+        Raises:
+            ValueError: fewer than 10 images would be left for the test.
+        """
+        digits = load_digits()
+        x = torch.from_numpy(digits.images / 16.0).float().unsqueeze(1)
+        y = torch.from_numpy(digits.target).long()
+        rng = np.random.default_rng(seed if self.split_seed is None else self.split_seed)
+        chosen = [rng.permutation(np.flatnonzero(digits.target == k))[: self.train_per_class] for k in range(10)]
+        train = np.sort(np.concatenate(chosen))
+        pool = np.setdiff1d(np.arange(len(y)), train)
+        left = len(pool) - self.validation
+        if left < 10:
+            raise ValueError(
+                f"digits has 1797 images: {len(train)} for training and {self.validation} for validation leave {left} "
+                "for the test, expected at least 10; lower train_per_class or validation"
+            )
+        validation, test = pool[:0], pool
+        if self.validation:
+            state = int(rng.integers(2**31))
+            validation, test = (
+                np.sort(part)
+                for part in train_test_split(
+                    pool, train_size=self.validation, stratify=digits.target[pool], random_state=state
+                )
+            )
+        noisy, flipped = flip_labels(y[train], self.label_noise, 10, rng)
+        return Data(
+            train=Split(x[train], noisy),
+            validation=Split(x[validation], y[validation]) if self.validation else None,
+            test=Split(x[test], y[test]),
+            num_classes=10,
+            notes={"flipped_labels": int(flipped.sum()), "flipped_index": flipped.nonzero()[:, 0].tolist()},
+        )
+
+
+def flip_labels(y: Tensor, share: float, num_classes: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Move a share of the labels ``y [n]`` to a uniformly drawn other class.
+
+    Returns:
+        ``[n]`` labels, and ``[n]`` bools that mark the ``round(share * n)`` moved ones.
+    """
+    count = round(share * len(y))
+    moved = torch.from_numpy(rng.permutation(len(y))[:count])
+    offset = torch.from_numpy(rng.integers(1, num_classes, size=count))
+    noisy = y.clone()
+    noisy[moved] = (y[moved] + offset) % num_classes
+    mask = torch.zeros(len(y), dtype=torch.bool)
+    mask[moved] = True
+    return noisy, mask

@@ -1,0 +1,86 @@
+"""Any arrays from an ``.npz`` file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from buttress import Data, Split
+from buttress.errors import DataError
+from sklearn.model_selection import train_test_split
+
+
+class Npz:
+    """Arrays ``x_train, y_train, x_test, y_test`` and, where present, ``x_val, y_val``.
+
+    Images of uint8 are divided by 255; floating-point inputs are taken as they are.
+
+    Args:
+        path: the file, relative to the folder where buttress is run.
+        num_classes: number of classes; default: the largest training label plus one.
+        validation: examples of the training set held out for choosing the best epoch, stratified by label, where the
+            file has no ``x_val``; 0 for none.
+        layout: order of the axes of images in the file: ``nchw``, or ``nhwc`` (moved to nchw).
+        split_seed: fixes which examples are held out; default: the run's seed.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        num_classes: Annotated[int, Ge(2)] | None = None,
+        validation: Annotated[int, Ge(0)] = 0,
+        layout: Literal["nchw", "nhwc"] = "nchw",
+        split_seed: Annotated[int, Ge(0)] | None = None,
+    ) -> None:
+        self.path, self.num_classes, self.validation = path, num_classes, validation
+        self.layout, self.split_seed = layout, split_seed
+
+    def load(self, seed: int) -> Data:
+        """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.
+
+        Raises:
+            DataError: the file is missing, damaged or lacks an array; arrays of wrong kinds or lengths.
+        """
+        arrays = self._arrays()
+        train = self._split(arrays, "train")
+        validation = self._split(arrays, "val") if "x_val" in arrays else None
+        if validation is None and self.validation:
+            if self.validation >= len(train):
+                raise DataError(f"{self.path}: validation: expected less than {len(train)}, got {self.validation}")
+            kept, held = train_test_split(
+                np.arange(len(train)),
+                test_size=self.validation,
+                stratify=train.y.numpy(),
+                random_state=seed if self.split_seed is None else self.split_seed,
+            )
+            validation = Split(train.x[np.sort(held)], train.y[np.sort(held)])
+            train = Split(train.x[np.sort(kept)], train.y[np.sort(kept)])
+        classes = self.num_classes or int(train.y.max()) + 1
+        return Data(train=train, validation=validation, test=self._split(arrays, "test"), num_classes=classes)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        path = Path(self.path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except FileNotFoundError:
+            raise DataError(f"{path} does not exist; path is relative to {Path.cwd()}") from None
+        except (BadZipFile, ValueError, OSError, EOFError, AttributeError, TypeError) as problem:
+            raise DataError(f"{path} is no readable .npz of plain arrays: {problem}") from None
+
+    def _split(self, arrays: dict[str, np.ndarray], name: str) -> Split:
+        for key in (f"x_{name}", f"y_{name}"):
+            if key not in arrays:
+                raise DataError(f"{self.path}: array {key!r} is missing; found: {', '.join(sorted(arrays))}")
+        x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
+        if len(x) == 0 or x.ndim < 2 or x.dtype.kind not in "fu" or (x.dtype.kind == "u" and x.dtype != np.uint8):
+            raise DataError(f"{self.path}: x_{name}: expected uint8 or float [n,*], got {x.dtype} {x.shape}")
+        if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+            raise DataError(f"{self.path}: y_{name}: expected {len(x)} integer labels, got {y.dtype} {y.shape}")
+        if self.layout == "nhwc":
+            x = np.moveaxis(x, -1, 1)
+        scaled = x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
+        return Split(torch.from_numpy(np.ascontiguousarray(scaled)), torch.from_numpy(y.astype(np.int64)))

@@ -1,0 +1,1 @@
+"""Ensembles of historical weights: plugins that provide ``ensemble_weights``."""

@@ -1,0 +1,101 @@
+"""EMA: exponential moving average of the weights, per step (WA; with warm-up and averaged buffers, SEAT).
+
+Sources: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", arXiv:1803.05407, for the
+re-estimated batch norm; Gowal et al., "Uncovering the Limits of Adversarial Training against Norm-Bounded Adversarial
+Examples", arXiv:2010.03593, for averaging in adversarial training; Wang and Wang, "Self-Ensemble Adversarial Training
+for Improved Robustness", arXiv:2203.09678 (SEAT): ``{warmup: true, buffers: ema, track: seat}``.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Le
+from buttress import Track, hookimpl
+from buttress.context import Context
+from buttress.hookspecs import Event
+from buttress.settings import Epoch
+from torch import Tensor, nn
+
+
+class EMA:
+    """Weight averaging: ``avg <- tau * avg + (1 - tau) * theta`` after every optimizer step.
+
+    Args:
+        tau: weight of the past.
+        start: the average begins as the weights at the start of this epoch: 0-based, or a fraction in (0, 1).
+        warmup: use ``min(tau, (1 + d) / (10 + d))`` in the d-th step after the start (SEAT, Gowal et al.).
+        buffers: batch-norm statistics: ``reestimate`` on clean training inputs, ``copy`` the live ones, or ``ema``
+            averages of all float buffers (SEAT); integer buffers are always the live ones.
+        track: name of the track.
+    """
+
+    def __init__(
+        self,
+        *,
+        tau: Annotated[float, Ge(0), Le(1)] = 0.999,
+        start: Epoch = 0,
+        warmup: bool = False,
+        buffers: Literal["reestimate", "copy", "ema"] = "reestimate",
+        track: str = "ema",
+    ) -> None:
+        self.tau, self.start, self.warmup = tau, start, warmup
+        self.buffers, self.track = buffers, track
+        self._average: dict[str, Tensor] = {}
+        self._steps = 0
+
+    @hookimpl
+    def start_run(self, model: nn.Module, ctx: Context) -> None:
+        if ctx.resolve_epoch(self.start) == 0:
+            self._begin(model)
+
+    @hookimpl
+    def ensemble_weights(self, model: nn.Module, event: Event, ctx: Context) -> Track | None:
+        if event == "step" and self._average:
+            tau = decay(self.tau, self._steps, self.warmup)
+            lerp_(self._average, averaged(model, self.buffers == "ema"), 1 - tau)
+            self._steps += 1
+        elif event == "epoch" and ctx.epoch + 1 == ctx.resolve_epoch(self.start):
+            self._begin(model)
+        elif event == "evaluate":
+            return self._track(model)
+        return None
+
+    def _begin(self, model: nn.Module) -> None:
+        self._average = {name: value.clone() for name, value in averaged(model, self.buffers == "ema").items()}
+        self._steps = 0
+
+    def _track(self, model: nn.Module) -> Track:
+        if not self._average:
+            return Track(self.track, None)
+        names = {name for name, _ in model.named_parameters()}
+        weights = {name: value for name, value in self._average.items() if name in names}
+        if self.buffers == "reestimate":
+            return Track(self.track, weights, buffers="reestimate")
+        given = {name: value for name, value in self._average.items() if name not in names}
+        return Track(self.track, weights, buffers="given" if given else "live", given_buffers=given)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": self._average, "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._average, self._steps = dict(state["average"]), state["steps"]
+
+
+def decay(tau: float, step: int, warmup: bool) -> float:
+    """The weight of the past at 0-based ``step`` of the average."""
+    return min(tau, (1 + step) / (10 + step)) if warmup else tau
+
+
+def averaged(model: nn.Module, buffers: bool) -> dict[str, Tensor]:
+    """What is averaged: parameters, and float buffers where asked."""
+    tensors = {name: weight.detach() for name, weight in model.named_parameters()}
+    if buffers:
+        tensors |= {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    return tensors
+
+
+@torch.no_grad()
+def lerp_(average: Mapping[str, Tensor], values: Mapping[str, Tensor], weight: float) -> None:
+    """``average <- average + weight * (values - average)``, in place, in one launch for all tensors."""
+    torch._foreach_lerp_(list(average.values()), [values[name] for name in average], weight)

@@ -1,0 +1,1 @@
+"""Training losses: plugins that provide ``compute_loss``."""

@@ -1,0 +1,142 @@
+"""Pre-activation residual networks with normalisation as the first layer.
+
+Source: He et al., "Identity Mappings in Deep Residual Networks", arXiv:1603.05027; the 18-layer form for 32x32 images
+that adversarial training uses (four stages of two basic blocks, stride 1 stem, final batch norm).
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor, nn
+
+Count = Annotated[int, Ge(1)]
+
+
+class Normalize(nn.Module):
+    """``(x - mean) / std`` per channel, so that eps is in units of the raw input.
+
+    Args:
+        mean: one value a channel.
+        std: one value a channel, not zero.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class PreActBlock(nn.Module):
+    """Two 3x3 convolutions, each after batch norm and ReLU; the shortcut branches off after the first ReLU."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(width_in)
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.shortcut = (
+            nn.Conv2d(width_in, width, 1, stride, bias=False) if stride != 1 or width_in != width else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(out)
+        out = self.conv1(out)
+        return self.conv2(F.relu(self.bn2(out))) + shortcut
+
+
+class PreActResNet(nn.Module):
+    """Stem, four stages, batch norm, global average pool, classifier: ``[B,C,H,W]`` to logits ``[B,K]``.
+
+    Args:
+        in_channels: C.
+        num_classes: K.
+        widths: channels of the four stages; the stem has the first.
+        blocks: blocks in each stage.
+        strides: of the first block of each stage.
+        mean: of the input, one value a channel, or None for no normalisation.
+        std: likewise.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        strides: Sequence[int],
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if (mean is None) != (std is None) or (mean is not None and std is not None and len(mean) != len(std)):
+            raise ValueError("mean and std: expected both, one value a channel, or neither")
+        if mean is not None and len(mean) != in_channels:
+            raise ValueError(f"mean: expected {in_channels} values, one a channel, got {len(mean)}")
+        self.normalize = Normalize(mean, std) if mean is not None and std is not None else nn.Identity()
+        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
+        width = widths[0]
+        for stage, (out, count, stride) in enumerate(zip(widths, blocks, strides, strict=True), start=1):
+            layers = [PreActBlock(width if i == 0 else out, out, stride if i == 0 else 1) for i in range(count)]
+            setattr(self, f"layer{stage}", nn.Sequential(*layers))
+            width = out
+        self.bn = nn.BatchNorm2d(width)
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(self.normalize(x))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            out = stage(out)
+        out = F.adaptive_avg_pool2d(F.relu(self.bn(out)), 1)
+        return self.linear(out.flatten(1))
+
+
+def preact_tiny(
+    *, in_channels: Count, num_classes: Count, width: Count = 16, mean: list[float] | None = None,
+    std: list[float] | None = None,
+) -> PreActResNet:
+    """A PreActResNet for 8x8 digits: one block a stage, widths 16, 32, 64, 64; 151,802 parameters.
+
+    Args:
+        in_channels: channels of the input.
+        num_classes: number of classes.
+        width: channels of the first stage; the others are 2, 4 and 4 times that.
+        mean: of the input, one value a channel; none by default.
+        std: likewise.
+    """
+    widths = (width, 2 * width, 4 * width, 4 * width)
+    return PreActResNet(
+        in_channels=in_channels, num_classes=num_classes, widths=widths, blocks=(1, 1, 1, 1), strides=(2, 1, 2, 1),
+        mean=mean, std=std,
+    )
+
+
+def preact_resnet18(
+    *, in_channels: Count, num_classes: Count, width: Count = 64, mean: list[float] | None = None,
+    std: list[float] | None = None,
+) -> PreActResNet:
+    """PreActResNet-18 for 32x32 images: two blocks a stage, widths 64 to 512; 11.17 million parameters.
+
+    Args:
+        in_channels: channels of the input.
+        num_classes: number of classes.
+        width: channels of the first stage; the others are 2, 4 and 8 times that.
+        mean: of the input, one value a channel; none by default.
+        std: likewise.
+    """
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    return PreActResNet(
+        in_channels=in_channels, num_classes=num_classes, widths=widths, blocks=(2, 2, 2, 2), strides=(1, 2, 2, 2),
+        mean=mean, std=std,
+    )

@@ -1,0 +1,52 @@
+"""The extension, and nothing else: ``buttress._C`` is built when torch and a C++ compiler are there.
+
+``BUTTRESS_EXTENSION=0|1|auto``: never, always (fail where it cannot be built), or when torch and a compiler are found.
+``BUTTRESS_CUDA=0|1|auto``: likewise for its CUDA part; auto looks for a toolkit, not for a visible GPU.
+"""
+
+import os
+import shutil
+import sys
+
+from setuptools import setup
+
+
+def switch(name: str) -> str:
+    value = os.environ.get(name, "auto")
+    if value not in ("0", "1", "auto"):
+        sys.exit(f"{name}: expected 0, 1 or auto, got {value!r}")
+    return value
+
+
+def extension() -> dict[str, object]:
+    """Keyword arguments of ``setup`` for the extension, or none."""
+    wanted = switch("BUTTRESS_EXTENSION")
+    if wanted == "0":
+        return {}
+    try:
+        from torch.utils import cpp_extension
+    except ImportError as problem:
+        if wanted == "1":
+            sys.exit(f"BUTTRESS_EXTENSION=1 needs torch ({problem}); use pip install --no-build-isolation .")
+        print("buttress: torch is not visible to this build: pure-Python package (see buttress doctor)")
+        return {}
+    compiler = os.environ.get("CXX", "c++")
+    if wanted == "auto" and shutil.which(compiler) is None:
+        print(f"buttress: no C++ compiler {compiler!r}: pure-Python package (see buttress doctor)")
+        return {}
+    cuda = switch("BUTTRESS_CUDA")
+    with_cuda = cuda == "1" or (cuda == "auto" and cpp_extension.CUDA_HOME is not None)
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
+    os.environ.setdefault("MAX_JOBS", "2")
+    kind = cpp_extension.CUDAExtension if with_cuda else cpp_extension.CppExtension
+    module = kind(
+        "buttress._C",
+        sources=["csrc/module.cpp", *(["csrc/facts/facts.cu"] if with_cuda else [])],
+        include_dirs=[os.path.abspath("csrc")],
+        define_macros=[("BUTTRESS_WITH_CUDA", "1")] if with_cuda else [],
+        extra_compile_args={"cxx": ["-O3", "-std=c++20"], "nvcc": ["-O3", "-std=c++20"]},
+    )
+    return {"ext_modules": [module], "cmdclass": {"build_ext": cpp_extension.BuildExtension}}
+
+
+setup(**extension())
