@@ -64,3 +64,8 @@ def steps_per_epoch(split: Split, batch_size: int, drop_last: bool) -> int:
     if steps == 0:
         raise DataError(f"data.batch_size: {batch_size} is more than the {len(split)} training examples, with drop_last")
     return steps
+
+
+def fixed_order(n: int, seed: int) -> Tensor:
+    """``[n]`` positions of the training set, shuffled once for the whole run: batches on which statistics are measured."""
+    return torch.randperm(n, generator=seeded_generator("cpu", seed, "data", "fixed order"))

@@ -281,6 +281,7 @@ class Engine:
             "epoch": self._state.epoch,
             "step": self._state.step,
             "global_step": self._state.global_step,
+            "records": {name: list(total) for name, total in self._state.records.items()},
             "plugins": {
                 loaded.label: loaded.plugin.state_dict()
                 for loaded in self.plugins
@@ -305,6 +306,7 @@ class Engine:
             plugin.load_state_dict(state["plugins"][label])
         self._state.epoch, self._state.step = state["epoch"], state["step"]
         self._state.global_step = state["global_step"]
+        self._state.records = {name: list(total) for name, total in state["records"].items()}
 
     # Helpers
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from buttress.errors import CheckpointError, ModelError
 from buttress.files import read_tensors
+from buttress.modes import Modes
 
 
 def import_target(target: str, where: str) -> Any:
@@ -93,17 +94,14 @@ def check_logits(model: nn.Module, x: Tensor, num_classes: int) -> None:
     Raises:
         ModelError: it raises, or its output is not ``[2,K]`` logits.
     """
-    training = model.training
-    model.eval()
     try:
-        logits = model(x)
+        with Modes(model).evaluating():
+            logits = model(x)
     except Exception as problem:
         raise ModelError(
             f"model {type(model).__name__} cannot take inputs of shape {tuple(x.shape)}: "
             f"{type(problem).__name__}: {problem}"
         ) from problem
-    finally:
-        model.train(training)
     if not isinstance(logits, Tensor) or logits.shape != (len(x), num_classes):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(

@@ -117,7 +117,8 @@ class ThreatModel:
 
 def l2_norm(x: Tensor) -> Tensor:
     """``[B]`` L2 norms of ``x [B,*]``."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return norms
 
 
 def per_example(values: Tensor, like: Tensor) -> Tensor:

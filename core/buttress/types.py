@@ -99,23 +99,25 @@ class Split:
     Args:
         x: ``[n,*]`` floating-point inputs inside the box.
         y: ``[n]`` int64 labels.
+        memory_format: of the batches' inputs.
     """
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
+    def __init__(self, x: Tensor, y: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> None:
+        self.x, self.y, self.memory_format = x, y, memory_format
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def to(self, device: torch.device) -> "Split":
-        return Split(self.x.to(device), self.y.to(device))
+    def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> "Split":
+        """The same examples on a device, with batches in a memory format."""
+        return Split(self.x.to(device), self.y.to(device), memory_format)
 
     def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
         """Batches of ``order`` (``[n]`` int64 positions, on the CPU), from batch number ``start`` on."""
         order = order.to(self.y.device)
         for first in range(start * batch_size, len(order), batch_size):
             index = order[first : first + batch_size]
-            yield Batch(self.x[index], self.y[index], index)
+            yield Batch(self.x[index].contiguous(memory_format=self.memory_format), self.y[index], index)
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,10 @@ def parse_yaml(text: str, name: str) -> Source:
     """Parse text; ``name`` is what error messages call it."""
     try:
         for event in yaml.parse(text, Loader=_Loader):
-            if getattr(event, "tag", None):
-                line = event.start_mark.line + 1
-                raise ConfigError(f"{name}:{line}: YAML tag {event.tag!r} is refused; write the plain value")
+            tag, mark = getattr(event, "tag", None), event.start_mark
+            if tag:
+                line = f":{mark.line + 1}" if mark else ""
+                raise ConfigError(f"{name}{line}: YAML tag {tag!r} is refused; write the plain value")
         node = yaml.compose(text, Loader=_Loader)
         reader = _Reader(name)
         value = None if node is None else reader.read(node, ())

@@ -1,0 +1,207 @@
+"""From a config to the objects of a run: everything is built and checked here, before anything is written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from buttress.config import ConfigFile
+from buttress.data import check_data, fixed_order, steps_per_epoch
+from buttress.engine import Engine
+from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
+from buttress.evaluate import Evaluator, load_attack
+from buttress.models import check_logits, import_target, load_weights
+from buttress.registry import LoadedPlugin, build, load_plugins
+from buttress.schedule import Schedule
+from buttress.threat import ThreatModel
+from buttress.types import Batch, Data
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A run, ready to start.
+
+    Args:
+        file: the config that it was made from.
+        data: splits on the device.
+        engine: with model, optimizer and plugins.
+        evaluator: scores the engine's model with the config's attack.
+        schedule: of the learning rate.
+        steps: an epoch's number of steps.
+        resolved: the config with every default filled in.
+    """
+
+    file: ConfigFile
+    data: Data
+    engine: Engine
+    evaluator: Evaluator
+    schedule: Schedule
+    steps: int
+    resolved: dict[str, Any]
+
+    def fixed_batches(self) -> Iterator[Batch]:
+        """The training set in a fixed shuffled order: what batch norm is re-estimated on."""
+        train = self.data.train
+        return train.batches(fixed_order(len(train), self.file.config.seed), self.file.config.data.batch_size)
+
+
+def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
+    """The config's data, checked, on its device; and all settings of the data set.
+
+    Raises:
+        ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
+    """
+    section, threat = file.config.data, threat_of(file)
+    dataset, _, settings = build("dataset", section.name, section.settings(), file.under("data"))
+    try:
+        data: Data = dataset.load(file.config.seed)
+    except InputError:
+        raise
+    except ValueError as problem:
+        raise DataError(f"{file.where(('data',))}: {problem}") from problem
+    check_data(data, threat)
+    if data.validation is None and file.config.evaluation.best_by == "validation":
+        raise ConfigError(
+            f"{file.where(('evaluation', 'best_by'))}: the data set has no validation split to choose the best epoch "
+            "on; set data.validation, or evaluation.best_by: test (the papers' protocol, biased upward)"
+        )
+    device, layout = device_of(file), memory_format_of(file)
+    moved = {name: split.to(device, layout) for name, split in data.splits().items()}
+    return Data(moved["train"], moved["test"], data.num_classes, moved.get("validation"), data.notes), settings
+
+
+def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], history: Path | None) -> Assembly:
+    """Model, plugins, optimizer and evaluator for ``data``. Two calls give equal objects that share nothing but data.
+
+    Raises:
+        ConfigError, PluginError, ModelError, CheckpointError: something does not fit.
+    """
+    config = file.config
+    steps = steps_per_epoch(data.train, config.data.batch_size, config.data.drop_last)
+    plugins = load_plugins([dict(entry) for entry in config.plugins], file.under("plugins"))
+    ((attack_name, attack_settings),) = config.evaluation.attack.items()
+    attack = load_attack({attack_name: attack_settings}, file.under("evaluation", "attack", attack_name))
+    schedule, schedule_settings = file.schedule()
+    model, model_settings = _model(file, data)
+    factory, optimizer_settings = _optimizer(file)
+    engine = Engine(
+        model,
+        factory,
+        plugins,
+        threat_of(file),
+        seed=config.seed,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        checks=None if config.checks == "auto" else config.checks,
+        history=history,
+    )
+    evaluator = Evaluator(
+        model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
+    )
+    resolved = config.model_dump()
+    resolved["data"] |= data_settings
+    resolved["model"] = {key: value for key, value in resolved["model"].items() if value not in (None, {})}
+    resolved["model"] |= model_settings
+    resolved["plugins"] = _entries(plugins)
+    resolved["optimizer"] |= optimizer_settings
+    resolved["schedule"] |= schedule_settings
+    resolved["evaluation"]["attack"] = _entries([attack], [attack_name])[0]
+    return Assembly(file, data, engine, evaluator, schedule, steps, resolved)
+
+
+def threat_of(file: ConfigFile) -> ThreatModel:
+    section = file.config.threat
+    try:
+        return ThreatModel(section.norm, section.eps, section.box)
+    except ConfigError as problem:
+        raise ConfigError(f"{file.where(('threat',))}: {problem}") from None
+
+
+def device_of(file: ConfigFile) -> torch.device:
+    """The device of the config; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ConfigError: no such device.
+    """
+    name = file.config.device
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"{file.where(('device',))}: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"{file.where(('device',))}: {name} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use device: cpu or auto"
+        )
+    return device
+
+
+def memory_format_of(file: ConfigFile) -> torch.memory_format:
+    return torch.channels_last if file.config.model.memory_format == "channels_last" else torch.contiguous_format
+
+
+def _model(file: ConfigFile, data: Data) -> tuple[nn.Module, dict[str, Any]]:
+    section, where = file.config.model, file.under("model")
+    facts: dict[str, Any] = {"num_classes": data.num_classes, "in_channels": data.train.x.shape[1]}
+    settings: dict[str, Any] = {}
+    with torch.random.fork_rng():  # initial weights follow the seed and move nobody's generator
+        torch.manual_seed(file.config.seed)
+        if section.target is not None:
+            constructor = import_target(section.target, where(("target",)))
+            try:
+                model = constructor(**section.args)
+            except Exception as problem:
+                raise ModelError(
+                    f"{where(('target',))}: {section.target} refused args {section.args}: "
+                    f"{type(problem).__name__}: {problem}"
+                ) from problem
+        else:
+            assert section.name is not None  # ConfigFile has made sure
+            model, _, settings = build("model", section.name, section.settings(), where, facts)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{where(())}: expected an nn.Module, got {type(model).__name__}")
+    if section.weights is not None:
+        load_weights(model, Path(section.weights))
+    model = model.to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]
+    check_logits(model, next(iter(data.train.batches(torch.arange(2), 2))).x, data.num_classes)
+    return model, settings
+
+
+def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optimizer], dict[str, Any]]:
+    section, where = file.config.optimizer, file.under("optimizer")
+    known = {
+        name.lower(): kind
+        for name, kind in vars(torch.optim).items()
+        if inspect.isclass(kind) and issubclass(kind, Optimizer) and kind is not Optimizer and name != "LBFGS"
+    }
+    kind = known.get(section.name.lower())
+    if kind is None:
+        raise ConfigError(f"{where(('name',))}: unknown optimizer {section.name!r}{nearest(section.name, known)}")
+    accepted = set(inspect.signature(kind).parameters) - {"params", "lr"}
+    for key in section.settings():
+        if key not in accepted:
+            raise ConfigError(f"{where((key,))}: unknown key{nearest(key, accepted)}")
+    settings = {"lr": section.lr, **section.settings()}
+
+    def factory(groups: list[dict[str, Any]]) -> Optimizer:
+        return kind(groups, **settings)
+
+    try:
+        factory([{"params": [nn.Parameter(torch.zeros(1))]}])
+    except (TypeError, ValueError) as problem:
+        raise ConfigError(f"{where(())}: {kind.__name__}: {problem}") from None
+    return factory, settings
+
+
+def _entries(plugins: list[LoadedPlugin], names: list[str] | None = None) -> list[dict[str, Any]]:
+    labels = names or [plugin.label.split("#")[0] for plugin in plugins]
+    return [{label: dict(plugin.settings)} for label, plugin in zip(labels, plugins, strict=True)]

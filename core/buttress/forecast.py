@@ -1,0 +1,126 @@
+"""What a run will cost, before its first step: passes counted on the model, time from a short calibration."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from buttress.build import Assembly
+from buttress.data import epoch_order
+from buttress.tables import duration
+from buttress.types import Split
+
+# Long enough for a stable mean on an idle machine, short beside any run worth a forecast.
+CALIBRATION_SECONDS = 1.0
+# Examples attacked to time an evaluation.
+CALIBRATION_EXAMPLES = 64
+
+
+@dataclass
+class Passes:
+    """Forwards and backwards through the model."""
+
+    forwards: int = 0
+    input_backwards: int = 0
+    weight_backwards: int = 0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The cost of a run.
+
+    Args:
+        passes: of one training step.
+        step_seconds: of one training step.
+        train_seconds: of all training steps.
+        evaluation_seconds: of all evaluations, every track evaluated each time (tracks that have not begun are free).
+    """
+
+    passes: Passes
+    step_seconds: float
+    train_seconds: float
+    evaluation_seconds: float
+
+    def __str__(self) -> str:
+        p = self.passes
+        return (
+            f"each step: {p.forwards} forwards, {p.input_backwards} backwards to the input, {p.weight_backwards} to the "
+            f"weights, {1000 * self.step_seconds:.1f} ms; about {duration(self.train_seconds)} of training and at most "
+            f"{duration(self.evaluation_seconds)} of evaluation"
+        )
+
+
+@contextmanager
+def counted(model: nn.Module) -> Iterator[Passes]:
+    """Count the passes through ``model``; a backward counts as one to the input where no weight requires gradients."""
+    passes = Passes()
+
+    def after_forward(module: nn.Module, _: Any, output: Any) -> None:
+        passes.forwards += 1
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            return
+        to_weights = any(parameter.requires_grad for parameter in module.parameters())
+
+        def after_backward(_: Tensor) -> None:
+            if to_weights:
+                passes.weight_backwards += 1
+            else:
+                passes.input_backwards += 1
+
+        output.register_hook(after_backward)
+
+    handle = model.register_forward_hook(after_forward)
+    try:
+        yield passes
+    finally:
+        handle.remove()
+
+
+def forecast(scratch: Assembly) -> Forecast:
+    """Run a few steps of ``scratch``, an assembly that is thrown away afterwards, and extrapolate."""
+    config, engine = scratch.file.config, scratch.engine
+    train = scratch.data.train
+    batches = list(train.batches(epoch_order(len(train), config.seed, 0), config.data.batch_size))[: scratch.steps]
+    engine.model.train()
+    with counted(engine.model) as passes:
+        engine.step(batches[0].x, batches[0].y, index=batches[0].index)
+    _synchronize(engine.device)
+    start, steps = perf_counter(), 0
+    while steps < 3 or perf_counter() - start < CALIBRATION_SECONDS:
+        batch = batches[steps % len(batches)]
+        engine.step(batch.x, batch.y, index=batch.index)
+        _synchronize(engine.device)
+        steps += 1
+        if perf_counter() - start > 10 * CALIBRATION_SECONDS:
+            break
+    step_seconds = (perf_counter() - start) / steps
+    per_example = _evaluation_seconds(scratch)
+    splits = scratch.data.splits()
+    examples = sum(len(split) for name, split in splits.items() if name != "train" or config.evaluation.train)
+    evaluations = -(-config.epochs // config.evaluation.every)
+    tracks = 1 + len(engine.tracks())
+    return Forecast(
+        passes=passes,
+        step_seconds=step_seconds,
+        train_seconds=step_seconds * scratch.steps * config.epochs,
+        evaluation_seconds=per_example * examples * evaluations * tracks,
+    )
+
+
+def _evaluation_seconds(scratch: Assembly) -> float:
+    """Seconds of evaluating one example."""
+    test = scratch.data.test
+    batch = next(iter(test.batches(torch.arange(min(CALIBRATION_EXAMPLES, len(test))), CALIBRATION_EXAMPLES)))
+    start = perf_counter()
+    scratch.evaluator.score(Split(batch.x, batch.y, test.memory_format))
+    _synchronize(scratch.engine.device)
+    return (perf_counter() - start) / len(batch.y)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,72 @@
+"""What a person sees of a run: a progress bar with ETA on a terminal, plain lines elsewhere, all lines in ``log.txt``."""
+
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from buttress.files import storage_errors
+from buttress.tables import duration
+
+# Seconds between progress lines where there is no terminal.
+LINE_EVERY = 30.0
+
+
+class Reporter:
+    """Speaks to the console and to the log.
+
+    Args:
+        log: file to append to, or None before there is a run folder.
+        console: where to speak; standard output by default.
+    """
+
+    def __init__(self, log: Path | None = None, console: Console | None = None) -> None:
+        self.log = log
+        self._console = console or Console(soft_wrap=True, highlight=False, markup=False)
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._total = self._done = self._first = 0
+        self._started = self._last_line = monotonic()
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def begin(self, total: int, done: int) -> None:
+        """Start counting steps: ``done`` of ``total`` are behind us."""
+        self._total, self._done, self._first = total, done, done
+        self._started = self._last_line = monotonic()
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._progress.add_task("training", total=total, completed=done)
+            self._progress.start()
+
+    def advance(self, description: str) -> None:
+        """One step is done."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress.update(self._task, advance=1, description=description)
+        elif monotonic() - self._last_line > LINE_EVERY:
+            left = (monotonic() - self._started) / (self._done - self._first) * (self._total - self._done)
+            self.say(f"{description}: step {self._done}/{self._total}, about {duration(left)} left")
+
+    def say(self, text: str) -> None:
+        """A line on the console and in the log."""
+        self._last_line = monotonic()
+        self._console.print(text)
+        if self.log is not None:
+            with storage_errors(self.log), self.log.open("a", encoding="utf-8") as stream:
+                stream.write(text + "\n")

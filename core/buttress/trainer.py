@@ -1,0 +1,296 @@
+"""A run from its first step to its last: epochs, evaluation, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from buttress.build import Assembly
+from buttress.checkpoint import restore_newest, save_checkpoint
+from buttress.curves import draw_curves
+from buttress.data import epoch_order
+from buttress.errors import Interrupted
+from buttress.files import storage_errors, write_json, write_tensors
+from buttress.kernels import use_backend
+from buttress.reporter import Reporter
+from buttress.run_folder import RunFolder
+from buttress.selection import Record, Row, best_epoch, summarize
+from buttress.tables import duration, summary_table
+from buttress.types import Split
+
+
+class Trainer:
+    """Trains an assembly inside a run folder.
+
+    Args:
+        assembly: everything that the run needs, checked.
+        folder: an existing run folder.
+        reporter: tells the user.
+    """
+
+    def __init__(self, assembly: Assembly, folder: RunFolder, reporter: Reporter) -> None:
+        self._assembly, self._folder, self._reporter = assembly, folder, reporter
+        self._config = assembly.file.config
+        self._engine = assembly.engine
+        self._records: list[Record] = []
+        self._epoch_loss = _Mean(self._engine.device)
+        self._interval_loss = _Mean(self._engine.device)
+        self._metrics_bytes = 0
+        self._stop: str | None = None
+        splits = assembly.data.splits()
+        self._splits: dict[str, Split] = {
+            name: split for name, split in splits.items() if name != "train" or self._config.evaluation.train
+        }
+
+    def run(self) -> list[Row]:
+        """Train from where the assembly stands to the last epoch; returns the summary.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; a checkpoint has been written at that very step.
+            HookError, StorageError: a plugin failed, the disk is full; the last good checkpoint is intact.
+        """
+        engine, config, started = self._engine, self._config, perf_counter()
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
+        engine.model.train()
+        engine.start()
+        with self._signals(), self._reporter, use_backend(config.backend):
+            self._reporter.begin(config.epochs * self._assembly.steps, engine.global_step)
+            try:
+                while engine.epoch < config.epochs:
+                    self._train_epoch()
+                    self._finish_epoch()
+            finally:
+                engine.close()
+        rows = self._conclude()
+        self._reporter.say(f"done in {duration(perf_counter() - started)}")
+        return rows
+
+    def resume(self) -> None:
+        """Continue at the newest good checkpoint; a damaged one is named and passed over.
+
+        Raises:
+            CheckpointError: none can be loaded.
+        """
+        path = restore_newest(self._folder.checkpoints, self._load_state, self._reporter.say)
+        with storage_errors(self._folder.metrics):
+            os.truncate(self._folder.metrics, self._metrics_bytes)
+        engine = self._engine
+        self._reporter.say(f"resumed {path.stem}: epoch {engine.epoch}, step {engine.epoch_step} of the epoch")
+
+    # One epoch
+
+    def _train_epoch(self) -> None:
+        engine, config, train = self._engine, self._config, self._assembly.data.train
+        order = epoch_order(len(train), config.seed, engine.epoch)[: self._assembly.steps * config.data.batch_size]
+        for batch in train.batches(order, config.data.batch_size, start=engine.epoch_step):
+            self._stop_if_asked()
+            self._set_lr()
+            losses, _ = engine.step(batch.x, batch.y, index=batch.index)
+            self._epoch_loss.add(losses)
+            self._interval_loss.add(losses)
+            if engine.global_step % config.log_every == 0:
+                self._log_training()
+            self._reporter.advance(f"epoch {engine.epoch + 1}/{config.epochs}")
+
+    def _finish_epoch(self) -> None:
+        engine, config = self._engine, self._config
+        loss = self._epoch_loss.take()
+        engine.end_epoch({"loss": loss})
+        done = engine.epoch  # epochs completed
+        self._write({"event": "epoch", "epoch": done - 1, "loss": loss, "lr": engine.optimizer.param_groups[0]["lr"]})
+        last = done == config.epochs
+        if last or done % config.evaluation.every == 0:
+            self._evaluate(done - 1, loss, last)
+        if last or done % config.checkpoint.every == 0:
+            self._save()
+
+    def _set_lr(self) -> None:
+        engine, schedule = self._engine, self._assembly.schedule
+        t = float(engine.epoch)
+        if schedule.per == "batch":
+            t += (engine.epoch_step + 1) / self._assembly.steps
+        engine.set_lr(schedule.factor(t, self._config.epochs), t)
+
+    def _log_training(self) -> None:
+        engine = self._engine
+        engine.read_checks()
+        self._write(
+            {
+                "event": "train",
+                "epoch": engine.epoch,
+                "global_step": engine.global_step,
+                "loss": self._interval_loss.take(),
+                "lr": engine.optimizer.param_groups[0]["lr"],
+                **engine.records(),
+            }
+        )
+
+    # Evaluation
+
+    def _evaluate(self, epoch: int, loss: float, last: bool) -> None:
+        live = self._score(epoch, "live")
+        self._keep_weights("live", epoch, last)
+        lines = [f"live {_percent(live)}"]
+        for track in self._engine.tracks():
+            if track.weights is None:  # not begun: the live model stands in, and is not evaluated twice
+                self._add([Record(**{**asdict(record), "track": track.name}) for record in live])
+                self._keep_weights(track.name, epoch, last)
+                continue
+            with self._engine.track(track, self._assembly.fixed_batches):
+                lines.append(f"{track.name} {_percent(self._score(epoch, track.name))}")
+                self._keep_weights(track.name, epoch, last)
+        attack = attack_name(self._assembly)
+        self._reporter.say(
+            f"epoch {epoch + 1}/{self._config.epochs}  loss {loss:.3f}  test clean/{attack}: {', '.join(lines)}"
+        )
+
+    def _score(self, epoch: int, track: str) -> list[Record]:
+        records = []
+        for name, split in self._splits.items():
+            score = self._assembly.evaluator.score(split)
+            records.append(Record(epoch, track, name, score.clean, score.robust, score.n))
+        self._add(records)
+        return records
+
+    def _add(self, records: list[Record]) -> None:
+        self._records += records
+        for record in records:
+            self._write({"event": "evaluation", **asdict(record)})
+
+    def _keep_weights(self, track: str, epoch: int, last: bool) -> None:
+        best = best_epoch(self._records, track, self._config.evaluation.best_by) == epoch
+        for which in [name for name, wanted in (("best", best), ("last", last)) if wanted]:
+            path = self._folder.weights_file(which, track)
+            path.parent.mkdir(exist_ok=True)
+            write_tensors(path, self._engine.model.state_dict(), {"track": track, "epoch": str(epoch)})
+
+    def _conclude(self) -> list[Row]:
+        config, attack = self._config, attack_name(self._assembly)
+        rows = summarize(self._records, config.evaluation.best_by)
+        summary = {
+            "best_by": config.evaluation.best_by,
+            "attack": self._assembly.resolved["evaluation"]["attack"],
+            "seed": config.seed,
+            "tracks": [row.to_json() for row in rows],
+        }
+        write_json(self._folder.summary, summary)
+        drops = self._assembly.schedule.drops(config.epochs)
+        draw_curves(self._folder.curves, self._records, rows, drops, f"{config.name}, seed {config.seed}", attack)
+        chosen = f"best epoch chosen on {config.evaluation.best_by}"
+        n, seed = rows[0].n, config.seed
+        self._reporter.say(
+            f"\n{summary_table(rows, attack)}\n\nTest accuracies in %, n = {n}, seed {seed}, one run; {chosen}."
+            f"\nLearning curves: {self._folder.curves}\nRun folder: {self._folder.path}"
+        )
+        return rows
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        return {
+            "model": dict(self._engine.model.state_dict()),
+            "optimizer": self._engine.optimizer.state_dict(),
+            "engine": self._engine.state_dict(),
+            "global_rng": torch.get_rng_state(),  # for dropout in the user's model; nothing built in draws from it
+            "cuda_rng": torch.cuda.get_rng_state(self._engine.device) if self._engine.device.type == "cuda" else None,
+            "records": [asdict(record) for record in self._records],
+            "epoch_loss": self._epoch_loss.state,
+            "interval_loss": self._interval_loss.state,
+            "metrics_bytes": self._metrics_bytes,
+        }
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        engine = self._engine
+        engine.load_state_dict(state["engine"])
+        engine.model.load_state_dict(state["model"])
+        engine.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["global_rng"])
+        if state["cuda_rng"] is not None and engine.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], engine.device)
+        self._records = [Record(**record) for record in state["records"]]
+        self._epoch_loss.state = state["epoch_loss"].to(engine.device)
+        self._interval_loss.state = state["interval_loss"].to(engine.device)
+        self._metrics_bytes = state["metrics_bytes"]
+
+    def _save(self) -> None:
+        path = self._folder.checkpoints
+        save_checkpoint(path, self._engine.global_step, self.state_dict(), self._config.checkpoint.keep)
+
+    def _write(self, record: dict[str, object]) -> None:
+        line = json.dumps(record) + "\n"
+        with storage_errors(self._folder.metrics), self._folder.metrics.open("a", encoding="utf-8") as stream:
+            stream.write(line)
+        self._metrics_bytes += len(line.encode())
+        self._engine.hooks.log(record)
+
+    # Stopping
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM stops after the current step, a second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, _: object) -> None:
+            for known, handler in before.items():
+                signal.signal(known, handler)
+            self._stop = signal.Signals(number).name
+
+        before = {known: signal.signal(known, ask) for known in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for known, handler in before.items():
+                signal.signal(known, handler)
+
+    def _stop_if_asked(self) -> None:
+        if self._stop is None:
+            return
+        self._save()
+        engine = self._engine
+        raise Interrupted(
+            f"stopped by {self._stop} at epoch {engine.epoch}, step {engine.epoch_step} of the epoch; everything is "
+            f"saved; continue with: buttress resume {self._folder.path}"
+        )
+
+
+class _Mean:
+    """A running mean that stays on the device until it is taken."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.state = torch.zeros(2, dtype=torch.float64, device=device)
+
+    def add(self, losses: Tensor) -> None:
+        self.state[0] += losses.sum()
+        self.state[1] += len(losses)
+
+    def take(self) -> float:
+        """The mean so far, and start again; synchronises with the device."""
+        total, count = self.state.tolist()
+        self.state.zero_()
+        return float(total / count) if count else float("nan")
+
+
+def attack_name(assembly: Assembly) -> str:
+    """``"pgd-20"``: the evaluation attack with its number of steps, where it has one."""
+    attack = assembly.evaluator.attack
+    steps = attack.settings.get("steps")
+    return f"{attack.label}-{steps}" if steps is not None else attack.label
+
+
+def _percent(records: list[Record]) -> str:
+    test = next(record for record in records if record.split == "test")
+    return f"{100 * test.clean:.1f}/{100 * test.robust:.1f}"
