@@ -7,6 +7,7 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from setuptools import setup
 
@@ -42,7 +43,7 @@ def extension() -> dict[str, object]:
     module = kind(
         "buttress._C",
         sources=["csrc/module.cpp", *(["csrc/facts/facts.cu"] if with_cuda else [])],
-        include_dirs=[os.path.abspath("csrc")],
+        include_dirs=[str(Path("csrc").resolve())],
         define_macros=[("BUTTRESS_WITH_CUDA", "1")] if with_cuda else [],
         extra_compile_args={"cxx": ["-O3", "-std=c++20"], "nvcc": ["-O3", "-std=c++20"]},
     )

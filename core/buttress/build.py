@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,3 +206,16 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
 def _entries(plugins: list[LoadedPlugin], names: list[str] | None = None) -> list[dict[str, Any]]:
     labels = names or [plugin.label.split("#")[0] for plugin in plugins]
     return [{label: dict(plugin.settings)} for label, plugin in zip(labels, plugins, strict=True)]
+
+
+def check_config(file: ConfigFile) -> Assembly:
+    """Build everything that a run of ``file`` would build, and write nothing that stays.
+
+    Raises:
+        InputError: anything that would stop the run before step 1.
+    """
+    data, settings = load_data(file)
+    with tempfile.TemporaryDirectory() as scratch:
+        assembly = assemble(file, data, settings, Path(scratch))
+        assembly.engine.start()
+    return assembly

@@ -12,8 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from buttress.errors import ConfigError, nearest
 from buttress.registry import entry_of
-from buttress.settings import NonNegativeFraction, settings_model, validate
 from buttress.schedule import SCHEDULES
+from buttress.settings import NonNegativeFraction, settings_model, validate
 from buttress.yaml_source import Path_, Source, parse_yaml, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
@@ -124,7 +124,9 @@ class Config(_Section):
     checks: Literal["auto", "always", "interval", "off"] = Field(
         "auto", description="of the values that plugins answer: auto is always on the CPU, interval on CUDA"
     )
-    deterministic: bool = Field(False, description="only deterministic algorithms of torch (needed on CUDA for exact resume)")
+    deterministic: bool = Field(
+        False, description="only deterministic algorithms of torch (needed on CUDA for exact resume)"
+    )
     log_every: Count = Field(50, description="steps between training records, each one synchronisation with the device")
 
 
@@ -163,9 +165,8 @@ class ConfigFile:
         """The schedule and its settings."""
         section = self.config.schedule
         if section.name not in SCHEDULES:
-            raise ConfigError(
-                f"{self.where(('schedule', 'name'))}: unknown schedule {section.name!r}{nearest(section.name, SCHEDULES)}"
-            )
+            hint = nearest(section.name, SCHEDULES)
+            raise ConfigError(f"{self.where(('schedule', 'name'))}: unknown schedule {section.name!r}{hint}")
         kind = SCHEDULES[section.name]
         checked = validate(settings_model(kind), section.settings(), self.under("schedule"))
         schedule = kind(**{key: getattr(checked, key) for key in type(checked).model_fields})

@@ -96,7 +96,7 @@ class Context:
 
     @property
     def phase(self) -> Phase:
-        """Which part of the run is calling: ``attack``, ``perturb``, ``train``, ``ensemble``, ``evaluate``, ``setup``."""
+        """The part of the run that calls: ``attack``, ``perturb``, ``train``, ``ensemble``, ``evaluate``, ``setup``."""
         return self._state.phase
 
     @property

@@ -34,14 +34,18 @@ def draw_curves(
         epochs, robust = _curve(records, row.track, "test")
         name = "live model" if row.track == "live" else row.track
         label = f"{name}: {100 * row.robust_best:.1f} at best, {100 * row.robust_last:.1f} at the end"
-        axes.plot(epochs, robust, color=colour, marker="o", markersize=3, linewidth=1.8, label=label)
-        axes.plot([row.best_epoch + 1], [100 * row.robust_best], color=colour, marker="*", markersize=13)
+        # The live curve on top: a track that has not begun coincides with it.
+        order = 3 if row.track == "live" else 2
+        axes.plot(epochs, robust, color=colour, marker="o", markersize=3, linewidth=1.8, label=label, zorder=order)
+        axes.plot([row.best_epoch + 1], [100 * row.robust_best], color=colour, marker="*", markersize=13, zorder=4)
     epochs, train = _curve(records, "live", "train")
     if epochs:
-        axes.plot(epochs, train, color=COLOURS[0], linestyle=":", linewidth=1.5, label="live model, on the training set")
+        axes.plot(
+            epochs, train, color=COLOURS[0], linestyle=":", linewidth=1.5, label="live model, on the training set"
+        )
     for position, drop in enumerate(drops):
-        label = "learning-rate drop" if position == 0 else None
-        axes.axvline(drop, color="#999999", linestyle="--", linewidth=1, label=label)
+        once = "learning-rate drop" if position == 0 else None
+        axes.axvline(drop, color="#999999", linestyle="--", linewidth=1, label=once)
     axes.set_xlabel("epochs trained")
     axes.set_ylabel(f"robust accuracy ({attack}), %")
     n = rows[0].n

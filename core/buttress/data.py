@@ -20,7 +20,9 @@ def check_data(data: Data, threat: ThreatModel) -> None:
         if len(split) == 0:
             raise DataError(f"data, split {name}: expected at least one example, got none")
         if split.x.shape[1:] != shape:
-            raise DataError(f"data, split {name}: expected inputs of shape {tuple(shape)}, got {tuple(split.x.shape[1:])}")
+            raise DataError(
+                f"data, split {name}: expected inputs of shape {tuple(shape)}, got {tuple(split.x.shape[1:])}"
+            )
         _check_inputs(name, split.x, threat)
         bad = ((split.y < 0) | (split.y >= data.num_classes)).nonzero()
         if len(bad):
@@ -62,10 +64,12 @@ def steps_per_epoch(split: Split, batch_size: int, drop_last: bool) -> int:
     """
     steps = len(split) // batch_size if drop_last else -(-len(split) // batch_size)
     if steps == 0:
-        raise DataError(f"data.batch_size: {batch_size} is more than the {len(split)} training examples, with drop_last")
+        raise DataError(
+            f"data.batch_size: {batch_size} is more than the {len(split)} training examples, with drop_last"
+        )
     return steps
 
 
 def fixed_order(n: int, seed: int) -> Tensor:
-    """``[n]`` positions of the training set, shuffled once for the whole run: batches on which statistics are measured."""
+    """``[n]`` positions of the training set, shuffled once for the whole run, to measure statistics on."""
     return torch.randperm(n, generator=seeded_generator("cpu", seed, "data", "fixed order"))

@@ -395,7 +395,9 @@ def _describe(x: Tensor) -> str:
     if not torch.isfinite(x).all():
         return "expected finite inputs, got NaN or infinity"
     low, high = (float(value) for value in torch.aminmax(x))
-    return f"expected inputs inside the threat model's box, got values in [{low:.6g}, {high:.6g}]; scale them, or set box"
+    return (
+        f"expected inputs inside the threat model's box, got values in [{low:.6g}, {high:.6g}]; scale them, or set box"
+    )
 
 
 def _loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:

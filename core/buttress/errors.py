@@ -11,7 +11,7 @@
     └── WorkError             exit 1: the work had begun and could not go on
         ├── HookError           an exception or a wrong answer from a plugin's hook
         ├── StorageError        the disk is full or refuses
-        └── Interrupted         stopped by the user; the run can be resumed
+        └── InterruptionError         stopped by the user; the run can be resumed
 
 A message says who, what was expected, what came, and what to do about it.
 """
@@ -66,7 +66,7 @@ class StorageError(WorkError):
     pass
 
 
-class Interrupted(WorkError):
+class InterruptionError(WorkError):
     pass
 
 

@@ -1,4 +1,4 @@
-"""Files that survive a crash: written beside their place, synced, then renamed. Tensors as safetensors, never pickle."""
+"""Files that survive a crash: written beside their place, synced, renamed. Tensors as safetensors, never pickle."""
 
 import errno
 import hashlib

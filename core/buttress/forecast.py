@@ -16,8 +16,8 @@ from buttress.types import Split
 
 # Long enough for a stable mean on an idle machine, short beside any run worth a forecast.
 CALIBRATION_SECONDS = 1.0
-# Examples attacked to time an evaluation.
-CALIBRATION_EXAMPLES = 64
+# Examples attacked to time an evaluation, after as many to warm up.
+CALIBRATION_EXAMPLES = 256
 
 
 @dataclass
@@ -48,9 +48,9 @@ class Forecast:
     def __str__(self) -> str:
         p = self.passes
         return (
-            f"each step: {p.forwards} forwards, {p.input_backwards} backwards to the input, {p.weight_backwards} to the "
-            f"weights, {1000 * self.step_seconds:.1f} ms; about {duration(self.train_seconds)} of training and at most "
-            f"{duration(self.evaluation_seconds)} of evaluation"
+            f"each step: {p.forwards} forwards, {p.input_backwards} backwards to the input, {p.weight_backwards} to "
+            f"the weights, {1000 * self.step_seconds:.1f} ms; about {duration(self.train_seconds)} of training and "
+            f"at most {duration(self.evaluation_seconds)} of evaluation"
         )
 
 
@@ -71,7 +71,7 @@ def counted(model: nn.Module) -> Iterator[Passes]:
             else:
                 passes.input_backwards += 1
 
-        output.register_hook(after_backward)
+        output.register_hook(after_backward)  # type: ignore[no-untyped-call]
 
     handle = model.register_forward_hook(after_forward)
     try:
@@ -115,10 +115,11 @@ def _evaluation_seconds(scratch: Assembly) -> float:
     """Seconds of evaluating one example."""
     test = scratch.data.test
     batch = next(iter(test.batches(torch.arange(min(CALIBRATION_EXAMPLES, len(test))), CALIBRATION_EXAMPLES)))
+    sample = Split(batch.x, batch.y, test.memory_format)
+    scratch.evaluator.score(sample)
     start = perf_counter()
-    scratch.evaluator.score(Split(batch.x, batch.y, test.memory_format))
-    _synchronize(scratch.engine.device)
-    return (perf_counter() - start) / len(batch.y)
+    scratch.evaluator.score(sample)
+    return (perf_counter() - start) / len(sample)
 
 
 def _synchronize(device: torch.device) -> None:

@@ -25,7 +25,7 @@ def kl_divergence(logits_q: Tensor, log_p: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """``[B]`` margins ``max_{k != y} z_k - z_y`` of ``logits [B,K]`` and labels ``y [B]``: positive is misclassified."""
+    """``[B]`` margins ``max_{k != y} z_k - z_y`` of ``logits [B,K]``, labels ``y [B]``: positive is misclassified."""
     own = logits.gather(1, y[:, None])
     others = logits.scatter(1, y[:, None], -torch.inf)
     return others.amax(1) - own[:, 0]

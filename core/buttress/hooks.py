@@ -230,7 +230,8 @@ class Hooks:
                 provider,
                 torch.isfinite(loss.total().detach()),
                 lambda: (
-                    "expected a finite training loss, got a non-finite one; the run has diverged: lower the learning rate"
+                    "expected a finite training loss, got a non-finite one; the run has diverged: lower the learning "
+                    "rate"
                 ),
             )
         return loss

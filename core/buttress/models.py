@@ -64,7 +64,8 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> N
             if keys
         ]
         raise ModelError(
-            f"{name} holds the weights of another model: {'; '.join(parts)}; choose the model that they were trained with"
+            f"{name} holds the weights of another model: {'; '.join(parts)}; choose the model that they were trained "
+            "with"
         )
     model.load_state_dict(dict(weights))
 
@@ -77,8 +78,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     except Exception as problem:  # the restricted loader raises many kinds; all mean: this file is not taken
+        reason = str(problem).splitlines()[0]
         raise CheckpointError(
-            f"{path} is refused by torch's restricted loader (truncated, or it holds code): {str(problem).splitlines()[0]}"
+            f"{path} is refused by torch's restricted loader (truncated, or it holds code): {reason}"
         ) from None
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
@@ -105,6 +107,6 @@ def check_logits(model: nn.Module, x: Tensor, num_classes: int) -> None:
     if not isinstance(logits, Tensor) or logits.shape != (len(x), num_classes):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(
-            f"model {type(model).__name__}: expected logits of shape ({len(x)}, {num_classes}), got {got}; the data has "
-            f"{num_classes} classes"
+            f"model {type(model).__name__}: expected logits of shape ({len(x)}, {num_classes}), got {got}; the "
+            f"data has {num_classes} classes"
         )

@@ -241,5 +241,3 @@ def check_class(component: Any, source: Source | None = None) -> None:
         close = [name for name in vars(cls) if get_close_matches(name, HOOKS, n=1, cutoff=0.7)]
         hint = f"; {close[0]!r} looks like one{nearest(close[0], HOOKS)}" if close else ""
         raise PluginError(f"{who} implements no hook{hint} (a hook is a method marked @hookimpl)")
-
-

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar with ETA on a terminal, plain lines elsewhere, all lines in ``log.txt``."""
+"""What a person sees of a run: a progress bar with ETA on a terminal, plain lines elsewhere, all in ``log.txt``."""
 
 from pathlib import Path
 from time import monotonic

@@ -1,5 +1,6 @@
 """Learning-rate schedules: the factor on the initial learning rate at time t."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, Protocol
 
 from annotated_types import Gt
@@ -62,7 +63,7 @@ class Piecewise:
 
     def drops(self, epochs: int) -> list[int]:
         resolved = [resolve_epoch(milestone, epochs) for milestone in self.milestones]
-        if any(later <= earlier for earlier, later in zip(resolved, resolved[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(resolved)):
             raise ConfigError(f"schedule.milestones: expected increasing epochs, got {resolved} (of {epochs} epochs)")
         return resolved
 

@@ -19,7 +19,7 @@ from buttress.build import Assembly
 from buttress.checkpoint import restore_newest, save_checkpoint
 from buttress.curves import draw_curves
 from buttress.data import epoch_order
-from buttress.errors import Interrupted
+from buttress.errors import InterruptionError
 from buttress.files import storage_errors, write_json, write_tensors
 from buttress.kernels import use_backend
 from buttress.reporter import Reporter
@@ -56,7 +56,7 @@ class Trainer:
         """Train from where the assembly stands to the last epoch; returns the summary.
 
         Raises:
-            Interrupted: Ctrl-C or SIGTERM; a checkpoint has been written at that very step.
+            InterruptionError: Ctrl-C or SIGTERM; a checkpoint has been written at that very step.
             HookError, StorageError: a plugin failed, the disk is full; the last good checkpoint is intact.
         """
         engine, config, started = self._engine, self._config, perf_counter()
@@ -261,7 +261,7 @@ class Trainer:
             return
         self._save()
         engine = self._engine
-        raise Interrupted(
+        raise InterruptionError(
             f"stopped by {self._stop} at epoch {engine.epoch}, step {engine.epoch_step} of the epoch; everything is "
             f"saved; continue with: buttress resume {self._folder.path}"
         )

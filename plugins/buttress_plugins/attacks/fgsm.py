@@ -8,12 +8,13 @@ step of 1.25 eps (FGSM adversarial training). Under an L2 threat model the step 
 from fractions import Fraction
 from typing import Literal
 
+from torch import nn
+
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import attack_loss, pgd
 from buttress.modes import AttackMode
 from buttress.settings import NonNegativeFraction
-from torch import nn
 
 # The step of FGSM adversarial training over eps: Wong et al., section 4.
 TRAINING_STEP = Fraction(5, 4)

@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
+from torch import Tensor, nn
+
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import AttackLoss, attack_loss, pgd
 from buttress.modes import AttackMode
 from buttress.settings import NonNegativeFraction
 from buttress.threat import per_example
-from torch import Tensor, nn
 
 
 class PGD:

@@ -10,10 +10,11 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from buttress import Data, Split
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+
+from buttress import Data, Split
 
 
 class Digits:

@@ -7,9 +7,10 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from annotated_types import Ge
+from sklearn.model_selection import train_test_split
+
 from buttress import Data, Split
 from buttress.errors import DataError
-from sklearn.model_selection import train_test_split
 
 
 class Npz:

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le
+from torch import Tensor, nn
+
 from buttress import Track, hookimpl
 from buttress.context import Context
 from buttress.hookspecs import Event
 from buttress.settings import Epoch
-from torch import Tensor, nn
 
 
 class EMA:

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Gt
+from torch import Tensor, nn
+
 from buttress import Track, hookimpl
 from buttress.context import Context
 from buttress.errors import ConfigError
@@ -21,7 +23,6 @@ from buttress.hookspecs import Event
 from buttress.kernels import Middle, median
 from buttress.settings import Epoch
 from buttress.store import History, Reader
-from torch import Tensor, nn
 
 # Elements of one working block over all snapshots: 16 MiB of float32, whatever the number of snapshots.
 _BLOCK = 1 << 22
@@ -34,7 +35,7 @@ class MEAT:
         start: first epoch whose final weights are kept: 0-based epoch, or a fraction of the epochs in (0, 1).
         median: of an even number of snapshots, the ``lower`` or the ``upper`` of the two middle values, or their
             ``mean``.
-        bn_data: what batch norm is re-estimated on: ``clean`` training inputs, or ``adv``, attacked at the live weights.
+        bn_data: what batch norm is re-estimated on: ``clean`` inputs, or ``adv``, attacked at the live weights.
         history: keep snapshots on ``disk`` (in the run's folder) or in ``memory`` (then every checkpoint holds them).
         memory_gib: budget of a history in memory, in GiB; a run that would go over it is refused before step 1.
         track: name of the track.
@@ -63,8 +64,9 @@ class MEAT:
             expected = max(0, ctx.epochs - first)
             if expected * size > budget:
                 raise ConfigError(
-                    f"{ctx.plugin}: history: memory would take {expected} snapshots of {size:,} bytes, {expected * size / 2**30:.1f} "
-                    f"GiB, over memory_gib: {self.memory_gib:g}; raise memory_gib or set history: disk"
+                    f"{ctx.plugin}: history: memory would take {expected} snapshots of {size:,} bytes, "
+                    f"{expected * size / 2**30:.1f} GiB, over memory_gib: {self.memory_gib:g}; raise it or set "
+                    "history: disk"
                 )
         self._snapshots = ctx.store.history(self.history, budget=budget)
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from buttress import Track, hookimpl
 from buttress.context import Context
 from buttress.hookspecs import Event
 from buttress.settings import Epoch
-from torch import Tensor, nn
 
 
 class SWA:

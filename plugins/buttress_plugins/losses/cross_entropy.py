@@ -3,9 +3,10 @@
 Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv:1706.06083, eq. 2.1.
 """
 
+from torch import nn
+
 from buttress import Adv, Batch, Loss, hookimpl
 from buttress.functional import cross_entropy
-from torch import nn
 
 
 class CrossEntropy:

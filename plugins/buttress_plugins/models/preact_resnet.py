@@ -44,9 +44,7 @@ class PreActBlock(nn.Module):
         self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.shortcut = (
-            nn.Conv2d(width_in, width, 1, stride, bias=False) if stride != 1 or width_in != width else None
-        )
+        self.shortcut = nn.Conv2d(width_in, width, 1, stride, bias=False) if stride != 1 or width_in != width else None
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(x))
@@ -103,7 +101,11 @@ class PreActResNet(nn.Module):
 
 
 def preact_tiny(
-    *, in_channels: Count, num_classes: Count, width: Count = 16, mean: list[float] | None = None,
+    *,
+    in_channels: Count,
+    num_classes: Count,
+    width: Count = 16,
+    mean: list[float] | None = None,
     std: list[float] | None = None,
 ) -> PreActResNet:
     """A PreActResNet for 8x8 digits: one block a stage, widths 16, 32, 64, 64; 151,802 parameters.
@@ -117,13 +119,22 @@ def preact_tiny(
     """
     widths = (width, 2 * width, 4 * width, 4 * width)
     return PreActResNet(
-        in_channels=in_channels, num_classes=num_classes, widths=widths, blocks=(1, 1, 1, 1), strides=(2, 1, 2, 1),
-        mean=mean, std=std,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        widths=widths,
+        blocks=(1, 1, 1, 1),
+        strides=(2, 1, 2, 1),
+        mean=mean,
+        std=std,
     )
 
 
 def preact_resnet18(
-    *, in_channels: Count, num_classes: Count, width: Count = 64, mean: list[float] | None = None,
+    *,
+    in_channels: Count,
+    num_classes: Count,
+    width: Count = 64,
+    mean: list[float] | None = None,
     std: list[float] | None = None,
 ) -> PreActResNet:
     """PreActResNet-18 for 32x32 images: two blocks a stage, widths 64 to 512; 11.17 million parameters.
@@ -137,6 +148,11 @@ def preact_resnet18(
     """
     widths = (width, 2 * width, 4 * width, 8 * width)
     return PreActResNet(
-        in_channels=in_channels, num_classes=num_classes, widths=widths, blocks=(2, 2, 2, 2), strides=(1, 2, 2, 2),
-        mean=mean, std=std,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        widths=widths,
+        blocks=(2, 2, 2, 2),
+        strides=(1, 2, 2, 2),
+        mean=mean,
+        std=std,
     )

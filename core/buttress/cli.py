@@ -1,0 +1,199 @@
+"""The command line: parse, call, print. Exit codes: 0 done, 1 failed at work, 2 wrong input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from buttress import __version__
+from buttress.errors import ButtressError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the entry point of the ``buttress`` command."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest  # overrides that follow an option: argparse collects only the first group
+    try:
+        _say(options.call(options))
+        return 0
+    except ButtressError as problem:
+        print(f"buttress: {problem}", file=sys.stderr)  # noqa: T201
+        return problem.exit_code
+    except KeyboardInterrupt:
+        print("buttress: stopped", file=sys.stderr)  # noqa: T201
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone: `buttress plugins list | head`
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="buttress",
+        description="Adversarial training with plugins, and the methods that cure robust overfitting.",
+        epilog="exit codes: 0 done, 1 failed at work, 2 wrong input",
+    )
+    parser.add_argument("--version", action="version", version=f"buttress {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    train = _verb(verbs, "train", _train, "train what a config describes")
+    _config_arguments(train)
+    train.add_argument("--dry-run", action="store_true", help="check everything, forecast the cost, write nothing")
+    train.add_argument("--run", metavar="NAME", help="name of the run folder (default: the time)")
+    train.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs live (runs)")
+
+    resume = _verb(verbs, "resume", _resume, "continue a run at its newest good checkpoint")
+    resume.add_argument("run", type=Path, metavar="RUN", help="run folder")
+
+    score = _verb(verbs, "evaluate", _evaluate, "measure the accuracy of a run's weights under attack")
+    score.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    score.add_argument(
+        "--attack",
+        action="append",
+        metavar="ATTACK",
+        help="clean, fgsm, pgd-K, or YAML like 'pgd: {steps: 50, restarts: 3}'; may be repeated "
+        "(default: fgsm and the attack of the run's config)",
+    )
+    score.add_argument("--track", default="live", help="live, or an ensemble's name (live)")
+    score.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (best)")
+    score.add_argument("--split", choices=["test", "validation", "train"], default="test", help="of the data (test)")
+    _json_flag(score)
+
+    plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
+    listing = _verb(plugins, "list", _plugins_list, "what is installed, from metadata alone")
+    listing.add_argument("--kind", choices=["plugin", "attack", "model", "dataset"], help="only this kind")
+    listing.add_argument("--check", action="store_true", help="also import each in a process of its own")
+    _json_flag(listing)
+    show = _verb(plugins, "show", _plugins_show, "a plugin's settings, hooks and source")
+    show.add_argument("name", help="as in a config")
+    show.add_argument("--kind", choices=["plugin", "attack", "model", "dataset"], default="plugin")
+    _json_flag(show)
+
+    config = verbs.add_parser("config", help="look at configs").add_subparsers(required=True, metavar="VERB")
+    config_show = _verb(config, "show", _config_show, "the config with every default filled in")
+    _config_arguments(config_show)
+    _json_flag(config_show)
+    _config_arguments(_verb(config, "validate", _config_validate, "check a config, its plugins, data and model"))
+    _verb(config, "schema", _config_schema, "the JSON schema of a config")
+
+    _json_flag(_verb(verbs, "doctor", _doctor, "examine the installation"))
+    return parser
+
+
+def _verb(
+    verbs: Any, name: str, call: Callable[[argparse.Namespace], str], description: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=description, description=description.capitalize() + "."
+    )
+    parser.set_defaults(call=call)
+    return parser
+
+
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="epochs=10, data.batch_size=64, pgd.steps=5")
+
+
+def _json_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _say(text: str) -> None:
+    if text:
+        print(text)  # noqa: T201
+        sys.stdout.flush()
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, indent=1, default=str)
+
+
+# Verbs. Imports are inside, so that listing plugins and printing help load no torch.
+
+
+def _train(options: argparse.Namespace) -> str:
+    from buttress.config import load_config
+    from buttress.launch import launch
+
+    launch(load_config(options.config, options.overrides), options.runs, options.run, dry_run=options.dry_run)
+    return ""
+
+
+def _resume(options: argparse.Namespace) -> str:
+    from buttress.launch import continue_run
+
+    continue_run(options.run)
+    return ""
+
+
+def _evaluate(options: argparse.Namespace) -> str:
+    from buttress.launch import evaluate_run
+    from buttress.tables import table
+
+    result = evaluate_run(options.run, options.attack, options.track, options.checkpoint, options.split)
+    if options.json:
+        return _as_json(result)
+    rows = [
+        [row["attack"], f"{100 * row['accuracy']:.1f}", f"{100 * row['low']:.1f} to {100 * row['high']:.1f}", row["n"]]
+        for row in result["attacks"]
+    ]
+    return (
+        f"{result['track']} weights, {result['checkpoint']} (epoch {result['epoch']}), {result['split']} split, "
+        f"{result['threat']}, seed {result['seed']}\n\n"
+        f"{table(['attack', 'accuracy %', '95 % interval', 'n'], rows)}\n\nwritten to {result['file']}"
+    )
+
+
+def _plugins_list(options: argparse.Namespace) -> str:
+    from buttress.inventory import inventory
+    from buttress.tables import table
+
+    rows = inventory(options.kind, check=options.check)
+    if options.json:
+        return _as_json(rows)
+    return table(list(rows[0]) if rows else ["name"], [list(row.values()) for row in rows])
+
+
+def _plugins_show(options: argparse.Namespace) -> str:
+    from buttress.inventory import describe, render
+
+    facts = describe(options.kind, options.name)
+    return _as_json(facts) if options.json else render(facts)
+
+
+def _config_show(options: argparse.Namespace) -> str:
+    from buttress.build import check_config
+    from buttress.config import dump_config, load_config
+
+    resolved = check_config(load_config(options.config, options.overrides)).resolved
+    return _as_json(resolved) if options.json else dump_config(resolved).rstrip()
+
+
+def _config_validate(options: argparse.Namespace) -> str:
+    from buttress.build import check_config
+    from buttress.config import load_config
+
+    check_config(load_config(options.config, options.overrides))
+    return f"{options.config}: valid"
+
+
+def _config_schema(options: argparse.Namespace) -> str:
+    from buttress.config import schema
+
+    return _as_json(schema())
+
+
+def _doctor(options: argparse.Namespace) -> str:
+    from buttress.doctor import examine, render
+
+    facts = examine()
+    return _as_json(facts) if options.json else render(facts)

@@ -1,0 +1,196 @@
+"""The jobs behind the verbs that work on runs: start one, continue one, score one."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from buttress.build import assemble, load_data
+from buttress.config import ConfigFile, dump_config, load_config
+from buttress.errors import CheckpointError, ConfigError, nearest
+from buttress.evaluate import Evaluator, load_attack
+from buttress.files import read_json, write_json
+from buttress.forecast import forecast
+from buttress.kernels import use_backend
+from buttress.models import load_weights
+from buttress.registry import entry_of
+from buttress.reporter import Reporter
+from buttress.run_folder import RunFolder, existing_folder, manifest, planned_folder
+from buttress.selection import Row
+from buttress.trainer import Trainer
+from buttress.yaml_source import parse_yaml
+
+
+def launch(file: ConfigFile, runs: Path, run: str | None = None, *, dry_run: bool = False) -> list[Row]:
+    """Start a run: check everything, forecast its cost, then train.
+
+    Args:
+        file: the config.
+        runs: folder of all runs.
+        run: name of the run folder, or None for the time.
+        dry_run: stop after the forecast; nothing is written.
+
+    Returns:
+        Best, last and diff of every track; empty for a dry run.
+
+    Raises:
+        InputError: anything about the input; no run folder has been made.
+        WorkError: training could not go on; the run can be resumed.
+    """
+    folder = planned_folder(runs, file.config.name, run)
+    reporter = Reporter()
+    with use_backend(file.config.backend):
+        data, settings = load_data(file)
+        with tempfile.TemporaryDirectory() as scratch:  # calibrated on objects that are thrown away
+            probe = assemble(file, data, settings, Path(scratch))
+            _describe(reporter, probe.engine.hooks.order(), file, {name: len(s) for name, s in data.splits().items()})
+            reporter.say(f"cost: {forecast(probe)}")
+            del probe
+        if dry_run:
+            reporter.say("dry run: everything is in order; nothing was written")
+            return []
+        torch.manual_seed(file.config.seed)  # for dropout in the user's model; nothing built in draws from it
+        assembly = assemble(file, data, settings, folder.history)
+        facts = {
+            "data": {"splits": {name: len(s) for name, s in data.splits().items()}, **data.notes},
+            "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
+            "seed": file.config.seed,
+        }
+        assembly.engine.start()  # may still refuse its settings; the folder comes after
+        folder.create(
+            dump_config(assembly.resolved), manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts)
+        )
+    reporter.log = folder.log
+    return Trainer(assembly, folder, reporter).run()
+
+
+def continue_run(path: Path) -> list[Row]:
+    """Continue a run at its newest good checkpoint, to the same end as if it had never stopped.
+
+    Raises:
+        RunFolderError, CheckpointError: no run folder, or no checkpoint that can be loaded.
+    """
+    folder = existing_folder(path)
+    file = load_config(folder.config)
+    reporter = Reporter(folder.log)
+    _warn_of_threads(reporter, folder)
+    with use_backend(file.config.backend):
+        data, settings = load_data(file)
+        torch.manual_seed(file.config.seed)
+        trainer = Trainer(assemble(file, data, settings, folder.history), folder, reporter)
+        trainer.resume()
+    return trainer.run()
+
+
+def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoint: str, split: str) -> dict[str, Any]:
+    """Accuracy of a run's saved weights, clean and under attacks; also written to ``eval/``.
+
+    Args:
+        path: run folder.
+        attacks: ``clean``, ``fgsm``, ``pgd-K``, or YAML; None for fgsm and the attack of the run's config.
+        track: ``live`` or an ensemble's name.
+        checkpoint: ``best`` or ``last``.
+        split: ``test``, ``validation`` or ``train``.
+
+    Raises:
+        RunFolderError, CheckpointError, ConfigError, PluginError: what was asked for is not there.
+    """
+    folder = existing_folder(path)
+    file = load_config(folder.config)
+    config = file.config
+    loaded = [load_attack(attack) for attack in _attacks(attacks, config.evaluation.attack)]
+    weights = folder.weights_file(checkpoint, track)
+    if not weights.is_file():
+        saved = sorted({each.stem.partition("-")[2] for each in folder.weights.glob("*.safetensors")})
+        if track not in saved:
+            raise CheckpointError(f"{path} has no track {track!r}{nearest(track, saved)}")
+        raise CheckpointError(
+            f"{path} has no {checkpoint} weights of track {track!r} yet; finish it: buttress resume {path}"
+        )
+    data, settings = load_data(file)
+    if split not in data.splits():
+        raise ConfigError(f"{path}: the data set has no {split} split; choose one of {', '.join(data.splits())}")
+    with tempfile.TemporaryDirectory() as scratch:
+        engine = assemble(file, data, settings, Path(scratch)).engine
+    load_weights(engine.model, weights)
+    rows: list[dict[str, Any]] = []
+    for attack in loaded:
+        evaluator = Evaluator(
+            engine.model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
+        )
+        score = evaluator.score(data.splits()[split])
+        if not rows:
+            rows.append(_row("clean", {}, round(score.clean * score.n), score.n))
+        if attack.label != "clean":
+            rows.append(
+                _row(_label(attack.label, attack.settings), attack.settings, round(score.robust * score.n), score.n)
+            )
+    with safe_open(weights, framework="pt") as file_:
+        epoch = int(file_.metadata()["epoch"])
+    path_json = folder.eval / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}.json"
+    result = {
+        "run": str(path),
+        "track": track,
+        "checkpoint": checkpoint,
+        "epoch": epoch,
+        "split": split,
+        "threat": str(engine.threat),
+        "seed": config.evaluation.seed,
+        "attacks": rows,
+        "file": str(path_json),
+    }
+    folder.eval.mkdir(exist_ok=True)
+    write_json(path_json, result)
+    return result
+
+
+def interval(right: int, n: int) -> tuple[float, float]:
+    """The Wilson 95 % interval of a share: where the true accuracy may lie, given ``right`` of ``n``."""
+    z = 1.959964  # the 97.5 % quantile of the normal distribution
+    centre, spread = right + z * z / 2, z * math.sqrt(right * (n - right) / n + z * z / 4)
+    return max(0.0, (centre - spread) / (n + z * z)), min(1.0, (centre + spread) / (n + z * z))
+
+
+def _row(name: str, settings: Any, right: int, n: int) -> dict[str, Any]:
+    low, high = interval(right, n)
+    return {"attack": name, "settings": dict(settings), "accuracy": right / n, "low": low, "high": high, "n": n}
+
+
+def _attacks(given: Sequence[str] | None, own: dict[str, dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
+    if given is None:
+        return [{"fgsm": {}}, own]
+    found = []
+    for text in given:
+        name, settings = entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
+        stem, dash, steps = name.rpartition("-")
+        if dash and steps.isdigit():  # pgd-20: twenty steps
+            name, settings = stem, {"steps": int(steps), **settings}
+        found.append({name: settings})
+    return found
+
+
+def _label(name: str, settings: Any) -> str:
+    return f"{name}-{settings['steps']}" if "steps" in settings else name
+
+
+def _describe(reporter: Reporter, order: dict[str, list[str]], file: ConfigFile, sizes: dict[str, int]) -> None:
+    if "cross_entropy" in order.get("compute_loss", []) and not any("cross_entropy" in e for e in file.config.plugins):
+        reporter.say("loss: no plugin provides one, so it is cross_entropy")
+    reporter.say("hooks: " + "; ".join(f"{hook}: {', '.join(labels)}" for hook, labels in order.items()))
+    reporter.say("data: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
+
+
+def _warn_of_threads(reporter: Reporter, folder: RunFolder) -> None:
+    before = read_json(folder.manifest)["hardware"]["torch_threads"]
+    if before != torch.get_num_threads():
+        reporter.say(
+            f"this run was started with {before} torch threads and continues with {torch.get_num_threads()}; for "
+            f"equality to the last bit set OMP_NUM_THREADS={before}"
+        )
