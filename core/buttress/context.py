@@ -67,6 +67,10 @@ class RunState:
         self._generators[plugin, purpose] = (now, generator)
         return generator
 
+    def rewind(self) -> None:
+        """Start every random stream anew: equal (epoch, step) then give equal draws, as in repeated evaluations."""
+        self._generators.clear()
+
     def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows.
 

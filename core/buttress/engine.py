@@ -161,6 +161,8 @@ class Engine:
 
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
         self._state.phase, self._state.attack = "train", None
+        for weight in self._trainable():
+            weight.grad = None  # freed before the forward allocates: lower peak memory, and no page faults on the CPU
         return self.hooks.compute_loss(self.model, batch, adv)
 
     def _backward(self, loss: Loss) -> None:

@@ -75,6 +75,7 @@ class Evaluator:
     def attacked(self, batch: Batch, number: int = 0) -> Adv:
         """Adversarial examples for batch number ``number``, made in eval mode."""
         self._state.step = number
+        self._state.rewind()
         with self._modes.attacking("eval"):
             return self._hooks.generate_adv(self._model, batch)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,21 +25,22 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
-    """Write a safetensors file atomically; return its sha256.
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object] | None = None) -> str:
+    """Write a safetensors file atomically; return its sha256. Equal tensors and facts give equal files.
 
-    Tensors that share memory are written as copies of their own.
+    ``facts`` become one JSON text in the header (safetensors does not keep the order of several). Tensors that share memory are written as copies of their own.
 
     Raises:
         StorageError: the disk is full or refuses; whatever stood at ``path`` still does.
     """
     own = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    header = {"buttress": json.dumps(facts, sort_keys=True)} if facts else None
     seen: set[int] = set()
     for name, tensor in own.items():
         if tensor.untyped_storage().data_ptr() in seen:
             own[name] = tensor.clone()
         seen.add(tensor.untyped_storage().data_ptr())
-    return _write(path, lambda temporary: save_file(own, temporary, dict(metadata or {}) or None))
+    return _write(path, lambda temporary: save_file(own, temporary, header))
 
 
 def write_json(path: Path, value: object) -> str:
@@ -131,6 +132,13 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} does not exist") from None
     except (ValueError, OSError) as problem:
         raise CheckpointError(f"{path} cannot be read: {problem}") from None
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The ``facts`` that ``write_tensors`` put into the header; empty where there are none."""
+    with safe_open(path, framework="pt") as file:
+        facts: dict[str, Any] = json.loads((file.metadata() or {}).get("buttress", "{}"))
+    return facts
 
 
 # A state is a tree of dicts, lists and plain values with tensors at some leaves: the tree goes into JSON, the tensors

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from buttress.build import assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import CheckpointError, ConfigError, nearest
 from buttress.evaluate import Evaluator, load_attack
-from buttress.files import read_json, write_json
+from buttress.files import read_facts, read_json, write_json
 from buttress.forecast import forecast
 from buttress.kernels import use_backend
 from buttress.models import load_weights
@@ -132,14 +131,12 @@ def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoi
             rows.append(
                 _row(_label(attack.label, attack.settings), attack.settings, round(score.robust * score.n), score.n)
             )
-    with safe_open(weights, framework="pt") as file_:
-        epoch = int(file_.metadata()["epoch"])
     path_json = folder.eval / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}.json"
     result = {
         "run": str(path),
         "track": track,
         "checkpoint": checkpoint,
-        "epoch": epoch,
+        "epoch": read_facts(weights)["epoch"],
         "split": split,
         "threat": str(engine.threat),
         "seed": config.evaluation.seed,

@@ -64,6 +64,7 @@ class RunFolder:
                 self.path.mkdir()
             except FileExistsError:
                 raise RunFolderError(_exists(self.path)) from None
+            self.metrics.touch()
         write_json(self.manifest, manifest)
         write_text(self.config, config_text)
 
@@ -111,7 +112,7 @@ def manifest(
         "packages": {name: version(name) for name in packages},
         "platform": platform.platform(),
         "hardware": {
-            "cpu": _cpu(),
+            "cpu": cpu_name(),
             "cpus": os.cpu_count(),
             "torch_threads": torch.get_num_threads(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -141,7 +142,8 @@ def _exists(path: Path) -> str:
     return f"{path} exists and is never overwritten; choose another --run, or continue it with: buttress resume {path}"
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """The processor's name, as the system gives it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

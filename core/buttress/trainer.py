@@ -22,6 +22,7 @@ from buttress.data import epoch_order
 from buttress.errors import InterruptionError
 from buttress.files import storage_errors, write_json, write_tensors
 from buttress.kernels import use_backend
+from buttress.models import fit_weights
 from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder
 from buttress.selection import Record, Row, best_epoch, summarize
@@ -173,7 +174,7 @@ class Trainer:
         for which in [name for name, wanted in (("best", best), ("last", last)) if wanted]:
             path = self._folder.weights_file(which, track)
             path.parent.mkdir(exist_ok=True)
-            write_tensors(path, self._engine.model.state_dict(), {"track": track, "epoch": str(epoch)})
+            write_tensors(path, self._engine.model.state_dict(), {"track": track, "epoch": epoch})
 
     def _conclude(self) -> list[Row]:
         config, attack = self._config, attack_name(self._assembly)
@@ -213,8 +214,8 @@ class Trainer:
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
         engine = self._engine
+        fit_weights(engine.model, state["model"], "the checkpoint")
         engine.load_state_dict(state["engine"])
-        engine.model.load_state_dict(state["model"])
         engine.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["global_rng"])
         if state["cuda_rng"] is not None and engine.device.type == "cuda":

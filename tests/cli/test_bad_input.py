@@ -1,0 +1,256 @@
+"""Wrong input: exit code 2, one clear error, no run folder. One table."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import Run
+
+
+def edit(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        config = folder / "small.yaml"
+        text = config.read_text()
+        assert old in text, f"{old!r} is not in the config"
+        config.write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def array(name: str, change: Callable[[np.ndarray], None]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        with np.load(folder / "small.npz") as file:
+            arrays = {key: file[key].copy() for key in file.files}
+        change(arrays[name])
+        np.savez(folder / "small.npz", **arrays)
+
+    return apply
+
+
+def plugin(name: str, source: str) -> Callable[[Path], None]:
+    """An installed distribution ``acme-<name>`` with one plugin, first in the config."""
+
+    def install(folder: Path) -> None:
+        (folder / f"acme_{name}.py").write_text(source)
+        info = folder / f"acme_{name}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[buttress.plugins]\n{name} = acme_{name}:Plugin\n")
+        edit("plugins:\n", f"plugins:\n- {name}\n")(folder)
+
+    return install
+
+
+def truncated_weights(folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from buttress_plugins.models.preact_resnet import preact_tiny
+
+    weights = preact_tiny(in_channels=1, num_classes=4, width=2).state_dict()
+    save_file(weights, folder / "w.safetensors")
+    raw = (folder / "w.safetensors").read_bytes()
+    (folder / "w.safetensors").write_bytes(raw[: len(raw) // 2])
+    save_file({"other": torch.zeros(3)}, folder / "other.safetensors")
+    torch.save({"model": folder}, folder / "code.pth")
+
+
+HOOK = "from buttress import hookimpl\nclass Plugin:\n    @hookimpl\n    def {0}: return None\n"
+
+
+def set_nan(x: np.ndarray) -> None:
+    x[7, 0, 0, 0] = np.nan
+
+
+def set_large(x: np.ndarray) -> None:
+    x[5] *= 255
+
+
+def set_label(y: np.ndarray) -> None:
+    y[2] = 9
+
+
+def set_negative(y: np.ndarray) -> None:
+    y[4] = -1
+
+
+BAD = {
+    "unknown plugin": (edit("- swa", "- swaa"), [], ["small.yaml:22: plugins.swaa", "did you mean 'swa'?"]),
+    "two attacks": (edit("- swa", "- fgsm"), [], ["generate_adv takes one provider", "'pgd'", "'fgsm'"]),
+    "no attack": (edit("- pgd:\n    steps: 2\n", ""), [], ["no plugin provides generate_adv", "clean"]),
+    "import fails": (
+        plugin("broken", "import not_there\n"), [],
+        ["'broken' from acme-broken 1.2", "acme_broken:Plugin", "No module named 'not_there'", "uninstall"],
+    ),
+    "exits at import": (plugin("rude", "raise SystemExit(0)\n"), [], ["'rude' from acme-rude 1.2", "SystemExit"]),
+    "mistyped hook": (
+        plugin("typo", HOOK.format("generate_advs(self, batch)")), [], ["'generate_advs' is not a hook", "generate_adv"],
+    ),
+    "wrong argument of a hook": (
+        plugin("args", HOOK.format("compute_loss(self, modle)")), [], ["'args' (acme-args 1.2)", "modle"],
+    ),
+    "hook specification 2": (
+        plugin("new", "from buttress import hookimpl\nclass Plugin:\n    hookspec = '2.0'\n"), [],
+        ["hook specification 2.0", "acme-new"],
+    ),
+    "eps 8/0": (None, ["threat.eps=8/0"], ["threat.eps", "finite fraction like 8/255", "8/0"]),
+    "negative eps": (None, ["threat.eps=-1/255"], ["threat.eps", ">= 0"]),
+    "inputs outside the box": (array("x_train", set_large), [], ["split train", "example 5", "outside of the box", "scale"]),
+    "NaN in the data": (array("x_test", set_nan), [], ["split test", "NaN or infinity in example 7"]),
+    "label out of range": (array("y_test", set_label), [], ["split test", "label out of range at example 2", "got 9"]),
+    "negative label": (array("y_train", set_negative), [], ["split train", "example 4", "got -1"]),
+    "data file missing": (None, ["data.path=nowhere.npz"], ["nowhere.npz does not exist"]),
+    "truncated weights": (truncated_weights, ["model.weights=w.safetensors"], ["w.safetensors", "truncated"]),
+    "weights of another model": (truncated_weights, ["model.weights=other.safetensors"], ["another model", "unexpected other"]),
+    "weights with code": (truncated_weights, ["model.weights=code.pth"], ["code.pth is refused", "restricted loader"]),
+    "weights missing": (None, ["model.weights=gone.safetensors"], ["gone.safetensors does not exist"]),
+    "duplicate key": (edit("epochs: 4", "epochs: 4\nepochs: 5"), [], ["epochs: key given twice"]),
+    "YAML tag": (edit("epochs: 4", "epochs: !!python/name:os.system 4"), [], ["YAML tag", "python/name:os.system", "refused"]),
+    "not YAML": (edit("epochs: 4", "epochs: [4"), [], ["not valid YAML"]),
+    "unknown key": (None, ["evaluation.evrey=2"], ["evaluation.evrey: unknown key; did you mean 'every'?"]),
+    "unknown top-level key": (edit("epochs: 4", "epoch: 4"), [], ["epoch: unknown key; did you mean 'epochs'?", "epochs: required"]),
+    "unknown setting": (None, ["pgd.step=3"], ["plugins.pgd.step: unknown key", "steps"]),
+    "unknown data setting": (None, ["data.paht=x"], ["data.paht: unknown key; did you mean 'path'?"]),
+    "wrong type": (None, ["pgd.steps=many"], ["plugins.pgd.steps: expected a valid integer, got 'many'"]),
+    "out of bounds": (None, ["pgd.steps=0"], ["plugins.pgd.steps: expected greater than or equal to 1, got 0"]),
+    "fraction 1.0": (None, ["meat.start=1.0"], ["plugins.meat.start", "in (0, 1)", "got 1.0"]),
+    "NaN setting": (None, ["ema.tau=.nan"], ["plugins.ema.tau", "finite"]),
+    "unknown model": (None, ["model.name=preact_tiy"], ["unknown model 'preact_tiy'; did you mean 'preact_tiny'?"]),
+    "target that is not there": (None, ['model={target: "nothing:Net"}'], ["model.target", "No module named 'nothing'"]),
+    "target of another shape": (
+        None, ['model={target: "torch.nn:Flatten"}'], ["expected logits of shape (2, 4), got (2, 64)", "4 classes"],
+    ),
+    "unknown optimizer": (None, ["optimizer.name=sdg"], ["unknown optimizer 'sdg'; did you mean 'sgd'?"]),
+    "unknown optimizer setting": (None, ["optimizer.momentun=0.9"], ["momentun: unknown key; did you mean 'momentum'?"]),
+    "wrong optimizer value": (None, ["optimizer.momentum=-1"], ["optimizer", "Invalid momentum"]),
+    "unknown schedule": (None, ["schedule.name=step"], ["schedule.name: unknown schedule 'step'"]),
+    "milestones not increasing": (None, ["schedule.milestones=[3,1]"], ["schedule.milestones", "increasing"]),
+    "no validation": (
+        lambda folder: np.savez(
+            folder / "small.npz", x_train=np.zeros((8, 1, 8, 8)), y_train=np.arange(8) % 4, x_test=np.zeros((4, 1, 8, 8)),
+            y_test=np.arange(4),
+        ), [], ["evaluation.best_by", "no validation split", "best_by: test"],
+    ),
+    "memory history over its budget": (
+        None, ["meat.history=memory", "meat.memory_gib=1.0e-6"], ["meat", "over memory_gib", "history: disk"],
+    ),
+    "native kernels": (None, ["backend=native"], ["backend native", "use backend auto or torch"]),
+    "no such device": (None, ["device=cuda:77"], ["device", "cuda:77 asked for"]),
+    "run name that is a path": (None, ["--run", "../a"], ["run name '../a'"]),
+    "name that is a path": (None, ["name=../a"], ["name", "should match pattern"]),
+    "override without value": (None, ["epochs"], ["expected key=value"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_error_and_leaves_nothing(
+    case: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from buttress import registry
+    from buttress.cli import main
+
+    change, words, expected = BAD[case]
+    if change is not None:
+        change(workspace)
+    monkeypatch.syspath_prepend(workspace)
+    registry._entry_points.cache_clear()
+    try:
+        code = main(["train", "small.yaml", *words])
+    finally:
+        registry._entry_points.cache_clear()
+    said = capsys.readouterr().err
+    assert code == 2, said
+    for text in expected:
+        assert text in said
+    assert "Traceback" not in said
+    assert not (workspace / "runs").exists()
+
+
+def test_a_run_folder_that_exists_is_never_overwritten(buttress: Run, workspace: Path):
+    folder = workspace / "runs" / "small" / "a"
+    folder.mkdir(parents=True)
+    done = buttress("train", "small.yaml", "--run", "a")
+    assert done.returncode == 2
+    assert "runs/small/a exists and is never overwritten" in done.stderr
+    assert "buttress resume" in done.stderr
+    assert not list(folder.iterdir())
+
+
+def test_missing_config_is_named(buttress: Run):
+    done = buttress("train", "nowhere.yaml")
+    assert done.returncode == 2
+    assert done.stderr == "buttress: nowhere.yaml: cannot be read: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["evaluate", "nowhere"], "no run folder"),
+        (["resume", "nowhere"], "no run folder"),
+        (["plugins", "show", "pdg"], "unknown plugin 'pdg'; did you mean 'pgd'?"),
+        (["evaluate", "runs/small/a", "--track", "maet"], "no track 'maet'; did you mean 'meat'?"),
+        (["evaluate", "runs/small/a", "--attack", "pdg-3"], "unknown attack 'pdg'; did you mean 'pgd'?"),
+        (["evaluate", "runs/small/a", "--attack", "pgd: {step: 3}"], "pgd.step: unknown key"),
+    ],
+)
+def test_other_verbs_refuse_bad_input(buttress: Run, words: list[str], expected: str):
+    if "runs/small/a" in words:
+        assert buttress("train", "small.yaml", "--run", "a", "epochs=1").returncode == 0
+    done = buttress(*words)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_truncated_weights_and_those_of_another_model_are_refused_by_evaluate(buttress: Run, workspace: Path):
+    assert buttress("train", "small.yaml", "--run", "a", "epochs=1").returncode == 0
+    config = workspace / "runs" / "small" / "a" / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("width: 2", "width: 3"))
+    done = buttress("evaluate", "runs/small/a")
+    assert done.returncode == 2
+    assert "weights of another model" in done.stderr
+    resumed = buttress("resume", "runs/small/a")
+    assert resumed.returncode == 2
+    assert "another model" in resumed.stdout + resumed.stderr
+    config.write_text(text)
+    weights = workspace / "runs" / "small" / "a" / "weights" / "best-live.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    done = buttress("evaluate", "runs/small/a")
+    assert done.returncode == 2
+    assert "best-live.safetensors cannot be read" in done.stderr
+
+
+def test_a_full_disk_fails_with_the_last_checkpoint_intact(workspace: Path):
+    """The limit on file sizes stands in for the disk: the operating system refuses the write itself."""
+    import subprocess
+    import sys
+
+    code = (
+        "import resource, signal, sys\n"
+        "from buttress import trainer\n"
+        "from buttress.cli import main\n"
+        "save = trainer.Trainer._save\n"
+        "def fill(self):\n"
+        "    if self._engine.epoch == 3: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "    save(self)\n"
+        "trainer.Trainer._save = fill\n"
+        "sys.exit(main(['train', 'small.yaml', '--run', 'a']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=workspace, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "cannot write runs/small/a/checkpoints/step-00000012.safetensors: File too large" in done.stderr
+    assert "free some space" in done.stderr
+    assert "buttress resume" in done.stderr
+    checkpoints = workspace / "runs" / "small" / "a" / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == [
+        f"step-{step:08d}.{kind}" for step in (4, 8) for kind in ("json", "safetensors")
+    ]
+    resumed = subprocess.run(
+        [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", "resume", "runs/small/a"],
+        cwd=workspace, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed step-00000008" in resumed.stdout

@@ -1,0 +1,99 @@
+"""The verbs that list and describe: from metadata alone, and as JSON."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import Run
+
+
+def test_plugins_list_names_every_built_in_with_its_distribution(buttress: Run):
+    done = buttress("plugins", "list", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {(row["kind"], row["name"]): row for row in json.loads(done.stdout)}
+    for key in (
+        ("plugin", "meat"),
+        ("plugin", "pgd"),
+        ("attack", "pgd"),
+        ("model", "preact_tiny"),
+        ("dataset", "digits"),
+    ):
+        assert rows[key]["distribution"] == "buttress"
+        assert rows[key]["status"] == "listed"
+
+
+def loaded_by(statement: str) -> set[str]:
+    quiet = "with contextlib.redirect_stdout(io.StringIO()):"
+    code = f"import sys, io, contextlib\n{quiet}\n    {statement}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+def test_plugins_list_loads_neither_torch_nor_a_plugin():
+    modules = loaded_by("from buttress.cli import main; main(['plugins', 'list'])")
+    assert "buttress.inventory" in modules
+    assert "torch" not in modules
+    assert not [name for name in modules if name.startswith("buttress_plugins")]
+
+
+def test_the_check_of_loaded_modules_can_fail():
+    modules = loaded_by("from buttress.cli import main; main(['plugins', 'show', 'swa'])")
+    assert "torch" in modules
+    assert "buttress_plugins.ensembles.swa" in modules
+
+
+def test_plugins_list_check_imports_each(buttress: Run):
+    done = buttress("plugins", "list", "--kind", "attack", "--check", "--json")
+    assert {row["name"]: row["status"] for row in json.loads(done.stdout)} == {"clean": "ok", "fgsm": "ok", "pgd": "ok"}
+
+
+def test_plugins_show_documents_settings_hooks_and_source(buttress: Run):
+    done = buttress("plugins", "show", "meat")
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "meat (buttress",
+        "arXiv:2406.14259",
+        "ensemble_weights (joins)",
+        "memory_gib",
+        "lower | upper | mean",
+        "0.5",
+    ):
+        assert text in done.stdout
+    facts = json.loads(buttress("plugins", "show", "pgd", "--json").stdout)
+    assert facts["hooks"] == ["generate_adv (provides)"]
+    assert all(setting["meaning"] for setting in facts["settings"])
+    model = json.loads(buttress("plugins", "show", "preact_tiny", "--kind", "model", "--json").stdout)
+    assert [setting["name"] for setting in model["settings"]] == ["width", "mean", "std"]
+
+
+def test_config_show_fills_in_every_default(buttress: Run):
+    resolved = json.loads(buttress("config", "show", "small.yaml", "--json").stdout)
+    assert resolved["plugins"][3] == {"swa": {"start": 0.5, "track": "swa"}}
+    assert resolved["evaluation"]["best_by"] == "validation"
+    assert resolved["schedule"] == {"name": "piecewise", "milestones": [0.5], "factor": 0.1, "per": "epoch"}
+    assert "eps: 8/255" in buttress("config", "show", "small.yaml").stdout
+
+
+def test_config_validate_and_schema(buttress: Run):
+    assert buttress("config", "validate", "small.yaml").stdout == "small.yaml: valid\n"
+    schema = json.loads(buttress("config", "schema").stdout)
+    assert {"data", "model", "threat", "plugins", "optimizer", "epochs"} <= set(schema["required"]) | {"name"}
+
+
+def test_doctor_tells_what_was_compiled_and_what_to_do(buttress: Run):
+    facts = json.loads(buttress("doctor", "--json").stdout)
+    assert facts["kernels"]["backend"] == "auto"
+    if facts["kernels"]["extension"] == "loaded":
+        assert facts["kernels"]["built against torch"]
+    else:
+        assert any("--no-build-isolation" in advice for advice in facts["advice"])
+    assert "advice" in buttress("doctor").stdout
+
+
+@pytest.mark.parametrize("words", [[], ["trian"], ["train"], ["train", "c.yaml", "--nope"], ["evaluate", "r", "x=1"]])
+def test_wrong_words_exit_2_with_usage(buttress: Run, words: list[str]):
+    done = buttress(*words)
+    assert done.returncode == 2
+    assert "usage: buttress" in done.stderr

@@ -1,0 +1,137 @@
+"""A run that was stopped and resumed equals the uninterrupted one, bit for bit."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from buttress.build import assemble, load_data
+from buttress.checkpoint import list_checkpoints, load_checkpoint
+from buttress.config import load_config
+from buttress.errors import CheckpointError, InterruptionError
+from buttress.files import file_sha256, split_tensors
+from buttress.launch import continue_run, launch
+from buttress.reporter import Reporter
+from buttress.run_folder import RunFolder
+from buttress.trainer import Trainer
+
+STEPS = 16  # 4 epochs of 4 steps, the last batch of each incomplete
+
+DROPOUT = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, hidden):
+        layers = nn.Linear(64, hidden), nn.BatchNorm1d(hidden), nn.Dropout(0.5), nn.Linear(hidden, 4)
+        super().__init__(nn.Flatten(), *layers)
+"""
+
+
+class InterruptingReporter(Reporter):
+    """Sends the process Ctrl-C after a number of steps."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    def advance(self, description: str) -> None:
+        super().advance(description)
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def start_and_stop(after: int, name: str, *overrides: str) -> Path:
+    """A run stopped by Ctrl-C after ``after`` steps."""
+    file = load_config(Path("small.yaml"), overrides)
+    data, settings = load_data(file)
+    folder = RunFolder(Path("runs") / name)
+    assembly = assemble(file, data, settings, folder.history)
+    import torch
+
+    torch.manual_seed(file.config.seed)
+    folder.create(yaml.safe_dump(assembly.resolved), {"hardware": {"torch_threads": torch.get_num_threads()}})
+    with pytest.raises(InterruptionError, match="everything is saved; continue with: buttress resume"):
+        Trainer(assembly, folder, InterruptingReporter(after)).run()
+    return folder.path
+
+
+def fingerprint(run: Path) -> dict[str, object]:
+    """Everything that training left: state, tensors, history, metrics, summary, weights."""
+    newest = list_checkpoints(run / "checkpoints")[0]
+    tree, tensors = split_tensors(load_checkpoint(newest))
+    return {
+        "newest": newest.name,
+        "tree": json.dumps(tree, sort_keys=True),
+        "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
+        "files": {
+            str(path.relative_to(run)): file_sha256(path)
+            for path in sorted(run.rglob("*"))
+            if path.is_file()
+            and (path.parent.name in ("meat", "weights") or path.name in ("metrics.jsonl", "summary.json"))
+        },
+    }
+
+
+@pytest.mark.parametrize("memory", [False, True], ids=["history on disk", "history in memory"])
+def test_resume_equals_the_uninterrupted_run(workspace: Path, memory: bool):
+    overrides = ["meat.history=memory"] if memory else []
+    launch(load_config(Path("small.yaml"), overrides), Path("runs"), "whole")
+    whole = fingerprint(Path("runs/small/whole"))
+    assert whole["newest"] == f"step-{STEPS:08d}.json"
+    for after in (1, 3, 4, 6, 8, 11, 15) if not memory else (6, 12):
+        run = start_and_stop(after, f"stopped-{after}", *overrides)
+        continue_run(run)
+        assert fingerprint(run) == whole, f"stopped after {after} steps"
+
+
+def test_resume_twice_and_with_dropout_equals_the_uninterrupted_run(workspace: Path):
+    (workspace / "dropout_net.py").write_text(DROPOUT)
+    overrides = ['model={target: "dropout_net:Net", args: {hidden: 8}}', "log_every=3"]
+    launch(load_config(Path("small.yaml"), overrides), Path("runs"), "whole")
+    run = start_and_stop(5, "stopped", *overrides)
+    file = load_config(run / "config.yaml")
+    data, settings = load_data(file)
+    folder = RunFolder(run)
+    again = Trainer(assemble(file, data, settings, folder.history), folder, InterruptingReporter(5))
+    again.resume()
+    with pytest.raises(InterruptionError):
+        again.run()
+    continue_run(run)
+    assert fingerprint(run) == fingerprint(Path("runs/small/whole"))
+
+
+def test_order_of_the_data_differs_between_epochs(workspace: Path):
+    from buttress.data import epoch_order
+
+    orders = [epoch_order(40, 3, epoch).tolist() for epoch in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+    assert orders == [epoch_order(40, 3, epoch).tolist() for epoch in range(3)]
+    assert all(sorted(order) == list(range(40)) for order in orders)
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+):
+    launch(load_config(Path("small.yaml")), Path("runs"), "whole")
+    run = Path("runs/small/whole")
+    whole = fingerprint(run)
+    newest = list_checkpoints(run / "checkpoints")[0].with_suffix(".safetensors")
+    newest.write_bytes(newest.read_bytes()[:-7])
+    continue_run(run)
+    said = capsys.readouterr().out
+    assert f"{newest.name} is damaged" in said
+    assert "resumed step-00000012" in said
+    assert fingerprint(run) == whole
+
+
+def test_a_missing_history_file_is_never_a_smaller_median(workspace: Path):
+    launch(load_config(Path("small.yaml")), Path("runs"), "whole")
+    run = Path("runs/small/whole")
+    (run / "history" / "meat" / "00000.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="all 2 are damaged"):
+        continue_run(run)

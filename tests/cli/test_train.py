@@ -1,0 +1,165 @@
+"""The main verbs as a user runs them."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from .conftest import Run
+
+
+def test_a_run_leaves_everything_that_it_promises(buttress: Run, workspace: Path):
+    done = buttress("train", "small.yaml", "--run", "a")
+    assert done.returncode == 0, done.stderr
+    run = workspace / "runs" / "small" / "a"
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "checkpoints", "config.yaml", "curves.png", "history", "log.txt", "manifest.json", "metrics.jsonl",
+        "summary.json", "weights",
+    }  # fmt: skip
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in (run / "weights").iterdir()} == {
+        f"{which}-{track}.safetensors" for which in ("best", "last") for track in ("live", "meat", "ema", "swa")
+    }
+    assert "n = 20, seed 3, one run; best epoch chosen on validation" in done.stdout
+    assert "cost: each step: 3 forwards, 2 backwards to the input, 1 to the weights" in done.stdout
+    assert "cross_entropy" in done.stdout  # the default loss is said
+    assert len(list((run / "checkpoints").glob("*.json"))) == 2  # keep: 2
+    assert done.stdout.splitlines()[-3:] == (run / "log.txt").read_text().splitlines()[-3:]
+
+
+def test_summary_agrees_with_the_metrics(buttress: Run, workspace: Path):
+    assert buttress("train", "small.yaml", "--run", "a").returncode == 0
+    run = workspace / "runs" / "small" / "a"
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [record for record in records if record["event"] == "evaluation"]
+    summary = json.loads((run / "summary.json").read_text())
+    assert [row["track"] for row in summary["tracks"]] == ["live", "meat", "ema", "swa"]
+    for row in summary["tracks"]:
+        own = [e for e in evaluations if e["track"] == row["track"]]
+        validation = {e["epoch"]: e["robust"] for e in own if e["split"] == "validation"}
+        test = {e["epoch"]: e for e in own if e["split"] == "test"}
+        assert set(test) == {1, 3}
+        best = max(validation, key=lambda epoch: (validation[epoch], -epoch))
+        assert row["best_epoch"] == best
+        assert row["robust_best"] == test[best]["robust"]
+        assert row["robust_last"] == test[3]["robust"]
+
+
+def test_the_same_config_gives_the_same_run(buttress: Run, workspace: Path):
+    for name in ("a", "b"):
+        assert buttress("train", "small.yaml", "--run", name).returncode == 0
+    one, two = (workspace / "runs" / "small" / name for name in ("a", "b"))
+    assert (one / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
+    last = "weights/last-meat.safetensors"
+    assert (one / last).read_bytes() == (two / last).read_bytes()
+
+
+def test_resolved_config_starts_the_same_run_again(buttress: Run, workspace: Path):
+    assert buttress("train", "small.yaml", "pgd.steps=1", "--run", "a", "epochs=2").returncode == 0
+    run = workspace / "runs" / "small" / "a"
+    resolved = yaml.safe_load((run / "config.yaml").read_text())
+    assert resolved["plugins"][0]["pgd"]["steps"] == 1
+    assert resolved["plugins"][1]["meat"]["median"] == "lower"
+    assert resolved["threat"]["eps"] == "8/255"
+    assert buttress("train", str(run / "config.yaml"), "--run", "b").returncode == 0
+    assert (run / "metrics.jsonl").read_bytes() == (run.parent / "b" / "metrics.jsonl").read_bytes()
+
+
+def test_dry_run_writes_nothing(buttress: Run, workspace: Path):
+    before = sorted(workspace.rglob("*"))
+    done = buttress("train", "small.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "dry run: everything is in order; nothing was written" in done.stdout
+    assert "hooks: " in done.stdout
+    assert "ensemble_weights: meat, ema, swa" in done.stdout
+    assert sorted(workspace.rglob("*")) == before
+
+
+def test_manifest_names_plugins_versions_order_and_seed(buttress: Run, workspace: Path):
+    assert buttress("train", "small.yaml", "--run", "a", "epochs=1").returncode == 0
+    manifest = json.loads((workspace / "runs" / "small" / "a" / "manifest.json").read_text())
+    assert manifest["plugins"]["pgd"]["distribution"] == "buttress"
+    assert manifest["plugins"]["pgd"]["version"] == manifest["buttress"]
+    assert manifest["hooks"]["ensemble_weights"] == ["meat", "ema", "swa"]
+    assert manifest["seed"] == 3
+    assert manifest["data"]["splits"] == {"train": 40, "validation": 20, "test": 20}
+    assert manifest["packages"]["torch"].startswith("2.")
+
+
+def test_evaluate_measures_and_keeps_the_result(buttress: Run, workspace: Path):
+    assert buttress("train", "small.yaml", "--run", "a").returncode == 0
+    done = buttress("evaluate", "runs/small/a", "--track", "meat", "--checkpoint", "last", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [row["attack"] for row in result["attacks"]] == ["clean", "fgsm", "pgd-2"]
+    assert all(row["n"] == 20 and row["low"] <= row["accuracy"] <= row["high"] for row in result["attacks"])
+    assert json.loads(Path(workspace, result["file"]).read_text()) == result
+    # the weights of the track, batch norm included, give the number that the run reported
+    summary = json.loads((workspace / "runs" / "small" / "a" / "summary.json").read_text())
+    reported = next(row for row in summary["tracks"] if row["track"] == "meat")
+    assert result["attacks"][2]["accuracy"] == reported["robust_last"]
+    assert result["attacks"][0]["accuracy"] == reported["clean_last"]
+    stronger = buttress("evaluate", "runs/small/a", "--attack", "pgd-7", "--attack", "pgd: {steps: 3, restarts: 2}")
+    assert stronger.returncode == 0, stronger.stderr
+    assert "pgd-7" in stronger.stdout
+    assert "95 % interval" in stronger.stdout
+
+
+def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path):
+    words = ["train", "small.yaml", "--run", "a", "epochs=5000", "evaluation.every=5000", "checkpoint.every=5000"]
+    command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", *words]
+    process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = workspace / "runs" / "small" / "a" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped by SIGINT" in said
+    assert "buttress resume runs/small/a" in said
+    assert len(list((metrics.parent / "checkpoints").glob("*.json"))) == 1
+    config = metrics.parent / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 5000", "epochs: 100000"))
+    again = subprocess.Popen(
+        [*command[:3], "resume", "runs/small/a"],
+        cwd=workspace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(6)
+    again.send_signal(signal.SIGTERM)
+    out, said = again.communicate(timeout=60)
+    assert "resumed step-" in out
+    assert "stopped by SIGTERM" in said
+
+
+def test_a_terminal_gets_a_progress_bar_with_eta(workspace: Path):
+    master, slave = pty.openpty()
+    command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())"]
+    process = subprocess.Popen(
+        [*command, "train", "small.yaml", "epochs=2", "--run", "a"],
+        cwd=workspace, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(master, 65536)
+        except OSError:  # the terminal closes with the process
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(master)
+    assert process.wait(timeout=60) == 0
+    assert b"ETA" in shown
+    assert b"8/8" in shown

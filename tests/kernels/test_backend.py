@@ -1,0 +1,179 @@
+"""Which backend runs: config, environment, context manager; and what the compiled extension says of itself."""
+
+import os
+import shutil
+import sysconfig
+
+import pytest
+import torch
+
+from buttress import kernels
+from buttress.errors import ConfigError
+from buttress.kernels import _native, backend, median, reference, status, use_backend
+
+ONE = [torch.tensor([1.0])]
+
+
+@pytest.fixture(autouse=True)
+def _no_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("BUTTRESS_BACKEND", raising=False)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """Pretends that there is a compiled median; gives the list of its calls."""
+    calls: list[tuple] = []
+
+    def fake(*arguments):
+        calls.append(arguments)
+        return torch.tensor([42.0])
+
+    monkeypatch.setattr(_native, "operations", lambda: {"median": fake})
+    return calls
+
+
+def test_the_backend_is_auto_when_nobody_says_anything():
+    assert backend() == "auto"
+
+
+@pytest.mark.parametrize("name", ["auto", "torch", "native"])
+def test_the_environment_variable_chooses(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BUTTRESS_BACKEND", name)
+    assert backend() == name
+
+
+@pytest.mark.parametrize("name", ["", "cuda", "Torch"])
+def test_a_wrong_environment_variable_is_refused(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BUTTRESS_BACKEND", name)
+    with pytest.raises(ConfigError, match=f"^BUTTRESS_BACKEND: expected one of auto, native, torch, got '{name}'$"):
+        median(ONE)
+
+
+def test_the_context_manager_wins_over_the_variable_and_the_inner_one_over_the_outer(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BUTTRESS_BACKEND", "nonsense")
+    with use_backend("torch"):
+        assert backend() == "torch"
+        with use_backend("auto"):
+            assert backend() == "auto"
+        assert backend() == "torch"
+    with pytest.raises(ConfigError):
+        backend()
+
+
+def test_the_context_manager_gives_the_backend_back_after_an_exception():
+    def fail():
+        with use_backend("torch"):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert backend() == "auto"
+
+
+def test_the_context_manager_refuses_an_unknown_name():
+    with pytest.raises(ConfigError, match="^backend: expected one of auto, native, torch, got 'cpu'$"), use_backend("cpu"):
+        pass
+
+
+def test_torch_never_calls_compiled_code(compiled: list[tuple]):
+    with use_backend("torch"):
+        assert median(ONE).item() == 1.0
+    assert compiled == []
+
+
+@pytest.mark.parametrize("name", ["auto", "native"])
+def test_auto_and_native_call_compiled_code_with_every_argument(name: str, compiled: list[tuple]):
+    out = torch.zeros(1)
+    with use_backend(name):
+        assert median(ONE, even="upper", out=out).item() == 42.0
+    ((tensors, even, given),) = compiled
+    assert tensors is ONE
+    assert even == "upper"
+    assert given is out
+
+
+def test_auto_falls_back_to_torch_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_native, "operations", dict)
+    asked: list[int] = []
+    monkeypatch.setattr(reference, "median", lambda tensors, even, out: asked.append(1) or tensors[0])
+    with use_backend("auto"):
+        median(ONE)
+    assert asked == [1]
+
+
+ABSENT = "the extension is not there (no such file); build it with: pip install --no-build-isolation . "
+
+
+def test_native_raises_with_the_cause_where_the_extension_is_absent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_native, "_load", lambda: ImportError("no such file"))
+    with pytest.raises(ConfigError) as refused, use_backend("native"):
+        pass
+    assert str(refused.value).startswith(f"backend native: {ABSENT}")
+    assert str(refused.value).endswith("use backend auto or torch")
+    monkeypatch.setenv("BUTTRESS_BACKEND", "native")
+    with pytest.raises(ConfigError) as refused:
+        median(ONE)
+    assert str(refused.value).startswith(f"backend native: {ABSENT}")
+
+
+def test_native_raises_where_the_extension_lacks_the_operation(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_native, "_load", lambda: torch)  # any module will do
+    with pytest.raises(ConfigError, match="holds no compiled operations in this version"), use_backend("native"):
+        pass
+    monkeypatch.setattr(_native, "operations", lambda: {"another": print})
+    message = "^backend native: the extension holds no compiled median in this version; use backend auto or torch$"
+    with use_backend("native"), pytest.raises(ConfigError, match=message):
+        median(ONE)
+
+
+def test_an_extension_that_cannot_be_imported_leaves_its_reason(monkeypatch: pytest.MonkeyPatch):
+    def broken(name: str):
+        raise ImportError(f"{name}: undefined symbol")
+
+    monkeypatch.setattr(_native, "import_module", broken)
+    _native._load.cache_clear()
+    try:
+        assert _native.build_facts() is None
+        assert "buttress._C: undefined symbol" in _native.why_not()
+        assert status()["extension"].startswith("absent: the extension is not there (buttress._C: undefined symbol)")
+    finally:
+        _native._load.cache_clear()
+
+
+def test_status_says_the_backend_in_force():
+    with use_backend("torch"):
+        assert status()["backend"] == "torch"
+
+
+def compiler() -> str | None:
+    configured = (os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++").split()[0]
+    return shutil.which(configured) or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+
+
+@pytest.fixture
+def facts() -> dict[str, str]:
+    found = _native.build_facts()
+    if found is None:
+        if os.environ.get("CI") == "true" and compiler():
+            pytest.fail(f"CI has the C++ compiler {compiler()}, and yet: {_native.why_not()}")
+        pytest.skip(f"no compiled extension: {_native.why_not()}")
+    return found
+
+
+def test_the_extension_says_what_it_was_built_with(facts: dict[str, str]):
+    assert {"compiler", "C++ standard", "built against torch", "CUDA"} <= set(facts)
+    assert all(isinstance(value, str) and value for value in facts.values())
+    assert int(facts["C++ standard"]) >= 17
+    assert facts["CUDA"] in ("yes", "no")
+    assert ("nvcc" in facts) == ("CUDA architectures" in facts) == (facts["CUDA"] == "yes")
+
+
+def test_the_extension_was_built_against_this_torch(facts: dict[str, str]):
+    assert facts["built against torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_status_shows_every_build_fact(facts: dict[str, str]):
+    shown = kernels.status()
+    assert shown["extension"] == "loaded"
+    assert facts.items() <= shown.items()
+    assert shown["compiled operations"] == (", ".join(_native.operations()) or "none in this version")
