@@ -14,10 +14,11 @@ from time import perf_counter
 
 import torch
 import torch.nn.functional as F
-from buttress import Engine, ThreatModel
-from buttress_plugins.models.preact_resnet import preact_resnet18
 from common import facts, summary, write
 from torch import Tensor, nn
+
+from buttress import Engine, ThreatModel
+from buttress_plugins.models.preact_resnet import preact_resnet18
 
 EPS, STEP, STEPS, BATCH = 8 / 255, 2 / 255, 10, 32
 
@@ -90,8 +91,8 @@ def main() -> None:
     result["ratio"] = ratio
     print(
         f"{result['memory_format']}, {options.threads} threads, {options.rounds} rounds: engine "
-        f"{result['engine']['median_s']:.3f} s, hand-written {result['hand-written']['median_s']:.3f} s, ratio {ratio:.3f}; "
-        f"largest difference of the adversarial examples {difference:.1e}"
+        f"{result['engine']['median_s']:.3f} s, hand-written {result['hand-written']['median_s']:.3f} s, "
+        f"ratio {ratio:.3f}; largest difference of the adversarial examples {difference:.1e}"
     )
     write(options.json, result)
 

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 import torch
+
 from buttress import __version__
 from buttress.run_folder import cpu_name
 

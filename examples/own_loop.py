@@ -21,9 +21,8 @@ loader = DataLoader(TensorDataset(x[:1400], y[:1400]), batch_size=100, shuffle=T
 test = Split(x[1400:], y[1400:])
 model = nn.Sequential(nn.Conv2d(1, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 36, 10))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-threat = ThreatModel("linf", "1/10")
-plugins = [{"pgd": {"steps": 10, "step_size": "1/40"}}, {"meat": {"start": 4, "history": "memory"}}]
-engine = Engine(model, optimizer, plugins, threat)
+defenses = [{"pgd": {"steps": 10, "step_size": "1/40"}}, {"meat": {"start": 4, "history": "memory"}}]
+engine = Engine(model, optimizer, defenses, threat := ThreatModel("linf", "1/10"))
 
 for _ in range(12):
     for images, labels in loader:

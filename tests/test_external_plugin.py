@@ -93,18 +93,20 @@ def test_buttress_comes_from_the_wheel(installed: Installed, tmp_path: Path):
 
 
 def test_plugin_is_listed_with_distribution_and_version(installed: Installed, tmp_path: Path):
-    (row,) = [
-        line.split()
-        for line in run(installed.bin / "buttress", "plugins", "list", cwd=tmp_path).splitlines()
-        if "centralize" in line
+    rows = json.loads(run(installed.bin / "buttress", "plugins", "list", "--json", cwd=tmp_path))
+    (row,) = [row for row in rows if row["name"] == "centralize"]
+    assert list(row.values()) == [
+        *("plugin", "centralize", "buttress-centralize", "0.1.0"),
+        *("buttress_centralize:Centralize", "listed"),
     ]
-    assert row == ["plugin", "centralize", "buttress-centralize", "0.1.0", "buttress_centralize:Centralize", "listed"]
+    assert {"buttress", "buttress-centralize"} <= {row["distribution"] for row in rows}
 
 
 def test_training_run_names_the_distribution(installed: Installed, tmp_path: Path):
     shutil.copy(EXAMPLE / "config.yaml", tmp_path)
     run(
         *(installed.bin / "buttress", "train", "config.yaml", "epochs=2", "data.train_per_class=8"),
+        *("evaluation.attack={pgd: {steps: 2}}", "pgd.steps=2"),
         *("--run", "x", "--runs", "out"),
         cwd=tmp_path,
     )

@@ -110,7 +110,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     resolved["data"] |= data_settings
     resolved["model"] = {key: value for key, value in resolved["model"].items() if value not in (None, {})}
     resolved["model"] |= model_settings
-    resolved["plugins"] = _entries(plugins)
+    resolved["plugins"] = _entries(plugins, [next(iter(entry)) for entry in config.plugins])
     resolved["optimizer"] |= optimizer_settings
     resolved["schedule"] |= schedule_settings
     resolved["evaluation"]["attack"] = _entries([attack], [attack_name])[0]
@@ -203,9 +203,9 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
     return factory, settings
 
 
-def _entries(plugins: list[LoadedPlugin], names: list[str] | None = None) -> list[dict[str, Any]]:
-    labels = names or [plugin.label.split("#")[0] for plugin in plugins]
-    return [{label: dict(plugin.settings)} for label, plugin in zip(labels, plugins, strict=True)]
+def _entries(plugins: list[LoadedPlugin], names: list[str]) -> list[dict[str, Any]]:
+    """Entries of a config with all settings, under the names by which the config chose them."""
+    return [{name: dict(plugin.settings)} for name, plugin in zip(names, plugins, strict=True)]
 
 
 def check_config(file: ConfigFile) -> Assembly:

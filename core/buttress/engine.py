@@ -15,15 +15,14 @@ from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
 from buttress.context import Phase, RunState
 from buttress.errors import CheckpointError, DataError, ModelError, PluginError
+from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
-from buttress.modes import ATTACK_MODES, AttackMode, Modes, parameters_of, weights_swapped
+from buttress.modes import ATTACK_MODES, AttackMode, Modes, weights_swapped
 from buttress.perturbation import Objective, Perturbed, perturbed, unperturbed
-from buttress.registry import LoadedPlugin, load_plugins
+from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
 from buttress.threat import ThreatModel
-from buttress.types import Adv, Batch, Loss, ParamGroup, Track
-
-OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+from buttress.types import Adv, Batch, Loss, Track
 
 
 class StepResult(NamedTuple):
@@ -81,7 +80,7 @@ class Engine:
             raise ModelError(f"engine: expected a model with parameters on one device, got {found}")
         device = devices.pop()
         self.model = model
-        self.plugins = tuple(_loaded(plugins))
+        self.plugins = tuple(as_loaded(plugins))
         self._state = RunState(
             threat,
             device,
@@ -91,11 +90,11 @@ class Engine:
             store=Store(Path(history) if history is not None else None),
         )
         self._checks = ValueChecks(checks or ("always" if device.type == "cpu" else "interval"), device)
-        if not any(_provides(plugin, "compute_loss") for plugin in self.plugins):
+        if not any(provides(plugin, "compute_loss") for plugin in self.plugins):
             self.plugins += tuple(load_plugins(["cross_entropy"]))  # the core's default, found like any plugin
         self.hooks = Hooks(self.plugins, self._state, self._checks)
-        self.optimizer, self._lr_scales = self._optimizer(optimizer)
-        self._initial_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._groups = Groups(model, optimizer, self.hooks)
+        self.optimizer = self._groups.optimizer
         self._modes = Modes(model)
         attack = self.hooks.provider("generate_adv")
         self.attack_mode: AttackMode = attack_mode or getattr(attack and attack.plugin, "attack_mode", None) or "eval"
@@ -226,8 +225,7 @@ class Engine:
             factor: of the schedule at time t.
             t: epochs since the start, fractions allowed.
         """
-        for group, initial, scale in zip(self.optimizer.param_groups, self._initial_lr, self._lr_scales, strict=True):
-            group["lr"] = initial * (factor if scale is None else scale(t))
+        self._groups.set_lr(factor, t)
 
     def records(self) -> dict[str, float]:
         """Means of what plugins recorded since the last call; synchronises with the device."""
@@ -312,26 +310,6 @@ class Engine:
 
     # Helpers
 
-    def _optimizer(
-        self, optimizer: Optimizer | OptimizerFactory
-    ) -> tuple[Optimizer, list[Callable[[float], float] | None]]:
-        splitters = self.hooks.table["param_groups"].providers
-        if isinstance(optimizer, Optimizer):
-            if splitters:
-                raise PluginError(
-                    f"plugin {splitters[0].plugin} splits parameter groups and needs an optimizer factory; pass "
-                    "Engine(model, functools.partial(torch.optim.SGD, lr=...), ...) in the place of an optimizer"
-                )
-            return optimizer, [None] * len(optimizer.param_groups)
-        parameters = parameters_of(self.model)
-        groups = [ParamGroup(tuple(name for name, p in parameters.items() if p.requires_grad))]
-        groups = [group for group in self.hooks.param_groups(groups, self.model) if group.names]
-        for group in groups:
-            for name in group.names:
-                parameters[name].requires_grad_(not group.frozen)
-        options = [{"params": [parameters[name] for name in group.names], **group.options} for group in groups]
-        return optimizer(options), [group.lr_scale for group in groups]
-
     def _accept(self, x: Tensor, y: Tensor, index: Tensor | None) -> Batch:
         if not self.model.training:
             raise ModelError(
@@ -400,26 +378,3 @@ def _describe(x: Tensor) -> str:
     return (
         f"expected inputs inside the threat model's box, got values in [{low:.6g}, {high:.6g}]; scale them, or set box"
     )
-
-
-def _loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
-    loaded: list[LoadedPlugin] = []
-    for plugin in plugins:
-        if isinstance(plugin, (str, Mapping)):
-            loaded += load_plugins([plugin])
-        elif isinstance(plugin, LoadedPlugin):
-            loaded.append(plugin)
-        else:
-            loaded.append(LoadedPlugin(getattr(plugin, "name", type(plugin).__name__), plugin))
-    counts: dict[str, int] = {}
-    unique = []
-    for item in loaded:
-        counts[item.label] = counts.get(item.label, 0) + 1
-        label = item.label if counts[item.label] == 1 else f"{item.label}#{counts[item.label]}"
-        unique.append(LoadedPlugin(label, item.plugin, item.source, item.settings))
-    return unique
-
-
-def _provides(loaded: LoadedPlugin, hook: str) -> bool:
-    options = getattr(getattr(type(loaded.plugin), hook, None), "buttress_impl", None)
-    return options is not None and not options["wrapper"]

@@ -28,7 +28,8 @@ def file_sha256(path: Path) -> str:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object] | None = None) -> str:
     """Write a safetensors file atomically; return its sha256. Equal tensors and facts give equal files.
 
-    ``facts`` become one JSON text in the header (safetensors does not keep the order of several). Tensors that share memory are written as copies of their own.
+    ``facts`` become one JSON text in the header (safetensors does not keep the order of several). Tensors that share
+    memory are written as copies of their own.
 
     Raises:
         StorageError: the disk is full or refuses; whatever stood at ``path`` still does.

@@ -5,7 +5,7 @@ This module loads no torch, and no plugin before it is chosen.
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from buttress import __version__
-from buttress.errors import PluginError, nearest
+from buttress.errors import ConfigError, PluginError, nearest
 from buttress.hookspecs import HOOKS, SPEC_VERSION
 from buttress.settings import Where, in_code, settings_model, validate
 
@@ -183,10 +183,34 @@ def load_plugins(entries: Sequence[str | Mapping[str, Any]], where: Where | None
         name, settings = entry_of(entry, where((position,)))
         inner = _under(where, (position, name))
         plugin, source, resolved = build("plugin", name, settings, inner)
-        earlier = sum(other.label.split("#")[0] == source.name for other in loaded)
-        label = source.name if not earlier else f"{source.name}#{earlier + 1}"
-        loaded.append(LoadedPlugin(label, plugin, source, resolved))
-    return loaded
+        loaded.append(LoadedPlugin(source.name, plugin, source, resolved))
+    return as_loaded(loaded)
+
+
+def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
+    """Plugin objects, names and ``{name: settings}`` as loaded plugins with unique labels.
+
+    Raises:
+        PluginError, ConfigError: see ``build``.
+    """
+    counts: dict[str, int] = {}
+    unique = []
+    for plugin in plugins:
+        if isinstance(plugin, (str, Mapping)):
+            (item,) = load_plugins([plugin])
+        elif isinstance(plugin, LoadedPlugin):
+            item = replace(plugin, label=plugin.label.split("#")[0])
+        else:
+            item = LoadedPlugin(getattr(plugin, "name", type(plugin).__name__), plugin)
+        counts[item.label] = counts.get(item.label, 0) + 1
+        unique.append(item if counts[item.label] == 1 else replace(item, label=f"{item.label}#{counts[item.label]}"))
+    return unique
+
+
+def provides(loaded: LoadedPlugin, hook: str) -> bool:
+    """Whether a plugin provides an exclusive hook (wrapping it does not count)."""
+    options = getattr(getattr(type(loaded.plugin), hook, None), "buttress_impl", None)
+    return options is not None and not options["wrapper"]
 
 
 def entry_of(entry: object, where: str) -> tuple[str, dict[str, Any]]:
@@ -197,8 +221,6 @@ def entry_of(entry: object, where: str) -> tuple[str, dict[str, Any]]:
         ((name, settings),) = entry.items()
         if isinstance(name, str) and (settings is None or isinstance(settings, Mapping)):
             return name, dict(settings or {})
-    from buttress.errors import ConfigError
-
     raise ConfigError(f"{where}: expected a name or 'name: {{settings}}', got {entry!r}")
 
 

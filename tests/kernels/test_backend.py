@@ -71,7 +71,10 @@ def test_the_context_manager_gives_the_backend_back_after_an_exception():
 
 
 def test_the_context_manager_refuses_an_unknown_name():
-    with pytest.raises(ConfigError, match="^backend: expected one of auto, native, torch, got 'cpu'$"), use_backend("cpu"):
+    with (
+        pytest.raises(ConfigError, match=r"^backend: expected one of auto, native, torch, got 'cpu'$"),
+        use_backend("cpu"),
+    ):
         pass
 
 

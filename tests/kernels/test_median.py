@@ -103,6 +103,19 @@ def test_the_mean_of_a_finite_middle_ignores_infinities_outside():
     assert median(tensors, even="mean").item() == 1.5
 
 
+LERP = "lerp(lower, upper, 0.5) goes through upper - lower; remove this mark"
+
+
+@pytest.mark.xfail(strict=True, reason=LERP)
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [([np.inf, np.inf], np.inf), ([-np.inf, -np.inf, -np.inf, 1.0], -np.inf), ([-3e38, 3e38], 0.0)],
+    ids=str,
+)
+def test_the_mean_of_equal_infinities_and_of_huge_values_is_no_nan(column: list[float], expected: float):
+    assert median([torch.tensor([value]) for value in column], even="mean").item() == expected
+
+
 @pytest.mark.parametrize("even", MIDDLES)
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (), (1,), (1, 1, 1), (13,), (3, 5, 7)], ids=str)
 @pytest.mark.parametrize("n", [1, 4])

@@ -1,0 +1,160 @@
+"""What the hooks cost: dispatch with shape checks, and value checks.
+
+*Dispatch*: every hook call of a training step (transform_batch, generate_adv, perturb_weights, compute_loss,
+adjust_grads, ensemble_weights), with answers checked for shape, dtype and device, through providers that return ready
+tensors, beside five plugins that implement all chain hooks of a step and do nothing. Over it: the same with no such
+plugin, and the five plugins' functions called by hand, without any core. ``checks: off``, so values are not looked at.
+
+*Value checks*: a PGD-10 step of preact_tiny on 8x8 images, batch 80, with ``checks: always`` over ``checks: off``,
+rounds interleaved; and the same checks timed alone, since their share is below the noise of whole steps.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from common import facts, summary, write
+from torch import nn
+
+from buttress import Adv, Batch, Engine, Loss, ThreatModel, hookimpl
+from buttress_plugins.models.preact_resnet import preact_tiny
+
+THREAT = ThreatModel("linf", "1/10")
+
+
+class Ready:
+    """Provides ready answers, so that nothing but the hooks is timed."""
+
+    def __init__(self, adv: Adv, loss: Loss) -> None:
+        self.adv, self.loss = adv, loss
+
+    @hookimpl
+    def generate_adv(self) -> Adv:
+        return self.adv
+
+    @hookimpl
+    def compute_loss(self) -> Loss:
+        return self.loss
+
+
+class NoOp:
+    """Implements every chain hook of a step and does nothing."""
+
+    @hookimpl
+    def transform_batch(self, batch: Batch) -> Batch:
+        return batch
+
+    @hookimpl
+    def adjust_grads(self, model: nn.Module) -> None:
+        return None
+
+    @hookimpl
+    def ensemble_weights(self, model: nn.Module, event: str) -> None:
+        return None
+
+
+def dispatch(engine: Engine, batch: Batch, adv: Adv) -> None:
+    """The hook calls of one step, in order."""
+    hooks = engine.hooks
+    batch = hooks.transform_batch(batch)
+    adv = hooks.generate_adv(engine.model, batch)
+    hooks.perturb_weights(engine.model, adv, None)  # type: ignore[arg-type]
+    hooks.compute_loss(engine.model, batch, adv)
+    hooks.adjust_grads(engine.model, engine.optimizer)
+    hooks.ensemble_weights(engine.model, "step")
+
+
+def microseconds(call: Any, calls: int = 2000, rounds: int = 15) -> float:
+    """The median over rounds of the mean time of a call."""
+    times = []
+    for _ in range(rounds):
+        begin = perf_counter()
+        for _ in range(calls):
+            call()
+        times.append((perf_counter() - begin) / calls)
+    return 1e6 * median(times)
+
+
+def measure_dispatch() -> dict[str, float]:
+    x, y = torch.rand(80, 1, 8, 8), torch.randint(10, (80,))
+    batch, adv, loss = Batch(x, y), Adv(x.clone()), Loss(torch.rand(80))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    def engine(count: int) -> Engine:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return Engine(model, optimizer, [Ready(adv, loss), *(NoOp() for _ in range(count))], THREAT, checks="off")
+
+    with_five, without, five = engine(5), engine(0), [NoOp() for _ in range(5)]
+
+    def by_hand() -> None:
+        for plugin in five:
+            plugin.transform_batch(batch)
+        for plugin in five:
+            plugin.adjust_grads(model)
+        for plugin in five:
+            plugin.ensemble_weights(model, "step")
+
+    return {
+        "five_noop_plugins_us": microseconds(lambda: dispatch(with_five, batch, adv)),
+        "no_plugin_us": microseconds(lambda: dispatch(without, batch, adv)),
+        "called_by_hand_us": microseconds(by_hand),
+    }
+
+
+def measure_value_checks(rounds: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    x, y = torch.rand(80, 1, 8, 8), torch.randint(10, (80,))
+    engines = {}
+    for level in ("always", "off"):
+        torch.manual_seed(0)
+        model = preact_tiny(in_channels=1, num_classes=10)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        engines[level] = Engine(model, optimizer, ["pgd"], THREAT, checks=level)  # type: ignore[arg-type]
+    times: dict[str, list[float]] = {"always": [], "off": []}
+    for _ in range(rounds):
+        for level, engine in engines.items():
+            begin = perf_counter()
+            engine.step(x, y)
+            times[level].append(perf_counter() - begin)
+    adv = (x + 0.05).clamp(0, 1)
+    losses = torch.rand(80)
+
+    def checks() -> None:  # those of a step: the input, the adversarial examples, the loss
+        bool(THREAT.box_contains(x))
+        bool(THREAT.contains(adv, x))
+        bool(torch.isfinite(losses.mean()))
+
+    alone = microseconds(checks, calls=200)
+    step = summary(times["off"])["median_s"]
+    return {
+        "always": summary(times["always"]),
+        "off": summary(times["off"]),
+        "step_ratio": summary(times["always"])["median_s"] / step,
+        "checks_alone_us": alone,
+        "share_of_step": alone / (1e6 * step),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    hooks, values = measure_dispatch(), measure_value_checks(options.rounds)
+    print(
+        f"dispatch and shape checks of a step: {hooks['five_noop_plugins_us']:.1f} us with five no-op plugins, "
+        f"{hooks['no_plugin_us']:.1f} us with none; the five called by hand {hooks['called_by_hand_us']:.1f} us"
+    )
+    print(
+        f"value checks: {values['checks_alone_us']:.0f} us a step, {100 * values['share_of_step']:.2f} % of a PGD-10 "
+        f"step ({1e3 * values['off']['median_s']:.1f} ms); whole steps with over without: {values['step_ratio']:.3f}"
+    )
+    write(options.json, facts(benchmark="bench_hooks", dispatch=hooks, value_checks=values))
+
+
+if __name__ == "__main__":
+    main()

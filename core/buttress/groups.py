@@ -1,0 +1,59 @@
+"""Parameter groups: split by plugins before the optimizer exists, each with its own learning rate over time."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from buttress.errors import PluginError
+from buttress.hooks import Hooks
+from buttress.modes import parameters_of
+from buttress.types import ParamGroup
+
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+"""Makes an optimizer from parameter groups: ``functools.partial(torch.optim.SGD, lr=0.1)``."""
+
+
+class Groups:
+    """An optimizer and the learning rates of its groups.
+
+    Args:
+        model: its parameters are grouped; those of frozen groups lose ``requires_grad``.
+        optimizer: a ready optimizer, taken as it is, or a factory.
+        hooks: asked to split the groups, for a factory.
+
+    Raises:
+        PluginError: a plugin splits groups and the optimizer is ready-made.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer | OptimizerFactory, hooks: Hooks) -> None:
+        splitters = hooks.table["param_groups"].providers
+        if not isinstance(optimizer, Optimizer):
+            self.optimizer, self._scales = _make(model, optimizer, hooks)
+        elif splitters:
+            raise PluginError(
+                f"plugin {splitters[0].plugin} splits parameter groups and needs an optimizer factory; pass "
+                "Engine(model, functools.partial(torch.optim.SGD, lr=...), ...) in the place of an optimizer"
+            )
+        else:
+            self.optimizer, self._scales = optimizer, [None] * len(optimizer.param_groups)
+        self._initial = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def set_lr(self, factor: float, t: float) -> None:
+        """Every group's initial learning rate times ``factor``, or times the group's own ``lr_scale(t)``."""
+        for group, initial, scale in zip(self.optimizer.param_groups, self._initial, self._scales, strict=True):
+            group["lr"] = initial * (factor if scale is None else scale(t))
+
+
+def _make(
+    model: nn.Module, factory: OptimizerFactory, hooks: Hooks
+) -> tuple[Optimizer, list[Callable[[float], float] | None]]:
+    parameters = parameters_of(model)
+    groups = [ParamGroup(tuple(name for name, p in parameters.items() if p.requires_grad))]
+    groups = [group for group in hooks.param_groups(groups, model) if group.names]
+    for group in groups:
+        for name in group.names:
+            parameters[name].requires_grad_(not group.frozen)
+    options = [{"params": [parameters[name] for name in group.names], **group.options} for group in groups]
+    return factory(options), [group.lr_scale for group in groups]

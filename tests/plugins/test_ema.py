@@ -1,0 +1,175 @@
+"""EMA against its recurrence, written out in float64."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from buttress_plugins.ensembles.ema import decay
+
+from .conftest import TinyNet, assert_same, batch_of, engine_of, parameters, pooled_statistics, state, train
+
+
+def engine_with(model: TinyNet, **settings: Any) -> Any:
+    return engine_of(model, "fgsm", {"ema": settings})
+
+
+def step(engine: Any, seed: int) -> None:
+    batch = batch_of(seed=seed, dtype=next(engine.model.parameters()).dtype)
+    engine.step(batch.x, batch.y)
+
+
+def arrays(values: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.double().numpy().copy() for name, value in values.items()}
+
+
+def close(weights: dict[str, Tensor], expected: dict[str, np.ndarray], rtol: float = 1e-12) -> None:
+    assert set(weights) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(weights[name].double().numpy(), value, rtol=rtol, atol=1e-14, err_msg=name)
+
+
+def only_track(engine: Any) -> Any:
+    (track,) = engine.tracks()
+    return track
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.3, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("warmup", [False, True])
+def test_the_average_follows_the_recurrence_after_every_step(tau: float, warmup: bool):
+    model = TinyNet().double()
+    engine = engine_with(model, tau=tau, warmup=warmup)
+    average = arrays(parameters(model))  # begins as the untrained weights
+    for d in range(12):
+        step(engine, d)
+        if d % 4 == 3:
+            engine.end_epoch()
+        now = arrays(parameters(model))
+        past = min(tau, (1 + d) / (10 + d)) if warmup else tau
+        average = {name: past * average[name] + (1 - past) * now[name] for name in average}
+        close(only_track(engine).weights, average)
+
+
+@pytest.mark.parametrize(
+    ("tau", "step", "warmup", "expected"),
+    [
+        (0.999, 0, True, 0.1),
+        (0.999, 1, True, 2 / 11),
+        (0.999, 8, True, 0.5),
+        (0.999, 8989, True, 8990 / 8999),
+        (0.999, 8990, True, 0.999),
+        (0.999, 10**6, True, 0.999),
+        (0.05, 0, True, 0.05),
+        (0.999, 0, False, 0.999),
+    ],
+)
+def test_the_warm_up_is_that_of_seat(tau: float, step: int, warmup: bool, expected: float):
+    assert decay(tau, step, warmup) == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize("start", [2, 0.34])
+def test_a_start_at_an_epoch_copies_the_weights_at_its_beginning(start: float):
+    model = TinyNet().double()
+    engine = engine_with(model, tau=0.9, start=start, warmup=True)
+    for epoch in range(2):
+        train(engine, 1)
+        assert (only_track(engine).weights is None) == (epoch < 1)
+    average = arrays(parameters(model))
+    close(only_track(engine).weights, average, rtol=0)
+    for d in range(3):
+        step(engine, d)
+        now = arrays(parameters(model))
+        past = min(0.9, (1 + d) / (10 + d))
+        average = {name: past * average[name] + (1 - past) * now[name] for name in average}
+    close(only_track(engine).weights, average)
+
+
+def test_a_fraction_that_rounds_to_the_first_epoch_starts_with_the_untrained_weights():
+    model = TinyNet()
+    before = parameters(model)
+    engine = engine_with(model, tau=1.0, start=0.1)
+    train(engine, 2)
+    assert_same(only_track(engine).weights, before)
+
+
+def test_the_live_training_does_not_notice():
+    plain, averaged = engine_of(TinyNet(), "fgsm"), engine_with(TinyNet(), buffers="ema", warmup=True)
+    train(plain, 2)
+    train(averaged, 2, each=lambda _: averaged.tracks())
+    assert_same(state(plain.model), state(averaged.model))
+
+
+def test_seat_averages_all_float_buffers_and_keeps_integer_ones_live():
+    model = TinyNet().double()
+    model.register_buffer("table", torch.ones(2, dtype=torch.float64))
+    engine = engine_with(model, warmup=True, buffers="ema", track="seat")
+    average = {name: value for name, value in arrays(state(model)).items() if not name.endswith("tracked")}
+    for d in range(6):
+        step(engine, d)
+        model.table += 1
+        now = arrays({**state(model), "table": model.table - 1})
+        past = min(0.999, (1 + d) / (10 + d))
+        average = {name: past * average[name] + (1 - past) * now[name] for name in average}
+    track = only_track(engine)
+    assert (track.name, track.buffers) == ("seat", "given")
+    close({**track.weights, **track.given_buffers}, average)
+    assert set(track.given_buffers) == {"bn.running_mean", "bn.running_var", "table"}
+    with engine.track(track, lambda: pytest.fail("no batches are needed")):
+        inside = state(model)
+    assert inside["bn.num_batches_tracked"].item() == 6
+    close({name: inside[name] for name in average}, average)
+
+
+def test_copied_buffers_are_the_live_ones():
+    model = TinyNet()
+    engine = engine_with(model, buffers="copy")
+    train(engine, 2)
+    live = state(model)
+    track = only_track(engine)
+    assert track.buffers == "live"
+    with engine.track(track, lambda: pytest.fail("no batches are needed")):
+        inside = state(model)
+    for name in ("bn.running_mean", "bn.running_var", "bn.num_batches_tracked"):
+        assert torch.equal(inside[name], live[name])
+    assert not torch.equal(inside["linear.weight"], live["linear.weight"])
+
+
+def test_reestimated_buffers_are_those_of_the_averaged_weights():
+    model = TinyNet()
+    engine = engine_with(model, tau=0.5)
+    train(engine, 2)
+    track = only_track(engine)
+    assert (track.buffers, track.bn_inputs) == ("reestimate", "clean")
+    batches = [batch_of(7, 1), batch_of(4, 2)]
+    with engine.track(track, lambda: batches):
+        inside = state(model)
+    averaged = TinyNet()
+    averaged.load_state_dict({**state(averaged), **track.weights})
+    mean, variance = pooled_statistics(averaged, [batch.x for batch in batches])
+    np.testing.assert_allclose(inside["bn.running_mean"].numpy(), mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(inside["bn.running_var"].numpy(), variance, rtol=1e-4, atol=1e-7)
+
+
+def test_a_model_without_float_buffers_can_be_averaged_with_them():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    engine = engine_of(model, "fgsm", {"ema": {"buffers": "ema"}})
+    step(engine, 0)
+    assert only_track(engine).buffers == "live"
+
+
+def test_a_frozen_parameter_is_constant():
+    model = TinyNet()
+    model.conv.weight.requires_grad_(False)
+    engine = engine_with(model, tau=0.7)
+    train(engine, 2)
+    assert torch.equal(only_track(engine).weights["conv.weight"], model.conv.weight)
+
+
+def test_the_average_shares_no_memory_with_the_model():
+    model = TinyNet()
+    engine = engine_with(model)
+    engine.start()
+    live = {weight.data_ptr() for weight in model.parameters()}
+    assert not live & {weight.data_ptr() for weight in only_track(engine).weights.values()}

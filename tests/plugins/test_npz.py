@@ -1,0 +1,199 @@
+"""Arrays from an .npz file: scaling, layouts, the held-out split, and every refusal."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from buttress.errors import DataError
+from buttress_plugins.data.npz import Npz
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.random((60, 2, 3, 4)).astype(np.float32), np.repeat(np.arange(3), 20)
+
+
+def save(folder: Path, **arrays: Any) -> str:
+    given = {"x_train": X, "y_train": Y, "x_test": X[::6], "y_test": Y[::6], **arrays}
+    np.savez(folder / "d.npz", **{name: array for name, array in given.items() if array is not None})
+    return str(folder / "d.npz")
+
+
+def test_float_inputs_are_taken_as_they_are(tmp_path: Path):
+    data = Npz(path=save(tmp_path, x_train=3 * X - 1)).load(0)
+    np.testing.assert_array_equal(data.train.x.numpy(), 3 * X - 1)
+    assert data.train.y.tolist() == Y.tolist()
+    assert data.test.x.shape == (10, 2, 3, 4)
+    assert data.validation is None
+    assert data.num_classes == 3
+
+
+def test_uint8_images_are_divided_by_255(tmp_path: Path):
+    bytes_ = np.arange(256, dtype=np.uint8).reshape(64, 1, 2, 2)
+    data = Npz(path=save(tmp_path, x_train=bytes_, y_train=np.arange(64) % 4)).load(0)
+    assert data.train.x.dtype == torch.float32
+    np.testing.assert_allclose(data.train.x.flatten().numpy(), np.arange(256) / 255, rtol=1e-7)
+    assert data.train.x.max() == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_float_becomes_float32(dtype, tmp_path: Path):
+    data = Npz(path=save(tmp_path, x_train=X.astype(dtype))).load(0)
+    assert data.train.x.dtype == torch.float32
+    np.testing.assert_array_equal(data.train.x.numpy(), X.astype(dtype).astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_every_integer_label_becomes_int64(dtype, tmp_path: Path):
+    data = Npz(path=save(tmp_path, y_train=Y.astype(dtype))).load(0)
+    assert data.train.y.dtype == torch.int64
+    assert data.train.y.tolist() == Y.tolist()
+
+
+def test_nhwc_is_moved_to_nchw_in_every_split(tmp_path: Path):
+    given = {"x_train": X, "x_test": X[::6], "x_val": X[:5], "y_val": Y[:5]}
+    last = {name: np.transpose(a, (0, 2, 3, 1)) if name[0] == "x" else a for name, a in given.items()}
+    data = Npz(path=save(tmp_path, **last), layout="nhwc").load(0)
+    for split, name in ((data.train, "x_train"), (data.test, "x_test"), (data.validation, "x_val")):
+        np.testing.assert_array_equal(split.x.numpy(), given[name])
+        assert split.x.is_contiguous()
+
+
+def test_the_file_s_own_validation_split_wins(tmp_path: Path):
+    data = Npz(path=save(tmp_path, x_val=X[:7], y_val=Y[:7]), validation=20).load(0)
+    np.testing.assert_array_equal(data.validation.x.numpy(), X[:7])
+    assert len(data.train) == 60
+
+
+def test_the_validation_split_is_carved_out_of_the_training_set_by_class(tmp_path: Path):
+    path = save(tmp_path)
+    data = Npz(path=path, validation=15).load(0)
+    assert np.bincount(data.validation.y).tolist() == [5, 5, 5]
+    assert np.bincount(data.train.y).tolist() == [15, 15, 15]
+    rows = {image.tobytes() for split in (data.train, data.validation) for image in split.x.numpy()}
+    assert rows == {image.tobytes() for image in X}
+    lookup = {image.tobytes(): label for image, label in zip(X, Y, strict=True)}
+    for split in (data.train, data.validation):
+        assert [lookup[image.tobytes()] for image in split.x.numpy()] == split.y.tolist()
+
+
+def test_the_seed_fixes_what_is_held_out(tmp_path: Path):
+    path = save(tmp_path)
+    a, b, c, d = (
+        Npz(path=path, validation=15, split_seed=own).load(seed).validation.x
+        for own, seed in ((None, 1), (None, 1), (None, 2), (1, 9))
+    )
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(a, d)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 3), (3, 3), (7, 7)])
+def test_the_number_of_classes_is_given_or_counted(given: int | None, expected: int, tmp_path: Path):
+    assert Npz(path=save(tmp_path), num_classes=given).load(0).num_classes == expected
+
+
+def test_flat_features_are_allowed(tmp_path: Path):
+    flat = X.reshape(60, -1)
+    data = Npz(path=save(tmp_path, x_train=flat, x_test=flat[:3], y_test=Y[:3])).load(0)
+    assert data.train.x.shape == (60, 24)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": None}, "array 'x_train' is missing; found: x_test, y_test, y_train"),
+        ({"y_test": None}, "array 'y_test' is missing; found: x_test, x_train, y_train"),
+        ({"x_val": X}, "array 'y_val' is missing"),
+        (
+            {"x_train": X[:0], "y_train": Y[:0]},
+            r"x_train: expected uint8 or float \[n,\*\], got float32 \(0, 2, 3, 4\)",
+        ),
+        ({"x_train": X[:, 0, 0, 0]}, r"x_train: expected uint8 or float \[n,\*\], got float32 \(60,\)"),
+        ({"x_test": X.astype(np.int64)}, r"x_test: expected uint8 or float \[n,\*\], got int64"),
+        ({"x_train": X.astype(np.uint16)}, r"x_train: expected uint8 or float \[n,\*\], got uint16"),
+        ({"x_train": X.astype(np.complex64)}, r"x_train: expected uint8 or float \[n,\*\], got complex64"),
+        ({"y_train": Y[:-1]}, r"y_train: expected 60 integer labels, got int64 \(59,\)"),
+        ({"y_train": Y.astype(np.float32)}, r"y_train: expected 60 integer labels, got float32 \(60,\)"),
+        ({"y_train": np.eye(3, dtype=int)[Y]}, r"y_train: expected 60 integer labels, got int64 \(60, 3\)"),
+        ({"x_train": X.astype(object)}, r"is no readable \.npz of plain arrays: Object arrays cannot be loaded"),
+    ],
+)
+def test_wrong_arrays_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path):
+    with pytest.raises(DataError, match=message) as refused:
+        Npz(path=save(tmp_path, **arrays)).load(0)
+    assert str(refused.value).startswith(str(tmp_path / "d.npz"))
+
+
+@pytest.mark.parametrize("validation", [60, 1000])
+def test_holding_out_everything_is_refused(validation: int, tmp_path: Path):
+    with pytest.raises(DataError, match=rf"d\.npz: validation: expected less than 60, got {validation}$"):
+        Npz(path=save(tmp_path), validation=validation).load(0)
+
+
+def test_a_missing_file_is_refused_with_the_folder_it_was_sought_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as refused:
+        Npz(path="nowhere.npz").load(0)
+    assert str(refused.value) == f"nowhere.npz does not exist; path is relative to {tmp_path}"
+
+
+# np.load leaves the file open when its zip reader refuses it; the warning comes whenever that is collected.
+leaks = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@leaks
+@pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04", b"\x80\x04N."], ids=str)
+def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path):
+    (tmp_path / "d.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"d\.npz is no readable \.npz of plain arrays: "):
+        Npz(path=str(tmp_path / "d.npz")).load(0)
+    gc.collect()
+
+
+@leaks
+def test_a_truncated_or_damaged_file_is_refused(tmp_path: Path):
+    path = Path(save(tmp_path))
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:300] + b"\xff\xff\xff\xff" + whole[304:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="is no readable"):
+            Npz(path=str(path)).load(0)
+        gc.collect()
+
+
+def test_a_single_array_and_a_folder_are_refused(tmp_path: Path):
+    np.save(tmp_path / "one.npy", X)
+    for name in ("one.npy", "."):
+        with pytest.raises(DataError, match="is no readable"):
+            Npz(path=str(tmp_path / name)).load(0)
+
+
+MARK = "a raw exception in the place of a DataError; remove this mark"
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason=MARK)
+def test_a_scalar_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="x_train: expected uint8 or float"):
+        Npz(path=save(tmp_path, x_train=np.float32(1))).load(0)
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason=MARK)
+@pytest.mark.parametrize(("y", "validation"), [(Y, 2), (Y, 59), (np.r_[Y[:-1], 3], 15)], ids=["few", "many", "lone"])
+def test_a_validation_split_that_cannot_be_stratified_is_refused(y: np.ndarray, validation: int, tmp_path: Path):
+    with pytest.raises(DataError, match="validation"):
+        Npz(path=save(tmp_path, y_train=y), validation=validation).load(0)
+
+
+@pytest.mark.xfail(strict=True, reason=MARK)
+def test_a_damaged_compressed_file_is_refused(tmp_path: Path):
+    np.savez_compressed(tmp_path / "d.npz", x_train=X)
+    whole = (tmp_path / "d.npz").read_bytes()
+    (tmp_path / "d.npz").write_bytes(whole[:80] + b"\xff" * 40 + whole[120:])
+    with pytest.raises(DataError, match="is no readable"):
+        Npz(path=str(tmp_path / "d.npz")).load(0)
