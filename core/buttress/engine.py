@@ -117,13 +117,15 @@ class Engine:
 
         Raises:
             DataError: x or y of a wrong kind, or x outside the box.
-            HookError: a plugin raised or gave a wrong answer; the weights are as before the step.
+            HookError: a plugin raised or gave a wrong answer; the weights are as before the step (unless it was
+                ``ensemble_weights``, which comes after the update).
         """
         self.start()
         state, hooks, model = self._state, self.hooks, self.model
         batch = self._accept(x, y, index)
         state.draws, state.asked = draws or {}, set()
 
+        state.phase, state.attack = "train", None
         batch = hooks.transform_batch(batch)
         adv = self._attack(batch)
         with self._perturbed(batch, adv) as perturbation:
@@ -159,7 +161,7 @@ class Engine:
         return perturbed(manager, adv, self._trainable(), self.hooks.exit_order)
 
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
-        self._state.phase, self._state.attack = "train", None
+        self._state.phase = "train"
         for weight in self._trainable():
             weight.grad = None  # freed before the forward allocates: lower peak memory, and no page faults on the CPU
         return self.hooks.compute_loss(self.model, batch, adv)

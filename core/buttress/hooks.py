@@ -92,9 +92,8 @@ class ResolvedHook:
         except Exception as raised:
             raise wrapper.fault(f"{type(raised).__name__}: {raised}") from raised
 
-    @staticmethod
     def _finish(
-        wrapper: Implementation, generator: Generator[None, Any, Any], result: Any, error: BaseException | None
+        self, wrapper: Implementation, generator: Generator[None, Any, Any], result: Any, error: BaseException | None
     ) -> tuple[Any, BaseException | None]:
         try:
             if error is None:
@@ -102,6 +101,9 @@ class ResolvedHook:
             else:
                 generator.throw(error)
         except StopIteration as stop:
+            may_be_none = self.name == "perturb_weights"  # None skips the perturbation
+            if stop.value is None and result is not None and not may_be_none:
+                return None, wrapper.fault("a wrapper must return the answer, got None (is a 'return' missing?)")
             return stop.value, None
         except ButtressError as raised:
             return None, raised
@@ -192,10 +194,14 @@ class Hooks:
     def generate_adv(self, model: nn.Module, batch: Batch) -> Adv:
         hook = self.table["generate_adv"]
         provider = hook.providers[0]
-        answer = hook.call({"model": model, "batch": batch}, provider)
-        adv = Adv(answer) if isinstance(answer, Tensor) else answer
+
+        def provide(values: Values) -> Any:
+            answer = provider(values)
+            return Adv(answer) if isinstance(answer, Tensor) else answer
+
+        adv = hook.call({"model": model, "batch": batch}, provide)
         if not isinstance(adv, Adv):
-            raise provider.fault(f"expected an Adv or a tensor, got {_kind(answer)}; return Adv(x)")
+            raise provider.fault(f"expected an Adv or a tensor, got {_kind(adv)}; return Adv(x)")
         _expect_like(provider, "adversarial examples", adv.x, batch.x)
         if adv.x.requires_grad:
             raise provider.fault("expected detached adversarial examples; return x_adv.detach()")
@@ -213,10 +219,14 @@ class Hooks:
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
         hook = self.table["compute_loss"]
         provider = hook.providers[0]
-        answer = hook.call({"model": model, "batch": batch, "adv": adv}, provider)
-        loss = Loss(answer) if isinstance(answer, Tensor) else answer
+
+        def provide(values: Values) -> Any:
+            answer = provider(values)
+            return Loss(answer) if isinstance(answer, Tensor) else answer
+
+        loss = hook.call({"model": model, "batch": batch, "adv": adv}, provide)
         if not isinstance(loss, Loss):
-            raise provider.fault(f"expected losses [B] or a Loss, got {_kind(answer)}; return per-example losses")
+            raise provider.fault(f"expected losses [B] or a Loss, got {_kind(loss)}; return per-example losses")
         losses = loss.per_example
         if losses.shape != batch.y.shape[:1] or not losses.is_floating_point() or losses.device != batch.x.device:
             raise provider.fault(

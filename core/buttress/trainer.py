@@ -83,6 +83,7 @@ class Trainer:
         Raises:
             CheckpointError: none can be loaded.
         """
+        self._engine.start()  # start_run sees the initial weights, as it did the first time
         path = restore_newest(self._folder.checkpoints, self._load_state, self._reporter.say)
         with storage_errors(self._folder.metrics):
             os.truncate(self._folder.metrics, self._metrics_bytes)
