@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
@@ -55,6 +56,7 @@ class RunState:
         self.records: dict[str, list[Tensor | float]] = {}
         self.attack: Callable[[], Adv] | None = None
         self._generators: dict[tuple[str, str], tuple[tuple[int, int], torch.Generator]] = {}
+        self._apart = ""
 
     def generator(self, plugin: str, purpose: str) -> torch.Generator:
         """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it."""
@@ -62,10 +64,20 @@ class RunState:
         found = self._generators.get((plugin, purpose))
         if found and found[0] == now:
             return found[1]
-        seed = _seed((self.seed, plugin, purpose, self.epoch, self.step, self.rank))
+        seed = _seed((self.seed, plugin, purpose, self.epoch, self.step, self.rank, self._apart))
         generator = (found[1] if found else torch.Generator(self.device)).manual_seed(seed)
         self._generators[plugin, purpose] = (now, generator)
         return generator
+
+    @contextmanager
+    def streams_apart(self, name: str) -> Iterator[None]:
+        """Draw from streams of their own, and without injected draws: what happens inside moves nothing outside."""
+        found, draws, apart = self._generators, self.draws, self._apart
+        self._generators, self.draws, self._apart = {}, {}, name
+        try:
+            yield
+        finally:
+            self._generators, self.draws, self._apart = found, draws, apart
 
     def rewind(self) -> None:
         """Start every random stream anew: equal (epoch, step) then give equal draws, as in repeated evaluations."""

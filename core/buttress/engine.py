@@ -138,6 +138,7 @@ class Engine:
         hooks.ensemble_weights(model, "step")
 
         self._expect_draws_used()
+        state.draws = {}
         state.step += 1
         state.global_step += 1
         return StepResult(loss.per_example.detach(), perturbation.adv)
@@ -218,7 +219,8 @@ class Engine:
         if track.bn_inputs == "clean":
             return _Inputs(batches)
         # Made at the live weights, whose batch-norm statistics are their own, before the track's weights move in.
-        return [self._attack(batch).x for batch in batches()]
+        with self._state.streams_apart(f"track {track.name}"):
+            return [self._attack(batch).x for batch in batches()]
 
     def set_lr(self, factor: float, t: float) -> None:
         """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.

@@ -68,7 +68,7 @@ class ThreatModel:
         if self.norm == "linf":
             return self.clamp(torch.minimum(torch.maximum(x_adv, x - eps), x + eps))
         if order == "box_then_norm":
-            return x + shrink_l2(self.clamp(x_adv) - x, eps)
+            return self.clamp(x + shrink_l2(self.clamp(x_adv) - x, eps))  # clamped again: the sum is rounded
         return self.clamp(x + shrink_l2(x_adv - x, eps))
 
     def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -183,12 +183,7 @@ def test_a_resumed_run_goes_on_as_the_run_that_was_not_interrupted(name: str):
     assert_same(state(model), state(other))
 
 
-ALIAS = "EMA.load_state_dict keeps the caller's tensors and lerps them in place; remove this mark"
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param("ema", marks=pytest.mark.xfail(strict=True, reason=ALIAS)), "meat", "swa"]
-)
+@pytest.mark.parametrize("name", ["ema", "meat", "swa"])
 def test_a_loaded_state_is_not_changed_by_training_on(name: str):
     saved = trained(name).state_dict()
     flat = _tensors(saved["plugins"])

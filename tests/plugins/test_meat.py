@@ -120,10 +120,7 @@ def optimizer_state(engine: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("attack", ["fgsm", "pgd"])
 @pytest.mark.parametrize("bn_data", ["clean", "adv"])
-def test_live_weights_and_optimizer_are_bit_identical_with_and_without_it(bn_data: str, attack: str, request: Any):
-    if (attack, bn_data) == ("pgd", "adv"):
-        reason = "attacks made for a track move the random stream of the next training step; remove this mark"
-        request.node.add_marker(pytest.mark.xfail(strict=True, reason=reason))
+def test_live_weights_and_optimizer_are_bit_identical_with_and_without_it(bn_data: str, attack: str):
     plain, with_meat = engine_of(TinyNet(), attack), engine_of(TinyNet(), attack, entry(bn_data=bn_data))
 
     def evaluated(_: int) -> None:
@@ -154,9 +151,7 @@ def test_a_track_leaves_the_live_model_bit_for_bit_even_after_an_error():
     assert_same(before, state(model))
 
 
-def test_attacks_for_batch_norm_do_not_use_the_draws_of_the_last_step(request: Any):
-    reason = "Engine.step leaves state.draws behind, and tracks reuse them; remove this mark"
-    request.node.add_marker(pytest.mark.xfail(strict=True, raises=HookError, reason=reason))
+def test_attacks_for_batch_norm_do_not_use_the_draws_of_the_last_step():
     engine = engine_of(TinyNet(), "pgd", entry(bn_data="adv"))
     batch = batch_of(6)
     engine.step(batch.x, batch.y, draws={"pgd.start": torch.zeros_like(batch.x)})

@@ -339,16 +339,12 @@ def test_the_result_is_always_in_the_ball_and_in_the_box(norm: str, eps: str, bo
         delta = (adv.x.double() - x.double()).flatten(1).numpy()
         size = np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
         assert size.max() <= float(threat.eps) + 3e-6
-        if box is not None and (box == (0.0, 1.0) or order == "norm_then_box"):  # see the next test
+        if box is not None:
             assert low <= adv.x.min()
             assert adv.x.max() <= high
             assert threat.contains(adv.x, x)
 
 
-ROUNDING = "threat.project, box_then_norm: x + (box - x) is rounded to a value outside of the box; remove this mark"
-
-
-@pytest.mark.xfail(strict=True, reason=ROUNDING)
 def test_box_then_norm_never_leaves_a_box_around_zero_by_rounding():
     threat = ThreatModel("l2", 100, (-1.0, 0.25))
     x = (-1 + 1.25 * batch_of(64).x).clamp(-1, 0.25)  # 1,024 values: some of them are rounded up

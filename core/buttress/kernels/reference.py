@@ -37,7 +37,7 @@ def _middle(block: Tensor, even: Middle) -> Tensor:
     if even == "lower" or n % 2 == 1:
         return lower
     upper = -(-block).median(dim=0).values
-    return upper if even == "upper" else torch.lerp(lower, upper, 0.5)
+    return upper if even == "upper" else lower * 0.5 + upper * 0.5
 
 
 def _check(tensors: Sequence[Tensor], even: str) -> None:

@@ -1,5 +1,6 @@
 """Any arrays from an ``.npz`` file."""
 
+import zlib
 from pathlib import Path
 from typing import Annotated, Literal
 from zipfile import BadZipFile
@@ -51,12 +52,15 @@ class Npz:
         if validation is None and self.validation:
             if self.validation >= len(train):
                 raise DataError(f"{self.path}: validation: expected less than {len(train)}, got {self.validation}")
-            kept, held = train_test_split(
-                np.arange(len(train)),
-                test_size=self.validation,
-                stratify=train.y.numpy(),
-                random_state=seed if self.split_seed is None else self.split_seed,
-            )
+            try:
+                kept, held = train_test_split(
+                    np.arange(len(train)),
+                    test_size=self.validation,
+                    stratify=train.y.numpy(),
+                    random_state=seed if self.split_seed is None else self.split_seed,
+                )
+            except ValueError as problem:  # a class with too few examples
+                raise DataError(f"{self.path}: validation: cannot be held out stratified: {problem}") from None
             validation = Split(train.x[np.sort(held)], train.y[np.sort(held)])
             train = Split(train.x[np.sort(kept)], train.y[np.sort(kept)])
         classes = self.num_classes or int(train.y.max()) + 1
@@ -65,11 +69,11 @@ class Npz:
     def _arrays(self) -> dict[str, np.ndarray]:
         path = Path(self.path)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; path is relative to {Path.cwd()}") from None
-        except (BadZipFile, ValueError, OSError, EOFError, AttributeError, TypeError) as problem:
+        except (BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError, TypeError) as problem:
             raise DataError(f"{path} is no readable .npz of plain arrays: {problem}") from None
 
     def _split(self, arrays: dict[str, np.ndarray], name: str) -> Split:
@@ -77,7 +81,7 @@ class Npz:
             if key not in arrays:
                 raise DataError(f"{self.path}: array {key!r} is missing; found: {', '.join(sorted(arrays))}")
         x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
-        if len(x) == 0 or x.ndim < 2 or x.dtype.kind not in "fu" or (x.dtype.kind == "u" and x.dtype != np.uint8):
+        if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "fu" or (x.dtype.kind == "u" and x.dtype != np.uint8):
             raise DataError(f"{self.path}: x_{name}: expected uint8 or float [n,*], got {x.dtype} {x.shape}")
         if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
             raise DataError(f"{self.path}: y_{name}: expected {len(x)} integer labels, got {y.dtype} {y.shape}")

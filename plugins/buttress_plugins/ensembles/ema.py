@@ -80,7 +80,8 @@ class EMA:
         return {"average": self._average, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._average, self._steps = dict(state["average"]), state["steps"]
+        self._average = {name: value.clone() for name, value in state["average"].items()}  # lerp_ writes into them
+        self._steps = state["steps"]
 
 
 def decay(tau: float, step: int, warmup: bool) -> float:

@@ -1,0 +1,1220 @@
+"""One training step: its order, its arithmetic, and everything that it must leave as found."""
+
+import functools
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from buttress import Adv, Batch, Engine, Loss, Split, ThreatModel, Track, evaluate
+from buttress.errors import CheckpointError, ConfigError, DataError, HookError, ModelError, PluginError
+from buttress.types import ParamGroup
+
+from .helpers import (
+    LINF,
+    MLP,
+    SHORT_PGD,
+    ConvNet,
+    adding,
+    assert_same,
+    batch_of,
+    clean_attack,
+    context,
+    engine_of,
+    gradient,
+    perturbation,
+    plugin,
+    snapshot,
+    step,
+    weights_of,
+)
+
+MODELS = pytest.mark.parametrize("make", [ConvNet, MLP])
+ORDERS = pytest.mark.parametrize("exit_order", ["restore_then_step", "step_while_perturbed"])
+
+
+# The order of a step
+
+
+def spy_plugin() -> tuple[Any, list[tuple[Any, ...]]]:
+    """A plugin with every hook, and the list in which it writes down each call with its phase."""
+    calls: list[tuple[Any, ...]] = []
+
+    def param_groups(self: Any, groups: Any, ctx: Any) -> Any:
+        calls.append(("param_groups", ctx.phase))
+        return groups
+
+    def start_run(self: Any, model: nn.Module, ctx: Any) -> None:
+        calls.append(("start_run", ctx.phase))
+
+    def transform_batch(self: Any, batch: Batch, ctx: Any) -> Batch:
+        calls.append(("transform_batch",))
+        return batch
+
+    def generate_adv(self: Any, batch: Batch, ctx: Any) -> Adv:
+        calls.append(("generate_adv", ctx.phase))
+        return Adv(batch.x)
+
+    @contextmanager
+    def manager() -> Any:
+        calls.append(("enter",))
+        yield
+        calls.append(("exit",))
+
+    def perturb_weights(self: Any, ctx: Any) -> Any:
+        calls.append(("perturb_weights", ctx.phase))
+        return manager()
+
+    def compute_loss(self: Any, model: nn.Module, batch: Batch, adv: Adv, ctx: Any) -> Loss:
+        calls.append(("compute_loss", ctx.phase))
+        return Loss(F.cross_entropy(model(adv.x), batch.y, reduction="none"))
+
+    def adjust_grads(self: Any, model: nn.Module, ctx: Any) -> None:
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        calls.append(("adjust_grads",))
+
+    def ensemble_weights(self: Any, event: str, ctx: Any) -> None:
+        calls.append(("ensemble_weights", event, ctx.phase))
+
+    def end_epoch(self: Any, metrics: Any, ctx: Any) -> None:
+        calls.append(("end_epoch", dict(metrics)))
+
+    def end_run(self: Any, ctx: Any) -> None:
+        calls.append(("end_run",))
+
+    hooks = {name: value for name, value in locals().items() if name not in ("calls", "manager")}
+    return plugin("spy", **hooks), calls
+
+
+def test_hooks_fire_in_the_order_of_the_step_with_their_phases():
+    spy, calls = spy_plugin()
+
+    class Recording(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            calls.append(("optimizer",))
+            super().step(closure)
+
+    engine = Engine(MLP(), functools.partial(Recording, lr=0.1), [spy], LINF)
+    assert calls == [("param_groups", "setup")]
+    calls.clear()
+    step(engine)
+    engine.end_epoch({"loss": 1.0})
+    engine.tracks()
+    engine.close()
+    assert calls == [
+        ("start_run", "setup"),
+        ("transform_batch",),
+        ("generate_adv", "attack"),
+        ("perturb_weights", "perturb"),
+        ("enter",),
+        ("compute_loss", "train"),
+        ("exit",),
+        ("adjust_grads",),
+        ("optimizer",),
+        ("ensemble_weights", "step", "ensemble"),
+        ("ensemble_weights", "epoch", "ensemble"),
+        ("end_epoch", {"loss": 1.0}),
+        ("ensemble_weights", "evaluate", "ensemble"),
+        ("end_run",),
+    ]
+
+
+def test_start_run_and_end_run_fire_once():
+    fired: list[str] = []
+    counter = clean_attack(
+        start_run=lambda self: fired.append("start"),
+        end_run=lambda self: fired.append("end"),
+    )
+    engine = engine_of(MLP(), counter)
+    engine.close()
+    assert fired == []
+    for seed in range(3):
+        step(engine, seed)
+    engine.close()
+    engine.close()
+    assert fired == ["start", "end"]
+
+
+def test_counters_are_zero_based_and_step_starts_again_with_the_epoch():
+    seen: list[tuple[int, int, int]] = []
+    watcher = clean_attack(
+        transform_batch=lambda self, batch, ctx: seen.append((ctx.epoch, ctx.step, ctx.global_step)) or batch
+    )
+    engine = engine_of(MLP(), watcher, epochs=2, steps_per_epoch=2)
+    for _ in range(2):
+        for seed in range(2):
+            step(engine, seed)
+        engine.end_epoch()
+    assert seen == [(0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3)]
+
+
+def test_epoch_and_global_step_may_be_written():
+    engine = engine_of(MLP(), clean_attack())
+    step(engine)
+    engine.epoch, engine.global_step = 7, 70
+    assert (engine.epoch, engine.epoch_step, engine.global_step) == (7, 0, 70)
+
+
+def test_the_step_returns_detached_losses_of_the_given_adv():
+    model = MLP().double()
+    batch = batch_of(dtype=torch.float64)
+    expected = F.cross_entropy(model(batch.x), batch.y, reduction="none").detach()
+    result = engine_of(model, clean_attack()).step(batch.x, batch.y)
+    assert not result.losses.requires_grad
+    torch.testing.assert_close(result.losses, expected, rtol=0, atol=1e-15)
+    assert torch.equal(result.adv.x, batch.x)
+
+
+# Its arithmetic, against plain torch
+
+
+def reference_attack(model: nn.Module, x: Tensor, y: Tensor, start: Tensor, steps: int, alpha: float) -> Tensor:
+    """PGD, L-inf 1/10, in eval mode, written out."""
+    model.eval()
+    x_adv = x + start
+    for _ in range(steps):
+        grad = gradient(model, x_adv, y)
+        x_adv = x_adv + alpha * grad.sign()
+        x_adv = torch.max(torch.min(x_adv, x + 0.1), x - 0.1).clamp(0, 1)
+    model.train()
+    return x_adv
+
+
+def reference_training(model: nn.Module, starts: list[Tensor], lr: float, momentum: float, decay: float) -> None:
+    """Adversarial training with SGD, by hand."""
+    velocity: dict[str, Tensor] = {}
+    for number, start in enumerate(starts):
+        batch = batch_of(seed=number, dtype=torch.float64)
+        x_adv = reference_attack(model, batch.x, batch.y, start, 3, 0.04)
+        model.zero_grad()
+        F.cross_entropy(model(x_adv), batch.y).backward()
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                assert weight.grad is not None
+                grad = weight.grad + decay * weight
+                velocity[name] = grad if name not in velocity else momentum * velocity[name] + grad
+                weight -= lr * velocity[name]
+
+
+@MODELS
+def test_training_equals_plain_torch_in_float64(make: type[nn.Module]):
+    ours, plain = make().double(), make().double()
+    starts = [0.1 * (2 * torch.rand((6, 1, 4, 4), dtype=torch.float64, generator=g) - 1) for g in generators(5)]
+    engine = engine_of(
+        ours, {"pgd": {"steps": 3, "step_size": "1/25"}}, lr=0.3, momentum=0.9, weight_decay=0.01, attack_mode="eval"
+    )
+    for number, start in enumerate(starts):
+        step(engine, number, draws={"pgd.start": start})
+    reference_training(plain, starts, lr=0.3, momentum=0.9, decay=0.01)
+    for (name, a), b in zip(ours.state_dict().items(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def generators(n: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in range(n)]
+
+
+def test_a_penalty_is_added_to_the_mean_and_not_to_the_losses():
+    def compute_loss(self: Any, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+        losses = F.cross_entropy(model(adv.x), batch.y, reduction="none")
+        return Loss(losses, 0.5 * sum(weight.square().sum() for weight in model.parameters()))
+
+    with_penalty, with_decay = MLP().double(), MLP().double()
+    engine = engine_of(with_penalty, clean_attack(compute_loss=compute_loss), momentum=0.0)
+    expected = F.cross_entropy(with_decay(batch_of(dtype=torch.float64).x), batch_of().y, reduction="none").detach()
+    torch.testing.assert_close(step(engine).losses, expected, rtol=0, atol=1e-14)
+    step(engine_of(with_decay, clean_attack(), momentum=0.0, weight_decay=1.0))
+    for a, b in zip(with_penalty.parameters(), with_decay.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
+
+
+def test_soft_labels_train_like_the_hard_ones_that_they_spell_out():
+    hard, soft = MLP().double(), MLP().double()
+    batch = batch_of(dtype=torch.float64)
+    engine_of(hard, clean_attack()).step(batch.x, batch.y)
+    engine_of(soft, clean_attack()).step(batch.x, F.one_hot(batch.y, 3).double())
+    for a, b in zip(hard.parameters(), soft.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
+
+
+def test_gradients_of_an_earlier_step_do_not_add_up():
+    model = MLP().double()
+    engine = engine_of(model, clean_attack(), lr=0.0)
+    step(engine)
+    first = [parameter.grad.clone() for parameter in model.parameters()]
+    step(engine)
+    assert all(torch.equal(a, b.grad) for a, b in zip(first, model.parameters(), strict=True))
+
+
+def test_adjust_grads_edits_what_the_optimizer_takes():
+    def halve(self: Any, model: nn.Module, optimizer: Any) -> None:
+        for parameter in model.parameters():
+            parameter.grad.mul_(0.5)
+
+    halved, slower = MLP().double(), MLP().double()
+    step(engine_of(halved, clean_attack(adjust_grads=halve), lr=0.2, momentum=0))
+    step(engine_of(slower, clean_attack(), lr=0.1, momentum=0))
+    for a, b in zip(halved.parameters(), slower.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-15)
+
+
+def test_transform_batch_is_what_attack_and_loss_see():
+    batch = batch_of()
+    seen = []
+    darker = clean_attack(
+        "darker",
+        transform_batch=lambda self, batch: Batch(batch.x / 2, batch.y, batch.index),
+    )
+    watcher = plugin("watcher", transform_batch=lambda self, batch: seen.append(batch) or batch)
+    result = engine_of(MLP(), darker, watcher).step(batch.x, batch.y, index=batch.index)
+    assert torch.equal(seen[0].x, batch.x / 2)
+    assert seen[0].index is batch.index
+    assert torch.equal(result.adv.x, batch.x / 2)
+
+
+# Optimizers and parameter groups
+
+
+def split_linear(self: Any, groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:
+    (group,) = groups
+    first = tuple(name for name in group.names if name.startswith("first"))
+    rest = tuple(name for name in group.names if name not in first)
+    return [ParamGroup(first, frozen=True), ParamGroup(rest, {"weight_decay": 0.5}, lr_scale=lambda t: 10 + t)]
+
+
+def test_a_ready_optimizer_is_kept_and_not_reset():
+    model = MLP()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    F.cross_entropy(model(batch_of().x), batch_of().y).backward()
+    optimizer.step()
+    momentum = [optimizer.state[p]["momentum_buffer"].clone() for p in model.parameters()]
+    engine = Engine(model, optimizer, [clean_attack()], LINF)
+    assert engine.optimizer is optimizer
+    assert all(
+        torch.equal(optimizer.state[p]["momentum_buffer"], b) for p, b in zip(model.parameters(), momentum, strict=True)
+    )
+
+
+def test_groups_of_a_plugin_reach_the_optimizer_and_frozen_ones_take_no_step():
+    model = MLP()
+    before = weights_of(model)
+    engine = Engine(
+        model,
+        functools.partial(torch.optim.SGD, lr=0.1, weight_decay=0.01),
+        [clean_attack(param_groups=split_linear)],
+        LINF,
+    )
+    frozen, rest = engine.optimizer.param_groups
+    assert (frozen["weight_decay"], rest["weight_decay"]) == (0.01, 0.5)
+    assert [p.requires_grad for p in frozen["params"]] == [False, False]
+    step(engine)
+    after = weights_of(model)
+    assert torch.equal(before["first.weight"], after["first.weight"])
+    assert not torch.equal(before["second.weight"], after["second.weight"])
+
+
+def test_a_group_with_lr_scale_follows_it_and_the_others_the_schedule():
+    engine = Engine(MLP(), functools.partial(torch.optim.SGD, lr=0.1), [clean_attack(param_groups=split_linear)], LINF)
+    engine.set_lr(0.5, t=2.0)
+    assert [group["lr"] for group in engine.optimizer.param_groups] == [0.05, pytest.approx(1.2)]
+    engine.set_lr(1.0, t=0.0)
+    assert [group["lr"] for group in engine.optimizer.param_groups] == [0.1, pytest.approx(1.0)]
+
+
+def test_splitting_groups_needs_an_optimizer_factory():
+    with pytest.raises(PluginError, match=r"'attack' .*splits parameter groups and needs an optimizer factory"):
+        engine_of(MLP(), clean_attack(param_groups=split_linear))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda groups: None, r"expected a list of ParamGroup, got None \(is a 'return' missing\?\)"),
+        (lambda groups: [ParamGroup(groups[0].names[1:])], "lost, made up or twice: first.weight"),
+        (lambda groups: groups * 2, "lost, made up or twice: first.bias, first.weight"),
+        (lambda groups: [*groups, ParamGroup(("ghost",))], "lost, made up or twice: ghost"),
+    ],
+)
+def test_groups_must_hold_every_parameter_once(answer: Any, message: str):
+    bad = clean_attack(param_groups=lambda self, groups: answer(groups))
+    with pytest.raises(HookError, match=message):
+        Engine(MLP(), functools.partial(torch.optim.SGD, lr=0.1), [bad], LINF)
+
+
+# Weight perturbation
+
+
+class RecordingSGD(torch.optim.SGD):
+    """Keeps the weights before and after its last step."""
+
+    def step(self, closure: Any = None) -> None:
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        self.before = [p.detach().clone() for p in parameters]
+        super().step(closure)
+        self.after = [p.detach().clone() for p in parameters]
+
+
+def recording_engine(model: nn.Module, *plugins: Any, **options: Any) -> Engine:
+    optimizer = RecordingSGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=0.1)
+    return Engine(model, optimizer, [clean_attack(), *plugins], LINF, **options)
+
+
+def test_the_loss_is_taken_at_the_perturbed_weights():
+    model = MLP().double()
+    shifted = MLP().double()
+    seen = {}
+    watch = plugin(
+        "watch",
+        compute_loss=lambda self, model, batch, adv: (
+            seen.update(weights_of(model)) or F.cross_entropy(model(adv.x), batch.y, reduction="none")
+        ),
+    )
+    before = weights_of(model)
+    engine = recording_engine(model, perturbation("restore_then_step"), watch)
+    losses = step(engine).losses
+    generator = torch.Generator().manual_seed(7)
+    for name in before:
+        v = 0.5 * torch.randn(before[name].shape, generator=generator, dtype=torch.float64)
+        assert torch.equal(seen[name], before[name] + v)
+    shifted.load_state_dict(seen)
+    batch = batch_of(dtype=torch.float64)
+    expected = F.cross_entropy(shifted(batch.x), batch.y, reduction="none")
+    torch.testing.assert_close(losses, expected.detach(), rtol=0, atol=1e-14)
+
+
+def test_restore_then_step_gives_the_optimizer_the_saved_weights_bit_for_bit():
+    model = ConvNet()
+    before = [p.detach().clone() for p in model.parameters()]
+    engine = recording_engine(model, perturbation("restore_then_step", size=1e3))
+    step(engine)
+    optimizer = engine.optimizer
+    assert all(torch.equal(a, b) for a, b in zip(before, optimizer.before, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), optimizer.after, strict=True))
+
+
+def test_restore_then_step_is_the_default_exit_order():
+    model = MLP()
+    before = [p.detach().clone() for p in model.parameters()]
+    engine = recording_engine(model, perturbation(None))
+    step(engine)
+    assert all(torch.equal(a, b) for a, b in zip(before, engine.optimizer.before, strict=True))
+
+
+def test_step_while_perturbed_ends_at_the_saved_weights_plus_the_update():
+    model = ConvNet()
+    before = [p.detach().clone() for p in model.parameters()]
+    engine = recording_engine(model, perturbation("step_while_perturbed"))
+    step(engine)
+    optimizer = engine.optimizer
+    assert not any(torch.equal(a, b) for a, b in zip(before, optimizer.before, strict=True))
+    for weight, w0, perturbed, stepped in zip(
+        model.parameters(), before, optimizer.before, optimizer.after, strict=True
+    ):
+        assert torch.equal(weight, w0 + (stepped - perturbed))
+
+
+def test_step_while_perturbed_leaves_the_stepped_value_of_unperturbed_elements():
+    model = MLP()
+    engine = recording_engine(model, perturbation("step_while_perturbed", names=lambda name: name.startswith("first")))
+    step(engine)
+    names = [name for name, _ in model.named_parameters()]
+    for name, weight, stepped in zip(names, model.parameters(), engine.optimizer.after, strict=True):
+        assert torch.equal(weight, stepped) == (not name.startswith("first")), name
+
+
+@ORDERS
+def test_weight_decay_sees_the_weights_of_the_exit_order(exit_order: str):
+    model = MLP().double()
+    before = [p.detach().clone() for p in model.parameters()]
+    engine = recording_engine(model, perturbation(exit_order))
+    step(engine)
+    generator = torch.Generator().manual_seed(7)
+    for weight, w0 in zip(model.parameters(), before, strict=True):
+        v = 0.5 * torch.randn(w0.shape, generator=generator, dtype=torch.float64)
+        seen = w0 + v if exit_order == "step_while_perturbed" else w0
+        torch.testing.assert_close(weight, w0 - 0.2 * (weight.grad + 0.1 * seen), rtol=0, atol=1e-14)
+
+
+@ORDERS
+def test_a_zero_learning_rate_gives_back_exactly_the_weights(exit_order: str):
+    model = ConvNet()
+    before = weights_of(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=0.1)
+    engine = Engine(model, optimizer, [clean_attack(), perturbation(exit_order, size=1e3)], LINF)
+    for seed in range(3):
+        step(engine, seed)
+    assert_same(before, weights_of(model))
+
+
+def failing(place: str, error: BaseException) -> Any:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    if place == "loss":
+        return plugin("failing", compute_loss=lambda self, model: fail())
+    return plugin("failing", adjust_grads=lambda self, model: fail())
+
+
+@ORDERS
+@pytest.mark.parametrize("place", ["loss", "adjust_grads"])
+@pytest.mark.parametrize(("error", "raised"), [(ValueError("no"), HookError), (KeyboardInterrupt(), KeyboardInterrupt)])
+def test_an_exception_brings_the_weights_back_bit_for_bit(
+    exit_order: str, place: str, error: BaseException, raised: type[BaseException]
+):
+    model = ConvNet()
+    before = weights_of(model)
+    engine = recording_engine(model, perturbation(exit_order, size=1e3), failing(place, error))
+    with pytest.raises(raised):
+        step(engine)
+    assert_same(before, weights_of(model))
+
+
+@ORDERS
+def test_an_exception_restores_even_when_the_plugin_takes_its_perturbation_back_itself(exit_order: str):
+    @contextmanager
+    def tidy(weights: list[Tensor]) -> Any:
+        with torch.no_grad():
+            for weight in weights:
+                weight.add_(0.1)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for weight in weights:
+                    weight.sub_(0.1)
+
+    model = ConvNet()
+    before = weights_of(model)
+    tidying = plugin(
+        "tidying",
+        exit_order=exit_order,
+        perturb_weights=lambda self, model: tidy(list(model.parameters())),
+    )
+    engine = recording_engine(model, tidying, failing("loss", ValueError("no")))
+    with pytest.raises(HookError):
+        step(engine)
+    assert_same(before, weights_of(model))
+
+
+def test_a_manager_that_fails_halfway_leaves_the_weights_as_found():
+    @contextmanager
+    def halfway(weights: list[Tensor]) -> Any:
+        with torch.no_grad():
+            weights[0].add_(1.0)
+        raise ValueError("halfway")
+        yield
+
+    model = MLP()
+    before = weights_of(model)
+    bad = plugin("bad", perturb_weights=lambda self, model: halfway(list(model.parameters())))
+    with pytest.raises(HookError, match=r"plugin 'bad'.*hook perturb_weights, epoch 0, step 0:\n  ValueError: halfway"):
+        step(recording_engine(model, bad))
+    assert_same(before, weights_of(model))
+
+
+def test_a_manager_cannot_swallow_an_exception_of_the_step():
+    class Swallowing:
+        def __enter__(self) -> None:
+            return None
+
+        def __exit__(self, *_: Any) -> bool:
+            return True
+
+    from contextlib import AbstractContextManager
+
+    AbstractContextManager.register(Swallowing)
+    swallowing = plugin("swallowing", perturb_weights=lambda self: Swallowing())
+    with pytest.raises(HookError, match="no"):
+        step(recording_engine(MLP(), swallowing, failing("loss", ValueError("no"))))
+
+
+def test_perturb_weights_may_answer_none_for_no_perturbation():
+    ours, plain = MLP(), MLP()
+    step(engine_of(ours, clean_attack(), plugin("warm_up", perturb_weights=lambda self: None)))
+    step(engine_of(plain, clean_attack()))
+    assert_same(weights_of(ours), weights_of(plain))
+
+
+def test_a_manager_may_yield_other_adversarial_examples_for_the_loss():
+    @contextmanager
+    def yielding(adv: Adv) -> Any:
+        yield adv
+
+    x = batch_of().x
+    other = Adv((x + 0.05).clamp(0, 1))
+    seen = []
+    watch = plugin(
+        "watch",
+        compute_loss=lambda self, model, batch, adv: (
+            seen.append(adv) or F.cross_entropy(model(adv.x), batch.y, reduction="none")
+        ),
+    )
+    result = step(engine_of(MLP(), clean_attack(), plugin("p", perturb_weights=lambda self: yielding(other)), watch))
+    assert seen == [other]
+    assert result.adv is other
+
+
+def perturbing(action: Any) -> Any:
+    """A plugin that does ``action(model, adv, objective, ctx)`` and perturbs nothing."""
+
+    def perturb_weights(self: Any, model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
+        action(model, adv, objective, ctx)
+
+    return plugin("perturbing", perturb_weights=perturb_weights)
+
+
+def test_the_objective_gives_the_training_losses_with_gradient():
+    found = {}
+
+    def action(model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
+        losses = objective(adv)
+        found["losses"] = losses.detach()
+        found["grads"] = ctx.grads(losses.mean(), list(model.parameters()))
+
+    model = ConvNet().double()
+    batch = batch_of(dtype=torch.float64)
+    reference = ConvNet().double()
+    expected = F.cross_entropy(reference(batch.x), batch.y, reduction="none")
+    expected.mean().backward()
+    result = step(engine_of(model, clean_attack(), perturbing(action)))
+    torch.testing.assert_close(found["losses"], expected.detach(), rtol=0, atol=1e-14)
+    torch.testing.assert_close(found["losses"], result.losses, rtol=0, atol=0)
+    for grad, parameter in zip(found["grads"], reference.parameters(), strict=True):
+        torch.testing.assert_close(grad, parameter.grad, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("update_bn", [False, True])
+def test_the_objective_leaves_buffers_and_gradients_unless_asked(update_bn: bool):
+    model = ConvNet()
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+
+    def action(model: Any, adv: Adv, objective: Any, ctx: Any) -> None:
+        before = snapshot(model)
+        for _ in range(2):
+            objective(adv, update_bn=update_bn)
+        assert int(model.bn.num_batches_tracked) == (2 if update_bn else 0)
+        assert torch.equal(before["bn.running_mean"], model.bn.running_mean) == (not update_bn)
+        assert model.bn.track_running_stats
+        assert model.training
+        assert all(bool((parameter.grad == 3.0).all()) for parameter in model.parameters())
+
+    step(engine_of(model, clean_attack(), perturbing(action)))
+    assert int(model.bn.num_batches_tracked) == (3 if update_bn else 1)
+
+
+def test_the_objective_goes_through_the_wrappers_of_the_loss():
+    def double(self: Any, ctx: Any) -> Any:
+        loss = yield
+        return Loss(2 * loss.per_example)
+
+    found = []
+    perturber = perturbing(lambda model, adv, objective, ctx: found.append(objective(adv).detach()))
+    wrapper = plugin("double", wrapper=True, compute_loss=double)
+    batch, model = batch_of(), MLP()
+    expected = 2 * F.cross_entropy(model(batch.x), batch.y, reduction="none").detach()
+    result = step(engine_of(model, clean_attack(), perturber, wrapper))
+    torch.testing.assert_close(found[0], expected)
+    torch.testing.assert_close(result.losses, expected)
+
+
+def test_ctx_attack_attacks_again_at_the_current_weights():
+    found = {}
+
+    def action(model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
+        found["same"] = ctx.attack().x
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.neg_()
+        found["negated"] = ctx.attack().x
+        assert ctx.phase == "perturb"
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.neg_()
+
+    model = MLP().double()
+    batch = batch_of(dtype=torch.float64)
+    expected = (batch.x + 0.1 * gradient(model, batch.x, batch.y).sign()).clamp(0, 1)
+    negated = MLP().double()
+    with torch.no_grad():
+        for parameter in negated.parameters():
+            parameter.neg_()
+    at_negated = (batch.x + 0.1 * gradient(negated, batch.x, batch.y).sign()).clamp(0, 1)
+    step(engine_of(model, "fgsm", perturbing(action)))
+    assert torch.equal(found["same"], expected)
+    assert torch.equal(found["negated"], at_negated)
+    assert not torch.equal(expected, at_negated)
+
+
+def test_ctx_attack_is_refused_outside_of_perturb_weights():
+    late = plugin("late", adjust_grads=lambda self, ctx: ctx.attack())
+    perturber = perturbing(lambda *_: None)
+    with pytest.raises(HookError, match=r"ctx\.attack\(\) is available within perturb_weights only"):
+        step(engine_of(MLP(), clean_attack(), perturber, late))
+
+
+def test_an_unknown_exit_order_is_refused_by_name():
+    with pytest.raises(PluginError, match=r"'perturbation'.*exit_order: expected one of restore_then_step, .*'later'"):
+        engine_of(MLP(), clean_attack(), perturbation("later"))
+
+
+# What an attack must leave as found
+
+
+class Messy(nn.Module):
+    """A convolution net with a frozen batch norm, dropout, a frozen weight and a buffer outside of norm layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = ConvNet()
+        self.frozen_bn = nn.BatchNorm2d(1)
+        self.dropout = nn.Dropout(0.5)
+        self.net.linear.bias.requires_grad_(False)
+        self.register_buffer("forwards", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.forwards += 1
+        return self.net(self.dropout(self.frozen_bn(x)))
+
+
+def messy() -> Messy:
+    model = Messy()
+    model.train()
+    model.frozen_bn.eval()
+    for position, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.full_like(parameter, float(position)) if position % 2 else None
+    return model
+
+
+def attack_doing(action: Any) -> Any:
+    def generate_adv(self: Any, model: nn.Module, batch: Batch, ctx: Any) -> Adv:
+        action(model, batch.x)
+        return Adv(batch.x)
+
+    return plugin("attack", generate_adv=generate_adv)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train", "train_notrack"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_attack_leaves_modes_requires_grad_and_gradients_as_found(mode: str, fails: bool):
+    model = messy()
+    modes = {name: module.training for name, module in model.named_modules()}
+    required = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    copies = {name: None if grad is None else grad.clone() for name, grad in grads.items()}
+    after: dict[str, Any] = {}
+
+    def action(model: Any, x: Tensor) -> None:
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        model(x)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        if fails:
+            raise ValueError("attack failed")
+
+    def compute_loss(self: Any, model: nn.Module, batch: Batch, adv: Adv) -> Tensor:
+        raise ValueError("unreachable when the attack fails")
+
+    def look(self: Any, model: nn.Module) -> None:
+        after["modes"] = {name: module.training for name, module in model.named_modules()}
+        after["required"] = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+        after["grads"] = {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    looking = plugin("looking", perturb_weights=look)
+    engine = engine_of(model, attack_doing(action), looking, attack_mode=mode)
+    if fails:
+        with pytest.raises(HookError, match="attack failed"):
+            step(engine)
+        look(None, model)
+    else:
+        step(engine)
+    assert after["modes"] == modes
+    assert after["required"] == required
+    for name, grad in grads.items():
+        assert after["grads"][name] is grad, name
+        assert grad is None or torch.equal(grad, copies[name]), name
+
+
+@pytest.mark.parametrize(
+    ("mode", "training"),
+    [("eval", (False, False, False)), ("train", (True, True, False)), ("train_notrack", (True, True, False))],
+)
+def test_the_attack_runs_in_its_mode_with_frozen_norm_layers_frozen(mode: str, training: tuple[bool, ...]):
+    seen = []
+    engine = engine_of(
+        messy(),
+        attack_doing(lambda model, x: seen.append((model.training, model.net.bn.training, model.frozen_bn.training))),
+        attack_mode=mode,
+    )
+    step(engine)
+    assert seen == [training]
+
+
+@pytest.mark.parametrize(("mode", "moves"), [("eval", 0), ("train", 5), ("train_notrack", 0)])
+@pytest.mark.parametrize("fails", [False, True])
+def test_batch_norm_buffers_move_as_often_as_the_mode_says(mode: str, moves: int, fails: bool):
+    model = messy()
+    before = snapshot(model)
+    reference = messy()
+
+    def action(model: Any, x: Tensor) -> None:
+        for number in range(5):
+            model(x * number / 5)
+        if fails:
+            raise ValueError("attack failed")
+
+    def stop(self: Any, model: nn.Module) -> None:
+        raise ValueError("stop before the training forward")
+
+    engine = engine_of(model, attack_doing(action), plugin("stop", perturb_weights=stop), attack_mode=mode)
+    with pytest.raises(HookError):
+        step(engine)
+    assert int(model.net.bn.num_batches_tracked) == moves
+    assert int(model.forwards) == moves
+    assert model.net.bn.track_running_stats
+    assert torch.equal(model.frozen_bn.running_mean, before["frozen_bn.running_mean"])
+    if moves == 0:
+        assert_same(before, snapshot(model))
+    else:
+        assert not torch.equal(before["net.bn.running_mean"], model.net.bn.running_mean)
+        assert_same(weights_of(reference), weights_of(model))
+
+
+def test_train_notrack_attacks_with_batch_statistics():
+    model = ConvNet().double()
+    out = {}
+    engine = engine_of(
+        model, attack_doing(lambda model, x: out.update(attack=model(x).detach())), attack_mode="train_notrack"
+    )
+    reference = ConvNet().double().train()
+    step(engine)
+    expected = reference(batch_of(dtype=torch.float64).x)
+    torch.testing.assert_close(out["attack"], expected.detach(), rtol=0, atol=1e-14)
+
+
+def test_attack_mode_is_the_plugins_unless_the_engine_says_otherwise():
+    assert engine_of(MLP(), "pgd").attack_mode == "eval"
+    assert engine_of(MLP(), {"pgd": {"attack_mode": "train"}}).attack_mode == "train"
+    assert engine_of(MLP(), {"pgd": {"attack_mode": "train"}}, attack_mode="eval").attack_mode == "eval"
+    assert engine_of(MLP(), clean_attack()).attack_mode == "eval"
+
+
+def test_attack_mode_may_be_written_between_steps():
+    seen = []
+    engine = engine_of(MLP(), attack_doing(lambda model, x: seen.append(model.training)))
+    step(engine)
+    engine.attack_mode = "train"
+    step(engine)
+    assert seen == [False, True]
+
+
+def test_an_unknown_attack_mode_is_refused():
+    with pytest.raises(PluginError, match=r"attack_mode: expected one of train, train_notrack, eval, got 'test'"):
+        engine_of(MLP(), clean_attack(), attack_mode="test")
+
+
+# Ensembles and tracks
+
+
+def test_a_plugin_that_writes_back_is_called_first():
+    calls = []
+
+    def ensemble(label: str, **members: Any) -> Any:
+        return plugin(label, ensemble_weights=lambda self, event: calls.append((event, label)), **members)
+
+    engine = engine_of(
+        MLP(),
+        clean_attack(),
+        ensemble("reads"),
+        ensemble("writes", writes_back=True),
+        ensemble("reads too", writes_back=False),
+        ensemble("writes too", writes_back=True),
+    )
+    step(engine)
+    engine.end_epoch()
+    engine.tracks()
+    names = ["writes", "writes too", "reads", "reads too"]
+    assert calls == [(event, name) for event in ("step", "epoch", "evaluate") for name in names]
+
+
+def tracking(label: str, track: Any) -> Any:
+    return plugin(label, ensemble_weights=lambda self, model, event: track(model) if event == "evaluate" else None)
+
+
+def test_track_names_are_unique():
+    engine = engine_of(
+        MLP(),
+        clean_attack(),
+        tracking("one", lambda model: Track("wa", None)),
+        tracking("two", lambda model: Track("wa", None)),
+    )
+    with pytest.raises(HookError, match=r"(?s)plugin 'two'.*the track name 'wa' is taken"):
+        engine.tracks()
+
+
+def test_a_track_may_not_be_called_live():
+    engine = engine_of(MLP(), clean_attack(), tracking("one", lambda model: Track("live", None)))
+    with pytest.raises(HookError, match="the track name 'live' is taken"):
+        engine.tracks()
+
+
+@pytest.mark.parametrize(
+    ("weights", "wrong"),
+    [
+        (lambda w: {k: v for k, v in w.items() if k != "second.bias"}, "second.bias"),
+        (lambda w: {**w, "ghost": torch.zeros(1)}, "ghost"),
+        (lambda w: {**w, "first.bias": torch.zeros(6)}, "first.bias"),
+    ],
+)
+def test_a_track_holds_every_parameter_in_its_shape(weights: Any, wrong: str):
+    engine = engine_of(MLP(), clean_attack(), tracking("t", lambda model: Track("t", weights(weights_of(model)))))
+    with pytest.raises(HookError, match=rf"track 't': expected a tensor for every parameter.*wrong: {wrong}"):
+        engine.tracks()
+
+
+@pytest.mark.parametrize("buffers", ["live", "given", "reestimate"])
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("bn_inputs", ["clean", "adv"])
+@pytest.mark.parametrize("attack_mode", ["eval", "train"])
+def test_a_track_swaps_in_its_weights_and_gives_everything_back_bit_for_bit(
+    buffers: Any, fails: bool, bn_inputs: Any, attack_mode: Any
+):
+    model = ConvNet()
+    engine = engine_of(model, {"pgd": {"steps": 2}}, attack_mode=attack_mode)
+    step(engine)
+    before = snapshot(model)
+    weights = {name: torch.full_like(weight, 0.1) for name, weight in model.named_parameters()}
+    track = Track("t", weights, buffers, {"bn.running_mean": torch.full((4,), 5.0)}, bn_inputs)
+
+    def look() -> None:
+        with engine.track(track, lambda: [batch_of(seed=1)]) as inside:
+            assert inside is model
+            assert_same(weights, weights_of(model))
+            moved = not torch.equal(model.bn.running_mean, before["bn.running_mean"])
+            assert moved == (buffers != "live")
+            if buffers == "given":
+                assert torch.equal(model.bn.running_mean, torch.full((4,), 5.0))
+                assert torch.equal(model.bn.running_var, before["bn.running_var"])
+            if fails:
+                raise ValueError("evaluation failed")
+
+    if fails:
+        with pytest.raises(ValueError, match="evaluation failed"):
+            look()
+    else:
+        look()
+    assert_same(before, snapshot(model))
+    assert all(module.training for module in model.modules())
+
+
+def test_a_track_is_reestimated_on_clean_inputs_unless_it_asks_for_adversarial_ones():
+    model = ConvNet().double()
+    engine = engine_of(model, "fgsm")
+    step(engine)
+    batch = batch_of(seed=1, dtype=torch.float64)
+    model.eval()
+    x_adv = (batch.x + 0.1 * gradient(model, batch.x, batch.y).sign()).clamp(0, 1)
+    model.train()
+    weights = {name: 2 * weight.detach() for name, weight in model.named_parameters()}
+    for bn_inputs, inputs in (("clean", batch.x), ("adv", x_adv)):
+        activations = F.conv2d(inputs, weights["conv.weight"], padding=1)
+        with engine.track(Track("t", weights, "reestimate", bn_inputs=bn_inputs), lambda: [batch]):
+            torch.testing.assert_close(model.bn.running_mean, activations.mean((0, 2, 3)), rtol=0, atol=1e-14)
+
+
+def test_a_track_without_weights_is_the_live_model():
+    model = ConvNet()
+    engine = engine_of(model, clean_attack())
+    step(engine)
+    before = snapshot(model)
+
+    def never() -> Any:
+        raise AssertionError("batch norm of the live model is not re-estimated")
+
+    with engine.track(Track("t", None), never):
+        assert_same(before, snapshot(model))
+
+
+# Randomness
+
+
+def pgd(engine: Engine, seeds: range) -> list[Tensor]:
+    return [step(engine, seed).adv.x for seed in seeds]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def drawing(label: str = "drawing") -> Any:
+    def transform_batch(self: Any, batch: Batch, ctx: Any) -> Batch:
+        torch.rand(11, generator=ctx.generator("start"))
+        return batch
+
+    return plugin(label, transform_batch=transform_batch)
+
+
+def test_equal_seeds_give_equal_runs_and_other_seeds_others():
+    first, second, third = (pgd(engine_of(MLP(), SHORT_PGD, seed=seed), range(3)) for seed in (1, 1, 2))
+    assert same(first, second)
+    assert not any(torch.equal(a, b) for a, b in zip(first, third, strict=True))
+
+
+def test_every_step_and_epoch_draws_anew():
+    noise = []
+
+    def transform_batch(self: Any, batch: Batch, ctx: Any) -> Batch:
+        noise.append(tuple(torch.rand(2, generator=ctx.generator("a")).tolist()))
+        noise.append(tuple(torch.rand(2, generator=ctx.generator("b")).tolist()))
+        return batch
+
+    engine = engine_of(MLP(), clean_attack(transform_batch=transform_batch))
+    for _ in range(2):
+        for _ in range(2):
+            step(engine)
+        engine.end_epoch()
+    assert len(set(noise)) == len(noise) == 8
+
+
+def test_adding_a_plugin_does_not_move_the_random_stream_of_another():
+    alone = pgd(engine_of(MLP(), SHORT_PGD), range(3))
+    accompanied = pgd(engine_of(MLP(), drawing(), SHORT_PGD, drawing("too")), range(3))
+    assert same(alone, accompanied)
+
+
+def test_the_generator_continues_within_a_step():
+    ctx = context(seed=3)
+    first, second = (torch.rand(4, generator=ctx.generator("noise")) for _ in range(2))
+    together = torch.rand(8, generator=context(seed=3).generator("noise"))
+    assert torch.equal(torch.cat([first, second]), together)
+
+
+def test_nothing_touches_the_global_generator():
+    before = torch.random.get_rng_state()
+    engine = engine_of(
+        ConvNet(), SHORT_PGD, {"ema": {"tau": 0.5}}, {"meat": {"start": 0, "history": "memory"}}, epochs=1
+    )
+    before = torch.random.get_rng_state()
+    step(engine)
+    engine.end_epoch()
+    for track in engine.tracks():
+        with engine.track(track, lambda: [batch_of()]):
+            pass
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("bn_data", ["clean", "adv"])
+@pytest.mark.parametrize("attack_mode", ["eval", "train"])
+def test_evaluation_does_not_move_the_training(bn_data: str, attack_mode: Any):
+    def train(evaluating: bool) -> dict[str, Tensor]:
+        model = ConvNet()
+        meat = {"meat": {"start": 0, "history": "memory", "bn_data": bn_data}}
+        engine = engine_of(model, {"pgd": {"steps": 2}}, meat, epochs=3, attack_mode=attack_mode)
+        split = Split(batch_of(seed=9).x, batch_of(seed=9).y)
+        for epoch in range(3):
+            for seed in range(2):
+                step(engine, 10 * epoch + seed)
+                if evaluating:
+                    evaluate(model, split, {"pgd": {"steps": 2}}, LINF)
+            engine.end_epoch()
+            if evaluating:
+                for track in engine.tracks():
+                    with engine.track(track, lambda: [batch_of(seed=8)]):
+                        evaluate(model, split, {"pgd": {"steps": 2}}, LINF)
+        return snapshot(model)
+
+    assert_same(train(False), train(True))
+
+
+def test_an_injected_draw_replays_the_adversarial_examples():
+    own = step(engine_of(MLP(), SHORT_PGD, seed=1)).adv.x
+    x = batch_of().x
+    start = LINF.random_start(x, context("pgd", seed=1).generator("start")) - x
+    assert torch.equal(step(engine_of(MLP(), SHORT_PGD, seed=2), draws={"pgd.start": start}).adv.x, own)
+    assert not torch.equal(step(engine_of(MLP(), SHORT_PGD, seed=2)).adv.x, own)
+
+
+def test_a_draw_that_nobody_asks_for_is_an_error():
+    with pytest.raises(DataError, match=r"draws \['pdg\.start'\] were not asked for.*asked for: \['pgd\.start'\]"):
+        step(engine_of(MLP(), SHORT_PGD), draws={"pdg.start": torch.zeros(1)})
+
+
+def test_injected_draws_serve_one_step_only():
+    first, second = engine_of(MLP(), SHORT_PGD), engine_of(MLP(), SHORT_PGD)
+    step(first, draws={"pgd.start": torch.zeros(6, 1, 4, 4)})
+    step(second, draws={"pgd.start": torch.zeros(6, 1, 4, 4)})
+    with_own = step(first, 1).adv.x
+    zero_again = step(second, 1, draws={"pgd.start": torch.zeros(6, 1, 4, 4)}).adv.x
+    assert not torch.equal(with_own, zero_again)
+
+
+# State
+
+
+def stateful_engine(model: nn.Module) -> Engine:
+    return engine_of(
+        model,
+        "pgd",
+        {"ema": {"tau": 0.5, "warmup": True}},
+        {"swa": {"start": 0}},
+        {"meat": {"start": 0, "history": "memory"}},
+        epochs=4,
+    )
+
+
+def test_a_run_continued_from_its_state_is_the_same_run():
+    whole, half, rest = ConvNet(), ConvNet(), ConvNet(seed=5)
+    one, two = stateful_engine(whole), stateful_engine(half)
+    for engine in (one, two):
+        for seed in range(3):
+            step(engine, seed)
+        engine.end_epoch()
+        step(engine, 3)
+    three = stateful_engine(rest)
+    rest.load_state_dict(half.state_dict())
+    three.load_state_dict(two.state_dict())
+    three.optimizer.load_state_dict(two.optimizer.state_dict())
+    assert (three.epoch, three.epoch_step, three.global_step) == (1, 1, 4)
+    for engine in (one, three):
+        step(engine, 4)
+        engine.end_epoch()
+    assert_same(snapshot(whole), snapshot(rest))
+    for a, b in zip(one.tracks(), three.tracks(), strict=True):
+        assert a.name == b.name
+        assert_same(dict(sorted(a.weights.items())), dict(sorted(b.weights.items())))
+
+
+def test_training_on_does_not_change_a_state_that_was_loaded():
+    one = stateful_engine(ConvNet())
+    step(one)
+    state = one.state_dict()
+    kept = {name: value.clone() for name, value in state["plugins"]["ema"]["average"].items()}
+    other = stateful_engine(ConvNet(seed=5))
+    other.load_state_dict(state)
+    step(other, 1)
+    assert_same(kept, state["plugins"]["ema"]["average"])
+
+
+def test_the_state_of_another_stack_is_refused():
+    state = engine_of(MLP(), "pgd", "ema").state_dict()
+    with pytest.raises(CheckpointError, match=r"plugins \['ema'\], this run has \['swa'\]; resume with the config"):
+        engine_of(MLP(), "pgd", "swa", epochs=2).load_state_dict(state)
+
+
+def test_records_are_means_and_survive_in_the_state():
+    values = iter([1.0, torch.tensor(4.0), 7.0])
+    recording = clean_attack(adjust_grads=lambda self, ctx: ctx.record("v", next(values)))
+    one, two = engine_of(MLP(), recording), engine_of(MLP(), recording)
+    step(one)
+    step(one)
+    two.load_state_dict(one.state_dict())
+    step(two)
+    assert one.records() == {"attack.v": 2.5}
+    assert one.records() == {}
+    assert two.records() == {"attack.v": 4.0}
+
+
+# What is refused
+
+
+def test_a_model_in_eval_mode_is_refused():
+    model = MLP().eval()
+    with pytest.raises(ModelError, match=r"the model is in eval mode; call model\.train\(\)"):
+        step(engine_of(model, clean_attack()))
+
+
+def test_a_model_without_parameters_is_refused():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(ModelError, match="expected a model with parameters on one device, got none"):
+        Engine(nn.Identity(), optimizer, [clean_attack()], LINF)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (lambda b: b.x.long(), lambda b: b.y, r"expected floating-point x \[B,\*\] on cpu, got torch.int64"),
+        (lambda b: b.x.flatten(), lambda b: b.y, r"expected floating-point x \[B,\*\]"),
+        (lambda b: b.x, lambda b: b.y.int(), r"expected int64 labels \[6\] or soft labels \[6,K\].*torch.int32"),
+        (lambda b: b.x, lambda b: b.y[:5], r"expected int64 labels \[6\].*\(5,\)"),
+        (lambda b: b.x, lambda b: F.one_hot(b.y, 3), r"expected int64 labels"),
+        (lambda b: b.x * 255, lambda b: b.y, "expected inputs inside the threat model's box, got values in"),
+        (lambda b: b.x * torch.nan, lambda b: b.y, "expected finite inputs, got NaN or infinity"),
+    ],
+)
+def test_a_batch_of_a_wrong_kind_is_refused(x: Any, y: Any, message: str):
+    batch = batch_of()
+    with pytest.raises(DataError, match=message):
+        engine_of(MLP(), clean_attack()).step(x(batch), y(batch))
+
+
+def test_a_fraction_of_unknown_epochs_is_refused_with_the_cure():
+    with pytest.raises(ConfigError, match=r"0\.5 is a fraction of the epochs, .*pass Engine\(epochs=\.\.\.\)"):
+        step(engine_of(MLP(), "pgd", "meat"))
+
+
+# Checks of values
+
+
+def leaving_the_ball(at: set[int]) -> Any:
+    def generate_adv(self: Any, batch: Batch, ctx: Any) -> Adv:
+        return Adv((batch.x + 0.2).clamp(0, 1) if ctx.global_step in at else batch.x)
+
+    return plugin("far", generate_adv=generate_adv)
+
+
+def test_checks_always_is_the_default_on_the_cpu_and_stops_at_the_step():
+    model = MLP()
+    engine = engine_of(model, leaving_the_ball({1}))
+    step(engine)
+    before = weights_of(model)
+    with pytest.raises(
+        HookError,
+        match=r"plugin 'far' .*hook generate_adv, epoch 0, step 1:\n  expected adversarial examples within linf "
+        r"distance 1/10 of x, got 0\.2",
+    ):
+        step(engine)
+    assert_same(before, weights_of(model))
+
+
+def test_checks_at_intervals_report_the_first_bad_step_when_read():
+    engine = engine_of(MLP(), leaving_the_ball({2, 3}), checks="interval")
+    for seed in range(5):
+        step(engine, seed)
+    with pytest.raises(HookError, match=r"plugin 'far' .*hook generate_adv, first at global step 2:"):
+        engine.read_checks()
+    engine.read_checks()
+
+
+def test_checks_at_intervals_are_read_at_the_end_of_the_epoch():
+    engine = engine_of(MLP(), leaving_the_ball({0}), checks="interval")
+    step(engine)
+    with pytest.raises(HookError, match="first at global step 0"):
+        engine.end_epoch()
+
+
+def test_checks_off_looks_at_shapes_only():
+    engine = engine_of(MLP(), leaving_the_ball({0}), checks="off")
+    step(engine)
+    engine.end_epoch()
+    short = plugin("short", generate_adv=lambda self, batch: Adv(batch.x[1:]))
+    with pytest.raises(HookError, match="expected adversarial examples like the batch's x"):
+        step(engine_of(MLP(), short, checks="off"))
+
+
+def test_float64_and_an_unbounded_box_train():
+    engine = engine_of(MLP().double(), "pgd", threat=ThreatModel("l2", "1/2", box=None))
+    batch = batch_of(dtype=torch.float64)
+    result = engine.step(10 * batch.x - 5, batch.y)
+    assert result.losses.dtype == result.adv.x.dtype == torch.float64
+    assert float((result.adv.x - (10 * batch.x - 5)).flatten(1).norm(dim=1).max()) <= 0.5 + 1e-12
+
+
+def test_adding_is_a_perturbation_that_only_adds():
+    weight = torch.zeros(2)
+    with adding([weight], [torch.ones(2)]):
+        assert torch.equal(weight, torch.ones(2))
+    assert torch.equal(weight, torch.ones(2))
