@@ -80,7 +80,7 @@ def microseconds(call: Any, calls: int = 2000, rounds: int = 15) -> float:
 
 def measure_dispatch() -> dict[str, float]:
     x, y = torch.rand(80, 1, 8, 8), torch.randint(10, (80,))
-    batch, adv, loss = Batch(x, y), Adv(x.clone()), Loss(torch.rand(80))
+    batch, adv, loss = Batch(x, y), Adv(x.clone()), Loss(torch.rand(80, requires_grad=True))
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
     def engine(count: int) -> Engine:

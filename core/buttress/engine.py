@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from buttress.errors import CheckpointError, DataError, ModelError, PluginError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
 from buttress.modes import ATTACK_MODES, AttackMode, Modes, weights_swapped
-from buttress.perturbation import Objective, Perturbed, perturbed, unperturbed
+from buttress.perturbation import Objective, Perturbed, perturbed
 from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
 from buttress.threat import ThreatModel
@@ -125,7 +125,7 @@ class Engine:
         batch = self._accept(x, y, index)
         state.draws, state.asked = draws or {}, set()
 
-        state.phase, state.attack = "train", None
+        state.phase = "train"
         batch = hooks.transform_batch(batch)
         adv = self._attack(batch)
         with self._perturbed(batch, adv) as perturbation:
@@ -143,11 +143,12 @@ class Engine:
         state.global_step += 1
         return StepResult(loss.per_example.detach(), perturbation.adv)
 
-    def _attack(self, batch: Batch) -> Adv:
-        with self._phase("attack"), self._modes.attacking(self.attack_mode):
+    def _attack(self, batch: Batch, mode: AttackMode | None = None) -> Adv:
+        with self._phase("attack"), self._modes.attacking(mode or self.attack_mode):
             return self.hooks.generate_adv(self.model, batch)
 
-    def _perturbed(self, batch: Batch, adv: Adv) -> AbstractContextManager[Perturbed]:
+    @contextmanager
+    def _perturbed(self, batch: Batch, adv: Adv) -> Iterator[Perturbed]:
         def losses(at: Adv, update_bn: bool) -> Tensor:
             if update_bn:
                 return self.hooks.compute_loss(self.model, batch, at).per_example
@@ -156,20 +157,26 @@ class Engine:
 
         self._state.phase = "perturb"
         self._state.attack = lambda: self._attack(batch)
-        manager = self.hooks.perturb_weights(self.model, adv, Objective(losses))
-        if manager is None:
-            return unperturbed(adv)
-        return perturbed(manager, adv, self._trainable(), self.hooks.exit_order)
+        try:
+            manager = self.hooks.perturb_weights(self.model, adv, Objective(losses))
+            if manager is None:
+                yield Perturbed(adv, lambda: None)
+            else:
+                with perturbed(manager, adv, self._trainable(), self.hooks.exit_order) as perturbation:
+                    yield perturbation
+        finally:
+            self._state.attack = None
 
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
-        self._state.phase = "train"
+        self._state.phase, self._state.attack = "train", None
         for weight in self._trainable():
             weight.grad = None  # freed before the forward allocates: lower peak memory, and no page faults on the CPU
         return self.hooks.compute_loss(self.model, batch, adv)
 
     def _backward(self, loss: Loss) -> None:
-        weights = self._trainable()
-        for weight, grad in zip(weights, self._state.grads(loss.total(), weights), strict=True):
+        weights, total = self._trainable(), loss.total()
+        self.hooks.expect_gradient(total)
+        for weight, grad in zip(weights, self._state.grads(total, weights), strict=True):
             weight.grad = grad
 
     # Epochs, tracks, learning rate
@@ -219,8 +226,9 @@ class Engine:
         if track.bn_inputs == "clean":
             return _Inputs(batches)
         # Made at the live weights, whose batch-norm statistics are their own, before the track's weights move in.
+        # In eval mode, whatever the training's attack mode: evaluating a track moves nothing of the live model.
         with self._state.streams_apart(f"track {track.name}"):
-            return [self._attack(batch).x for batch in batches()]
+            return [self._attack(batch, "eval").x for batch in batches()]
 
     def set_lr(self, factor: float, t: float) -> None:
         """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.

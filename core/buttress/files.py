@@ -156,8 +156,9 @@ def split_tensors(tree: object) -> tuple[object, dict[str, Tensor]]:
 
     def visit(node: object, path: str) -> object:
         if isinstance(node, Tensor):
-            tensors[path] = node
-            return {"$tensor": path}
+            name = path if path not in tensors else f"{path}#{len(tensors)}"  # {"a.b": x} beside {"a": {"b": y}}
+            tensors[name] = node
+            return {"$tensor": name}
         if isinstance(node, Mapping):
             if all(isinstance(key, str) and not key.startswith("$") for key in node):
                 return {key: visit(value, f"{path}.{key}") for key, value in node.items()}

@@ -26,6 +26,7 @@ from buttress.registry import LoadedPlugin, check_class
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
 Values = dict[str, Any]
+Accept = Callable[["Implementation", Any], Any]
 
 
 class Implementation:
@@ -60,10 +61,15 @@ class ResolvedHook:
     def __init__(self, name: str, providers: Sequence[Implementation], wrappers: Sequence[Implementation]) -> None:
         self.name, self.providers, self.wrappers = name, tuple(providers), tuple(wrappers)
 
-    def call(self, values: Values, inner: Callable[[Values], Any]) -> Any:
-        """``inner(values)`` inside the wrappers, the first listed outermost: pluggy's protocol."""
+    def call(self, values: Values, accept: Accept) -> Any:
+        """The provider's answer, seen and perhaps changed by the wrappers, the first listed outermost.
+
+        ``accept(who, answer)`` checks each new answer and gives it its final form, so that a wrong one is blamed on
+        whoever gave it.
+        """
+        provider = self.providers[0]
         if not self.wrappers:
-            return inner(values)
+            return accept(provider, provider(values))
         running: list[tuple[Implementation, Generator[None, Any, Any]]] = []
         result: Any = None
         error: BaseException | None = None
@@ -72,11 +78,11 @@ class ResolvedHook:
                 generator = wrapper(values)
                 self._advance(wrapper, generator)
                 running.append((wrapper, generator))
-            result = inner(values)
+            result = accept(provider, provider(values))
         except BaseException as raised:
             error = raised
         for wrapper, generator in reversed(running):
-            result, error = self._finish(wrapper, generator, result, error)
+            result, error = self._finish(wrapper, generator, result, error, accept)
         if error is not None:
             raise error
         return result
@@ -93,7 +99,12 @@ class ResolvedHook:
             raise wrapper.fault(f"{type(raised).__name__}: {raised}") from raised
 
     def _finish(
-        self, wrapper: Implementation, generator: Generator[None, Any, Any], result: Any, error: BaseException | None
+        self,
+        wrapper: Implementation,
+        generator: Generator[None, Any, Any],
+        result: Any,
+        error: BaseException | None,
+        accept: Accept,
     ) -> tuple[Any, BaseException | None]:
         try:
             if error is None:
@@ -101,10 +112,14 @@ class ResolvedHook:
             else:
                 generator.throw(error)
         except StopIteration as stop:
-            may_be_none = self.name == "perturb_weights"  # None skips the perturbation
-            if stop.value is None and result is not None and not may_be_none:
+            if stop.value is result and error is None:
+                return result, None
+            if stop.value is None and self.name != "perturb_weights":  # there None skips the perturbation
                 return None, wrapper.fault("a wrapper must return the answer, got None (is a 'return' missing?)")
-            return stop.value, None
+            try:
+                return accept(wrapper, stop.value), None
+            except ButtressError as wrong:
+                return None, wrong
         except ButtressError as raised:
             return None, raised
         except Exception as raised:
@@ -192,59 +207,22 @@ class Hooks:
     # Exclusive hooks
 
     def generate_adv(self, model: nn.Module, batch: Batch) -> Adv:
-        hook = self.table["generate_adv"]
-        provider = hook.providers[0]
-
-        def provide(values: Values) -> Any:
-            answer = provider(values)
-            return Adv(answer) if isinstance(answer, Tensor) else answer
-
-        adv = hook.call({"model": model, "batch": batch}, provide)
-        if not isinstance(adv, Adv):
-            raise provider.fault(f"expected an Adv or a tensor, got {_kind(adv)}; return Adv(x)")
-        _expect_like(provider, "adversarial examples", adv.x, batch.x)
-        if adv.x.requires_grad:
-            raise provider.fault("expected detached adversarial examples; return x_adv.detach()")
-        for name, value in adv.aux.items():
-            if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(batch.x):
-                raise provider.fault(f"aux {name!r}: expected a tensor [{len(batch.x)},...], got {_kind(value)}")
-        if self._checks.level != "off":
-            self._expect_values(
-                provider,
-                self._state.threat.contains(adv.x, batch.x),
-                lambda: _outside(self._state, adv.x, batch.x),
-            )
+        adv: Adv = self.table["generate_adv"].call(
+            {"model": model, "batch": batch}, lambda who, answer: self._accept_adv(who, answer, batch)
+        )
         return adv
 
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
-        hook = self.table["compute_loss"]
-        provider = hook.providers[0]
-
-        def provide(values: Values) -> Any:
-            answer = provider(values)
-            return Loss(answer) if isinstance(answer, Tensor) else answer
-
-        loss = hook.call({"model": model, "batch": batch, "adv": adv}, provide)
-        if not isinstance(loss, Loss):
-            raise provider.fault(f"expected losses [B] or a Loss, got {_kind(loss)}; return per-example losses")
-        losses = loss.per_example
-        if losses.shape != batch.y.shape[:1] or not losses.is_floating_point() or losses.device != batch.x.device:
-            raise provider.fault(
-                f"expected floating-point losses of shape ({len(batch.y)},) on {batch.x.device}, got {_kind(losses)}; "
-                "return one loss per example (reduction='none')"
-            )
-        if loss.penalty is not None and loss.penalty.dim() != 0:
-            raise provider.fault(f"expected a 0-dim penalty, got shape {tuple(loss.penalty.shape)}")
-        if self._checks.level != "off":
-            self._expect_values(
-                provider,
-                torch.isfinite(loss.total().detach()),
-                lambda: (
-                    "expected a finite training loss, got a non-finite one; the run has diverged: lower the learning "
-                    "rate"
-                ),
-            )
+        loss: Loss = self.table["compute_loss"].call(
+            {"model": model, "batch": batch, "adv": adv}, lambda who, answer: self._accept_loss(who, answer, batch)
+        )
         return loss
+
+    def expect_gradient(self, total: Tensor) -> None:
+        """The 0-dim training objective must depend on the weights."""
+        if not total.requires_grad:
+            who = self.table["compute_loss"].providers[0]
+            raise who.fault("expected losses with a gradient to the weights, got detached ones; leave out detach()")
 
     def perturb_weights(
         self, model: nn.Module, adv: Adv, objective: Objective
@@ -252,10 +230,46 @@ class Hooks:
         hook = self.table["perturb_weights"]
         if not hook.providers:
             return None
-        answer = hook.call({"model": model, "adv": adv, "objective": objective}, hook.providers[0])
-        if answer is not None and not isinstance(answer, AbstractContextManager):
-            raise hook.providers[0].fault(f"expected a context manager or None, got {_kind(answer)}")
-        return answer and _Named(answer, hook.providers[0])
+        manager: _Named | None = hook.call({"model": model, "adv": adv, "objective": objective}, _accept_manager)
+        return manager
+
+    def _accept_adv(self, who: Implementation, answer: Any, batch: Batch) -> Adv:
+        adv = Adv(answer) if isinstance(answer, Tensor) else answer
+        if not isinstance(adv, Adv) or not isinstance(adv.x, Tensor):
+            raise who.fault(f"expected an Adv or a tensor, got {_kind(answer)}; return Adv(x)")
+        x = batch.x
+        if adv.x.shape != x.shape or adv.x.dtype != x.dtype or adv.x.device != x.device:
+            raise who.fault(f"expected adversarial examples like the batch's x, {_kind(x)}, got {_kind(adv.x)}")
+        if adv.x.requires_grad:
+            raise who.fault("expected detached adversarial examples; return x_adv.detach()")
+        for name, value in adv.aux.items():
+            if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(x):
+                raise who.fault(f"aux {name!r}: expected a tensor [{len(x)},...], got {_kind(value)}")
+        if self._checks.level != "off":
+            good = self._state.threat.contains(adv.x, x)
+            self._expect_values(who, good, lambda: _outside(self._state, adv.x, x))
+        return adv
+
+    def _accept_loss(self, who: Implementation, answer: Any, batch: Batch) -> Loss:
+        loss = Loss(answer) if isinstance(answer, Tensor) else answer
+        if not isinstance(loss, Loss):
+            raise who.fault(f"expected losses [B] or a Loss, got {_kind(answer)}; return per-example losses")
+        losses, penalty = loss.per_example, loss.penalty
+        good_kind = isinstance(losses, Tensor) and losses.is_floating_point() and losses.device == batch.x.device
+        if not good_kind or losses.shape != batch.y.shape[:1]:
+            raise who.fault(
+                f"expected floating-point losses of shape ({len(batch.y)},) on {batch.x.device}, got {_kind(losses)}; "
+                "return one loss per example (reduction='none')"
+            )
+        if penalty is not None and not (isinstance(penalty, Tensor) and penalty.dim() == 0):
+            raise who.fault(f"expected a 0-dim penalty, got {_kind(penalty)}")
+        if self._checks.level != "off":
+            good = torch.isfinite(loss.total().detach())
+            message = (
+                "expected a finite training loss, got a non-finite one; the run has diverged: lower the learning rate"
+            )
+            self._expect_values(who, good, lambda: message)
+        return loss
 
     # Chains
 
@@ -266,6 +280,8 @@ class Hooks:
                 raise implementation.fault(
                     f"expected a Batch, got {_kind(answer)}; return the batch, changed or as it came"
                 )
+            if not isinstance(answer.x, Tensor) or not isinstance(answer.y, Tensor):
+                raise implementation.fault(f"expected tensors x and y, got {_kind(answer.x)} and {_kind(answer.y)}")
             if answer.x.dtype != batch.x.dtype or answer.x.device != batch.x.device or len(answer.x) != len(answer.y):
                 raise implementation.fault(
                     f"expected x of {batch.x.dtype} on {batch.x.device} and as many labels, got {_kind(answer.x)} and "
@@ -385,9 +401,10 @@ def _kind(value: object) -> str:
     return "None (is a 'return' missing?)" if value is None else f"a {type(value).__name__}"
 
 
-def _expect_like(implementation: Implementation, what: str, answer: Tensor, like: Tensor) -> None:
-    if answer.shape != like.shape or answer.dtype != like.dtype or answer.device != like.device:
-        raise implementation.fault(f"expected {what} like the batch's x, {_kind(like)}, got {_kind(answer)}")
+def _accept_manager(who: Implementation, answer: Any) -> _Named | None:
+    if answer is not None and not isinstance(answer, AbstractContextManager):
+        raise who.fault(f"expected a context manager or None, got {_kind(answer)}")
+    return None if answer is None else _Named(answer, who)
 
 
 def _outside(state: RunState, x_adv: Tensor, x: Tensor) -> str:

@@ -36,12 +36,6 @@ class Perturbed:
 
 
 @contextmanager
-def unperturbed(adv: Adv) -> Iterator[Perturbed]:
-    """The step without a weight perturbation."""
-    yield Perturbed(adv, lambda: None)
-
-
-@contextmanager
 def perturbed(
     manager: AbstractContextManager[Adv | None], adv: Adv, weights: Sequence[Tensor], order: ExitOrder
 ) -> Iterator[Perturbed]:
@@ -53,8 +47,8 @@ def perturbed(
     An exception brings the saved weights back.
     """
     saved = [weight.detach().clone() for weight in weights]
-    with ExitStack() as stack:
-        try:
+    try:
+        with ExitStack() as stack:
             answer = stack.enter_context(manager)
             moved = [weight.detach().clone() for weight in weights] if order == "step_while_perturbed" else []
 
@@ -68,9 +62,9 @@ def perturbed(
                 for weight, origin, start in zip(weights, saved, moved, strict=False):
                     stepped = origin + (weight - start)
                     weight.copy_(torch.where(start == origin, weight, stepped))
-        except BaseException:
-            _copy(weights, saved)
-            raise
+    except BaseException:  # after the plugin's manager has left, whatever it did on its way out
+        _copy(weights, saved)
+        raise
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from buttress import __version__
@@ -75,14 +75,20 @@ def sources(kind: str) -> list[Source]:
         version = point.dist.version if point.dist else "?"
         claims = {other.dist.name for other in points if other.name == point.name and other.dist}
         status = "shadowed" if len(claims) > 1 else "listed"
-        for text in (point.dist.requires if point.dist else None) or []:
-            wanted = Requirement(text)
-            if canonicalize_name(wanted.name) == "buttress" and not wanted.specifier.contains(
-                __version__, prereleases=True
-            ):
-                status = "incompatible"
+        if any(_excludes_us(text) for text in (point.dist.requires if point.dist else None) or []):
+            status = "incompatible"
         found.append(Source(kind, point.name, point.value, distribution, version, status))
     return sorted(found, key=lambda source: (source.name, source.distribution))
+
+
+def _excludes_us(requirement: str) -> bool:
+    try:
+        wanted = Requirement(requirement)
+    except InvalidRequirement:  # somebody's broken metadata must not stop everybody's commands
+        return False
+    if canonicalize_name(wanted.name) != "buttress" or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+        return False
+    return not wanted.specifier.contains(__version__, prereleases=True)
 
 
 def find(kind: str, name: str, where: str = "") -> Source:

@@ -25,7 +25,7 @@ class _Loader(yaml.SafeLoader):
 for _tag, _pattern, _first in (
     ("null", r"null|Null|NULL|~|", "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     (
         "float",
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
@@ -107,7 +107,10 @@ class _Reader:
             return [self.read(item, (*path, position)) for position, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        return _scalar(node)
+        try:
+            return _scalar(node)
+        except ValueError:  # an integer of thousands of digits
+            raise ConfigError(f"{self._place(node)}: expected a number of reasonable size") from None
 
     def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -132,7 +135,7 @@ def _scalar(node: yaml.Node) -> Any:
     if kind == "bool":
         return node.value.lower() == "true"
     if kind == "int":
-        return int(node.value)
+        return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)
     if kind == "float":
-        return float(node.value.replace(".inf", "inf").replace(".nan", "nan"))
+        return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return str(node.value)

@@ -1,0 +1,169 @@
+"""Checkpoints: what is saved is what is loaded, and damage costs one checkpoint, never the run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from buttress.checkpoint import list_checkpoints, load_checkpoint, restore_newest, save_checkpoint
+from buttress.errors import CheckpointError, StorageError
+
+from .helpers import MLP, assert_same, clean_attack, engine_of, snapshot, step
+
+
+def state(number: int) -> dict[str, Any]:
+    return {"number": number, "weights": {"w": torch.full((50,), float(number))}, "by_int": {0: {"m": torch.ones(2)}}}
+
+
+def saved(folder: Path, steps: range, keep: int = 9) -> list[Path]:
+    return [save_checkpoint(folder, step, state(step), keep) for step in steps]
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "flipped":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+
+
+def test_a_state_with_integer_keys_comes_back(tmp_path: Path):
+    (path,) = saved(tmp_path, range(1))
+    found = load_checkpoint(path)
+    assert found["number"] == 0
+    assert torch.equal(found["weights"]["w"], torch.zeros(50))
+    assert list(found["by_int"]) == [0]
+
+
+def test_training_continues_from_a_checkpoint_bit_for_bit(tmp_path: Path):
+    def engine(model: MLP) -> Any:
+        return engine_of(model, clean_attack(), {"ema": {"tau": 0.5}}, weight_decay=0.01)
+
+    whole, first, second = MLP(), MLP(), MLP(seed=3)
+    one, two, three = engine(whole), engine(first), engine(second)
+    for seed in range(3):
+        step(one, seed)
+        step(two, seed)
+    save = {"model": first.state_dict(), "optimizer": two.optimizer.state_dict(), "engine": two.state_dict()}
+    path = save_checkpoint(tmp_path, 3, save, 1)
+    found = load_checkpoint(path)
+    second.load_state_dict(found["model"])
+    three.load_state_dict(found["engine"])
+    three.optimizer.load_state_dict(found["optimizer"])
+    step(one, 3)
+    step(three, 3)
+    assert_same(snapshot(whole), snapshot(second))
+    (a,), (b,) = one.tracks(), three.tracks()
+    assert all(torch.equal(a.weights[name], b.weights[name]) for name in a.weights)
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "removed"])
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path, how: str, suffix: str):
+    paths = saved(tmp_path, range(3))
+    broken = paths[2].with_suffix(suffix)
+    damage(broken, how)
+    restored: list[int] = []
+    said: list[str] = []
+    used = restore_newest(tmp_path, lambda found: restored.append(found["number"]), said.append)
+    assert used == paths[1]
+    assert restored == [1]
+    if (how, suffix) == ("removed", ".json"):  # then there is no such checkpoint
+        assert said == []
+    else:
+        assert len(said) == 1
+        assert str(broken) in said[0]
+        assert "trying the one before it" in said[0]
+
+
+def test_any_flipped_byte_of_the_json_is_found(tmp_path: Path):
+    (path,) = saved(tmp_path, range(1))
+    content = path.read_bytes()
+    for position in range(0, len(content), 7):
+        if chr(content[position]).isspace():
+            continue
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        with pytest.raises(CheckpointError, match=str(path.with_suffix(""))):
+            load_checkpoint(path)
+
+
+def test_a_state_that_restore_refuses_counts_as_damaged(tmp_path: Path):
+    saved(tmp_path, range(2))
+    taken: list[int] = []
+
+    def restore(found: dict[str, Any]) -> None:
+        if found["number"] == 1:
+            raise CheckpointError("history/meat/00001.safetensors is missing")
+        taken.append(found["number"])
+
+    said: list[str] = []
+    restore_newest(tmp_path, restore, said.append)
+    assert taken == [0]
+    assert "00001.safetensors is missing" in said[0]
+
+
+def test_when_all_are_damaged_it_says_so(tmp_path: Path):
+    for path in saved(tmp_path, range(2)):
+        damage(path, "truncated")
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}: no checkpoint can be loaded: all 2 are damaged"):
+        restore_newest(tmp_path, lambda _: None, lambda _: None)
+
+
+def test_when_there_is_none_it_says_so(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="no checkpoint can be loaded: there is none"):
+        restore_newest(tmp_path, lambda _: None, lambda _: None)
+
+
+def test_the_newest_are_kept_and_both_files_of_the_others_removed(tmp_path: Path):
+    saved(tmp_path, range(8, 13), keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"step-{number:08d}.{suffix}" for number in (11, 12) for suffix in ("json", "safetensors")
+    ]
+
+
+def test_checkpoints_are_listed_newest_first_by_step_and_not_by_time(tmp_path: Path):
+    for number in (100, 9, 20):
+        save_checkpoint(tmp_path, number, state(number), 9)
+    assert [path.stem for path in list_checkpoints(tmp_path)] == ["step-00000100", "step-00000020", "step-00000009"]
+
+
+def test_a_full_disk_leaves_earlier_checkpoints_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    paths = saved(tmp_path, range(2))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            save_checkpoint(tmp_path, 2, state(2), keep=1)
+    assert list_checkpoints(tmp_path) == list(reversed(paths))
+    assert load_checkpoint(paths[1])["number"] == 1
+
+
+def test_a_checkpoint_without_its_json_does_not_exist_yet(tmp_path: Path):
+    paths = saved(tmp_path, range(2))
+    paths[1].unlink()
+    assert list_checkpoints(tmp_path) == paths[:1]
+
+
+def test_another_format_is_refused_with_the_cure(tmp_path: Path):
+    (path,) = saved(tmp_path, range(1))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(CheckpointError, match=r"has checkpoint format 2, this version reads 1; use the version of"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3"])
+def test_other_json_is_no_checkpoint(tmp_path: Path, content: str):
+    path = tmp_path / "step-00000001.json"
+    path.write_text(content)
+    with pytest.raises(CheckpointError, match="is no checkpoint of buttress"):
+        load_checkpoint(path)

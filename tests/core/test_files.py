@@ -1,0 +1,338 @@
+"""Files are whole or not there at all, and states come back as they were."""
+
+import errno
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from buttress.errors import CheckpointError, StorageError
+from buttress.files import (
+    file_sha256,
+    join_tensors,
+    read_json,
+    read_tensors,
+    split_tensors,
+    write_json,
+    write_tensors,
+    write_text,
+    write_with,
+)
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3), "b.c": torch.tensor(7, dtype=torch.int64)}
+WRITERS: dict[str, Callable[[Path], str]] = {
+    "tensors": lambda path: write_tensors(path, {"x": torch.ones(1000)}),
+    "json": lambda path: write_json(path, {"x": [1] * 1000}),
+    "text": lambda path: write_text(path, "x" * 4000),
+}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert set(a) == set(b)
+    for name in a:
+        assert a[name].dtype == b[name].dtype
+        assert torch.equal(a[name], b[name]), name
+
+
+# Writing
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_the_returned_sha256_is_that_of_the_file_and_no_temporary_file_stays(tmp_path: Path, writer: str):
+    path = tmp_path / "file"
+    digest = WRITERS[writer](path)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest() == file_sha256(path)
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_crash_before_the_rename_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, moment: str
+):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*(("os.fsync", crash) if moment == "fsync" else (Path, "replace", crash)))
+    with pytest.raises(KeyboardInterrupt):
+        WRITERS[writer](path)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_the_content_is_synced_before_it_gets_its_name_and_the_folder_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+):
+    calls = []
+    fsync, replace = os.fsync, Path.replace
+
+    def spy_fsync(descriptor: int) -> None:
+        calls.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")  # noqa: PTH112
+        fsync(descriptor)
+
+    def spy_replace(self: Path, target: Path) -> Any:
+        calls.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr("os.fsync", spy_fsync)
+    monkeypatch.setattr(Path, "replace", spy_replace)
+    WRITERS[writer](tmp_path / "file")
+    assert calls == ["file", "rename", "folder"]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize(
+    ("code", "cure"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EIO, "check the folder and its permissions"),
+    ],
+)
+def test_what_the_disk_refuses_is_named_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, code: int, cure: str
+):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def refuse(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(StorageError, match=rf"cannot write {path}: {os.strerror(code)}; what was saved.*{cure}"):
+        WRITERS[writer](path)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.fixture
+def small_disk() -> Any:
+    """Files of at most 10,000 bytes, as when the disk fills up in the middle of a write."""
+    found = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, found)
+
+
+def test_a_write_that_breaks_off_in_the_middle_leaves_the_old_file(tmp_path: Path, small_disk: None):
+    path = tmp_path / "file"
+    write_tensors(path, {"x": torch.ones(100)})
+    old = path.read_bytes()
+    with pytest.raises(StorageError, match="cannot write"):
+        write_tensors(path, {"x": torch.ones(100_000)})
+    with pytest.raises(StorageError, match="cannot write"):
+        write_text(path, "x" * 100_000)
+    assert path.read_bytes() == old
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_missing_folder_is_a_storage_error(tmp_path: Path):
+    with pytest.raises(StorageError, match="check the folder and its permissions"):
+        write_text(tmp_path / "missing" / "file", "x")
+
+
+def test_write_with_puts_any_file_in_place(tmp_path: Path):
+    digest = write_with(tmp_path / "file.bin", lambda temporary: temporary.write_bytes(b"abc"))
+    assert digest == hashlib.sha256(b"abc").hexdigest()
+    assert (tmp_path / "file.bin").read_bytes() == b"abc"
+
+
+def test_a_killed_writer_never_leaves_half_a_file(tmp_path: Path):
+    code = (
+        "import os, sys; from pathlib import Path; from buttress.files import write_with\n"
+        "def half(temporary):\n    temporary.write_text('half'); os._exit(9)\n"
+        "write_with(Path(sys.argv[1]), half)"
+    )
+    path = tmp_path / "file"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert done.returncode == 9
+    assert path.read_text() == "old"
+
+
+# Tensors
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
+)
+def test_tensors_of_every_dtype_come_back(tmp_path: Path, dtype: torch.dtype):
+    tensors = {
+        "full": torch.ones(2, 3).to(dtype),
+        "scalar": torch.ones(()).to(dtype),
+        "empty": torch.ones(0, 4).to(dtype),
+    }
+    digest = write_tensors(tmp_path / "t", tensors)
+    assert_equal(read_tensors(tmp_path / "t", digest), tensors)
+
+
+def test_nan_and_infinity_come_back_bit_for_bit(tmp_path: Path):
+    values = torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0, 1e-45])
+    write_tensors(tmp_path / "t", {"x": values})
+    found = read_tensors(tmp_path / "t")["x"]
+    assert found.numpy().tobytes() == values.numpy().tobytes()
+
+
+def test_tensors_that_share_memory_are_written_as_copies(tmp_path: Path):
+    base = torch.arange(12.0)
+    tensors = {"base": base, "same": base, "part": base[3:7], "turned": base.view(3, 4).T, "every other": base[::2]}
+    write_tensors(tmp_path / "t", tensors)
+    assert_equal(read_tensors(tmp_path / "t"), {name: value.clone() for name, value in tensors.items()})
+
+
+def test_parameters_are_written_without_their_graph(tmp_path: Path):
+    layer = torch.nn.Linear(2, 2)
+    write_tensors(tmp_path / "t", dict(layer.named_parameters()))
+    assert torch.equal(read_tensors(tmp_path / "t")["weight"], layer.weight)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 8, 50, -1])
+def test_a_truncated_file_is_named(tmp_path: Path, cut: int):
+    path = tmp_path / "t"
+    digest = write_tensors(path, TENSORS)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(CheckpointError, match=rf"{path} cannot be read: .*truncated or no safetensors"):
+        read_tensors(path)
+    with pytest.raises(CheckpointError, match=rf"{path} is damaged: its sha256 is not the recorded one"):
+        read_tensors(path, digest)
+
+
+def test_one_flipped_bit_is_found_by_the_sha256(tmp_path: Path):
+    path = tmp_path / "t"
+    digest = write_tensors(path, TENSORS)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="its sha256 is not the recorded one"):
+        read_tensors(path, digest)
+
+
+def test_missing_files_are_named(tmp_path: Path):
+    path = tmp_path / "nothing"
+    for read in (read_tensors, read_json, lambda p: read_tensors(p, "0" * 64)):
+        with pytest.raises(CheckpointError, match=rf"{path} does not exist"):
+            read(path)
+
+
+def test_broken_json_is_named(tmp_path: Path):
+    for content in (b'{"a": 1', b"\xff\xfe", b""):
+        (tmp_path / "j").write_bytes(content)
+        with pytest.raises(CheckpointError, match="j cannot be read"):
+            read_json(tmp_path / "j")
+
+
+# Trees
+
+
+def roundtrip(tree: Any, tmp_path: Path) -> Any:
+    plain, tensors = split_tensors(tree)
+    write_tensors(tmp_path / "t", tensors)
+    return join_tensors(json.loads(json.dumps(plain, sort_keys=True)), read_tensors(tmp_path / "t"))
+
+
+def assert_tree(a: Any, b: Any) -> None:
+    if isinstance(a, Tensor):
+        assert isinstance(b, Tensor)
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert {(type(key), key) for key in a} == {(type(key), key) for key in b}
+        for key in a:
+            assert_tree(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_tree(one, other)
+    else:
+        assert type(a) is type(b)
+        assert a == b
+
+
+ONE, TWO = torch.tensor([1.0]), torch.tensor([2, 2])
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"a": ONE, "b": [1, 2.5, None, True, "text", TWO], "c": {}},
+        {
+            "state": {0: {"momentum_buffer": ONE}, 1: {"momentum_buffer": TWO}},
+            "param_groups": [{"lr": 0.1, "params": [0, 1]}],
+        },
+        {"$tensor": "not one", "$items": 3},
+        {"tuple": (ONE, (1, 2))},
+        {"float": 0.1 + 0.2, "small": 5e-324, "big": 2**60},
+        {"nested": {"deep": {"er": [{"x": ONE}]}}},
+        {"1": ONE, 2: TWO},
+        {"dotted.name": ONE, "dotted": {"other": TWO}},
+        {None: ONE, True: 3},
+    ],
+)
+def test_a_tree_comes_back_through_json_and_safetensors(tree: Any, tmp_path: Path):
+    assert_tree(tree, roundtrip(tree, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [{"a.b": ONE, "a": {"b": TWO}}, {"a": {1: ONE, "1": TWO}}, {"a": [ONE], "a.0": TWO}],
+)
+def test_names_that_spell_the_same_path_keep_their_own_tensors(tree: Any, tmp_path: Path):
+    assert_tree(tree, roundtrip(tree, tmp_path))
+
+
+def test_not_a_number_comes_back(tmp_path: Path):
+    found = roundtrip({"nan": float("nan"), "inf": float("inf")}, tmp_path)
+    assert found["nan"] != found["nan"]
+    assert found["inf"] == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("tree", "place", "kind"),
+    [
+        ({"a": [1, object()]}, r"state\.a\.1", "object"),
+        ({"f": print}, r"state\.f", "builtin_function_or_method"),
+        ({"s": {1, 2}}, r"state\.s", "set"),
+        ({"b": b"bytes"}, r"state\.b", "bytes"),
+    ],
+)
+def test_a_leaf_that_is_no_plain_value_is_refused_with_its_place(tree: Any, place: str, kind: str):
+    with pytest.raises(TypeError, match=rf"^state at {place}: expected tensors and plain values, got {kind}$"):
+        split_tensors(tree)
+
+
+def test_the_state_of_an_optimizer_comes_back(tmp_path: Path):
+    def trained() -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
+        torch.random.manual_seed(0)
+        layer = torch.nn.Linear(3, 2)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+        layer(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        return layer, optimizer
+
+    layer, optimizer = trained()
+    other, fresh = trained()
+    fresh.load_state_dict(roundtrip(optimizer.state_dict(), tmp_path))
+    for one, instance in ((layer, optimizer), (other, fresh)):
+        one(torch.full((1, 3), 2.0)).sum().backward()
+        instance.step()
+    assert torch.equal(layer.weight, other.weight)
