@@ -72,7 +72,7 @@ def test_octal_and_hexadecimal_integers(text: str, expected: int):
 
 
 def test_an_integer_of_thousands_of_digits_is_refused_by_name():
-    with pytest.raises(ConfigError, match="f.yaml:1"):
+    with pytest.raises(ConfigError, match=r"f.yaml:1"):
         value("9" * 5000)
 
 
@@ -127,13 +127,13 @@ def test_aliases_that_multiply_are_stopped():
 
 
 def test_an_alias_of_itself_is_stopped():
-    with pytest.raises(ConfigError, match="nested too deeply|more than"):
+    with pytest.raises(ConfigError, match=r"nested too deeply|more than"):
         parse_yaml("a: &a [*a]", "f.yaml")
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "- " * 50_000, "{a: " * 50_000])
 def test_deep_nesting_is_stopped(text: str):
-    with pytest.raises(ConfigError, match="nested too deeply|not valid YAML|more than"):
+    with pytest.raises(ConfigError, match=r"nested too deeply|not valid YAML|more than"):
         parse_yaml(text, "f.yaml")
 
 
