@@ -19,11 +19,21 @@ def switch(name: str) -> str:
     return value
 
 
+def find_cuda() -> None:
+    """Set CUDA_HOME to a whole toolkit; torch takes the folder above any nvcc, which may be a wrapper script."""
+    nvcc = shutil.which("nvcc")
+    places = [Path(nvcc).resolve().parent.parent] if nvcc else []
+    for place in (*places, Path("/usr/local/cuda")):
+        if "CUDA_HOME" not in os.environ and list(place.glob("lib*/libcudart.so")):
+            os.environ["CUDA_HOME"] = str(place)
+
+
 def extension() -> dict[str, object]:
     """Keyword arguments of ``setup`` for the extension, or none."""
     wanted = switch("BUTTRESS_EXTENSION")
     if wanted == "0":
         return {}
+    find_cuda()
     try:
         from torch.utils import cpp_extension
     except ImportError as problem:

@@ -12,7 +12,7 @@ from pluggy import HookimplMarker
 if TYPE_CHECKING:
     from buttress.engine import Engine, StepResult
     from buttress.errors import ButtressError
-    from buttress.evaluate import Score, evaluate
+    from buttress.evaluation import Score, evaluate
     from buttress.registry import load_plugins
     from buttress.threat import ThreatModel
     from buttress.types import Adv, Batch, Data, Loss, Split, Track
@@ -29,12 +29,12 @@ _HOME = {
     "Data": "types",
     "Engine": "engine",
     "Loss": "types",
-    "Score": "evaluate",
+    "Score": "evaluation",
     "Split": "types",
     "StepResult": "engine",
     "ThreatModel": "threat",
     "Track": "types",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "load_plugins": "registry",
 }
 

@@ -17,7 +17,7 @@ from buttress.config import ConfigFile
 from buttress.data import check_data, fixed_order, steps_per_epoch
 from buttress.engine import Engine
 from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
-from buttress.evaluate import Evaluator, load_attack
+from buttress.evaluation import Evaluator, load_attack
 from buttress.models import check_logits, import_target, load_weights
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from buttress.errors import ConfigError, nearest
 from buttress.registry import entry_of
 from buttress.schedule import SCHEDULES
 from buttress.settings import NonNegativeFraction, settings_model, validate
-from buttress.yaml_source import Path_, Source, parse_yaml, read_yaml
+from buttress.yaml_source import Path_, Source, dump_yaml, parse_yaml, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -234,7 +233,7 @@ def _entry_name(entry: object) -> str:
 
 def dump_config(resolved: dict[str, Any]) -> str:
     """A resolved config as YAML that reads back to the same values."""
-    return yaml.safe_dump(resolved, sort_keys=False, default_flow_style=None, width=120)
+    return dump_yaml(resolved)
 
 
 def schema() -> dict[str, Any]:

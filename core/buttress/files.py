@@ -156,7 +156,9 @@ def split_tensors(tree: object) -> tuple[object, dict[str, Tensor]]:
 
     def visit(node: object, path: str) -> object:
         if isinstance(node, Tensor):
-            name = path if path not in tensors else f"{path}#{len(tensors)}"  # {"a.b": x} beside {"a": {"b": y}}
+            name = path
+            while name in tensors:  # {"a.b": x} beside {"a": {"b": y}}
+                name += "'"
             tensors[name] = node
             return {"$tensor": name}
         if isinstance(node, Mapping):

@@ -276,6 +276,8 @@ class Hooks:
     def transform_batch(self, batch: Batch) -> Batch:
         for implementation in self.table["transform_batch"].providers:
             answer = implementation({"batch": batch})
+            if answer is batch:  # checked already
+                continue
             if not isinstance(answer, Batch):
                 raise implementation.fault(
                     f"expected a Batch, got {_kind(answer)}; return the batch, changed or as it came"

@@ -14,7 +14,7 @@ import torch
 from buttress.build import assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import CheckpointError, ConfigError, nearest
-from buttress.evaluate import Evaluator, load_attack
+from buttress.evaluation import Evaluator, load_attack
 from buttress.files import read_facts, read_json, write_json
 from buttress.forecast import forecast
 from buttress.kernels import use_backend

@@ -35,6 +35,17 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""])
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever text ``_Loader`` would take for something else."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump_yaml(value: object) -> str:
+    """YAML that ``parse_yaml`` reads back as it was."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+
+
 @dataclass(frozen=True)
 class Source:
     """A parsed file: the value, and for each key's path the place that error messages name."""

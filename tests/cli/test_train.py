@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -112,14 +113,20 @@ def test_evaluate_measures_and_keeps_the_result(buttress: Run, workspace: Path):
     assert "95 % interval" in stronger.stdout
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, "waited for 90 seconds"
+        time.sleep(0.02)
+
+
 def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path):
     words = ["train", "small.yaml", "--run", "a", "epochs=5000", "evaluation.every=5000", "checkpoint.every=5000"]
     command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", *words]
     process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = workspace / "runs" / "small" / "a" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while not metrics.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(metrics.exists)
+    wait_until(lambda: metrics.stat().st_size > 0)  # it trains
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -135,7 +142,8 @@ def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(6)
+    before = metrics.stat().st_size
+    wait_until(lambda: metrics.stat().st_size > before)  # it trains again
     again.send_signal(signal.SIGTERM)
     out, said = again.communicate(timeout=60)
     assert "resumed step-" in out

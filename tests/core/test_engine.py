@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Engine, Loss, Split, ThreatModel, Track, evaluate
+from buttress.context import Context, RunState
 from buttress.errors import CheckpointError, ConfigError, DataError, HookError, ModelError, PluginError
+from buttress.registry import load_plugins
 from buttress.types import ParamGroup
 
 from .helpers import (
@@ -1223,3 +1225,53 @@ def test_adding_is_a_perturbation_that_only_adds():
     with adding([weight], [torch.ones(2)]):
         assert torch.equal(weight, torch.ones(2))
     assert torch.equal(weight, torch.ones(2))
+
+
+# Devices
+
+
+@pytest.mark.parametrize("name", ["ema", "swa"])
+def test_a_loaded_average_follows_the_model_to_its_device(name: str):
+    entry = {name: {"start": 0}}
+    here, there = nn.Linear(2, 2), nn.Linear(2, 2, device="meta")  # meta: any device but that of the checkpoint
+    (kept,), (resumed,) = load_plugins([entry]), load_plugins([entry])
+    contexts = {"cpu": context(name), "meta": Context(RunState(LINF, torch.device("meta")), name)}
+    for loaded, model in ((kept, here), (resumed, there)):
+        if hasattr(loaded.plugin, "start_run"):
+            loaded.plugin.start_run(model, contexts[model.weight.device.type])
+    for event in ("step", "epoch"):
+        kept.plugin.ensemble_weights(here, event, contexts["cpu"])
+    resumed.plugin.load_state_dict(kept.plugin.state_dict())
+    for event in ("step", "epoch"):
+        resumed.plugin.ensemble_weights(there, event, contexts["meta"])
+    track = resumed.plugin.ensemble_weights(there, "evaluate", contexts["meta"])
+    assert {weight.device.type for weight in track.weights.values()} == {"meta"}
+
+
+@pytest.mark.gpu
+def test_training_on_cuda_equals_training_on_the_cpu():
+    trained = []
+    for device in ("cpu", "cuda"):
+        model = ConvNet().double().to(device)
+        engine = engine_of(model, SHORT_PGD, {"ema": {"tau": 0.5}}, weight_decay=0.01)
+        for seed in range(3):
+            batch, start = (
+                batch_of(seed=seed, dtype=torch.float64),
+                batch_of(seed=50 + seed, dtype=torch.float64).x / 50,
+            )
+            engine.step(batch.x.to(device), batch.y.to(device), draws={"pgd.start": start.to(device)})
+        engine.end_epoch()
+        (track,) = engine.tracks()
+        trained.append([value.cpu() for value in (*snapshot(model).values(), *track.weights.values())])
+    for on_cpu, on_cuda in zip(*trained, strict=True):
+        torch.testing.assert_close(on_cuda, on_cpu, rtol=0, atol=1e-10)
+
+
+@pytest.mark.gpu
+def test_checks_on_cuda_are_read_at_intervals_by_default():
+    engine = engine_of(MLP().cuda(), leaving_the_ball({1}))
+    for seed in range(3):
+        batch = batch_of(seed=seed)
+        engine.step(batch.x.cuda(), batch.y.cuda())
+    with pytest.raises(HookError, match="first at global step 1"):
+        engine.read_checks()

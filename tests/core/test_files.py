@@ -294,7 +294,14 @@ def test_a_tree_comes_back_through_json_and_safetensors(tree: Any, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "tree",
-    [{"a.b": ONE, "a": {"b": TWO}}, {"a": {1: ONE, "1": TWO}}, {"a": [ONE], "a.0": TWO}],
+    [
+        {"a.b": ONE, "a": {"b": TWO}},
+        {"a": {1: ONE, "1": TWO}},
+        {"a": [ONE], "a.0": TWO},
+        pytest.param(
+            {"a.b#2": ONE, "a.b": TWO, "a": {"b": torch.zeros(3)}},
+        ),
+    ],
 )
 def test_names_that_spell_the_same_path_keep_their_own_tensors(tree: Any, tmp_path: Path):
     assert_tree(tree, roundtrip(tree, tmp_path))

@@ -131,7 +131,7 @@ def test_an_alias_of_itself_is_stopped():
         parse_yaml("a: &a [*a]", "f.yaml")
 
 
-@pytest.mark.parametrize("text", ["[" * 50_000, "- " * 50_000, "{a: " * 50_000])
+@pytest.mark.parametrize("text", ["[" * 1_500, "- " * 1_500, "{a: " * 1_500])
 def test_deep_nesting_is_stopped(text: str):
     with pytest.raises(ConfigError, match=r"nested too deeply|not valid YAML|more than"):
         parse_yaml(text, "f.yaml")

@@ -44,9 +44,11 @@ class EMA:
         self.buffers, self.track = buffers, track
         self._average: dict[str, Tensor] = {}
         self._steps = 0
+        self._device = torch.device("cpu")
 
     @hookimpl
     def start_run(self, model: nn.Module, ctx: Context) -> None:
+        self._device = ctx.device
         if ctx.resolve_epoch(self.start) == 0:
             self._begin(model)
 
@@ -80,7 +82,10 @@ class EMA:
         return {"average": self._average, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._average = {name: value.clone() for name, value in state["average"].items()}  # lerp_ writes into them
+        self._average = {
+            name: value.to(self._device, copy=True)  # lerp_ writes into it
+            for name, value in state["average"].items()
+        }
         self._steps = state["steps"]
 
 

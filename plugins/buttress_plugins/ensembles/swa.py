@@ -29,6 +29,11 @@ class SWA:
         self.start, self.track = start, track
         self._average: dict[str, Tensor] = {}
         self._count = 0
+        self._device = torch.device("cpu")
+
+    @hookimpl
+    def start_run(self, model: nn.Module, ctx: Context) -> None:
+        self._device = ctx.device
 
     @hookimpl
     def ensemble_weights(self, model: nn.Module, event: Event, ctx: Context) -> Track | None:
@@ -43,7 +48,8 @@ class SWA:
         return {"average": self._average, "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._average, self._count = dict(state["average"]), state["count"]
+        self._average = {name: value.to(self._device) for name, value in state["average"].items()}
+        self._count = state["count"]
 
 
 @torch.no_grad()

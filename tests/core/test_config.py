@@ -1,0 +1,230 @@
+"""The configuration: every mistake in one message with its line; overrides; what is resolved reads back."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buttress.config import ConfigFile, apply_override, dump_config, load_config, schema
+from buttress.errors import ConfigError
+from buttress.yaml_source import parse_yaml
+
+CONFIG = """\
+name: small
+data: {name: digits, train_per_class: 5}
+model: {name: preact_tiny}
+threat: {norm: linf, eps: 1/10}
+plugins:
+  - pgd: {steps: 3}
+  - clean
+  - meat:
+      start: 0.4
+optimizer: {lr: 0.3}
+epochs: 4
+"""
+
+
+def parsed(text: str) -> ConfigFile:
+    return ConfigFile(parse_yaml(text, "c.yaml"))
+
+
+def changed(old: str, new: str) -> str:
+    assert old in CONFIG
+    return CONFIG.replace(old, new)
+
+
+def message(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parsed(text)
+    return str(caught.value)
+
+
+def test_a_small_config_gets_every_default():
+    config = parsed(CONFIG).config
+    assert config.threat.eps == Fraction(1, 10)
+    assert config.plugins == [{"pgd": {"steps": 3}}, {"clean": {}}, {"meat": {"start": 0.4}}]
+    assert config.data.settings() == {"train_per_class": 5}
+    assert (config.seed, config.device, config.backend, config.checks) == (0, "auto", "auto", "auto")
+    assert (config.evaluation.best_by, config.checkpoint.keep, config.schedule.name) == ("validation", 3, "constant")
+    assert config.threat.box == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("epochs: 4", "epochz: 4", "c.yaml:11: epochz: unknown key; did you mean 'epochs'?"),
+        ("epochs: 4", "epochs: 0", "c.yaml:11: epochs: expected"),
+        ("epochs: 4", "epochs: 4.0", "c.yaml:11: epochs: expected a valid integer, got 4.0"),
+        ("epochs: 4", "epochs: '4'", "c.yaml:11: epochs: expected a valid integer, got '4'"),
+        ("epochs: 4", "epochs: true", "c.yaml:11: epochs: expected a valid integer, got True"),
+        ("epochs: 4", "", "c.yaml:1: epochs: required, and not given"),
+        ("norm: linf", "norm: l1", "c.yaml:4: threat.norm: expected 'linf' or 'l2', got 'l1'"),
+        ("eps: 1/10", "eps: 1/0", "c.yaml:4: threat.eps: expected a finite fraction like 8/255, got '1/0'"),
+        ("eps: 1/10", "eps: .nan", "c.yaml:4: threat.eps: expected a finite number"),
+        ("eps: 1/10", "eps: -1", "c.yaml:4: threat.eps: expected a value >= 0, got -1"),
+        ("eps: 1/10", "eps: 1, box: [0]", "c.yaml:4: threat.box: "),
+        ("eps: 1/10", "epsilon: 1", "c.yaml:4: threat.epsilon: unknown key; did you mean 'eps'?"),
+        ("lr: 0.3", "lr: 0", "c.yaml:10: optimizer.lr: expected greater than 0, got 0"),
+        ("lr: 0.3", "lr: .inf", "c.yaml:10: optimizer.lr: expected a finite number, got inf"),
+        ("{lr: 0.3}", "0.3", "c.yaml:10: optimizer: "),
+        ("  - clean\n", "  - 3\n", "c.yaml:7: plugins: expected a name or 'name: {settings}', got 3"),
+        ("  - clean\n", "  - {clean: {}, fgsm: {}}\n", "c.yaml:7: plugins: expected a name or 'name: {settings}'"),
+        ("name: small", "name: ../up", "c.yaml:1: name: "),
+        ("name: small", "name: ''", "c.yaml:1: name: "),
+        ("name: small", "name: .hidden", "c.yaml:1: name: "),
+        ("name: digits", "nam: digits", "c.yaml:2: data.name: required, and not given"),
+        (
+            "{name: preact_tiny}",
+            "{name: preact_tiny, target: 'a:B'}",
+            "c.yaml:3: model: expected exactly one of name and target",
+        ),
+        ("{name: preact_tiny}", "{width: 3}", "c.yaml:3: model: expected exactly one of name and target"),
+        ("{name: preact_tiny}", "{target: 'a:B', width: 3}", "c.yaml:3: model.width: unknown key; arguments of target"),
+        ("{name: preact_tiny}", "{name: preact_tiny, args: {a: 1}}", "c.yaml:3: model.args: args belong to target"),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_and_key(old: str, new: str, expected: str):
+    assert expected in message(changed(old, new))
+
+
+def test_every_mistake_is_in_one_message():
+    text = changed("epochs: 4", "epochs: 0").replace("norm: linf", "norm: l1").replace("lr: 0.3", "lr: -1")
+    lines = message(text).splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["c.yaml:4", "c.yaml:10", "c.yaml:11"]
+
+
+@pytest.mark.parametrize(("text", "kind"), [("", "NoneType"), ("[1]", "list"), ("just text", "str"), ("3", "int")])
+def test_a_config_is_a_mapping(text: str, kind: str):
+    assert message(text) == f"c.yaml: expected a mapping of keys, got {kind}"
+
+
+# Schedules
+
+
+def test_a_schedule_is_built_and_resolved():
+    text = CONFIG + "schedule: {name: piecewise, milestones: [0.5, 3]}\n"
+    schedule, settings = parsed(text).schedule()
+    assert schedule.drops(4) == [2, 3]
+    assert settings == {"milestones": [0.5, 3], "factor": 0.1, "per": "epoch"}
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("{name: piecewize}", "c.yaml:12: schedule.name: unknown schedule 'piecewize'; did you mean 'piecewise'?"),
+        ("{name: piecewise}", "c.yaml:12: schedule.milestones: required, and not given"),
+        ("{name: constant, factor: 3}", "c.yaml:12: schedule.factor: unknown key"),
+        ("{name: piecewise, milestones: [3, 2]}", "schedule.milestones: expected increasing epochs, got [3, 2]"),
+    ],
+)
+def test_a_wrong_schedule_is_refused(section: str, expected: str):
+    file = parsed(CONFIG + f"schedule: {section}\n")
+    with pytest.raises(ConfigError) as caught:
+        file.schedule()
+    assert expected in str(caught.value)
+
+
+# Overrides
+
+
+def overridden(*overrides: str) -> Any:
+    source = parse_yaml(CONFIG, "c.yaml")
+    for override in overrides:
+        source = apply_override(source, override)
+    return source.value
+
+
+@pytest.mark.parametrize(
+    ("override", "look", "expected"),
+    [
+        ("epochs=10", lambda c: c["epochs"], 10),
+        ("optimizer.lr=1e-2", lambda c: c["optimizer"]["lr"], 0.01),
+        ("threat.eps=8/255", lambda c: c["threat"]["eps"], "8/255"),
+        ("threat.box=[0, 2]", lambda c: c["threat"]["box"], [0, 2]),
+        ("data.train_per_class=9", lambda c: c["data"], {"name": "digits", "train_per_class": 9}),
+        ("evaluation.every=2", lambda c: c["evaluation"], {"every": 2}),
+        ("pgd.steps=7", lambda c: c["plugins"][0], {"pgd": {"steps": 7}}),
+        ("plugins.pgd.steps=7", lambda c: c["plugins"][0], {"pgd": {"steps": 7}}),
+        ("meat.start=60", lambda c: c["plugins"][2], {"meat": {"start": 60}}),
+        ("clean.x=1", lambda c: c["plugins"][1], {"clean": {"x": 1}}),
+        ("plugins=[clean]", lambda c: c["plugins"], ["clean"]),
+        ("name=a=b", lambda c: c["name"], "a=b"),
+        ("schedule={name: piecewise, milestones: [1]}", lambda c: c["schedule"]["milestones"], [1]),
+    ],
+)
+def test_an_override_sets_one_value(override: str, look: Any, expected: Any):
+    assert look(overridden(override)) == expected
+
+
+def test_overrides_apply_in_order_and_leave_the_source_alone():
+    source = parse_yaml(CONFIG, "c.yaml")
+    assert overridden("epochs=5", "epochs=6")["epochs"] == 6
+    apply_override(source, "pgd.steps=9")
+    assert source.value["plugins"][0] == {"pgd": {"steps": 3}}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("epochs", "override 'epochs': expected key=value, for example epochs=10 or pgd.steps=5"),
+        ("=3", "override '=3': expected key=value"),
+        ("epochz=3", "override 'epochz=3': unknown key 'epochz'; did you mean 'epochs'?"),
+        ("pdg.steps=3", "override 'pdg.steps=3': unknown key 'pdg.steps'; did you mean 'pgd'?"),
+        ("pgd=3", "override 'pgd=3': unknown key 'pgd'"),
+        ("epochs.deep=3", "override 'epochs.deep=3': 'epochs' has no keys below it"),
+        ("pgd.steps.deep=3", "override 'pgd.steps.deep=3': 'steps' has no keys below it"),
+        ("epochs=[1", "override 'epochs=[1':1: not valid YAML"),
+        ("epochs=!!int 3", "YAML tag 'tag:yaml.org,2002:int' is refused"),
+    ],
+)
+def test_a_wrong_override_is_refused(override: str, expected: str):
+    with pytest.raises(ConfigError) as caught:
+        overridden(override)
+    assert expected in str(caught.value)
+
+
+def test_a_mistake_in_an_override_names_the_override(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    path.write_text(CONFIG)
+    with pytest.raises(ConfigError, match=r"^override 'epochs=none': epochs: expected a valid integer, got 'none'$"):
+        load_config(path, ["epochs=none"])
+    assert load_config(path, ["epochs=9", "threat.eps=0.25"]).config.threat.eps == Fraction(1, 4)
+
+
+# Writing
+
+
+def test_what_is_dumped_reads_back_to_the_same_config():
+    config = parsed(CONFIG).config
+    text = dump_config(config.model_dump(mode="json"))
+    assert parsed(text).config == config
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(1e-05, 2e-3, 1e22, 0.1, 10, 1e300, None, True),
+        *("12:30", "yes", "null", "0x1F", "~", "1_0", "", "8/255", "2001-01-01", "[1]", "a: b", "é"),
+        *(pytest.param(text) for text in ("1e5", "1.5e3", "0o17")),
+    ],
+)
+def test_a_dumped_value_reads_back_as_it_was(value: Any):
+    found = parse_yaml(dump_config({"key": value}), "d.yaml").value["key"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_the_schema_describes_every_key():
+    found = schema()
+    assert set(found["required"]) == {"name", "data", "model", "threat", "plugins", "optimizer", "epochs"}
+
+    def undescribed(node: dict[str, Any], path: str) -> list[str]:
+        missing = []
+        for key, part in node.get("properties", {}).items():
+            if "description" not in part and "$ref" not in part:
+                missing.append(f"{path}.{key}")
+        return missing
+
+    definitions = found["$defs"].items()
+    assert [key for name, node in definitions for key in undescribed(node, name)] == []
