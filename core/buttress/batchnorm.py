@@ -1,10 +1,13 @@
 """Batch-norm statistics measured afresh, for weights that no training step ever produced."""
 
 from collections.abc import Iterable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+
+from buttress.errors import DataError
 
 
 def tracked_norms(model: nn.Module) -> list[_NormBase]:
@@ -25,10 +28,17 @@ def reestimate(model: nn.Module, inputs: Iterable[Tensor]) -> None:
     train mode) keep their statistics. A model without norm layers is left alone and ``inputs`` unread.
 
     Source: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", section 3.2.
+
+    Raises:
+        DataError: ``inputs`` is empty; the statistics stay as they are.
     """
     norms = [norm for norm in tracked_norms(model) if norm.training or not model.training]
     if not norms:
         return
+    batches = iter(inputs)
+    first = next(batches, None)
+    if first is None:
+        raise DataError("batch-norm re-estimation: expected at least one batch of inputs, got none")
     modes = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]
     try:
@@ -38,7 +48,7 @@ def reestimate(model: nn.Module, inputs: Iterable[Tensor]) -> None:
             norm.training = True
             norm.reset_running_stats()
         seen = 0
-        for x in inputs:
+        for x in chain([first], batches):
             seen += len(x)
             for norm in norms:
                 norm.momentum = len(x) / seen

@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
-    """Write a checkpoint, then remove all but the newest ``keep``.
+    """Write a checkpoint, then remove all but it and the ``keep - 1`` before it.
 
     Raises:
         StorageError: the disk is full or refuses; earlier checkpoints are intact.
@@ -28,10 +28,13 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     sha256 = write_tensors(folder / f"{stem}.safetensors", tensors)
     body = {"format": FORMAT, "step": step, "tensors_sha256": sha256, "state": tree}
     write_json(folder / f"{stem}.json", {**body, "sha256": _digest(body)})
-    for old in list_checkpoints(folder)[keep:]:
+    written = folder / f"{stem}.json"
+    found = list_checkpoints(folder)
+    at = found.index(written)  # those before it are newer: damaged, and passed over when this run was resumed
+    for old in (*found[:at], *found[at + keep :]):
         old.unlink()
         old.with_suffix(".safetensors").unlink(missing_ok=True)
-    return folder / f"{stem}.json"
+    return written
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -133,11 +133,11 @@ class Engine:
             self._backward(loss)
             perturbation.before_step()
             hooks.adjust_grads(model, self.optimizer)
+            self._expect_draws_used()
             self.optimizer.step()
         state.phase = "ensemble"
         hooks.ensemble_weights(model, "step")
 
-        self._expect_draws_used()
         state.draws = {}
         state.step += 1
         state.global_step += 1
@@ -158,11 +158,11 @@ class Engine:
         self._state.phase = "perturb"
         self._state.attack = lambda: self._attack(batch)
         try:
-            manager = self.hooks.perturb_weights(self.model, adv, Objective(losses))
+            manager = self.hooks.perturb_weights(self.model, batch, adv, Objective(losses))
             if manager is None:
                 yield Perturbed(adv, lambda: None)
             else:
-                with perturbed(manager, adv, self._trainable(), self.hooks.exit_order) as perturbation:
+                with perturbed(manager, adv, list(self.model.parameters()), self.hooks.exit_order) as perturbation:
                     yield perturbation
         finally:
             self._state.attack = None
@@ -205,7 +205,7 @@ class Engine:
         """The weights that the plugins want evaluated, the live model's excluded."""
         self.start()
         with self._phase("ensemble"):
-            return self.hooks.ensemble_weights(self.model, "evaluate")
+            return self.hooks.tracks(self.model)
 
     @contextmanager
     def track(self, track: Track, batches: Callable[[], Iterable[Batch]]) -> Iterator[nn.Module]:
@@ -328,20 +328,7 @@ class Engine:
                 "engine.step: the model is in eval mode; call model.train() after evaluating (to train with frozen "
                 "batch norm, put only those modules into eval mode)"
             )
-        if not x.is_floating_point() or x.dim() < 2 or x.device != self.device:
-            raise DataError(
-                f"engine.step: expected floating-point x [B,*] on {self.device}, got {x.dtype} {tuple(x.shape)} on "
-                f"{x.device}"
-            )
-        hard = y.dim() == 1 and y.dtype == torch.int64
-        if not (hard or (y.dim() == 2 and y.is_floating_point())) or len(y) != len(x) or y.device != x.device:
-            raise DataError(
-                f"engine.step: expected int64 labels [{len(x)}] or soft labels [{len(x)},K] on {x.device}, got "
-                f"{y.dtype} {tuple(y.shape)} on {y.device}"
-            )
-        if self._checks.level != "off":
-            self._checks.expect(_CALLER, self.threat.box_contains(x), self.global_step, lambda: _describe(x))
-        return Batch(x, y, index)
+        return self.hooks.answers.inputs(x, y, index)
 
     def _trainable(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -371,22 +358,3 @@ class _Inputs:
 
     def __iter__(self) -> Iterator[Tensor]:
         return (batch.x for batch in self._batches())
-
-
-class _Caller:
-    """Whoever called ``engine.step``: at fault for the values of x."""
-
-    def fault(self, message: str, when: str = "") -> DataError:
-        return DataError(f"engine.step{when}: {message}")
-
-
-_CALLER = _Caller()
-
-
-def _describe(x: Tensor) -> str:
-    if not torch.isfinite(x).all():
-        return "expected finite inputs, got NaN or infinity"
-    low, high = (float(value) for value in torch.aminmax(x))
-    return (
-        f"expected inputs inside the threat model's box, got values in [{low:.6g}, {high:.6g}]; scale them, or set box"
-    )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from buttress.checks import ValueChecks
 from buttress.context import RunState
-from buttress.errors import PluginError
+from buttress.errors import DataError, PluginError
 from buttress.functional import is_correct
 from buttress.hooks import Hooks
 from buttress.modes import Modes
@@ -80,7 +80,13 @@ class Evaluator:
             return self._hooks.generate_adv(self._model, batch)
 
     def score(self, split: Split) -> Score:
-        """Clean and robust accuracy on ``split``; one synchronisation with the device at the end."""
+        """Clean and robust accuracy on ``split``; one synchronisation with the device at the end.
+
+        Raises:
+            DataError: the split is empty.
+        """
+        if not len(split):
+            raise DataError("evaluation: expected at least one example, got an empty split")
         clean, robust = [], []
         order = torch.arange(len(split))
         for number, batch in enumerate(split.batches(order, self._batch_size)):

@@ -164,7 +164,10 @@ def split_tensors(tree: object) -> tuple[object, dict[str, Tensor]]:
         if isinstance(node, Mapping):
             if all(isinstance(key, str) and not key.startswith("$") for key in node):
                 return {key: visit(value, f"{path}.{key}") for key, value in node.items()}
-            return {"$items": [[visit(k, f"{path}.key"), visit(v, f"{path}.{k}")] for k, v in node.items()]}
+            for key in node:
+                if not (key is None or isinstance(key, (bool, int, float, str))):
+                    raise TypeError(f"state at {path}: expected plain values as keys, got {key!r}")
+            return {"$items": [[key, visit(value, f"{path}.{key}")] for key, value in node.items()]}
         if isinstance(node, (list, tuple)):
             return [visit(value, f"{path}.{position}") for position, value in enumerate(node)]
         if node is None or isinstance(node, (bool, int, float, str)):
@@ -180,7 +183,7 @@ def join_tensors(tree: object, tensors: Mapping[str, Tensor]) -> Any:
         if "$tensor" in tree:
             return tensors[tree["$tensor"]]
         if "$items" in tree:
-            return {join_tensors(key, tensors): join_tensors(value, tensors) for key, value in tree["$items"]}
+            return {key: join_tensors(value, tensors) for key, value in tree["$items"]}
         return {key: join_tensors(value, tensors) for key, value in tree.items()}
     if isinstance(tree, list):
         return [join_tensors(value, tensors) for value in tree]

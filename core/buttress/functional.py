@@ -32,8 +32,8 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def is_correct(logits: Tensor, y: Tensor) -> Tensor:
-    """``[B]`` bools: the largest of ``logits [B,K]`` is that of the label ``y [B]``."""
-    return logits.argmax(1) == y
+    """``[B]`` bools: the largest of ``logits [B,K]`` is that of the label ``y [B]``; never so where one is NaN."""
+    return (logits.argmax(1) == y) & ~logits.isnan().any(1)
 
 
 AttackLoss = Literal["ce", "kl", "margin"]

@@ -55,5 +55,6 @@ def _make(
     for group in groups:
         for name in group.names:
             parameters[name].requires_grad_(not group.frozen)
+            parameters[name].grad = None  # one left from before would move a frozen parameter
     options = [{"params": [parameters[name] for name in group.names], **group.options} for group in groups]
     return factory(options), [group.lr_scale for group in groups]

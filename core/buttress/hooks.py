@@ -6,21 +6,20 @@ wrapper protocol and cost about a microsecond each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import pluggy
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from buttress import hookspecs
+from buttress.answers import Answers, kind
 from buttress.checks import ValueChecks
 from buttress.context import Context, RunState
 from buttress.errors import ButtressError, HookError, PluginError
-from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS, Event
+from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 from buttress.perturbation import EXIT_ORDERS, ExitOrder, Objective
 from buttress.registry import LoadedPlugin, check_class
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
@@ -179,7 +178,7 @@ class Hooks:
 
     def __init__(self, plugins: Sequence[LoadedPlugin], state: RunState, checks: ValueChecks) -> None:
         self.table = resolve(plugins, state)
-        self._state, self._checks = state, checks
+        self.answers = Answers(state, checks)
         if not self.table["generate_adv"].providers:
             raise PluginError("no plugin provides generate_adv; add an attack, for example pgd (or clean for none)")
         self.exit_order: ExitOrder = "restore_then_step"
@@ -208,13 +207,13 @@ class Hooks:
 
     def generate_adv(self, model: nn.Module, batch: Batch) -> Adv:
         adv: Adv = self.table["generate_adv"].call(
-            {"model": model, "batch": batch}, lambda who, answer: self._accept_adv(who, answer, batch)
+            {"model": model, "batch": batch}, lambda who, answer: self.answers.adv(who, answer, batch)
         )
         return adv
 
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
         loss: Loss = self.table["compute_loss"].call(
-            {"model": model, "batch": batch, "adv": adv}, lambda who, answer: self._accept_loss(who, answer, batch)
+            {"model": model, "batch": batch, "adv": adv}, lambda who, answer: self.answers.loss(who, answer, batch)
         )
         return loss
 
@@ -225,115 +224,50 @@ class Hooks:
             raise who.fault("expected losses with a gradient to the weights, got detached ones; leave out detach()")
 
     def perturb_weights(
-        self, model: nn.Module, adv: Adv, objective: Objective
+        self, model: nn.Module, batch: Batch, adv: Adv, objective: Objective
     ) -> AbstractContextManager[Adv | None] | None:
+        """``batch`` is what the adversarial examples that the plugin yields belong to."""
         hook = self.table["perturb_weights"]
         if not hook.providers:
             return None
-        manager: _Named | None = hook.call({"model": model, "adv": adv, "objective": objective}, _accept_manager)
+        manager: AbstractContextManager[Adv | None] | None = hook.call(
+            {"model": model, "adv": adv, "objective": objective},
+            lambda who, answer: self.answers.manager(who, answer, batch),
+        )
         return manager
-
-    def _accept_adv(self, who: Implementation, answer: Any, batch: Batch) -> Adv:
-        adv = Adv(answer) if isinstance(answer, Tensor) else answer
-        if not isinstance(adv, Adv) or not isinstance(adv.x, Tensor):
-            raise who.fault(f"expected an Adv or a tensor, got {_kind(answer)}; return Adv(x)")
-        x = batch.x
-        if adv.x.shape != x.shape or adv.x.dtype != x.dtype or adv.x.device != x.device:
-            raise who.fault(f"expected adversarial examples like the batch's x, {_kind(x)}, got {_kind(adv.x)}")
-        if adv.x.requires_grad:
-            raise who.fault("expected detached adversarial examples; return x_adv.detach()")
-        for name, value in adv.aux.items():
-            if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(x):
-                raise who.fault(f"aux {name!r}: expected a tensor [{len(x)},...], got {_kind(value)}")
-        if self._checks.level != "off":
-            good = self._state.threat.contains(adv.x, x)
-            self._expect_values(who, good, lambda: _outside(self._state, adv.x, x))
-        return adv
-
-    def _accept_loss(self, who: Implementation, answer: Any, batch: Batch) -> Loss:
-        loss = Loss(answer) if isinstance(answer, Tensor) else answer
-        if not isinstance(loss, Loss):
-            raise who.fault(f"expected losses [B] or a Loss, got {_kind(answer)}; return per-example losses")
-        losses, penalty = loss.per_example, loss.penalty
-        good_kind = isinstance(losses, Tensor) and losses.is_floating_point() and losses.device == batch.x.device
-        if not good_kind or losses.shape != batch.y.shape[:1]:
-            raise who.fault(
-                f"expected floating-point losses of shape ({len(batch.y)},) on {batch.x.device}, got {_kind(losses)}; "
-                "return one loss per example (reduction='none')"
-            )
-        if penalty is not None and not (isinstance(penalty, Tensor) and penalty.dim() == 0):
-            raise who.fault(f"expected a 0-dim penalty, got {_kind(penalty)}")
-        if self._checks.level != "off":
-            good = torch.isfinite(loss.total().detach())
-            message = (
-                "expected a finite training loss, got a non-finite one; the run has diverged: lower the learning rate"
-            )
-            self._expect_values(who, good, lambda: message)
-        return loss
 
     # Chains
 
     def transform_batch(self, batch: Batch) -> Batch:
         for implementation in self.table["transform_batch"].providers:
-            answer = implementation({"batch": batch})
-            if answer is batch:  # checked already
-                continue
-            if not isinstance(answer, Batch):
-                raise implementation.fault(
-                    f"expected a Batch, got {_kind(answer)}; return the batch, changed or as it came"
-                )
-            if not isinstance(answer.x, Tensor) or not isinstance(answer.y, Tensor):
-                raise implementation.fault(f"expected tensors x and y, got {_kind(answer.x)} and {_kind(answer.y)}")
-            if answer.x.dtype != batch.x.dtype or answer.x.device != batch.x.device or len(answer.x) != len(answer.y):
-                raise implementation.fault(
-                    f"expected x of {batch.x.dtype} on {batch.x.device} and as many labels, got {_kind(answer.x)} and "
-                    f"{len(answer.y)} labels"
-                )
-            if self._checks.level != "off" and answer.x is not batch.x:
-                self._expect_values(
-                    implementation, self._state.threat.box_contains(answer.x), lambda: "expected x inside the box"
-                )
-            batch = answer
+            batch = self.answers.batch(implementation, implementation({"batch": batch}), batch)
         return batch
 
     def param_groups(self, groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:
         for implementation in self.table["param_groups"].providers:
-            before = sorted(name for group in groups for name in group.names)
-            answer = implementation({"groups": groups, "model": model})
-            if not isinstance(answer, list) or not all(isinstance(group, ParamGroup) for group in answer):
-                raise implementation.fault(f"expected a list of ParamGroup, got {_kind(answer)}")
-            after = sorted(name for group in answer for name in group.names)
-            if before != after:
-                wrong = sorted(set(before) ^ set(after) | {name for name in after if after.count(name) > 1})
-                raise implementation.fault(
-                    f"expected every parameter in exactly one group; lost, made up or twice: {', '.join(wrong)}"
-                )
-            groups = answer
+            answer = implementation({"groups": list(groups), "model": model})
+            groups = self.answers.groups(implementation, answer, groups)
         return groups
 
     def adjust_grads(self, model: nn.Module, optimizer: Optimizer) -> None:
         for implementation in self.table["adjust_grads"].providers:
             implementation({"model": model, "optimizer": optimizer})
 
-    def ensemble_weights(self, model: nn.Module, event: Event) -> list[Track]:
-        tracks: list[Track] = []
+    def ensemble_weights(self, model: nn.Module, event: Literal["step", "epoch"]) -> None:
         for implementation in self.table["ensemble_weights"].providers:
             answer = implementation({"model": model, "event": event})
-            if answer is None:
-                continue
-            if event != "evaluate" or not isinstance(answer, Track):
-                raise implementation.fault(
-                    f"expected {'a Track or None' if event == 'evaluate' else 'None'} at event {event!r}, "
-                    f"got {_kind(answer)}"
-                )
-            taken = {"live", *(track.name for track in tracks)}
-            if answer.name in taken:
-                raise implementation.fault(
-                    f"the track name {answer.name!r} is taken; give this plugin another one (setting 'track')"
-                )
-            self._expect_track(implementation, answer, model)
-            tracks.append(answer)
-        return tracks
+            if answer is not None:
+                raise implementation.fault(f"expected None at event {event!r}, got {kind(answer)}")
+
+    def tracks(self, model: nn.Module) -> list[Track]:
+        """``ensemble_weights`` at event ``evaluate``."""
+        tracks: dict[str, Track] = {}
+        for implementation in self.table["ensemble_weights"].providers:
+            answer = implementation({"model": model, "event": "evaluate"})
+            if answer is not None:
+                track = self.answers.track(implementation, answer, model, {"live", *tracks})
+                tracks[track.name] = track
+        return list(tracks.values())
 
     def start_run(self, model: nn.Module) -> None:
         self._all("start_run", {"model": model})
@@ -350,77 +284,3 @@ class Hooks:
     def _all(self, hook: str, values: Values) -> None:
         for implementation in self.table[hook].providers:
             implementation(values)
-
-    def _expect_values(self, implementation: Implementation, good: Tensor, describe: Callable[[], str]) -> None:
-        self._checks.expect(implementation, good, self._state.global_step, describe)
-
-    @staticmethod
-    def _expect_track(implementation: Implementation, track: Track, model: nn.Module) -> None:
-        expected: Iterable[tuple[str, Tensor]] = model.named_parameters()
-        given = track.weights
-        if given is None:
-            return
-        places = dict(expected)
-        wrong = set(places) ^ set(given) | {
-            name for name in set(places) & set(given) if places[name].shape != given[name].shape
-        }
-        if wrong:
-            raise implementation.fault(
-                f"track {track.name!r}: expected a tensor for every parameter of the model, of its shape; "
-                f"wrong: {', '.join(sorted(wrong)[:5])}"
-            )
-
-
-class _Named(AbstractContextManager[Adv | None]):
-    """A plugin's context manager whose own exceptions carry the plugin's name."""
-
-    def __init__(self, manager: AbstractContextManager[Adv | None], implementation: Implementation) -> None:
-        self._manager, self._implementation = manager, implementation
-
-    def __enter__(self) -> Adv | None:
-        try:
-            answer = self._manager.__enter__()
-        except ButtressError:
-            raise
-        except Exception as error:
-            raise self._implementation.fault(f"{type(error).__name__}: {error}") from error
-        if answer is not None and not isinstance(answer, Adv):
-            raise self._implementation.fault(f"its context manager must yield an Adv or nothing, got {_kind(answer)}")
-        return answer
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        try:
-            self._manager.__exit__(kind, error, tb)
-        except ButtressError:
-            raise
-        except Exception as raised:
-            raise self._implementation.fault(f"{type(raised).__name__}: {raised}") from raised
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
-    return "None (is a 'return' missing?)" if value is None else f"a {type(value).__name__}"
-
-
-def _accept_manager(who: Implementation, answer: Any) -> _Named | None:
-    if answer is not None and not isinstance(answer, AbstractContextManager):
-        raise who.fault(f"expected a context manager or None, got {_kind(answer)}")
-    return None if answer is None else _Named(answer, who)
-
-
-def _outside(state: RunState, x_adv: Tensor, x: Tensor) -> str:
-    threat = state.threat
-    if not torch.isfinite(x_adv).all():
-        return "expected finite adversarial examples, got NaN or infinity"
-    low, high = (float(value) for value in torch.aminmax(x_adv))
-    if threat.box is not None and not (low >= threat.box[0] and high <= threat.box[1]):
-        return (
-            f"expected values in [{threat.box[0]:g}, {threat.box[1]:g}], got [{low:.6g}, {high:.6g}] in shape "
-            f"{tuple(x_adv.shape)}; use ctx.threat.project(x_adv, batch.x) before returning"
-        )
-    farthest = float(threat.distance(x_adv, x).amax())
-    return (
-        f"expected adversarial examples within {threat.norm} distance {threat.eps} of x, got {farthest:.6g}; use "
-        "ctx.threat.project(x_adv, batch.x) before returning"
-    )

@@ -1,12 +1,12 @@
 """Model modes: what an attack, a weight perturbation or an evaluation may change, and what is put back afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 AttackMode = Literal["train", "train_notrack", "eval"]
 ATTACK_MODES = ("train", "train_notrack", "eval")
@@ -20,10 +20,9 @@ class Modes:
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = tuple(model.modules())
-        self._norms = tuple(module for module in self._modules if isinstance(module, _NormBase))
-        known = {id(buffer) for norm in self._norms for buffer in norm.buffers(recurse=False)}
-        # Buffers outside of norm layers (spectral norm's vectors): rare, and only a copy can protect them.
-        self._other_buffers = tuple(buffer for buffer in model.buffers() if id(buffer) not in known)
+        self._norms = tuple(module for module in self._modules if _obeys_track_running_stats(module))
+        # All other buffers (spectral norm's vectors, instance norm's statistics): rare, only a copy can protect them.
+        self._others = tuple(module for module in self._modules if not _obeys_track_running_stats(module))
         self._parameters = tuple(model.parameters())
 
     @contextmanager
@@ -68,17 +67,36 @@ class Modes:
     def buffers_as_found(self) -> Iterator[None]:
         """Modules in their own modes (batch statistics where training), but no buffer moves."""
         norms = [norm for norm in self._norms if norm.training and norm.track_running_stats]
-        saved = [buffer.clone() for buffer in self._other_buffers]
         try:
             for norm in norms:
                 norm.track_running_stats = False
-            yield
+            with _buffers_kept(self._others):
+                yield
         finally:
             for norm in norms:
                 norm.track_running_stats = True
-            with torch.no_grad():
-                for buffer, copy in zip(self._other_buffers, saved, strict=True):
-                    buffer.copy_(copy)
+
+
+def _obeys_track_running_stats(module: nn.Module) -> TypeGuard[_BatchNorm]:
+    """Batch norm whose forward leaves its statistics alone while ``track_running_stats`` is off."""
+    return isinstance(module, _BatchNorm) and type(module).forward in (_BatchNorm.forward, SyncBatchNorm.forward)
+
+
+@contextmanager
+def _buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Every buffer of ``modules`` comes back: the tensor that was there, with the values that it had."""
+    saved = [
+        (module, name, buffer, buffer.clone())
+        for module in modules
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, copy in saved:
+                module._buffers[name] = buffer.copy_(copy)
 
 
 def _set_training(module: nn.Module, training: bool) -> None:
@@ -96,14 +114,18 @@ def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
 @contextmanager
 def weights_swapped(model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Iterator[None]:
     """``model`` with other weights and buffers (those not named stay); all put back bit for bit afterwards."""
-    places = {**parameters_of(model), **dict(model.named_buffers())}
-    saved = {name: place.detach().clone() for name, place in places.items()}
-    try:
-        with torch.no_grad():
-            for name, value in {**weights, **buffers}.items():
-                places[name].copy_(value)
-        yield
-    finally:
-        with torch.no_grad():
-            for name, value in saved.items():
-                places[name].copy_(value)
+    parameters = parameters_of(model)
+    places = {**parameters, **dict(model.named_buffers())}
+    saved = {name: place.detach().clone() for name, place in parameters.items()}
+    with _buffers_kept(model.modules()):
+        try:
+            _copy_into(places, {**weights, **buffers})
+            yield
+        finally:
+            _copy_into(places, saved)
+
+
+@torch.no_grad()
+def _copy_into(places: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        places[name].copy_(value)

@@ -4,7 +4,7 @@ This module loads no torch, and no plugin before it is chosen.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
@@ -215,8 +215,15 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
 
 def provides(loaded: LoadedPlugin, hook: str) -> bool:
     """Whether a plugin provides an exclusive hook (wrapping it does not count)."""
-    options = getattr(getattr(type(loaded.plugin), hook, None), "buttress_impl", None)
-    return options is not None and not options["wrapper"]
+    return any(found == hook and not options["wrapper"] for found, options in _marked(type(loaded.plugin)))
+
+
+def _marked(cls: type) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Hook and ``@hookimpl`` options of every marked method."""
+    for name in dir(cls):
+        options = getattr(inspect.getattr_static(cls, name), "buttress_impl", None)
+        if options is not None:
+            yield options.get("specname") or name, options
 
 
 def entry_of(entry: object, where: str) -> tuple[str, dict[str, Any]]:
@@ -249,23 +256,19 @@ def check_class(component: Any, source: Source | None = None) -> None:
             f"{who} is written for hook specification {version}, this is {SPEC_VERSION}; install another "
             f"version of {source.distribution if source else 'the plugin'}"
         )
-    implemented = False
-    for name in dir(cls):
-        member = inspect.getattr_static(cls, name)
-        options = getattr(member, "buttress_impl", None)
-        hook = (options or {}).get("specname") or name
-        if options is None:
-            if name in HOOKS and callable(member):
-                raise PluginError(f"{who}: method {name} is named like a hook but not marked; put @hookimpl above it")
-            continue
+    for name in HOOKS:
+        member = inspect.getattr_static(cls, name, None)
+        if callable(member) and not hasattr(member, "buttress_impl"):
+            raise PluginError(f"{who}: method {name} is named like a hook but not marked; put @hookimpl above it")
+    marked = list(_marked(cls))
+    for hook, options in marked:
         if hook not in HOOKS:
             raise PluginError(f"{who}: {hook!r} is not a hook{nearest(hook, HOOKS)}")
         if options["tryfirst"] or options["trylast"]:
             raise PluginError(f"{who}, hook {hook}: tryfirst and trylast are refused; order is the config's")
         if options["hookwrapper"]:
             raise PluginError(f"{who}, hook {hook}: old-style wrapper; write @hookimpl(wrapper=True)")
-        implemented = True
-    if not implemented:
+    if not marked:
         close = [name for name in vars(cls) if get_close_matches(name, HOOKS, n=1, cutoff=0.7)]
         hint = f"; {close[0]!r} looks like one{nearest(close[0], HOOKS)}" if close else ""
         raise PluginError(f"{who} implements no hook{hint} (a hook is a method marked @hookimpl)")

@@ -1,5 +1,6 @@
 """The threat model: which inputs an adversary may reach from ``x``."""
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -93,26 +94,24 @@ class ThreatModel:
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """A 0-dim bool on the device: every example finite, in the ball and in the box, up to rounding.
 
-        Slack: an element of ``x +- eps`` is rounded once, so by at most eps_machine/2 of the largest magnitude in
-        the box; four times that for L-inf, and its L2 sum over the D elements of an example for L2.
+        Slack: an element of ``x +- eps`` is rounded once, so by at most eps_machine/2 of the largest magnitude that
+        it can have (in the box; without bounds, of x plus eps); four times that for L-inf, and its L2 sum over the D
+        elements of an example for L2.
         """
-        machine = torch.finfo(x.dtype).eps
-        scale = 1.0 if self.box is None else max(1.0, *map(abs, self.box))
-        slack = 2 * machine * scale * (1.0 if self.norm == "linf" else x[0].numel() ** 0.5)
-        if self.box is None:
-            inside = torch.isfinite(x_adv).all()
-            slack = slack * x.abs().amax().clamp_min(1.0)  # type: ignore[assignment]
+        machine, eps = torch.finfo(x.dtype).eps, float(self.eps)
+        slack: Tensor | float = 2 * machine * (1.0 if self.norm == "linf" else x[0].numel() ** 0.5)
+        if self.box is None or math.inf in map(abs, self.box):
+            slack = slack * (x.abs().amax() + eps).clamp_min(1.0)
         else:
-            low, high = torch.aminmax(x_adv)  # NaN propagates, and then no comparison holds
-            inside = (low >= self.box[0]) & (high <= self.box[1])
-        return inside & (self.distance(x_adv, x).amax() <= float(self.eps) + slack)
+            slack = slack * max(1.0, *map(abs, self.box))
+        return self.box_contains(x_adv) & (self.distance(x_adv, x).amax() <= eps + slack)
 
     def box_contains(self, x: Tensor) -> Tensor:
         """A 0-dim bool on the device: every value finite and inside the box."""
+        low, high = torch.aminmax(x)  # NaN propagates, and then no comparison holds
         if self.box is None:
-            return torch.isfinite(x).all()
-        low, high = torch.aminmax(x)
-        return (low >= self.box[0]) & (high <= self.box[1])
+            return (low > -math.inf) & (high < math.inf)
+        return (low >= self.box[0]) & (high <= self.box[1]) & (high < math.inf)
 
 
 def l2_norm(x: Tensor) -> Tensor:

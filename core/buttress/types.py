@@ -54,6 +54,10 @@ class Loss:
         return mean if self.penalty is None else mean + self.penalty
 
 
+TrackBuffers = Literal["live", "given", "reestimate"]
+BatchNormInputs = Literal["clean", "adv"]
+
+
 @dataclass(frozen=True)
 class Track:
     """Weights that are evaluated beside the live model.
@@ -69,9 +73,9 @@ class Track:
 
     name: str
     weights: Mapping[str, Tensor] | None
-    buffers: Literal["live", "given", "reestimate"] = "reestimate"
+    buffers: TrackBuffers = "reestimate"
     given_buffers: Mapping[str, Tensor] = field(default_factory=dict)
-    bn_inputs: Literal["clean", "adv"] = "clean"
+    bn_inputs: BatchNormInputs = "clean"
 
 
 @dataclass(frozen=True)

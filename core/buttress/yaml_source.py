@@ -14,6 +14,7 @@ Path_ = tuple[str | int, ...]
 # A config is written by hand; these stop files that are not, before they take memory.
 MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
+MAX_DEPTH = 100
 
 
 class _Loader(yaml.SafeLoader):
@@ -84,11 +85,15 @@ def read_yaml(path: Path) -> Source:
 def parse_yaml(text: str, name: str) -> Source:
     """Parse text; ``name`` is what error messages call it."""
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=_Loader):
             tag, mark = getattr(event, "tag", None), event.start_mark
+            place = f"{name}:{mark.line + 1}" if mark else name
             if tag:
-                line = f":{mark.line + 1}" if mark else ""
-                raise ConfigError(f"{name}{line}: YAML tag {tag!r} is refused; write the plain value")
+                raise ConfigError(f"{place}: YAML tag {tag!r} is refused; write the plain value")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ConfigError(f"{place}: nested too deeply; expected at most {MAX_DEPTH} levels")
         node = yaml.compose(text, Loader=_Loader)
         reader = _Reader(name)
         value = None if node is None else reader.read(node, ())
@@ -97,7 +102,7 @@ def parse_yaml(text: str, name: str) -> Source:
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{name}{line}: not valid YAML: {getattr(problem, 'problem', None) or problem}") from None
     except RecursionError:
-        raise ConfigError(f"{name}: nested too deeply") from None
+        raise ConfigError(f"{name}: nested too deeply (an alias of itself?)") from None
     return Source(value, name, reader.places)
 
 

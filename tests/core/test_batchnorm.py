@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress.batchnorm import reestimate, tracked_norms
+from buttress.errors import DataError
 
 from .helpers import MLP, ConvNet, assert_same, batch_of, snapshot
 
@@ -23,7 +24,8 @@ def batches(sizes: list[int], dtype: torch.dtype = torch.float64) -> list[Tensor
 def test_statistics_are_the_example_weighted_means_over_batches(dtype: torch.dtype, sizes: list[int], momentum: Any):
     model = ConvNet().to(dtype)
     model.bn.momentum = momentum
-    model.bn.running_mean.fill_(50.0)
+    model.bn.running_mean.fill_(torch.nan)  # whatever was there is gone
+    model.bn.num_batches_tracked.fill_(7)
     inputs = batches(sizes, dtype)
     reestimate(model, inputs)
     activations = [F.conv2d(x.double(), model.conv.weight.detach().double(), padding=1).numpy() for x in inputs]
@@ -121,3 +123,12 @@ def test_a_model_without_norm_layers_leaves_the_inputs_unread():
 def test_norm_layers_without_running_statistics_are_not_tracked():
     model = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.LayerNorm(4), nn.BatchNorm2d(1))
     assert tracked_norms(model) == [model[2]]
+
+
+def test_batch_norm_is_not_reset_when_there_are_no_inputs():
+    model = ConvNet()
+    model(batch_of().x)
+    before = snapshot(model)
+    with pytest.raises(DataError, match="at least one batch"):
+        reestimate(model, [])
+    assert_same(before, snapshot(model))

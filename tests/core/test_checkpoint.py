@@ -1,6 +1,7 @@
 """Checkpoints: what is saved is what is loaded, and damage costs one checkpoint, never the run."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,9 @@ def test_the_newest_are_kept_and_both_files_of_the_others_removed(tmp_path: Path
 
 
 def test_checkpoints_are_listed_newest_first_by_step_and_not_by_time(tmp_path: Path):
-    for number in (100, 9, 20):
+    for number in (9, 20, 100):
         save_checkpoint(tmp_path, number, state(number), 9)
+    os.utime(tmp_path / "step-00000009.json")
     assert [path.stem for path in list_checkpoints(tmp_path)] == ["step-00000100", "step-00000020", "step-00000009"]
 
 
@@ -167,3 +169,17 @@ def test_other_json_is_no_checkpoint(tmp_path: Path, content: str):
     path.write_text(content)
     with pytest.raises(CheckpointError, match="is no checkpoint of buttress"):
         load_checkpoint(path)
+
+
+def test_pruning_never_removes_the_checkpoint_just_written(tmp_path: Path):
+    for number in (100, 125):
+        save_checkpoint(tmp_path, number, {"at": number}, keep=2)
+    (tmp_path / "step-00000125.json").write_text("damaged")
+    written = save_checkpoint(tmp_path, 110, {"at": 110}, keep=1)  # resumed from 100, stopped at 110
+    assert written in list_checkpoints(tmp_path)
+
+
+def test_a_key_that_cannot_come_back_is_refused_when_saving(tmp_path: Path):
+    state = {"counts": {(1, 2): torch.ones(1)}}
+    with pytest.raises(TypeError, match=r"state\.counts"):
+        save_checkpoint(tmp_path, 1, state, keep=1)

@@ -318,6 +318,16 @@ def test_groups_of_a_plugin_reach_the_optimizer_and_frozen_ones_take_no_step():
     assert not torch.equal(before["second.weight"], after["second.weight"])
 
 
+def test_frozen_groups_take_no_step_even_with_a_gradient_left_from_before():
+    model = MLP()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = weights_of(model)
+    splitting = clean_attack(param_groups=split_linear)
+    step(Engine(model, functools.partial(torch.optim.SGD, lr=0.1), [splitting], LINF))
+    assert torch.equal(before["first.weight"], model.first.weight)
+
+
 def test_a_group_with_lr_scale_follows_it_and_the_others_the_schedule():
     engine = Engine(MLP(), functools.partial(torch.optim.SGD, lr=0.1), [clean_attack(param_groups=split_linear)], LINF)
     engine.set_lr(0.5, t=2.0)
@@ -359,9 +369,9 @@ class RecordingSGD(torch.optim.SGD):
         self.after = [p.detach().clone() for p in parameters]
 
 
-def recording_engine(model: nn.Module, *plugins: Any, **options: Any) -> Engine:
-    optimizer = RecordingSGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=0.1)
-    return Engine(model, optimizer, [clean_attack(), *plugins], LINF, **options)
+def recording_engine(model: nn.Module, *plugins: Any, lr: float = 0.2) -> Engine:
+    optimizer = RecordingSGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=0.1)
+    return Engine(model, optimizer, [clean_attack(), *plugins], LINF)
 
 
 def test_the_loss_is_taken_at_the_perturbed_weights():
@@ -420,11 +430,15 @@ def test_step_while_perturbed_ends_at_the_saved_weights_plus_the_update():
 
 def test_step_while_perturbed_leaves_the_stepped_value_of_unperturbed_elements():
     model = MLP()
-    engine = recording_engine(model, perturbation("step_while_perturbed", names=lambda name: name.startswith("first")))
+    before = weights_of(model)
+    chosen = perturbation("step_while_perturbed", names=lambda name: name.startswith("first"))
+    engine = recording_engine(model, chosen, lr=30.0)  # so large that w0 + (w - w0) is rounded
     step(engine)
-    names = [name for name, _ in model.named_parameters()]
-    for name, weight, stepped in zip(names, model.parameters(), engine.optimizer.after, strict=True):
+    rounded = False
+    for (name, weight), stepped in zip(model.named_parameters(), engine.optimizer.after, strict=True):
         assert torch.equal(weight, stepped) == (not name.startswith("first")), name
+        rounded |= not torch.equal(before[name] + (stepped - before[name]), stepped)
+    assert rounded
 
 
 @ORDERS
@@ -985,6 +999,16 @@ def test_adding_a_plugin_does_not_move_the_random_stream_of_another():
     assert same(alone, accompanied)
 
 
+def test_streams_differ_by_plugin_and_by_purpose():
+    state = RunState(LINF, torch.device("cpu"))
+    draws = {
+        (label, purpose): torch.rand(4, generator=Context(state, label).generator(purpose))
+        for label in ("one", "two", "one#2")
+        for purpose in ("start", "noise")
+    }
+    assert len({tuple(draw.tolist()) for draw in draws.values()}) == 6
+
+
 def test_the_generator_continues_within_a_step():
     ctx = context(seed=3)
     first, second = (torch.rand(4, generator=ctx.generator("noise")) for _ in range(2))
@@ -1143,7 +1167,7 @@ def test_a_model_without_parameters_is_refused():
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (lambda b: b.x.long(), lambda b: b.y, r"expected floating-point x \[B,\*\] on cpu, got torch.int64"),
+        (lambda b: b.x.long(), lambda b: b.y, r"expected floating-point x \[B,\*\] with .* on cpu, got .*torch.int64"),
         (lambda b: b.x.flatten(), lambda b: b.y, r"expected floating-point x \[B,\*\]"),
         (lambda b: b.x, lambda b: b.y.int(), r"expected int64 labels \[6\] or soft labels \[6,K\].*torch.int32"),
         (lambda b: b.x, lambda b: b.y[:5], r"expected int64 labels \[6\].*\(5,\)"),
@@ -1275,3 +1299,22 @@ def test_checks_on_cuda_are_read_at_intervals_by_default():
         engine.step(batch.x.cuda(), batch.y.cuda())
     with pytest.raises(HookError, match="first at global step 1"):
         engine.read_checks()
+
+
+def test_a_draw_that_nobody_asks_for_leaves_weights_as_found():
+    model = MLP()
+    before = weights_of(model)
+    with pytest.raises(DataError):
+        step(engine_of(model, clean_attack()), draws={"pgd.start": torch.zeros(1)})
+    assert_same(before, weights_of(model))
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(DataError, match="at least one example"):
+        engine_of(MLP(), clean_attack()).step(torch.zeros(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64))
+
+
+def test_an_index_of_another_length_is_refused():
+    batch = batch_of()
+    with pytest.raises(DataError, match="index"):
+        engine_of(MLP(), clean_attack()).step(batch.x, batch.y, index=torch.arange(2))

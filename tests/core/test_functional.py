@@ -180,3 +180,7 @@ def test_the_answer_keeps_the_dtype_and_is_contained(dtype: torch.dtype, norm: A
     found = pgd(lambda z: (z * (z - 0.3)).flatten(1).sum(1), x, threat, steps=5, step_size=0.1)
     assert found.dtype == dtype
     assert bool(threat.contains(found, x))
+
+
+def test_logits_that_are_not_a_number_are_never_correct():
+    assert is_correct(torch.full((2, 3), torch.nan), torch.tensor([0, 1])).tolist() == [False, False]

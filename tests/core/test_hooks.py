@@ -1,13 +1,15 @@
 """Hooks: resolved in the config's order, called by pluggy's protocol, every wrong answer named."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Loss, ThreatModel, hookimpl
+from buttress import Adv, Batch, Engine, Loss, ThreatModel, Track, hookimpl
 from buttress.checks import ValueChecks
 from buttress.context import RunState
 from buttress.errors import ConfigError, HookError, PluginError
@@ -15,7 +17,7 @@ from buttress.hooks import Hooks, resolve
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 from buttress.registry import as_loaded, provides
 
-from .helpers import CPU, LINF, MLP, batch_of, clean_attack, engine_of, plugin, step
+from .helpers import CPU, LINF, MLP, ConvNet, batch_of, clean_attack, engine_of, plugin, step, weights_of
 
 
 def hooks_of(*plugins: Any, threat: ThreatModel = LINF, epoch: int = 0, at_step: int = 0) -> Hooks:
@@ -386,14 +388,11 @@ def call_transform_batch(hooks: Hooks) -> None:
 
 
 def call_perturb_weights(hooks: Hooks) -> None:
-    hooks.perturb_weights(MLP(), Adv(batch_of().x), None)
+    hooks.perturb_weights(MLP(), batch_of(), Adv(batch_of().x), None)
 
 
-def call_ensemble(event: Any) -> Any:
-    def call(hooks: Hooks) -> None:
-        hooks.ensemble_weights(MLP(), event)
-
-    return call
+def call_ensemble_weights(hooks: Hooks) -> None:
+    hooks.tracks(MLP())
 
 
 CALLS = {
@@ -401,7 +400,7 @@ CALLS = {
     "compute_loss": call_compute_loss,
     "transform_batch": call_transform_batch,
     "perturb_weights": call_perturb_weights,
-    "ensemble_weights": call_ensemble("evaluate"),
+    "ensemble_weights": call_ensemble_weights,
 }
 X = batch_of().x
 Y = batch_of().y
@@ -437,10 +436,10 @@ WRONG_ANSWERS = [
     ("compute_loss", Loss(torch.zeros(6), torch.tensor(torch.inf)), "expected a finite training loss"),
     ("transform_batch", None, r"expected a Batch, got None \(is a 'return' missing\?\)"),
     ("transform_batch", X, "expected a Batch, got a tensor"),
-    ("transform_batch", Batch(X.double(), Y), "expected x of torch.float32 on cpu"),
-    ("transform_batch", Batch(X[:5], Y), "as many labels, got .* and 6 labels"),
+    ("transform_batch", Batch(X.double(), Y), r"expected x \[B,\*\] of torch.float32 on cpu"),
+    ("transform_batch", Batch(X[:5], Y), r"expected int64 labels \[5\] .*, got a tensor \(6,\)"),
     pytest.param("transform_batch", Batch(X, None), "expected tensors x and y"),
-    ("transform_batch", Batch(X + 1, Y), "expected x inside the box"),
+    ("transform_batch", Batch(X + 1, Y), "expected inputs inside the threat model's box"),
     ("perturb_weights", X, "expected a context manager or None, got a tensor"),
     ("ensemble_weights", MLP(), "expected a Track or None at event 'evaluate', got a MLP"),
 ]
@@ -489,11 +488,9 @@ def test_an_error_of_buttress_itself_passes_unchanged():
 
 @pytest.mark.parametrize("event", ["step", "epoch"])
 def test_a_track_is_expected_at_event_evaluate_only(event: str):
-    from buttress import Track
-
     hooks = hooks_of(plugin("eager", ensemble_weights=lambda self: Track("t", None)))
     with pytest.raises(HookError, match=rf"plugin 'eager'.*\n  expected None at event '{event}', got a Track"):
-        call_ensemble(event)(hooks)
+        hooks.ensemble_weights(MLP(), event)
 
 
 def test_a_bare_tensor_stands_for_adv_and_loss():
@@ -570,3 +567,67 @@ def test_a_wrong_answer_of_the_provider_is_not_blamed_on_a_wrapper(hook: str):
     hooks = hooks_of(plugin("w", wrapper=True, **{hook: around}), plugin("p", **{hook: lambda self: None}))
     with pytest.raises(HookError, match=r"plugin 'p' (?s:.*)expected .*got None \(is a 'return' missing\?\)"):
         CALLS[hook](hooks)
+
+
+def tracking(track: Track) -> Engine:
+    return engine_of(
+        ConvNet(),
+        clean_attack(ensemble_weights=lambda self, event: track if event == "evaluate" else None),
+    )
+
+
+@pytest.mark.parametrize(
+    "buffers",
+    [
+        {"ghost": torch.zeros(4)},
+        {"bn.running_mean": torch.zeros(7)},
+        {"bn.running_mean": torch.ones(1)},
+        {"bn.running_mean": 3},
+    ],
+    ids=["unknown", "other shape", "broadcast", "no tensor"],
+)
+def test_the_given_buffers_of_a_track_are_those_of_the_model(buffers: Any):
+    engine = tracking(Track("t", None, "given", buffers))
+    with pytest.raises(HookError, match=r"plugin 'attack'.*hook ensemble_weights"):
+        engine.tracks()
+
+
+def test_a_track_with_a_mistyped_choice_of_buffers_is_refused():
+    engine = tracking(Track("t", weights_of(ConvNet()), "re-estimate"))  # type: ignore[arg-type]
+    with pytest.raises(HookError, match="reestimate"):
+        engine.tracks()
+
+
+def test_the_weights_of_a_track_are_tensors():
+    engine = tracking(Track("t", dict.fromkeys(weights_of(ConvNet()), 3)))  # type: ignore[arg-type]
+    with pytest.raises(HookError, match=r"plugin 'attack'.*hook ensemble_weights"):
+        engine.tracks()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"y": torch.tensor(1)},
+        {"x": torch.tensor(0.5)},
+        {"x": torch.zeros(0, 1, 4, 4), "y": torch.zeros(0, dtype=torch.int64)},
+        {"x": torch.zeros(2, 1, 4, 4), "y": torch.zeros(2, dtype=torch.int64)},
+    ],
+    ids=["0-dim y", "0-dim x", "empty", "index of other examples"],
+)
+def test_a_transformed_batch_has_as_many_labels_and_positions_as_examples(change: dict[str, Tensor]):
+    batch = batch_of()
+    bad = clean_attack(transform_batch=lambda self, batch: replace(batch, **change))
+    with pytest.raises(HookError, match=r"plugin 'attack'.*hook transform_batch"):
+        engine_of(MLP(), bad).step(batch.x, batch.y, index=batch.index)
+
+
+def test_a_loss_under_another_method_name_is_the_provider():
+    class Renamed:
+        name = "renamed"
+
+        @hookimpl(specname="compute_loss")
+        def hinge(self, model: nn.Module, batch: Batch, adv: Adv) -> Tensor:
+            return F.cross_entropy(model(adv.x), batch.y, reduction="none")
+
+    engine = engine_of(MLP(), clean_attack(), Renamed())
+    assert [loaded.label for loaded in engine.plugins] == ["attack", "renamed"]

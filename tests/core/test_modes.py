@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from buttress.modes import Modes, parameters_of, weights_swapped
 
@@ -124,3 +124,38 @@ def test_swapped_weights_come_back_when_a_name_is_unknown():
     ):
         raise AssertionError("unreachable")
     assert_same(before, snapshot(model))
+
+
+def instance_normed() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2, track_running_stats=True))
+
+
+@pytest.mark.parametrize("mode", ["train_notrack", "objective"])
+def test_the_statistics_of_instance_norm_stay_as_found(mode: str):
+    model = instance_normed()
+    before = snapshot(model)
+    modes = Modes(model)
+    with modes.attacking("train_notrack") if mode == "train_notrack" else modes.buffers_as_found():
+        model(batch_of().x)
+    assert_same(before, snapshot(model))
+
+
+class Counting(nn.Module):
+    """Counts its forwards in a buffer that each forward replaces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 3)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count = self.count + 1
+        return self.linear(x.flatten(1))
+
+
+@pytest.mark.parametrize("switch", ["buffers_as_found", "weights_swapped"])
+def test_a_buffer_that_a_forward_replaces_is_put_back(switch: str):
+    model = Counting()
+    with Modes(model).buffers_as_found() if switch == "buffers_as_found" else weights_swapped(model, {}, {}):
+        model(batch_of().x)
+    assert float(model.count) == 0

@@ -221,6 +221,11 @@ def test_the_box_has_no_slack():
     assert not bool(threat.box_contains(torch.tensor([[1.0, -1e-30]])))
 
 
+def test_an_infinite_bound_does_not_void_the_check():
+    x = torch.zeros(2, 3)
+    assert not bool(ThreatModel("linf", "1/10", (0.0, torch.inf)).contains(x + 5, x))
+
+
 def test_eps_zero_contains_x_alone():
     x = batch_of().x
     threat = ThreatModel("linf", 0)
@@ -243,3 +248,13 @@ def test_per_example_broadcasts_over_all_other_axes():
     assert torch.equal(scaled[1], torch.full((3, 4, 5), 3.0))
     np.testing.assert_allclose(l2_norm(scaled), [2 * 60**0.5, 3 * 60**0.5], rtol=1e-6)
     np.testing.assert_allclose(l2_norm(scaled), norms(scaled), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("eps", "d"), [("3", 2), ("10", 16), ("100", 16)])
+def test_an_l2_projection_without_a_box_is_contained_for_any_eps(eps: str, d: int):
+    threat = ThreatModel("l2", eps, None)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        x = torch.rand((8, d), generator=generator)
+        far = x + 1e3 * torch.randn(x.shape, generator=generator)
+        assert bool(threat.contains(threat.project(far, x), x))

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from buttress import Adv, Split, ThreatModel, evaluate
-from buttress.errors import ConfigError, HookError, PluginError
+from buttress.errors import ConfigError, DataError, HookError, PluginError
 from buttress.evaluation import Evaluator, load_attack
 from buttress.registry import LoadedPlugin
 
-from .helpers import LINF, SHORT_PGD, ConvNet, Halfspace, assert_same, batch_of, plugin, snapshot
+from .helpers import LINF, MLP, SHORT_PGD, ConvNet, Halfspace, assert_same, batch_of, plugin, snapshot
 
 W = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
 
@@ -136,3 +136,8 @@ def test_values_are_always_checked_in_evaluation():
 def test_a_wrong_attack_is_refused(entry: Any, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         load_attack(entry)
+
+
+def test_an_evaluation_on_no_example_is_refused():
+    with pytest.raises(DataError):
+        evaluate(MLP(), Split(torch.zeros(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64)), "clean", LINF)

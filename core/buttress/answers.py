@@ -1,0 +1,250 @@
+"""Every answer of a hook, and every batch from outside, checked for kind, shape and values; the giver is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from buttress.checks import Answerer, ValueChecks
+from buttress.context import RunState
+from buttress.errors import ButtressError, DataError
+from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track, TrackBuffers
+
+
+class Answers:
+    """Takes answers in: each method gives the answer its final form, or raises in the giver's name.
+
+    Args:
+        state: threat model and step number.
+        checks: when values are looked at.
+    """
+
+    def __init__(self, state: RunState, checks: ValueChecks) -> None:
+        self._state, self._checks = state, checks
+
+    def inputs(self, x: Tensor, y: Tensor, index: Tensor | None) -> Batch:
+        """What the caller of ``engine.step`` hands in.
+
+        Raises:
+            DataError: a wrong kind, or x outside the box.
+        """
+        device = self._state.device
+        if not x.is_floating_point() or x.dim() < 2 or x.device != device or len(x) == 0:
+            raise _CALLER.fault(f"expected floating-point x [B,*] with at least one example on {device}, got {kind(x)}")
+        wrong = _wrong_labels(Batch(x, y, index))
+        if wrong:
+            raise _CALLER.fault(wrong)
+        if self._checks.level != "off":
+            self._values(_CALLER, self._state.threat.box_contains(x), lambda: _outside_box(x))
+        return Batch(x, y, index)
+
+    def batch(self, who: Answerer, answer: Any, batch: Batch) -> Batch:
+        """Of ``transform_batch``, which was given ``batch``."""
+        if not isinstance(answer, Batch):
+            raise who.fault(f"expected a Batch, got {kind(answer)}; return the batch, changed or as it came")
+        if answer is batch:  # checked already
+            return batch
+        x, y = answer.x, answer.y
+        if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+            raise who.fault(f"expected tensors x and y, got {kind(x)} and {kind(y)}")
+        if x.dtype != batch.x.dtype or x.device != batch.x.device or x.dim() < 2 or len(x) == 0:
+            raise who.fault(f"expected x [B,*] of {batch.x.dtype} on {batch.x.device}, got {kind(x)}")
+        wrong = _wrong_labels(answer)
+        if wrong:
+            raise who.fault(wrong)
+        if self._checks.level != "off" and x is not batch.x:
+            self._values(who, self._state.threat.box_contains(x), lambda: _outside_box(x))
+        return answer
+
+    def adv(self, who: Answerer, answer: Any, batch: Batch) -> Adv:
+        """Of ``generate_adv`` for ``batch``, or yielded by a weight perturbation."""
+        adv = Adv(answer) if isinstance(answer, Tensor) else answer
+        if not isinstance(adv, Adv) or not isinstance(adv.x, Tensor):
+            raise who.fault(f"expected an Adv or a tensor, got {kind(answer)}; return Adv(x)")
+        x = batch.x
+        if adv.x.shape != x.shape or adv.x.dtype != x.dtype or adv.x.device != x.device:
+            raise who.fault(f"expected adversarial examples like the batch's x, {kind(x)}, got {kind(adv.x)}")
+        if adv.x.requires_grad:
+            raise who.fault("expected detached adversarial examples; return x_adv.detach()")
+        for name, value in adv.aux.items():
+            if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(x):
+                raise who.fault(f"aux {name!r}: expected a tensor [{len(x)},...], got {kind(value)}")
+        if self._checks.level != "off":
+            good = self._state.threat.contains(adv.x, x)
+            self._values(who, good, lambda: _outside_threat(self._state, adv.x, x))
+        return adv
+
+    def loss(self, who: Answerer, answer: Any, batch: Batch) -> Loss:
+        """Of ``compute_loss`` for ``batch``."""
+        loss = Loss(answer) if isinstance(answer, Tensor) else answer
+        if not isinstance(loss, Loss):
+            raise who.fault(f"expected losses [B] or a Loss, got {kind(answer)}; return per-example losses")
+        losses, penalty = loss.per_example, loss.penalty
+        good_kind = isinstance(losses, Tensor) and losses.is_floating_point() and losses.device == batch.x.device
+        if not good_kind or losses.shape != batch.y.shape[:1]:
+            raise who.fault(
+                f"expected floating-point losses of shape ({len(batch.y)},) on {batch.x.device}, got {kind(losses)}; "
+                "return one loss per example (reduction='none')"
+            )
+        if penalty is not None and not (isinstance(penalty, Tensor) and penalty.dim() == 0):
+            raise who.fault(f"expected a 0-dim penalty, got {kind(penalty)}")
+        if self._checks.level != "off":
+            good = torch.isfinite(loss.total().detach())
+            message = (
+                "expected a finite training loss, got a non-finite one; the run has diverged: lower the learning rate"
+            )
+            self._values(who, good, lambda: message)
+        return loss
+
+    def manager(self, who: Answerer, answer: Any, batch: Batch) -> AbstractContextManager[Adv | None] | None:
+        """Of ``perturb_weights``: entered, it yields adversarial examples for ``batch``, or nothing."""
+        if answer is None or isinstance(answer, _Named):
+            return answer
+        if not isinstance(answer, AbstractContextManager):
+            raise who.fault(f"expected a context manager or None, got {kind(answer)}")
+        return _Named(answer, who, lambda given: self.adv(who, given, batch))
+
+    def groups(self, who: Answerer, answer: Any, groups: list[ParamGroup]) -> list[ParamGroup]:
+        """Of ``param_groups``, which was given ``groups``."""
+        if not isinstance(answer, list) or not all(isinstance(group, ParamGroup) for group in answer):
+            raise who.fault(f"expected a list of ParamGroup, got {kind(answer)}")
+        before, after = (sorted(name for group in some for name in group.names) for some in (groups, answer))
+        if before != after:
+            wrong = sorted(set(before) ^ set(after) | {name for name in after if after.count(name) > 1})
+            raise who.fault(
+                f"expected every parameter in exactly one group; lost, made up or twice: {', '.join(wrong)}"
+            )
+        return answer
+
+    def track(self, who: Answerer, answer: Any, model: nn.Module, taken: Collection[str]) -> Track:
+        """Of ``ensemble_weights`` at event ``evaluate``; ``taken`` are the names of the tracks before it."""
+        if not isinstance(answer, Track):
+            raise who.fault(f"expected a Track or None at event 'evaluate', got {kind(answer)}")
+        if answer.name in taken:
+            raise who.fault(f"the track name {answer.name!r} is taken; give this plugin another one (setting 'track')")
+        for field, allowed in (("buffers", get_args(TrackBuffers)), ("bn_inputs", get_args(BatchNormInputs))):
+            if getattr(answer, field) not in allowed:
+                raise who.fault(
+                    f"track {answer.name!r}: {field}: expected one of {', '.join(allowed)}, "
+                    f"got {getattr(answer, field)!r}"
+                )
+        places = dict(model.named_parameters())
+        wrong = (
+            [] if answer.weights is None else _unlike(answer.weights, places) + sorted(set(places) - {*answer.weights})
+        )
+        if wrong:
+            raise who.fault(
+                f"track {answer.name!r}: expected a tensor for every parameter of the model, of its shape; "
+                f"wrong: {', '.join(wrong[:5])}"
+            )
+        wrong = _unlike(answer.given_buffers, dict(model.named_buffers()))
+        if wrong:
+            raise who.fault(
+                f"track {answer.name!r}: given_buffers: expected tensors by the names of the model's buffers, of their "
+                f"shapes; wrong: {', '.join(wrong[:5])}"
+            )
+        return answer
+
+    def _values(self, who: Answerer, good: Tensor, describe: Callable[[], str]) -> None:
+        self._checks.expect(who, good, self._state.global_step, describe)
+
+
+def kind(value: object) -> str:
+    """What was got, for messages."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
+    return "None (is a 'return' missing?)" if value is None else f"a {type(value).__name__}"
+
+
+class _Named(AbstractContextManager[Adv | None]):
+    """A plugin's context manager whose own exceptions carry the plugin's name."""
+
+    def __init__(
+        self, manager: AbstractContextManager[Adv | None], who: Answerer, accept: Callable[[Adv], Adv]
+    ) -> None:
+        self._manager, self._who, self._accept = manager, who, accept
+
+    def __enter__(self) -> Adv | None:
+        try:
+            answer = self._manager.__enter__()
+        except ButtressError:
+            raise
+        except Exception as error:
+            raise self._who.fault(f"{type(error).__name__}: {error}") from error
+        if answer is None:
+            return None
+        try:
+            if not isinstance(answer, Adv):
+                raise self._who.fault(f"its context manager must yield an Adv or nothing, got {kind(answer)}")
+            return self._accept(answer)
+        except ButtressError as wrong:
+            self.__exit__(type(wrong), wrong, wrong.__traceback__)  # entered: it may have something to put back
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self._manager.__exit__(kind, error, tb)
+        except ButtressError:
+            raise
+        except Exception as raised:
+            raise self._who.fault(f"{type(raised).__name__}: {raised}") from raised
+
+
+class _Caller:
+    """Whoever called ``engine.step``."""
+
+    def fault(self, message: str, when: str = "") -> DataError:
+        return DataError(f"engine.step{when}: {message}")
+
+
+_CALLER = _Caller()
+
+
+def _wrong_labels(batch: Batch) -> str:
+    x, y, index = batch.x, batch.y, batch.index
+    hard = y.dim() == 1 and y.dtype == torch.int64
+    if not (hard or (y.dim() == 2 and y.is_floating_point())) or len(y) != len(x) or y.device != x.device:
+        return f"expected int64 labels [{len(x)}] or soft labels [{len(x)},K] on {x.device}, got {kind(y)}"
+    if index is not None and (not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (len(x),)):
+        return f"expected int64 positions index [{len(x)}] or None, got {kind(index)}"
+    return ""
+
+
+def _unlike(given: Mapping[str, Any], places: Mapping[str, Tensor]) -> list[str]:
+    """The names in ``given`` that are not in ``places``, or hold no tensor of the same shape there."""
+    return [
+        name
+        for name, value in given.items()
+        if name not in places or not isinstance(value, Tensor) or value.shape != places[name].shape
+    ]
+
+
+def _outside_box(x: Tensor) -> str:
+    if not torch.isfinite(x).all():
+        return "expected finite inputs, got NaN or infinity"
+    low, high = (float(value) for value in torch.aminmax(x))
+    return (
+        f"expected inputs inside the threat model's box, got values in [{low:.6g}, {high:.6g}]; scale them, or set box"
+    )
+
+
+def _outside_threat(state: RunState, x_adv: Tensor, x: Tensor) -> str:
+    threat = state.threat
+    if not torch.isfinite(x_adv).all():
+        return "expected finite adversarial examples, got NaN or infinity"
+    low, high = (float(value) for value in torch.aminmax(x_adv))
+    if threat.box is not None and not (low >= threat.box[0] and high <= threat.box[1]):
+        return (
+            f"expected values in [{threat.box[0]:g}, {threat.box[1]:g}], got [{low:.6g}, {high:.6g}] in shape "
+            f"{tuple(x_adv.shape)}; use ctx.threat.project(x_adv, batch.x) before returning"
+        )
+    farthest = float(threat.distance(x_adv, x).amax())
+    return (
+        f"expected adversarial examples within {threat.norm} distance {threat.eps} of x, got {farthest:.6g}; use "
+        "ctx.threat.project(x_adv, batch.x) before returning"
+    )

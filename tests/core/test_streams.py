@@ -1,0 +1,144 @@
+"""What the plugins of a run share without touching each other: random streams, records, gradients, labels."""
+
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from buttress.context import Context, RunState, seeded_generator
+from buttress.registry import as_loaded
+
+from .helpers import CPU, LINF, MLP, clean_attack, context, engine_of, plugin, step
+
+
+def draw(ctx: Context, purpose: str = "noise", n: int = 2) -> tuple[float, ...]:
+    return tuple(torch.rand(n, generator=ctx.generator(purpose), dtype=torch.float64).tolist())
+
+
+def test_every_part_of_the_key_makes_a_stream_of_its_own():
+    found = []
+    for seed, rank, epoch, number, label, purpose in product(*[(0, 1)] * 4, ("a", "b"), ("noise", "start")):
+        state = RunState(LINF, CPU, seed=seed)
+        state.rank, state.epoch, state.step = rank, epoch, number
+        found.append(draw(Context(state, label), purpose))
+    assert len(set(found)) == len(found) == 64
+
+
+def test_neighbouring_keys_do_not_run_into_each_other():
+    keys = [("ab", "c"), ("a", "bc"), ("a", "b", "c"), (1, 11), (11, 1), ("1", 11), (1, "11")]
+    drawn = {float(torch.rand((), generator=seeded_generator(CPU, *key), dtype=torch.float64)) for key in keys}
+    assert len(drawn) == len(keys)
+
+
+def test_two_of_one_plugin_draw_from_streams_of_their_own():
+    drawn: list[tuple[float, ...]] = []
+
+    def transform_batch(self: Any, batch: Any, ctx: Context) -> Any:
+        drawn.append(draw(ctx, "same"))
+        return batch
+
+    first, second = (plugin("twin", transform_batch=transform_batch) for _ in range(2))
+    step(engine_of(MLP(), clean_attack(), first, second))
+    assert len(set(drawn)) == len(drawn) == 2
+
+
+def test_a_stream_is_the_same_whatever_was_drawn_before_it():
+    early, late = context(seed=5), context(seed=5)
+    for purpose in ("x", "y"):
+        draw(late, purpose, 100)
+    assert draw(early) == draw(late)
+
+
+def test_a_later_step_starts_its_stream_at_its_beginning():
+    visited, skipped = RunState(LINF, CPU), RunState(LINF, CPU)
+    draw(Context(visited, "p"), n=7)
+    visited.step = skipped.step = 3
+    assert draw(Context(visited, "p")) == draw(Context(skipped, "p"))
+
+
+def test_streams_apart_move_nothing_outside_and_continue_where_they_were():
+    state = RunState(LINF, CPU)
+    ctx = Context(state, "p")
+    first = draw(ctx)
+    with state.streams_apart("track t"):
+        inside = draw(ctx, n=100)
+    with state.streams_apart("track u"):
+        other = draw(ctx, n=100)
+    second = draw(ctx)
+    whole = draw(Context(RunState(LINF, CPU), "p"), n=4)
+    assert first + second == whole
+    assert inside[:2] != first
+    assert inside != other
+
+
+def test_streams_apart_see_no_injected_draws_and_give_them_back():
+    state = RunState(LINF, CPU)
+    ctx = Context(state, "p")
+    state.draws = {"p.start": torch.ones(1)}
+    with state.streams_apart("track t"):
+        assert ctx.draw("start") is None
+    found = ctx.draw("start")
+    assert isinstance(found, Tensor)
+    assert torch.equal(found, torch.ones(1))
+
+
+def test_a_draw_is_found_by_plugin_and_purpose():
+    state = RunState(LINF, CPU)
+    state.draws = {"p.start": torch.ones(1), "q.start": torch.zeros(1)}
+    assert float(Context(state, "q").draw("start")) == 0.0
+    assert Context(state, "p").draw("other") is None
+    assert Context(state, "r").draw("start") is None
+
+
+def test_a_rewound_state_repeats_its_draws():
+    state = RunState(LINF, CPU)
+    ctx = Context(state, "p")
+    first = draw(ctx)
+    state.rewind()
+    assert draw(ctx) == first
+
+
+def test_a_record_keeps_no_graph():
+    state = RunState(LINF, CPU)
+    weight = torch.ones((), requires_grad=True)
+    for _ in range(2):
+        Context(state, "p").record("loss", 3 * weight)
+    total, count = state.records["p.loss"]
+    assert isinstance(total, Tensor)
+    assert not total.requires_grad
+    assert (float(total), float(count)) == (6.0, 2.0)
+
+
+def test_a_state_of_the_records_is_a_copy_in_both_directions():
+    recording = clean_attack(adjust_grads=lambda self, ctx: ctx.record("v", 2.0))
+    one, two = engine_of(MLP(), recording), engine_of(MLP(), recording)
+    step(one)
+    state = one.state_dict()
+    step(one)
+    assert state["records"] == {"attack.v": [2.0, 1.0]}
+    two.load_state_dict(state)
+    step(two)
+    assert state["records"] == {"attack.v": [2.0, 1.0]}
+    assert two.records() == {"attack.v": 2.0}
+
+
+def test_the_training_forward_finds_the_gradients_of_the_last_step_freed():
+    found: list[bool] = []
+
+    def compute_loss(self: Any, model: torch.nn.Module, batch: Any, adv: Any) -> Tensor:
+        found.append(all(weight.grad is None for weight in model.parameters()))
+        return torch.nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
+
+    engine = engine_of(MLP(), clean_attack(compute_loss=compute_loss))
+    step(engine)
+    assert all(weight.grad is not None for weight in engine.model.parameters())
+    step(engine)
+    assert found == [True, True]
+
+
+def test_loaded_plugins_are_labelled_anew_where_they_are_put_together():
+    loaded = as_loaded([plugin("twin"), plugin("twin")])
+    assert [item.label for item in loaded] == ["twin", "twin#2"]
+    assert [item.label for item in as_loaded(loaded[1:])] == ["twin"]
+    assert [item.label for item in as_loaded(loaded[::-1])] == ["twin", "twin#2"]
