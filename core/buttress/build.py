@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
         ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
     """
     section, threat = file.config.data, threat_of(file)
-    dataset, _, settings = build("dataset", section.name, section.settings(), file.under("data"))
+    dataset, _, settings = build(
+        "dataset", section.name, section.settings(), file.under("data"), named=file.where(("data", "name"))
+    )
     try:
         data: Data = dataset.load(file.config.seed)
     except InputError:
@@ -92,17 +95,18 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     schedule, schedule_settings = file.schedule()
     model, model_settings = _model(file, data)
     factory, optimizer_settings = _optimizer(file)
-    engine = Engine(
-        model,
-        factory,
-        plugins,
-        threat_of(file),
-        seed=config.seed,
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        checks=None if config.checks == "auto" else config.checks,
-        history=history,
-    )
+    with at(file.where(("plugins",))):
+        engine = Engine(
+            model,
+            factory,
+            plugins,
+            threat_of(file),
+            seed=config.seed,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+            checks=None if config.checks == "auto" else config.checks,
+            history=history,
+        )
     evaluator = Evaluator(
         model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
     )
@@ -119,10 +123,17 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
 
 def threat_of(file: ConfigFile) -> ThreatModel:
     section = file.config.threat
-    try:
+    with at(file.where(("threat",))):
         return ThreatModel(section.norm, section.eps, section.box)
-    except ConfigError as problem:
-        raise ConfigError(f"{file.where(('threat',))}: {problem}") from None
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Put the place in the config before the message of whatever is refused inside."""
+    try:
+        yield
+    except InputError as problem:
+        raise type(problem)(f"{place}: {problem}") from problem.__cause__
 
 
 def device_of(file: ConfigFile) -> torch.device:
@@ -167,13 +178,15 @@ def _model(file: ConfigFile, data: Data) -> tuple[nn.Module, dict[str, Any]]:
                 ) from problem
         else:
             assert section.name is not None  # ConfigFile has made sure
-            model, _, settings = build("model", section.name, section.settings(), where, facts)
+            model, _, settings = build("model", section.name, section.settings(), where, facts, named=where(("name",)))
     if not isinstance(model, nn.Module):
         raise ModelError(f"{where(())}: expected an nn.Module, got {type(model).__name__}")
     if section.weights is not None:
-        load_weights(model, Path(section.weights))
+        with at(where(("weights",))):
+            load_weights(model, Path(section.weights))
     model = model.to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]
-    check_logits(model, next(iter(data.train.batches(torch.arange(2), 2))).x, data.num_classes)
+    with at(where(("target",) if section.target else ("name",))):
+        check_logits(model, next(iter(data.train.batches(torch.arange(2), 2))).x, data.num_classes)
     return model, settings
 
 

@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        hint = "; a setting is given without dashes: epochs=4" if hasattr(options, "overrides") else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:
         options.overrides += rest  # overrides that follow an option: argparse collects only the first group
     try:
@@ -147,7 +148,7 @@ def _evaluate(options: argparse.Namespace) -> str:
         for row in result["attacks"]
     ]
     return (
-        f"{result['track']} weights, {result['checkpoint']} (epoch {result['epoch']}), {result['split']} split, "
+        f"{result['track']} weights, {result['checkpoint']} (epoch {result['epoch'] + 1}), {result['split']} split, "
         f"{result['threat']}, seed {result['seed']}\n\n"
         f"{table(['attack', 'accuracy %', '95 % interval', 'n'], rows)}\n\nwritten to {result['file']}"
     )

@@ -169,7 +169,10 @@ class ConfigFile:
         kind = SCHEDULES[section.name]
         checked = validate(settings_model(kind), section.settings(), self.under("schedule"))
         schedule = kind(**{key: getattr(checked, key) for key in type(checked).model_fields})
-        schedule.drops(self.config.epochs)
+        try:
+            schedule.drops(self.config.epochs)
+        except ConfigError as problem:
+            raise ConfigError(f"{self.where(('schedule', 'milestones'))}: {problem}") from None
         return schedule, checked.model_dump()
 
 
@@ -216,7 +219,11 @@ def _resolve(tree: dict[str, Any], parts: list[str], place: str) -> Path_:
     if parts == ["plugins"]:
         return ("plugins",)
     names = [_entry_name(entry) for entry in entries] if isinstance(entries, list) else []
-    if len(rest) < 2 or rest[0] not in names:
+    if len(rest) < 2 and rest[0] in names:
+        raise ConfigError(
+            f"{place}: expected {rest[0]}.SETTING=value; to leave the plugin out, list the others: plugins=[...]"
+        )
+    if rest[0] not in names:
         raise ConfigError(f"{place}: unknown key {'.'.join(parts)!r}{nearest(rest[0], {*Config.model_fields, *names})}")
     position = names.index(rest[0])
     assert isinstance(entries, list)

@@ -13,7 +13,7 @@ COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#5
 
 
 def draw_curves(
-    path: Path, records: Sequence[Record], rows: Sequence[Row], drops: Sequence[int], title: str, attack: str
+    path: Path, records: Sequence[Record], rows: Sequence[Row], drops: Sequence[int], title: str, attack: str, by: str
 ) -> None:
     """Write a PNG.
 
@@ -24,9 +24,11 @@ def draw_curves(
         drops: epochs at which the learning rate drops.
         title: of the picture.
         attack: what robust accuracy was measured with.
+        by: split on which the best epochs were chosen.
     """
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
@@ -47,9 +49,10 @@ def draw_curves(
         once = "learning-rate drop" if position == 0 else None
         axes.axvline(drop, color="#999999", linestyle="--", linewidth=1, label=once)
     axes.set_xlabel("epochs trained")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"robust accuracy ({attack}), %")
     n = rows[0].n
-    axes.set_title(f"{title}\ntest n = {n}; stars: epoch chosen on validation", fontsize=10)
+    axes.set_title(f"{title}\ntest n = {n}; stars: epoch chosen on {by}", fontsize=10)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     write_with(path, lambda temporary: figure.savefig(temporary))

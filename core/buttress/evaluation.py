@@ -51,6 +51,12 @@ def load_attack(entry: str | Mapping[str, Any], where: Where | None = None) -> L
     return LoadedPlugin(source.name, attack, source, resolved)
 
 
+def attack_name(attack: LoadedPlugin) -> str:
+    """What tables and pictures call an attack: ``pgd-20``, ``pgd-50x3`` for three restarts, ``fgsm``."""
+    steps, restarts = (attack.settings.get(key) for key in ("steps", "restarts"))
+    return attack.label + (f"-{steps}" if steps else "") + (f"x{restarts}" if restarts and restarts > 1 else "")
+
+
 class Evaluator:
     """Scores a model under one attack, as often as asked.
 

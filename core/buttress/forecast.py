@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -47,9 +48,10 @@ class Forecast:
 
     def __str__(self) -> str:
         p = self.passes
+        step = f"{1000 * self.step_seconds:.0f} ms" if self.step_seconds < 1 else duration(self.step_seconds)
         return (
             f"each step: {p.forwards} forwards, {p.input_backwards} backwards to the input, {p.weight_backwards} to "
-            f"the weights, {1000 * self.step_seconds:.1f} ms; about {duration(self.train_seconds)} of training and "
+            f"the weights, {step}; about {duration(self.train_seconds)} of training and "
             f"at most {duration(self.evaluation_seconds)} of evaluation"
         )
 
@@ -81,23 +83,28 @@ def counted(model: nn.Module) -> Iterator[Passes]:
 
 
 def forecast(scratch: Assembly) -> Forecast:
-    """Run a few steps of ``scratch``, an assembly that is thrown away afterwards, and extrapolate."""
+    """Run a few steps of ``scratch``, an assembly that is thrown away afterwards, and extrapolate.
+
+    The learning rate is 0: what a step costs does not depend on it, and nothing can diverge.
+    """
     config, engine = scratch.file.config, scratch.engine
     train = scratch.data.train
     batches = list(train.batches(epoch_order(len(train), config.seed, 0), config.data.batch_size))[: scratch.steps]
     engine.model.train()
+    for group in engine.optimizer.param_groups:
+        group["lr"] = 0.0
     with counted(engine.model) as passes:
         engine.step(batches[0].x, batches[0].y, index=batches[0].index)
     _synchronize(engine.device)
-    start, steps = perf_counter(), 0
-    while steps < 3 or perf_counter() - start < CALIBRATION_SECONDS:
-        batch = batches[steps % len(batches)]
+    begin, times = perf_counter(), list[float]()
+    while len(times) < 3 or perf_counter() - begin < CALIBRATION_SECONDS:
+        batch, start = batches[len(times) % len(batches)], perf_counter()
         engine.step(batch.x, batch.y, index=batch.index)
         _synchronize(engine.device)
-        steps += 1
-        if perf_counter() - start > 10 * CALIBRATION_SECONDS:
+        times.append(perf_counter() - start)
+        if perf_counter() - begin > 10 * CALIBRATION_SECONDS:
             break
-    step_seconds = (perf_counter() - start) / steps
+    step_seconds = median(times)
     per_example = _evaluation_seconds(scratch)
     splits = scratch.data.splits()
     examples = sum(len(split) for name, split in splits.items() if name != "train" or config.evaluation.train)

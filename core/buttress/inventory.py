@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from textwrap import wrap
 from typing import Any
 
 from buttress.hookspecs import EXCLUSIVE
@@ -111,8 +112,11 @@ def render(facts: dict[str, Any]) -> str:
     if facts["hooks"]:
         lines += [f"hooks: {', '.join(facts['hooks'])}", ""]
     if facts["settings"]:
-        rows = [[s["name"], s["type"], _plain(s["default"]), s["meaning"]] for s in facts["settings"]]
-        lines.append(table(["setting", "type", "default", "meaning"], rows))
+        rows = [[s["name"], s["type"], _plain(s["default"])] for s in facts["settings"]]
+        head, rule, *entries = table(["setting", "type", "default"], rows).splitlines()
+        lines += [head, rule]
+        for entry, setting in zip(entries, facts["settings"], strict=True):
+            lines += [entry, *wrap(setting["meaning"], width=100, initial_indent="    ", subsequent_indent="    ")]
     else:
         lines.append("no settings")
     return "\n".join(lines)

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from buttress.build import assemble, load_data
+from buttress.build import Assembly, assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import CheckpointError, ConfigError, nearest
-from buttress.evaluation import Evaluator, load_attack
+from buttress.evaluation import Evaluator, attack_name, load_attack
 from buttress.files import read_facts, read_json, write_json
 from buttress.forecast import forecast
 from buttress.kernels import use_backend
@@ -23,6 +23,7 @@ from buttress.registry import entry_of
 from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder, existing_folder, manifest, planned_folder
 from buttress.selection import Row
+from buttress.settings import late_epochs
 from buttress.trainer import Trainer
 from buttress.yaml_source import parse_yaml
 
@@ -49,7 +50,7 @@ def launch(file: ConfigFile, runs: Path, run: str | None = None, *, dry_run: boo
         data, settings = load_data(file)
         with tempfile.TemporaryDirectory() as scratch:  # calibrated on objects that are thrown away
             probe = assemble(file, data, settings, Path(scratch))
-            _describe(reporter, probe.engine.hooks.order(), file, {name: len(s) for name, s in data.splits().items()})
+            _describe(reporter, probe)
             reporter.say(f"cost: {forecast(probe)}")
             del probe
         if dry_run:
@@ -66,7 +67,7 @@ def launch(file: ConfigFile, runs: Path, run: str | None = None, *, dry_run: boo
         folder.create(
             dump_config(assembly.resolved), manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts)
         )
-    reporter.log = folder.log
+    reporter.write_to(folder.log)
     return Trainer(assembly, folder, reporter).run()
 
 
@@ -128,9 +129,7 @@ def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoi
         if not rows:
             rows.append(_row("clean", {}, round(score.clean * score.n), score.n))
         if attack.label != "clean":
-            rows.append(
-                _row(_label(attack.label, attack.settings), attack.settings, round(score.robust * score.n), score.n)
-            )
+            rows.append(_row(attack_name(attack), attack.settings, round(score.robust * score.n), score.n))
     path_json = folder.eval / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}.json"
     result = {
         "run": str(path),
@@ -173,15 +172,19 @@ def _attacks(given: Sequence[str] | None, own: dict[str, dict[str, Any]]) -> lis
     return found
 
 
-def _label(name: str, settings: Any) -> str:
-    return f"{name}-{settings['steps']}" if "steps" in settings else name
-
-
-def _describe(reporter: Reporter, order: dict[str, list[str]], file: ConfigFile, sizes: dict[str, int]) -> None:
-    if "cross_entropy" in order.get("compute_loss", []) and not any("cross_entropy" in e for e in file.config.plugins):
+def _describe(reporter: Reporter, assembly: Assembly) -> None:
+    config, order = assembly.file.config, assembly.engine.hooks.order()
+    if "cross_entropy" in order.get("compute_loss", []) and not any("cross_entropy" in e for e in config.plugins):
         reporter.say("loss: no plugin provides one, so it is cross_entropy")
     reporter.say("hooks: " + "; ".join(f"{hook}: {', '.join(labels)}" for hook, labels in order.items()))
-    reporter.say("data: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
+    reporter.say("data: " + ", ".join(f"{name} {len(split)}" for name, split in assembly.data.splits().items()))
+    settings = [("schedule", type(assembly.schedule), assembly.resolved["schedule"])]
+    settings += [(plugin.label, type(plugin.plugin), plugin.settings) for plugin in assembly.engine.plugins]
+    for owner, component, values in settings:
+        for name, epoch in late_epochs(component, values, config.epochs).items():
+            reporter.say(
+                f"note: {owner}.{name} is epoch {epoch}, which never comes: epochs are 0 to {config.epochs - 1}"
+            )
 
 
 def _warn_of_threads(reporter: Reporter, folder: RunFolder) -> None:

@@ -1,5 +1,6 @@
 """Models by name or by target, with weights to start from."""
 
+import re
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -77,11 +78,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
     except Exception as problem:  # the restricted loader raises many kinds; all mean: this file is not taken
-        reason = str(problem).splitlines()[0]
-        raise CheckpointError(
-            f"{path} is refused by torch's restricted loader (truncated, or it holds code): {reason}"
-        ) from None
+        asked = re.search(r"GLOBAL (\S+)", str(problem))
+        reason = f"it asks for {asked.group(1)}, and only tensors are taken" if asked else "truncated, or no weights"
+        raise CheckpointError(f"{path} is refused by torch's restricted loader, which runs no code: {reason}") from None
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):

@@ -4,7 +4,7 @@ This module loads no torch, and no plugin before it is chosen.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
@@ -14,7 +14,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from buttress import __version__
+from buttress import __version__, hookspecs
 from buttress.errors import ConfigError, PluginError, nearest
 from buttress.hookspecs import HOOKS, SPEC_VERSION
 from buttress.settings import Where, in_code, settings_model, validate
@@ -145,6 +145,7 @@ def build(
     settings: Mapping[str, Any],
     where: Where | None = None,
     given: Mapping[str, Any] | None = None,
+    named: str = "",
 ) -> tuple[Any, Source, dict[str, Any]]:
     """The component called ``name`` with ``settings``: the object, its source, and all settings as plain values.
 
@@ -154,12 +155,13 @@ def build(
         settings: values from the config.
         where: names the place of a setting in error messages.
         given: values that the core gives to components whose signature asks for them (``num_classes``).
+        named: the place of the name in error messages, where it is not that of the settings.
 
     Raises:
         PluginError, ConfigError: unknown or broken component; unknown or wrong settings.
     """
     where = where or in_code(name)
-    source = find(kind, name, where(()) if where(()) != name else "")
+    source = find(kind, name, named or (where(()) if where(()) != name else ""))
     component = load(source)
     if kind in ("plugin", "attack"):
         check_class(component, source)
@@ -206,6 +208,10 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
             (item,) = load_plugins([plugin])
         elif isinstance(plugin, LoadedPlugin):
             item = replace(plugin, label=plugin.label.split("#")[0])
+        elif inspect.isclass(plugin):
+            raise PluginError(
+                f"expected a plugin object, got the class {plugin.__name__}; write {plugin.__name__}(...)"
+            )
         else:
             item = LoadedPlugin(getattr(plugin, "name", type(plugin).__name__), plugin)
         counts[item.label] = counts.get(item.label, 0) + 1
@@ -215,15 +221,23 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
 
 def provides(loaded: LoadedPlugin, hook: str) -> bool:
     """Whether a plugin provides an exclusive hook (wrapping it does not count)."""
-    return any(found == hook and not options["wrapper"] for found, options in _marked(type(loaded.plugin)))
+    return any(found == hook and not options["wrapper"] for found, options, _ in _marked(type(loaded.plugin)))
 
 
-def _marked(cls: type) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Hook and ``@hookimpl`` options of every marked method."""
+def _marked(cls: type) -> Iterator[tuple[str, Mapping[str, Any], list[str]]]:
+    """Hook, ``@hookimpl`` options and arguments of every marked method."""
     for name in dir(cls):
-        options = getattr(inspect.getattr_static(cls, name), "buttress_impl", None)
+        method = inspect.getattr_static(cls, name)
+        options = getattr(method, "buttress_impl", None)
         if options is not None:
-            yield options.get("specname") or name, options
+            yield options.get("specname") or name, options, _arguments(getattr(cls, name))
+
+
+def _arguments(function: Callable[..., object]) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+_ARGUMENTS = {hook: _arguments(getattr(hookspecs, hook)) for hook in HOOKS}
 
 
 def entry_of(entry: object, where: str) -> tuple[str, dict[str, Any]]:
@@ -261,9 +275,15 @@ def check_class(component: Any, source: Source | None = None) -> None:
         if callable(member) and not hasattr(member, "buttress_impl"):
             raise PluginError(f"{who}: method {name} is named like a hook but not marked; put @hookimpl above it")
     marked = list(_marked(cls))
-    for hook, options in marked:
+    for hook, options, arguments in marked:
         if hook not in HOOKS:
             raise PluginError(f"{who}: {hook!r} is not a hook{nearest(hook, HOOKS)}")
+        unknown = [name for name in arguments if name not in _ARGUMENTS[hook]]
+        if unknown:
+            raise PluginError(
+                f"{who}, hook {hook}: unknown argument {unknown[0]!r}{nearest(unknown[0], _ARGUMENTS[hook])} (the hook "
+                f"has {', '.join(_ARGUMENTS[hook])}; leave out what is not needed)"
+            )
         if options["tryfirst"] or options["trylast"]:
             raise PluginError(f"{who}, hook {hook}: tryfirst and trylast are refused; order is the config's")
         if options["hookwrapper"]:

@@ -23,7 +23,8 @@ class Reporter:
     """
 
     def __init__(self, log: Path | None = None, console: Console | None = None) -> None:
-        self.log = log
+        self._log = log
+        self._unwritten: list[str] = []
         self._console = console or Console(soft_wrap=True, highlight=False, markup=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -67,6 +68,13 @@ class Reporter:
         """A line on the console and in the log."""
         self._last_line = monotonic()
         self._console.print(text)
-        if self.log is not None:
-            with storage_errors(self.log), self.log.open("a", encoding="utf-8") as stream:
-                stream.write(text + "\n")
+        self._unwritten.append(text)
+        if self._log is not None:
+            self.write_to(self._log)
+
+    def write_to(self, log: Path) -> None:
+        """Keep the log in ``log`` from now on; what was said before there was one goes there first."""
+        self._log = log
+        with storage_errors(log), log.open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{text}\n" for text in self._unwritten)
+        self._unwritten.clear()

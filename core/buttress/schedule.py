@@ -64,7 +64,7 @@ class Piecewise:
     def drops(self, epochs: int) -> list[int]:
         resolved = [resolve_epoch(milestone, epochs) for milestone in self.milestones]
         if any(later <= earlier for earlier, later in pairwise(resolved)):
-            raise ConfigError(f"schedule.milestones: expected increasing epochs, got {resolved} (of {epochs} epochs)")
+            raise ConfigError(f"expected increasing epochs, got {resolved} (of {epochs} epochs)")
         return resolved
 
 

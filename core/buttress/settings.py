@@ -6,7 +6,7 @@ The settings of a plugin, model, data set or schedule are the keyword-only, anno
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from math import floor
 from typing import Annotated, Any
@@ -84,6 +84,17 @@ def resolve_epoch(value: int | float, epochs: int | None) -> int:
             "or give the epoch as an integer"
         )
     return floor(Fraction(str(value)) * epochs)
+
+
+def late_epochs(component: Callable[..., object], settings: Mapping[str, Any], epochs: int) -> dict[str, int]:
+    """Those ``Epoch`` settings (name to value) of a component that a run of ``epochs`` never reaches."""
+    late: dict[str, int] = {}
+    for parameter in signature_of(component):
+        if parameter.name in settings and parameter.annotation in (Epoch, list[Epoch]):
+            value = settings[parameter.name]
+            beyond = [each for each in (value if isinstance(value, list) else [value]) if each >= epochs]
+            late |= {parameter.name: min(beyond)} if beyond else {}
+    return late
 
 
 def signature_of(component: Callable[..., object]) -> list[inspect.Parameter]:

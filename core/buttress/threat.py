@@ -27,7 +27,7 @@ class ThreatModel:
         box: lower and upper bound of every input value, or None for unbounded inputs.
 
     Raises:
-        ConfigError: unknown norm, eps negative, infinite or NaN, or an empty box.
+        ConfigError: unknown norm, eps negative, infinite, NaN, or wider than the box (L-inf), or an empty box.
     """
 
     norm: Norm
@@ -47,6 +47,9 @@ class ThreatModel:
             raise ConfigError(f"threat.eps: expected a value >= 0, got {eps}")
         if box is not None and not (len(box) == 2 and box[0] < box[1]):
             raise ConfigError(f"threat.box: expected [low, high] with low < high, or null, got {box!r}")
+        if norm == "linf" and box is not None and radius > box[1] - box[0]:
+            hint = f"; did you mean {radius}/255?" if radius.denominator == 1 else ""
+            raise ConfigError(f"threat.eps: {eps} reaches beyond the whole box [{box[0]:g}, {box[1]:g}]{hint}")
         object.__setattr__(self, "norm", norm)
         object.__setattr__(self, "eps", radius)
         object.__setattr__(self, "box", None if box is None else (float(box[0]), float(box[1])))

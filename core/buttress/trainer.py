@@ -20,6 +20,7 @@ from buttress.checkpoint import restore_newest, save_checkpoint
 from buttress.curves import draw_curves
 from buttress.data import epoch_order
 from buttress.errors import InterruptionError
+from buttress.evaluation import attack_name
 from buttress.files import storage_errors, write_json, write_tensors
 from buttress.kernels import use_backend
 from buttress.models import fit_weights
@@ -61,6 +62,7 @@ class Trainer:
             HookError, StorageError: a plugin failed, the disk is full; the last good checkpoint is intact.
         """
         engine, config, started = self._engine, self._config, perf_counter()
+        trained = engine.epoch < config.epochs
         if config.deterministic:
             torch.use_deterministic_algorithms(True)
         engine.model.train()
@@ -74,7 +76,8 @@ class Trainer:
             finally:
                 engine.close()
         rows = self._conclude()
-        self._reporter.say(f"done in {duration(perf_counter() - started)}")
+        if trained:
+            self._reporter.say(f"done in {duration(perf_counter() - started)}")
         return rows
 
     def resume(self) -> None:
@@ -88,6 +91,9 @@ class Trainer:
         with storage_errors(self._folder.metrics):
             os.truncate(self._folder.metrics, self._metrics_bytes)
         engine = self._engine
+        if engine.epoch == self._config.epochs:
+            self._reporter.say(f"this run has finished: all {engine.epoch} epochs are trained; its results again:")
+            return
         self._reporter.say(f"resumed {path.stem}: epoch {engine.epoch}, step {engine.epoch_step} of the epoch")
 
     # One epoch
@@ -152,7 +158,7 @@ class Trainer:
             with self._engine.track(track, self._assembly.fixed_batches):
                 lines.append(f"{track.name} {_percent(self._score(epoch, track.name))}")
                 self._keep_weights(track.name, epoch, last)
-        attack = attack_name(self._assembly)
+        attack = attack_name(self._assembly.evaluator.attack)
         self._reporter.say(
             f"epoch {epoch + 1}/{self._config.epochs}  loss {loss:.3f}  test clean/{attack}: {', '.join(lines)}"
         )
@@ -178,7 +184,7 @@ class Trainer:
             write_tensors(path, self._engine.model.state_dict(), {"track": track, "epoch": epoch})
 
     def _conclude(self) -> list[Row]:
-        config, attack = self._config, attack_name(self._assembly)
+        config, attack = self._config, attack_name(self._assembly.evaluator.attack)
         rows = summarize(self._records, config.evaluation.best_by)
         summary = {
             "best_by": config.evaluation.best_by,
@@ -188,8 +194,9 @@ class Trainer:
         }
         write_json(self._folder.summary, summary)
         drops = self._assembly.schedule.drops(config.epochs)
-        draw_curves(self._folder.curves, self._records, rows, drops, f"{config.name}, seed {config.seed}", attack)
-        chosen = f"best epoch chosen on {config.evaluation.best_by}"
+        title, by = f"{config.name}, seed {config.seed}", config.evaluation.best_by
+        draw_curves(self._folder.curves, self._records, rows, drops, title, attack, by)
+        chosen = f"best epoch chosen on {by}"
         n, seed = rows[0].n, config.seed
         self._reporter.say(
             f"\n{summary_table(rows, attack)}\n\nTest accuracies in %, n = {n}, seed {seed}, one run; {chosen}."
@@ -284,13 +291,6 @@ class _Mean:
         total, count = self.state.tolist()
         self.state.zero_()
         return float(total / count) if count else float("nan")
-
-
-def attack_name(assembly: Assembly) -> str:
-    """``"pgd-20"``: the evaluation attack with its number of steps, where it has one."""
-    attack = assembly.evaluator.attack
-    steps = attack.settings.get("steps")
-    return f"{attack.label}-{steps}" if steps is not None else attack.label
 
 
 def _percent(records: list[Record]) -> str:

@@ -78,7 +78,7 @@ def set_negative(y: np.ndarray) -> None:
 
 BAD = {
     "unknown plugin": (edit("- swa", "- swaa"), [], ["small.yaml:22: plugins.swaa", "did you mean 'swa'?"]),
-    "two attacks": (edit("- swa", "- fgsm"), [], ["generate_adv takes one provider", "'pgd'", "'fgsm'"]),
+    "two attacks": (edit("- swa", "- fgsm"), [], ["small.yaml:12: plugins: generate_adv takes one provider", "'pgd'", "'fgsm'"]),
     "no attack": (edit("- pgd:\n    steps: 2\n", ""), [], ["no plugin provides generate_adv", "clean"]),
     "import fails": (
         plugin("broken", "import not_there\n"), [],
@@ -89,13 +89,14 @@ BAD = {
         plugin("typo", HOOK.format("generate_advs(self, batch)")), [], ["'generate_advs' is not a hook", "generate_adv"],
     ),
     "wrong argument of a hook": (
-        plugin("args", HOOK.format("compute_loss(self, modle)")), [], ["'args' (acme-args 1.2)", "modle"],
+        plugin("args", HOOK.format("compute_loss(self, modle)")), [], ["'args' from acme-args 1.2, hook compute_loss: unknown argument 'modle'; did you mean 'model'?"],
     ),
     "hook specification 2": (
         plugin("new", "from buttress import hookimpl\nclass Plugin:\n    hookspec = '2.0'\n"), [],
         ["hook specification 2.0", "acme-new"],
     ),
     "eps 8/0": (None, ["threat.eps=8/0"], ["threat.eps", "finite fraction like 8/255", "8/0"]),
+    "eps of 8 pixels of 255": (None, ["threat.eps=8"], ["threat: threat.eps: 8 reaches beyond", "did you mean 8/255?"]),
     "negative eps": (None, ["threat.eps=-1/255"], ["threat.eps", ">= 0"]),
     "inputs outside the box": (array("x_train", set_large), [], ["split train", "example 5", "outside of the box", "scale"]),
     "NaN in the data": (array("x_test", set_nan), [], ["split test", "NaN or infinity in example 7"]),
@@ -104,8 +105,8 @@ BAD = {
     "data file missing": (None, ["data.path=nowhere.npz"], ["nowhere.npz does not exist"]),
     "truncated weights": (truncated_weights, ["model.weights=w.safetensors"], ["w.safetensors", "truncated"]),
     "weights of another model": (truncated_weights, ["model.weights=other.safetensors"], ["another model", "unexpected other"]),
-    "weights with code": (truncated_weights, ["model.weights=code.pth"], ["code.pth is refused", "restricted loader"]),
-    "weights missing": (None, ["model.weights=gone.safetensors"], ["gone.safetensors does not exist"]),
+    "weights with code": (truncated_weights, ["model.weights=code.pth"], ["model.weights: code.pth is refused", "restricted loader", "pathlib"]),
+    "weights missing": (None, ["model.weights=gone.safetensors"], ["model.weights: gone.safetensors does not exist"]),
     "duplicate key": (edit("epochs: 4", "epochs: 4\nepochs: 5"), [], ["epochs: key given twice"]),
     "YAML tag": (edit("epochs: 4", "epochs: !!python/name:os.system 4"), [], ["YAML tag", "python/name:os.system", "refused"]),
     "not YAML": (edit("epochs: 4", "epochs: [4"), [], ["not valid YAML"]),
@@ -117,10 +118,10 @@ BAD = {
     "out of bounds": (None, ["pgd.steps=0"], ["plugins.pgd.steps: expected greater than or equal to 1, got 0"]),
     "fraction 1.0": (None, ["meat.start=1.0"], ["plugins.meat.start", "in (0, 1)", "got 1.0"]),
     "NaN setting": (None, ["ema.tau=.nan"], ["plugins.ema.tau", "finite"]),
-    "unknown model": (None, ["model.name=preact_tiy"], ["unknown model 'preact_tiy'; did you mean 'preact_tiny'?"]),
+    "unknown model": (None, ["model.name=preact_tiy"], ["override 'model.name=preact_tiy': model.name: unknown model 'preact_tiy'; did you mean 'preact_tiny'?"]),
     "target that is not there": (None, ['model={target: "nothing:Net"}'], ["model.target", "No module named 'nothing'"]),
     "target of another shape": (
-        None, ['model={target: "torch.nn:Flatten"}'], ["expected logits of shape (2, 4), got (2, 64)", "4 classes"],
+        None, ['model={target: "torch.nn:Flatten"}'], ["model.target: model Flatten: expected logits of shape (2, 4), got (2, 64)", "4 classes"],
     ),
     "unknown optimizer": (None, ["optimizer.name=sdg"], ["unknown optimizer 'sdg'; did you mean 'sgd'?"]),
     "unknown optimizer setting": (None, ["optimizer.momentun=0.9"], ["momentun: unknown key; did you mean 'momentum'?"]),
@@ -176,6 +177,12 @@ def test_a_run_folder_that_exists_is_never_overwritten(buttress: Run, workspace:
     assert "runs/small/a exists and is never overwritten" in done.stderr
     assert "buttress resume" in done.stderr
     assert not list(folder.iterdir())
+
+
+def test_a_setting_with_dashes_is_told_how_settings_are_given(buttress: Run):
+    done = buttress("train", "small.yaml", "--epochs", "4")
+    assert done.returncode == 2
+    assert "unrecognized arguments: --epochs 4; a setting is given without dashes: epochs=4" in done.stderr
 
 
 def test_missing_config_is_named(buttress: Run):

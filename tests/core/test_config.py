@@ -171,7 +171,7 @@ def test_overrides_apply_in_order_and_leave_the_source_alone():
         ("=3", "override '=3': expected key=value"),
         ("epochz=3", "override 'epochz=3': unknown key 'epochz'; did you mean 'epochs'?"),
         ("pdg.steps=3", "override 'pdg.steps=3': unknown key 'pdg.steps'; did you mean 'pgd'?"),
-        ("pgd=3", "override 'pgd=3': unknown key 'pgd'"),
+        ("pgd=3", "override 'pgd=3': expected pgd.SETTING=value; to leave the plugin out, list the others"),
         ("epochs.deep=3", "override 'epochs.deep=3': 'epochs' has no keys below it"),
         ("pgd.steps.deep=3", "override 'pgd.steps.deep=3': 'steps' has no keys below it"),
         ("epochs=[1", "override 'epochs=[1':1: not valid YAML"),

@@ -39,7 +39,7 @@ def test_milestones_may_be_fractions_of_the_epochs(milestones: Any, epochs: int,
 
 @pytest.mark.parametrize(("milestones", "resolved"), [([150, 100], "150, 100"), ([5, 5], "5, 5"), ([0.5, 5], "5, 5")])
 def test_milestones_must_increase(milestones: Any, resolved: str):
-    with pytest.raises(ConfigError, match=rf"schedule\.milestones: expected increasing epochs, got \[{resolved}\]"):
+    with pytest.raises(ConfigError, match=rf"expected increasing epochs, got \[{resolved}\]"):
         Piecewise(milestones=milestones).drops(10)
 
 

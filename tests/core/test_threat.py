@@ -208,7 +208,7 @@ def test_a_value_that_is_not_finite_is_never_contained(norm: Any, box: Any, bad:
     x = torch.full((2, 3), 0.5)
     x_adv = x.clone()
     x_adv[1, 2] = bad
-    threat = ThreatModel(norm, 100, box)
+    threat = ThreatModel(norm, 1, box)
     assert not bool(threat.contains(x_adv, x))
     assert not bool(threat.box_contains(x_adv))
 

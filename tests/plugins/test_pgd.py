@@ -315,7 +315,7 @@ def test_the_order_of_the_projections_matters_at_the_border_of_the_box(order, ex
 
 @pytest.mark.parametrize("box", [(0.0, 1.0), (-1.0, 0.25), None], ids=str)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("eps", ["0", "1/255", "8/255", "0.5", "3"])
+@pytest.mark.parametrize("eps", ["0", "1/255", "8/255", "0.5", "1"])
 def test_the_result_is_always_in_the_ball_and_in_the_box(norm: str, eps: str, box):
     threat = ThreatModel(norm, eps, box)
     for seed, (start, order, loss) in enumerate(
