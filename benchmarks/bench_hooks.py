@@ -61,7 +61,7 @@ def dispatch(engine: Engine, batch: Batch, adv: Adv) -> None:
     hooks = engine.hooks
     batch = hooks.transform_batch(batch)
     adv = hooks.generate_adv(engine.model, batch)
-    hooks.perturb_weights(engine.model, adv, None)  # type: ignore[arg-type]
+    hooks.perturb_weights(engine.model, batch, adv, None)  # type: ignore[arg-type]
     hooks.compute_loss(engine.model, batch, adv)
     hooks.adjust_grads(engine.model, engine.optimizer)
     hooks.ensemble_weights(engine.model, "step")
