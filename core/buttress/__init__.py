@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from pluggy import HookimplMarker
 
 if TYPE_CHECKING:
+    from buttress.data import Data, Split
     from buttress.engine import Engine, StepResult
     from buttress.errors import ButtressError
     from buttress.evaluation import Score, evaluate
     from buttress.registry import load_plugins
     from buttress.threat import ThreatModel
-    from buttress.types import Adv, Batch, Data, Loss, Split, Track
+    from buttress.types import Adv, Batch, Loss, Track
 
 __version__ = "0.1.0"
 
@@ -26,11 +27,11 @@ _HOME = {
     "Adv": "types",
     "Batch": "types",
     "ButtressError": "errors",
-    "Data": "types",
+    "Data": "data",
     "Engine": "engine",
     "Loss": "types",
     "Score": "evaluation",
-    "Split": "types",
+    "Split": "data",
     "StepResult": "engine",
     "ThreatModel": "threat",
     "Track": "types",

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from buttress.config import ConfigFile
-from buttress.data import check_data, fixed_order, steps_per_epoch
+from buttress.data import Data, check_data, fixed_order, steps_per_epoch
 from buttress.engine import Engine
 from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
@@ -23,7 +24,6 @@ from buttress.models import check_logits, import_target, load_weights
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
 from buttress.threat import ThreatModel
-from buttress.types import Batch, Data
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,6 @@ class Assembly:
     schedule: Schedule
     steps: int
     resolved: dict[str, Any]
-
-    def fixed_batches(self) -> Iterator[Batch]:
-        """The training set in a fixed shuffled order: what batch norm is re-estimated on."""
-        train = self.data.train
-        return train.batches(fixed_order(len(train), self.file.config.seed), self.file.config.data.batch_size)
 
 
 def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
@@ -89,7 +84,8 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     """
     config = file.config
     steps = steps_per_epoch(data.train, config.data.batch_size, config.data.drop_last)
-    plugins = load_plugins([dict(entry) for entry in config.plugins], file.under("plugins"))
+    entries = [dict(entry) for entry in config.plugins]
+    plugins = load_plugins(entries, file.under("plugins"), {"num_classes": data.num_classes})
     ((attack_name, attack_settings),) = config.evaluation.attack.items()
     attack = load_attack({attack_name: attack_settings}, file.under("evaluation", "attack", attack_name))
     schedule, schedule_settings = file.schedule()
@@ -106,6 +102,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             steps_per_epoch=steps,
             checks=None if config.checks == "auto" else config.checks,
             history=history,
+            batches=lambda: data.train.batches(fixed_order(len(data.train), config.seed), config.data.batch_size),
         )
     evaluator = Evaluator(
         model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
@@ -163,7 +160,8 @@ def memory_format_of(file: ConfigFile) -> torch.memory_format:
 
 def _model(file: ConfigFile, data: Data) -> tuple[nn.Module, dict[str, Any]]:
     section, where = file.config.model, file.under("model")
-    facts: dict[str, Any] = {"num_classes": data.num_classes, "in_channels": data.train.x.shape[1]}
+    shape = data.train.example_shape
+    facts: dict[str, Any] = {"num_classes": data.num_classes, "in_channels": shape[0], "in_features": prod(shape)}
     settings: dict[str, Any] = {}
     with torch.random.fork_rng():  # initial weights follow the seed and move nobody's generator
         torch.manual_seed(file.config.seed)
@@ -184,7 +182,7 @@ def _model(file: ConfigFile, data: Data) -> tuple[nn.Module, dict[str, Any]]:
     if section.weights is not None:
         with at(where(("weights",))):
             load_weights(model, Path(section.weights))
-    model = model.to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]
+    model = model.train().to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]
     with at(where(("target",) if section.target else ("name",))):
         check_logits(model, next(iter(data.train.batches(torch.arange(2), 2))).x, data.num_classes)
     return model, settings

@@ -104,6 +104,14 @@ class CheckpointSection(_Section):
     keep: Count = Field(3, description="newest good checkpoints that are kept")
 
 
+class TargetsSection(_Section):
+    """``targets``: what the authors of a method published; a run does not read it."""
+
+    source: str = Field(description="paper, model, number of runs")
+    note: Literal["published, not measured here"] = Field(description="what these numbers are")
+    values: dict[str, float] = Field(description="measure to value, in percent: pgd-20 best, pgd-20 last")
+
+
 class Config(_Section):
     """The whole configuration."""
 
@@ -126,6 +134,7 @@ class Config(_Section):
     deterministic: bool = Field(
         False, description="only deterministic algorithms of torch (needed on CUDA for exact resume)"
     )
+    targets: TargetsSection | None = Field(None, description="published numbers to compare with")
     log_every: Count = Field(50, description="steps between training records, each one synchronisation with the device")
 
 
@@ -172,7 +181,8 @@ class ConfigFile:
         try:
             schedule.drops(self.config.epochs)
         except ConfigError as problem:
-            raise ConfigError(f"{self.where(('schedule', 'milestones'))}: {problem}") from None
+            key = "knots" if "knots" in section.settings() else "milestones"
+            raise ConfigError(f"{self.where(('schedule', key))}: {problem}") from None
         return schedule, checked.model_dump()
 
 

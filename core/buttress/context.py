@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from buttress.errors import ConfigError
 from buttress.settings import resolve_epoch
 from buttress.store import History, Store
 
 if TYPE_CHECKING:
     from buttress.threat import ThreatModel
-    from buttress.types import Adv
+    from buttress.types import Adv, Batch
 
 Phase = Literal["setup", "attack", "perturb", "train", "ensemble", "evaluate"]
 
@@ -45,6 +46,7 @@ class RunState:
         steps_per_epoch: int | None = None,
         phase: Phase = "setup",
         store: Store | None = None,
+        batches: Callable[[], Iterable[Batch]] | None = None,
     ) -> None:
         self.threat, self.device, self.seed, self.rank = threat, device, seed, 0
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
@@ -55,6 +57,7 @@ class RunState:
         self.asked: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
         self.attack: Callable[[], Adv] | None = None
+        self._batches = batches
         self._generators: dict[tuple[str, str], tuple[tuple[int, int], torch.Generator]] = {}
         self._apart = ""
 
@@ -78,6 +81,19 @@ class RunState:
             yield
         finally:
             self._generators, self.draws, self._apart = found, draws, apart
+
+    def training_batches(self) -> Iterable[Batch]:
+        """The training set, batch by batch, in a fixed order.
+
+        Raises:
+            ConfigError: the engine was not given it.
+        """
+        if self._batches is None:
+            raise ConfigError(
+                "batch-norm statistics are to be measured on the training set: pass Engine(batches=...), a function "
+                "that makes an iterable of its batches"
+            )
+        return self._batches()
 
     def rewind(self) -> None:
         """Start every random stream anew: equal (epoch, step) then give equal draws, as in repeated evaluations."""
@@ -164,6 +180,10 @@ class Context:
     def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows."""
         return self._state.grads(loss, params)
+
+    def batches(self) -> Iterable[Batch]:
+        """The training set, batch by batch, in a fixed order; ConfigError in a loop that has not given it."""
+        return self._state.training_batches()
 
     def attack(self) -> Adv:
         """Attack the current batch again, at the current weights. Only within ``perturb_weights``."""

@@ -1,12 +1,86 @@
-"""Data on its way into a run: checked before step 1, moved to the device, ordered by the seed."""
+"""Splits of a data set: checked before step 1, moved to the device, ordered by the seed; and how they are made."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
 import torch
+from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from buttress.context import seeded_generator
 from buttress.errors import DataError
 from buttress.threat import ThreatModel
-from buttress.types import Data, Split
+from buttress.types import Batch
+
+
+class Split:
+    """Examples in memory.
+
+    A data set too big for memory overrides every method; nothing else of the core touches the tensors.
+
+    Args:
+        x: ``[n,*]`` floating-point inputs inside the box.
+        y: ``[n]`` int64 labels.
+        memory_format: of the batches' inputs.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> None:
+        self.x, self.y, self.memory_format = x, y, memory_format
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return tuple(self.x.shape[1:])
+
+    def check(self, name: str, num_classes: int, threat: ThreatModel) -> None:
+        """Every input finite and inside the box, every label in range.
+
+        Raises:
+            DataError: names the split (``name``), the position and the value of the first example that is not.
+        """
+        check_inputs(f"data, split {name}", self.x, threat)
+        check_labels(f"data, split {name}", self.y, num_classes)
+
+    def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> Split:
+        """The same examples on a device, with batches in a memory format."""
+        return Split(self.x.to(device), self.y.to(device), memory_format)
+
+    def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of ``order`` (``[n]`` int64 positions, on the CPU), from batch number ``start`` on."""
+        order = order.to(self.y.device)
+        for first in range(start * batch_size, len(order), batch_size):
+            index = order[first : first + batch_size]
+            yield Batch(self.x[index].contiguous(memory_format=self.memory_format), self.y[index], index)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a data set plugin loads.
+
+    Args:
+        train: training split.
+        test: test split, never used to choose anything.
+        num_classes: K; labels are 0 .. K-1.
+        validation: held-out split on which the best epoch is chosen, or None.
+        notes: facts that belong in the manifest (sizes, injected label noise).
+    """
+
+    train: Split
+    test: Split
+    num_classes: int
+    validation: Split | None = None
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+    def splits(self) -> dict[str, Split]:
+        """Split by name, in the order train, validation, test; a missing validation split is left out."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
 
 
 def check_data(data: Data, threat: ThreatModel) -> None:
@@ -15,29 +89,25 @@ def check_data(data: Data, threat: ThreatModel) -> None:
     Raises:
         DataError: names split, position and value of the first example that is not.
     """
-    shape = data.train.x.shape[1:]
+    shape = data.train.example_shape
     for name, split in data.splits().items():
         if len(split) == 0:
             raise DataError(f"data, split {name}: expected at least one example, got none")
-        if split.x.shape[1:] != shape:
-            raise DataError(
-                f"data, split {name}: expected inputs of shape {tuple(shape)}, got {tuple(split.x.shape[1:])}"
-            )
-        _check_inputs(name, split.x, threat)
-        bad = ((split.y < 0) | (split.y >= data.num_classes)).nonzero()
-        if len(bad):
-            at = int(bad[0])
-            raise DataError(
-                f"data, split {name}: label out of range at example {at}: expected 0 to {data.num_classes - 1}, got "
-                f"{int(split.y[at])}; renumber the labels or set num_classes"
-            )
+        if split.example_shape != shape:
+            raise DataError(f"data, split {name}: expected inputs of shape {shape}, got {split.example_shape}")
+        split.check(name, data.num_classes, threat)
 
 
-def _check_inputs(name: str, x: Tensor, threat: ThreatModel) -> None:
+def check_inputs(what: str, x: Tensor, threat: ThreatModel) -> None:
+    """Inputs ``x [n,*]`` finite and inside the box.
+
+    Raises:
+        DataError: names ``what``, and the position and values of the first that is not.
+    """
     flat = x.flatten(1)
     bad = (~torch.isfinite(flat)).any(1).nonzero()
     if len(bad):
-        raise DataError(f"data, split {name}: NaN or infinity in example {int(bad[0])}; remove or repair it")
+        raise DataError(f"{what}: NaN or infinity in example {int(bad[0])}; remove or repair it")
     if threat.box is None:
         return
     low, high = threat.box
@@ -45,10 +115,58 @@ def _check_inputs(name: str, x: Tensor, threat: ThreatModel) -> None:
     if len(bad):
         worst = flat[int(bad[0])]
         raise DataError(
-            f"data, split {name}: example {int(bad[0])} lies outside of the box: expected values in "
+            f"{what}: example {int(bad[0])} lies outside of the box: expected values in "
             f"[{low:g}, {high:g}], got [{float(worst.min()):g}, {float(worst.max()):g}]; scale the inputs "
             "(normalisation belongs into the model), or set threat.box"
         )
+
+
+def check_labels(what: str, y: Tensor, num_classes: int) -> None:
+    """Labels ``y [n]`` from 0 to ``num_classes - 1``.
+
+    Raises:
+        DataError: names ``what``, and the position and value of the first that is not.
+    """
+    bad = ((y < 0) | (y >= num_classes)).nonzero()
+    if len(bad):
+        at = int(bad[0])
+        raise DataError(
+            f"{what}: label out of range at example {at}: expected 0 to {num_classes - 1}, got {int(y[at])}; renumber "
+            "the labels or set num_classes"
+        )
+
+
+def hold_out(y: Tensor, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of ``count`` examples with labels ``y [n]``, drawn stratified, and of all others; both in order.
+
+    Raises:
+        DataError: too few examples.
+    """
+    if not 0 < count < len(y):
+        raise DataError(f"validation: expected less than {len(y)} examples, got {count}")
+    try:
+        held, kept = train_test_split(
+            np.arange(len(y)), train_size=count, stratify=y.numpy(), random_state=int(rng.integers(2**31))
+        )
+    except ValueError as problem:  # a class with too few examples
+        raise DataError(f"validation: cannot be held out stratified: {problem}") from None
+    return np.sort(held), np.sort(kept)
+
+
+def flip_labels(y: Tensor, share: float, num_classes: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Move a share of the labels ``y [n]`` to a uniformly drawn other class.
+
+    Returns:
+        ``[n]`` labels, and ``[n]`` bools that mark the ``round(share * n)`` moved ones.
+    """
+    count = round(share * len(y))
+    moved = torch.from_numpy(rng.permutation(len(y))[:count])
+    offset = torch.from_numpy(rng.integers(1, num_classes, size=count))
+    noisy = y.clone()
+    noisy[moved] = (y[moved] + offset) % num_classes
+    mask = torch.zeros(len(y), dtype=torch.bool)
+    mask[moved] = True
+    return noisy, mask
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:

@@ -52,6 +52,7 @@ class Engine:
         attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
         checks: of the values of answers: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
         history: folder for snapshots that plugins keep on disk.
+        batches: makes an iterable over the training set, for what measures batch-norm statistics on it.
 
     Raises:
         PluginError: the plugins do not fit together.
@@ -73,6 +74,7 @@ class Engine:
         attack_mode: AttackMode | None = None,
         checks: CheckLevel | None = None,
         history: Path | str | None = None,
+        batches: Callable[[], Iterable[Batch]] | None = None,
     ) -> None:
         devices = {parameter.device for parameter in model.parameters()}
         if len(devices) != 1:
@@ -88,6 +90,7 @@ class Engine:
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             store=Store(Path(history) if history is not None else None),
+            batches=batches,
         )
         self._checks = ValueChecks(checks or ("always" if device.type == "cpu" else "interval"), device)
         if not any(provides(plugin, "compute_loss") for plugin in self.plugins):
@@ -208,13 +211,15 @@ class Engine:
             return self.hooks.tracks(self.model)
 
     @contextmanager
-    def track(self, track: Track, batches: Callable[[], Iterable[Batch]]) -> Iterator[nn.Module]:
+    def track(self, track: Track, batches: Callable[[], Iterable[Batch]] | None = None) -> Iterator[nn.Module]:
         """The model with a track's weights in it; the live weights and buffers come back bit for bit afterwards.
 
         Args:
             track: one of ``tracks()``.
-            batches: makes an iterable over the training set; called when batch norm is to be re-estimated.
+            batches: makes an iterable over the training set; called when batch norm is to be re-estimated. Default:
+                the engine's own.
         """
+        batches = batches or self._state.training_batches
         inputs = self._bn_inputs(track, batches) if track.buffers == "reestimate" and track.weights is not None else []
         buffers = dict(track.given_buffers) if track.buffers == "given" else {}
         with weights_swapped(self.model, dict(track.weights or {}), buffers):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from buttress.checks import ValueChecks
 from buttress.context import RunState
+from buttress.data import Split
 from buttress.errors import DataError, PluginError
 from buttress.functional import is_correct
 from buttress.hooks import Hooks
@@ -16,7 +17,7 @@ from buttress.modes import Modes
 from buttress.registry import LoadedPlugin, build, entry_of
 from buttress.settings import Where
 from buttress.threat import ThreatModel
-from buttress.types import Adv, Batch, Split
+from buttress.types import Adv, Batch
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from buttress.build import Assembly
-from buttress.data import epoch_order
+from buttress.data import Split, epoch_order
 from buttress.tables import duration
-from buttress.types import Split
 
 # Long enough for a stable mean on an idle machine, short beside any run worth a forecast.
 CALIBRATION_SECONDS = 1.0
@@ -85,14 +84,12 @@ def counted(model: nn.Module) -> Iterator[Passes]:
 def forecast(scratch: Assembly) -> Forecast:
     """Run a few steps of ``scratch``, an assembly that is thrown away afterwards, and extrapolate.
 
-    The learning rate is 0: what a step costs does not depend on it, and nothing can diverge.
+    Every step starts at the initial weights: nothing can diverge before the run has begun.
     """
     config, engine = scratch.file.config, scratch.engine
     train = scratch.data.train
     batches = list(train.batches(epoch_order(len(train), config.seed, 0), config.data.batch_size))[: scratch.steps]
-    engine.model.train()
-    for group in engine.optimizer.param_groups:
-        group["lr"] = 0.0
+    initial = {name: value.clone() for name, value in engine.model.state_dict().items()}
     with counted(engine.model) as passes:
         engine.step(batches[0].x, batches[0].y, index=batches[0].index)
     _synchronize(engine.device)
@@ -102,6 +99,7 @@ def forecast(scratch: Assembly) -> Forecast:
         engine.step(batch.x, batch.y, index=batch.index)
         _synchronize(engine.device)
         times.append(perf_counter() - start)
+        engine.model.load_state_dict(initial)
         if perf_counter() - begin > 10 * CALIBRATION_SECONDS:
             break
     step_seconds = median(times)

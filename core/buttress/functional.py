@@ -19,6 +19,12 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
+def label_probability(logits: Tensor, y: Tensor) -> Tensor:
+    """``[B]`` probabilities that ``logits [B,K]`` give to the labels ``y [B]``; expected ones for soft labels."""
+    p = F.softmax(logits, 1)
+    return p.gather(1, y[:, None])[:, 0] if y.dim() == 1 else (p * y).sum(1)
+
+
 def kl_divergence(logits_q: Tensor, log_p: Tensor) -> Tensor:
     """``[B]`` values of KL(p || softmax(logits_q)) in nats, from ``log_p [B,K]``."""
     return F.kl_div(F.log_softmax(logits_q, 1), log_p, reduction="none", log_target=True).sum(1)

@@ -38,12 +38,18 @@ class Groups:
             )
         else:
             self.optimizer, self._scales = optimizer, [None] * len(optimizer.param_groups)
-        self._initial = [float(group["lr"]) for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", float(group["lr"]))  # where torch's own schedulers keep it
 
     def set_lr(self, factor: float, t: float) -> None:
         """Every group's initial learning rate times ``factor``, or times the group's own ``lr_scale(t)``."""
-        for group, initial, scale in zip(self.optimizer.param_groups, self._initial, self._scales, strict=True):
-            group["lr"] = initial * (factor if scale is None else scale(t))
+        for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
+            group["lr"] = group["initial_lr"] * (factor if scale is None else scale(t))
+
+
+def initial_lr(t: float) -> float:
+    """An ``lr_scale``: the initial learning rate at all times."""
+    return 1.0
 
 
 def _make(

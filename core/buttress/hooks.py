@@ -150,6 +150,7 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, Resol
         except (pluggy.PluginValidationError, ValueError) as problem:
             raise PluginError(f"plugin {plugin}: {problem}") from problem
     order = {label: position for position, label in enumerate(by_label)}
+    _expect_peace(plugins)
     resolved = {}
     for name in sorted(HOOKS):
         found = sorted(getattr(manager.hook, name).get_hookimpls(), key=lambda impl: order[impl.plugin_name])
@@ -165,6 +166,17 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, Resol
             providers.sort(key=lambda impl: not getattr(impl.plugin.plugin, "writes_back", False))  # stable
         resolved[name] = ResolvedHook(name, providers, wrappers)
     return resolved
+
+
+def _expect_peace(plugins: Sequence[LoadedPlugin]) -> None:
+    """No plugin may ``give`` what another one ``refuses``."""
+    for plugin in plugins:
+        for what, reason in getattr(plugin.plugin, "refuses", {}).items():
+            for other in plugins:
+                if what in getattr(other.plugin, "gives", ()):
+                    raise PluginError(
+                        f"plugin {plugin} refuses {what}, which plugin {other} gives: {reason}; remove one of them"
+                    )
 
 
 class Hooks:

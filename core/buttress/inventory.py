@@ -73,7 +73,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     if kind in ("plugin", "attack"):
         check_class(component, source)
     schema = settings_model(
-        component, frozenset({"num_classes", "in_channels"} if kind == "model" else ())
+        component, frozenset({"num_classes", "in_channels", "in_features"} if kind == "model" else {"num_classes"})
     ).model_json_schema()
     settings = [
         {

@@ -177,8 +177,10 @@ def build(
     return built, source, checked.model_dump()
 
 
-def load_plugins(entries: Sequence[str | Mapping[str, Any]], where: Where | None = None) -> list[LoadedPlugin]:
-    """Plugins by name, as a config lists them: ``["pgd", {"meat": {"start": 60}}]``.
+def load_plugins(
+    entries: Sequence[str | Mapping[str, Any]], where: Where | None = None, given: Mapping[str, Any] | None = None
+) -> list[LoadedPlugin]:
+    """Plugins by name, as a config lists them: ``["pgd", {"meat": {"start": 60}}]``; ``given`` as in ``build``.
 
     A plugin listed twice is labelled ``name`` and ``name#2``.
 
@@ -190,7 +192,7 @@ def load_plugins(entries: Sequence[str | Mapping[str, Any]], where: Where | None
     for position, entry in enumerate(entries):
         name, settings = entry_of(entry, where((position,)))
         inner = _under(where, (position, name))
-        plugin, source, resolved = build("plugin", name, settings, inner)
+        plugin, source, resolved = build("plugin", name, settings, inner, given)
         loaded.append(LoadedPlugin(source.name, plugin, source, resolved))
     return as_loaded(loaded)
 

@@ -1,9 +1,12 @@
 """Learning-rate schedules: the factor on the initial learning rate at time t."""
 
+from collections.abc import Sequence
 from itertools import pairwise
+from math import cos, pi
 from typing import Annotated, Literal, Protocol
 
-from annotated_types import Gt
+import numpy as np
+from annotated_types import Ge, Gt, Lt
 
 from buttress.errors import ConfigError
 from buttress.settings import Epoch, resolve_epoch
@@ -62,10 +65,93 @@ class Piecewise:
         return float(self._factor ** sum(t >= milestone for milestone in self.drops(epochs)))
 
     def drops(self, epochs: int) -> list[int]:
-        resolved = [resolve_epoch(milestone, epochs) for milestone in self.milestones]
-        if any(later <= earlier for earlier, later in pairwise(resolved)):
-            raise ConfigError(f"expected increasing epochs, got {resolved} (of {epochs} epochs)")
-        return resolved
+        return _increasing(self.milestones, epochs)
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"constant": Constant, "piecewise": Piecewise}
+class Linear:
+    """Straight lines between knots, from the initial learning rate at the start to ``final`` times it at the end.
+
+    Args:
+        knots: increasing epochs: 0-based, or fractions of the epochs in (0, 1).
+        factors: on the initial learning rate, one at each knot; before the first knot it is the first one's.
+        final: factor at the end of the run.
+        per: ``epoch`` or ``batch``.
+        count_from: number of the first epoch, 1 in the SEAT lineage, which decays an epoch earlier.
+    """
+
+    def __init__(
+        self,
+        *,
+        knots: list[Epoch],
+        factors: list[Annotated[float, Ge(0)]],
+        final: Annotated[float, Ge(0)],
+        per: Literal["epoch", "batch"] = "epoch",
+        count_from: Literal[0, 1] = 0,
+    ) -> None:
+        self.knots, self.factors, self.final = knots, factors, final
+        self.per, self.count_from = per, count_from
+
+    def factor(self, t: float, epochs: int) -> float:
+        return interpolate(t + self.count_from, [*self.drops(epochs), epochs], [*self.factors, self.final])
+
+    def drops(self, epochs: int) -> list[int]:
+        if len(self.knots) != len(self.factors) or not self.knots:
+            raise ConfigError(f"expected one factor for each knot, got {self.knots} and {self.factors}")
+        return _increasing(self.knots, epochs)
+
+
+class Cosine:
+    """Half a cosine, from the initial learning rate to ``final`` times it.
+
+    Args:
+        final: factor at the end of the run.
+        per: ``epoch`` or ``batch``.
+    """
+
+    def __init__(self, *, final: Annotated[float, Ge(0)] = 0.0, per: Literal["epoch", "batch"] = "batch") -> None:
+        self.final, self.per = final, per
+
+    def factor(self, t: float, epochs: int) -> float:
+        return self.final + (1 - self.final) * (1 + cos(pi * min(t / epochs, 1.0))) / 2
+
+    def drops(self, epochs: int) -> list[int]:
+        return []
+
+
+class Cyclic:
+    """Up from 0 to the learning rate of the optimizer and down to 0 again, in straight lines.
+
+    Args:
+        peak: share of the epochs at which the learning rate is highest.
+        per: ``epoch`` or ``batch``.
+    """
+
+    def __init__(self, *, peak: Annotated[float, Gt(0), Lt(1)] = 0.4, per: Literal["epoch", "batch"] = "batch") -> None:
+        self.peak, self.per = peak, per
+
+    def factor(self, t: float, epochs: int) -> float:
+        return interpolate(t, [0, self.peak * epochs, epochs], [0.0, 1.0, 0.0])
+
+    def drops(self, epochs: int) -> list[int]:
+        return []
+
+
+def interpolate(t: float, at: Sequence[float], values: Sequence[float]) -> float:
+    """The polygon through (at, values) at t; constant outside."""
+    return float(np.interp(t, at, values))
+
+
+def _increasing(settings: Sequence[int | float], epochs: int) -> list[int]:
+    resolved = [resolve_epoch(setting, epochs) for setting in settings]
+    if any(later <= earlier for earlier, later in pairwise(resolved)):
+        raise ConfigError(f"expected increasing epochs, got {resolved} (of {epochs} epochs)")
+    return resolved
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "cosine": Cosine,
+    "cyclic": Cyclic,
+    "linear": Linear,
+    "piecewise": Piecewise,
+}

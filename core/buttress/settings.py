@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from math import floor
+from math import floor, inf
 from typing import Annotated, Any
 
 from pydantic import (
@@ -58,6 +58,21 @@ ExactFraction = Annotated[Fraction, BeforeValidator(exact_fraction), _AS_TEXT, _
 """A number kept exactly as written: ``8/255``."""
 NonNegativeFraction = Annotated[Fraction, BeforeValidator(_non_negative), _AS_TEXT, _FRACTION_SCHEMA]
 """An exact number >= 0."""
+
+
+def _infinite(value: object) -> object:
+    return inf if value in ("inf", ".inf") else value
+
+
+NonNegative = Annotated[float, Field(ge=0)]
+"""A finite number >= 0."""
+NonNegativeOrInf = Annotated[
+    float,
+    Field(ge=0, allow_inf_nan=True),
+    BeforeValidator(_infinite),
+    PlainSerializer(lambda value: "inf" if value == inf else value),
+]
+"""A number >= 0, or ``inf``."""
 
 
 def _epoch(value: object) -> int | float:

@@ -18,7 +18,7 @@ from torch import Tensor
 from buttress.build import Assembly
 from buttress.checkpoint import restore_newest, save_checkpoint
 from buttress.curves import draw_curves
-from buttress.data import epoch_order
+from buttress.data import Split, epoch_order
 from buttress.errors import InterruptionError
 from buttress.evaluation import attack_name
 from buttress.files import storage_errors, write_json, write_tensors
@@ -28,7 +28,6 @@ from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder
 from buttress.selection import Record, Row, best_epoch, summarize
 from buttress.tables import duration, summary_table
-from buttress.types import Split
 
 
 class Trainer:
@@ -65,7 +64,6 @@ class Trainer:
         trained = engine.epoch < config.epochs
         if config.deterministic:
             torch.use_deterministic_algorithms(True)
-        engine.model.train()
         engine.start()
         with self._signals(), self._reporter, use_backend(config.backend):
             self._reporter.begin(config.epochs * self._assembly.steps, engine.global_step)
@@ -155,7 +153,7 @@ class Trainer:
                 self._add([Record(**{**asdict(record), "track": track.name}) for record in live])
                 self._keep_weights(track.name, epoch, last)
                 continue
-            with self._engine.track(track, self._assembly.fixed_batches):
+            with self._engine.track(track):
                 lines.append(f"{track.name} {_percent(self._score(epoch, track.name))}")
                 self._keep_weights(track.name, epoch, last)
         attack = attack_name(self._assembly.evaluator.attack)

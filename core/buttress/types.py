@@ -1,10 +1,9 @@
 """What travels between the core and its plugins: frozen, small, made of tensors."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 
@@ -93,56 +92,3 @@ class ParamGroup:
     options: Mapping[str, Any] = field(default_factory=dict)
     frozen: bool = False
     lr_scale: Callable[[float], float] | None = None
-
-
-class Split:
-    """Examples in memory.
-
-    A data set too big for memory overrides ``batches`` and ``__len__``; nothing else of the core touches the tensors.
-
-    Args:
-        x: ``[n,*]`` floating-point inputs inside the box.
-        y: ``[n]`` int64 labels.
-        memory_format: of the batches' inputs.
-    """
-
-    def __init__(self, x: Tensor, y: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> None:
-        self.x, self.y, self.memory_format = x, y, memory_format
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> "Split":
-        """The same examples on a device, with batches in a memory format."""
-        return Split(self.x.to(device), self.y.to(device), memory_format)
-
-    def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of ``order`` (``[n]`` int64 positions, on the CPU), from batch number ``start`` on."""
-        order = order.to(self.y.device)
-        for first in range(start * batch_size, len(order), batch_size):
-            index = order[first : first + batch_size]
-            yield Batch(self.x[index].contiguous(memory_format=self.memory_format), self.y[index], index)
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a data set plugin loads.
-
-    Args:
-        train: training split.
-        test: test split, never used to choose anything.
-        num_classes: K; labels are 0 .. K-1.
-        validation: held-out split on which the best epoch is chosen, or None.
-        notes: facts that belong in the manifest (sizes, injected label noise).
-    """
-
-    train: Split
-    test: Split
-    num_classes: int
-    validation: Split | None = None
-    notes: Mapping[str, object] = field(default_factory=dict)
-
-    def splits(self) -> dict[str, Split]:
-        """Split by name, in the order train, validation, test; a missing validation split is left out."""
-        named = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: split for name, split in named.items() if split is not None}

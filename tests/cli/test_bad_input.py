@@ -141,6 +141,26 @@ BAD = {
     "no such device": (None, ["device=cuda:77"], ["device", "cuda:77 asked for"]),
     "run name that is a path": (None, ["--run", "../a"], ["run name '../a'"]),
     "name that is a path": (None, ["name=../a"], ["name", "should match pattern"]),
+    "gamma < 0": (edit("- swa", "- awp: {gamma: -0.1}"), [], ["plugins.awp.gamma", "greater than or equal to 0", "-0.1"]),
+    "k2 of 0": (edit("- swa", "- rwp: {k2: 0}"), [], ["plugins.rwp.k2", "greater than or equal to 1", "got 0"]),
+    "c_min NaN": (edit("- swa", "- rwp: {c_min: .nan}"), [], ["plugins.rwp.c_min", "greater than or equal to 0", "nan"]),
+    "a layer group that names nothing": (
+        edit("- swa", "- rat_wp: {layers: [1], groups: {1: [nothing.*], 2: [conv1.*]}}"), [],
+        ["groups: group 1 (nothing.*) names no parameter"],
+    ),
+    "layer groups that overlap": (
+        edit("- swa", "- rat_lr: {layers: [1], groups: {1: [conv1.*], 2: ['*']}}"), [],
+        ["groups: parameter 'conv1.weight' is in groups 1 and 2"],
+    ),
+    "MART with soft labels": (
+        edit("- swa", "- mixup\n- mart"), [], ["'mart'", "refuses soft labels", "'mixup'", "remove one of them"],
+    ),
+    "a weight perturbation with Mixup": (edit("- swa", "- mixup\n- rwp"), [], ["'rwp'", "refuses soft labels", "'mixup'"]),
+    "two weight perturbations": (edit("- swa", "- awp\n- rwp"), [], ["perturb_weights takes one provider", "'awp'", "'rwp'"]),
+    "two losses": (edit("- swa", "- trades\n- mart"), [], ["compute_loss takes one provider", "'trades'", "'mart'"]),
+    "PIAT's coefficients": (edit("- swa", "- piat: {b: 3.0, c: 2.0}"), [], ["plugins.piat: expected b <= c"]),
+    "LSC range": (edit("- swa", "- awp: {lsc: [2.0, 1.0]}"), [], ["plugins.awp: lsc: expected [p, q] with p <= q"]),
+    "everything frozen": (edit("- swa", "- freeze_layers: {layers: [1, 2, 3, 4]}"), [], ["whole network", "nothing would"]),
     "override without value": (None, ["epochs"], ["expected key=value"]),
 }  # fmt: skip
 

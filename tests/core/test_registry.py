@@ -92,7 +92,7 @@ def test_an_installed_plugin_works_by_its_name(install: Install):
         ("plugin", "qqqq", r"unknown plugin 'qqqq'; known: .*cross_entropy.*pgd"),
         ("attack", "fsgm", r"unknown attack 'fsgm'; did you mean 'fgsm'\?"),
         ("attack", "meat", r"unknown attack 'meat'"),
-        ("model", "preact_resnet", r"unknown model 'preact_resnet'; did you mean 'preact_resnet18'\?"),
+        ("model", "preact_resnet1", r"unknown model 'preact_resnet1'; did you mean 'preact_resnet18'\?"),
         ("dataset", "digit", r"unknown dataset 'digit'; did you mean 'digits'\?"),
         ("plugin", "nobody:pgd", r"unknown plugin 'nobody:pgd'"),
     ],

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from buttress.errors import ConfigError
-from buttress.schedule import SCHEDULES, Constant, Piecewise
+from buttress.schedule import SCHEDULES, Constant, Cosine, Cyclic, Linear, Piecewise
 from buttress.settings import in_code, settings_model, validate
 
 
@@ -55,3 +55,38 @@ def test_milestones_must_increase(milestones: Any, resolved: str):
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         validate(settings_model(SCHEDULES["piecewise"]), settings, in_code("schedule"))
+
+
+# The other schedules, at hand-computed points
+
+
+@pytest.mark.parametrize(("t", "factor"), [(0, 1.0), (40, 1.0), (60, 0.55), (80, 0.1), (100, 0.055), (120, 0.01)])
+def test_linear_is_the_polygon_of_the_seat_lineage(t: int, factor: float):
+    schedule = Linear(knots=[40, 80], factors=[1.0, 0.1], final=0.01)
+    assert schedule.factor(t, 120) == pytest.approx(factor, abs=1e-12)
+
+
+def test_linear_counts_from_one_where_its_lineage_does():
+    schedule = Linear(knots=[40, 80], factors=[1.0, 0.1], final=0.01, count_from=1)
+    assert schedule.factor(79, 120) == pytest.approx(0.1, abs=1e-12)
+    assert schedule.factor(119, 120) == pytest.approx(0.01, abs=1e-12)
+
+
+def test_linear_knots_may_be_fractions_and_need_a_factor_each():
+    assert Linear(knots=[0.5, 0.75], factors=[1.0, 0.1], final=0.01).drops(120) == [60, 90]
+    with pytest.raises(ConfigError, match="one factor for each knot"):
+        Linear(knots=[0.5], factors=[1.0, 0.1], final=0.01).drops(120)
+    with pytest.raises(ConfigError, match="increasing"):
+        Linear(knots=[0.75, 0.5], factors=[1.0, 0.1], final=0.01).drops(120)
+
+
+@pytest.mark.parametrize(("t", "factor"), [(0, 1.0), (50, 0.75), (100, 0.5), (150, 0.25), (200, 0.0)])
+def test_cosine_is_half_a_cosine(t: int, factor: float):
+    expected = {50: (1 + 2**-0.5) / 2, 150: (1 - 2**-0.5) / 2}.get(t, factor)
+    assert Cosine().factor(t, 200) == pytest.approx(expected, abs=1e-12)
+    assert Cosine(final=0.1).factor(t, 200) == pytest.approx(0.1 + 0.9 * expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("t", "factor"), [(0, 0.0), (6, 0.5), (12, 1.0), (21, 0.5), (30, 0.0)])
+def test_cyclic_goes_up_and_down(t: int, factor: float):
+    assert Cyclic().factor(t, 30) == pytest.approx(factor, abs=1e-12)

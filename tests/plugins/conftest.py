@@ -1,5 +1,6 @@
 """Small models, data and contexts for the tests of the built-in plugins."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def context(
 
 def engine_of(model: nn.Module, *plugins: Any, **options: Any) -> Engine:
     """An engine with SGD and momentum; the attack is FGSM unless ``plugins`` begins with another."""
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5, momentum=0.9)
+    optimizer = functools.partial(torch.optim.SGD, lr=0.5, momentum=0.9)
     settings = {"epochs": 6, **options}
     return Engine(model, optimizer, list(plugins), settings.pop("threat", ThreatModel("linf", "8/255")), **settings)
 

@@ -6,7 +6,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from buttress import Data
-from buttress_plugins.data.digits import Digits, flip_labels
+from buttress.data import flip_labels
+from buttress_plugins.data.digits import Digits
 
 SOURCE = load_digits()
 LOOKUP = {image.tobytes(): position for position, image in enumerate(SOURCE.images)}

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from buttress.errors import PluginError
+from buttress.normalization import Normalize
 from buttress.registry import build
-from buttress_plugins.models.preact_resnet import Normalize, PreActBlock, preact_resnet18, preact_tiny
+from buttress_plugins.models.preact_resnet import PreActBlock, preact_resnet18, preact_tiny
 
 
 def count(in_channels: int, classes: int, widths: list[int], blocks: int, strides: list[int]) -> int:

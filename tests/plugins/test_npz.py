@@ -132,7 +132,7 @@ def test_wrong_arrays_are_refused(arrays: dict[str, Any], message: str, tmp_path
 
 @pytest.mark.parametrize("validation", [60, 1000])
 def test_holding_out_everything_is_refused(validation: int, tmp_path: Path):
-    with pytest.raises(DataError, match=rf"d\.npz: validation: expected less than 60, got {validation}$"):
+    with pytest.raises(DataError, match=rf"d\.npz: validation: expected less than 60 examples, got {validation}$"):
         Npz(path=save(tmp_path), validation=validation).load(0)
 
 

@@ -15,9 +15,20 @@ from torch import Tensor
 
 from buttress.errors import ConfigError
 from buttress.kernels import _native, reference
-from buttress.kernels.reference import Middle
+from buttress.kernels.reference import Middle, Norm
 
-__all__ = ["Backend", "Middle", "backend", "median", "status", "use_backend"]
+__all__ = [
+    "Backend",
+    "Middle",
+    "Norm",
+    "backend",
+    "lsc_mean",
+    "median",
+    "perturb_",
+    "relative_scales",
+    "status",
+    "use_backend",
+]
 
 Backend = Literal["auto", "native", "torch"]
 
@@ -69,6 +80,50 @@ def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | N
     """
     compute: Callable[[Sequence[Tensor], Middle, Tensor | None], Tensor] = _operation("median")
     return compute(tensors, even, out)
+
+
+def relative_scales(
+    weights: Sequence[Tensor], directions: Sequence[Tensor], gamma: float, *, norm: Norm = "layer"
+) -> list[Tensor]:
+    """Factors that give each direction ``gamma`` times the length of its weights; no host sync.
+
+    Args:
+        weights: tensors of any shapes.
+        directions: likewise; a zero one stays zero.
+        gamma: relative length.
+        norm: ``layer``: each tensor's own L2 norm; ``global``: that of all tensors together.
+
+    Returns:
+        One 0-dim tensor for each direction, in its dtype; norms are taken in float32 or wider.
+    """
+    compute: Callable[..., list[Tensor]] = _operation("relative_scales")
+    return compute(weights, directions, gamma, norm)
+
+
+def perturb_(weights: Sequence[Tensor], directions: Sequence[Tensor], gamma: float, *, norm: Norm = "layer") -> None:
+    """``w_j += gamma * ||w_j|| / ||d_j|| * d_j`` in place, for all tensors; see ``relative_scales``.
+
+    Source: Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization", eq. 8; ``global``: Yu et al.,
+    "Robust Weight Perturbation for Adversarial Training", eq. 9.
+    """
+    _operation("perturb_")(weights, directions, gamma, norm)
+
+
+def lsc_mean(losses: Tensor, c_min: float, *, inclusive: bool = True) -> tuple[Tensor, Tensor]:
+    """The losses under the loss-stationary condition, summed and divided by the size of the whole batch.
+
+    Args:
+        losses: ``[B]`` of any loss, in nats.
+        c_min: a loss is kept where it is at most this (less, if not ``inclusive``); NaN is never kept.
+        inclusive: ``<=`` or ``<``.
+
+    Returns:
+        The 0-dim mean, with gradient, and the 0-dim int64 number of kept examples, on the device.
+
+    Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9.
+    """
+    compute: Callable[..., tuple[Tensor, Tensor]] = _operation("lsc_mean")
+    return compute(losses, c_min, inclusive)
 
 
 def status() -> dict[str, str]:

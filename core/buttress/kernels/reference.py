@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 Middle = Literal["lower", "upper", "mean"]
+Norm = Literal["layer", "global"]
+
+# Guards the division by the norm of a gradient that is zero (the constant of the public codes of AWP and RWP).
+_TINY = 1e-20
 
 # Elements of one [N, chunk] working block: 4 MiB of float32, within the second-level caches' reach.
 _BLOCK = 1 << 20
@@ -55,3 +59,37 @@ def _check(tensors: Sequence[Tensor], even: str) -> None:
 
 def _facts(tensor: Tensor) -> str:
     return f"shape {tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}"
+
+
+@torch.no_grad()
+def relative_scales(
+    weights: Sequence[Tensor], directions: Sequence[Tensor], gamma: float, norm: Norm = "layer"
+) -> list[Tensor]:
+    """See ``buttress.kernels.relative_scales``."""
+    sizes, lengths = _norms(weights), _norms(directions)
+    if norm == "global":
+        sizes, lengths = ([torch.linalg.vector_norm(torch.stack(each))] * len(each) for each in (sizes, lengths))
+    scales = [gamma * size / (length + _TINY) for size, length in zip(sizes, lengths, strict=True)]
+    return [scale.to(direction.dtype) for scale, direction in zip(scales, directions, strict=True)]
+
+
+@torch.no_grad()
+def perturb_(weights: Sequence[Tensor], directions: Sequence[Tensor], gamma: float, norm: Norm = "layer") -> None:
+    """See ``buttress.kernels.perturb_``."""
+    if weights:
+        scales = relative_scales(weights, directions, gamma, norm)
+        torch._foreach_add_(list(weights), torch._foreach_mul(list(directions), scales))
+
+
+def lsc_mean(losses: Tensor, c_min: float, inclusive: bool = True) -> tuple[Tensor, Tensor]:
+    """See ``buttress.kernels.lsc_mean``."""
+    kept = losses <= c_min if inclusive else losses < c_min
+    return torch.where(kept, losses, 0.0).sum() / len(losses), kept.sum()
+
+
+def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """L2 norms in at least float32."""
+    if not tensors:
+        return []
+    wide = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
+    return list(torch._foreach_norm(list(tensors), dtype=wide))

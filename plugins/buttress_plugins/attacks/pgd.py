@@ -51,6 +51,7 @@ class PGD:
     ) -> None:
         self.steps, self.step_size, self.loss, self.start = steps, step_size, loss, start
         self.restarts, self.projection_order, self.attack_mode = restarts, projection_order, attack_mode
+        self.refuses = {"soft labels": "its loss margin is of one label against the others"} if loss == "margin" else {}
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:

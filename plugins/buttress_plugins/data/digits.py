@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-from torch import Tensor
 
 from buttress import Data, Split
+from buttress.data import flip_labels, hold_out
 
 
 class Digits:
@@ -59,13 +58,8 @@ class Digits:
             )
         validation, test = pool[:0], pool
         if self.validation:
-            state = int(rng.integers(2**31))
-            validation, test = (
-                np.sort(part)
-                for part in train_test_split(
-                    pool, train_size=self.validation, stratify=digits.target[pool], random_state=state
-                )
-            )
+            held, rest = hold_out(y[pool], self.validation, rng)
+            validation, test = pool[held], pool[rest]
         noisy, flipped = flip_labels(y[train], self.label_noise, 10, rng)
         return Data(
             train=Split(x[train], noisy),
@@ -74,19 +68,3 @@ class Digits:
             num_classes=10,
             notes={"flipped_labels": int(flipped.sum()), "flipped_index": flipped.nonzero()[:, 0].tolist()},
         )
-
-
-def flip_labels(y: Tensor, share: float, num_classes: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Move a share of the labels ``y [n]`` to a uniformly drawn other class.
-
-    Returns:
-        ``[n]`` labels, and ``[n]`` bools that mark the ``round(share * n)`` moved ones.
-    """
-    count = round(share * len(y))
-    moved = torch.from_numpy(rng.permutation(len(y))[:count])
-    offset = torch.from_numpy(rng.integers(1, num_classes, size=count))
-    noisy = y.clone()
-    noisy[moved] = (y[moved] + offset) % num_classes
-    mask = torch.zeros(len(y), dtype=torch.bool)
-    mask[moved] = True
-    return noisy, mask

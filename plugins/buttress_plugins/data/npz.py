@@ -8,9 +8,9 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from annotated_types import Ge
-from sklearn.model_selection import train_test_split
 
 from buttress import Data, Split
+from buttress.data import hold_out
 from buttress.errors import DataError
 
 
@@ -50,19 +50,12 @@ class Npz:
         train = self._split(arrays, "train")
         validation = self._split(arrays, "val") if "x_val" in arrays else None
         if validation is None and self.validation:
-            if self.validation >= len(train):
-                raise DataError(f"{self.path}: validation: expected less than {len(train)}, got {self.validation}")
+            rng = np.random.default_rng(seed if self.split_seed is None else self.split_seed)
             try:
-                kept, held = train_test_split(
-                    np.arange(len(train)),
-                    test_size=self.validation,
-                    stratify=train.y.numpy(),
-                    random_state=seed if self.split_seed is None else self.split_seed,
-                )
-            except ValueError as problem:  # a class with too few examples
-                raise DataError(f"{self.path}: validation: cannot be held out stratified: {problem}") from None
-            validation = Split(train.x[np.sort(held)], train.y[np.sort(held)])
-            train = Split(train.x[np.sort(kept)], train.y[np.sort(kept)])
+                held, kept = hold_out(train.y, self.validation, rng)
+            except DataError as problem:
+                raise DataError(f"{self.path}: {problem}") from None
+            validation, train = (Split(train.x[part], train.y[part]) for part in (held, kept))
         classes = self.num_classes or int(train.y.max()) + 1
         return Data(train=train, validation=validation, test=self._split(arrays, "test"), num_classes=classes)
 

@@ -7,32 +7,13 @@ that adversarial training uses (four stages of two basic blocks, stride 1 stem, 
 from collections.abc import Sequence
 from typing import Annotated
 
-import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from buttress.normalization import normalization
+
 Count = Annotated[int, Ge(1)]
-
-
-class Normalize(nn.Module):
-    """``(x - mean) / std`` per channel, so that eps is in units of the raw input.
-
-    Args:
-        mean: one value a channel.
-        std: one value a channel, not zero.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
 
 
 class PreActBlock(nn.Module):
@@ -78,11 +59,7 @@ class PreActResNet(nn.Module):
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if (mean is None) != (std is None) or (mean is not None and std is not None and len(mean) != len(std)):
-            raise ValueError("mean and std: expected both, one value a channel, or neither")
-        if mean is not None and len(mean) != in_channels:
-            raise ValueError(f"mean: expected {in_channels} values, one a channel, got {len(mean)}")
-        self.normalize = Normalize(mean, std) if mean is not None and std is not None else nn.Identity()
+        self.normalize = normalization(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
         width = widths[0]
         for stage, (out, count, stride) in enumerate(zip(widths, blocks, strides, strict=True), start=1):
@@ -152,6 +129,34 @@ def preact_resnet18(
         num_classes=num_classes,
         widths=widths,
         blocks=(2, 2, 2, 2),
+        strides=(1, 2, 2, 2),
+        mean=mean,
+        std=std,
+    )
+
+
+def preact_resnet34(
+    *,
+    in_channels: Count,
+    num_classes: Count,
+    width: Count = 64,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+) -> PreActResNet:
+    """PreActResNet-34 for 32x32 images: 3, 4, 6 and 3 blocks, widths 64 to 512; 21.28 million parameters.
+
+    Args:
+        in_channels: channels of the input.
+        num_classes: number of classes.
+        width: channels of the first stage; each of the others has twice the one before.
+        mean: of the input, one value a channel; none by default.
+        std: likewise.
+    """
+    return PreActResNet(
+        in_channels=in_channels,
+        num_classes=num_classes,
+        widths=(width, 2 * width, 4 * width, 8 * width),
+        blocks=(3, 4, 6, 3),
         strides=(1, 2, 2, 2),
         mean=mean,
         std=std,

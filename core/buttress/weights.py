@@ -1,0 +1,43 @@
+"""Choices among a model's parameters, and their gradients, for methods that work in weight space."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from buttress.context import Context
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters that require a gradient; tied ones once."""
+    return [weight for weight in model.parameters() if weight.requires_grad]
+
+
+def matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Trainable parameters with more than one dimension and ``weight`` in their name: what AWP and RWP perturb.
+
+    Convolutions, shortcuts and the classifier; no batch norm, no bias, no positional embedding.
+    """
+    named = model.named_parameters()
+    return [weight for name, weight in named if weight.requires_grad and weight.dim() > 1 and "weight" in name]
+
+
+def regularised_names(model: nn.Module) -> set[str]:
+    """Names of the parameters that are weights: no norm layer's, and neither ``bn`` nor ``bias`` in the name."""
+    norms = {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if isinstance(module, _NORMS)
+        for name, _ in module.named_parameters(recurse=False)
+    }
+    every = (name for name, _ in model.named_parameters())
+    return {name for name in every if name not in norms and "bn" not in name and "bias" not in name}
+
+
+def gradients(loss: Tensor, weights: Sequence[Tensor], ctx: Context) -> list[Tensor]:
+    """Gradients of the 0-dim loss, zero where nothing flows."""
+    grads = ctx.grads(loss, weights)
+    return [torch.zeros_like(w) if g is None else g for w, g in zip(weights, grads, strict=True)]

@@ -1,0 +1,1 @@
+"""Parameter groups and gradients: plugins that provide ``param_groups`` or ``adjust_grads``."""

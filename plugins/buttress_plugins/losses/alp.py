@@ -1,0 +1,35 @@
+"""ALP: adversarial logit pairing.
+
+Source: Kannan, Kurakin, Goodfellow, "Adversarial Logit Pairing", arXiv:1803.06373; as a row of the PIAT paper
+(arXiv:2511.00836, eq. 8): the squared L2 distance of the raw logits beside the cross-entropy at x'. The weight of the
+PIAT tables is not known; 0.5 is the value commonly used. The original trains on clean and adversarial examples:
+``mixed``.
+"""
+
+from typing import Annotated
+
+from annotated_types import Ge
+from torch import nn
+
+from buttress import Adv, Batch, Loss, hookimpl
+from buttress.functional import cross_entropy
+
+
+class ALP:
+    """``CE(z(x'), y) + weight * ||z(x') - z(x)||^2``.
+
+    Args:
+        weight: of the pairing term.
+        mixed: the mean of clean and adversarial cross-entropy in the place of the adversarial one.
+    """
+
+    def __init__(self, *, weight: Annotated[float, Ge(0)] = 0.5, mixed: bool = False) -> None:
+        self.weight, self.mixed = weight, mixed
+
+    @hookimpl
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+        logits, adv_logits = model(batch.x), model(adv.x)
+        losses = cross_entropy(adv_logits, batch.y)
+        if self.mixed:
+            losses = (losses + cross_entropy(logits, batch.y)) / 2
+        return Loss(losses + self.weight * (adv_logits - logits).square().sum(1))

@@ -1,0 +1,38 @@
+"""TRADES: clean cross-entropy, and a prediction that does not change within the ball.
+
+Source: Zhang, Yu, Jiao, Xing, El Ghaoui, Jordan, "Theoretically Principled Trade-off between Robustness and Accuracy",
+arXiv:1901.08573; the public code takes KL(p(x) || p(x')), with gradient through both. Its attack maximises the same
+divergence from a Gaussian start: ``pgd: {loss: kl, start: gaussian}``.
+
+The public code makes two clean forwards in train mode, one for each term. One serves both: the loss is the same, and
+batch norm's running statistics see the clean batch once; ``clean_forwards: 2`` reproduces theirs.
+"""
+
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import nn
+
+from buttress import Adv, Batch, Loss, hookimpl
+from buttress.functional import cross_entropy, kl_divergence
+
+
+class TRADES:
+    """``CE(f(x), y) + beta * KL(p(x) || p(x'))``.
+
+    Args:
+        beta: weight of the divergence; 6 in the paper.
+        clean_forwards: 1, or 2 as in the public code.
+    """
+
+    def __init__(self, *, beta: Annotated[float, Ge(0)] = 6.0, clean_forwards: Literal[1, 2] = 1) -> None:
+        self.beta, self.clean_forwards = beta, clean_forwards
+
+    @hookimpl
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+        logits = model(batch.x)
+        adv_logits = model(adv.x)
+        reference = model(batch.x) if self.clean_forwards == 2 else logits
+        divergence = kl_divergence(adv_logits, F.log_softmax(reference, 1))
+        return Loss(cross_entropy(logits, batch.y) + self.beta * divergence)

@@ -1,0 +1,106 @@
+"""Any architecture of torchvision.models or timm, by its name there, with fresh weights."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from buttress.errors import ModelError, nearest
+from buttress.normalization import normalization
+
+Count = Annotated[int, Ge(1)]
+
+
+class Normalized(nn.Module):
+    """A model behind normalisation, so that eps is in units of the raw input.
+
+    Args:
+        model: maps normalised ``[B,C,H,W]`` to logits.
+        mean: of the input, one value a channel, or None for no normalisation.
+        std: likewise.
+        in_channels: C.
+    """
+
+    def __init__(
+        self, model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, in_channels: int
+    ) -> None:
+        super().__init__()
+        self.normalize = normalization(mean, std, in_channels)
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(self.normalize(x))
+
+
+def torchvision_model(
+    *,
+    arch: str,
+    num_classes: Count,
+    in_channels: Count,
+    options: dict[str, Any] = {},  # noqa: B006  (read, never written)
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+) -> nn.Module:
+    """An architecture of torchvision.models.
+
+    Args:
+        arch: its name: ``resnet18``, ``vgg16_bn``.
+        num_classes: number of classes.
+        in_channels: channels of the input; torchvision's architectures take 3.
+        options: further arguments of its constructor.
+        mean: of the input, one value a channel; none by default.
+        std: likewise.
+    """
+    from torchvision import models
+
+    if arch not in models.list_models(models):
+        raise ModelError(f"torchvision: unknown arch {arch!r}{nearest(arch, models.list_models(models))}")
+    return _built(lambda: models.get_model(arch, num_classes=num_classes, **options), arch, mean, std, in_channels)
+
+
+def timm_model(
+    *,
+    arch: str,
+    num_classes: Count,
+    in_channels: Count,
+    options: dict[str, Any] = {},  # noqa: B006  (read, never written)
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+) -> nn.Module:
+    """An architecture of timm.
+
+    Args:
+        arch: its name: ``vit_tiny_patch16_224``.
+        num_classes: number of classes.
+        in_channels: channels of the input.
+        options: further arguments of ``timm.create_model`` (``img_size: 32``).
+        mean: of the input, one value a channel; none by default.
+        std: likewise.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise ModelError("timm is not installed; pip install timm, or pip install 'buttress[timm]'") from None
+    if arch not in timm.list_models():
+        raise ModelError(f"timm: unknown arch {arch!r}{nearest(arch, timm.list_models())}")
+    return _built(
+        lambda: timm.create_model(arch, num_classes=num_classes, in_chans=in_channels, **options),
+        arch,
+        mean,
+        std,
+        in_channels,
+    )
+
+
+def _built(
+    make: Callable[[], nn.Module],
+    arch: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    in_channels: int,
+) -> nn.Module:
+    try:
+        return Normalized(make(), mean, std, in_channels)
+    except TypeError as problem:  # an option that the architecture does not take
+        raise ModelError(f"{arch} refused its options: {problem}") from None

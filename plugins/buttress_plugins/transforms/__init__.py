@@ -1,0 +1,1 @@
+"""Transforms of training batches: plugins that provide ``transform_batch``."""

@@ -1,0 +1,104 @@
+"""Augment: random crop, flip and rotation of whole batches, on their device.
+
+The crops and flips of both lineages of adversarial training (spec of their public codes): reflection padding for
+CIFAR-10 in the RO lineage (Rice, Wong, Kolter, arXiv:2002.11569), zeros in the TRADES lineage; a rotation by up to 15
+degrees for CIFAR-100 in the code of AWP and RWP. New draws in every step, which is one draw an example and epoch.
+"""
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Le
+from torch import Tensor
+
+from buttress import Batch, hookimpl
+from buttress.context import Context
+
+
+class Augment:
+    """Pad, crop back, flip and rotate the training images ``[B,C,H,W]``.
+
+    Args:
+        pad: pixels added on every side before a crop of the original size is cut out; 0 for no crop.
+        padding: what they hold: ``reflect`` mirrors the image, ``zeros``.
+        flip: mirror each image with probability 1/2, left to right.
+        rotation: largest angle in degrees, either way; nearest pixel, zeros from outside; 0 for none.
+
+    Draws that may be injected: ``augment.crop`` (``[B,2]`` int64 offsets, 0 to 2 pad, rows first), ``augment.flip``
+    (``[B]`` bool), ``augment.rotation`` (``[B]`` degrees, counter-clockwise).
+    """
+
+    def __init__(
+        self,
+        *,
+        pad: Annotated[int, Ge(0)] = 4,
+        padding: Literal["reflect", "zeros"] = "reflect",
+        flip: bool = True,
+        rotation: Annotated[float, Ge(0), Le(180)] = 0.0,
+    ) -> None:
+        self.pad, self.padding, self.flip, self.rotation = pad, padding, flip, rotation
+
+    @hookimpl
+    def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
+        x = batch.x
+        if x.dim() != 4:
+            raise ValueError(f"expected images [B,C,H,W], got x of shape {tuple(x.shape)}; leave augment out")
+        n, device = len(x), x.device
+        if self.pad:
+            if self.padding == "reflect" and self.pad >= min(x.shape[2:]):
+                raise ValueError(
+                    f"pad: reflection needs less than the image's {min(x.shape[2:])} pixels, got {self.pad}"
+                )
+            offsets = ctx.draw("crop")
+            if offsets is None:
+                generator = ctx.generator("crop")
+                offsets = torch.randint(2 * self.pad + 1, (n, 2), generator=generator, device=device)
+            x = crop(x, offsets, self.pad, self.padding)
+        if self.flip:
+            mirrored = ctx.draw("flip")
+            if mirrored is None:
+                mirrored = torch.rand(n, generator=ctx.generator("flip"), device=device) < 0.5
+            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+        if self.rotation:
+            degrees = ctx.draw("rotation")
+            if degrees is None:
+                uniform = torch.rand(n, generator=ctx.generator("rotation"), dtype=x.dtype, device=device)
+                degrees = self.rotation * (2 * uniform - 1)
+            x = rotate(x, degrees)
+        layout = torch.channels_last if _is_channels_last(batch.x) else torch.contiguous_format
+        return replace(batch, x=x.contiguous(memory_format=layout))
+
+
+def crop(x: Tensor, offsets: Tensor, pad: int, padding: str) -> Tensor:
+    """Crops ``[B,C,H,W]`` of the padded images, ``offsets [B,2]`` (rows, columns) from their upper left corner."""
+    padded = F.pad(x, [pad] * 4, mode="reflect" if padding == "reflect" else "constant")
+    height, width = x.shape[2:]
+    rows = offsets[:, :1] + torch.arange(height, device=x.device)
+    columns = offsets[:, 1:] + torch.arange(width, device=x.device)
+    examples = torch.arange(len(x), device=x.device)
+    return padded.permute(0, 2, 3, 1)[examples[:, None, None], rows[:, :, None], columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
+
+
+def rotate(x: Tensor, degrees: Tensor) -> Tensor:
+    """Images turned counter-clockwise about their centre by ``degrees [B]``; the nearest pixel, zeros from outside."""
+    angle = torch.deg2rad(degrees.to(x.dtype))
+    cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+    height, width = x.shape[2:]
+    # From a pixel of the result to the place it comes from, in units of half the image's sides.
+    turn = torch.stack(
+        [
+            torch.stack([cos, -sin * (height / width), zero], 1),
+            torch.stack([sin * (width / height), cos, zero], 1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(turn, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

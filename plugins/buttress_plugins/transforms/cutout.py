@@ -1,0 +1,51 @@
+"""Cutout: one square of every training image is blanked.
+
+Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", arXiv:1708.04552; in
+adversarial training as in Rice, Wong, Kolter, arXiv:2002.11569, section 4: one square of 14 pixels fully inside the
+image, set to 0 before normalisation.
+"""
+
+from dataclasses import replace
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from buttress import Batch, hookimpl
+from buttress.context import Context
+
+
+class Cutout:
+    """Sets one square of each training image ``[B,C,H,W]`` to a value.
+
+    Args:
+        size: side of the square in pixels.
+        value: what it is set to, inside the box.
+
+    The draw ``cutout.position`` may be injected: ``[B,2]`` int64, row and column of the upper left corners.
+    """
+
+    def __init__(self, *, size: Annotated[int, Ge(1)] = 14, value: float = 0.0) -> None:
+        self.size, self.value = size, value
+
+    @hookimpl
+    def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
+        x = batch.x
+        if x.dim() != 4 or self.size > min(x.shape[2:]):
+            raise ValueError(f"expected images [B,C,H,W] of at least {self.size} pixels, got x of {tuple(x.shape)}")
+        position = ctx.draw("position")
+        if position is None:
+            generator = ctx.generator("position")
+            room = [side - self.size + 1 for side in x.shape[2:]]
+            position = torch.stack([torch.randint(n, (len(x),), generator=generator, device=x.device) for n in room], 1)
+        return replace(batch, x=x.clone().masked_fill_(square(position, self.size, *x.shape[2:]), self.value))
+
+
+def square(position: Tensor, size: int, height: int, width: int) -> Tensor:
+    """``[B,1,H,W]`` bools, true inside the squares whose upper left corners are ``position [B,2]``."""
+    rows, columns = (torch.arange(n, device=position.device) for n in (height, width))
+    top, left = position[:, :1], position[:, 1:]
+    in_rows = (rows >= top) & (rows < top + size)
+    in_columns = (columns >= left) & (columns < left + size)
+    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]

@@ -1,0 +1,52 @@
+"""Mixup: convex combinations of two examples and of their labels, made before the attack.
+
+Source: Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", arXiv:1710.09412; in adversarial
+training as in Rice, Wong, Kolter, arXiv:2002.11569, section 4 (alpha = 1.4): one coefficient and one permutation a
+batch. Attack and training see the mixed labels: their cross-entropy is ``lam CE(., y_a) + (1 - lam) CE(., y_b)``.
+"""
+
+from dataclasses import replace
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from buttress import Batch, hookimpl
+from buttress.context import Context
+
+
+class Mixup:
+    """``x <- lam x + (1 - lam) x[permutation]``, labels likewise, ``lam ~ Beta(alpha, alpha)``.
+
+    Args:
+        num_classes: number of classes K; in a config, the data's.
+        alpha: of the Beta distribution.
+
+    The draws ``mixup.lam`` (0-dim) and ``mixup.permutation`` (``[B]`` int64) may be injected.
+    """
+
+    gives = ("soft labels",)
+
+    def __init__(self, *, num_classes: Annotated[int, Ge(2)], alpha: Annotated[float, Gt(0)] = 1.4) -> None:
+        self.alpha, self.num_classes = alpha, num_classes
+
+    @hookimpl
+    def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
+        x, y = batch.x, batch.y
+        lam, permutation = ctx.draw("lam"), ctx.draw("permutation")
+        if lam is None:
+            parameters = torch.full((2,), self.alpha, dtype=torch.float64, device=x.device)
+            gammas = torch._standard_gamma(parameters, generator=ctx.generator("lam"))
+            lam = gammas[0] / gammas.sum()
+        if permutation is None:
+            permutation = torch.randperm(len(x), generator=ctx.generator("permutation"), device=x.device)
+        lam = lam.to(x.dtype)
+        soft = F.one_hot(y, self.num_classes).to(x.dtype) if y.dim() == 1 else y
+        return replace(batch, x=mix(x, permutation, lam), y=mix(soft, permutation, lam))
+
+
+def mix(values: Tensor, permutation: Tensor, lam: Tensor) -> Tensor:
+    """``lam * values + (1 - lam) * values[permutation]``; between the two, also after rounding."""
+    return torch.lerp(values[permutation], values, lam)

@@ -1,0 +1,1 @@
+"""Weight perturbations: plugins that provide ``perturb_weights``."""

@@ -1,0 +1,68 @@
+"""RAT_WP: adversarial weight perturbation of the latter layers alone.
+
+Source: Nguyen, Yu, Nandakumar, Lee, Liu, "On Intriguing Layer-Wise Properties of Robust Overfitting in Adversarial
+Training", TMLR 2024, section 4: AWP with v_j = 0 outside of the latter layer groups. On all groups it is AWP.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Annotated
+
+from annotated_types import Ge
+from torch import nn
+
+from buttress import Adv, hookimpl
+from buttress.context import Context
+from buttress.kernels import perturb_
+from buttress.layers import Patterns, layer_names
+from buttress.perturbation import ExitOrder, Objective
+from buttress.settings import Epoch
+from buttress.weights import gradients, matrices
+
+NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
+
+
+class RAT_WP:  # noqa: N801  (its name in the paper)
+    """AWP on some layer groups.
+
+    Args:
+        gamma: size of the perturbation, relative to the weights'; 0 switches it off. 0.005 with TRADES.
+        layers: numbers of the layer groups; all groups together mean the whole network.
+        groups: patterns of parameter names by group number, for models whose groups are not known.
+        head_group: the group that the last norm and the classifier join; null: none.
+        start: first epoch with a perturbation: 0-based epoch, or a fraction of the epochs in (0, 1).
+        exit_order: ``step_while_perturbed`` (the public code of AWP), or ``restore_then_step``.
+    """
+
+    refuses = NO_SOFT_LABELS
+
+    def __init__(
+        self,
+        *,
+        gamma: Annotated[float, Ge(0)] = 0.01,
+        layers: list[int] = [3, 4],  # noqa: B006  (read, never written)
+        groups: Patterns | None = None,
+        head_group: int | None = None,
+        start: Epoch = 0,
+        exit_order: ExitOrder = "step_while_perturbed",
+    ) -> None:
+        self.gamma, self.start, self.exit_order = gamma, start, exit_order
+        self.layers, self.groups, self.head_group = layers, groups, head_group
+        self._weights: list[nn.Parameter] = []
+
+    @hookimpl
+    def start_run(self, model: nn.Module) -> None:
+        names = set(layer_names(model, self.layers, self.groups, self.head_group))
+        chosen = {id(weight) for name, weight in model.named_parameters() if name in names}
+        self._weights = [weight for weight in matrices(model) if id(weight) in chosen]
+
+    @hookimpl
+    def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> AbstractContextManager[None] | None:
+        if self.gamma == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
+            return None
+        return self._perturbed(adv, objective, ctx)
+
+    @contextmanager
+    def _perturbed(self, adv: Adv, objective: Objective, ctx: Context) -> Iterator[None]:
+        perturb_(self._weights, gradients(objective(adv).mean(), self._weights, ctx), self.gamma, norm="layer")
+        yield

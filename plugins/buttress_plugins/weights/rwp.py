@@ -1,0 +1,98 @@
+"""RWP: weights are perturbed only as far as needed to lift the loss of easy adversarial examples.
+
+Source: Yu, Han, Gong, Shen, Ge, Du, Liu, "Robust Weight Perturbation for Adversarial Training", IJCAI 2022,
+arXiv:2205.14826, Algorithm 1 and eq. 9: K2 steps of ascent on the losses of the examples that satisfy the
+loss-stationary condition (LSC) ``loss <= c_min`` at the weights perturbed so far.
+
+The public code differs, as ``variant: official``: the sum of raw gradients is kept and only a scaled copy of it is
+added to the weights (the paper's next gradient is added to the scaled sum, which weighs the past far more), and
+``<`` takes the place of ``<=``. Both have one norm for all tensors together, as the paper's constraint has no layer in
+it. The masked loss is averaged over the whole batch in both (eq. 9). Where no example satisfies the condition any more
+the perturbation stays as it is; on the CPU the remaining steps are then left out, on a GPU they run and change nothing,
+because asking would make the host wait.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from torch import nn
+
+from buttress import Adv, hookimpl
+from buttress.context import Context
+from buttress.kernels import lsc_mean, relative_scales
+from buttress.perturbation import ExitOrder, Objective
+from buttress.settings import Epoch, NonNegativeOrInf
+from buttress.weights import gradients, matrices
+
+NO_SOFT_LABELS = {"soft labels": "its condition is on the loss of one label, and AWP's public code refuses Mixup"}
+
+
+class RWP:
+    """Robust weight perturbation under the loss-stationary condition.
+
+    Args:
+        gamma: size of the perturbation relative to the weights'; 0 switches it off. 0.005 with TRADES.
+        c_min: examples whose loss is at most this are lifted: 1.7 for CIFAR-10, 2.2 SVHN, 4.0 CIFAR-100 (nats); 0 is
+            PGD-AT; inf lifts all.
+        k2: steps of ascent.
+        variant: ``paper`` (Algorithm 1), or ``official`` (the public code): sets ``inclusive`` and ``accumulate``.
+        norm: ``global``: one for all tensors together; ``layer``: each its own.
+        inclusive: whether a loss equal to ``c_min`` satisfies the condition; null: as the variant.
+        accumulate: the next gradient is added to the ``rescaled`` perturbation or to the ``raw`` sum; null: as the
+            variant.
+        start: first epoch with a perturbation: 0-based epoch, or a fraction of the epochs in (0, 1).
+        exit_order: ``step_while_perturbed`` (Algorithm 1), or ``restore_then_step``.
+    """
+
+    refuses = NO_SOFT_LABELS
+
+    def __init__(
+        self,
+        *,
+        gamma: Annotated[float, Ge(0)] = 0.01,
+        c_min: NonNegativeOrInf = 1.7,
+        k2: Annotated[int, Ge(1)] = 10,
+        variant: Literal["paper", "official"] = "paper",
+        norm: Literal["global", "layer"] = "global",
+        inclusive: bool | None = None,
+        accumulate: Literal["rescaled", "raw"] | None = None,
+        start: Epoch = 0,
+        exit_order: ExitOrder = "step_while_perturbed",
+    ) -> None:
+        self.gamma, self.c_min, self.k2, self.variant, self.norm = gamma, c_min, k2, variant, norm
+        self.inclusive = (variant == "paper") if inclusive is None else inclusive
+        self.accumulate = accumulate or ("rescaled" if variant == "paper" else "raw")
+        self.start, self.exit_order = start, exit_order
+        self._weights: list[nn.Parameter] = []
+
+    @hookimpl
+    def start_run(self, model: nn.Module) -> None:
+        self._weights = matrices(model)
+
+    @hookimpl
+    def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> AbstractContextManager[None] | None:
+        if self.gamma == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
+            return None
+        return self._perturbed(adv, objective, ctx)
+
+    @contextmanager
+    def _perturbed(self, adv: Adv, objective: Objective, ctx: Context) -> Iterator[None]:
+        weights = self._weights
+        origin = [weight.detach().clone() for weight in weights]
+        v = total = [torch.zeros_like(weight) for weight in origin]
+        for step in range(self.k2):
+            loss, kept = lsc_mean(objective(adv), self.c_min, inclusive=self.inclusive)
+            if step == 0:
+                ctx.record("easy", kept / len(adv.x))
+            if ctx.device.type == "cpu" and not kept:
+                break
+            base = v if self.accumulate == "rescaled" else total
+            total = torch._foreach_add(base, gradients(loss, weights, ctx))
+            scaled = torch._foreach_mul(total, relative_scales(origin, total, self.gamma, norm=self.norm))
+            v = [torch.where(kept > 0, new, old) for new, old in zip(scaled, v, strict=True)]
+            with torch.no_grad():
+                torch._foreach_copy_(weights, torch._foreach_add(origin, v))
+        yield

@@ -1,0 +1,95 @@
+"""Wide and deep networks and those of torchvision and timm: parameters counted by formula, shapes, gradients."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from buttress.errors import ModelError
+from buttress_plugins.models.mlp import mlp
+from buttress_plugins.models.preact_resnet import preact_resnet34
+from buttress_plugins.models.wide_resnet import PaddedShortcut, wrn_28_10, wrn_32_10, wrn_34_10
+from buttress_plugins.models.zoo import timm_model, torchvision_model
+
+
+def size(model: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def wide(blocks: int, widen: int, classes: int, learned: bool) -> int:
+    """Weights of a wide ResNet: stem; in a block two batch norms and convolutions; shortcuts, norm, classifier."""
+    total, width_in = 9 * 3 * 16, 16
+    for width in (16 * widen, 32 * widen, 64 * widen):
+        for block in range(blocks):
+            incoming = width_in if block == 0 else width
+            total += 2 * incoming + 9 * incoming * width + 2 * width + 9 * width * width
+            total += incoming * width if block == 0 and learned else 0
+        width_in = width
+    return total + 2 * width_in + width_in * classes + classes
+
+
+@pytest.mark.parametrize(
+    ("make", "blocks", "learned", "published"),
+    [(wrn_28_10, 4, True, 36_479_194), (wrn_34_10, 5, True, 46_160_474), (wrn_32_10, 5, False, 45_901_914)],
+)
+def test_wide_resnets_have_the_parameters_of_their_papers(make: Any, blocks: int, learned: bool, published: int):
+    assert wide(blocks, 10, 10, learned) == published
+    with torch.device("meta"):
+        model = make(in_channels=3, num_classes=10)
+    assert size(model) == published
+    assert size(make(in_channels=3, num_classes=100, widen=2)) == wide(blocks, 2, 100, learned)
+
+
+def test_preact_resnet34_has_21_28_million_parameters():
+    with torch.device("meta"):
+        assert size(preact_resnet34(in_channels=3, num_classes=10)) == 21_280_330
+
+
+@pytest.mark.parametrize("make", [wrn_28_10, wrn_32_10, wrn_34_10, preact_resnet34])
+def test_images_become_logits_with_a_gradient_everywhere(make: Any):
+    narrow = {"width": 4} if make is preact_resnet34 else {"widen": 1}
+    model = make(in_channels=3, num_classes=7, mean=[0.5] * 3, std=[0.25] * 3, **narrow)
+    logits = model(torch.rand(4, 3, 32, 32))
+    assert logits.shape == (4, 7)
+    logits.square().sum().backward()
+    assert all(weight.grad is not None and bool((weight.grad != 0).any()) for weight in model.parameters())
+
+
+def test_a_padded_shortcut_averages_and_adds_zero_channels():
+    x = torch.rand(1, 2, 4, 4)
+    found = PaddedShortcut(2, 5, 2)(x)
+    assert found.shape == (1, 5, 2, 2)
+    assert torch.allclose(found[:, 1:3], x.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)))
+    assert not bool(found[:, [0, 3, 4]].any())
+
+
+def test_an_mlp_has_the_layers_asked_for():
+    model = mlp(in_features=3, num_classes=2, hidden=[5, 4], batch_norm=True)
+    assert size(model) == (3 * 5 + 5 + 10) + (5 * 4 + 4 + 8) + (4 * 2 + 2)
+    assert model(torch.rand(6, 3)).shape == (6, 2)
+    assert size(mlp(in_features=3, num_classes=2)) == 3 * 64 + 64 + 64 * 2 + 2
+
+
+def test_any_architecture_of_torchvision_by_name():
+    model = torchvision_model(arch="resnet18", num_classes=7, in_channels=3, mean=[0.5] * 3, std=[0.5] * 3)
+    assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7)
+    assert float(model.normalize(torch.full((1, 3, 1, 1), 0.75))[0, 0, 0, 0]) == 0.5
+
+
+def test_any_architecture_of_timm_by_name():
+    settings = {"img_size": 32, "patch_size": 8}
+    model = timm_model(arch="vit_tiny_patch16_224", num_classes=7, in_channels=3, options=settings)
+    assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (torchvision_model, {"arch": "resnet81"}, "torchvision: unknown arch 'resnet81'; did you mean 'resnet18'?"),
+        (torchvision_model, {"arch": "resnet18", "options": {"depth": 3}}, "resnet18 refused its options: .*depth"),
+        (timm_model, {"arch": "vit_tiny"}, "timm: unknown arch 'vit_tiny'; did you mean"),
+    ],
+)
+def test_unknown_architectures_and_options_are_refused(make: Any, settings: dict[str, Any], message: str):
+    with pytest.raises(ModelError, match=message.replace("?", r"\?")):
+        make(num_classes=3, in_channels=3, **settings)

@@ -1,0 +1,76 @@
+"""What a step of each method costs, in passes through the model: written by hand, counted, and forecast."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from buttress import forecast as forecasts
+from buttress.build import assemble, load_data
+from buttress.config import ConfigFile
+from buttress.forecast import Passes, counted, forecast
+from buttress.yaml_source import dump_yaml, parse_yaml
+
+PGD: dict[str, Any] = {"pgd": {"steps": 10}}
+KL: dict[str, Any] = {"pgd": {"steps": 10, "loss": "kl", "start": "gaussian"}}
+AT = Passes(forwards=11, input_backwards=10, weight_backwards=1)  # ten attack steps, one training step
+TWO_BRANCHES = Passes(12, 10, 2)  # the loss looks at x and at x'
+
+COSTS: list[tuple[list[Any], Passes]] = [
+    ([PGD], AT),
+    ([{"pgd": {"steps": 10, "restarts": 2}}], Passes(23, 20, 1)),  # and a forward to choose after each
+    (["fgsm"], Passes(2, 1, 1)),
+    (["clean"], Passes(1, 0, 1)),
+    ([PGD, "nmse"], TWO_BRANCHES),
+    ([PGD, "alp"], TWO_BRANCHES),
+    ([PGD, "mart"], TWO_BRANCHES),
+    ([KL, "trades"], Passes(13, 10, 2)),  # the attack's clean prediction is a forward too
+    ([KL, {"trades": {"clean_forwards": 2}}], Passes(14, 10, 3)),
+    ([PGD, "awp"], Passes(12, 10, 2)),
+    ([PGD, "rat_wp"], Passes(12, 10, 2)),
+    ([PGD, {"awp": {"gamma": 0.0}}], AT),
+    ([PGD, {"rwp": {"c_min": "inf", "k2": 10}}], Passes(21, 10, 11)),
+    ([PGD, {"rwp": {"c_min": "inf", "k2": 3}}], Passes(14, 10, 4)),
+    ([PGD, {"rwp": {"c_min": 0.0, "k2": 10}}], Passes(12, 10, 1)),  # one look: nobody is easy
+    ([PGD, "amp"], Passes(12, 10, 2)),  # N = 1 uses the step's own attack
+    ([PGD, {"amp": {"steps": 2}}], Passes(23, 20, 3)),
+    ([PGD, {"amp": {"steps": 2, "reattack_final": True}}], Passes(33, 30, 3)),
+    ([KL, "trades", "awp"], Passes(15, 10, 4)),
+    ([PGD, "piat", {"meat": {"start": 0}}, "ema", "swa"], AT),
+    ([PGD, "rat_lr"], AT),
+    ([PGD, {"rat_lr": {"form": "corrected"}}], AT),
+    ([PGD, {"freeze_layers": {"layers": [1, 2]}}], AT),
+    ([PGD, "l1", "l2_groups"], AT),
+    ([PGD, {"drop_easy": {"c_min": 1.0}}], AT),
+    ([PGD, "mixup", "augment", {"cutout": {"size": 3}}], AT),
+]
+
+
+@pytest.mark.parametrize(
+    ("plugins", "expected"), COSTS, ids=lambda value: dump_yaml(value).strip() if isinstance(value, list) else ""
+)
+def test_a_step_costs_what_is_written_here_and_what_is_forecast(
+    plugins: list[Any], expected: Passes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(forecasts, "CALIBRATION_SECONDS", 0.0)
+    monkeypatch.setattr(forecasts, "CALIBRATION_EXAMPLES", 2)
+    config = {
+        "name": "cost",
+        "data": {"name": "digits", "train_per_class": 1, "validation": 10, "batch_size": 5},
+        "model": {"name": "preact_tiny", "width": 2},
+        "threat": {"norm": "linf", "eps": "1/10"},
+        "plugins": plugins,
+        "optimizer": {"lr": 0.1},
+        "epochs": 2,
+    }
+    file = ConfigFile(parse_yaml(dump_yaml(config), "cost.yaml"))
+    torch.manual_seed(0)
+    data, settings = load_data(file)
+    scratch = assemble(file, data, settings, tmp_path)
+    assert forecast(scratch).passes == expected
+    again = assemble(file, data, settings, tmp_path)
+    batch = next(iter(again.data.train.batches(torch.arange(5), 5)))
+    with counted(again.engine.model) as passes:
+        again.engine.step(batch.x, batch.y, index=batch.index)
+    assert passes == expected

@@ -1,0 +1,102 @@
+"""Folders of images: read while training, in the order asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from buttress import ThreatModel
+from buttress.config import ConfigFile
+from buttress.errors import DataError
+from buttress.launch import launch
+from buttress.yaml_source import dump_yaml, parse_yaml
+from buttress_plugins.data.image_folder import ImageFolder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 3)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return tmp_path / "images"
+
+
+def folder(root: Path, **settings: Any) -> Any:
+    return ImageFolder(root=str(root), **{"size": 8, "workers": 0, **settings}).load(0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_hold_the_images_in_the_order_asked_for(root: Path, workers: int):
+    train = folder(root, workers=workers).train
+    order = torch.tensor([11, 0, 5, 6, 2])
+    batches = list(train.batches(order, 2))
+    assert [batch.index.tolist() for batch in batches] == [[11, 0], [5, 6], [2]]
+    assert [batch.y.tolist() for batch in batches] == [[1, 0], [0, 1], [0]]
+    with Image.open(root / "train" / "dog" / "5.png") as image:
+        expected = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    assert torch.allclose(batches[0].x[0], expected, rtol=0, atol=1e-7)
+    assert [batch.index.tolist() for batch in train.batches(order, 2, start=1)] == [[5, 6], [2]]
+
+
+def test_images_are_resized_and_cropped(root: Path):
+    data = folder(root, size=4)
+    (batch,) = data.test.batches(torch.arange(6), 6)
+    assert batch.x.shape == (6, 3, 4, 4)
+    assert data.train.example_shape == (3, 4, 4)
+    assert float(batch.x.min()) >= 0
+    assert float(batch.x.max()) <= 1
+
+
+def test_what_is_held_out_is_stratified_and_leaves_the_training_set(root: Path):
+    data = folder(root, validation=4)
+    assert data.validation.y.tolist() == [0, 0, 1, 1]
+    assert len(data.train) == 8
+
+
+def test_reading_moves_no_global_generator(root: Path):
+    train = folder(root, workers=2).train
+    before = torch.get_rng_state()
+    list(train.batches(torch.arange(4), 2))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_unreadable_image_is_named(root: Path):
+    (root / "train" / "dog" / "2.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"train/dog/2\.png cannot be read"):
+        list(folder(root).train.batches(torch.arange(12), 4))
+
+
+def test_missing_folders_and_other_classes_are_refused(root: Path, tmp_path: Path):
+    with pytest.raises(DataError, match="one folder of images for each class"):
+        folder(tmp_path / "nowhere")
+    (root / "test" / "dog").rename(root / "test" / "wolf")
+    with pytest.raises(DataError, match=r"has classes \['cat', 'wolf'\]"):
+        folder(root)
+
+
+def test_a_box_that_images_leave_is_refused(root: Path):
+    with pytest.raises(DataError, match="outside of threat"):
+        folder(root).train.check("train", 2, ThreatModel("linf", "1/10", (0.0, 0.5)))
+
+
+def test_a_run_trains_on_it(root: Path, tmp_path: Path):
+    config = {
+        "name": "folders",
+        "data": {"name": "image_folder", "root": str(root), "size": 8, "validation": 4, "batch_size": 4, "workers": 1},
+        "model": {"name": "preact_tiny", "width": 2},
+        "threat": {"norm": "linf", "eps": "8/255"},
+        "plugins": [{"augment": {"pad": 1}}, "fgsm", {"swa": {"start": 0}}],
+        "optimizer": {"lr": 0.1},
+        "epochs": 1,
+        "evaluation": {"attack": "fgsm"},
+    }
+    rows = launch(ConfigFile(parse_yaml(dump_yaml(config), "folders.yaml")), tmp_path / "runs", "a")
+    assert [row.track for row in rows] == ["live", "swa"]
+    assert rows[0].n == 6

@@ -1,0 +1,120 @@
+"""CIFAR and SVHN from files in their true format, made here; torchvision checks their md5, so the test states it."""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from torchvision import datasets
+
+from buttress.errors import DataError
+from buttress_plugins.data.torchvision_sets import CIFAR10, CIFAR100, SVHN
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def images(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+
+
+def cifar(root: Path, kind: Any, monkeypatch: pytest.MonkeyPatch, classes: int, key: str) -> dict[str, np.ndarray]:
+    """Writes the python version of a CIFAR: pickled dicts with rows of 3072 bytes, red, green, blue."""
+    folder = root / kind.base_folder
+    folder.mkdir(parents=True)
+    made, lists = {}, {"train_list": [], "test_list": []}
+    files = [(which, file[0]) for which in ("train_list", "test_list") for file in getattr(kind, which)]
+    for number, (which, name) in enumerate(files):
+        x = images(2 * classes, number)
+        labels = [k % classes for k in range(2 * classes)]
+        (folder / name).write_bytes(pickle.dumps({"data": x.reshape(len(x), -1), key: labels}))
+        lists[which].append([name, md5(folder / name)])
+        made[name] = x
+    meta = {**kind.meta}
+    names = [f"class {k}" for k in range(classes)]
+    (folder / meta["filename"]).write_bytes(pickle.dumps({meta["key"]: names}))
+    monkeypatch.setattr(kind, "meta", {**meta, "md5": md5(folder / meta["filename"])})
+    for which, files in lists.items():
+        monkeypatch.setattr(kind, which, files)
+    return made
+
+
+def test_cifar10_is_what_stands_in_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = cifar(tmp_path, datasets.CIFAR10, monkeypatch, 10, "labels")
+    data = CIFAR10(root=str(tmp_path), validation=0).load(0)
+    assert data.num_classes == 10
+    assert data.validation is None
+    train = np.concatenate([made[f"data_batch_{k}"] for k in range(1, 6)])
+    assert torch.equal(data.train.x, torch.from_numpy(train).float() / 255)
+    assert torch.equal(data.test.x, torch.from_numpy(made["test_batch"]).float() / 255)
+    assert data.train.y.tolist() == [k % 10 for k in range(20)] * 5
+    assert data.train.x.dtype == torch.float32
+
+
+def test_cifar100_has_its_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cifar(tmp_path, datasets.CIFAR100, monkeypatch, 100, "fine_labels")
+    data = CIFAR100(root=str(tmp_path), validation=0).load(0)
+    assert data.num_classes == 100
+    assert data.test.y.tolist() == [k % 100 for k in range(200)]
+
+
+def svhn(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """Writes the cropped digits: MATLAB arrays [32,32,3,n] and labels 1 to 10, where 10 is the digit 0."""
+    made, lists = {}, dict(datasets.SVHN.split_list)
+    for number, split in enumerate(("train", "test")):
+        x = images(40, number)
+        url, name, _ = lists[split]
+        y = np.arange(40) % 10 + 1
+        scipy.io.savemat(root / name, {"X": x.transpose(2, 3, 1, 0), "y": y[:, None].astype(np.uint8)})
+        lists[split] = [url, name, md5(root / name)]
+        made[split] = x
+    monkeypatch.setattr(datasets.SVHN, "split_list", lists)
+    return made
+
+
+def test_svhn_is_what_stands_in_its_files_and_ten_means_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = svhn(tmp_path, monkeypatch)
+    data = SVHN(root=str(tmp_path), validation=0).load(0)
+    assert torch.equal(data.train.x, torch.from_numpy(made["train"]).float() / 255)
+    assert torch.equal(data.test.x, torch.from_numpy(made["test"]).float() / 255)
+    assert data.train.y.tolist() == [(k + 1) % 10 for k in range(40)]
+
+
+def test_what_is_held_out_is_stratified_fixed_by_the_seed_and_without_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cifar(tmp_path, datasets.CIFAR10, monkeypatch, 10, "labels")
+
+    def load(seed: int, **settings: Any) -> Any:
+        return CIFAR10(root=str(tmp_path), validation=20, label_noise=0.25, **settings).load(seed)
+
+    data, again, other = load(0), load(0), load(1)
+    assert torch.bincount(data.validation.y).tolist() == [2] * 10
+    assert len(data.train) == 80
+    assert data.notes == {"flipped_labels": 20}
+    assert torch.equal(data.train.x, again.train.x)
+    assert torch.equal(data.train.y, again.train.y)
+    assert not torch.equal(data.train.x, other.train.x)
+    assert torch.equal(load(1, split_seed=0).train.y, data.train.y)
+    everything = torch.cat([data.train.x, data.validation.x]).flatten(1)
+    assert len(torch.unique(everything, dim=0)) == 100
+
+
+@pytest.mark.parametrize("kind", [CIFAR10, CIFAR100, SVHN])
+def test_missing_files_are_named_with_the_cure(kind: Any, tmp_path: Path):
+    message = rf"{kind.__name__}: cannot be read from '.*': .*; set data\.download: true, or data\.root"
+    with pytest.raises(DataError, match=message):
+        kind(root=str(tmp_path)).load(0)
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cifar(tmp_path, datasets.CIFAR10, monkeypatch, 10, "labels")
+    path = tmp_path / datasets.CIFAR10.base_folder / "data_batch_3"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="not found or corrupted"):
+        CIFAR10(root=str(tmp_path)).load(0)

@@ -1,0 +1,65 @@
+"""Every recipe under configs/: written by its generator, loads, has its lineage's learning rates, and takes a step."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from buttress import Data, Split
+from buttress.build import assemble
+from buttress.config import ConfigFile, apply_override
+from buttress.yaml_source import read_yaml
+
+ROOT = Path(__file__).parent.parent
+RECIPES = runpy.run_path(str(ROOT / "scripts" / "recipes.py"))["all_recipes"]()
+RO = {0: 0.1, 99.999: 0.1, 100: 0.01, 149.999: 0.01, 150: 0.001, 200: 0.001}
+PIAT = {0: 0.01, 60: 0.01, 75: 0.0055, 90: 0.001, 105: 0.00055, 119: 0.00013}
+# Learning rates by hand, at times in epochs.
+RATES = {
+    "trades": {0: 0.1, 73: 0.1, 74: 0.01, 75: 0.01},
+    "mart": {0: 0.01, 73: 0.01, 74: 0.001, 88: 0.001, 89: 0.0001, 98: 0.0001, 99: 0.00001, 119: 0.00001},
+    "piat_nmse": PIAT,
+    "alp": PIAT,
+    "meat": {0: 0.1, 40: 0.1, 60: 0.055, 80: 0.01, 100: 0.0055, 119: 0.001225},
+}
+DIGITS = {0: 0.3, 18: 0.3, 19: 0.03, 37: 0.03, 38: 0.003, 47: 0.003}
+EPOCHS = {"trades": 76, "mart": 120, "piat_nmse": 120, "alp": 120, "meat": 120}
+SHAPES = {"cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100), "svhn": (3, 32, 32, 10), "digits": (1, 8, 8, 10)}
+
+
+def test_the_files_are_those_that_the_generator_writes():
+    on_disk = {
+        path.relative_to(ROOT / "configs"): path.read_text(encoding="utf-8")
+        for path in (ROOT / "configs").rglob("*.yaml")
+        if path.parent != ROOT / "configs"
+    }
+    assert on_disk == RECIPES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=str)
+def test_a_recipe_builds_and_takes_a_step(path: Path, tmp_path: Path):
+    dataset, method = path.parts[0], path.stem
+    source = read_yaml(ROOT / "configs" / path)
+    narrow = "model.widen=1" if "wrn" in source.value["model"]["name"] else "model.width=2"
+    for override in (narrow, "data.batch_size=2", "device=cpu"):
+        source = apply_override(source, override)
+    file = ConfigFile(source)
+    schedule, _ = file.schedule()
+    lr = file.config.optimizer.lr
+    expected = DIGITS if dataset == "digits" else RATES.get(method, RO)
+    scale = 0.1 if dataset == "svhn" and expected is RO else 1.0
+    for t, rate in expected.items():
+        assert lr * schedule.factor(t, file.config.epochs) == pytest.approx(rate * scale, rel=1e-9)
+    assert file.config.epochs == (48 if dataset == "digits" else EPOCHS.get(method, 200))
+
+    channels, height, width, classes = SHAPES[dataset]
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(4, channels, height, width, generator=generator), torch.tensor([0, 1, 2, 3])
+    split = Split(x, y)
+    torch.manual_seed(0)
+    assembly = assemble(file, Data(split, split, classes, split), {}, tmp_path)
+    assembly.engine.set_lr(1.0, 0.0)
+    result = assembly.engine.step(x[:2], y[:2], index=torch.tensor([0, 1]))
+    assert bool(torch.isfinite(result.losses).all())
+    assert file.config.targets is None or file.config.targets.values.keys() == {"pgd-20 best", "pgd-20 last"}
