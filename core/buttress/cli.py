@@ -22,8 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:
         options.overrides += rest  # overrides that follow an option: argparse collects only the first group
+    return exit_code_of(lambda: _say(options.call(options)))
+
+
+def exit_code_of(call: Callable[[], object]) -> int:
+    """Run ``call``; an error of buttress becomes one message and its exit code."""
     try:
-        _say(options.call(options))
+        call()
         return 0
     except ButtressError as problem:
         print(f"buttress: {problem}", file=sys.stderr)  # noqa: T201
@@ -67,6 +72,25 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (best)")
     score.add_argument("--split", choices=["test", "validation", "train"], default="test", help="of the data (test)")
     _json_flag(score)
+
+    comparison = _verb(verbs, "compare", _compare, "train configs x swept settings x seeds; one table, one picture")
+    comparison.add_argument(
+        "overrides", nargs="+", metavar="CONFIG|key=a,b,c", help="YAML files, and overrides; several values are a sweep"
+    )
+    comparison.add_argument("--seeds", default="3", help="a number of seeds, or seeds like 4,7 (3)")
+    comparison.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="runs at once, each on its share of CPUs (1)"
+    )
+    comparison.add_argument("--name", default="compare", help="of the comparison, and of its folder (compare)")
+    comparison.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs live (runs)")
+    comparison.add_argument(
+        "--attack",
+        action="append",
+        default=[],
+        metavar="ATTACK",
+        help="also attack best and last weights of every track with it, as in evaluate; may be repeated",
+    )
+    comparison.add_argument("--baseline", metavar="METHOD", help="what paired differences refer to (the first config)")
 
     plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
     listing = _verb(plugins, "list", _plugins_list, "what is installed, from metadata alone")
@@ -152,6 +176,31 @@ def _evaluate(options: argparse.Namespace) -> str:
         f"{result['threat']}, seed {result['seed']}\n\n"
         f"{table(['attack', 'accuracy %', '95 % interval', 'n'], rows)}\n\nwritten to {result['file']}"
     )
+
+
+def _compare(options: argparse.Namespace) -> str:
+    from buttress.compare import compare
+    from buttress.errors import ConfigError, WorkError
+    from buttress.sweep import plan, seeds_of
+
+    configs = [Path(word) for word in options.overrides if "=" not in word]
+    if not configs:
+        raise ConfigError("compare: expected at least one CONFIG")
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: expected a number >= 1")
+    found = compare(
+        plan(configs, [word for word in options.overrides if "=" in word]),
+        seeds_of(options.seeds),
+        options.runs,
+        options.name,
+        attacks=options.attack,
+        jobs=options.jobs,
+        baseline=options.baseline,
+        say=_say,
+    )
+    if found.failed:
+        raise WorkError(f"{len(found.failed)} runs failed; the table has the others; the same command tries them again")
+    return ""
 
 
 def _plugins_list(options: argparse.Namespace) -> str:

@@ -228,7 +228,7 @@ def _resolve(tree: dict[str, Any], parts: list[str], place: str) -> Path_:
     entries = tree.get("plugins")
     if parts == ["plugins"]:
         return ("plugins",)
-    names = [_entry_name(entry) for entry in entries] if isinstance(entries, list) else []
+    names = plugin_names(tree)
     if len(rest) < 2 and rest[0] in names:
         raise ConfigError(
             f"{place}: expected {rest[0]}.SETTING=value; to leave the plugin out, list the others: plugins=[...]"
@@ -240,6 +240,12 @@ def _resolve(tree: dict[str, Any], parts: list[str], place: str) -> Path_:
     if isinstance(entries[position], str):
         entries[position] = {rest[0]: {}}
     return ("plugins", position, *rest)
+
+
+def plugin_names(tree: object) -> list[str]:
+    """The names in the ``plugins`` of an unchecked config."""
+    entries = tree.get("plugins") if isinstance(tree, dict) else None
+    return [_entry_name(entry) for entry in entries] if isinstance(entries, list) else []
 
 
 def _entry_name(entry: object) -> str:

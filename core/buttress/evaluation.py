@@ -53,9 +53,10 @@ def load_attack(entry: str | Mapping[str, Any], where: Where | None = None) -> L
 
 
 def attack_name(attack: LoadedPlugin) -> str:
-    """What tables and pictures call an attack: ``pgd-20``, ``pgd-50x3`` for three restarts, ``fgsm``."""
-    steps, restarts = (attack.settings.get(key) for key in ("steps", "restarts"))
-    return attack.label + (f"-{steps}" if steps else "") + (f"x{restarts}" if restarts and restarts > 1 else "")
+    """What tables call an attack: ``pgd-20``, ``pgd-50x3`` for three restarts, ``pgd-20-margin``, ``fgsm``."""
+    steps, restarts, loss = (attack.settings.get(key) for key in ("steps", "restarts", "loss"))
+    name = attack.label + (f"-{steps}" if steps else "") + (f"x{restarts}" if restarts and restarts > 1 else "")
+    return name if loss in (None, "ce") else f"{name}-{loss}"
 
 
 class Evaluator:

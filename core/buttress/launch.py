@@ -16,7 +16,7 @@ from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import CheckpointError, ConfigError, nearest
 from buttress.evaluation import Evaluator, attack_name, load_attack
 from buttress.files import read_facts, read_json, write_json
-from buttress.forecast import forecast
+from buttress.forecast import forecast as forecast_cost
 from buttress.kernels import use_backend
 from buttress.models import load_weights
 from buttress.registry import entry_of
@@ -28,7 +28,9 @@ from buttress.trainer import Trainer
 from buttress.yaml_source import parse_yaml
 
 
-def launch(file: ConfigFile, runs: Path, run: str | None = None, *, dry_run: bool = False) -> list[Row]:
+def launch(
+    file: ConfigFile, runs: Path, run: str | None = None, *, dry_run: bool = False, forecast: bool = True
+) -> list[Row]:
     """Start a run: check everything, forecast its cost, then train.
 
     Args:
@@ -36,6 +38,7 @@ def launch(file: ConfigFile, runs: Path, run: str | None = None, *, dry_run: boo
         runs: folder of all runs.
         run: name of the run folder, or None for the time.
         dry_run: stop after the forecast; nothing is written.
+        forecast: say beforehand what the run will cost.
 
     Returns:
         Best, last and diff of every track; empty for a dry run.
@@ -51,7 +54,8 @@ def launch(file: ConfigFile, runs: Path, run: str | None = None, *, dry_run: boo
         with tempfile.TemporaryDirectory() as scratch:  # calibrated on objects that are thrown away
             probe = assemble(file, data, settings, Path(scratch))
             _describe(reporter, probe)
-            reporter.say(f"cost: {forecast(probe)}")
+            if forecast:
+                reporter.say(f"cost: {forecast_cost(probe)}")
             del probe
         if dry_run:
             reporter.say("dry run: everything is in order; nothing was written")
@@ -162,14 +166,20 @@ def _row(name: str, settings: Any, right: int, n: int) -> dict[str, Any]:
 def _attacks(given: Sequence[str] | None, own: dict[str, dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
     if given is None:
         return [{"fgsm": {}}, own]
-    found = []
-    for text in given:
-        name, settings = entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
-        stem, dash, steps = name.rpartition("-")
-        if dash and steps.isdigit():  # pgd-20: twenty steps
-            name, settings = stem, {"steps": int(steps), **settings}
-        found.append({name: settings})
-    return found
+    return [attack_entry(text) for text in given]
+
+
+def attack_entry(text: str) -> dict[str, dict[str, Any]]:
+    """An attack as a person writes it: ``fgsm``, ``pgd-20`` (twenty steps), or YAML: ``pgd: {steps: 50, restarts: 3}``.
+
+    Raises:
+        ConfigError: none of these.
+    """
+    name, settings = entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
+    stem, dash, steps = name.rpartition("-")
+    if dash and steps.isdigit():
+        name, settings = stem, {"steps": int(steps), **settings}
+    return {name: settings}
 
 
 def _describe(reporter: Reporter, assembly: Assembly) -> None:

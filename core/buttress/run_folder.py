@@ -103,20 +103,10 @@ def manifest(
     plugins: Sequence[LoadedPlugin], order: Mapping[str, list[str]], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a run depends on besides its config."""
-    packages = ("torch", "torchvision", "numpy", "scikit-learn", "pluggy", "pydantic", "safetensors")
     return {
-        "buttress": __version__,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": sys.argv,
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
-        "platform": platform.platform(),
-        "hardware": {
-            "cpu": cpu_name(),
-            "cpus": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        },
+        **hardware(),
         "kernels": status(),
         "git": _git(),
         "plugins": {
@@ -130,6 +120,23 @@ def manifest(
         },
         "hooks": dict(order),
         **facts,
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Versions and hardware: what a number may depend on."""
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "pluggy", "pydantic", "safetensors")
+    return {
+        "buttress": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "hardware": {
+            "cpu": cpu_name(),
+            "cpus": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
     }
 
 
