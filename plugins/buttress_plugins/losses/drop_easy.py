@@ -45,4 +45,6 @@ def drop(losses: Tensor, c_min: float, mean_over: str) -> tuple[Tensor, Tensor]:
     hard = losses >= c_min
     kept = hard.sum()
     dropped = torch.where(hard, losses, 0.0)
-    return (dropped * (len(losses) / kept.clamp_min(1)) if mean_over == "kept" else dropped), kept
+    if mean_over == "kept":
+        dropped = dropped * (len(losses) / kept.clamp_min(1).to(losses.dtype))
+    return dropped, kept

@@ -1,0 +1,359 @@
+"""The methods again, literally from their equations: plain torch, one function a method, nothing of buttress.
+
+Everything is float64 and written for reading: SGD by hand, PGD by hand, every perturbation on explicit copies. The
+constants are those of ``LR``, ``MOMENTUM``, ``DECAY``, ``EPS``, ``ALPHA`` and ``STEPS``.
+"""
+
+import copy
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LR, MOMENTUM, DECAY = 0.1, 0.9, 5e-3
+EPS, ALPHA, STEPS = 0.1, 0.03, 3
+
+
+class ConvNet(nn.Module):
+    """``[B,1,4,4]`` to 4 logits: two convolutions with batch norm, mean pool, classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.conv2, self.bn2 = nn.Conv2d(4, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.linear = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return self.linear(x.mean((2, 3)))
+
+
+class MLP(nn.Module):
+    """``[B,1,4,4]`` to 4 logits through one hidden layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.linear = nn.Linear(16, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(F.relu(self.conv1(x.flatten(1))))
+
+
+class Reference:
+    """A model, its momentum buffers, and one training step of a method.
+
+    Args:
+        model: copied.
+        step: what makes of (reference, x, y, start) the gradients that SGD takes, at the weights where it steps.
+    """
+
+    def __init__(self, model: nn.Module, step: "Step") -> None:
+        self.model, self.method = copy.deepcopy(model).train(), step
+        self.buffer = {name: torch.zeros_like(weight) for name, weight in self.model.named_parameters()}
+        self.lr, self.decay = dict.fromkeys(self.buffer, LR), dict.fromkeys(self.buffer, DECAY)
+
+    def step(self, x: Tensor, y: Tensor, start: Tensor) -> None:
+        self.method(self, x, y, start)
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        return dict(self.model.named_parameters())
+
+    def grads(self, loss: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.weights, torch.autograd.grad(loss, list(self.weights.values())), strict=True))
+
+    @torch.no_grad()
+    def sgd(self, grads: dict[str, Tensor]) -> None:
+        """buf <- mu buf + g + wd theta;  theta <- theta - lr buf."""
+        for name, weight in self.weights.items():
+            self.buffer[name] = MOMENTUM * self.buffer[name] + grads[name] + self.decay[name] * weight
+            weight -= self.lr[name] * self.buffer[name]
+
+    @torch.no_grad()
+    def add(self, v: dict[str, Tensor], sign: float = 1.0) -> None:
+        for name, value in v.items():
+            self.weights[name].add_(value, alpha=sign)
+
+    @contextmanager
+    def statistics_kept(self):
+        """Train mode without a trace in batch norm's running statistics."""
+        before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        yield
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(before[name])
+
+    def attack(self, x: Tensor, y: Tensor, start: Tensor, loss: str = "ce") -> Tensor:
+        """x' <- clip_[0,1](clip_{x +- eps}(x' + alpha sign(g))), in eval mode."""
+        self.model.eval()
+        p = F.softmax(self.model(x), 1).detach()
+        adv = x + start
+        for _ in range(STEPS):
+            adv = adv.detach().requires_grad_()
+            z = self.model(adv)
+            if loss == "ce":
+                value = F.cross_entropy(z, y, reduction="sum")
+            else:
+                value = (p * (p.log() - F.log_softmax(z, 1))).sum()
+            (g,) = torch.autograd.grad(value, adv)
+            adv = (adv + ALPHA * g.sign()).clamp(x - EPS, x + EPS).clamp(0, 1)
+        self.model.train()
+        return adv.detach()
+
+
+Step = Callable[[Reference, Tensor, Tensor, Tensor], None]
+Losses = Callable[[Reference, Tensor, Tensor, Tensor], Tensor]
+"""(reference, x, x', y) to losses [B]; clean forward first."""
+
+
+# Losses
+
+
+def at(ref: Reference, x: Tensor, adv: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(ref.model(adv), y, reduction="none")
+
+
+def trades(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, beta: float = 6.0) -> Tensor:
+    z, z_adv = ref.model(x), ref.model(adv)
+    p, q = F.softmax(z, 1), F.softmax(z_adv, 1)
+    return -p.gather(1, y[:, None])[:, 0].log() + beta * (p * (p.log() - q.log())).sum(1)
+
+
+def trades_two_forwards(ref: Reference, x: Tensor, adv: Tensor, y: Tensor) -> Tensor:
+    losses = trades(ref, x, adv, y)
+    with torch.no_grad():
+        ref.model(x)  # the second clean forward moves the running statistics once more
+    return losses
+
+
+def mart(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, lam: float = 5.0) -> Tensor:
+    p, q = F.softmax(ref.model(x), 1), F.softmax(ref.model(adv), 1)
+    rows = torch.arange(len(y))
+    wrong = q.clone()
+    wrong[rows, y] = 0
+    bce = -(q[rows, y] + 1e-12).log() - (1.0001 - wrong.max(1).values + 1e-12).log()
+    kl = (p * (p.log() - (q + 1e-12).log())).sum(1)
+    return bce + lam * kl * (1.0000001 - p[rows, y])
+
+
+def nmse(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, mu: float = 4.0, detach: bool = False) -> Tensor:
+    z, z_adv = ref.model(x), ref.model(adv)
+    u, u_adv = z / z.norm(dim=1, keepdim=True), z_adv / z_adv.norm(dim=1, keepdim=True)
+    weight = 1 - F.softmax(z, 1)[torch.arange(len(y)), y]
+    weight = weight.detach() if detach else weight
+    return F.cross_entropy(z_adv, y, reduction="none") + mu * weight * ((u_adv - u) ** 2).sum(1)
+
+
+def alp(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, w: float = 0.5, mixed: bool = False) -> Tensor:
+    z, z_adv = ref.model(x), ref.model(adv)
+    ce = F.cross_entropy(z_adv, y, reduction="none")
+    if mixed:
+        ce = 0.5 * ce + 0.5 * F.cross_entropy(z, y, reduction="none")
+    return ce + w * ((z_adv - z) ** 2).sum(1)
+
+
+# Steps
+
+
+def plain(losses: Losses = at, attack: str = "ce") -> Step:
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        adv = ref.attack(x, y, start, attack)
+        ref.sgd(ref.grads(losses(ref, x, adv, y).mean()))
+
+    return step
+
+
+def norm(tensors: dict[str, Tensor]) -> Tensor:
+    """Of the concatenation."""
+    return torch.cat([value.flatten() for value in tensors.values()]).norm()
+
+
+def matrices(ref: Reference) -> list[str]:
+    return [name for name, weight in ref.weights.items() if weight.dim() > 1 and "weight" in name]
+
+
+def step_at_perturbed(ref: Reference, v: dict[str, Tensor], loss: Callable[[], Tensor]) -> None:
+    """w <- (w + v) - eta (...) - v: the optimizer steps while the weights are perturbed."""
+    ref.add(v)
+    ref.sgd(ref.grads(loss()))
+    ref.add(v, -1.0)
+
+
+def step_at_restored(ref: Reference, v: dict[str, Tensor], loss: Callable[[], Tensor]) -> None:
+    before = {name: weight.detach().clone() for name, weight in ref.weights.items()}
+    ref.add(v)
+    grads = ref.grads(loss())
+    for name, weight in ref.weights.items():
+        weight.data.copy_(before[name])
+    ref.sgd(grads)
+
+
+def awp(
+    gamma: float = 0.01,
+    losses: Losses = at,
+    attack: str = "ce",
+    only: Callable[[str], bool] = lambda name: True,
+    lsc: tuple[float, float] | None = None,
+    finish: Callable[..., None] = step_at_perturbed,
+    every: bool = False,
+    one_norm: bool = False,
+) -> Step:
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        adv = ref.attack(x, y, start, attack)
+        with ref.statistics_kept():
+            values = losses(ref, x, adv, y)
+            if lsc is not None:
+                values = values[(values >= lsc[0]) & (values <= lsc[1])]
+            g = ref.grads(values.sum())
+        chosen = [name for name in (ref.weights if every else matrices(ref)) if only(name)]
+        w = {name: ref.weights[name].detach() for name in chosen}
+        if one_norm:
+            v = {name: gamma * norm(w) / norm({n: g[n] for n in chosen}) * g[name] for name in chosen}
+        else:
+            v = {name: gamma * w[name].norm() / g[name].norm() * g[name] for name in chosen}
+        finish(ref, v, lambda: losses(ref, x, adv, y).mean())
+
+    return step
+
+
+def rwp(
+    gamma: float = 0.01,
+    c_min: float = 1.4,
+    k2: int = 3,
+    official: bool = False,
+    layerwise: bool = False,
+    losses: Losses = at,
+    attack: str = "ce",
+) -> Step:
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        adv = ref.attack(x, y, start, attack)
+        chosen = matrices(ref)
+        w = {name: ref.weights[name].detach().clone() for name in chosen}
+        v = {name: torch.zeros_like(value) for name, value in w.items()}
+        raw = dict(v)
+        for _ in range(k2):
+            ref.add(v)
+            with ref.statistics_kept():
+                values = losses(ref, x, adv, y)
+                easy = values < c_min if official else values <= c_min
+                g = ref.grads((values * easy).sum() / len(values))
+            for name in chosen:
+                ref.weights[name].data.copy_(w[name])
+            if not easy.any():
+                break
+            base = raw if official else v
+            raw = {name: base[name] + g[name] for name in chosen}
+            if layerwise:
+                v = {name: gamma * w[name].norm() * raw[name] / raw[name].norm() for name in chosen}
+            else:
+                v = {name: gamma * norm(w) * raw[name] / norm(raw) for name in chosen}
+        step_at_perturbed(ref, v, lambda: losses(ref, x, adv, y).mean())
+
+    return step
+
+
+def amp(
+    delta: float = 0.1,
+    n: int = 1,
+    xi: float = 1.0,
+    per_tensor: bool = False,
+    reattack_final: bool = False,
+    clip: float | None = None,
+    bn_all: bool = False,
+    losses: Losses = at,
+    attack: str = "ce",
+) -> Step:
+    """Algorithm 1: Delta <- Delta + xi b, projected; then theta <- theta - eta c, c at theta + Delta."""
+
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        theta = {name: weight.detach().clone() for name, weight in ref.weights.items()}
+        moved = {name: torch.zeros_like(value) for name, value in theta.items()}
+
+        def move() -> None:
+            for name, weight in ref.weights.items():
+                weight.data.copy_(theta[name] + moved[name])
+
+        for _ in range(n):
+            move()
+            adv = ref.attack(x, y, start, attack)
+            if bn_all:
+                b = ref.grads(losses(ref, x, adv, y).mean())
+            else:
+                with ref.statistics_kept():
+                    b = ref.grads(losses(ref, x, adv, y).mean())
+            if clip is not None and norm(b) > clip:
+                b = {name: clip / norm(b) * value for name, value in b.items()}
+            moved = {name: moved[name] + xi * b[name] for name in moved}
+            if per_tensor:
+                moved = {k: delta * d / d.norm() if d.norm() > delta else d for k, d in moved.items()}
+            elif norm(moved) > delta:
+                length = norm(moved)
+                moved = {name: delta * value / length for name, value in moved.items()}
+        move()
+        if reattack_final:
+            adv = ref.attack(x, y, start, attack)
+        c = ref.grads(losses(ref, x, adv, y).mean())
+        for name, weight in ref.weights.items():
+            weight.data.copy_(theta[name])
+        ref.sgd(c)
+
+    return step
+
+
+def l1(weight: float) -> Step:
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        adv = ref.attack(x, y, start)
+        chosen = [w for name, w in ref.weights.items() if "bn" not in name and "bias" not in name]
+        ref.sgd(ref.grads(at(ref, x, adv, y).mean() + weight * sum(w.abs().sum() for w in chosen)))
+
+    return step
+
+
+def l2(decay: float) -> Step:
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        ref.decay = {name: 0.0 if "bn" in name or "bias" in name else decay for name in ref.weights}
+        plain()(ref, x, y, start)
+
+    return step
+
+
+def mixup(lam: float, permutation: Tensor) -> Step:
+    """The loss as the mixup paper's code writes it: lam CE(., y_a) + (1 - lam) CE(., y_b), in attack and training."""
+
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        mixed = lam * x + (1 - lam) * x[permutation]
+
+        def both(z: Tensor) -> Tensor:
+            a, b = (F.cross_entropy(z, labels, reduction="none") for labels in (y, y[permutation]))
+            return lam * a + (1 - lam) * b
+
+        ref.model.eval()
+        adv = mixed + start
+        for _ in range(STEPS):
+            adv = adv.detach().requires_grad_()
+            (g,) = torch.autograd.grad(both(ref.model(adv)).sum(), adv)
+            adv = (adv + ALPHA * g.sign()).clamp(mixed - EPS, mixed + EPS).clamp(0, 1)
+        ref.model.train()
+        ref.sgd(ref.grads(both(ref.model(adv.detach())).mean()))
+
+    return step
+
+
+def drop_easy(c_min: float, kept_mean: bool) -> Step:
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        adv = ref.attack(x, y, start)
+        losses = at(ref, x, adv, y)
+        left = losses[losses >= c_min]
+        ref.sgd(ref.grads(left.mean() if kept_mean else left.sum() / len(losses)))
+
+    return step
+
+
+def frozen(names: Callable[[str], bool]) -> Step:
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        ref.lr = {name: 0.0 if names(name) else LR for name in ref.weights}
+        plain()(ref, x, y, start)
+
+    return step
