@@ -97,7 +97,8 @@ def main() -> None:
     print(f"\nPoints of robust test accuracy, {options.seeds} seeds; PIAT oscillates less in {wins} of {len(paired)}.")
     if options.picture:
         draw(curves, options.picture)
-    write(options.json, facts(benchmark="toy_oscillation", settings={**vars(options)}, curves=curves))
+    settings = {name: value for name, value in vars(options).items() if name not in ("json", "picture")}
+    write(options.json, facts(benchmark="toy_oscillation", settings=settings, curves=curves))
 
 
 if __name__ == "__main__":

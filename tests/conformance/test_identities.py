@@ -335,7 +335,7 @@ def test_eq_4_needs_a_learning_rate_and_sgd():
 
     engine = engine_of([PGD, {"rat_lr": {"form": "gradient"}}])
     engine.set_lr(0.0, 0)
-    with pytest.raises(HookError, match="the learning rate is 0, so eq. 4 has no amplification"):
+    with pytest.raises(HookError, match=r"the learning rate is 0, so eq\. 4 has no amplification"):
         engine.step(*batch())
     adam: Callable[..., Any] = functools.partial(torch.optim.Adam, lr=1e-3)
     engine = Engine(network(), adam, [PGD, {"rat_lr": {"form": "corrected"}}], ThreatModel("linf", "1/10"))
