@@ -17,7 +17,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import torch
-from buttress_plugins.data.circles import Circles
 from common import facts, write
 from matplotlib.figure import Figure
 from torch import nn
@@ -26,6 +25,7 @@ from buttress import Data, Engine, ThreatModel
 from buttress.data import epoch_order
 from buttress.evaluation import Evaluator, load_attack
 from buttress.tables import table
+from buttress_plugins.data.circles import Circles
 
 METHODS: dict[str, list[Any]] = {"PGD-AT": [], "PIAT": ["piat"]}
 

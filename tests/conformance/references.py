@@ -351,6 +351,16 @@ def drop_easy(c_min: float, kept_mean: bool) -> Step:
     return step
 
 
+def fixed_lr(names: Callable[[str], bool], factor: float) -> Step:
+    """The learning rate has dropped by ``factor``; the parameters called so keep the initial one (RAT_LR)."""
+
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        ref.lr = {name: LR if names(name) else factor * LR for name in ref.weights}
+        plain()(ref, x, y, start)
+
+    return step
+
+
 def frozen(names: Callable[[str], bool]) -> Step:
     def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
         ref.lr = {name: 0.0 if names(name) else LR for name in ref.weights}

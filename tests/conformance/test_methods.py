@@ -57,11 +57,13 @@ class Case:
         plugins: as in a config; a function makes an entry for the convolutional network or for the other.
         step: the reference.
         draws: injected beside the attack's start.
+        factor: on the learning rate.
     """
 
     plugins: list[Any]
     step: ref.Step
     draws: dict[str, Tensor] = field(default_factory=dict)
+    factor: float = 1.0
 
 
 def layered(name: str, **settings: Any) -> Callable[[bool], dict[str, Any]]:
@@ -129,6 +131,10 @@ CASES: dict[str, Case] = {
     ),
     "drop easy": Case([PGD, {"drop_easy": {"c_min": 1.3}}], ref.drop_easy(1.3, True)),
     "drop easy, batch": Case([PGD, {"drop_easy": {"c_min": 1.3, "mean_over": "batch"}}], ref.drop_easy(1.3, False)),
+    "RAT_LR": Case([PGD, layered("rat_lr", layers=[2])], ref.fixed_lr(latter, 0.1), factor=0.1),
+    "RAT_LR, corrected": Case(
+        [PGD, layered("rat_lr", layers=[2], form="corrected")], ref.fixed_lr(latter, 0.1), factor=0.1
+    ),
     "AT-fix-param": Case([PGD, layered("freeze_layers", layers=[2])], ref.frozen(latter)),
 }  # fmt: skip
 
@@ -141,6 +147,7 @@ def test_three_steps_agree_with_the_equations(name: str, kind: type[nn.Module]):
     reference = ref.Reference(model, case.step)
     plugins = [entry(kind is ref.ConvNet) if callable(entry) else entry for entry in case.plugins]
     engine = engine_of(model, plugins)
+    engine.set_lr(case.factor, 0)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for x, y, start in batches(3):
         engine.step(x, y, draws={"pgd.start": start, **case.draws})

@@ -112,5 +112,7 @@ def amplify_(weights: list[nn.Parameter], eta: float, decay: float) -> None:
 @torch.no_grad()
 def rescale_momentum_(optimizer: Optimizer, weights: list[nn.Parameter], factor: float) -> None:
     """Multiply the momentum buffers of ``weights``: they hold gradients amplified by the old eta."""
-    buffers = [optimizer.state[weight].get("momentum_buffer") for weight in weights]
-    torch._foreach_mul_([buffer for buffer in buffers if buffer is not None], factor)
+    held = (optimizer.state[weight].get("momentum_buffer") for weight in weights)
+    buffers = [buffer for buffer in held if buffer is not None]
+    if buffers:  # none before the first step
+        torch._foreach_mul_(buffers, factor)
