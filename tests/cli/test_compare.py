@@ -1,5 +1,6 @@
 """``buttress compare`` as a user runs it."""
 
+import fcntl
 import json
 import os
 import signal
@@ -10,126 +11,190 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from .conftest import Run
+from buttress.cli import main
+from buttress.config import load_config
 
-BROKEN = """
-import torch
+Said = pytest.CaptureFixture[str]
+
+# A model that behaves for its first forwards, and then does what the config says.
+NET = """
+import os
 from torch import nn
 
 class Net(nn.Module):
-    steps = 0
-    def __init__(self):
+    def __init__(self, end="raise"):
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+        self.end, self.forwards = end, 0
     def forward(self, x):
-        Net.steps += 1
-        if Net.steps > 1200:
-            raise RuntimeError("the disk caught fire")
+        self.forwards += 1
+        if self.forwards > 20 and self.end == "raise":
+            raise RuntimeError("the disk | caught fire")
+        if self.forwards > 20:
+            os.kill(os.getpid(), 9)
         return self.layers(x)
 """
+MARGIN = "pgd: {steps: 2, loss: margin}"
 
 
 @pytest.fixture
-def two(workspace: Path) -> Path:
-    """A second config beside small.yaml: with RWP and without ensembles."""
-    text = (workspace / "small.yaml").read_text().replace("name: small", "name: other", 1)
-    start, end = text.index("- meat"), text.index("optimizer:")
-    (workspace / "other.yaml").write_text(text[:start] + "- rwp: {k2: 1}\n" + text[end:])
+def two(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder with one.yaml (PGD and MEAT) and other.yaml (PGD and RWP)."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    config = yaml.safe_load((workspace / "small.yaml").read_text())
+    for name, plugin in (("one", {"meat": {"start": 1}}), ("other", {"rwp": {"k2": 1}})):
+        changed = {**config, "name": name, "plugins": [{"pgd": {"steps": 2}}, plugin]}
+        (workspace / f"{name}.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     return workspace
 
 
-WORDS = ("compare", "small.yaml", "other.yaml", "rwp.c_min=inf", "epochs=2", "meat.start=0", "--seeds", "2")
-
-
 def result(workspace: Path, name: str = "compare") -> dict[str, Any]:
-    return json.loads((workspace / "runs" / name / "comparison.json").read_text())
+    found: dict[str, Any] = json.loads((workspace / "runs" / name / "comparison.json").read_text())
+    return found
 
 
-def test_a_comparison_has_a_row_for_every_track_of_every_variant(buttress: Run, two: Path):
-    done = buttress(*WORDS, "--jobs", "2", "--attack", "pgd: {steps: 2, loss: margin}")
-    assert done.returncode == 0, done.stderr
+def test_a_comparison_has_a_row_for_every_track_of_every_variant(two: Path, capfd: Said):
+    words = ["compare", "one.yaml", "other.yaml", "rwp.c_min=inf", "epochs=2", "--seeds", "2,5", "--jobs", "2"]
+    assert main([*words, "--attack", MARGIN]) == 0
+    said = capfd.readouterr().out
     found = result(two)
     assert [(row["method"], row["track"]) for row in found["rows"]] == [
-        ("small", "live"), ("small", "meat"), ("small", "ema"), ("small", "swa"),
+        ("one", "live"),
+        ("one", "meat"),
         ("other", "live"),
-    ]  # fmt: skip
+    ]
     assert found["attacks"] == ["pgd-2", "pgd-2-margin"]
-    assert all(set(row["seeds"]) == {"0", "1"} for row in found["rows"])
+    assert set(found["baselines"].values()) == {"one"}
+    assert all(set(row["seeds"]) == {"2", "5"} and row["n"] == 20 for row in found["rows"])
+    assert found["packages"]["torch"]
+    assert found["hardware"]["cpus"]
     folder = two / "runs" / "compare"
+    runs = [f"{name}-s{seed}" for name in ("one", "other") for seed in (2, 5)]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["logs", "comparison.json", "comparison.md", "comparison.png", *runs]
+    )
     assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    assert "| small | meat |" in (folder / "comparison.md").read_text()
-    assert "[4/4]" in done.stdout
-    summary = json.loads((folder / "small-s1" / "summary.json").read_text())
-    assert found["rows"][0]["seeds"]["1"]["pgd-2 last"] == summary["tracks"][0]["robust_last"]
+    assert "| one | meat |" in (folder / "comparison.md").read_text()
+    assert "4 runs, 0 done before; 2 at once, OMP_NUM_THREADS=1 each" in said
+    assert "[4/4]" in said
 
-    again = buttress(*WORDS, "--attack", "pgd: {steps: 2, loss: margin}")  # everything is there: nothing is trained
-    assert again.returncode == 0
+    # the numbers are those of the runs, and the runs those of their configs
+    config = load_config(folder / "other-s5" / "config.yaml").config
+    assert (config.seed, config.epochs, config.plugins[1]["rwp"]["c_min"]) == (5, 2, "inf")
+    summary = json.loads((folder / "one-s5" / "summary.json").read_text())
+    assert found["rows"][1]["seeds"]["5"]["pgd-2 last"] == summary["tracks"][1]["robust_last"]
+    scores = json.loads((folder / "one-s5" / "compare.json").read_text())
+    assert found["rows"][1]["seeds"]["5"]["pgd-2-margin best"] == scores[MARGIN]["meat"]["best"]
+
+    # the same again trains nothing; one more attack is measured on what is there
+    before = (folder / "other-s2" / "metrics.jsonl").stat().st_mtime_ns
+    assert main([*words, "--attack", MARGIN]) == 0
+    assert "at once" not in capfd.readouterr().out
     assert result(two)["rows"] == found["rows"]
+    assert (
+        main(
+            ["compare", "other.yaml", "rwp.c_min=inf", "epochs=2", "--seeds", "2,5", "--jobs", "2", "--attack", "fgsm"]
+        )
+        == 0
+    )
+    assert result(two)["attacks"] == ["pgd-2", "fgsm"]
+    assert (folder / "other-s2" / "metrics.jsonl").stat().st_mtime_ns == before
 
-    other = buttress(*WORDS[:-3], "epochs=3", "--seeds", "1")
-    assert other.returncode == 2
-    assert "holds a run of another config" in other.stderr
-
-
-def test_a_run_that_fails_is_a_row_and_not_the_end(buttress: Run, two: Path):
-    (two / "broken_net.py").write_text(BROKEN)
-    text = (two / "other.yaml").read_text().replace("- rwp: {k2: 1}\n", "")
-    start, end = text.index("model:"), text.index("threat:")
-    text = text[:start] + 'model: {target: "broken_net:Net"}\n' + text[end:]
-    (two / "other.yaml").write_text(text.replace("epochs: 4", "epochs: 400"))
-    done = buttress("compare", "small.yaml", "other.yaml", "--seeds", "1")
-    assert done.returncode == 1
-    assert "1 runs failed" in done.stderr
-    found = result(two)
-    assert [row["method"] for row in found["rows"]] == ["small"] * 4
-    (failed,) = found["failed"]
-    assert (failed["method"], failed["seed"]) == ("other", 0)
-    assert "the disk caught fire" in failed["error"]
+    # what is there is another experiment than what is asked for now
+    assert main(["compare", "one.yaml", "epochs=3", "pgd.steps=1", "--seeds", "2,5"]) == 2
+    assert "one-s2 holds a run of another config: plugins, epochs differ" in capfd.readouterr().err
 
 
-def test_an_interrupted_comparison_goes_on_to_the_same_numbers(buttress: Run, two: Path):
-    words = ["compare", "small.yaml", "epochs=16", "--seeds", "1"]
-    assert buttress(*words, "--name", "whole").returncode == 0
-    command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", *words, "--name", "cut"]
-    process = subprocess.Popen(
-        command, cwd=two, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    metrics = two / "runs" / "cut" / "small-s0" / "metrics.jsonl"
-    for _ in range(600):
-        if metrics.exists() and metrics.read_text().count("evaluation") > 4:
-            break
-        time.sleep(0.05)
+def test_a_run_that_fails_is_a_row_and_not_the_end(two: Path, capfd: Said):
+    (two / "net.py").write_text(NET)
+    config = yaml.safe_load((two / "one.yaml").read_text())
+    config |= {"name": "net", "model": {"target": "net:Net"}, "plugins": [{"pgd": {"steps": 2}}]}
+    (two / "net.yaml").write_text(yaml.safe_dump(config))
+    assert main(["compare", "net.yaml", "--seeds", "1"]) == 1
+    assert "1 run failed" in capfd.readouterr().err
+    assert result(two)["rows"] == []  # the table is there even so
+    swept = "model={target: 'net:Net', args: {end: kill}},{target: 'net:Net', args: {end: raise}},{name: preact_tiny}"
+    words = ["compare", "net.yaml", swept, "epochs=2", "--seeds", "1", "--name", "again"]
+    assert main(words) == 1
+    said = capfd.readouterr()
+    assert "2 runs failed; the table has the others" in said.err
+    found = result(two, "again")
+    assert [row["method"] for row in found["rows"]] == ["net model={name: preact_tiny}"]
+    killed, raised = found["failed"]
+    assert killed["error"] == "ended by SIGKILL (out of memory?)"
+    assert "the disk | caught fire" in raised["error"]
+    assert r"the disk \| caught fire" in (two / "runs" / "again" / "comparison.md").read_text()
+    assert "failed, see runs/again/logs/" in said.out
+
+
+def test_an_interrupted_comparison_goes_on_to_the_same_numbers(two: Path, capfd: Said):
+    words = ["compare", "one.yaml", "epochs=60", "evaluation.every=20", "--seeds", "1"]
+    command = [sys.executable, "-m", "buttress", *words, "--name", "cut"]
+    process = subprocess.Popen(command, cwd=two, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    run = two / "runs" / "cut" / "one-s0"
+    deadline = time.monotonic() + 90
+    while not ((run / "metrics.jsonl").exists() and '"epoch": 3' in (run / "metrics.jsonl").read_text()):
+        assert time.monotonic() < deadline, "waited for 90 seconds"
+        time.sleep(0.02)
+    assert main([*words, "--name", "cut"]) == 2  # one at a time
+    assert "a comparison is at work there" in capfd.readouterr().err
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "the same command goes on" in said
+    assert "stopped by SIGINT; what was trained is saved; give the same command again" in said
+    assert "everything is saved" in (two / "runs" / "cut" / "logs" / "one-s0.log").read_text()
+    assert not (run / "summary.json").exists()
     assert not (two / "runs" / "cut" / "comparison.json").exists()
-    done = buttress(*words, "--name", "cut")
-    assert done.returncode == 0, done.stderr
+    # a config that is edited meanwhile is another one
+    text = (two / "one.yaml").read_text()
+    (two / "one.yaml").write_text(text.replace("lr: 0.1", "lr: 0.2"))
+    assert main([*words, "--name", "cut"]) == 2
+    assert "one-s0 holds a run of another config: optimizer differ" in capfd.readouterr().err
+    (two / "one.yaml").write_text(text)
+    for name in ("cut", "whole"):
+        assert main([*words, "--name", name]) == 0
+    assert "resumed step-" in (run / "log.txt").read_text()
     assert result(two, "cut")["rows"] == result(two, "whole")["rows"]
+
+
+def test_a_folder_that_is_at_work_or_something_else_is_left_alone(two: Path, capfd: Said):
+    taken = two / "runs" / "compare" / "one-s0"
+    taken.mkdir(parents=True)
+    (taken / "thesis.tex").write_text("all of it")
+    assert main(["compare", "one.yaml", "--seeds", "1"]) == 2
+    assert "one-s0 is no run folder" in capfd.readouterr().err
+    assert (taken / "thesis.tex").exists()
+    descriptor = os.open(taken.parent, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert main(["compare", "other.yaml", "--seeds", "1"]) == 2
+    assert "a comparison is at work there" in capfd.readouterr().err
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["rwp.c_min=1"], "expected at least one CONFIG"),
-        (["small.yaml", "rwp.c_min=1,2"], "none of the configs has a plugin 'rwp'"),
-        (["small.yaml", "pgd.steps=1,many"], "plugins.pgd.steps: expected a valid integer"),
-        (["small.yaml", "--seeds", "0"], "--seeds '0'"),
-        (["small.yaml", "--jobs", "0"], "--jobs 0"),
-        (["small.yaml", "--attack", "pdg"], "unknown attack 'pdg'; did you mean 'pgd'?"),
-        (["small.yaml", "--baseline", "at"], "--baseline 'at': expected one of small"),
-        (["small.yaml", "--name", "../x"], "should match pattern"),
+        (["one.yaml", "rwp.c_min=1,2"], "none of the configs has a key or a plugin 'rwp'"),
+        (["one.yaml", "epohcs=2"], "did you mean 'epochs'?"),
+        (["one.yaml", "seed=1,2"], "a comparison sets seed itself; use --seeds"),
+        (["one.yaml", "pgd.steps=1,many"], "plugins.pgd.steps: expected a valid integer"),
+        (["one.yaml", "name.yaml"], "name.yaml:1: name: "),
+        (["one.yaml", "--seeds", "0"], "--seeds '0'"),
+        (["one.yaml", "--jobs", "0"], "--jobs 0"),
+        (["one.yaml", "--attack", "pdg"], "unknown attack 'pdg'; did you mean 'pgd'?"),
+        (["one.yaml", "--attack", "pgd-2"], "--attack 'pgd-2': the table has a column 'pgd-2'"),
+        (["one.yaml", "--attack", "clean"], "--attack 'clean': the table has a column 'clean'"),
+        (["one.yaml", "--baseline", "at"], "--baseline 'at': expected one of one"),
+        (["one.yaml", "--name", "../x"], "should match pattern"),
+        (["one.yaml", "evaluation.attack=fgsm,pgd"], "their numbers cannot stand in one column"),
         (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
     ],
 )
-def test_bad_input_is_one_error_before_anything_is_written(
-    words: list[str], message: str, workspace: Path, capsys: pytest.CaptureFixture[str]
-):
-    from buttress.cli import main
-
+def test_bad_input_is_one_error_before_anything_is_written(words: list[str], message: str, two: Path, capsys: Said):
+    (two / "name.yaml").write_text((two / "one.yaml").read_text().replace("name: one", "name: ../one", 1))
     assert main(["compare", *words]) == 2
     assert message in capsys.readouterr().err
-    assert not (workspace / "runs").exists()
+    assert not (two / "runs").exists()

@@ -1,13 +1,12 @@
-"""Which runs a comparison consists of, and what its table says of hand-written numbers."""
+"""Which runs a comparison consists of."""
 
+import re
 from pathlib import Path
-from statistics import stdev
 
 import pytest
 
-from buttress.comparison import Comparison, Row
 from buttress.errors import ConfigError
-from buttress.sweep import plan, seeds_of, split_values
+from buttress.sweep import baselines, plan, seeds_of, split_values
 
 AT = "name: at\nplugins: [pgd]\nepochs: 4\n"
 RWP = "name: rwp\nplugins:\n- pgd\n- rwp: {k2: 1}\nepochs: 4\n"
@@ -29,8 +28,10 @@ def configs(tmp_path: Path) -> list[Path]:
         ("1", ["1"]),
         ("0,1.0,1.7,inf", ["0", "1.0", "1.7", "inf"]),
         ("[1],[1,2],[3,4]", ["[1]", "[1,2]", "[3,4]"]),
-        ("{a: 1, b: 2}, {a: 2}", ["{a: 1, b: 2}", "{a: 2}"]),
+        ("{a: 1, b: [2, 3]}, {a: 2}", ["{a: 1, b: [2, 3]}", "{a: 2}"]),
         ("'a,b',\"c,d\"", ["'a,b'", '"c,d"']),
+        ("'[', ']'", ["'['", "']'"]),
+        ("8/255,16/255", ["8/255", "16/255"]),
         ("", [""]),
     ],
 )
@@ -49,18 +50,14 @@ def test_wrong_seeds_are_refused(text: str):
         seeds_of(text)
 
 
-def test_a_sweep_of_a_plugin_s_setting_applies_where_the_plugin_is(configs: list[Path]):
-    variants = plan(configs, ["rwp.c_min=0,1.0,inf", "epochs=2"])
-    assert [variant.label for variant in variants] == [
-        "at",
-        "rwp rwp.c_min=0",
-        "rwp rwp.c_min=1.0",
-        "rwp rwp.c_min=inf",
-    ]
+@pytest.mark.parametrize("key", ["rwp.c_min", "plugins.rwp.c_min"])
+def test_a_sweep_of_a_plugin_s_setting_applies_where_the_plugin_is(configs: list[Path], key: str):
+    variants = plan(configs, [f"{key}=0,1.0,inf", "epochs=2"])
+    assert [variant.label for variant in variants] == ["at", f"rwp {key}=0", f"rwp {key}=1.0", f"rwp {key}=inf"]
     assert variants[0].overrides == ("epochs=2",)
-    assert variants[2].overrides == ("rwp.c_min=1.0", "epochs=2")
+    assert variants[2].overrides == (f"{key}=1.0", "epochs=2")
     assert [variant.run(3) for variant in variants] == [
-        "at-s3", "rwp-rwp.c_min-0-s3", "rwp-rwp.c_min-1.0-s3", "rwp-rwp.c_min-inf-s3",
+        "at-s3", f"rwp-{key}-0-s3", f"rwp-{key}-1.0-s3", f"rwp-{key}-inf-s3",
     ]  # fmt: skip
 
 
@@ -76,6 +73,12 @@ def test_several_sweeps_are_their_product(configs: list[Path]):
     ]
 
 
+def test_the_list_of_plugins_itself_can_be_swept(configs: list[Path]):
+    (one, two) = plan(configs[:1], ["plugins=[pgd],[pgd, {meat: {start: 1}}]"])
+    assert (one.label, two.label) == ("at plugins=[pgd]", "at plugins=[pgd, {meat: {start: 1}}]")
+    assert two.run(0) == "at-plugins-_pgd_meat_start_1-s0"
+
+
 def test_run_folders_are_safe_and_differ(configs: list[Path]):
     variants = plan(configs[1:], ["rwp.x=[1],[1,2],../../etc"])
     assert [variant.run(0) for variant in variants] == [
@@ -85,16 +88,30 @@ def test_run_folders_are_safe_and_differ(configs: list[Path]):
     ]
 
 
+def test_long_names_of_run_folders_are_cut_and_differ(configs: list[Path]):
+    names = [variant.run(12345678) for variant in plan(configs[1:], [f"rwp.x={'a' * 200}1,{'a' * 200}2"])]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"rwp-rwp\.x-a{71}-[0-9a-f]{8}-s12345678", name) for name in names)
+    assert all(len(name) <= 100 for name in names)  # the longest name that a run may have
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["awp.gamma=1,2"], "none of the configs has a plugin 'awp'"),
+        (["awp.gamma=1,2"], "none of the configs has a key or a plugin 'awp'; did you mean 'rwp'?"),
+        (["epcohs=3"], "did you mean 'epochs'?"),
         (["epochs"], "expected key=value"),
-        (["rwp.x=a b,a_b"], "would share a run folder"),
+        (["=3"], "expected key=value"),
+        (["epochs=2", "epochs=3"], "epochs is given twice; list its values"),
+        (["epochs=2,"], "expected different values between the commas"),
+        (["epochs=2,2"], "expected different values between the commas"),
+        (["seed=1"], "use --seeds"),
+        (["name=a,b"], "use --name"),
+        (["rwp.x=a b,a_b"], "would share the run folder rwp-rwp.x-a_b-s0"),
     ],
 )
 def test_wrong_overrides_are_refused(configs: list[Path], overrides: list[str], message: str):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         plan(configs, overrides)
 
 
@@ -103,31 +120,28 @@ def test_two_configs_of_one_name_are_refused(configs: list[Path]):
         plan([configs[0], configs[0]], [])
 
 
-def comparison() -> Comparison:
-    def values(best: float, last: float) -> dict[str, float]:
-        found = {}
-        for attack in ("clean", "pgd-20"):
-            found |= {f"{attack} best": best, f"{attack} last": last, f"{attack} diff": best - last}
-        return found
-
-    at = Row("at", "live", {0: values(0.80, 0.70), 1: values(0.82, 0.76)})
-    meat = Row("at", "meat", {0: values(0.80, 0.75), 1: values(0.82, 0.79)})
-    awp = Row("awp", "live", {1: values(0.85, 0.84)})
-    return Comparison(["pgd-20"], [at, meat, awp], {("awp", 0): "boom"}, "at", "validation", 100)
+# Baselines
 
 
-def test_the_table_has_means_sample_deviations_and_pairs():
-    lines = comparison().table().splitlines()
-    assert lines[0].split("  ")[0].strip() == "method"
-    deviation = 100 * stdev([0.70, 0.76])
-    assert f"73.0 +- {deviation:.1f}" in lines[2]
-    paired = 100 * stdev([0.05, 0.03])
-    assert f"+4.0 +- {paired:.1f}" in lines[3]
-    assert "+8.0" in lines[4]  # seed 1 alone: 0.84 against 0.76
-    assert lines[5].split() == ["awp", "failed", "seed", "0:", "boom"]
+def test_the_first_method_is_the_baseline(configs: list[Path]):
+    variants = plan(configs, ["rwp.k2=1,2"])
+    assert baselines(variants, None) == {"at": "at", "rwp rwp.k2=1": "at", "rwp rwp.k2=2": "at"}
+    assert set(baselines(variants, "rwp rwp.k2=2").values()) == {"rwp rwp.k2=2"}
 
 
-def test_markdown_has_as_many_cells_in_every_line():
-    lines = comparison().table(markdown=True).splitlines()
-    assert len({line.count("|") for line in lines}) == 1
-    assert lines[1].startswith("|---|")
+def test_a_baseline_has_the_same_settings(configs: list[Path]):
+    variants = plan(configs, ["threat.eps=1/10,2/10", "rwp.k2=1,2"])
+    found = baselines(variants, "at")
+    assert found["rwp threat.eps=2/10 rwp.k2=1"] == "at threat.eps=2/10"
+    assert found["at threat.eps=1/10"] == "at threat.eps=1/10"
+    assert len(found) == len(variants)
+    assert "at threat.eps=1/10" not in baselines(variants, "rwp")  # no counterpart: it has no k2
+
+
+def test_the_first_value_is_the_baseline_of_a_single_method(configs: list[Path]):
+    assert set(baselines(plan(configs[1:], ["rwp.k2=1,2"]), None).values()) == {"rwp rwp.k2=1"}
+
+
+def test_an_unknown_baseline_is_refused(configs: list[Path]):
+    with pytest.raises(ConfigError, match=r"--baseline 'awp': expected one of at, rwp$"):
+        baselines(plan(configs, []), "awp")
