@@ -52,7 +52,7 @@ def extension() -> dict[str, object]:
     kind = cpp_extension.CUDAExtension if with_cuda else cpp_extension.CppExtension
     module = kind(
         "buttress._C",
-        sources=["csrc/module.cpp", *(["csrc/facts/facts.cu"] if with_cuda else [])],
+        sources=[*map(str, Path("csrc").rglob("*.cpp")), *(map(str, Path("csrc").rglob("*.cu")) if with_cuda else [])],
         include_dirs=[str(Path("csrc").resolve())],
         define_macros=[("BUTTRESS_WITH_CUDA", "1")] if with_cuda else [],
         extra_compile_args={"cxx": ["-O3", "-std=c++20"], "nvcc": ["-O3", "-std=c++20"]},

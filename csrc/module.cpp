@@ -1,10 +1,12 @@
-// The Python module buttress._C: build facts for `buttress doctor`; no maths here.
+// The Python module buttress._C: build facts for `buttress doctor`. Importing it registers the operators.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/version.h>
 
 #include <map>
 #include <string>
+
+#include "median/cpu.h"
 
 #ifdef BUTTRESS_WITH_CUDA
 #include "facts/facts.h"
@@ -27,6 +29,7 @@ std::map<std::string, std::string> build_facts() {
       {"compiler", compiler()},
       {"C++ standard", std::to_string(__cplusplus / 100 % 100)},
       {"built against torch", TORCH_VERSION},
+      {"SIMD", buttress::median_simd()},
   };
 #ifdef BUTTRESS_WITH_CUDA
   facts["CUDA"] = "yes";

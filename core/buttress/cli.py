@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     comparison.add_argument("--seeds", default="3", help="a number of seeds, or seeds like 4,7 (3)")
     comparison.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="runs at once, each on its share of CPUs (1)"
+        "--jobs", type=int, default=1, metavar="N", help="runs at once, each with its share of the CPUs as threads (1)"
     )
     comparison.add_argument("--name", default="compare", help="of the comparison, and of its folder (compare)")
     comparison.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs live (runs)")
@@ -90,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ATTACK",
         help="also attack best and last weights of every track with it, as in evaluate; may be repeated",
     )
-    comparison.add_argument("--baseline", metavar="METHOD", help="what paired differences refer to (the first config)")
+    comparison.add_argument(
+        "--baseline", metavar="METHOD", help="a config's name: what paired differences refer to (the first config)"
+    )
 
     plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
     listing = _verb(plugins, "list", _plugins_list, "what is installed, from metadata alone")
@@ -185,7 +187,7 @@ def _compare(options: argparse.Namespace) -> str:
 
     configs = [Path(word) for word in options.overrides if "=" not in word]
     if not configs:
-        raise ConfigError("compare: expected at least one CONFIG")
+        raise ConfigError("compare: expected at least one CONFIG, a YAML file, beside key=value")
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: expected a number >= 1")
     found = compare(
@@ -199,7 +201,8 @@ def _compare(options: argparse.Namespace) -> str:
         say=_say,
     )
     if found.failed:
-        raise WorkError(f"{len(found.failed)} runs failed; the table has the others; the same command tries them again")
+        runs = "1 run" if len(found.failed) == 1 else f"{len(found.failed)} runs"
+        raise WorkError(f"{runs} failed; the table has the others; give the same command again to try once more")
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,8 +89,9 @@ class Comparison:
             short = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
             lines.append([label, "failed", *[""] * (len(measures) + 1), f"seed {seed}: {short}"])
         if markdown:
-            rows = ["| " + " | ".join(cell.strip().replace("|", r"\|") for cell in row) + " |" for row in lines]
-            return "\n".join(["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *rows])
+            plain = [[" ".join(cell.split()).replace("|", r"\|") for cell in line] for line in lines]
+            head, *rows = ("| " + " | ".join(line) + " |" for line in [header, *plain])
+            return "\n".join([head, "|" + "---|" * len(header), *rows])
         return table(header, lines)
 
     def notes(self) -> str:
@@ -152,8 +154,10 @@ def draw_comparison(path: Path, found: Comparison) -> None:
     labels = list(dict.fromkeys(row.label for row in found.rows))
     tracks = list(dict.fromkeys(row.track for row in found.rows))
     colours = dict(zip(tracks, COLOURS * len(tracks), strict=False))  # a track has its colour in every panel
-    columns = min(4, len(labels))
-    lines = -(-len(labels) // columns)
+    lines = -(-len(labels) // 4)
+    columns = -(-len(labels) // lines)  # as even as can be: five panels are three and two
+    against = sorted({label for label in found.baselines.values() if label in labels})
+    baseline = f"baseline: {against[0]}" if len(against) == 1 else "baseline"
     figure = Figure(figsize=(max(5.0, 3.0 * columns + 0.6), 2.5 * lines + 1.0), dpi=120, layout="constrained")
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, label in zip(panels, labels, strict=False):
@@ -161,21 +165,29 @@ def draw_comparison(path: Path, found: Comparison) -> None:
         base = found.baseline_of(own[0])
         if base is not None and base.label != label:
             epochs, middle, _ = _curve(base)
-            axes.plot(epochs, middle, color="#888888", linestyle="--", linewidth=1.2, label="baseline")
+            axes.plot(epochs, middle, color="#888888", linestyle="--", linewidth=1.2, label=baseline)
         for row in reversed(own):  # the live curve on top: a track that has not begun coincides with it
             epochs, middle, spread = _curve(row)
             low, high = ([m + side * s for m, s in zip(middle, spread, strict=True)] for side in (-1, 1))
             axes.plot(epochs, middle, color=colours[row.track], linewidth=1.6, label=row.track)
             axes.fill_between(epochs, low, high, color=colours[row.track], alpha=0.18, linewidth=0)
-        axes.set_title("\n".join(label.split(" ")), fontsize=8)
+        axes.set_title(textwrap.fill(label, 40), fontsize=8)
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=7, labelbottom=True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     for axes in panels[len(labels) :]:
         axes.set_visible(False)
     handles = {text: handle for axes in panels for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    order = [name for name in (*tracks, "baseline") if name in handles]
-    figure.legend([handles[name] for name in order], order, loc="outside upper center", ncols=6, fontsize=8)
+    order = [name for name in (*tracks, baseline) if name in handles]
+    figure.legend(
+        [handles[name] for name in order],
+        order,
+        loc="outside upper center",
+        ncols=6,
+        fontsize=8,
+        title="mean over seeds; band: one standard deviation",
+        title_fontsize=8,
+    )
     figure.supxlabel("epochs trained", fontsize=9)
     figure.supylabel(f"robust test accuracy ({found.attacks[0]}), %", fontsize=9)
     write_with(path, lambda temporary: figure.savefig(temporary))

@@ -1,16 +1,22 @@
-"""From configs, swept settings and seeds to the runs of a comparison."""
+"""From configs and swept settings to the variants of a comparison. Loads no torch."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
 from buttress.config import Config, ConfigFile, apply_override, plugin_names
-from buttress.errors import ConfigError
+from buttress.errors import ConfigError, nearest
 from buttress.yaml_source import Source, read_yaml
+
+# Of a run folder's name before "-s<seed>": run names end at 100 characters.
+_LONGEST = 90
+# Keys that a comparison gives to its runs, and the option that stands for each.
+_OWN_KEYS = {"seed": "--seeds", "name": "--name"}
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,20 @@ class Variant:
         return " ".join([self.method, *self.settings])
 
     def file(self, comparison: str, seed: int) -> ConfigFile:
-        """The config of one run."""
+        """The config of one run, which is called after the comparison."""
         source = read_yaml(self.config)
-        for override in (*self.overrides, f'name="{comparison}"', f"seed={seed}"):
+        for override in (*self.overrides, f"seed={seed}"):
             source = apply_override(source, override)
-        return ConfigFile(source)
+        ConfigFile(source)  # with its own name, which is about to be replaced and becomes part of a path
+        return ConfigFile(apply_override(source, f'name="{comparison}"'))
 
     def run(self, seed: int) -> str:
-        """Name of its run folder: letters, digits, ``. _ -``."""
+        """Name of its run folder: letters, digits, ``. _ -``; a long one is cut, and told apart by a hash."""
         name = "-".join([self.method, *(setting.replace("=", "-") for setting in self.settings)])
-        return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name).strip('_')[:90]}-s{seed}"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_")
+        if len(name) > _LONGEST:
+            name = f"{name[: _LONGEST - 9]}-{sha256(self.label.encode()).hexdigest()[:8]}"
+        return f"{name}-s{seed}"
 
 
 def plan(configs: Sequence[Path], overrides: Sequence[str]) -> list[Variant]:
@@ -61,25 +71,62 @@ def plan(configs: Sequence[Path], overrides: Sequence[str]) -> list[Variant]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"two configs are called {twice[0]!r}; give each a name of its own")
-    variants = []
-    used: set[str] = set()
-    for path, source, name in zip(configs, sources, names, strict=True):
-        applying = [override for override in overrides if _applies(override, source)]
-        used |= set(applying)
-        choices = [[f"{key}={value}" for value in values] for key, values in map(_values, applying)]
-        swept = [len(choice) > 1 for choice in choices]
-        for chosen in product(*choices):
-            settings = tuple(each for each, one_of_many in zip(chosen, swept, strict=True) if one_of_many)
-            variants.append(Variant(name, path, tuple(chosen), settings))
-    for override in overrides:
-        if override not in used:
+    sweeps = _sweeps(overrides)
+    plugins = {name for source in sources for name in plugin_names(source.value)}
+    for key in sweeps:
+        if not _is_key_of(key, plugins):
+            first = _owner(key)
             raise ConfigError(
-                f"override {override!r}: none of the configs has a plugin {override.split('=')[0].split('.')[0]!r}"
+                f"override {key!r}: none of the configs has a key or a plugin {first!r}"
+                f"{nearest(first, {*Config.model_fields, *plugins})}"
             )
-    folders = [variant.run(0) for variant in variants]
-    if len(set(folders)) < len(folders):
-        raise ConfigError("two variants would share a run folder; shorten the swept values, or compare them apart")
+    variants = []
+    for path, source, name in zip(configs, sources, names, strict=True):
+        applying = {key: values for key, values in sweeps.items() if _is_key_of(key, set(plugin_names(source.value)))}
+        for chosen in product(*applying.values()):
+            words = dict(zip(applying, chosen, strict=True))
+            settings = tuple(f"{key}={value}" for key, value in words.items() if len(applying[key]) > 1)
+            variants.append(Variant(name, path, tuple(f"{key}={value}" for key, value in words.items()), settings))
+    folders: dict[str, str] = {}
+    for variant in variants:
+        other = folders.setdefault(variant.run(0), variant.label)
+        if other != variant.label:
+            raise ConfigError(
+                f"{other!r} and {variant.label!r} would share the run folder {variant.run(0)}; compare them apart, "
+                "each with its own --name"
+            )
     return variants
+
+
+def baselines(variants: Sequence[Variant], wanted: str | None) -> dict[str, str]:
+    """With which variant each is compared, pair by pair.
+
+    Args:
+        variants: of the comparison.
+        wanted: label of one variant, for all; or a method: that variant of it which has the same settings. By default
+            the first method, or the first variant where there is one method only.
+
+    Returns:
+        Label to label; a variant that has no counterpart is missing.
+
+    Raises:
+        ConfigError: ``wanted`` is neither.
+    """
+    labels = [variant.label for variant in variants]
+    methods = list(dict.fromkeys(variant.method for variant in variants))
+    if wanted is None:
+        wanted = methods[0] if len(methods) > 1 else labels[0]
+    if wanted in labels:
+        return dict.fromkeys(labels, wanted)
+    if wanted not in methods:
+        raise ConfigError(f"--baseline {wanted!r}: expected one of {', '.join(dict.fromkeys([*methods, *labels]))}")
+    candidates = [variant for variant in variants if variant.method == wanted]
+    return {
+        variant.label: candidate.label
+        for variant in variants
+        for candidate in candidates
+        if set(candidate.settings) <= set(variant.settings)
+    }
 
 
 def seeds_of(text: str) -> list[int]:
@@ -115,9 +162,31 @@ def split_values(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _values(override: str) -> tuple[str, list[str]]:
-    key, _, text = override.partition("=")
-    return key, split_values(text)
+def _sweeps(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Key to its values, one or several, in the order of the command line."""
+    found: dict[str, list[str]] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r}: expected key=value, or key=value,value,... for a sweep")
+        if key in _OWN_KEYS:
+            raise ConfigError(f"override {override!r}: a comparison sets {key} itself; use {_OWN_KEYS[key]}")
+        if key in found:
+            raise ConfigError(f"override {override!r}: {key} is given twice; list its values: {key}=value,value")
+        values = split_values(text)
+        if len(values) > 1 and (not all(values) or len(set(values)) < len(values)):
+            raise ConfigError(f"override {override!r}: expected different values between the commas")
+        found[key] = values
+    return found
+
+
+def _is_key_of(key: str, plugins: set[str]) -> bool:
+    return _owner(key) in {*Config.model_fields, *plugins}
+
+
+def _owner(key: str) -> str:
+    """The section, or the plugin, that a key belongs to: ``"rwp"`` of ``rwp.c_min`` and of ``plugins.rwp.c_min``."""
+    return (key.removeprefix("plugins.") if key != "plugins" else key).split(".")[0]
 
 
 def _name(source: Source) -> str:
@@ -125,15 +194,3 @@ def _name(source: Source) -> str:
     if not isinstance(name, str):
         raise ConfigError(f"{source.name}: expected a config with a name")
     return name
-
-
-def _applies(override: str, source: Source) -> bool:
-    key, equals, _ = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r}: expected key=value, or key=value,value,... for a sweep")
-    parts: Iterator[str] = iter(key.split("."))
-    first = next(parts)
-    if first == "plugins":
-        first = next(parts, "")
-    known = set(Config.model_fields) - {"plugins"}
-    return first in known or first == "" or first in plugin_names(source.value)

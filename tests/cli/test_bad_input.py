@@ -137,7 +137,6 @@ BAD = {
     "memory history over its budget": (
         None, ["meat.history=memory", "meat.memory_gib=1.0e-6"], ["meat", "over memory_gib", "history: disk"],
     ),
-    "native kernels": (None, ["backend=native"], ["backend native", "use backend auto or torch"]),
     "no such device": (None, ["device=cuda:77"], ["device", "cuda:77 asked for"]),
     "run name that is a path": (None, ["--run", "../a"], ["run name '../a'"]),
     "name that is a path": (None, ["name=../a"], ["name", "should match pattern"]),
@@ -197,6 +196,20 @@ def test_a_run_folder_that_exists_is_never_overwritten(buttress: Run, workspace:
     assert "runs/small/a exists and is never overwritten" in done.stderr
     assert "buttress resume" in done.stderr
     assert not list(folder.iterdir())
+
+
+def test_native_kernels_that_are_not_there_are_refused(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from buttress.cli import main
+    from buttress.kernels import _native
+
+    monkeypatch.setattr(_native, "operations", dict)
+    assert main(["train", "small.yaml", "backend=native"]) == 2
+    said = capsys.readouterr().err
+    assert "backend native" in said
+    assert "use backend auto or torch" in said
+    assert not (workspace / "runs").exists()
 
 
 def test_a_setting_with_dashes_is_told_how_settings_are_given(buttress: Run):

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -166,11 +165,11 @@ def test_a_folder_that_is_at_work_or_something_else_is_left_alone(two: Path, cap
     assert main(["compare", "one.yaml", "--seeds", "1"]) == 2
     assert "one-s0 is no run folder" in capfd.readouterr().err
     assert (taken / "thesis.tex").exists()
-    descriptor = os.open(taken.parent, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert main(["compare", "other.yaml", "--seeds", "1"]) == 2
+    (taken.parent / "logs").mkdir()
+    with (taken.parent / "logs" / "lock").open("w") as stream:  # as a run does that outlived its comparison
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert main(["compare", "other.yaml", "--seeds", "1"]) == 2
     assert "a comparison is at work there" in capfd.readouterr().err
-    os.close(descriptor)
 
 
 @pytest.mark.parametrize(

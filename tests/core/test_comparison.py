@@ -52,7 +52,7 @@ def test_markdown_has_as_many_cells_in_every_line(found: Comparison):
     lines = found.table(markdown=True).replace(r"\|", "/").splitlines()
     assert {line.count("|") for line in lines} == {11}
     assert lines[1].startswith("|---|")
-    assert lines[2].startswith("| at | live | 80.3 +-  1.5 |")
+    assert lines[2].startswith("| at | live | 80.3 +- 1.5 |")
 
 
 def test_notes_say_what_the_numbers_are(found: Comparison):

@@ -121,6 +121,7 @@ def test_native_raises_with_the_cause_where_the_extension_is_absent(monkeypatch:
 
 def test_native_raises_where_the_extension_lacks_the_operation(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_native, "_load", lambda: torch)  # any module will do
+    monkeypatch.setattr(_native, "operations", dict)
     with pytest.raises(ConfigError, match="holds no compiled operations in this version"), use_backend("native"):
         pass
     monkeypatch.setattr(_native, "operations", lambda: {"another": print})

@@ -1,5 +1,6 @@
 """The median against NumPy's sort and torch.median, over counts, dtypes, layouts and odd values."""
 
+import os
 import re
 
 import numpy as np
@@ -7,17 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from buttress.kernels import median, reference, use_backend
+from buttress.kernels import _native, median, reference, use_backend
 
 COUNTS = [*range(1, 10), 16, 61]
 MIDDLES = ["lower", "upper", "mean"]
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
 
-@pytest.fixture(autouse=True)
-def _torch_backend():
-    with use_backend("torch"):
-        yield
+@pytest.fixture(autouse=True, params=["torch", "native"])
+def backend(request: pytest.FixtureRequest):
+    """Every test runs on both; without the extension the native ones skip, and fail where CI asks for it."""
+    if request.param == "native" and "median" not in _native.operations():
+        if os.environ.get("CI"):
+            pytest.fail(_native.why_not("median"))
+        pytest.skip(_native.why_not("median"))
+    with use_backend(request.param):
+        yield request.param
 
 
 def draw(n: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
@@ -152,7 +158,8 @@ def test_no_working_block_holds_more_elements_than_it_may(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(reference, "_BLOCK", 100)
     monkeypatch.setattr(reference.torch, "stack", recorded)
-    median(draw(7, (1000,)))
+    with use_backend("torch"):
+        median(draw(7, (1000,)))
     assert sum(sizes) == 7000
     assert max(sizes) <= 100
 
@@ -193,11 +200,13 @@ def test_a_slice_as_out_leaves_its_surroundings_alone():
     assert whole[[0, 1, 6, 7]].tolist() == [7.0] * 4
 
 
-def test_out_may_be_one_of_the_inputs():
-    tensors = draw(5, (9,))
-    expected = by_sort(tensors, "lower")
-    median(tensors, out=tensors[2])
-    assert torch.equal(tensors[2].double(), expected)
+@pytest.mark.parametrize("out", [slice(0, 9), slice(4, 13)], ids=["the same", "partly"])
+def test_out_may_not_overlap_an_input(out: slice):
+    memory = torch.zeros(20)
+    tensors = [*draw(2, (9,)), memory[:9]]
+    with pytest.raises(ValueError, match=r"out overlaps tensors\[2\] in memory"):
+        median(tensors, out=memory[out])
+    median(tensors, out=memory[9:18])
 
 
 def test_the_inputs_are_left_as_they_are():
@@ -260,3 +269,65 @@ F32 = torch.zeros(2, 3)
 def test_wrong_arguments_are_refused_by_name(tensors: list[Tensor], kwargs: dict, message: str):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         median(tensors, **kwargs)
+
+
+# The compiled median
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("n", [*range(1, 131), 193, 256])
+def test_every_number_of_tensors(n: int, dtype: torch.dtype):
+    tensors = draw(n, (131,), dtype, seed=n)
+    tensors[0][:7] = tensors[-1][:7]  # ties
+    tensors[n // 2][7:9] = torch.inf
+    tensors[n // 3][9:11] = -torch.inf
+    assert torch.equal(median(tensors).double(), by_sort(tensors, "lower"))
+    assert torch.equal(median(tensors, even="upper").double(), by_sort(tensors, "upper"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("n", [1, 2, 9, 32, 33, 61, 70])
+def test_nan_anywhere_gives_nan_there_alone(n: int, dtype: torch.dtype):
+    tensors = draw(n, (n + 70,), dtype)
+    for position, tensor in enumerate(tensors):
+        tensor[position] = torch.nan if position % 2 else -torch.tensor(torch.nan)
+    result = median(tensors)
+    assert bool(result[:n].isnan().all())
+    assert not bool(result[n:].isnan().any())
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 63, 64, 65, 1000, 100_003])
+@pytest.mark.parametrize("n", [5, 40])
+def test_tails_of_every_length(n: int, size: int):
+    tensors = draw(n, (size,))
+    assert torch.equal(median(tensors).double(), by_sort(tensors, "lower"))
+
+
+def test_denormals_are_values_like_others():
+    tensors = [torch.full((40,), value) for value in (1e-40, 3e-40, 2e-40, -1e-44, 5.0)]
+    assert torch.equal(median(tensors), torch.full((40,), 2e-40))
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads():
+    tensors = draw(37, (200_001,))
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            found.append(median(tensors))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_the_operators_pass_torch_s_own_checks(backend: str):
+    if backend == "torch":
+        pytest.skip("the compiled operators are checked")
+    tensors = draw(5, (7, 3))
+    torch.library.opcheck(torch.ops.buttress.median.default, (tensors, "lower"))
+    torch.library.opcheck(torch.ops.buttress.median_into.default, (torch.empty(7, 3), tensors, "mean"))
+    compiled = torch.compile(lambda rows: torch.ops.buttress.median(rows, "lower") * 2, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(tensors), 2 * median(tensors))
+    with pytest.raises(RuntimeError, match="derivative|autograd"):
+        torch.ops.buttress.median([tensor.requires_grad_() for tensor in tensors], "lower").sum().backward()

@@ -74,10 +74,11 @@ def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | N
         ``[*]``; NaN wherever any input is NaN.
 
     Raises:
-        ValueError: N is 0, or shape, dtype or device differs (names the index).
+        ValueError: N is 0; shape, dtype or device differs (names the index); ``out`` overlaps an input.
 
     Source: Hu et al., "MEAT: Median-Ensemble Adversarial Training", eq. 2-4.
     """
+    reference.check_median(tensors, even, out)
     compute: Callable[[Sequence[Tensor], Middle, Tensor | None], Tensor] = _operation("median")
     return compute(tensors, even, out)
 

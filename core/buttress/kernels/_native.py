@@ -1,10 +1,16 @@
 """Loads the compiled extension ``buttress._C``, once, when somebody asks; keeps the reason when it cannot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+import torch
+from torch import Tensor
+
+from buttress.kernels import reference
+from buttress.kernels.reference import Middle
 
 CURE = "build it with: pip install --no-build-isolation . (needs torch and a C++ compiler; see buttress doctor)"
 
@@ -12,14 +18,35 @@ CURE = "build it with: pip install --no-build-isolation . (needs torch and a C++
 @cache
 def _load() -> ModuleType | ImportError:
     try:
-        return import_module("buttress._C")
+        loaded = import_module("buttress._C")
     except ImportError as problem:
         return problem
+    torch.library.register_fake("buttress::median", _fake_median)
+    torch.library.register_fake("buttress::median_into", _fake_median_into)
+    return loaded
 
 
 def operations() -> dict[str, Callable[..., Any]]:
-    """Compiled operations by name. The extension of this version holds build facts and no operation yet."""
-    return {}
+    """Compiled operations by name, called as their pure-torch twins are."""
+    return {} if isinstance(_load(), ImportError) else {"median": _median}
+
+
+def _median(tensors: Sequence[Tensor], even: Middle, out: Tensor | None) -> Tensor:
+    if tensors[0].device.type != "cpu":
+        return reference.median(tensors, even, out)
+    if out is None:
+        result: Tensor = torch.ops.buttress.median(tensors, even)
+        return result
+    torch.ops.buttress.median_into(out, tensors, even)
+    return out
+
+
+def _fake_median(tensors: Sequence[Tensor], even: str) -> Tensor:
+    return torch.empty_like(tensors[0])
+
+
+def _fake_median_into(out: Tensor, tensors: Sequence[Tensor], even: str) -> None:
+    return None
 
 
 def why_not(name: str = "") -> str:

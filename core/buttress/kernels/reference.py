@@ -18,12 +18,9 @@ _BLOCK = 1 << 20
 
 def median(tensors: Sequence[Tensor], even: Middle = "lower", out: Tensor | None = None) -> Tensor:
     """See ``buttress.kernels.median``. Memory beyond inputs and output: three blocks of 4 MiB (float32)."""
-    _check(tensors, even)
     first = tensors[0]
     if out is None:
         out = torch.empty_like(first, memory_format=torch.contiguous_format)
-    if out.shape != first.shape or out.dtype != first.dtype or out.device != first.device:
-        raise ValueError(f"median: out has {_facts(out)}, expected {_facts(first)}")
     flat = [tensor.reshape(-1) for tensor in tensors]
     result = out if out.is_contiguous() else torch.empty_like(out, memory_format=torch.contiguous_format)
     target = result.view(-1)
@@ -41,10 +38,18 @@ def _middle(block: Tensor, even: Middle) -> Tensor:
     if even == "lower" or n % 2 == 1:
         return lower
     upper = -(-block).median(dim=0).values
-    return upper if even == "upper" else lower * 0.5 + upper * 0.5
+    if even == "upper":
+        return upper
+    wide = block.dtype if block.dtype == torch.float64 else torch.float32  # a half type is rounded once
+    return (lower.to(wide) * 0.5 + upper.to(wide) * 0.5).to(block.dtype)
 
 
-def _check(tensors: Sequence[Tensor], even: str) -> None:
+def check_median(tensors: Sequence[Tensor], even: str, out: Tensor | None) -> None:
+    """What both backends expect.
+
+    Raises:
+        ValueError: no tensors; shape, dtype or device differs (names the index); ``out`` overlaps an input.
+    """
     if even not in ("lower", "upper", "mean"):
         raise ValueError(f"median: even: expected lower, upper or mean, got {even!r}")
     if not tensors:
@@ -55,6 +60,23 @@ def _check(tensors: Sequence[Tensor], even: str) -> None:
     for position, tensor in enumerate(tensors):
         if tensor.shape != first.shape or tensor.dtype != first.dtype or tensor.device != first.device:
             raise ValueError(f"median: tensors[{position}] has {_facts(tensor)}, expected {_facts(first)}")
+    if out is None:
+        return
+    if out.shape != first.shape or out.dtype != first.dtype or out.device != first.device:
+        raise ValueError(f"median: out has {_facts(out)}, expected {_facts(first)}")
+    low, high = _span(out)
+    for position, tensor in enumerate(tensors):
+        start, stop = _span(tensor)
+        if start < high and low < stop:
+            raise ValueError(f"median: out overlaps tensors[{position}] in memory; give it memory of its own")
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses of the first byte of a tensor and of the one after its last."""
+    if tensor.numel() == 0 or tensor.device.type == "meta":
+        return 0, 0
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (reach + 1) * tensor.element_size()
 
 
 def _facts(tensor: Tensor) -> str:
