@@ -10,6 +10,15 @@
 
 #include "median/cpu.h"
 
+#ifdef BUTTRESS_WITH_CUDA
+#include <ATen/ops/empty.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "median/gpu.h"
+#endif
+
 namespace buttress {
 namespace {
 
@@ -52,7 +61,6 @@ struct Free {
 };
 
 void median_cpu_(at::Tensor& out, at::TensorList tensors, c10::string_view even) {
-  check(tensors, even);
   const int n = int(tensors.size());
   const std::vector<at::Tensor> rows = aligned(tensors, out);
   std::vector<const void*> pointers;
@@ -77,23 +85,58 @@ void median_cpu_(at::Tensor& out, at::TensorList tensors, c10::string_view even)
   });
 }
 
-at::Tensor median_cpu(at::TensorList tensors, c10::string_view even) {
+#ifdef BUTTRESS_WITH_CUDA
+void median_cuda_(at::Tensor& out, at::TensorList tensors, c10::string_view even) {
+  const int n = int(tensors.size());
+  const c10::cuda::CUDAGuard guard(out.device());
+  const std::vector<at::Tensor> rows = aligned(tensors, out);
+  std::vector<const void*> pointers;
+  for (const at::Tensor& row : rows) pointers.push_back(row.const_data_ptr());
+  at::Tensor more;
+  if (n > kRowsInLaunch) {
+    more = at::empty({n}, at::TensorOptions().dtype(at::kLong));
+    std::copy(pointers.begin(), pointers.end(), static_cast<const void**>(more.mutable_data_ptr()));
+    more = more.to(out.device());
+  }
+  const int lower = even == "upper" ? n / 2 : (n - 1) / 2;
+  const int upper = even == "lower" ? lower : n / 2;
+  const GpuJob job{type_of(out),
+                   n,
+                   out.numel(),
+                   pointers.data(),
+                   n > kRowsInLaunch ? static_cast<const void* const*>(more.const_data_ptr()) : nullptr,
+                   out.mutable_data_ptr(),
+                   lower,
+                   upper,
+                   even == "mean" && lower != upper};
+  C10_CUDA_CHECK(cudaError_t(median_gpu(job, c10::cuda::getCurrentCUDAStream().stream())));
+}
+#endif
+
+void median_(at::Tensor& out, at::TensorList tensors, c10::string_view even) {
+#ifdef BUTTRESS_WITH_CUDA
+  if (out.is_cuda()) return median_cuda_(out, tensors, even);
+#endif
+  median_cpu_(out, tensors, even);
+}
+
+at::Tensor median(at::TensorList tensors, c10::string_view even) {
   check(tensors, even);
   at::Tensor out = tensors[0].is_non_overlapping_and_dense() ? at::empty_like(tensors[0])
                                                              : at::empty_like(tensors[0], at::MemoryFormat::Contiguous);
-  median_cpu_(out, tensors, even);
+  median_(out, tensors, even);
   return out;
 }
 
-void median_into_cpu(at::Tensor out, at::TensorList tensors, c10::string_view even) {
+void median_into(at::Tensor out, at::TensorList tensors, c10::string_view even) {
   check(tensors, even);
   TORCH_CHECK(out.sizes() == tensors[0].sizes() && out.scalar_type() == tensors[0].scalar_type() &&
                   out.device() == tensors[0].device(),
               "median: out differs in shape, dtype or device from tensors[0]");
   if (out.is_non_overlapping_and_dense()) {
-    median_cpu_(out, tensors, even);
+    median_(out, tensors, even);
   } else {
-    out.copy_(median_cpu(tensors, even));
+    out.copy_(median(tensors, even));
   }
 }
 
@@ -106,9 +149,16 @@ TORCH_LIBRARY_FRAGMENT(buttress, library) {
 }
 
 TORCH_LIBRARY_IMPL(buttress, CPU, library) {
-  library.impl("median", &buttress::median_cpu);
-  library.impl("median_into", &buttress::median_into_cpu);
+  library.impl("median", &buttress::median);
+  library.impl("median_into", &buttress::median_into);
 }
+
+#ifdef BUTTRESS_WITH_CUDA
+TORCH_LIBRARY_IMPL(buttress, CUDA, library) {
+  library.impl("median", &buttress::median);
+  library.impl("median_into", &buttress::median_into);
+}
+#endif
 
 TORCH_LIBRARY_IMPL(buttress, Autograd, library) {
   library.impl("median", torch::autograd::autogradNotImplementedFallback());

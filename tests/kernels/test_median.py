@@ -329,5 +329,20 @@ def test_the_operators_pass_torch_s_own_checks(backend: str):
     torch.library.opcheck(torch.ops.buttress.median_into.default, (torch.empty(7, 3), tensors, "mean"))
     compiled = torch.compile(lambda rows: torch.ops.buttress.median(rows, "lower") * 2, fullgraph=True, backend="eager")
     assert torch.equal(compiled(tensors), 2 * median(tensors))
-    with pytest.raises(RuntimeError, match="derivative|autograd"):
+    with pytest.raises(RuntimeError, match=r"derivative|autograd"):
         torch.ops.buttress.median([tensor.requires_grad_() for tensor in tensors], "lower").sum().backward()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("n", [*range(1, 36), 61, 120, 256, 257, 300])
+def test_the_same_on_a_gpu(n: int, dtype: torch.dtype):
+    tensors = draw(n, (4_097,), dtype, seed=n)
+    tensors[0][:3], tensors[n // 2][3:6], tensors[n // 3][6:9] = torch.nan, torch.inf, -torch.inf
+    there = [tensor.cuda() for tensor in tensors]
+    for even in ("lower", "upper"):
+        with use_backend("torch"):
+            expected = median(tensors, even=even)
+        found = median(there, even=even).cpu()
+        assert torch.equal(found.isnan(), expected.isnan())
+        assert torch.equal(found.nan_to_num(), expected.nan_to_num())
