@@ -335,14 +335,14 @@ def test_the_operators_pass_torch_s_own_checks(backend: str):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("n", [*range(1, 36), 61, 120, 256, 257, 300])
-def test_the_same_on_a_gpu(n: int, dtype: torch.dtype):
-    tensors = draw(n, (4_097,), dtype, seed=n)
-    tensors[0][:3], tensors[n // 2][3:6], tensors[n // 3][6:9] = torch.nan, torch.inf, -torch.inf
-    there = [tensor.cuda() for tensor in tensors]
-    for even in ("lower", "upper"):
-        with use_backend("torch"):
-            expected = median(tensors, even=even)
-        found = median(there, even=even).cpu()
-        assert torch.equal(found.isnan(), expected.isnan())
-        assert torch.equal(found.nan_to_num(), expected.nan_to_num())
+def test_the_same_on_a_gpu(dtype: torch.dtype):
+    for n in (*range(1, 36), 61, 120, 256, 257, 300):
+        tensors = draw(n, (4_097,), dtype, seed=n)
+        tensors[0][:3], tensors[n // 2][3:6], tensors[n // 3][6:9] = torch.nan, torch.inf, -torch.inf
+        there = [tensor.cuda() for tensor in tensors]
+        for even in ("lower", "upper"):
+            with use_backend("torch"):
+                expected = median(tensors, even=even)
+            found = median(there, even=even).cpu()
+            assert torch.equal(found.isnan(), expected.isnan()), n
+            assert torch.equal(found.nan_to_num(), expected.nan_to_num()), n
