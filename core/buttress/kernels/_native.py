@@ -42,7 +42,7 @@ def _median(tensors: Sequence[Tensor], even: Middle, out: Tensor | None) -> Tens
 
 
 def _compiled_for(device: torch.device) -> bool:
-    """Whether compiled code takes tensors there; on CUDA only where ``native`` is asked for: it has not run there yet."""
+    """Whether compiled code takes tensors there: on CUDA, where it has not run yet, only if ``native`` is asked for."""
     from buttress.kernels import backend
 
     return device.type == "cpu" or (device.type == "cuda" and backend() == "native")

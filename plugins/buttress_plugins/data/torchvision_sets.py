@@ -4,6 +4,7 @@ Sources: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 20
 Natural Images with Unsupervised Feature Learning", 2011. torchvision checks the files' md5 before it reads them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from buttress.data import flip_labels, hold_out
 from buttress.errors import DataError
 
 
-class _InMemory:
+class _InMemory(ABC):
     """What the three sets share: where the files are, what is held out, injected label noise."""
 
     num_classes = 10
@@ -34,9 +35,9 @@ class _InMemory:
         self.root, self.download, self.validation = root, download, validation
         self.label_noise, self.split_seed = label_noise, split_seed
 
+    @abstractmethod
     def arrays(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
         """uint8 images ``[n,3,32,32]`` and labels ``[n]``."""
-        raise NotImplementedError
 
     def load(self, seed: int) -> Data:
         """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.
