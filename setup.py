@@ -12,6 +12,10 @@ from pathlib import Path
 from setuptools import setup
 
 
+# at::parallel_for is a plain loop without it. Apple's compiler has none.
+OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
+
+
 def switch(name: str) -> str:
     value = os.environ.get(name, "auto")
     if value not in ("0", "1", "auto"):
@@ -55,7 +59,8 @@ def extension() -> dict[str, object]:
         sources=[*map(str, Path("csrc").rglob("*.cpp")), *(map(str, Path("csrc").rglob("*.cu")) if with_cuda else [])],
         include_dirs=[str(Path("csrc").resolve())],
         define_macros=[("BUTTRESS_WITH_CUDA", "1")] if with_cuda else [],
-        extra_compile_args={"cxx": ["-O3", "-std=c++20"], "nvcc": ["-O3", "-std=c++20"]},
+        extra_compile_args={"cxx": ["-O3", "-std=c++20", *OPENMP], "nvcc": ["-O3", "-std=c++20"]},
+        extra_link_args=OPENMP,
     )
     return {"ext_modules": [module], "cmdclass": {"build_ext": cpp_extension.BuildExtension}}
 
