@@ -11,7 +11,6 @@ from pathlib import Path
 
 from setuptools import setup
 
-
 # at::parallel_for is a plain loop without it. Apple's compiler has none.
 OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
 
