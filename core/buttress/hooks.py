@@ -18,7 +18,7 @@ from buttress import hookspecs
 from buttress.answers import Answers, kind
 from buttress.checks import ValueChecks
 from buttress.context import Context, RunState
-from buttress.errors import ButtressError, HookError, PluginError
+from buttress.errors import ButtressError, HookError, InputError, PluginError
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 from buttress.perturbation import EXIT_ORDERS, ExitOrder, Objective
 from buttress.registry import LoadedPlugin, check_class
@@ -43,6 +43,8 @@ class Implementation:
         values["ctx"] = self.context
         try:
             return self.function(*[values[name] for name in self.arguments])
+        except InputError as problem:  # what the plugin was given is wrong: its settings, the model
+            raise type(problem)(f"plugin {self.plugin}: {problem}") from problem.__cause__
         except ButtressError:
             raise
         except Exception as error:

@@ -232,7 +232,9 @@ def test_a_history_over_its_budget_is_refused_at_the_start(start: float, snapsho
     engine_of(TinyNet(), "fgsm", entry(start=start, memory_gib=fits)).start()
     engine = engine_of(TinyNet(), "fgsm", entry(start=start, memory_gib=fits * 0.99))
     batch = batch_of()
-    with pytest.raises(ConfigError, match=f"meat: history: memory would take {snapshots} snapshots of {SIZE} bytes"):
+    with pytest.raises(
+        ConfigError, match=rf"^plugin 'meat' .*: history: memory would take {snapshots} snapshots of {SIZE} bytes"
+    ):
         engine.step(batch.x, batch.y)
     assert engine.global_step == 0
 

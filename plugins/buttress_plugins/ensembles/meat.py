@@ -64,7 +64,7 @@ class MEAT:
             expected = max(0, ctx.epochs - first)
             if expected * size > budget:
                 raise ConfigError(
-                    f"{ctx.plugin}: history: memory would take {expected} snapshots of {size:,} bytes, "
+                    f"history: memory would take {expected} snapshots of {size:,} bytes, "
                     f"{expected * size / 2**30:.1f} GiB, over memory_gib: {self.memory_gib:g}; raise it or set "
                     "history: disk"
                 )

@@ -39,7 +39,7 @@ class FreezeLayers:
     def param_groups(self, groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:
         names = layer_names(model, self.layers, self.groups, self.head_group)
         if len(names) == len(dict(model.named_parameters())):
-            raise PluginError(f"freeze_layers: layers {self.layers} are the whole network; nothing would be trained")
+            raise PluginError(f"layers {self.layers} are the whole network; nothing would be trained")
         return split_groups(groups, names, frozen=True)
 
     @hookimpl
