@@ -21,9 +21,15 @@ def _load() -> ModuleType | ImportError:
         loaded = import_module("buttress._C")
     except ImportError as problem:
         return problem
+    _register_fakes()
+    return loaded
+
+
+@cache
+def _register_fakes() -> None:
+    """Shapes and dtypes of the operators, for torch.compile; once in a process."""
     torch.library.register_fake("buttress::median", _fake_median)
     torch.library.register_fake("buttress::median_into", _fake_median_into)
-    return loaded
 
 
 def operations() -> dict[str, Callable[..., Any]]:
