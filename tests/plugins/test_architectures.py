@@ -40,6 +40,17 @@ def test_wide_resnets_have_the_parameters_of_their_papers(make: Any, blocks: int
     assert size(make(in_channels=3, num_classes=100, widen=2)) == wide(blocks, 2, 100, learned)
 
 
+def test_wide_resnets_begin_as_in_the_code_of_trades():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = wrn_28_10(in_channels=3, num_classes=10)
+    assert not model.fc.bias.detach().any()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 1e4:
+            fan_out = module.out_channels * module.kernel_size[0] ** 2
+            assert float(module.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.03)
+
+
 def test_preact_resnet34_has_21_28_million_parameters():
     with torch.device("meta"):
         assert size(preact_resnet34(in_channels=3, num_classes=10)) == 21_280_330

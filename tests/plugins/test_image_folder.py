@@ -73,6 +73,20 @@ def test_an_unreadable_image_is_named(root: Path):
         list(folder(root).train.batches(torch.arange(12), 4))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage", ["truncated", "bomb"])
+def test_every_way_in_which_an_image_cannot_be_read_is_one_clear_error(
+    root: Path, workers: int, damage: str, monkeypatch: pytest.MonkeyPatch
+):
+    path = root / "train" / "dog" / "2.png"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-30])
+    else:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # 64 pixels are then more than twice as many
+    with pytest.raises(DataError, match=r"^image_folder: .*\.png cannot be read: .*; repair or remove it$"):
+        list(folder(root, workers=workers).train.batches(torch.tensor([8]), 1))
+
+
 def test_missing_folders_and_other_classes_are_refused(root: Path, tmp_path: Path):
     with pytest.raises(DataError, match="one folder of images for each class"):
         folder(tmp_path / "nowhere")

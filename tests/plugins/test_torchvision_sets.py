@@ -105,9 +105,37 @@ def test_what_is_held_out_is_stratified_fixed_by_the_seed_and_without_noise(
     assert len(torch.unique(everything, dim=0)) == 100
 
 
+def test_parts_of_the_classes_are_drawn_and_those_of_the_test_split_follow_no_setting_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cifar(tmp_path, datasets.CIFAR10, monkeypatch, 10, "labels")
+
+    def load(**settings: Any) -> Any:
+        return CIFAR10(root=str(tmp_path), **settings).load(0)
+
+    part = load(validation=20, train_per_class=3, test_per_class=1)
+    assert torch.bincount(part.train.y).tolist() == [3] * 10
+    assert torch.bincount(part.test.y).tolist() == [1] * 10
+    assert torch.equal(part.validation.x, load(validation=20).validation.x)
+    assert torch.equal(part.test.x, load(validation=0, test_per_class=1, label_noise=0.5).test.x)
+    held = {tuple(image.tolist()) for image in part.validation.x.flatten(1)}
+    assert not held & {tuple(image.tolist()) for image in part.train.x.flatten(1)}
+    with pytest.raises(DataError, match="CIFAR10: train_per_class: expected at most 10, got 11"):
+        load(validation=0, train_per_class=11)
+
+
+def test_a_download_that_fails_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(self: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(datasets.CIFAR10, "download", refuse)
+    with pytest.raises(DataError, match=r"no route to host; repair the connection, or set data\.root to the folder"):
+        CIFAR10(root=str(tmp_path), download=True).load(0)
+
+
 @pytest.mark.parametrize("kind", [CIFAR10, CIFAR100, SVHN])
 def test_missing_files_are_named_with_the_cure(kind: Any, tmp_path: Path):
-    message = rf"{kind.__name__}: cannot be read from '.*': .*; set data\.download: true, or data\.root"
+    message = rf"{kind.__name__}: cannot be read from '.*': .*; set data\.download: true, or data\.root to the folder"
     with pytest.raises(DataError, match=message):
         kind(root=str(tmp_path)).load(0)
 

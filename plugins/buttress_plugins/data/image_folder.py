@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from annotated_types import Ge
+from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
@@ -115,7 +116,11 @@ class FolderSplit(Split):
         return moved
 
     def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of ``order``, from batch number ``start`` on; the next ones are read while one is in use."""
+        """Batches of ``order``, from batch number ``start`` on; the next ones are read while one is in use.
+
+        Raises:
+            DataError: a file cannot be read; at its batch.
+        """
         positions = order.split(batch_size)[start:]
         loader: DataLoader[Any] = DataLoader(
             self._images,
@@ -126,12 +131,17 @@ class FolderSplit(Split):
             generator=torch.Generator(),  # of its own: the global one is nobody's here
         )
         for part, x in zip(positions, loader, strict=True):
+            if isinstance(x, DataError):
+                raise x
             x = x.to(self._device, memory_format=self.memory_format, non_blocking=True)
             yield Batch(x, self.y[part].to(self._device), part.to(self._device))
 
 
-class _Images(Dataset[Tensor]):
-    """Positions ``[b]`` to images ``[b,3,size,size]``."""
+class _Images(Dataset[Tensor | DataError]):
+    """Positions ``[b]`` to images ``[b,3,size,size]``, or to what is wrong with one of them.
+
+    An error is an answer here: raised in a worker, it would arrive with the worker's traceback for a message.
+    """
 
     def __init__(self, paths: Sequence[str], size: int) -> None:
         self.paths = list(paths)
@@ -139,12 +149,15 @@ class _Images(Dataset[Tensor]):
             [v2.Resize(size), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
         )
 
-    def __getitem__(self, positions: list[int]) -> Tensor:
-        return torch.stack([self._read(self.paths[position]) for position in positions])
+    def __getitem__(self, positions: list[int]) -> Tensor | DataError:
+        try:
+            return torch.stack([self._read(self.paths[position]) for position in positions])
+        except DataError as problem:
+            return problem
 
     def _read(self, path: str) -> Tensor:
         try:
             image: Tensor = self._transform(datasets.folder.default_loader(path))
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, SyntaxError, DecompressionBombError) as problem:  # Pillow's, all four
             raise DataError(f"image_folder: {path} cannot be read: {problem}; repair or remove it") from None
         return image.as_subclass(torch.Tensor)

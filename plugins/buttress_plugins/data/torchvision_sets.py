@@ -6,6 +6,8 @@ Natural Images with Unsupervised Feature Learning", 2011. torchvision checks the
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,6 +24,7 @@ class _InMemory(ABC):
     """What the three sets share: where the files are, what is held out, injected label noise."""
 
     num_classes = 10
+    files: str
 
     def __init__(
         self,
@@ -31,8 +34,11 @@ class _InMemory(ABC):
         validation: Annotated[int, Ge(0)] = 1000,
         label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0,
         split_seed: Annotated[int, Ge(0)] | None = None,
+        train_per_class: Annotated[int, Ge(1)] | None = None,
+        test_per_class: Annotated[int, Ge(1)] | None = None,
     ) -> None:
         self.root, self.download, self.validation = root, download, validation
+        self.train_per_class, self.test_per_class = train_per_class, test_per_class
         self.label_noise, self.split_seed = label_noise, split_seed
 
     @abstractmethod
@@ -43,31 +49,49 @@ class _InMemory(ABC):
         """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.
 
         Raises:
-            DataError: the files are missing or damaged; too few examples to hold out.
+            DataError: the files are missing or damaged; too few examples to hold out, or of a class.
         """
-        rng = np.random.default_rng(seed if self.split_seed is None else self.split_seed)
+        seed = seed if self.split_seed is None else self.split_seed
+        rng = np.random.default_rng(seed)
         x, y = _tensors(*self.arrays(train=True))
         validation = None
         if self.validation:
             held, kept = hold_out(y, self.validation, rng)
             validation, x, y = Split(x[held], y[held]), x[kept], y[kept]
+        if self.train_per_class is not None:
+            part = self._per_class("train_per_class", y, self.train_per_class, rng)
+            x, y = x[part], y[part]
+        x_test, y_test = _tensors(*self.arrays(train=False))
+        if self.test_per_class is not None:  # a stream of its own: no setting of training changes the test
+            rng_test = np.random.default_rng([seed, 1])
+            part = self._per_class("test_per_class", y_test, self.test_per_class, rng_test)
+            x_test, y_test = x_test[part], y_test[part]
         noisy, flipped = flip_labels(y, self.label_noise, self.num_classes, rng)
         return Data(
             train=Split(x, noisy),
             validation=validation,
-            test=Split(*_tensors(*self.arrays(train=False))),
+            test=Split(x_test, y_test),
             num_classes=self.num_classes,
             notes={"flipped_labels": int(flipped.sum())},
         )
 
+    def _per_class(self, setting: str, y: Tensor, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Positions of ``count`` examples of each class, drawn, in order; ``y [n]``."""
+        classes = [np.flatnonzero(y.numpy() == k) for k in range(self.num_classes)]
+        fewest = min(len(positions) for positions in classes)
+        if count > fewest:
+            raise DataError(f"{type(self).__name__}: {setting}: expected at most {fewest}, got {count}")
+        return np.sort(np.concatenate([rng.permutation(positions)[:count] for positions in classes]))
+
     def _read(self, make: Callable[[], Any]) -> Any:
-        name = type(self).__name__
         try:
             return make()
-        except (RuntimeError, OSError, ValueError, KeyError) as problem:
+        except (RuntimeError, OSError, ValueError, KeyError, HTTPException) as problem:
+            name, folder = type(self).__name__, str(Path(self.root).absolute())
+            cure = "repair the connection, or set" if self.download else "set data.download: true, or"
             raise DataError(
-                f"{name}: cannot be read from {self.root!r}: {problem}; set data.download: true, or data.root to the "
-                "folder that holds its files"
+                f"{name}: cannot be read from {folder!r}: {problem}; {cure} data.root to the folder that holds "
+                f"{self.files}"
             ) from None
 
 
@@ -79,8 +103,12 @@ class CIFAR10(_InMemory):
         download: fetch the files where they are missing.
         validation: training images held out for choosing the best epoch, stratified; 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
-        split_seed: fixes the split and the label noise; default: the run's seed.
+        split_seed: fixes the split, the subsets and the label noise; default: the run's seed.
+        train_per_class: training images of each class, drawn from what is not held out; default: all.
+        test_per_class: test images of each class, drawn; default: all, which is what published numbers are of.
     """
+
+    files = "cifar-10-batches-py"
 
     def arrays(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
         from torchvision import datasets
@@ -97,10 +125,12 @@ class CIFAR100(_InMemory):
         download: fetch the files where they are missing.
         validation: training images held out for choosing the best epoch, stratified; 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
-        split_seed: fixes the split and the label noise; default: the run's seed.
+        split_seed: fixes the split, the subsets and the label noise; default: the run's seed.
+        train_per_class: training images of each class, drawn from what is not held out; default: all.
+        test_per_class: test images of each class, drawn; default: all, which is what published numbers are of.
     """
 
-    num_classes = 100
+    num_classes, files = 100, "cifar-100-python"
 
     def arrays(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
         from torchvision import datasets
@@ -117,8 +147,12 @@ class SVHN(_InMemory):
         download: fetch the files where they are missing.
         validation: training images held out for choosing the best epoch, stratified; 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
-        split_seed: fixes the split and the label noise; default: the run's seed.
+        split_seed: fixes the split, the subsets and the label noise; default: the run's seed.
+        train_per_class: training images of each class, drawn from what is not held out; default: all.
+        test_per_class: test images of each class, drawn; default: all, which is what published numbers are of.
     """
+
+    files = "train_32x32.mat and test_32x32.mat"
 
     def arrays(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
         from torchvision import datasets

@@ -1,7 +1,8 @@
 """Wide residual networks for 32x32 images, with normalisation as the first layer.
 
 Source: Zagoruyko and Komodakis, "Wide Residual Networks", arXiv:1605.07146: a 3x3 stem of 16 channels, three groups of
-pre-activation blocks with 16, 32 and 64 times ``widen`` channels, a final batch norm and a classifier. WRN-32 is that
+pre-activation blocks with 16, 32 and 64 times ``widen`` channels, a final batch norm and a classifier. Initial weights
+as in the code of TRADES and those after it: He's normal for the fan-out, no bias in the classifier. WRN-32 is that
 of Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv:1706.06083, with ReLU.
 """
 
@@ -88,6 +89,10 @@ class WideResNet(nn.Module):
         self.block3 = group(widths[1], widths[2], stride=2)
         self.bn1 = nn.BatchNorm2d(widths[2])
         self.fc = nn.Linear(widths[2], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.block3(self.block2(self.block1(self.conv1(self.normalize(x)))))

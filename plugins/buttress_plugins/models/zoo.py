@@ -101,6 +101,7 @@ def _built(
     in_channels: int,
 ) -> nn.Module:
     try:
-        return Normalized(make(), mean, std, in_channels)
-    except TypeError as problem:  # an option that the architecture does not take
-        raise ModelError(f"{arch} refused its options: {problem}") from None
+        model = make()
+    except Exception as problem:  # every architecture refuses by an error of its own choice
+        raise ModelError(f"{arch} refused its options: {type(problem).__name__}: {problem}") from problem
+    return Normalized(model, mean, std, in_channels)
