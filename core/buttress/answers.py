@@ -10,9 +10,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from buttress.checks import Answerer, ValueChecks
+from buttress.checks import Answerer, Provider, ValueChecks
 from buttress.context import RunState
 from buttress.errors import ButtressError, DataError
+from buttress.files import PLAIN_NAME
 from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track, TrackBuffers
 
 
@@ -101,6 +102,15 @@ class Answers:
             self._values(who, good, lambda: message)
         return loss
 
+    def gradients(self, who: Answerer, model: nn.Module) -> None:
+        """In the parameters' ``.grad``, as the loss has made them, or as ``adjust_grads`` has left them."""
+        grads = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        if self._checks.level == "off" or not grads:
+            return
+        wide = torch.float64 if any(grad.dtype == torch.float64 for grad in grads) else torch.float32
+        norms = torch.stack(torch._foreach_norm(grads, dtype=wide))
+        self._values(who, torch.isfinite(norms).all(), lambda: _nonfinite_gradient(model))
+
     def manager(self, who: Answerer, answer: Any, batch: Batch) -> AbstractContextManager[Adv | None] | None:
         """Of ``perturb_weights``: entered, it yields adversarial examples for ``batch``, or nothing."""
         if answer is None or isinstance(answer, _Named):
@@ -121,12 +131,20 @@ class Answers:
             )
         return answer
 
-    def track(self, who: Answerer, answer: Any, model: nn.Module, taken: Collection[str]) -> Track:
-        """Of ``ensemble_weights`` at event ``evaluate``; ``taken`` are the names of the tracks before it."""
+    def track(self, who: Provider, answer: Any, model: nn.Module, taken: Collection[str]) -> Track:
+        """Of ``ensemble_weights`` at event ``evaluate``; ``taken`` are the names of the tracks before it.
+
+        Raises:
+            PluginError: a name that no file can have, or that is taken: a setting, and so the user's to change.
+        """
         if not isinstance(answer, Track):
             raise who.fault(f"expected a Track or None at event 'evaluate', got {kind(answer)}")
+        if not isinstance(answer.name, str) or not PLAIN_NAME.fullmatch(answer.name):
+            raise who.refusal(
+                f"track name {answer.name!r}: expected letters, digits, . _ - (no path): files are named after it"
+            )
         if answer.name in taken:
-            raise who.fault(f"the track name {answer.name!r} is taken; give this plugin another one (setting 'track')")
+            raise who.refusal(f"the track name {answer.name!r} is taken; give it another one (setting 'track')")
         for field, allowed in (("buffers", get_args(TrackBuffers)), ("bn_inputs", get_args(BatchNormInputs))):
             if getattr(answer, field) not in allowed:
                 raise who.fault(
@@ -151,7 +169,7 @@ class Answers:
         return answer
 
     def _values(self, who: Answerer, good: Tensor, describe: Callable[[], str]) -> None:
-        self._checks.expect(who, good, self._state.global_step, describe)
+        self._checks.expect(who, good, (self._state.epoch, self._state.step), describe)
 
 
 def kind(value: object) -> str:
@@ -222,6 +240,18 @@ def _unlike(given: Mapping[str, Any], places: Mapping[str, Tensor]) -> list[str]
         for name, value in given.items()
         if name not in places or not isinstance(value, Tensor) or value.shape != places[name].shape
     ]
+
+
+def _nonfinite_gradient(model: nn.Module) -> str:
+    bad = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.grad is not None and not torch.isfinite(torch.linalg.vector_norm(weight.grad))
+    ]
+    return (
+        f"expected gradients of finite norm, got others for {len(bad)} parameters, the first {bad[0]!r}; the step was "
+        "not taken; lower the learning rate, or look for a division by zero or a root of zero"
+    )
 
 
 def _outside_box(x: Tensor) -> str:

@@ -10,11 +10,20 @@ from buttress.errors import ButtressError
 
 CheckLevel = Literal["always", "interval", "off"]
 
+# Epoch and step travel to the device as one number: more steps than any epoch has.
+_STEPS = 1 << 32
+
 
 class Answerer(Protocol):
     """Whoever gave an answer; makes the error that names it."""
 
     def fault(self, message: str, when: str = "") -> ButtressError: ...
+
+
+class Provider(Answerer, Protocol):
+    """A plugin that answers: its settings may be what is wrong."""
+
+    def refusal(self, message: str) -> ButtressError: ...
 
 
 class ValueChecks:
@@ -31,8 +40,8 @@ class ValueChecks:
         self._device = device
         self._first_bad: dict[Answerer, Tensor] = {}
 
-    def expect(self, who: Answerer, good: Tensor, step: int, describe: Callable[[], str]) -> None:
-        """Expect the 0-dim bool ``good`` of the answer that ``who`` gave at global step ``step``.
+    def expect(self, who: Answerer, good: Tensor, when: tuple[int, int], describe: Callable[[], str]) -> None:
+        """Expect the 0-dim bool ``good`` of the answer that ``who`` gave ``when``: in which epoch, at which step of it.
 
         Raises:
             ButtressError: at level ``always``, with ``describe()`` as the message.
@@ -44,23 +53,25 @@ class ValueChecks:
         first = self._first_bad.get(who)
         if first is None:
             first = self._first_bad[who] = torch.full((), -1, dtype=torch.int64, device=self._device)
-        first.copy_(torch.where((first < 0) & ~good, step, first))
+        epoch, step = when
+        first.copy_(torch.where((first < 0) & ~good, epoch * _STEPS + step, first))
 
     def read(self) -> None:
         """Synchronise once and raise the earliest fault on record.
 
         Raises:
-            ButtressError: names who is at fault and the global step at which it happened first.
+            ButtressError: names who is at fault, and the epoch and step at which it happened first.
         """
         if not self._first_bad:
             return
-        steps = torch.stack(list(self._first_bad.values())).tolist()
-        bad = [(step, who) for step, who in zip(steps, self._first_bad, strict=True) if step >= 0]
+        times = torch.stack(list(self._first_bad.values())).tolist()
+        bad = [(time, who) for time, who in zip(times, self._first_bad, strict=True) if time >= 0]
         if bad:
-            step, who = min(bad, key=lambda item: item[0])
+            time, who = min(bad, key=lambda item: item[0])
+            epoch, step = divmod(int(time), _STEPS)
             self._first_bad.clear()
             raise who.fault(
                 "its answer was outside of what the hook allows (values, norm ball or finiteness); "
                 "run with checks: always to see the values",
-                f" first at global step {int(step)}",
+                f" first at epoch {epoch}, step {step}",
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from buttress.errors import ConfigError
+from buttress.errors import ConfigError, DataError
 from buttress.settings import resolve_epoch
 from buttress.store import History, Store
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from buttress.types import Adv, Batch
 
 Phase = Literal["setup", "attack", "perturb", "train", "ensemble", "evaluate"]
+
+Streams = dict[tuple[str, str], tuple[tuple[int, int], torch.Generator]]
+"""Plugin and purpose to the (epoch, step) of a stream, and its generator."""
 
 
 def seeded_generator(device: torch.device | str, *key: object) -> torch.Generator:
@@ -46,7 +49,6 @@ class RunState:
         steps_per_epoch: int | None = None,
         phase: Phase = "setup",
         store: Store | None = None,
-        batches: Callable[[], Iterable[Batch]] | None = None,
     ) -> None:
         self.threat, self.device, self.seed, self.rank = threat, device, seed, 0
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
@@ -57,8 +59,8 @@ class RunState:
         self.asked: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
         self.attack: Callable[[], Adv] | None = None
-        self._batches = batches
-        self._generators: dict[tuple[str, str], tuple[tuple[int, int], torch.Generator]] = {}
+        self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
+        self._generators: Streams = {}
         self._apart = ""
 
     def generator(self, plugin: str, purpose: str) -> torch.Generator:
@@ -73,38 +75,53 @@ class RunState:
         return generator
 
     @contextmanager
-    def streams_apart(self, name: str) -> Iterator[None]:
-        """Draw from streams of their own, and without injected draws: what happens inside moves nothing outside."""
+    def streams_apart(self, name: str, streams: Streams | None = None) -> Iterator[None]:
+        """Draw from streams of their own, and without injected draws: what happens inside moves nothing outside.
+
+        ``streams``, a dictionary that was empty at first, continues from one block to the next.
+        """
         found, draws, apart = self._generators, self.draws, self._apart
-        self._generators, self.draws, self._apart = {}, {}, name
+        self._generators, self.draws, self._apart = {} if streams is None else streams, {}, name
         try:
             yield
         finally:
             self._generators, self.draws, self._apart = found, draws, apart
 
-    def training_batches(self) -> Iterable[Batch]:
-        """The training set, batch by batch, in a fixed order.
-
-        Raises:
-            ConfigError: the engine was not given it.
-        """
-        if self._batches is None:
-            raise ConfigError(
-                "batch-norm statistics are to be measured on the training set: pass Engine(batches=...), a function "
-                "that makes an iterable of its batches"
-            )
-        return self._batches()
-
     def rewind(self) -> None:
-        """Start every random stream anew: equal (epoch, step) then give equal draws, as in repeated evaluations."""
+        """Start every random stream anew: equal (epoch, step) give equal draws, whatever was drawn before."""
         self._generators.clear()
 
     def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows.
+        """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
 
         The only door to weight gradients, training's backward included: N processes will all-reduce here.
         """
-        return torch.autograd.grad(loss, params, allow_unused=True)
+        return _apart(torch.autograd.grad(loss, params, allow_unused=True))
+
+
+def _no_batches(reader: str) -> Iterable[Batch]:
+    raise ConfigError(
+        f"{reader}: batch-norm statistics are to be measured on the training set: pass Engine(batches=...), a function "
+        "that makes an iterable of its batches"
+    )
+
+
+def _apart(grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Gradients that may be changed in place.
+
+    Autograd gives one tensor to parameters that are added to one another, and one number, expanded, to a parameter
+    that is summed.
+    """
+    taken: set[int] = set()
+    apart = []
+    for grad in grads:
+        if grad is not None and grad.numel() > 0:
+            memory = grad.untyped_storage().data_ptr()
+            if memory in taken or 0 in grad.stride():
+                grad = grad.clone(memory_format=torch.contiguous_format)
+            taken.add(memory)
+        apart.append(grad)
+    return tuple(apart)
 
 
 class Context:
@@ -171,19 +188,32 @@ class Context:
         """
         return self._state.generator(self.plugin, purpose)
 
-    def draw(self, purpose: str) -> Tensor | None:
-        """A draw that the caller of ``engine.step(..., draws={"plugin.purpose": tensor})`` injected, or None."""
+    def draw(self, purpose: str, shape: Sequence[int]) -> Tensor | None:
+        """A draw that the caller of ``engine.step(..., draws={"plugin.purpose": tensor})`` injected, or None.
+
+        Raises:
+            DataError: it has another shape.
+        """
         name = f"{self.plugin}.{purpose}"
         self._state.asked.add(name)
-        return self._state.draws.get(name)
+        given = self._state.draws.get(name)
+        if given is not None and given.shape != torch.Size(shape):
+            raise DataError(
+                f"engine.step: draws[{name!r}]: expected a tensor of shape {tuple(shape)}, got {tuple(given.shape)}"
+            )
+        return given
 
     def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows."""
         return self._state.grads(loss, params)
 
     def batches(self) -> Iterable[Batch]:
-        """The training set, batch by batch, in a fixed order; ConfigError in a loop that has not given it."""
-        return self._state.training_batches()
+        """The training set, batch by batch, in a fixed order, as ``transform_batch`` makes it.
+
+        Raises:
+            ConfigError: the engine was not given it (``Engine(batches=...)``).
+        """
+        return self._state.training_batches(self.plugin)
 
     def attack(self) -> Adv:
         """Attack the current batch again, at the current weights. Only within ``perturb_weights``."""

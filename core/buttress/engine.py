@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import proxy
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +16,7 @@ from torch.optim import Optimizer
 
 from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
-from buttress.context import Phase, RunState
+from buttress.context import Phase, RunState, Streams
 from buttress.errors import CheckpointError, DataError, ModelError, PluginError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
@@ -23,6 +26,9 @@ from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
 from buttress.threat import ThreatModel
 from buttress.types import Adv, Batch, Loss, Track
+from buttress.weights import expect_finite
+
+logger = logging.getLogger("buttress")
 
 
 class StepResult(NamedTuple):
@@ -52,7 +58,8 @@ class Engine:
         attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
         checks: of the values of answers: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
         history: folder for snapshots that plugins keep on disk.
-        batches: makes an iterable over the training set, for what measures batch-norm statistics on it.
+        batches: makes an iterable over the training set, for what measures batch-norm statistics on it; its batches
+            pass through ``transform_batch`` first, as training's do.
 
     Raises:
         PluginError: the plugins do not fit together.
@@ -90,11 +97,14 @@ class Engine:
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             store=Store(Path(history) if history is not None else None),
-            batches=batches,
         )
+        if batches is not None:
+            itself = proxy(self)  # no cycle: an engine that is dropped frees its model at once
+            self._state.training_batches = partial(Engine._training_batches, itself, batches)
         self._checks = ValueChecks(checks or ("always" if device.type == "cpu" else "interval"), device)
         if not any(provides(plugin, "compute_loss") for plugin in self.plugins):
             self.plugins += tuple(load_plugins(["cross_entropy"]))  # the core's default, found like any plugin
+            logger.info("no plugin provides compute_loss: the loss is cross_entropy")
         self.hooks = Hooks(self.plugins, self._state, self._checks)
         self._groups = Groups(model, optimizer, self.hooks)
         self.optimizer = self._groups.optimizer
@@ -126,6 +136,7 @@ class Engine:
         self.start()
         state, hooks, model = self._state, self.hooks, self.model
         batch = self._accept(x, y, index)
+        state.rewind()  # a step that failed and is tried again draws what it drew
         state.draws, state.asked = draws or {}, set()
 
         state.phase = "train"
@@ -181,26 +192,28 @@ class Engine:
         self.hooks.expect_gradient(total)
         for weight, grad in zip(weights, self._state.grads(total, weights), strict=True):
             weight.grad = grad
+        self.hooks.expect_gradients(self.model)
 
     # Epochs, tracks, learning rate
 
     def start(self) -> None:
         """Fire ``start_run`` with the weights as they are; the first step does it too."""
         if not self._started:
-            self._started = True
             self.hooks.start_run(self.model)
+            self._started = True
 
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
         """Close the epoch: ensembles take their snapshot, then the next epoch begins.
 
         Raises:
             HookError: a fault on the device's record; or a plugin raised.
+            DivergenceError: the weights are no longer finite.
         """
         self.start()
+        self.read_checks()
         self._state.phase = "ensemble"
         self.hooks.ensemble_weights(self.model, "epoch")
         self.hooks.end_epoch(metrics or {})
-        self.read_checks()
         self._state.epoch += 1
         self._state.step = 0
 
@@ -219,7 +232,6 @@ class Engine:
             batches: makes an iterable over the training set; called when batch norm is to be re-estimated. Default:
                 the engine's own.
         """
-        batches = batches or self._state.training_batches
         inputs = self._bn_inputs(track, batches) if track.buffers == "reestimate" and track.weights is not None else []
         buffers = dict(track.given_buffers) if track.buffers == "given" else {}
         with weights_swapped(self.model, dict(track.weights or {}), buffers):
@@ -227,13 +239,23 @@ class Engine:
                 reestimate(self.model, inputs)
             yield self.model
 
-    def _bn_inputs(self, track: Track, batches: Callable[[], Iterable[Batch]]) -> Iterable[Tensor]:
+    def _bn_inputs(self, track: Track, given: Callable[[], Iterable[Batch]] | None) -> Iterable[Tensor]:
+        name = f"track {track.name}"
+        batches = self._state.training_batches(name) if given is None else self._training_batches(given, name)
         if track.bn_inputs == "clean":
-            return _Inputs(batches)
+            return (batch.x for batch in batches)
         # Made at the live weights, whose batch-norm statistics are their own, before the track's weights move in.
         # In eval mode, whatever the training's attack mode: evaluating a track moves nothing of the live model.
-        with self._state.streams_apart(f"track {track.name}"):
-            return [self._attack(batch, "eval").x for batch in batches()]
+        with self._state.streams_apart(name):
+            return [self._attack(batch, "eval").x for batch in batches]
+
+    def _training_batches(self, batches: Callable[[], Iterable[Batch]], reader: str) -> Iterator[Batch]:
+        """The training set as training sees it; the draws of ``transform_batch`` are the reader's own."""
+        streams: Streams = {}
+        for batch in batches():
+            with self._phase("ensemble"), self._state.streams_apart(reader, streams):
+                transformed = self.hooks.transform_batch(batch)
+            yield transformed
 
     def set_lr(self, factor: float, t: float) -> None:
         """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.
@@ -250,8 +272,15 @@ class Engine:
         return {name: float(total) / float(count) for name, (total, count) in records.items()}
 
     def read_checks(self) -> None:
-        """Raise the first fault that checks at level ``interval`` have on record; synchronises with the device."""
+        """Raise the first fault on record at level ``interval``, or the weights' own; synchronises with the device.
+
+        Raises:
+            HookError: a wrong answer at an earlier step.
+            DivergenceError: a parameter holds NaN or infinity.
+        """
         self._checks.read()
+        if self._checks.level != "off":
+            expect_finite(self.model, f"epoch {self.epoch}, step {self.epoch_step}")
 
     def close(self) -> None:
         """Fire ``end_run``."""
@@ -277,6 +306,7 @@ class Engine:
     @epoch.setter
     def epoch(self, value: int) -> None:
         self._state.epoch, self._state.step = value, 0
+        self._state.rewind()
 
     @property
     def epoch_step(self) -> int:
@@ -323,6 +353,7 @@ class Engine:
             plugin.load_state_dict(state["plugins"][label])
         self._state.epoch, self._state.step = state["epoch"], state["step"]
         self._state.global_step = state["global_step"]
+        self._state.rewind()
         self._state.records = {name: list(total) for name, total in state["records"].items()}
 
     # Helpers
@@ -353,13 +384,3 @@ class Engine:
                 f"engine.step: draws {sorted(unused)} were not asked for by any plugin; "
                 f"asked for: {sorted(self._state.asked) or 'none'}"
             )
-
-
-class _Inputs:
-    """The inputs of batches, drawn when batch norm asks for them."""
-
-    def __init__(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (batch.x for batch in self._batches())

@@ -10,6 +10,7 @@
     │   └── RunFolderError      a run folder that exists, or that is none
     └── WorkError             exit 1: the work had begun and could not go on
         ├── HookError           an exception or a wrong answer from a plugin's hook
+        ├── DivergenceError     weights that are no longer finite
         ├── StorageError        the disk is full or refuses
         └── InterruptionError         stopped by the user; the run can be resumed
 
@@ -59,6 +60,10 @@ class WorkError(ButtressError):
 
 
 class HookError(WorkError):
+    pass
+
+
+class DivergenceError(WorkError):
     pass
 
 

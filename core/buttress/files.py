@@ -17,6 +17,9 @@ from torch import Tensor
 
 from buttress.errors import CheckpointError, StorageError
 
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What may be part of a file's name: no separator, no leading dot."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -72,6 +75,24 @@ def _write(path: Path, write: Callable[[Path], object]) -> str:
             return digest
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        StorageError: the disk is full or refuses.
+    """
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def cut_to_lines(path: Path) -> int:
+    """Cut off a last line that has no end; returns the size in bytes that is left."""
+    with storage_errors(path), path.open("rb+") as stream:
+        size = stream.read().rfind(b"\n") + 1
+        stream.truncate(size)
+    return size
 
 
 def sync_folder(folder: Path) -> None:

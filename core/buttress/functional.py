@@ -90,9 +90,15 @@ def pgd(
 
     Returns:
         ``[B,*]`` detached adversarial examples.
+
+    Raises:
+        ValueError: ``start`` has another shape than ``x``.
     """
+    if start is not None and start.shape != x.shape:
+        raise ValueError(f"start: expected a perturbation of shape {tuple(x.shape)}, got {tuple(start.shape)}")
+    x = x.detach()
     alpha = float(step_size)
-    x_adv = x.detach().clone() if start is None else x.detach() + start
+    x_adv = x.clone() if start is None else x + start
     if threat.norm == "linf":  # ball and box are boxes: one pair of bounds serves all steps
         low, high = threat.clamp(x - float(threat.eps)), threat.clamp(x + float(threat.eps))
     for _ in range(steps):

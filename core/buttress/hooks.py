@@ -50,6 +50,10 @@ class Implementation:
         except Exception as error:
             raise self.fault(f"{type(error).__name__}: {error}") from error
 
+    def refusal(self, message: str) -> PluginError:
+        """An error about the plugin's settings."""
+        return PluginError(f"plugin {self.plugin}: {message}")
+
     def fault(self, message: str, when: str = "") -> HookError:
         """An error that names plugin, distribution, version, hook, epoch and step."""
         at = when or f" epoch {self._state.epoch}, step {self._state.step}"
@@ -237,6 +241,10 @@ class Hooks:
             who = self.table["compute_loss"].providers[0]
             raise who.fault("expected losses with a gradient to the weights, got detached ones; leave out detach()")
 
+    def expect_gradients(self, model: nn.Module) -> None:
+        """The gradients of the training objective, in ``.grad``, must be finite."""
+        self.answers.gradients(self.table["compute_loss"].providers[0], model)
+
     def perturb_weights(
         self, model: nn.Module, batch: Batch, adv: Adv, objective: Objective
     ) -> AbstractContextManager[Adv | None] | None:
@@ -266,6 +274,7 @@ class Hooks:
     def adjust_grads(self, model: nn.Module, optimizer: Optimizer) -> None:
         for implementation in self.table["adjust_grads"].providers:
             implementation({"model": model, "optimizer": optimizer})
+            self.answers.gradients(implementation, model)
 
     def ensemble_weights(self, model: nn.Module, event: Literal["step", "epoch"]) -> None:
         for implementation in self.table["ensemble_weights"].providers:

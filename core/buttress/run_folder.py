@@ -16,7 +16,7 @@ import torch
 
 from buttress import __version__
 from buttress.errors import RunFolderError
-from buttress.files import storage_errors, write_json, write_text
+from buttress.files import PLAIN_NAME, make_folder, storage_errors, write_json, write_text
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
 
@@ -59,7 +59,7 @@ class RunFolder:
             StorageError: it cannot be written.
         """
         with storage_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             try:
                 self.path.mkdir()
             except FileExistsError:
@@ -79,7 +79,7 @@ def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
     Raises:
         RunFolderError: it exists, or ``run`` is no plain name.
     """
-    if run is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run):
+    if run is not None and not PLAIN_NAME.fullmatch(run):
         raise RunFolderError(f"run name {run!r}: expected letters, digits, . _ - (no path)")
     path = runs / name / (run or datetime.now().strftime("%Y%m%d-%H%M%S"))
     if path.exists():

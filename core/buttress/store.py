@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from buttress.errors import CheckpointError, ConfigError
-from buttress.files import file_sha256, write_tensors
+from buttress.files import file_sha256, make_folder, write_tensors
 
 
 class Store:
@@ -133,7 +133,7 @@ class DiskHistory(History):
 
     def append(self, tensors: Mapping[str, Tensor]) -> None:
         name = f"{len(self._files):05d}.safetensors"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         sha256 = write_tensors(self._folder / name, {key: value.detach().cpu() for key, value in tensors.items()})
         self._files.append({"name": name, "sha256": sha256})
 

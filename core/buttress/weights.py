@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from buttress.context import Context
+from buttress.errors import DivergenceError
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -35,6 +36,24 @@ def regularised_names(model: nn.Module) -> set[str]:
     }
     every = (name for name, _ in model.named_parameters())
     return {name for name in every if name not in norms and "bn" not in name and "bias" not in name}
+
+
+def expect_finite(model: nn.Module, when: str) -> None:
+    """Synchronises with the device.
+
+    Raises:
+        DivergenceError: a parameter holds NaN or infinity.
+    """
+    weights = [weight.detach() for weight in model.parameters()]
+    if torch.isfinite(torch.stack([weight.sum().double() for weight in weights])).all():
+        return
+    for name, weight in model.named_parameters():
+        bad = int((~torch.isfinite(weight)).sum())
+        if bad:
+            raise DivergenceError(
+                f"the run has diverged: parameter {name!r} holds {bad} non-finite values at {when}; they are not "
+                "saved; lower the learning rate and start again"
+            )
 
 
 def gradients(loss: Tensor, weights: Sequence[Tensor], ctx: Context) -> list[Tensor]:

@@ -1,7 +1,9 @@
 """One training step: its order, its arithmetic, and everything that it must leave as found."""
 
 import functools
+import weakref
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -868,13 +870,20 @@ def test_track_names_are_unique():
         tracking("one", lambda model: Track("wa", None)),
         tracking("two", lambda model: Track("wa", None)),
     )
-    with pytest.raises(HookError, match=r"(?s)plugin 'two'.*the track name 'wa' is taken"):
+    with pytest.raises(PluginError, match=r"(?s)plugin 'two'.*the track name 'wa' is taken"):
         engine.tracks()
 
 
 def test_a_track_may_not_be_called_live():
     engine = engine_of(MLP(), clean_attack(), tracking("one", lambda model: Track("live", None)))
-    with pytest.raises(HookError, match="the track name 'live' is taken"):
+    with pytest.raises(PluginError, match="the track name 'live' is taken"):
+        engine.tracks()
+
+
+@pytest.mark.parametrize("name", ["", "../../x", "a/b", ".hidden", "a b", None])
+def test_a_track_is_named_as_a_file_can_be(name: Any):
+    engine = engine_of(MLP(), clean_attack(), tracking("one", lambda model: Track(name, None)))
+    with pytest.raises(PluginError, match=rf"plugin 'one' .*track name {name!r}: expected letters, digits"):
         engine.tracks()
 
 
@@ -937,6 +946,32 @@ def test_a_track_is_reestimated_on_clean_inputs_unless_it_asks_for_adversarial_o
         activations = F.conv2d(inputs, weights["conv.weight"], padding=1)
         with engine.track(Track("t", weights, "reestimate", bn_inputs=bn_inputs), lambda: [batch]):
             torch.testing.assert_close(model.bn.running_mean, activations.mean((0, 2, 3)), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_track_is_reestimated_on_batches_as_training_transforms_them(own: bool):
+    model = ConvNet().double()
+    batches = [batch_of(seed=seed, dtype=torch.float64) for seed in (1, 2)]
+    drawn: list[Tensor] = []
+
+    def brighter(self: Any, batch: Batch, ctx: Context) -> Batch:
+        noise = torch.rand(batch.x.shape, generator=ctx.generator("noise"), dtype=torch.float64)
+        drawn.append(noise)
+        return replace(batch, x=batch.x * noise)
+
+    stack = [clean_attack(), plugin("brighter", transform_batch=brighter)]
+    engine = engine_of(model, *stack, batches=(lambda: batches) if own else None)
+    before = [step(engine, seed).adv.x for seed in (3, 4)][-1]
+    weights = {name: 2 * weight.detach() for name, weight in model.named_parameters()}
+    drawn.clear()
+    with engine.track(Track("t", weights), None if own else lambda: batches):
+        assert len({float(noise.flatten()[0]) for noise in drawn}) == len(drawn) == 2  # two batches, two draws
+        x = torch.cat([batch.x * noise for batch, noise in zip(batches, drawn, strict=True)])
+        activations = F.conv2d(x, weights["conv.weight"], padding=1)
+        torch.testing.assert_close(model.bn.running_mean, activations.mean((0, 2, 3)), rtol=0, atol=1e-14)
+    engine.epoch, engine.global_step = 0, 0
+    step(engine, 3)
+    assert torch.equal(step(engine, 4).adv.x, before)  # training's own draws are where they were
 
 
 def test_a_track_without_weights_is_the_live_model():
@@ -1119,6 +1154,63 @@ def test_a_run_continued_from_its_state_is_the_same_run():
         assert_same(dict(sorted(a.weights.items())), dict(sorted(b.weights.items())))
 
 
+def test_going_back_in_time_draws_again_what_was_drawn():
+    engine, seen = engine_of(MLP(), SHORT_PGD, lr=0.0), list[Tensor]()
+    state = engine.state_dict()
+    seen.append(step(engine).adv.x)
+    engine.load_state_dict(state)
+    seen.append(step(engine).adv.x)
+    engine.epoch = 0
+    seen.append(step(engine).adv.x)
+    assert all(torch.equal(x, seen[0]) for x in seen)
+
+
+def test_a_step_that_failed_draws_the_same_when_it_is_tried_again():
+    fails = [False, True]
+
+    def once(self: Any, model: nn.Module) -> None:
+        if fails.pop():
+            raise RuntimeError("not now")
+
+    engine = engine_of(MLP(), SHORT_PGD, plugin("once", adjust_grads=once))
+    with pytest.raises(HookError, match="not now"):
+        step(engine)
+    assert torch.equal(step(engine).adv.x, step(engine_of(MLP(), SHORT_PGD)).adv.x)
+
+
+def test_a_start_run_that_raised_is_called_again():
+    calls: list[str] = []
+
+    def start_run(self: Any) -> None:
+        calls.append("start")
+        if len(calls) == 1:
+            raise RuntimeError("no teacher")
+
+    engine = engine_of(MLP(), clean_attack(), plugin("teacher", start_run=start_run))
+    with pytest.raises(HookError, match="no teacher"):
+        step(engine)
+    step(engine)
+    step(engine)
+    assert len(calls) == 2
+
+
+def test_the_loss_that_the_core_takes_is_said(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO", logger="buttress"):
+        engine_of(MLP(), clean_attack(), "trades")
+        assert not caplog.records
+        engine_of(MLP(), clean_attack())
+    assert "the loss is cross_entropy" in caplog.text
+
+
+def test_an_engine_that_is_dropped_frees_its_model():
+    model = ConvNet()
+    engine = engine_of(model, "pgd", "ema", batches=lambda: [batch_of()])
+    step(engine)
+    there = weakref.ref(model)
+    del engine, model
+    assert there() is None
+
+
 def test_training_on_does_not_change_a_state_that_was_loaded():
     one = stateful_engine(ConvNet())
     step(one)
@@ -1215,7 +1307,7 @@ def test_checks_at_intervals_report_the_first_bad_step_when_read():
     engine = engine_of(MLP(), leaving_the_ball({2, 3}), checks="interval")
     for seed in range(5):
         step(engine, seed)
-    with pytest.raises(HookError, match=r"plugin 'far' .*hook generate_adv, first at global step 2:"):
+    with pytest.raises(HookError, match=r"plugin 'far' .*hook generate_adv, first at epoch 0, step 2:"):
         engine.read_checks()
     engine.read_checks()
 
@@ -1223,7 +1315,7 @@ def test_checks_at_intervals_report_the_first_bad_step_when_read():
 def test_checks_at_intervals_are_read_at_the_end_of_the_epoch():
     engine = engine_of(MLP(), leaving_the_ball({0}), checks="interval")
     step(engine)
-    with pytest.raises(HookError, match="first at global step 0"):
+    with pytest.raises(HookError, match="first at epoch 0, step 0"):
         engine.end_epoch()
 
 
@@ -1297,7 +1389,7 @@ def test_checks_on_cuda_are_read_at_intervals_by_default():
     for seed in range(3):
         batch = batch_of(seed=seed)
         engine.step(batch.x.cuda(), batch.y.cuda())
-    with pytest.raises(HookError, match="first at global step 1"):
+    with pytest.raises(HookError, match="first at epoch 0, step 1"):
         engine.read_checks()
 
 

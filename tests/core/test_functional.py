@@ -184,3 +184,14 @@ def test_the_answer_keeps_the_dtype_and_is_contained(dtype: torch.dtype, norm: A
 
 def test_logits_that_are_not_a_number_are_never_correct():
     assert is_correct(torch.full((2, 3), torch.nan), torch.tensor([0, 1])).tolist() == [False, False]
+
+
+def test_a_start_of_another_shape_is_refused_by_pgd():
+    x = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match=r"start: expected a perturbation of shape \(3, 2\), got \(2,\)"):
+        pgd(lambda x: x.sum(1), x, ThreatModel("linf", 0.1), steps=1, step_size=0.1, start=torch.zeros(2))
+
+
+def test_inputs_that_require_a_gradient_give_detached_adversarial_examples():
+    x = torch.full((3, 2), 0.5, requires_grad=True)
+    assert not pgd(lambda x: x.sum(1), x, ThreatModel("linf", 0.1), steps=2, step_size=0.1).requires_grad

@@ -139,14 +139,14 @@ def test_of_several_faults_on_record_the_earliest_is_raised_and_then_forgotten()
     checks = ValueChecks("interval", CPU)
     late, early, good = Answerer("late"), Answerer("early"), Answerer("good")
     for number in range(6):
-        checks.expect(good, torch.tensor(True), number, lambda: "unread")
-        checks.expect(late, torch.tensor(number < 4), number, lambda: "unread")
-        checks.expect(early, torch.tensor(number < 2), number, lambda: "unread")
-    with pytest.raises(DataError, match=r"^early first at global step 2: its answer was outside"):
+        checks.expect(good, torch.tensor(True), (3, number), lambda: "unread")
+        checks.expect(late, torch.tensor(number < 4), (3, number), lambda: "unread")
+        checks.expect(early, torch.tensor(number < 2), (3, number), lambda: "unread")
+    with pytest.raises(DataError, match=r"^early first at epoch 3, step 2: its answer was outside"):
         checks.read()
     checks.read()
-    checks.expect(early, torch.tensor(False), 9, lambda: "unread")
-    with pytest.raises(DataError, match=r"^early first at global step 9:"):
+    checks.expect(early, torch.tensor(False), (9, 1), lambda: "unread")
+    with pytest.raises(DataError, match=r"^early first at epoch 9, step 1:"):
         checks.read()
 
 

@@ -3,10 +3,12 @@
 from itertools import product
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
-from buttress.context import Context, RunState, seeded_generator
+from buttress.context import Context, RunState, Streams, seeded_generator
+from buttress.errors import DataError
 from buttress.registry import as_loaded
 
 from .helpers import CPU, LINF, MLP, clean_attack, context, engine_of, plugin, step
@@ -77,8 +79,8 @@ def test_streams_apart_see_no_injected_draws_and_give_them_back():
     ctx = Context(state, "p")
     state.draws = {"p.start": torch.ones(1)}
     with state.streams_apart("track t"):
-        assert ctx.draw("start") is None
-    found = ctx.draw("start")
+        assert ctx.draw("start", (1,)) is None
+    found = ctx.draw("start", (1,))
     assert isinstance(found, Tensor)
     assert torch.equal(found, torch.ones(1))
 
@@ -86,9 +88,28 @@ def test_streams_apart_see_no_injected_draws_and_give_them_back():
 def test_a_draw_is_found_by_plugin_and_purpose():
     state = RunState(LINF, CPU)
     state.draws = {"p.start": torch.ones(1), "q.start": torch.zeros(1)}
-    assert float(Context(state, "q").draw("start")) == 0.0
-    assert Context(state, "p").draw("other") is None
-    assert Context(state, "r").draw("start") is None
+    assert float(Context(state, "q").draw("start", (1,))) == 0.0
+    assert Context(state, "p").draw("other", (1,)) is None
+    assert Context(state, "r").draw("start", (1,)) is None
+
+
+def test_a_draw_of_another_shape_is_refused_instead_of_broadcast():
+    state = RunState(LINF, CPU)
+    state.draws = {"p.start": torch.ones(1)}
+    with pytest.raises(DataError, match=r"draws\['p.start'\]: expected a tensor of shape \(2, 1\), got \(1,\)"):
+        Context(state, "p").draw("start", (2, 1))
+
+
+def test_streams_apart_continue_in_the_dictionary_that_is_handed_in():
+    ctx = Context(state := RunState(LINF, CPU), "p")
+    with state.streams_apart("t"):
+        whole = draw(ctx, n=4)
+    streams: Streams = {}
+    parts = []
+    for _ in range(2):
+        with state.streams_apart("t", streams):
+            parts += draw(ctx, n=2)
+    assert tuple(parts) == whole
 
 
 def test_a_rewound_state_repeats_its_draws():

@@ -1,5 +1,7 @@
 """Crops, flips, rotations and squares of whole batches, against one image at a time."""
 
+import math
+from itertools import product
 from typing import Any
 
 import pytest
@@ -72,6 +74,26 @@ def test_draws_are_uniform_and_of_every_kind():
     assert 0.45 < float(flipped) < 0.55
 
 
+def test_a_rotation_interpolates_between_the_four_pixels_around_each_point():
+    x = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = rotate(x, torch.tensor([30.0]), "bilinear")
+    cos, sin = math.cos(math.pi / 6), math.sin(math.pi / 6)
+    for row, column in product(range(5), repeat=2):
+        down, right = row - 2, column - 2
+        v, u = 2 + sin * right + cos * down, 2 + cos * right - sin * down  # where the pixel came from
+        expected = 0.0
+        for r, c in product((math.floor(v), math.floor(v) + 1), (math.floor(u), math.floor(u) + 1)):
+            if 0 <= r < 5 and 0 <= c < 5:
+                expected += (1 - abs(v - r)) * (1 - abs(u - c)) * float(x[0, 0, r, c])
+        assert float(found[0, 0, row, column]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_interpolated_rotation_stays_inside_the_box():
+    found = transformed(Augment(pad=0, rotation=180.0, interpolation="bilinear"), torch.ones(500, 1, 9, 9), "augment").x
+    assert float(found.max()) <= 1.0
+    assert float(found.min()) >= 0.0
+
+
 @pytest.mark.parametrize("plugin", [Augment(pad=2, rotation=15.0), Cutout(size=3)], ids=["augment", "cutout"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -110,7 +132,7 @@ def test_cutout_reaches_every_position_and_stays_inside():
     [
         ({"cutout": {"size": 5}}, r"expected images \[B,C,H,W\] of at least 5 pixels"),
         ({"augment": {"pad": 4}}, "reflection needs less than the image's 4 pixels"),
-        ({"cutout": {"size": 2, "value": 2.0}}, "expected inputs inside the threat model's box"),
+        ({"cutout": {"size": 2, "value": 2.0}}, r"value: expected one in threat.box \[0, 1\], got 2"),
     ],
 )
 def test_settings_that_the_images_do_not_allow_are_refused(entry: dict[str, Any], message: str):

@@ -52,6 +52,15 @@ def test_the_average_follows_the_recurrence_after_every_step(tau: float, warmup:
         close(only_track(engine).weights, average)
 
 
+def test_the_average_begins_late_where_the_epoch_is_moved_past_its_start():
+    model = TinyNet()
+    engine = engine_with(model, start=2, tau=0.5)
+    engine.epoch = 3
+    assert only_track(engine).weights is None
+    step(engine, 0)
+    close(only_track(engine).weights, arrays(parameters(model)))
+
+
 @pytest.mark.parametrize(
     ("tau", "step", "warmup", "expected"),
     [

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from buttress import Batch, Engine, Split, ThreatModel, evaluate
 from buttress.context import Context
+from buttress.errors import DataError
 from buttress_plugins.attacks.pgd import PGD
 
 from .conftest import Linear, TinyNet, batch_of, context, engine_of, state
@@ -464,3 +465,11 @@ def test_wrong_settings_are_refused_by_name(settings, message):
 
     with pytest.raises(ConfigError, match=rf"plugins\.0\.pgd\.{message}: "):
         load_plugins([{"pgd": settings}])
+
+
+@pytest.mark.parametrize(("restarts", "shape"), [(1, (1, 4, 4)), (2, (6, 1, 4, 4)), (1, (2, 6, 1, 4, 4))])
+def test_a_start_of_another_shape_is_refused_instead_of_broadcast(restarts: int, shape: tuple[int, ...]):
+    engine = engine_of(TinyNet(), {"pgd": {"steps": 1, "restarts": restarts}})
+    batch = batch_of()
+    with pytest.raises(DataError, match=r"draws\['pgd\.start'\]: expected a tensor of shape"):
+        engine.step(batch.x, batch.y, draws={"pgd.start": torch.zeros(shape)})

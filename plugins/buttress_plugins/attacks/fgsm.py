@@ -43,7 +43,7 @@ class FGSM:
         step_size = self.step_size
         if step_size is None:
             step_size = ctx.threat.eps * (TRAINING_STEP if self.start == "uniform" else 1)
-        start = ctx.draw("start")
+        start = ctx.draw("start", batch.x.shape)
         if start is None and self.start == "uniform":
             start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
         loss = attack_loss("ce", model, batch.x, batch.y)

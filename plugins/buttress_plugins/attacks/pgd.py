@@ -57,15 +57,14 @@ class PGD:
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
         loss = attack_loss(self.loss, model, batch.x, batch.y)
-        injected = ctx.draw("start")
+        injected = ctx.draw("start", batch.x.shape if self.restarts == 1 else (self.restarts, *batch.x.shape))
+        if injected is not None and self.restarts == 1:
+            injected = injected[None]
         best: Tensor | None = None
         best_loss: Tensor | None = None
         nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
         for restart in range(self.restarts):
-            if injected is None:
-                start = self._start(batch.x, ctx)
-            else:
-                start = injected[restart] if self.restarts > 1 else injected
+            start = self._start(batch.x, ctx) if injected is None else injected[restart]
             x_adv = pgd(
                 loss,
                 batch.x,

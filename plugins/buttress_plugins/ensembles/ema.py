@@ -54,7 +54,9 @@ class EMA:
 
     @hookimpl
     def ensemble_weights(self, model: nn.Module, event: Event, ctx: Context) -> Track | None:
-        if event == "step" and self._average:
+        if event == "step" and not self._average and ctx.epoch >= ctx.resolve_epoch(self.start):
+            self._begin(model)  # the epoch was moved past the start: from here on
+        elif event == "step" and self._average:
             tau = decay(self.tau, self._steps, self.warmup)
             lerp_(self._average, averaged(model, self.buffers == "ema"), 1 - tau)
             self._steps += 1
@@ -70,7 +72,7 @@ class EMA:
 
     def _track(self, model: nn.Module) -> Track:
         if not self._average:
-            return Track(self.track, None)
+            return Track(self.track, None, buffers="reestimate" if self.buffers == "reestimate" else "live")
         names = {name for name, _ in model.named_parameters()}
         weights = {name: value for name, value in self._average.items() if name in names}
         if self.buffers == "reestimate":

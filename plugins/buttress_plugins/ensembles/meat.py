@@ -6,7 +6,7 @@ Generalization", arXiv:2406.14259, eq. 2-4. The median is evaluated beside the l
 Choices where the paper is silent: for an even number of snapshots the lower of the two middle values (the paper's
 median uses existing weight values only, which excludes their mean); epochs count from 0, so start = 60 of 120 makes 60
 snapshots; parameters only, batch-norm statistics are re-estimated with the median weights; batch norm's inputs are
-clean, as in SWA. Before the first snapshot the track is the live model.
+clean and augmented as in training, as in SWA. Before the first snapshot the track is the live model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ class MEAT:
         if event != "evaluate":
             return None
         if len(snapshots) == 0:
-            return Track(self.track, None)
+            return Track(self.track, None, bn_inputs=self.bn_data)
         with snapshots.reader() as reader:
             weights = median_weights(reader, len(snapshots), dict(model.named_parameters()), self.median)
         return Track(self.track, weights, buffers="reestimate", bn_inputs=self.bn_data)

@@ -24,7 +24,8 @@ class Augment:
         pad: pixels added on every side before a crop of the original size is cut out; 0 for no crop.
         padding: what they hold: ``reflect`` mirrors the image, ``zeros``.
         flip: mirror each image with probability 1/2, left to right.
-        rotation: largest angle in degrees, either way; nearest pixel, zeros from outside; 0 for none.
+        rotation: largest angle in degrees, either way; zeros come in from outside; 0 for none.
+        interpolation: of the rotation: ``nearest`` pixel (torchvision's default, and so the papers'), ``bilinear``.
 
     Draws that may be injected: ``augment.crop`` (``[B,2]`` int64 offsets, 0 to 2 pad, rows first), ``augment.flip``
     (``[B]`` bool), ``augment.rotation`` (``[B]`` degrees, counter-clockwise).
@@ -37,8 +38,10 @@ class Augment:
         padding: Literal["reflect", "zeros"] = "reflect",
         flip: bool = True,
         rotation: Annotated[float, Ge(0), Le(180)] = 0.0,
+        interpolation: Literal["nearest", "bilinear"] = "nearest",
     ) -> None:
-        self.pad, self.padding, self.flip, self.rotation = pad, padding, flip, rotation
+        self.pad, self.padding, self.flip = pad, padding, flip
+        self.rotation, self.interpolation = rotation, interpolation
 
     @hookimpl
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
@@ -51,22 +54,22 @@ class Augment:
                 raise ValueError(
                     f"pad: reflection needs less than the image's {min(x.shape[2:])} pixels, got {self.pad}"
                 )
-            offsets = ctx.draw("crop")
+            offsets = ctx.draw("crop", (n, 2))
             if offsets is None:
                 generator = ctx.generator("crop")
                 offsets = torch.randint(2 * self.pad + 1, (n, 2), generator=generator, device=device)
             x = crop(x, offsets, self.pad, self.padding)
         if self.flip:
-            mirrored = ctx.draw("flip")
+            mirrored = ctx.draw("flip", (n,))
             if mirrored is None:
                 mirrored = torch.rand(n, generator=ctx.generator("flip"), device=device) < 0.5
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
         if self.rotation:
-            degrees = ctx.draw("rotation")
+            degrees = ctx.draw("rotation", (n,))
             if degrees is None:
                 uniform = torch.rand(n, generator=ctx.generator("rotation"), dtype=x.dtype, device=device)
                 degrees = self.rotation * (2 * uniform - 1)
-            x = rotate(x, degrees)
+            x = rotate(x, degrees, self.interpolation)
         layout = torch.channels_last if _is_channels_last(batch.x) else torch.contiguous_format
         return replace(batch, x=x.contiguous(memory_format=layout))
 
@@ -83,8 +86,8 @@ def crop(x: Tensor, offsets: Tensor, pad: int, padding: str) -> Tensor:
     )
 
 
-def rotate(x: Tensor, degrees: Tensor) -> Tensor:
-    """Images turned counter-clockwise about their centre by ``degrees [B]``; the nearest pixel, zeros from outside."""
+def rotate(x: Tensor, degrees: Tensor, interpolation: str = "nearest") -> Tensor:
+    """Images ``[B,C,H,W]`` turned counter-clockwise about their centre by ``degrees [B]``; zeros from outside."""
     angle = torch.deg2rad(degrees.to(x.dtype))
     cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
     height, width = x.shape[2:]
@@ -97,7 +100,11 @@ def rotate(x: Tensor, degrees: Tensor) -> Tensor:
         1,
     )
     grid = F.affine_grid(turn, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    turned = F.grid_sample(x, grid, mode=interpolation, padding_mode="zeros", align_corners=False)
+    if interpolation == "nearest":
+        return turned
+    # The four weights of a pixel may add up to a little more than 1: stay among the values that went in.
+    return turned.clamp(x.amin().clamp(max=0), x.amax().clamp(min=0))
 
 
 def _is_channels_last(x: Tensor) -> bool:

@@ -21,7 +21,7 @@ class Cutout:
 
     Args:
         size: side of the square in pixels.
-        value: what it is set to, inside the box.
+        value: what it is set to; inside the box of the threat model.
 
     The draw ``cutout.position`` may be injected: ``[B,2]`` int64, row and column of the upper left corners.
     """
@@ -34,7 +34,10 @@ class Cutout:
         x = batch.x
         if x.dim() != 4 or self.size > min(x.shape[2:]):
             raise ValueError(f"expected images [B,C,H,W] of at least {self.size} pixels, got x of {tuple(x.shape)}")
-        position = ctx.draw("position")
+        box = ctx.threat.box
+        if box is not None and not box[0] <= self.value <= box[1]:
+            raise ValueError(f"value: expected one in threat.box [{box[0]:g}, {box[1]:g}], got {self.value:g}")
+        position = ctx.draw("position", (len(x), 2))
         if position is None:
             generator = ctx.generator("position")
             room = [side - self.size + 1 for side in x.shape[2:]]

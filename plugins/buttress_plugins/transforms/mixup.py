@@ -35,7 +35,7 @@ class Mixup:
     @hookimpl
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
         x, y = batch.x, batch.y
-        lam, permutation = ctx.draw("lam"), ctx.draw("permutation")
+        lam, permutation = ctx.draw("lam", ()), ctx.draw("permutation", (len(x),))
         if lam is None:
             parameters = torch.full((2,), self.alpha, dtype=torch.float64, device=x.device)
             gammas = torch._standard_gamma(parameters, generator=ctx.generator("lam"))
