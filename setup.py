@@ -1,11 +1,13 @@
 """The extension, and nothing else: ``buttress._C`` is built when torch and a C++ compiler are there.
 
 ``BUTTRESS_EXTENSION=0|1|auto``: never, always (fail where it cannot be built), or when torch and a compiler are found.
-``BUTTRESS_CUDA=0|1|auto``: likewise for its CUDA part; auto looks for a toolkit, not for a visible GPU.
+``BUTTRESS_CUDA=0|1|auto``: likewise for its CUDA part; auto looks for a toolkit (of torch's major version), not a GPU.
 """
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,6 +33,20 @@ def find_cuda() -> None:
             os.environ["CUDA_HOME"] = str(place)
 
 
+def toolkit_fits(home: str | None) -> bool:
+    """Whether there is a toolkit of the major version that torch was built with; torch refuses every other one."""
+    import torch
+
+    if home is None or torch.version.cuda is None:
+        return False
+    said = subprocess.run([Path(home, "bin", "nvcc"), "--version"], capture_output=True, text=True, check=False).stdout
+    release = re.search(r"release (\d+)\.", said)
+    fits = release is not None and release.group(1) == torch.version.cuda.partition(".")[0]
+    if not fits:
+        print(f"buttress: the CUDA toolkit in {home} is not of torch's version {torch.version.cuda}: CPU kernels only")
+    return fits
+
+
 def extension() -> dict[str, object]:
     """Keyword arguments of ``setup`` for the extension, or none."""
     wanted = switch("BUTTRESS_EXTENSION")
@@ -49,7 +65,7 @@ def extension() -> dict[str, object]:
         print(f"buttress: no C++ compiler {compiler!r}: pure-Python package (see buttress doctor)")
         return {}
     cuda = switch("BUTTRESS_CUDA")
-    with_cuda = cuda == "1" or (cuda == "auto" and cpp_extension.CUDA_HOME is not None)
+    with_cuda = cuda == "1" or (cuda == "auto" and toolkit_fits(cpp_extension.CUDA_HOME))
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
     os.environ.setdefault("MAX_JOBS", "2")
     kind = cpp_extension.CUDAExtension if with_cuda else cpp_extension.CppExtension

@@ -72,6 +72,12 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
             "on; set data.validation, or evaluation.best_by: test (the papers' protocol, biased upward)"
         )
     device, layout = device_of(file), memory_format_of(file)
+    shape = data.train.example_shape
+    if layout == torch.channels_last and len(shape) != 3:
+        raise ConfigError(
+            f"{file.where(('model', 'memory_format'))}: channels_last is a layout of images [C,H,W], and these "
+            f"examples have shape {list(shape)}; use contiguous"
+        )
     moved = {name: split.to(device, layout) for name, split in data.splits().items()}
     return Data(moved["train"], moved["test"], data.num_classes, moved.get("validation"), data.notes), settings
 
@@ -91,6 +97,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     schedule, schedule_settings = file.schedule()
     model, model_settings = _model(file, data)
     factory, optimizer_settings = _optimizer(file)
+    order = fixed_order(len(data.train), config.seed)[: steps * config.data.batch_size]
     with at(file.where(("plugins",))):
         engine = Engine(
             model,
@@ -102,7 +109,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             steps_per_epoch=steps,
             checks=None if config.checks == "auto" else config.checks,
             history=history,
-            batches=lambda: data.train.batches(fixed_order(len(data.train), config.seed), config.data.batch_size),
+            batches=lambda: data.train.batches(order, config.data.batch_size),
         )
     evaluator = Evaluator(
         model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
@@ -146,6 +153,8 @@ def device_of(file: ConfigFile) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"{file.where(('device',))}: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"{file.where(('device',))}: expected auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"{file.where(('device',))}: {name} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
@@ -184,7 +193,8 @@ def _model(file: ConfigFile, data: Data) -> tuple[nn.Module, dict[str, Any]]:
             load_weights(model, Path(section.weights))
     model = model.train().to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]
     with at(where(("target",) if section.target else ("name",))):
-        check_logits(model, next(iter(data.train.batches(torch.arange(2), 2))).x, data.num_classes)
+        first = torch.arange(min(2, len(data.train)))
+        check_logits(model, next(iter(data.train.batches(first, 2))).x, data.num_classes)
     return model, settings
 
 
@@ -208,9 +218,11 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
         return kind(groups, **settings)
 
     try:
-        factory([{"params": [nn.Parameter(torch.zeros(1))]}])
-    except (TypeError, ValueError) as problem:
-        raise ConfigError(f"{where(())}: {kind.__name__}: {problem}") from None
+        weight = nn.Parameter(torch.zeros(1, device=device_of(file)))
+        weight.grad = torch.zeros_like(weight)
+        factory([{"params": [weight]}]).step()
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise ConfigError(f"{where(())}: {kind.__name__}: {str(problem).splitlines()[0]}") from None
     return factory, settings
 
 
@@ -228,5 +240,5 @@ def check_config(file: ConfigFile) -> Assembly:
     data, settings = load_data(file)
     with tempfile.TemporaryDirectory() as scratch:
         assembly = assemble(file, data, settings, Path(scratch))
-        assembly.engine.start()
+        assembly.engine.tracks()  # starts it; names of tracks are settings too
     return assembly

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from buttress.errors import CheckpointError
-from buttress.files import join_tensors, read_json, read_tensors, split_tensors, write_json, write_tensors
+from buttress.files import (
+    join_tensors,
+    make_folder,
+    read_json,
+    read_tensors,
+    split_tensors,
+    write_json,
+    write_tensors,
+)
 
 FORMAT = 1
 
@@ -22,7 +30,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     Raises:
         StorageError: the disk is full or refuses; earlier checkpoints are intact.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     stem = f"step-{step:08d}"
     tree, tensors = split_tensors(dict(state))
     sha256 = write_tensors(folder / f"{stem}.safetensors", tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from buttress.settings import NonNegativeFraction, settings_model, validate
 from buttress.yaml_source import Path_, Source, dump_yaml, parse_yaml, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def _entry(value: object) -> dict[str, dict[str, Any]]:
@@ -94,7 +96,7 @@ class EvaluationSection(_Section):
     )
     train: bool = Field(False, description="score the training split too, for the robust generalization gap")
     batch_size: Count = Field(500, description="examples a forward")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the attack's random starts")
+    seed: Seed = Field(0, description="of the attack's random starts")
 
 
 class CheckpointSection(_Section):
@@ -125,7 +127,7 @@ class Config(_Section):
     epochs: Count
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of everything that is random in the run")
+    seed: Seed = Field(0, description="of everything that is random in the run")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     backend: Literal["auto", "native", "torch"] = Field("auto", description="of the kernels: compiled or pure torch")
     checks: Literal["auto", "always", "interval", "off"] = Field(
@@ -210,12 +212,14 @@ def apply_override(source: Source, override: str) -> Source:
     tree, places = copy.deepcopy(source.value), dict(source.places)
     path = _resolve(tree, key.split("."), place)
     node = tree
-    for part in path[:-1]:
+    for part, below in itertools.pairwise(path):
         if isinstance(node, dict) and node.get(part) is None:
             node[part] = {}
         node = node[part]
-        if not isinstance(node, (dict, list)):
-            raise ConfigError(f"{place}: {part!r} has no keys below it")
+        plugins = isinstance(node, list) and isinstance(below, int)
+        if not isinstance(node, dict) and not plugins:
+            held = "is a list: override it as a whole" if isinstance(node, list) else "has no keys below it"
+            raise ConfigError(f"{place}: {part!r} {held}")
     node[path[-1]] = value
     places[path] = place
     return Source(tree, source.name, places)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from buttress.build import Assembly
 from buttress.data import Split, epoch_order
 from buttress.tables import duration
+from buttress.types import Batch, Track
 
 # Long enough for a stable mean on an idle machine, short beside any run worth a forecast.
 CALIBRATION_SECONDS = 1.0
@@ -37,7 +38,8 @@ class Forecast:
         passes: of one training step.
         step_seconds: of one training step.
         train_seconds: of all training steps.
-        evaluation_seconds: of all evaluations, every track evaluated each time (tracks that have not begun are free).
+        evaluation_seconds: of all evaluations as if every track had begun, its batch norm measured afresh each time
+            (in fact tracks that have not begun are free); reading a history of snapshots comes on top.
     """
 
     passes: Passes
@@ -51,7 +53,7 @@ class Forecast:
         return (
             f"each step: {p.forwards} forwards, {p.input_backwards} backwards to the input, {p.weight_backwards} to "
             f"the weights, {step}; about {duration(self.train_seconds)} of training and "
-            f"at most {duration(self.evaluation_seconds)} of evaluation"
+            f"up to {duration(self.evaluation_seconds)} of evaluation"
         )
 
 
@@ -103,16 +105,17 @@ def forecast(scratch: Assembly) -> Forecast:
         if perf_counter() - begin > 10 * CALIBRATION_SECONDS:
             break
     step_seconds = median(times)
-    per_example = _evaluation_seconds(scratch)
     splits = scratch.data.splits()
     examples = sum(len(split) for name, split in splits.items() if name != "train" or config.evaluation.train)
     evaluations = -(-config.epochs // config.evaluation.every)
-    tracks = 1 + len(engine.tracks())
+    tracks = engine.tracks()
+    once = _evaluation_seconds(scratch) * examples * (1 + len(tracks))
+    once += sum(_reestimation_seconds(scratch, track, batches[0]) for track in tracks if track.buffers == "reestimate")
     return Forecast(
         passes=passes,
         step_seconds=step_seconds,
         train_seconds=step_seconds * scratch.steps * config.epochs,
-        evaluation_seconds=per_example * examples * evaluations * tracks,
+        evaluation_seconds=once * evaluations,
     )
 
 
@@ -125,6 +128,19 @@ def _evaluation_seconds(scratch: Assembly) -> float:
     start = perf_counter()
     scratch.evaluator.score(sample)
     return (perf_counter() - start) / len(sample)
+
+
+def _reestimation_seconds(scratch: Assembly, track: Track, batch: Batch) -> float:
+    """Seconds of measuring the batch norm of a track on the training set, which it does for every evaluation."""
+    engine = scratch.engine
+    begun = replace(track, weights={name: weight.detach() for name, weight in engine.model.named_parameters()})
+    times = []
+    for batches in ([batch], [batch], [batch, batch]):  # to warm up; then the difference leaves out what is done once
+        start = perf_counter()
+        with engine.track(begun, lambda given=batches: given):  # type: ignore[misc]
+            _synchronize(engine.device)
+        times.append(perf_counter() - start)
+    return max(0.0, times[2] - times[1]) * scratch.steps
 
 
 def _synchronize(device: torch.device) -> None:

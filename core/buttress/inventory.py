@@ -29,12 +29,14 @@ def inventory(kind: str | None = None, *, check: bool = False) -> list[dict[str,
 
     Args:
         kind: only this kind, or None for all.
-        check: import each in a process of its own; the status becomes ``ok``, or ``broken`` with the reason.
+        check: import each in a process of its own and add to the status ``ok``, or ``broken`` with the reason.
     """
     rows = []
     for each in [kind] if kind else GROUPS:
         for source in sources(each):
-            status = _checked(source) if check and source.status != "incompatible" else source.status
+            status = source.status
+            if check and status != "incompatible":
+                status = ", ".join(word for word in (status, _checked(source)) if word != "listed")
             rows.append(
                 {
                     "kind": each,

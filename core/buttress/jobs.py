@@ -20,7 +20,7 @@ from typing import Any
 from buttress.cli import exit_code_of
 from buttress.config import ConfigFile
 from buttress.errors import InterruptionError, RunFolderError
-from buttress.files import read_json, storage_errors, write_json
+from buttress.files import make_folder, read_json, storage_errors, write_json
 from buttress.launch import continue_run, evaluate_run, launch
 from buttress.run_folder import RunFolder
 from buttress.tables import duration
@@ -91,7 +91,7 @@ def alone(folder: Path) -> Iterator[int]:
     """
     path = folder / "logs" / "lock"
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         stream = path.open("w")
     with stream:
         with storage_errors(path):

@@ -15,7 +15,7 @@ from buttress.build import Assembly, assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import CheckpointError, ConfigError, nearest
 from buttress.evaluation import Evaluator, attack_name, load_attack
-from buttress.files import read_facts, read_json, write_json
+from buttress.files import make_folder, read_facts, read_json, write_json
 from buttress.forecast import forecast as forecast_cost
 from buttress.kernels import use_backend
 from buttress.models import load_weights
@@ -67,7 +67,7 @@ def launch(
             "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
             "seed": file.config.seed,
         }
-        assembly.engine.start()  # may still refuse its settings; the folder comes after
+        assembly.engine.tracks()  # starts it: plugins may still refuse their settings; the folder comes after
         folder.create(
             dump_config(assembly.resolved), manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts)
         )
@@ -88,7 +88,9 @@ def continue_run(path: Path) -> list[Row]:
     with use_backend(file.config.backend):
         data, settings = load_data(file)
         torch.manual_seed(file.config.seed)
-        trainer = Trainer(assemble(file, data, settings, folder.history), folder, reporter)
+        assembly = assemble(file, data, settings, folder.history)
+        _say_loss(reporter, assembly)
+        trainer = Trainer(assembly, folder, reporter)
         trainer.resume()
     return trainer.run()
 
@@ -146,7 +148,7 @@ def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoi
         "attacks": rows,
         "file": str(path_json),
     }
-    folder.eval.mkdir(exist_ok=True)
+    make_folder(folder.eval)
     write_json(path_json, result)
     return result
 
@@ -184,8 +186,7 @@ def attack_entry(text: str) -> dict[str, dict[str, Any]]:
 
 def _describe(reporter: Reporter, assembly: Assembly) -> None:
     config, order = assembly.file.config, assembly.engine.hooks.order()
-    if "cross_entropy" in order.get("compute_loss", []) and not any("cross_entropy" in e for e in config.plugins):
-        reporter.say("loss: no plugin provides one, so it is cross_entropy")
+    _say_loss(reporter, assembly)
     reporter.say("hooks: " + "; ".join(f"{hook}: {', '.join(labels)}" for hook, labels in order.items()))
     reporter.say("data: " + ", ".join(f"{name} {len(split)}" for name, split in assembly.data.splits().items()))
     settings = [("schedule", type(assembly.schedule), assembly.resolved["schedule"])]
@@ -197,8 +198,18 @@ def _describe(reporter: Reporter, assembly: Assembly) -> None:
             )
 
 
+def _say_loss(reporter: Reporter, assembly: Assembly) -> None:
+    losses = assembly.engine.hooks.order().get("compute_loss", [])
+    if "cross_entropy" in losses and not any("cross_entropy" in entry for entry in assembly.file.config.plugins):
+        reporter.say("loss: no plugin provides one, so it is cross_entropy")
+
+
 def _warn_of_threads(reporter: Reporter, folder: RunFolder) -> None:
-    before = read_json(folder.manifest)["hardware"]["torch_threads"]
+    try:
+        before = read_json(folder.manifest)["hardware"]["torch_threads"]
+    except (KeyError, TypeError, CheckpointError):
+        reporter.say(f"{folder.manifest} is damaged: with how many torch threads the run was started is not known")
+        return
     if before != torch.get_num_threads():
         reporter.say(
             f"this run was started with {before} torch threads and continues with {torch.get_num_threads()}; for "

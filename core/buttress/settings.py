@@ -37,7 +37,11 @@ def exact_fraction(value: object) -> Fraction:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"expected a number or a fraction like 8/255, got {value!r}")
     try:
-        return Fraction(re.sub(r"\s", "", str(value)))
+        exact = Fraction(re.sub(r"\s", "", str(value)))
+        float(exact)
+        return exact
+    except OverflowError:
+        raise ValueError("expected a number that a float can hold, got a larger one") from None
     except ZeroDivisionError:
         raise ValueError(f"expected a finite fraction like 8/255, got {value!r} (division by zero)") from None
     except ValueError:

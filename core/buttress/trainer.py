@@ -21,7 +21,7 @@ from buttress.curves import draw_curves
 from buttress.data import Split, epoch_order
 from buttress.errors import InterruptionError
 from buttress.evaluation import attack_name
-from buttress.files import storage_errors, write_json, write_tensors
+from buttress.files import cut_to_lines, make_folder, storage_errors, write_json, write_tensors
 from buttress.kernels import use_backend
 from buttress.models import fit_weights
 from buttress.reporter import Reporter
@@ -86,8 +86,7 @@ class Trainer:
         """
         self._engine.start()  # start_run sees the initial weights, as it did the first time
         path = restore_newest(self._folder.checkpoints, self._load_state, self._reporter.say)
-        with storage_errors(self._folder.metrics):
-            os.truncate(self._folder.metrics, self._metrics_bytes)
+        self._fit_metrics()
         engine = self._engine
         if engine.epoch == self._config.epochs:
             self._reporter.say(f"this run has finished: all {engine.epoch} epochs are trained; its results again:")
@@ -178,7 +177,7 @@ class Trainer:
         best = best_epoch(self._records, track, self._config.evaluation.best_by) == epoch
         for which in [name for name, wanted in (("best", best), ("last", last)) if wanted]:
             path = self._folder.weights_file(which, track)
-            path.parent.mkdir(exist_ok=True)
+            make_folder(path.parent)
             write_tensors(path, self._engine.model.state_dict(), {"track": track, "epoch": epoch})
 
     def _conclude(self) -> list[Row]:
@@ -232,8 +231,26 @@ class Trainer:
         self._metrics_bytes = state["metrics_bytes"]
 
     def _save(self) -> None:
+        self._engine.read_checks()  # what is saved is good: a step that was not is found here at the latest
+        with storage_errors(self._folder.metrics), self._folder.metrics.open("rb+") as stream:
+            os.fsync(stream.fileno())  # the checkpoint counts its bytes
         path = self._folder.checkpoints
         save_checkpoint(path, self._engine.global_step, self.state_dict(), self._config.checkpoint.keep)
+
+    def _fit_metrics(self) -> None:
+        """Cut off the records that were written after the checkpoint."""
+        path = self._folder.metrics
+        with storage_errors(path):
+            path.touch()
+            found = path.stat().st_size
+            if found > self._metrics_bytes:
+                os.truncate(path, self._metrics_bytes)
+        if found < self._metrics_bytes:
+            self._reporter.say(
+                f"{path} has lost its end: {found} of {self._metrics_bytes} bytes are left; training is not touched by "
+                "it, and the evaluations are in the checkpoint"
+            )
+            self._metrics_bytes = cut_to_lines(path)
 
     def _write(self, record: dict[str, object]) -> None:
         line = json.dumps(record) + "\n"
@@ -255,6 +272,8 @@ class Trainer:
             for known, handler in before.items():
                 signal.signal(known, handler)
             self._stop = signal.Signals(number).name
+            # os.write: print may be interrupted in the middle of itself
+            os.write(2, b"\nstopping after this step or evaluation; once more to stop at once\n")
 
         before = {known: signal.signal(known, ask) for known in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -160,6 +160,21 @@ BAD = {
     "PIAT's coefficients": (edit("- swa", "- piat: {b: 3.0, c: 2.0}"), [], ["plugins.piat: expected b <= c"]),
     "LSC range": (edit("- swa", "- awp: {lsc: [2.0, 1.0]}"), [], ["plugins.awp: lsc: expected [p, q] with p <= q"]),
     "everything frozen": (edit("- swa", "- freeze_layers: {layers: [1, 2, 3, 4]}"), [], ["whole network", "nothing would"]),
+    "a track that is a path": (None, ["meat.track=../../x"], ["'meat'", "track name '../../x': expected letters, digits"]),
+    "two tracks of one name": (None, ["ema.track=meat"], ["'ema'", "the track name 'meat' is taken", "setting 'track'"]),
+    "a track called live": (None, ["meat.track=live"], ["the track name 'live' is taken"]),
+    "seed beyond 63 bits": (None, ["seed=18446744073709551616"], ["seed: expected less than 9223372036854775808"]),
+    "a device that nothing runs on": (None, ["device=mps"], ["device: expected auto, cpu, cuda or cuda:N, got 'mps'"]),
+    "an optimizer for sparse gradients": (None, ["optimizer={name: sparseadam, lr: 0.1}"], ["optimizer", "SparseAdam", "dense"]),
+    "an optimizer that cannot step": (None, ["optimizer={name: sgd, lr: 0.1, differentiable: true}"], ["optimizer", "SGD"]),
+    "an override within a list": (None, ["schedule.milestones.0=3"], ["'milestones' is a list: override it as a whole"]),
+    "an L2 radius beyond floats": (None, ["threat={norm: l2, eps: '1e999999'}"], ["threat.eps", "that a float can hold"]),
+    "channels_last of what are no images": (
+        lambda folder: np.savez(
+            folder / "small.npz", x_train=np.zeros((8, 5)), y_train=np.arange(8) % 4, x_test=np.zeros((4, 5)),
+            y_test=np.arange(4), x_val=np.zeros((4, 5)), y_val=np.arange(4),
+        ), ["model={name: mlp, memory_format: channels_last}"], ["channels_last is a layout of images [C,H,W]", "[5]"],
+    ),
     "override without value": (None, ["epochs"], ["expected key=value"]),
 }  # fmt: skip
 
@@ -261,6 +276,30 @@ def test_truncated_weights_and_those_of_another_model_are_refused_by_evaluate(bu
     done = buttress("evaluate", "runs/small/a")
     assert done.returncode == 2
     assert "best-live.safetensors cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["weights", "checkpoints", "history/meat"])
+def test_a_folder_that_cannot_be_made_is_named_with_the_cure(
+    place: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    import errno
+    import os
+
+    from buttress.cli import main
+
+    mkdir = Path.mkdir
+
+    def full(self: Path, *rest: object, **options: object) -> None:
+        if str(self).endswith(place):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        mkdir(self, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert main(["train", "small.yaml", "--run", "a", "meat.start=0", "checkpoint.every=4"]) == 1
+    said = capsys.readouterr().err
+    assert f"cannot write runs/small/a/{place}: No space left on device" in said
+    assert "free some space" in said
+    assert "plugin" not in said
 
 
 def test_a_full_disk_fails_with_the_last_checkpoint_intact(workspace: Path):

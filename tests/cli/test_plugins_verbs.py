@@ -49,6 +49,16 @@ def test_plugins_list_check_imports_each(buttress: Run):
     assert {row["name"]: row["status"] for row in json.loads(done.stdout)} == {"clean": "ok", "fgsm": "ok", "pgd": "ok"}
 
 
+def test_a_check_does_not_hide_that_a_name_is_shadowed(monkeypatch: pytest.MonkeyPatch):
+    from buttress import inventory as module
+    from buttress.registry import Source
+
+    found = [Source("attack", "pgd", "a:A", dist, "1", status) for dist, status in (("x", "shadowed"), ("y", "listed"))]
+    monkeypatch.setattr(module, "sources", lambda kind: found)
+    monkeypatch.setattr(module, "_checked", lambda source: "ok")
+    assert [row["status"] for row in module.inventory("attack", check=True)] == ["shadowed, ok", "ok"]
+
+
 def test_plugins_show_documents_settings_hooks_and_source(buttress: Run):
     done = buttress("plugins", "show", "meat")
     assert done.returncode == 0, done.stderr

@@ -6,16 +6,18 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from buttress.build import assemble, load_data
 from buttress.checkpoint import list_checkpoints, load_checkpoint
 from buttress.config import load_config
-from buttress.errors import CheckpointError, InterruptionError
+from buttress.errors import CheckpointError, InterruptionError, WorkError
 from buttress.files import file_sha256, split_tensors
 from buttress.launch import continue_run, launch
 from buttress.reporter import Reporter
-from buttress.run_folder import RunFolder
+from buttress.run_folder import RunFolder, read_metrics
 from buttress.trainer import Trainer
 
 STEPS = 16  # 4 epochs of 4 steps, the last batch of each incomplete
@@ -51,8 +53,6 @@ def start_and_stop(after: int, name: str, *overrides: str) -> Path:
     data, settings = load_data(file)
     folder = RunFolder(Path("runs") / name)
     assembly = assemble(file, data, settings, folder.history)
-    import torch
-
     torch.manual_seed(file.config.seed)
     folder.create(yaml.safe_dump(assembly.resolved), {"hardware": {"torch_threads": torch.get_num_threads()}})
     with pytest.raises(InterruptionError, match="everything is saved; continue with: buttress resume"):
@@ -135,3 +135,75 @@ def test_a_missing_history_file_is_never_a_smaller_median(workspace: Path):
     (run / "history" / "meat" / "00000.safetensors").unlink()
     with pytest.raises(CheckpointError, match="all 2 are damaged"):
         continue_run(run)
+
+
+def test_a_metrics_file_that_lost_its_end_is_said_and_never_padded(workspace: Path, capsys: pytest.CaptureFixture[str]):
+    run = start_and_stop(12, "stopped")
+    metrics = run / "metrics.jsonl"
+    os.truncate(metrics, metrics.stat().st_size - 20)
+    continue_run(run)
+    assert "metrics.jsonl has lost its end" in capsys.readouterr().out
+    assert read_metrics(metrics)  # every line is a record
+    launch(load_config(Path("small.yaml")), Path("runs"), "whole")
+    assert fingerprint(run)["tensors"] == fingerprint(Path("runs/small/whole"))["tensors"]
+    truncated = RunFolder(run)
+    truncated.metrics.unlink()
+    continue_run(run)
+    assert "0 of" in capsys.readouterr().out
+
+
+def test_a_damaged_manifest_does_not_keep_a_run_from_going_on(workspace: Path, capsys: pytest.CaptureFixture[str]):
+    run = start_and_stop(6, "stopped")
+    (run / "manifest.json").write_text("{}")
+    continue_run(run)
+    said = capsys.readouterr().out
+    assert "manifest.json is damaged" in said
+    assert "loss: no plugin provides one, so it is cross_entropy" in said
+
+
+class SpoilingReporter(Reporter):
+    """Puts NaN into the weights after a number of steps, as a gradient of 0/0 would."""
+
+    def __init__(self, after: int, model: nn.Module) -> None:
+        super().__init__()
+        self._left, self._model = after, model
+
+    def advance(self, description: str) -> None:
+        super().advance(description)
+        self._left -= 1
+        if self._left == 0:
+            with torch.no_grad():
+                next(self._model.parameters()).fill_(torch.nan)
+
+
+@pytest.mark.parametrize("after", [10, STEPS])
+@pytest.mark.parametrize("checks", ["always", "interval"])
+def test_weights_that_are_not_finite_are_never_saved(workspace: Path, after: int, checks: str):
+    file = load_config(Path("small.yaml"), [f"checks={checks}", "meat.start=0"])
+    data, settings = load_data(file)
+    folder = RunFolder(Path("runs/small/a"))
+    assembly = assemble(file, data, settings, folder.history)
+    folder.create(yaml.safe_dump(assembly.resolved), {})
+    with pytest.raises(WorkError, match=r"diverged|finite"):
+        Trainer(assembly, folder, SpoilingReporter(after, assembly.engine.model)).run()
+    newest = load_checkpoint(list_checkpoints(folder.checkpoints)[0])
+    assert newest["engine"]["global_step"] == 4 * ((after - 1) // 4)
+    assert all(bool(torch.isfinite(value).all()) for value in newest["model"].values())
+
+
+def test_ctrl_c_after_a_bad_step_does_not_save_it(workspace: Path):
+    file = load_config(Path("small.yaml"), ["checks=interval"])
+    data, settings = load_data(file)
+    folder = RunFolder(Path("runs/small/a"))
+    assembly = assemble(file, data, settings, folder.history)
+    folder.create(yaml.safe_dump(assembly.resolved), {})
+
+    class Both(SpoilingReporter):
+        def advance(self, description: str) -> None:
+            super().advance(description)
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(WorkError, match="diverged"):
+        Trainer(assembly, folder, Both(6, assembly.engine.model)).run()
+    assert [path.stem for path in list_checkpoints(folder.checkpoints)] == ["step-00000004"]

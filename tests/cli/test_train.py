@@ -10,7 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pytest
 import yaml
+
+from buttress.cli import main
 
 from .conftest import Run
 
@@ -91,6 +95,36 @@ def test_dry_run_writes_nothing(buttress: Run, workspace: Path):
     assert sorted(workspace.rglob("*")) == before
 
 
+def test_a_last_batch_that_training_drops_is_dropped_by_the_reestimation_too(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+):
+    (workspace / "flat_net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4))\n"
+    )
+    words = [
+        "data.batch_size=13",
+        "data.drop_last=true",
+        "data.path=odd.npz",
+        'model={target: "flat_net:Net"}',
+        "epochs=1",
+    ]
+    with np.load(workspace / "small.npz") as file:
+        cut = {name: file[name][: 27 if name.endswith("train") else 20] for name in file.files}
+    np.savez(workspace / "odd.npz", **cut)  # 27 = 13 + 13 + 1, and BatchNorm1d takes no batch of one
+    assert main(["train", "small.yaml", "--run", "a", *words]) == 0
+    capsys.readouterr()
+    assert main(["train", "small.yaml", "--run", "b", *words, "data.drop_last=false"]) == 1
+    assert "more than 1 value per channel" in capsys.readouterr().err
+
+
+def test_one_training_example_is_enough_to_look_at_the_model(workspace: Path):
+    with np.load(workspace / "small.npz") as file:
+        one = {name: file[name][: 1 if name.endswith("train") else 20] for name in file.files}
+    np.savez(workspace / "one.npz", **one)
+    assert main(["train", "small.yaml", "--dry-run", "data.path=one.npz", "data.num_classes=4"]) == 0
+
+
 def test_manifest_names_plugins_versions_order_and_seed(buttress: Run, workspace: Path):
     assert buttress("train", "small.yaml", "--run", "a", "epochs=1").returncode == 0
     manifest = json.loads((workspace / "runs" / "small" / "a" / "manifest.json").read_text())
@@ -138,6 +172,7 @@ def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
+    assert "stopping after this step or evaluation; once more to stop at once" in said
     assert "stopped by SIGINT" in said
     assert "buttress resume runs/small/a" in said
     assert len(list((metrics.parent / "checkpoints").glob("*.json"))) == 1

@@ -74,3 +74,55 @@ def test_a_step_costs_what_is_written_here_and_what_is_forecast(
     with counted(again.engine.model) as passes:
         again.engine.step(batch.x, batch.y, index=batch.index)
     assert passes == expected
+
+
+@pytest.mark.parametrize("bn_data", ["clean", "adv"])
+def test_the_forecast_of_evaluation_counts_every_track_and_its_batch_norm(
+    bn_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """On a clock that a forward of b examples moves by b seconds."""
+    now = 0.0
+
+    def forward(_: Any, inputs: tuple[torch.Tensor]) -> None:
+        nonlocal now
+        now += len(inputs[0])
+
+    monkeypatch.setattr(forecasts, "perf_counter", lambda: now)
+    ensembles = [{"meat": {"start": 0, "bn_data": bn_data}}, {"ema": {"start": 2, "buffers": "copy"}}, "swa"]
+    config = {
+        "name": "cost",
+        "data": {"name": "digits", "train_per_class": 2, "validation": 10, "batch_size": 5},
+        "model": {"name": "preact_tiny", "width": 2},
+        "threat": {"norm": "linf", "eps": "1/10"},
+        "plugins": [{"pgd": {"steps": 3}}, *ensembles],
+        "optimizer": {"lr": 0.1},
+        "epochs": 7,
+        "evaluation": {"every": 2, "attack": {"pgd": {"steps": 2}}},
+    }
+    file = ConfigFile(parse_yaml(dump_yaml(config), "cost.yaml"))
+    data, settings = load_data(file)
+    scratch = assemble(file, data, settings, tmp_path)
+    scratch.engine.model.register_forward_pre_hook(forward)
+    found = forecast(scratch)
+
+    again = assemble(file, data, settings, tmp_path / "again")
+    again.engine.model.register_forward_pre_hook(forward)
+    batch = next(iter(data.train.batches(torch.arange(5), 5)))
+    for _ in range(3):
+        again.engine.step(batch.x, batch.y, index=batch.index)
+        again.engine.end_epoch()
+    again.engine.epoch = 5
+    again.engine.step(batch.x, batch.y, index=batch.index)
+    again.engine.end_epoch()
+    begin = now
+    for name in ("validation", "test"):
+        again.evaluator.score(data.splits()[name])
+    tracks = again.engine.tracks()
+    assert len(tracks) == 3
+    for track in tracks:
+        assert track.weights is not None
+        with again.engine.track(track):
+            for name in ("validation", "test"):
+                again.evaluator.score(data.splits()[name])
+    assert found.evaluation_seconds == pytest.approx(4 * (now - begin))
+    assert found.train_seconds == 7 * 4 * 5 * 4  # epochs, steps, examples, forwards
