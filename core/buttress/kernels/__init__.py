@@ -24,6 +24,7 @@ __all__ = [
     "backend",
     "lsc_mean",
     "median",
+    "median_many",
     "perturb_",
     "relative_scales",
     "status",
@@ -81,6 +82,29 @@ def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | N
     reference.check_median(tensors, even, out)
     compute: Callable[[Sequence[Tensor], Middle, Tensor | None], Tensor] = _operation("median")
     return compute(tensors, even, out)
+
+
+def median_many(
+    lists: Sequence[Sequence[Tensor]], *, even: Middle = "lower", out: Sequence[Tensor] | None = None
+) -> list[Tensor]:
+    """The ``median`` of every tensor of a network over its N versions, in a constant number of launches.
+
+    Args:
+        lists: for every tensor of the network its N versions: shapes and dtypes may differ between lists, not within
+            one; all on one device.
+        even: see ``median``.
+        out: one tensor for each list to write into.
+
+    Returns:
+        One tensor for each list. On the CPU threads share out all elements together, whatever the tensors' sizes; on
+        CUDA there is one launch for every dtype.
+
+    Raises:
+        ValueError: lists of different lengths, or as ``median``; names list and index.
+    """
+    reference.check_median_many(lists, even, out)
+    compute: Callable[..., list[Tensor]] = _operation("median_many")
+    return compute(lists, even, out)
 
 
 def relative_scales(
