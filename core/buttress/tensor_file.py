@@ -69,15 +69,14 @@ class TensorFile:
         Raises:
             CheckpointError: they cannot be read, or the file ends before.
         """
-        done = 0
-        while done < len(target):
+        while target:
             try:
-                got = os.preadv(self._descriptor, [target[done:]], offset + done)
+                got = os.preadv(self._descriptor, [target], offset)
             except OSError as problem:
                 raise CheckpointError(f"{self.path} cannot be read: {problem.strerror}") from None
             if got == 0:
                 raise CheckpointError(f"{self.path} cannot be read: it has become shorter while it was read")
-            done += got
+            target, offset = target[got:], offset + got
 
     def will_need(self, offset: int, length: int) -> None:
         """Have the system read this range into its own cache meanwhile."""

@@ -9,22 +9,29 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from buttress.errors import ConfigError
 from buttress.kernels import _native, reference
+from buttress.kernels.files import BUDGET, Integers, Progress, Rule, combine_files
 from buttress.kernels.reference import Middle, Norm
 
 __all__ = [
     "Backend",
+    "Integers",
     "Middle",
     "Norm",
+    "Rule",
     "backend",
+    "combine_files",
     "lsc_mean",
     "median",
+    "median_files",
     "median_many",
+    "median_rule",
     "perturb_",
     "relative_scales",
     "status",
@@ -105,6 +112,53 @@ def median_many(
     reference.check_median_many(lists, even, out)
     compute: Callable[..., list[Tensor]] = _operation("median_many")
     return compute(lists, even, out)
+
+
+def median_files(
+    paths: Sequence[Path],
+    out_path: Path | None = None,
+    *,
+    even: Middle = "lower",
+    integers: Integers = "last",
+    budget: int = BUDGET,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """The ``median`` of every tensor of N safetensors files, out of core.
+
+    Args:
+        paths: N >= 1 files with the same names, shapes and dtypes.
+        out_path: safetensors file to write, atomically; may be no input. None: the tensors are returned.
+        even: see ``median``.
+        integers: what becomes of integer and bool tensors, which have no median (batch norm's counters): those of the
+            ``last`` file, or a demand that they are ``equal``.
+        budget: bytes of working memory beside the result.
+        progress: called with the bytes that have been read and all that will be.
+
+    Returns:
+        The tensors by name, on the CPU; nothing with ``out_path``.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or damaged, or holds other tensors than the first; names file and
+            tensor. Nothing has been written.
+        StorageError: the disk is full or refuses; nothing has been left there.
+        ValueError: no files, ``out_path`` is one of them, or ``budget`` is too small for one element of each.
+
+    Cost: one read of the files. As many workers as torch has threads read and compute side by side.
+    """
+    rule = median_rule(even)
+    return combine_files(paths, rule, out_path, integers=integers, budget=budget, progress=progress)
+
+
+def median_rule(even: Middle = "lower") -> Rule:
+    """The median as a rule for ``combine_files``, by the backend in force now."""
+    reference.check_even("median", even)
+    compute = _operation("median")
+
+    def reduce(rows: Sequence[Tensor], out: Tensor) -> None:
+        compute(rows, even, out)
+
+    # What the pure-torch median takes: a stack of the rows, and values and indices of its median.
+    return Rule(reduce, scratch=lambda n, itemsize: 2 * n * itemsize + 16)
 
 
 def relative_scales(

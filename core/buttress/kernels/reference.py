@@ -58,7 +58,7 @@ def check_median(tensors: Sequence[Tensor], even: str, out: Tensor | None) -> No
     Raises:
         ValueError: no tensors; shape, dtype or device differs (names the index); ``out`` overlaps an input.
     """
-    _check_even("median", even)
+    check_even("median", even)
     _check_versions("median", tensors)
     if out is not None:
         _check_out("median: out", out, tensors[0])
@@ -71,7 +71,7 @@ def check_median_many(lists: Sequence[Sequence[Tensor]], even: str, out: Sequenc
     Raises:
         ValueError: lists of different lengths or devices, or of tensors that do not fit; names the list and the index.
     """
-    _check_even("median_many", even)
+    check_even("median_many", even)
     for k, versions in enumerate(lists):
         where = f"median_many: lists[{k}]"
         if len(versions) != len(lists[0]):
@@ -89,7 +89,7 @@ def check_median_many(lists: Sequence[Sequence[Tensor]], even: str, out: Sequenc
     _check_apart("median_many", {f"out[{k}]": into for k, into in enumerate(out)}, inputs)
 
 
-def _check_even(who: str, even: str) -> None:
+def check_even(who: str, even: str) -> None:
     if even not in ("lower", "upper", "mean"):
         raise ValueError(f"{who}: even: expected lower, upper or mean, got {even!r}")
 
