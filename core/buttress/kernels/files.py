@@ -30,8 +30,8 @@ Progress = Callable[[int, int], object]
 
 BUDGET = 64 << 20
 
-# Elements of a block: N rows of 128 KiB (float32) stay in the processor's cache between reading and reducing, one system
-# call for each is cheap, and no reduction starts threads of its own for so few.
+# Elements of a block: N rows of 128 KiB (float32) stay in the processor's cache between reading and reducing, one
+# system call for each is cheap, and no reduction starts threads of its own for so few.
 _BLOCK = 1 << 15
 
 # Bytes of each file that the system is asked to have ready: a few requests of a disk's best size.
@@ -127,7 +127,7 @@ def _common(files: Sequence[TensorFile], prefix: str) -> dict[str, Entry]:
 
 @dataclass(frozen=True)
 class _Block:
-    """Elements ``start`` to ``stop`` of tensor ``name``, of ``nbytes`` bytes; ``ahead``: time to ask for what follows."""
+    """Elements ``start`` to ``stop`` of tensor ``name``; ``ahead``: time to ask for what follows."""
 
     name: str
     dtype: torch.dtype
@@ -164,7 +164,7 @@ def _into_tensors(results: Mapping[str, Tensor]) -> _Put:
 def _into_file(descriptor: int, placed: Mapping[str, Entry]) -> _Put:
     def put(block: _Block, values: Tensor) -> None:
         entry = placed[block.name]
-        left, offset = memoryview(values.view(torch.uint8).numpy()), entry.begin + block.start * entry.dtype.itemsize
+        left, offset = values.view(torch.uint8).numpy().data, entry.begin + block.start * entry.dtype.itemsize
         while left:
             written = os.pwrite(descriptor, left, offset)
             left, offset = left[written:], offset + written
@@ -198,7 +198,7 @@ class _Rows:
         shape = block.dtype, block.nbytes
         if shape != self._shape:  # most blocks are as the one before
             self._values = [row[: block.nbytes].view(block.dtype) for row in self._rows]
-            self._views = [memoryview(row[: block.nbytes].numpy()) for row in self._rows]
+            self._views = [row[: block.nbytes].numpy().data for row in self._rows]
             self._shape = shape
         return self._views, self._values
 
@@ -242,6 +242,8 @@ class _Work:
             finally:
                 blocks.clear()  # whoever fails stops the others
 
+        for file in self._files:
+            file.will_need(0, 2 * _AHEAD)
         helpers = min(self._workers, len(blocks)) - 1
         if helpers < 1:
             return work()
