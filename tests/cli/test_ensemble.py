@@ -15,14 +15,12 @@ from safetensors.torch import load_file, save_file
 from buttress.cli import main
 from buttress.files import read_facts
 
-from .conftest import Run
-
 
 @pytest.fixture
-def run(buttress: Run, workspace: Path) -> Path:
+def run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """A finished run of four epochs, the last three of which MEAT keeps."""
-    done = buttress("train", "small.yaml", "--run", "a", "checkpoint.keep=4")
-    assert done.returncode == 0, done.stderr
+    assert main(["train", "small.yaml", "--run", "a", "checkpoint.keep=4"]) == 0
+    capsys.readouterr()
     return workspace / "runs" / "small" / "a"
 
 
@@ -37,14 +35,14 @@ def equal_files(a: Path, b: Path) -> None:
         assert torch.equal(one[name], two[name]), name
 
 
-def test_the_history_of_a_run_gives_its_meat_weights_bit_for_bit(buttress: Run, workspace: Path, run: Path):
+def test_the_history_of_a_run_gives_its_meat_weights_bit_for_bit(
+    workspace: Path, run: Path, capsys: pytest.CaptureFixture[str]
+):
     history = sorted((run / "history" / "meat").glob("*.safetensors"))
     assert len(history) == 3
-    done = buttress(
-        "ensemble", *words(history, workspace), "--reestimate", "runs/small/a", "--output", "out.safetensors"
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == (
+    options = ["--reestimate", "runs/small/a", "--output", "out.safetensors"]
+    assert main(["ensemble", *words(history, workspace), *options]) == 0
+    assert capsys.readouterr().out == (
         "median of 3 files, written to out.safetensors\n"
         "batch norm re-estimated on the training inputs of runs/small/a\n"
     )
@@ -58,28 +56,21 @@ def test_the_history_of_a_run_gives_its_meat_weights_bit_for_bit(buttress: Run, 
     }  # fmt: skip
 
 
-def test_checkpoints_of_a_run_give_the_same(buttress: Run, workspace: Path, run: Path):
+def test_checkpoints_of_a_run_give_the_same(workspace: Path, run: Path):
     """The checkpoints of the epochs that MEAT kept hold the same weights, among much else."""
     found = sorted((run / "checkpoints").glob("*.safetensors"))[-3:]
-    done = buttress("ensemble", *words(found, workspace), "--reestimate", "small.yaml", "--output", "out.safetensors")
-    assert done.returncode == 0, done.stderr
+    options = ["--reestimate", "small.yaml", "--output", "out.safetensors"]
+    assert main(["ensemble", *words(found, workspace), *options]) == 0
     equal_files(workspace / "out.safetensors", run / "weights" / "last-meat.safetensors")
 
 
-def test_weights_are_combined_as_they_are_without_a_model(buttress: Run, workspace: Path, run: Path):
+def test_weights_are_combined_as_they_are_without_a_model(
+    workspace: Path, run: Path, capsys: pytest.CaptureFixture[str]
+):
     files = sorted((run / "weights").glob("last-*.safetensors"))
-    done = buttress(
-        "ensemble",
-        *words(files, workspace),
-        "--method",
-        "trimmed-mean",
-        "--trim",
-        "0.25",
-        "--output",
-        "out.safetensors",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "note: batch-norm statistics were combined like weights; --reestimate CONFIG|RUN" in done.stdout
+    options = ["--method", "trimmed-mean", "--trim", "0.25", "--output", "out.safetensors"]
+    assert main(["ensemble", *words(files, workspace), *options]) == 0
+    assert "note: batch-norm statistics were combined like weights; --reestimate CONFIG|RUN" in capsys.readouterr().out
     inputs, found = [load_file(path) for path in files], load_file(workspace / "out.safetensors")
     for name, value in found.items():
         if value.is_floating_point():
@@ -90,8 +81,7 @@ def test_weights_are_combined_as_they_are_without_a_model(buttress: Run, workspa
     facts = read_facts(workspace / "out.safetensors")
     assert {key: facts[key] for key in ("method", "trim", "n")} == {"method": "trimmed-mean", "trim": 0.25, "n": 4}
     # the result starts a run
-    done = buttress("train", "small.yaml", "--dry-run", "model.weights=out.safetensors")
-    assert done.returncode == 0, done.stderr
+    assert main(["train", "small.yaml", "--dry-run", "model.weights=out.safetensors"]) == 0
 
 
 @pytest.mark.parametrize(
