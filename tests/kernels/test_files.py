@@ -196,18 +196,35 @@ def test_progress_reaches_the_total_without_going_back(tmp_path: Path, threads: 
     assert len(seen) > 4
 
 
-def test_an_error_in_the_callback_stops_everything_and_leaves_nothing(tmp_path: Path, threads: int):
+def test_an_error_in_the_callback_stops_everything_and_leaves_nothing(
+    tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(files, "_BLOCK", 2)  # over 500 blocks, and still a worker for every thread
     paths = saved(tmp_path, 3)
     calls = []
 
     def stop(done: int, total: int) -> None:
         calls.append(done)
-        raise KeyboardInterrupt
+        if len(calls) == 5:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        median_files(paths, tmp_path / "out", budget=4_096, progress=stop)
-    assert len(calls) <= threads
+        median_files(paths, tmp_path / "out", progress=stop)
+    assert len(calls) < 250
     assert names(tmp_path) == [path.name for path in paths]
+
+
+@pytest.mark.parametrize("n", [1, 7, 60])
+@pytest.mark.parametrize("budget", [1 << 16, 1 << 22, 64 << 20, 1 << 30])
+@pytest.mark.parametrize("scratch", [0, 500])
+def test_all_workers_together_keep_within_the_budget(n: int, budget: int, scratch: int, threads: int):
+    workers, size = files._share(budget, n, 4, scratch)
+    assert 1 <= workers <= threads
+    rows = files._Rows(n, size * 4)
+    held = sum(row.nbytes for row in rows._rows)
+    assert 1 <= size <= 1 << 15
+    assert workers * (held + scratch * size) <= budget
+    assert size == 1 << 15 or budget < held + (n + 1) * 128 + (size + 2) * (4 * (n + 1) + scratch)  # no less than fits
 
 
 # Refusals

@@ -117,12 +117,14 @@ MEMORY = torch.zeros(20)
          "median_many: out[1] overlaps lists[1][0] in memory; give it memory of its own"),
         ([[MEMORY[:5]], [A]], {"out": [torch.zeros(5), MEMORY[4:10].view(2, 3)]},
          "median_many: out[1] overlaps lists[0][0] in memory; give it memory of its own"),
+        ([[MEMORY[:9]], [MEMORY[2:4]]], {"out": [torch.zeros(9), MEMORY[5:7]]},
+         "median_many: out[1] overlaps lists[0][0] in memory; give it memory of its own"),
         ([[MEMORY[:5]], [MEMORY[5:9]]], {"out": [MEMORY[10:15], MEMORY[14:18]]},
          "median_many: out[1] overlaps out[0] in memory; give it memory of its own"),
     ],
     ids=[
         "lengths", "empty", "mixed", "integer", "device", "even", "few outs", "out shape", "own input", "other's input",
-        "two outs",
+        "longer input", "two outs",
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_refused_by_name(lists: list[list[Tensor]], kwargs: dict, message: str):

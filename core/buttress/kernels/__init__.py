@@ -157,8 +157,8 @@ def median_rule(even: Middle = "lower") -> Rule:
     def reduce(rows: Sequence[Tensor], out: Tensor) -> None:
         compute(rows, even, out)
 
-    # What the pure-torch median takes: a stack of the rows, and values and indices of its median.
-    return Rule(reduce, scratch=lambda n, itemsize: 2 * n * itemsize + 16)
+    # The pure-torch median takes a stack of the rows, a copy of it, and values and indices of its median.
+    return Rule(reduce, lambda n, itemsize: 2 * n * itemsize + 16 if compute is reference.median else 0)
 
 
 def relative_scales(

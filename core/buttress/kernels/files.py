@@ -298,8 +298,8 @@ def _share(budget: int, n: int, itemsize: int, scratch: int) -> tuple[int, int]:
     def nbytes(size: int) -> int:
         return _Rows.nbytes(n, size * itemsize) + scratch * size
 
-    workers = max(1, min(torch.get_num_threads(), budget // nbytes(_BLOCK)))
-    size = min(_BLOCK, (budget // workers - nbytes(0)) // (nbytes(1) - nbytes(0)))
+    workers = max(1, min(torch.get_num_threads(), budget // nbytes(_BLOCK)))  # several only with whole blocks
+    size = min(_BLOCK, (budget - nbytes(0)) // (nbytes(1) - nbytes(0)))
     if size < 1:
         raise ValueError(f"budget: expected at least {nbytes(1):,} bytes for {n} files, got {budget:,}")
     return workers, size
