@@ -162,7 +162,8 @@ void launch(const GpuJob& job, const Records& records, cudaStream_t stream, std:
   const auto blocks = unsigned(job.tiles < kBlocks ? job.tiles : kBlocks);
   const bool higher = job.upper == job.n / 2;
   const bool done = ((job.n == int(N) + 1 &&
-                      (in_registers<K, int(N) + 1><<<blocks, kThreads, 0, stream>>>(records, higher, job.mean), true)) ||
+                      (in_registers<K, int(N) + 1><<<blocks, kThreads, 0, stream>>>(records, higher, job.mean),
+                       true)) ||
                      ...);
   if (!done) by_bisection<K><<<blocks, kThreads, 0, stream>>>(records, job.lower, job.upper, job.mean);
 }

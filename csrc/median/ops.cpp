@@ -36,7 +36,7 @@ Type type_of(const at::Tensor& tensor) {
   }
 }
 
-// A median over several tensors is the case of one list: `tensors` holds the n versions of the first, then of the second...
+// `tensors` holds the n versions of the first tensor, then those of the second, ...; for `median` there is one tensor.
 void check(const char* who, at::TensorList tensors, std::int64_t n, c10::string_view even) {
   TORCH_CHECK(even == "lower" || even == "upper" || even == "mean", who, ": even: expected lower, upper or mean");
   TORCH_CHECK(!tensors.empty() && n >= 1, who, ": expected at least one tensor, got none");
@@ -125,8 +125,9 @@ void median_cuda(at::TensorList outs, at::TensorList rows, std::int64_t n, c10::
       std::copy(records.begin(), records.end(), table.mutable_data_ptr<std::int64_t>());
       table = table.to(outs[0].device(), /*non_blocking=*/true);
     }
-    const GpuJob job{type,        int(n),      tensors,     tiles,     records.data(), table.defined() ? table.const_data_ptr<std::int64_t>() : nullptr,
-                     ranks.lower, ranks.upper, ranks.mean};
+    const std::int64_t* there = table.defined() ? table.const_data_ptr<std::int64_t>() : nullptr;
+    const GpuJob job{type,  int(n),      tensors,     tiles,     records.data(),
+                     there, ranks.lower, ranks.upper, ranks.mean};
     C10_CUDA_CHECK(cudaError_t(median_gpu(job, c10::cuda::getCurrentCUDAStream().stream())));
   }
 }
