@@ -126,8 +126,10 @@ def _span(tensor: Tensor) -> tuple[int, int]:
     """Addresses of the first byte of a tensor and of the one after its last."""
     if tensor.numel() == 0 or tensor.device.type == "meta":
         return 0, 0
-    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.data_ptr(), tensor.data_ptr() + (reach + 1) * tensor.element_size()
+    start, last = tensor.data_ptr(), tensor.numel() - 1
+    if not tensor.is_contiguous():
+        last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return start, start + (last + 1) * tensor.element_size()
 
 
 def _facts(tensor: Tensor) -> str:
