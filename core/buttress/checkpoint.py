@@ -23,6 +23,9 @@ from buttress.files import (
 
 FORMAT = 1
 
+# How the names of the model's tensors begin in a checkpoint's safetensors file: its place in the trainer's state.
+MODEL_PREFIX = "state.model."
+
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     """Write a checkpoint, then remove all but it and the ``keep - 1`` before it.

@@ -94,6 +94,23 @@ def _parser() -> argparse.ArgumentParser:
         "--baseline", metavar="METHOD", help="a config's name: what paired differences refer to (the first config)"
     )
 
+    union = _verb(verbs, "ensemble", _ensemble, "make one weights file of several, element by element")
+    union.add_argument("files", nargs="+", type=Path, metavar="FILE", help="safetensors files of one model")
+    union.add_argument("--output", type=Path, required=True, metavar="FILE", help="safetensors file to write")
+    union.add_argument("--method", choices=["median", "mean", "trimmed-mean"], default="median", help="(median)")
+    union.add_argument(
+        "--even", choices=["lower", "upper", "mean"], help="the median of an even number of files: which middle (lower)"
+    )
+    union.add_argument(
+        "--trim", type=float, metavar="SHARE", help="of the files that the trimmed mean leaves out at each end (0.1)"
+    )
+    union.add_argument(
+        "--reestimate",
+        type=Path,
+        metavar="CONFIG|RUN",
+        help="measure batch-norm statistics afresh, in the model and on the training inputs of a config or a run",
+    )
+
     plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
     listing = _verb(plugins, "list", _plugins_list, "what is installed, from metadata alone")
     listing.add_argument("--kind", choices=["plugin", "attack", "model", "dataset"], help="only this kind")
@@ -204,6 +221,23 @@ def _compare(options: argparse.Namespace) -> str:
         runs = "1 run" if len(found.failed) == 1 else f"{len(found.failed)} runs"
         raise WorkError(f"{runs} failed; the table has the others; give the same command again to try once more")
     return ""
+
+
+def _ensemble(options: argparse.Namespace) -> str:
+    from buttress.ensemble import ensemble
+
+    made = ensemble(
+        options.files,
+        options.output,
+        method=options.method,
+        even=options.even,
+        trim=options.trim,
+        source=options.reestimate,
+    )
+    lines = [f"{options.method} of {made.facts['n']} files, written to {options.output}"]
+    if options.reestimate is not None:
+        lines.append(f"batch norm re-estimated on the training inputs of {options.reestimate}")
+    return "\n".join(lines + [f"note: {note}" for note in made.notes])
 
 
 def _plugins_list(options: argparse.Namespace) -> str:

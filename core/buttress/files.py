@@ -38,13 +38,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
         StorageError: the disk is full or refuses; whatever stood at ``path`` still does.
     """
     own = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    header = {"buttress": json.dumps(facts, sort_keys=True)} if facts else None
+    header = header_facts(facts) if facts else None
     seen: set[int] = set()
     for name, tensor in own.items():
         if tensor.untyped_storage().data_ptr() in seen:
             own[name] = tensor.clone()
         seen.add(tensor.untyped_storage().data_ptr())
     return _write(path, lambda temporary: save_file(own, temporary, header))
+
+
+def header_facts(facts: Mapping[str, object]) -> dict[str, str]:
+    """The metadata of a safetensors header that ``read_facts`` reads."""
+    return {"buttress": json.dumps(facts, sort_keys=True)}
 
 
 def write_json(path: Path, value: object) -> str:
@@ -122,7 +127,7 @@ def _storage_error(path: Path, problem: OSError) -> StorageError:
     cure = "free some space" if problem.errno in _FULL else "check the folder and its permissions"
     return StorageError(
         f"cannot write {path}: {problem.strerror or problem}; what was saved before is intact; {cure}, "
-        f"then continue with 'buttress resume'"
+        f"then give the command again, or continue a run with 'buttress resume'"
     )
 
 

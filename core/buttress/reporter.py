@@ -1,11 +1,21 @@
 """What a person sees of a run: a progress bar with ETA on a terminal, plain lines elsewhere, all in ``log.txt``."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from buttress.files import storage_errors
 from buttress.tables import duration
@@ -78,3 +88,19 @@ class Reporter:
         with storage_errors(log), log.open("a", encoding="utf-8") as stream:
             stream.writelines(f"{text}\n" for text in self._unwritten)
         self._unwritten.clear()
+
+
+@contextmanager
+def byte_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, nothing elsewhere; the function inside takes bytes done and bytes in all."""
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -58,7 +58,12 @@ class History:
 
 
 class Reader:
-    """Reads the same slice of every snapshot."""
+    """Reads the same slice of every snapshot.
+
+    ``paths`` are the files that hold the snapshots, for whoever reads them whole; empty for a history in memory.
+    """
+
+    paths: Sequence[Path] = ()
 
     def __enter__(self) -> Reader:
         return self
@@ -155,16 +160,14 @@ class DiskHistory(History):
 
 class _DiskReader(Reader):
     def __init__(self, paths: list[Path]) -> None:
-        self._paths, self._stack, self._open = paths, ExitStack(), list[Any]()
-
-    def __enter__(self) -> Reader:
-        self._open = [self._stack.enter_context(safe_open(path, framework="pt")) for path in self._paths]
-        return self
+        self.paths, self._stack, self._open = paths, ExitStack(), list[Any]()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._stack.close()
 
     def rows(self, name: str, start: int, stop: int) -> list[Tensor]:
+        if not self._open:
+            self._open = [self._stack.enter_context(safe_open(path, framework="pt")) for path in self.paths]
         return [torch.as_tensor(file.get_slice(name)[start:stop]) for file in self._open]
 
 

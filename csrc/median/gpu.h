@@ -1,4 +1,4 @@
-// The per-element median of n arrays on a GPU; no torch in here.
+// The per-element median of n versions of one or several tensors on a GPU; no torch in here.
 #pragma once
 
 #include <cstdint>
@@ -7,16 +7,22 @@
 
 namespace buttress {
 
-// Arrays whose addresses travel with the launch; more are read from `more`, an array in the device's memory.
+// Elements of one tensor that a block takes at a time.
+constexpr int kTile = 1024;
+
+// What a launch must know of each tensor: a record of kHead + n integers, which are its first tile, its number of
+// elements, the address of its output, and the addresses of its n versions.
+constexpr int kHead = 3;
+
+// Versions whose record travels with the launch where there is one tensor only.
 constexpr int kRowsInLaunch = 256;
 
 struct GpuJob {
   Type type;
   int n;
-  std::int64_t size;  // elements of an array
-  const void* const* rows;  // n addresses in the host's memory
-  const void* const* more;  // the same in the device's memory, where n > kRowsInLaunch
-  void* out;
+  std::int64_t tensors, tiles;
+  const std::int64_t* records;  // in the host's memory
+  const std::int64_t* table;    // the same in the device's memory, where tensors > 1 or n > kRowsInLaunch
   int lower, upper;
   bool mean;
 };

@@ -9,21 +9,29 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from buttress.errors import ConfigError
 from buttress.kernels import _native, reference
+from buttress.kernels.files import BUDGET, Integers, Progress, Rule, combine_files
 from buttress.kernels.reference import Middle, Norm
 
 __all__ = [
     "Backend",
+    "Integers",
     "Middle",
     "Norm",
+    "Rule",
     "backend",
+    "combine_files",
     "lsc_mean",
     "median",
+    "median_files",
+    "median_many",
+    "median_rule",
     "perturb_",
     "relative_scales",
     "status",
@@ -81,6 +89,76 @@ def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | N
     reference.check_median(tensors, even, out)
     compute: Callable[[Sequence[Tensor], Middle, Tensor | None], Tensor] = _operation("median")
     return compute(tensors, even, out)
+
+
+def median_many(
+    lists: Sequence[Sequence[Tensor]], *, even: Middle = "lower", out: Sequence[Tensor] | None = None
+) -> list[Tensor]:
+    """The ``median`` of every tensor of a network over its N versions, in a constant number of launches.
+
+    Args:
+        lists: for every tensor of the network its N versions: shapes and dtypes may differ between lists, not within
+            one; all on one device.
+        even: see ``median``.
+        out: one tensor for each list to write into.
+
+    Returns:
+        One tensor for each list. On the CPU threads share out all elements together, whatever the tensors' sizes; on
+        CUDA there is one launch for every dtype.
+
+    Raises:
+        ValueError: lists of different lengths, or as ``median``; names list and index.
+    """
+    reference.check_median_many(lists, even, out)
+    compute: Callable[..., list[Tensor]] = _operation("median_many")
+    return compute(lists, even, out)
+
+
+def median_files(
+    paths: Sequence[Path],
+    out_path: Path | None = None,
+    *,
+    even: Middle = "lower",
+    integers: Integers = "last",
+    budget: int = BUDGET,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """The ``median`` of every tensor of N safetensors files, out of core.
+
+    Args:
+        paths: N >= 1 files with the same names, shapes and dtypes.
+        out_path: safetensors file to write, atomically; may be no input. None: the tensors are returned.
+        even: see ``median``.
+        integers: what becomes of integer and bool tensors, which have no median (batch norm's counters): those of the
+            ``last`` file, or a demand that they are ``equal``.
+        budget: bytes of working memory beside the result.
+        progress: called with the bytes that have been read and all that will be.
+
+    Returns:
+        The tensors by name, on the CPU; nothing with ``out_path``.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or damaged, or holds other tensors than the first; names file and
+            tensor. Nothing has been written.
+        StorageError: the disk is full or refuses; nothing has been left there.
+        ValueError: no files, ``out_path`` is one of them, or ``budget`` is too small for one element of each.
+
+    Cost: one read of the files. As many workers as torch has threads read and compute side by side.
+    """
+    rule = median_rule(even)
+    return combine_files(paths, rule, out_path, integers=integers, budget=budget, progress=progress)
+
+
+def median_rule(even: Middle = "lower") -> Rule:
+    """The median as a rule for ``combine_files``, by the backend in force now."""
+    reference.check_even("median", even)
+    compute = _operation("median")
+
+    def reduce(rows: Sequence[Tensor], out: Tensor) -> None:
+        compute(rows, even, out)
+
+    # The pure-torch median takes a stack of the rows, a copy of it, and values and indices of its median.
+    return Rule(reduce, lambda n, itemsize: 2 * n * itemsize + 16 if compute is reference.median else 0)
 
 
 def relative_scales(

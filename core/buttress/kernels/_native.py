@@ -30,11 +30,13 @@ def _register_fakes() -> None:
     """Shapes and dtypes of the operators, for torch.compile; once in a process."""
     torch.library.register_fake("buttress::median", _fake_median)
     torch.library.register_fake("buttress::median_into", _fake_median_into)
+    torch.library.register_fake("buttress::median_many", _fake_median_many)
+    torch.library.register_fake("buttress::median_many_into", _fake_median_many_into)
 
 
 def operations() -> dict[str, Callable[..., Any]]:
     """Compiled operations by name, called as their pure-torch twins are."""
-    return {} if isinstance(_load(), ImportError) else {"median": _median}
+    return {} if isinstance(_load(), ImportError) else {"median": _median, "median_many": _median_many}
 
 
 def _median(tensors: Sequence[Tensor], even: Middle, out: Tensor | None) -> Tensor:
@@ -45,6 +47,17 @@ def _median(tensors: Sequence[Tensor], even: Middle, out: Tensor | None) -> Tens
         return result
     torch.ops.buttress.median_into(out, tensors, even)
     return out
+
+
+def _median_many(lists: Sequence[Sequence[Tensor]], even: Middle, out: Sequence[Tensor] | None) -> list[Tensor]:
+    if not lists or not _compiled_for(lists[0][0].device):
+        return reference.median_many(lists, even, out)
+    flat, n = [tensor for versions in lists for tensor in versions], len(lists[0])
+    if out is None:
+        result: list[Tensor] = torch.ops.buttress.median_many(flat, n, even)
+        return result
+    torch.ops.buttress.median_many_into(list(out), flat, n, even)
+    return list(out)
 
 
 def _compiled_for(device: torch.device) -> bool:
@@ -59,6 +72,14 @@ def _fake_median(tensors: Sequence[Tensor], even: str) -> Tensor:
 
 
 def _fake_median_into(out: Tensor, tensors: Sequence[Tensor], even: str) -> None:
+    return None
+
+
+def _fake_median_many(tensors: Sequence[Tensor], n: int, even: str) -> list[Tensor]:
+    return [torch.empty_like(tensor) for tensor in tensors[::n]]
+
+
+def _fake_median_many_into(out: Sequence[Tensor], tensors: Sequence[Tensor], n: int, even: str) -> None:
     return None
 
 

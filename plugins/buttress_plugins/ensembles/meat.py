@@ -20,7 +20,7 @@ from buttress import Track, hookimpl
 from buttress.context import Context
 from buttress.errors import ConfigError
 from buttress.hookspecs import Event
-from buttress.kernels import Middle, median
+from buttress.kernels import Middle, median, median_files
 from buttress.settings import Epoch
 from buttress.store import History, Reader
 
@@ -111,17 +111,20 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
 
 
 def median_weights(reader: Reader, n: int, like: Mapping[str, Tensor], even: Middle) -> dict[str, Tensor]:
-    """The median of each parameter over ``n`` snapshots, block by block.
+    """The median of each parameter over ``n`` snapshots: of files in one pass, in memory block by block.
 
     Args:
-        reader: reads one slice of every snapshot.
+        reader: knows the snapshots' files, or reads one slice of every snapshot.
         n: number of snapshots.
         like: parameters by name; shapes and devices of the result.
         even: see ``buttress.kernels.median``.
 
     Returns:
-        Parameter name to a new tensor; memory beyond it: one block of 16 MiB (float32).
+        Parameter name to a new tensor; memory beyond it: one block of 16 MiB (float32), or 64 MiB to read files.
     """
+    if reader.paths:
+        flat_weights = median_files(reader.paths, even=even)
+        return {name: flat_weights[name].view(weight.shape).to(weight.device) for name, weight in like.items()}
     weights = {}
     for name, parameter in like.items():
         flat = torch.empty(parameter.numel(), dtype=parameter.dtype)

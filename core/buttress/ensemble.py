@@ -1,0 +1,174 @@
+"""The job behind ``buttress ensemble``: weights files made one, element by element, batch norm measured afresh."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from buttress.build import assemble, load_data
+from buttress.checkpoint import MODEL_PREFIX
+from buttress.config import load_config
+from buttress.engine import Engine
+from buttress.errors import ConfigError
+from buttress.files import file_sha256, header_facts, write_tensors
+from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backend
+from buttress.kernels.averages import MEAN, trimmed_mean_rule
+from buttress.models import fit_weights, load_weights
+from buttress.reporter import byte_bar
+from buttress.run_folder import existing_folder
+from buttress.tensor_file import open_tensor_files
+from buttress.types import Track
+
+Method = Literal["median", "mean", "trimmed-mean"]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What has been made.
+
+    Args:
+        facts: method, number of files, their names and sha256; they are in the header of the file, too.
+        notes: what a person should know.
+    """
+
+    facts: dict[str, Any]
+    notes: list[str]
+
+
+def ensemble(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    method: Method = "median",
+    even: Middle | None = None,
+    trim: float | None = None,
+    source: Path | None = None,
+) -> Ensemble:
+    """Make one weights file of several.
+
+    Args:
+        paths: safetensors files of one model: a run's ``weights/``, ``history/`` or ``checkpoints/``, or any others.
+        output: safetensors file, never overwritten.
+        method: of combining.
+        even: of the median, see ``buttress.kernels.median``; None for ``lower``.
+        trim: of the trimmed mean: share of the files that is left out at each end; None for 0.1.
+        source: config or run folder, whose model batch norm is re-estimated in, on its training inputs.
+
+    Raises:
+        InputError: files that are missing, truncated or of different models, an output that exists, or a model that
+            they do not fit. Nothing has been written.
+        StorageError: the disk is full or refuses; nothing has been left there.
+    """
+    rule, settings = _rule(method, even, trim, len(paths))
+    _check_output(output)
+    prefix, names = _contents(paths)
+    engine = None if source is None else _engine(source)
+    with ThreadPoolExecutor() as pool:
+        inputs = [{"name": str(p), "sha256": sha} for p, sha in zip(paths, pool.map(file_sha256, paths), strict=True)]
+    facts = {"method": method, **settings, "n": len(paths), "inputs": inputs}
+    counted = _Counted(rule)
+    combine = partial(combine_files, paths, Rule(counted, rule.scratch), prefix=prefix)
+    notes = []
+    with byte_bar(f"{method} of {len(paths)} files") as progress:
+        if engine is None:
+            combine(output, metadata=header_facts(facts), progress=progress)
+        else:
+            weights = combine(progress=progress)
+    if engine is not None:
+        facts["reestimated"] = str(source)
+        _write_reestimated(output, engine, weights, facts)
+    elif any(name.endswith("running_mean") for name in names):
+        notes.append("batch-norm statistics were combined like weights; --reestimate CONFIG|RUN measures them afresh")
+    if counted.bad:
+        notes.append(f"{counted.bad:,} values are not finite: some file holds NaN or infinity there")
+    return Ensemble(facts, notes)
+
+
+def _rule(method: Method, even: Middle | None, trim: float | None, n: int) -> tuple[Rule, dict[str, Any]]:
+    """The rule, and its settings with every default filled in."""
+    if even is not None and method != "median":
+        raise ConfigError(f"--even belongs to --method median, not {method}; leave it out")
+    if trim is not None and method != "trimmed-mean":
+        raise ConfigError(f"--trim belongs to --method trimmed-mean, not {method}; leave it out")
+    if method == "median":
+        return median_rule(even or "lower"), {"even": even or "lower"}
+    if method == "mean":
+        return MEAN, {}
+    share = 0.1 if trim is None else trim
+    if not 0 < share < 0.5:
+        raise ConfigError(f"--trim {share:g}: expected a share of the files in (0, 0.5)")
+    cut = int(share * n + 1e-9)  # 0.29 * 100 is 28.999...
+    if cut == 0:
+        raise ConfigError(f"--trim {share:g} leaves out none of {n} files; raise it, or choose --method mean")
+    return trimmed_mean_rule(cut), {"trim": share}
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"--output {output}: expected a name that ends in .safetensors")
+    if output.exists():
+        raise ConfigError(f"{output} exists and is never overwritten; choose another --output")
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: {output.parent} is no folder; make it first")
+
+
+def _contents(paths: Sequence[Path]) -> tuple[str, list[str]]:
+    """How the names of the model's tensors begin in the files, and the names in the first one."""
+    with open_tensor_files(paths) as files:
+        names = list(files[0].entries)
+    return MODEL_PREFIX if any(name.startswith(MODEL_PREFIX) for name in names) else "", names
+
+
+class _Counted:
+    """A rule that counts results which are not finite."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.bad = 0
+        self._rule, self._lock = rule, Lock()
+
+    def __call__(self, rows: Sequence[Tensor], out: Tensor) -> None:
+        self._rule.reduce(rows, out)
+        bad = int(torch.isfinite(out).logical_not_().sum())
+        if bad:
+            with self._lock:
+                self.bad += bad
+
+
+def _engine(source: Path) -> Engine:
+    """The engine that a config or a run describes; with the live model of the run, where there is one."""
+    folder = existing_folder(source) if source.is_dir() else None
+    file = load_config(folder.config if folder else source)
+    with use_backend(file.config.backend):
+        data, settings = load_data(file)
+        with tempfile.TemporaryDirectory() as scratch:
+            engine = assemble(file, data, settings, Path(scratch)).engine
+    if folder and (live := folder.weights_file("last", "live")).is_file():
+        load_weights(engine.model, live)
+    return engine
+
+
+def _write_reestimated(output: Path, engine: Engine, weights: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
+    model = engine.model
+    parameters = _flat_parameters(model, weights)
+    if parameters is None:
+        fit_weights(model, weights, "the result")
+        parameters = dict(model.named_parameters())
+    with engine.track(Track("ensemble", parameters, buffers="reestimate")):
+        write_tensors(output, model.state_dict(), facts)
+
+
+def _flat_parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The parameters of ``model`` from the files of a history, which hold them alone and flattened; None for others."""
+    own = dict(model.named_parameters())
+    if {name: (weight.numel(),) for name, weight in own.items()} != {n: tuple(w.shape) for n, w in weights.items()}:
+        return None
+    return {name: weights[name].view(weight.shape).to(weight.device) for name, weight in own.items()}

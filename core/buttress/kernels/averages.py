@@ -1,0 +1,36 @@
+"""Means over N rows, block by block: what else may become of N checkpoints than their median."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from buttress.kernels.files import Rule
+
+
+def mean(rows: Sequence[Tensor], out: Tensor) -> None:
+    """The mean of ``rows``, N of ``[B]``, into ``out [B]``: summed in float64, rounded once."""
+    total = rows[0].to(torch.float64, copy=True)
+    for row in rows[1:]:
+        total += row
+    out.copy_(total.div_(len(rows)))
+
+
+def trimmed_mean(rows: Sequence[Tensor], out: Tensor, cut: int) -> None:
+    """The mean of ``rows``, N of ``[B]``, without the ``cut`` smallest and largest values of each element.
+
+    NaN wherever any row is NaN, as in the median.
+    """
+    ordered = torch.stack(list(rows)).sort(dim=0).values  # NaN comes last
+    mean(ordered[cut : len(rows) - cut].unbind(), out)
+    out[ordered[-1].isnan()] = torch.nan
+
+
+MEAN = Rule(mean, scratch=lambda n, itemsize: 16)  # the sum, and a row in its dtype
+
+
+def trimmed_mean_rule(cut: int) -> Rule:
+    """See ``trimmed_mean``."""
+    # Sorting takes the stack, the sorted stack and its indices, and a copy of both on the way.
+    return Rule(partial(trimmed_mean, cut=cut), scratch=lambda n, itemsize: n * (3 * itemsize + 16) + 16)

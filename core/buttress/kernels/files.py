@@ -1,0 +1,305 @@
+"""N safetensors files made one, element by element, out of core: in bounded memory, at the speed of reading them.
+
+Every worker takes a block (one range of elements of one tensor), reads that range of each file into a row of its own
+buffer, reduces the rows and puts the result in its place. Reading copies from the system's cache and reducing computes,
+and neither holds Python's lock, so workers overlap the two without waiting for each other. Blocks are small enough to
+be reduced out of the processor's cache; the disk is kept busy by asking the system for what comes next in each file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from buttress.errors import CheckpointError
+from buttress.files import write_with
+from buttress.tensor_file import Entry, TensorFile, header_of, open_tensor_files
+
+Integers = Literal["last", "equal"]
+Progress = Callable[[int, int], object]
+
+BUDGET = 64 << 20
+
+# Elements of a block: N rows of 128 KiB (float32) stay in the processor's cache between reading and reducing, one
+# system call for each is cheap, and no reduction starts threads of its own for so few.
+_BLOCK = 1 << 15
+
+# Bytes of each file that the system is asked to have ready: a few requests of a disk's best size.
+_AHEAD = 1 << 20
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How N values become one.
+
+    Args:
+        reduce: fills ``out [B]`` from N rows ``[B]``.
+        scratch: bytes of working memory that it takes for an element, given N and the bytes of a value.
+    """
+
+    reduce: Callable[[Sequence[Tensor], Tensor], object]
+    scratch: Callable[[int, int], int]
+
+
+def combine_files(
+    paths: Sequence[Path],
+    rule: Rule,
+    out_path: Path | None = None,
+    *,
+    integers: Integers = "last",
+    prefix: str = "",
+    budget: int = BUDGET,
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Each tensor of N files under ``rule``; see ``buttress.kernels.median_files``.
+
+    Args:
+        paths: the files.
+        rule: for floating-point tensors.
+        out_path: written atomically, or None.
+        integers: what becomes of integer and bool tensors.
+        prefix: only tensors whose names begin so are taken, without it.
+        budget: bytes of working memory.
+        metadata: of the header of ``out_path``.
+        progress: called with the bytes that have been read and all that will be, by one thread at a time.
+
+    Returns:
+        The tensors by name, or nothing with ``out_path``.
+    """
+    if not paths:
+        raise ValueError("expected at least one file, got none")
+    if out_path is not None and any(_same(Path(path), Path(out_path)) for path in paths):
+        raise ValueError(f"{out_path} is one of the files to read; choose another file to write")
+    with open_tensor_files(map(Path, paths)) as files:
+        entries = _common(files, prefix)
+        work = _Work(files, entries, prefix, rule, integers, budget, progress)
+        if out_path is None:
+            results = {name: torch.empty(entry.shape, dtype=entry.dtype) for name, entry in entries.items()}
+            work.run(_into_tensors(results))
+            return results
+        header, placed = header_of(entries, metadata)
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as stream:
+                stream.write(header)
+                stream.flush()
+                work.run(_into_file(stream.fileno(), placed))
+
+        write_with(Path(out_path), write)
+        return {}
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.exists() and b.exists() and a.samefile(b)
+
+
+def _common(files: Sequence[TensorFile], prefix: str) -> dict[str, Entry]:
+    """What the files hold under ``prefix``, by name without it.
+
+    Raises:
+        CheckpointError: nothing, or a file holds other tensors than the first one; names file and tensor.
+    """
+    first, *others = ({n: e for n, e in file.entries.items() if n.startswith(prefix)} for file in files)
+    if not first:
+        raise CheckpointError(f"{files[0].path} holds no tensors{f' under {prefix!r}' if prefix else ''}")
+    for file, found in zip(files[1:], others, strict=True):
+        for name in sorted(set(first) ^ set(found)):
+            what = "lacks" if name in first else "also holds"
+            raise CheckpointError(
+                f"{file.path} {what} {name!r}, unlike {files[0].path}; give files of one model, made in one way"
+            )
+        for name, entry in found.items():
+            if str(entry) != str(first[name]):
+                raise CheckpointError(f"{file.path}: {name!r} has {entry}, expected {first[name]} as {files[0].path}")
+    return {name.removeprefix(prefix): entry for name, entry in first.items()}
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Elements ``start`` to ``stop`` of tensor ``name``; ``ahead``: time to ask for what follows."""
+
+    name: str
+    dtype: torch.dtype
+    start: int
+    stop: int
+    nbytes: int
+    ahead: bool
+
+
+def _blocks(entries: Mapping[str, Entry], size: int) -> Iterator[_Block]:
+    """All blocks of ``size`` elements, tensor by tensor; every ``_AHEAD`` bytes one that looks ahead."""
+    done = 0
+    for name, entry in entries.items():
+        for start in range(0, entry.numel, size):
+            stop = min(start + size, entry.numel)
+            nbytes = (stop - start) * entry.dtype.itemsize
+            yield _Block(name, entry.dtype, start, stop, nbytes, done // _AHEAD != (done + nbytes) // _AHEAD)
+            done += nbytes
+
+
+# Puts the result of a block in its place.
+_Put = Callable[[_Block, Tensor], None]
+
+
+def _into_tensors(results: Mapping[str, Tensor]) -> _Put:
+    flat = {name: tensor.view(-1) for name, tensor in results.items()}
+
+    def put(block: _Block, values: Tensor) -> None:
+        flat[block.name][block.start : block.stop] = values
+
+    return put
+
+
+def _into_file(descriptor: int, placed: Mapping[str, Entry]) -> _Put:
+    def put(block: _Block, values: Tensor) -> None:
+        entry = placed[block.name]
+        left, offset = values.view(torch.uint8).numpy().data, entry.begin + block.start * entry.dtype.itemsize
+        while left:
+            written = os.pwrite(descriptor, left, offset)
+            left, offset = left[written:], offset + written
+
+    return put
+
+
+class _Rows:
+    """A worker's buffer: N rows of ``nbytes`` bytes, and one for the result.
+
+    Each row begins at another offset in its page: rows at one offset would push each other's lines out of the
+    first-level cache while they are reduced.
+    """
+
+    LINE = 64
+
+    def __init__(self, n: int, nbytes: int) -> None:
+        stride = (-(-nbytes // self.LINE) | 1) * self.LINE  # odd in lines: 64 rows lie at 64 offsets
+        self._rows = list(torch.empty((n + 1) * stride, dtype=torch.uint8).view(n + 1, stride))
+        self._shape: tuple[torch.dtype, int] | None = None
+        self._views: list[memoryview] = []
+        self._values: list[Tensor] = []
+
+    @classmethod
+    def nbytes(cls, n: int, nbytes: int) -> int:
+        """Bytes of such a buffer, at most."""
+        return (n + 1) * (nbytes + 2 * cls.LINE)
+
+    def shaped(self, block: _Block) -> tuple[list[memoryview], list[Tensor]]:
+        """The rows as bytes and as values of a block, the row for the result last."""
+        shape = block.dtype, block.nbytes
+        if shape != self._shape:  # most blocks are as the one before
+            self._values = [row[: block.nbytes].view(block.dtype) for row in self._rows]
+            self._views = [row[: block.nbytes].numpy().data for row in self._rows]
+            self._shape = shape
+        return self._views, self._values
+
+
+class _Work:
+    """All blocks of the files, for several workers."""
+
+    def __init__(
+        self,
+        files: Sequence[TensorFile],
+        entries: Mapping[str, Entry],
+        prefix: str,
+        rule: Rule,
+        integers: Integers,
+        budget: int,
+        progress: Progress | None,
+    ) -> None:
+        self._files, self._rule, self._integers = files, rule, integers
+        self._begins = {name: [file.entries[prefix + name].begin for file in files] for name in entries}
+        itemsize = max(entry.dtype.itemsize for entry in entries.values())
+        self._workers, size = _share(budget, len(files), itemsize, rule.scratch(len(files), itemsize))
+        self._row = size * itemsize
+        self._blocks = list(_blocks(entries, size))
+        self._progress, self._lock, self._done = progress, Lock(), 0
+        self._total = sum(self._reads(block) * block.nbytes for block in self._blocks)
+
+    def run(self, put: _Put) -> None:
+        """Do all blocks; the calling thread is one of the workers."""
+        blocks = deque(self._blocks)
+
+        def work() -> None:
+            rows = _Rows(len(self._files), self._row)
+            try:
+                while blocks:
+                    try:
+                        block = blocks.popleft()
+                    except IndexError:  # another worker took the last one
+                        return
+                    put(block, self._reduced(block, rows))
+                    self._report(block)
+            finally:
+                blocks.clear()  # whoever fails stops the others
+
+        for file in self._files:
+            file.will_need(0, 2 * _AHEAD)
+        helpers = min(self._workers, len(blocks)) - 1
+        if helpers < 1:
+            return work()
+        with ThreadPoolExecutor(helpers) as pool:
+            running = [pool.submit(copy_context().run, work) for _ in range(helpers)]
+            work()
+        for each in running:
+            each.result()
+
+    def _reads(self, block: _Block) -> int:
+        """The number of files that a block is read from, the last ones."""
+        return len(self._files) if block.dtype.is_floating_point or self._integers == "equal" else 1
+
+    def _reduced(self, block: _Block, rows: _Rows) -> Tensor:
+        count = self._reads(block)
+        views, (*values, result) = rows.shaped(block)
+        self._read(block, views, count)
+        if block.dtype.is_floating_point:
+            self._rule.reduce(values, result)
+            return result
+        for file, value in zip(self._files, values[:count], strict=False):
+            if not torch.equal(value, values[0]):
+                raise CheckpointError(
+                    f"{file.path}: integer tensor {block.name!r} differs from that of {self._files[0].path}; choose "
+                    "integers: last to take the last file's"
+                )
+        return values[0]
+
+    def _read(self, block: _Block, views: Sequence[memoryview], count: int) -> None:
+        start = block.start * block.dtype.itemsize
+        places = zip(self._files[-count:], self._begins[block.name][-count:], views, strict=False)
+        for file, begin, view in places:
+            file.read_into(view, begin + start)
+            if block.ahead:
+                file.will_need(begin + start + _AHEAD, _AHEAD)
+
+    def _report(self, block: _Block) -> None:
+        if self._progress is None:
+            return
+        with self._lock:
+            self._done += self._reads(block) * block.nbytes
+            self._progress(self._done, self._total)
+
+
+def _share(budget: int, n: int, itemsize: int, scratch: int) -> tuple[int, int]:
+    """Workers, and elements of a block, that a budget in bytes allows; ``scratch`` bytes for each element.
+
+    Raises:
+        ValueError: not even one element.
+    """
+
+    def nbytes(size: int) -> int:
+        return _Rows.nbytes(n, size * itemsize) + scratch * size
+
+    workers = max(1, min(torch.get_num_threads(), budget // nbytes(_BLOCK)))  # several only with whole blocks
+    size = min(_BLOCK, (budget - nbytes(0)) // (nbytes(1) - nbytes(0)))
+    if size < 1:
+        raise ValueError(f"budget: expected at least {nbytes(1):,} bytes for {n} files, got {budget:,}")
+    return workers, size

@@ -1,0 +1,197 @@
+"""``buttress ensemble`` as a user runs it: on the files of a run, batch norm measured afresh, wrong input refused."""
+
+import hashlib
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from buttress.cli import main
+from buttress.files import read_facts
+
+
+@pytest.fixture
+def run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A finished run of four epochs, the last three of which MEAT keeps."""
+    assert main(["train", "small.yaml", "--run", "a", "checkpoint.keep=4"]) == 0
+    capsys.readouterr()
+    return workspace / "runs" / "small" / "a"
+
+
+def words(files: Sequence[Path], workspace: Path) -> list[str]:
+    return [str(path.relative_to(workspace)) for path in files]
+
+
+def equal_files(a: Path, b: Path) -> None:
+    one, two = load_file(a), load_file(b)
+    assert set(one) == set(two)
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def test_the_history_of_a_run_gives_its_meat_weights_bit_for_bit(
+    workspace: Path, run: Path, capsys: pytest.CaptureFixture[str]
+):
+    history = sorted((run / "history" / "meat").glob("*.safetensors"))
+    assert len(history) == 3
+    options = ["--reestimate", "runs/small/a", "--output", "out.safetensors"]
+    assert main(["ensemble", *words(history, workspace), *options]) == 0
+    assert capsys.readouterr().out == (
+        "median of 3 files, written to out.safetensors\n"
+        "batch norm re-estimated on the training inputs of runs/small/a\n"
+    )
+    equal_files(workspace / "out.safetensors", run / "weights" / "last-meat.safetensors")
+    assert read_facts(workspace / "out.safetensors") == {
+        "method": "median", "even": "lower", "n": 3, "reestimated": "runs/small/a",
+        "inputs": [
+            {"name": str(path.relative_to(workspace)), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in history
+        ],
+    }  # fmt: skip
+
+
+def test_checkpoints_of_a_run_give_the_same(workspace: Path, run: Path):
+    """The checkpoints of the epochs that MEAT kept hold the same weights, among much else."""
+    found = sorted((run / "checkpoints").glob("*.safetensors"))[-3:]
+    options = ["--reestimate", "small.yaml", "--output", "out.safetensors"]
+    assert main(["ensemble", *words(found, workspace), *options]) == 0
+    equal_files(workspace / "out.safetensors", run / "weights" / "last-meat.safetensors")
+
+
+def test_weights_are_combined_as_they_are_without_a_model(
+    workspace: Path, run: Path, capsys: pytest.CaptureFixture[str]
+):
+    files = sorted((run / "weights").glob("last-*.safetensors"))
+    options = ["--method", "trimmed-mean", "--trim", "0.25", "--output", "out.safetensors"]
+    assert main(["ensemble", *words(files, workspace), *options]) == 0
+    assert "note: batch-norm statistics were combined like weights; --reestimate CONFIG|RUN" in capsys.readouterr().out
+    inputs, found = [load_file(path) for path in files], load_file(workspace / "out.safetensors")
+    for name, value in found.items():
+        if value.is_floating_point():
+            middle = torch.stack([each[name] for each in inputs]).double().sort(dim=0).values[1:-1]
+            torch.testing.assert_close(value.double(), middle.mean(0), rtol=1e-7, atol=1e-12)
+        else:
+            assert torch.equal(value, inputs[-1][name])
+    facts = read_facts(workspace / "out.safetensors")
+    assert {key: facts[key] for key in ("method", "trim", "n")} == {"method": "trimmed-mean", "trim": 0.25, "n": 4}
+    # the result starts a run
+    assert main(["train", "small.yaml", "--dry-run", "model.weights=out.safetensors"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], 1.0), (["--even", "upper"], 2.0), (["--even", "mean"], 1.5), (["--method", "mean"], 3.0)],
+)
+def test_every_method(workspace: Path, options: list[str], expected: float):
+    for number, value in enumerate([0.0, 1.0, 2.0, 9.0]):
+        save_file({"w": torch.tensor([value])}, workspace / f"{number}.safetensors")
+    files = [f"{number}.safetensors" for number in range(4)]
+    assert main(["ensemble", *files, *options, "--output", "out.safetensors"]) == 0
+    assert load_file(workspace / "out.safetensors")["w"].tolist() == [expected]
+
+
+def test_values_that_are_not_finite_are_counted(workspace: Path, capsys: pytest.CaptureFixture[str]):
+    save_file({"w": torch.tensor([1.0, torch.nan, torch.inf])}, workspace / "a.safetensors")
+    assert main(["ensemble", "a.safetensors", "--output", "out.safetensors"]) == 0
+    assert "note: 2 values are not finite" in capsys.readouterr().out
+
+
+def test_a_terminal_gets_a_bar(workspace: Path):
+    save_file({"w": torch.randn(3_000_000)}, workspace / "a.safetensors")
+    master, slave = pty.openpty()
+    command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", "ensemble"]
+    process = subprocess.Popen(
+        [*command, *["a.safetensors"] * 5, "--output", "out.safetensors"],
+        cwd=workspace, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(master, 65536)
+        except OSError:  # the terminal closes with the process
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(master)
+    assert process.wait(timeout=60) == 0
+    assert b"median of 5 files" in shown
+    assert b"60.0/60.0 MB" in shown
+
+
+def other_model(folder: Path) -> None:
+    save_file({"w": torch.zeros(2)}, folder / "b.safetensors")
+
+
+def cut(folder: Path) -> None:
+    (folder / "b.safetensors").write_bytes((folder / "a.safetensors").read_bytes()[:-3])
+
+
+def no_safetensors(folder: Path) -> None:
+    torch.save({"v": torch.zeros(3)}, folder / "b.safetensors")
+
+
+def taken(folder: Path) -> None:
+    (folder / "out.safetensors").write_text("precious")
+
+
+BAD = {
+    "another model": (other_model, [], ["b.safetensors lacks 'v', unlike a.safetensors"]),
+    "truncated": (cut, [], ["b.safetensors cannot be read", "truncated"]),
+    "no safetensors": (no_safetensors, [], ["b.safetensors cannot be read", "no safetensors"]),
+    "missing": (None, ["c.safetensors"], ["c.safetensors does not exist"]),
+    "a folder": (None, ["."], [". cannot be read: Is a directory"]),
+    "even of a mean": (None, ["--method", "mean", "--even", "lower"], ["--even belongs to --method median, not mean"]),
+    "trim of a median": (None, ["--trim", "0.1"], ["--trim belongs to --method trimmed-mean, not median"]),
+    "trim of all": (None, ["--method", "trimmed-mean", "--trim", "0.5"], ["--trim 0.5: expected a share", "(0, 0.5)"]),
+    "trim NaN": (None, ["--method", "trimmed-mean", "--trim", "nan"], ["--trim nan: expected a share"]),
+    "trim of none": (None, ["--method", "trimmed-mean"], ["--trim 0.1 leaves out none of 2 files", "--method mean"]),
+    "output exists": (taken, [], ["out.safetensors exists and is never overwritten; choose another --output"]),
+    "output is an input": (None, ["--output", "a.safetensors"], ["a.safetensors exists and is never overwritten"]),
+    "output without a folder": (None, ["--output", "no/out.safetensors"], ["no is no folder; make it first"]),
+    "output of another kind": (None, ["--output", "out.pth"], ["--output out.pth: expected a name"]),
+    "no run folder": (None, ["--reestimate", "."], [". is no run folder"]),
+    "no config": (None, ["--reestimate", "nothing.yaml"], ["nothing.yaml: cannot be read"]),
+    "weights of another model": (None, ["--reestimate", "small.yaml"], ["the result", "of another model"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_error_and_leaves_nothing(
+    case: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+):
+    change, options, expected = BAD[case]
+    for name in "ab":
+        save_file({"v": torch.zeros(3)}, workspace / f"{name}.safetensors")
+    if change is not None:
+        change(workspace)
+    before = {path: path.read_bytes() for path in workspace.iterdir()}
+    code = main(["ensemble", "--output", "out.safetensors", *options, "a.safetensors", "b.safetensors"])
+    said = capsys.readouterr().err
+    assert code == 2, said
+    for text in expected:
+        assert text in said
+    assert "Traceback" not in said
+    assert {path: path.read_bytes() for path in workspace.iterdir()} == before
+
+
+def test_a_full_disk_is_exit_code_one_and_leaves_nothing(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    save_file({"v": torch.zeros(3)}, workspace / "a.safetensors")
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("os.pwrite", full)
+    before = sorted(workspace.iterdir())
+    assert main(["ensemble", "a.safetensors", "--output", "out.safetensors"]) == 1
+    assert "cannot write out.safetensors: No space left on device" in capsys.readouterr().err
+    assert sorted(workspace.iterdir()) == before

@@ -1,0 +1,160 @@
+"""The median of a whole network against that of its tensors, one by one, in NumPy."""
+
+import os
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from buttress.kernels import _native, median_many, use_backend
+
+from .test_median import DTYPES, MIDDLES, by_sort, draw
+
+SHAPES = [(3, 4), (), (0, 5), (40_000,), (1,), (2, 3, 4, 5)]
+
+
+@pytest.fixture(autouse=True, params=["torch", "native"])
+def backend(request: pytest.FixtureRequest):
+    if request.param == "native" and "median_many" not in _native.operations():
+        if os.environ.get("CI"):
+            pytest.fail(_native.why_not("median_many"))
+        pytest.skip(_native.why_not("median_many"))
+    with use_backend(request.param):
+        yield request.param
+
+
+def network(n: int, dtypes: list[torch.dtype]) -> list[list[Tensor]]:
+    """N versions of tensors of all shapes; dtypes take turns."""
+    return [draw(n, shape, dtypes[k % len(dtypes)], seed=k) for k, shape in enumerate(SHAPES)]
+
+
+def assert_medians(found: list[Tensor], lists: list[list[Tensor]], even: str) -> None:
+    assert len(found) == len(lists)
+    for result, versions in zip(found, lists, strict=True):
+        assert (result.shape, result.dtype) == (versions[0].shape, versions[0].dtype)
+        expected = by_sort(versions, even)
+        if even == "mean":
+            machine = torch.finfo(result.dtype).eps
+            torch.testing.assert_close(result.double(), expected, rtol=machine, atol=2 * machine)
+        else:
+            assert torch.equal(result.double(), expected)
+
+
+@pytest.mark.parametrize("even", MIDDLES)
+@pytest.mark.parametrize("n", [1, 2, 3, 16, 33, 61, 130])
+def test_every_tensor_gets_its_own_median(n: int, even: str):
+    lists = network(n, [torch.float32])
+    assert_medians(median_many(lists, even=even), lists, even)
+
+
+@pytest.mark.parametrize("even", MIDDLES)
+def test_dtypes_may_differ_between_tensors(even: str):
+    lists = network(6, DTYPES)
+    assert_medians(median_many(lists, even=even), lists, even)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_share_all_elements_and_change_nothing(threads: int):
+    lists = [draw(5, (size,), seed=k) for k, size in enumerate([70_001, 3, 1, 33_333, 0, 90_000])]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert_medians(median_many(lists), lists, "lower")
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_nan_stays_where_it_is():
+    lists = network(7, [torch.float32])
+    lists[3][2][39_999] = torch.nan
+    lists[1][0].fill_(torch.nan)
+    found = median_many(lists)
+    assert [int(result.isnan().sum()) for result in found] == [0, 1, 0, 1, 0, 0]
+    assert bool(found[3][39_999].isnan())
+
+
+def test_layouts_may_differ():
+    lists = [
+        [tensor.contiguous(memory_format=torch.channels_last) for tensor in draw(3, (2, 3, 4, 5))],
+        [tensor.T for tensor in draw(3, (4, 6), seed=1)],
+        [torch.stack([tensor, tensor], -1)[..., 0] for tensor in draw(3, (9,), seed=2)],
+    ]
+    assert_medians(median_many(lists), lists, "lower")
+
+
+def test_out_is_filled_and_returned():
+    lists = network(4, DTYPES)
+    out = [torch.full_like(versions[0], 7) for versions in lists]
+    out[3] = torch.full((2 * len(out[3]),), 7, dtype=out[3].dtype)[::2]  # not dense
+    found = median_many(lists, even="upper", out=out)
+    assert all(a is b for a, b in zip(found, out, strict=True))
+    assert_medians(out, lists, "upper")
+
+
+def test_no_lists_give_no_tensors():
+    assert median_many([]) == []
+
+
+A = torch.zeros(2, 3)
+MEMORY = torch.zeros(20)
+
+
+@pytest.mark.parametrize(
+    ("lists", "kwargs", "message"),
+    [
+        ([[A, A], [A]], {}, "median_many: lists[1] has 1 tensors, expected 2, as in lists[0]"),
+        ([[], []], {}, "median_many: lists[0]: expected at least one tensor, got none"),
+        ([[A, A], [A, A.double()]], {}, "median_many: lists[1]: tensors[1] has shape (2, 3), torch.float64 on cpu, "
+         "expected shape (2, 3), torch.float32 on cpu"),
+        ([[A], [A.long()]], {}, "median_many: lists[1]: tensors[0] has dtype torch.int64, expected a floating dtype"),
+        ([[A], [A.to("meta")]], {}, "median_many: lists[1] is on meta, expected cpu, as lists[0]"),
+        ([[A]], {"even": "low"}, "median_many: even: expected lower, upper or mean, got 'low'"),
+        ([[A], [A]], {"out": [A.clone()]}, "median_many: expected 2 tensors in out, one for each list, got 1"),
+        ([[A]], {"out": [A.T]}, "median_many: out[0] has shape (3, 2), torch.float32 on cpu, expected shape (2, 3), "
+         "torch.float32 on cpu"),
+        ([[A], [MEMORY[:5]]], {"out": [A.clone(), MEMORY[4:9]]},
+         "median_many: out[1] overlaps lists[1][0] in memory; give it memory of its own"),
+        ([[MEMORY[:5]], [A]], {"out": [torch.zeros(5), MEMORY[4:10].view(2, 3)]},
+         "median_many: out[1] overlaps lists[0][0] in memory; give it memory of its own"),
+        ([[MEMORY[:9]], [MEMORY[2:4]]], {"out": [torch.zeros(9), MEMORY[5:7]]},
+         "median_many: out[1] overlaps lists[0][0] in memory; give it memory of its own"),
+        ([[MEMORY[:5]], [MEMORY[5:9]]], {"out": [MEMORY[10:15], MEMORY[14:18]]},
+         "median_many: out[1] overlaps out[0] in memory; give it memory of its own"),
+    ],
+    ids=[
+        "lengths", "empty", "mixed", "integer", "device", "even", "few outs", "out shape", "own input", "other's input",
+        "longer input", "two outs",
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_refused_by_name(lists: list[list[Tensor]], kwargs: dict, message: str):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        median_many(lists, **kwargs)
+
+
+def test_the_operators_pass_torch_s_own_checks(backend: str):
+    if backend == "torch":
+        pytest.skip("the compiled operators are checked")
+    flat = [*draw(3, (7, 3)), *draw(3, (5,), torch.bfloat16)]
+    torch.library.opcheck(torch.ops.buttress.median_many.default, (flat, 3, "lower"))
+    out = [torch.empty(7, 3), torch.empty(5, dtype=torch.bfloat16)]
+    torch.library.opcheck(torch.ops.buttress.median_many_into.default, (out, flat, 3, "mean"))
+    compiled = torch.compile(
+        lambda rows: [2 * row for row in torch.ops.buttress.median_many(rows, 3, "lower")],
+        fullgraph=True, backend="eager",
+    )  # fmt: skip
+    assert all(torch.equal(a, 2 * b) for a, b in zip(compiled(flat), median_many([flat[:3], flat[3:]]), strict=True))
+    with pytest.raises(RuntimeError, match="expected a multiple of n = 4 tensors, got 6"):
+        torch.ops.buttress.median_many(flat, 4, "lower")
+    needing = [tensor.requires_grad_() for tensor in flat]
+    with pytest.raises(RuntimeError, match=r"derivative|autograd"):
+        torch.ops.buttress.median_many(needing, 3, "lower")[0].sum().backward()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@pytest.mark.parametrize("even", MIDDLES)
+def test_the_same_on_a_gpu(even: str):
+    for n in (1, 2, 5, 31, 32, 33, 61, 300):
+        lists = network(n, DTYPES)
+        there = [[tensor.cuda() for tensor in versions] for versions in lists]
+        assert_medians([result.cpu() for result in median_many(there, even=even)], lists, even)
