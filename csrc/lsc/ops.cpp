@@ -48,9 +48,12 @@ void check_logits(const Tensor& logits, const Tensor& targets) {
                     targets.scalar_type(), " ", targets.sizes(), " on ", targets.device());
 }
 
+// Asks the dispatcher only where something changes: a tenth of a microsecond, five times in a forward and backward.
+Tensor as(const Tensor& tensor, at::ScalarType type) { return tensor.scalar_type() == type ? tensor : tensor.to(type); }
+
 // What is computed with: contiguous, in float32 or float64.
 Tensor wide(const Tensor& tensor) {
-  return (tensor.scalar_type() == at::kDouble ? tensor : tensor.to(at::kFloat)).contiguous();
+  return as(tensor, tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).contiguous();
 }
 
 template <typename T>
@@ -159,16 +162,21 @@ std::tuple<Tensor, Tensor> lsc_mean(const Tensor& given, double c_min, bool incl
   AT_DISPATCH_FLOATING_TYPES(losses.scalar_type(), "lsc_mean", [&] {
     mean_into<scalar_t>(mean, kept, losses, nullptr, {c_min, inclusive});
   });
-  return {mean.to(given.scalar_type()), kept};
+  return {as(mean, given.scalar_type()), kept};
 }
 
 Tensor lsc_mean_backward(const Tensor& grad, const Tensor& given, double c_min, bool inclusive) {
   check_losses(given);
-  const Tensor losses = wide(given), factor = wide(grad), out = at::empty(losses.sizes(), losses.options());
+  const Tensor losses = wide(given), factor = wide(grad);
+  TORCH_CHECK_VALUE(factor.numel() == 1 && factor.device() == losses.device() &&
+                        factor.scalar_type() == losses.scalar_type(),
+                    "lsc_mean_backward: expected one gradient like the losses, got ", grad.scalar_type(), " ", grad.sizes(),
+                    " on ", grad.device());
+  const Tensor out = at::empty(losses.sizes(), losses.options());
   AT_DISPATCH_FLOATING_TYPES(losses.scalar_type(), "lsc_mean_backward", [&] {
     mask_into<scalar_t>(out, factor, losses, {c_min, inclusive});
   });
-  return out.to(given.scalar_type());
+  return as(out, given.scalar_type());
 }
 
 std::tuple<Tensor, Tensor, Tensor> lsc_cross_entropy(const Tensor& given, const Tensor& given_targets, double c_min,
@@ -184,22 +192,23 @@ std::tuple<Tensor, Tensor, Tensor> lsc_cross_entropy(const Tensor& given, const 
     losses_into(losses, rows, view<scalar_t>(logits, targets), condition);
     mean_into(mean, kept, losses, rows_in<scalar_t>(rows), condition);
   });
-  return {mean.to(given.scalar_type()), kept, rows};
+  return {as(mean, given.scalar_type()), kept, rows};
 }
 
 Tensor lsc_cross_entropy_backward(const Tensor& grad, const Tensor& given, const Tensor& given_targets,
                                   const Tensor& rows) {
   check_logits(given, given_targets);
   const Tensor logits = wide(given), targets = given_targets.contiguous(), factor = wide(grad);
-  TORCH_CHECK_VALUE(factor.numel() == 1 && factor.device() == logits.device() && rows.is_contiguous() &&
+  TORCH_CHECK_VALUE(factor.numel() == 1 && factor.device() == logits.device() &&
+                        factor.scalar_type() == logits.scalar_type() && rows.is_contiguous() &&
                         rows.sizes() == at::IntArrayRef({logits.size(0), 2}) &&
                         rows.scalar_type() == logits.scalar_type() && rows.device() == logits.device(),
-                    "lsc_cross_entropy_backward: expected one gradient, and the rows that lsc_cross_entropy gave");
+                    "lsc_cross_entropy_backward: expected one gradient like the logits, and the rows that lsc_cross_entropy gave");
   const Tensor out = at::empty(logits.sizes(), logits.options());
   AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "lsc_cross_entropy_backward", [&] {
     gradients_into(out, factor, view<scalar_t>(logits, targets), rows_in<scalar_t>(rows));
   });
-  return out.to(given.scalar_type());
+  return as(out, given.scalar_type());
 }
 
 }  // namespace
