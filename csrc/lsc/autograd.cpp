@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/functions/basic_ops.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/dynamo/compiled_autograd.h>
 #include <torch/library.h>
 
 #include <tuple>
@@ -15,6 +16,8 @@ namespace {
 
 using at::Tensor;
 using torch::autograd::SavedVariable;
+using torch::dynamo::autograd::CompiledNodeArgs;
+using torch::dynamo::autograd::SwapSavedVariables;
 using torch::autograd::variable_list;
 
 // Operators go through the dispatcher, so that torch.compile sees them.
@@ -58,6 +61,17 @@ struct LscMeanBackward : public torch::autograd::TraceableFunction {
     if (!grads[0].defined()) return {Tensor()};
     return {mean_backward_op(grads[0], losses.unpack(), c_min, inclusive)};
   }
+  void compiled_args(CompiledNodeArgs& args) const override {
+    args.collect(losses, false);
+    args.collect(c_min);
+    args.collect(inclusive);
+  }
+  variable_list apply_with_saved(const variable_list& grads, SwapSavedVariables& saved) override {
+    saved.before(losses);
+    variable_list result = apply(variable_list(grads));
+    saved.after(losses);
+    return result;
+  }
 };
 
 struct LscCrossEntropyBackward : public torch::autograd::TraceableFunction {
@@ -72,6 +86,21 @@ struct LscCrossEntropyBackward : public torch::autograd::TraceableFunction {
   variable_list apply(variable_list&& grads) override {
     if (!grads[0].defined()) return {Tensor()};
     return {cross_entropy_backward_op(grads[0], logits.unpack(), targets.unpack(), rows.unpack())};
+  }
+  void compiled_args(CompiledNodeArgs& args) const override {
+    args.collect(logits, false);
+    args.collect(targets, false);
+    args.collect(rows, false);
+  }
+  variable_list apply_with_saved(const variable_list& grads, SwapSavedVariables& saved) override {
+    saved.before(logits);
+    saved.before(targets);
+    saved.before(rows);
+    variable_list result = apply(variable_list(grads));
+    saved.after(logits);
+    saved.after(targets);
+    saved.after(rows);
+    return result;
   }
 };
 
@@ -94,7 +123,13 @@ Tensor once(Tensor result, const char* op, const Tensor& grad, const Tensor& inp
   return result;
 }
 
+void expect_no_tangent(const char* op, const Tensor& input) {
+  TORCH_CHECK_NOT_IMPLEMENTED(!input._fw_grad(/*level=*/0).defined(), op,
+                              ": the compiled operator has no forward-mode derivative; use backend torch");
+}
+
 std::tuple<Tensor, Tensor> lsc_mean(const Tensor& losses, double c_min, bool inclusive) {
+  expect_no_tangent("lsc_mean", losses);
   std::shared_ptr<LscMeanBackward> node;
   if (torch::autograd::compute_requires_grad(losses)) {
     node = node_after<LscMeanBackward>(losses);
@@ -120,6 +155,7 @@ Tensor lsc_mean_backward(const Tensor& grad, const Tensor& losses, double c_min,
 
 std::tuple<Tensor, Tensor, Tensor> lsc_cross_entropy(const Tensor& logits, const Tensor& targets, double c_min,
                                                      bool inclusive) {
+  expect_no_tangent("lsc_cross_entropy", logits);
   std::shared_ptr<LscCrossEntropyBackward> node;
   if (torch::autograd::compute_requires_grad(logits)) {
     node = node_after<LscCrossEntropyBackward>(logits);

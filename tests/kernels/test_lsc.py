@@ -396,6 +396,35 @@ def test_a_second_derivative_raises():
 
 
 @pytest.mark.usefixtures("compiled")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, of its forward mode
+def test_a_forward_mode_derivative_raises():
+    logits, targets = draw(5, 3)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(logits, logits)
+        with pytest.raises(NotImplementedError, match=r"lsc_cross_entropy: .* no forward-mode derivative"):
+            lsc_cross_entropy(dual, targets, 2.0)
+        with pytest.raises(NotImplementedError, match=r"lsc_mean: .* no forward-mode derivative"):
+            lsc_mean(dual[:, 0], 2.0)
+
+
+def test_functional_autograd_finds_the_gradient():
+    logits, targets = draw(5, 3)
+    _, kept, expected = by_hand(logits, targets, 1.2)
+    assert 0 < kept < 5
+    torch.testing.assert_close(torch.func.grad(lambda z: lsc_cross_entropy(z, targets, 1.2)[0])(logits), expected)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_compiled_autograd_finds_the_gradient():
+    logits, targets = draw(5, 3)
+    z, losses = logits.clone().requires_grad_(), torch.rand(5).requires_grad_()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        (lsc_cross_entropy(z, targets, 1.2)[0] + lsc_mean(losses, 0.5)[0]).backward()
+    torch.testing.assert_close(z.grad, by_hand(logits, targets, 1.2)[2])
+    assert torch.equal(losses.grad, torch.where(losses <= 0.5, 0.2, 0.0))
+
+
+@pytest.mark.usefixtures("compiled")
 def test_logits_that_were_changed_in_place_are_noticed():
     leaf, targets = draw(5, 3)
     logits = leaf.requires_grad_() * 1.0
