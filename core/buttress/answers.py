@@ -111,6 +111,24 @@ class Answers:
         norms = torch.stack(torch._foreach_norm(grads, dtype=wide))
         self._values(who, torch.isfinite(norms).all(), lambda: _nonfinite_gradient(model))
 
+    def masked(self, who: Answerer, answer: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of a loss plugin's ``masked_loss`` for ``batch``.
+
+        An example whose loss is not finite is not kept: it shows in the training loss of the same step.
+        """
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise who.fault(f"expected (mean, kept), got {kind(answer)}")
+        mean, kept = answer
+        for name, value, good in (
+            ("a 0-dim floating-point mean", mean, isinstance(mean, Tensor) and mean.is_floating_point()),
+            ("a 0-dim int64 number kept", kept, isinstance(kept, Tensor) and kept.dtype == torch.int64),
+        ):
+            if not good or value.dim() != 0 or value.device != batch.x.device:
+                raise who.fault(f"expected {name} on {batch.x.device}, got {kind(value)}")
+        if self._checks.level != "off":
+            self._values(who, torch.isfinite(mean.detach()), lambda: "expected a finite mean of losses")
+        return mean, kept
+
     def manager(self, who: Answerer, answer: Any, batch: Batch) -> AbstractContextManager[Adv | None] | None:
         """Of ``perturb_weights``: entered, it yields adversarial examples for ``batch``, or nothing."""
         if answer is None or isinstance(answer, _Named):

@@ -169,10 +169,14 @@ class Engine:
             with self._modes.buffers_as_found():
                 return self.hooks.compute_loss(self.model, batch, at).per_example
 
+        def masked(at: Adv, c_min: float, inclusive: bool) -> tuple[Tensor, Tensor]:
+            with self._modes.buffers_as_found():
+                return self.hooks.masked_loss(self.model, batch, at, c_min, inclusive)
+
         self._state.phase = "perturb"
         self._state.attack = lambda: self._attack(batch)
         try:
-            manager = self.hooks.perturb_weights(self.model, batch, adv, Objective(losses))
+            manager = self.hooks.perturb_weights(self.model, batch, adv, Objective(losses, masked))
             if manager is None:
                 yield Perturbed(adv, lambda: None)
             else:

@@ -20,6 +20,7 @@ from buttress.checks import ValueChecks
 from buttress.context import Context, RunState
 from buttress.errors import ButtressError, HookError, InputError, PluginError
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
+from buttress.kernels import lsc_mean
 from buttress.perturbation import EXIT_ORDERS, ExitOrder, Objective
 from buttress.registry import LoadedPlugin, check_class
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
@@ -33,9 +34,15 @@ class Implementation:
 
     __slots__ = ("_state", "arguments", "context", "function", "hook", "plugin")
 
-    def __init__(self, plugin: LoadedPlugin, hook: str, found: pluggy.HookImpl, state: RunState) -> None:
-        self.plugin, self.hook, self.function = plugin, hook, found.function
-        self.arguments = found.argnames
+    def __init__(
+        self,
+        plugin: LoadedPlugin,
+        hook: str,
+        function: Callable[..., Any],
+        arguments: Sequence[str],
+        state: RunState,
+    ) -> None:
+        self.plugin, self.hook, self.function, self.arguments = plugin, hook, function, arguments
         self.context = Context(state, plugin.label)
         self._state = state
 
@@ -160,7 +167,10 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, Resol
     resolved = {}
     for name in sorted(HOOKS):
         found = sorted(getattr(manager.hook, name).get_hookimpls(), key=lambda impl: order[impl.plugin_name])
-        made = [(impl.wrapper, Implementation(by_label[impl.plugin_name], name, impl, state)) for impl in found]
+        made = [
+            (impl.wrapper, Implementation(by_label[impl.plugin_name], name, impl.function, impl.argnames, state))
+            for impl in found
+        ]
         providers = [implementation for is_wrapper, implementation in made if not is_wrapper]
         wrappers = [implementation for is_wrapper, implementation in made if is_wrapper]
         if wrappers and name in CHAIN:
@@ -199,6 +209,7 @@ class Hooks:
         self.answers = Answers(state, checks)
         if not self.table["generate_adv"].providers:
             raise PluginError("no plugin provides generate_adv; add an attack, for example pgd (or clean for none)")
+        self._masked_loss = self._find_masked_loss(state)
         self.exit_order: ExitOrder = "restore_then_step"
         for implementation in self.table["perturb_weights"].providers:
             self.exit_order = getattr(implementation.plugin.plugin, "exit_order", "restore_then_step")
@@ -234,6 +245,26 @@ class Hooks:
             {"model": model, "batch": batch, "adv": adv}, lambda who, answer: self.answers.loss(who, answer, batch)
         )
         return loss
+
+    def _find_masked_loss(self, state: RunState) -> Implementation | None:
+        """The loss plugin's ``masked_loss``, if it has one and nobody changes what its ``compute_loss`` answers."""
+        hook = self.table["compute_loss"]
+        plugin = self.provider("compute_loss")
+        function = getattr(plugin and plugin.plugin, "masked_loss", None)
+        if plugin is None or function is None or hook.wrappers:
+            return None
+        arguments = ("model", "batch", "adv", "c_min", "inclusive")
+        return Implementation(plugin, "compute_loss (masked_loss)", function, arguments, state)
+
+    def masked_loss(
+        self, model: nn.Module, batch: Batch, adv: Adv, c_min: float, inclusive: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and number of the losses under the loss-stationary condition; see ``Objective.masked``."""
+        fused = self._masked_loss
+        if fused is None:
+            return lsc_mean(self.compute_loss(model, batch, adv).per_example, c_min, inclusive=inclusive)
+        values = {"model": model, "batch": batch, "adv": adv, "c_min": c_min, "inclusive": inclusive}
+        return self.answers.masked(fused, fused(values), batch)
 
     def expect_gradient(self, total: Tensor) -> None:
         """The 0-dim training objective must depend on the weights."""

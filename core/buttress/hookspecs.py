@@ -72,7 +72,8 @@ def perturb_weights(
     None skips the perturbation in this step (warm-up). The manager yields the ``Adv`` that the loss is to use (None:
     the given one). It never takes its perturbation back: the core does, bit for bit, in the order that the plugin
     declares by its attribute ``exit_order``: ``"restore_then_step"`` (default) or ``"step_while_perturbed"``.
-    ``objective(adv)`` gives the training losses ``[B]``; ``ctx.attack()`` attacks again at the current weights;
+    ``objective(adv)`` gives the training losses ``[B]``, ``objective.masked(adv, c_min)`` their mean under the
+    loss-stationary condition; ``ctx.attack()`` attacks again at the current weights;
     ``ctx.grads(loss, params)`` differentiates.
     """
 
@@ -82,6 +83,10 @@ def compute_loss(model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss
     """Exclusive, exactly one (the default is the plugin ``cross_entropy``): per-example losses.
 
     Returns: ``[B]`` losses in nats, or ``Loss(per_example, penalty)``. The core takes the mean over B.
+
+    A plugin that can mask and sum its losses in one go may also have a method, no hook,
+    ``masked_loss(model, batch, adv, c_min, inclusive)``: what ``kernels.lsc_mean`` makes of these losses. It serves
+    ``objective.masked`` where no plugin wraps this hook.
     """
     raise NotImplementedError
 

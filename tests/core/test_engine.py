@@ -639,6 +639,89 @@ def test_the_objective_goes_through_the_wrappers_of_the_loss():
     torch.testing.assert_close(result.losses, expected)
 
 
+def masked_mean(*plugins: Any, batch: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Mean, number kept and gradients of ``objective.masked`` in a step with these plugins."""
+    found: list[Any] = []
+
+    def action(model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
+        mean, kept = objective.masked(adv, 1.1, **kwargs)
+        found.extend([mean.detach(), kept, ctx.grads(mean, list(model.parameters()))])
+
+    engine = engine_of(ConvNet().double(), clean_attack(), perturbing(action), *plugins)
+    batch = batch or batch_of(dtype=torch.float64)
+    engine.step(batch.x, batch.y)
+    assert int(engine.model.bn.num_batches_tracked) == 1  # the training forward alone
+    return found[0], found[1], found[2]
+
+
+def losses_of_cross_entropy(**members: Any) -> Any:
+    """The plugin ``cross_entropy`` without its ``masked_loss``, or with another."""
+
+    def compute_loss(self: Any, model: nn.Module, batch: Batch, adv: Adv) -> Tensor:
+        return F.cross_entropy(model(adv.x), batch.y, reduction="none")
+
+    return plugin("losses", compute_loss=compute_loss, **members)
+
+
+@pytest.mark.parametrize("inclusive", [True, False])
+def test_the_masked_objective_is_the_same_with_and_without_a_fused_loss(inclusive: bool):
+    fused = masked_mean("cross_entropy", inclusive=inclusive)
+    separate = masked_mean(losses_of_cross_entropy(), inclusive=inclusive)
+    assert 0 < int(fused[1]) < 6
+    assert int(fused[1]) == int(separate[1])
+    torch.testing.assert_close(fused[0], separate[0], rtol=1e-13, atol=0)
+    for one, other in zip(fused[2], separate[2], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-15)
+
+
+def test_the_masked_objective_goes_through_the_wrappers_of_the_loss():
+    def double(self: Any) -> Any:
+        loss = yield
+        return Loss(2 * loss.per_example)
+
+    def never(self: Any, *_: Any) -> Any:
+        raise AssertionError("the loss is wrapped")
+
+    wrapper = plugin("double", wrapper=True, compute_loss=double)
+    wrapped = masked_mean(wrapper, losses_of_cross_entropy(masked_loss=never))
+    losses = 2 * F.cross_entropy(ConvNet().double()(batch_of(dtype=torch.float64).x), batch_of().y, reduction="none")
+    assert int(wrapped[1]) == int((losses <= 1.1).sum())
+    torch.testing.assert_close(wrapped[0], losses.detach()[losses <= 1.1].sum() / 6)
+
+
+def test_the_masked_objective_takes_soft_labels():
+    batch = batch_of(dtype=torch.float64)
+    soft = Batch(batch.x, F.one_hot(batch.y, 3).double())
+    torch.testing.assert_close(masked_mean("cross_entropy", batch=soft)[0], masked_mean("cross_entropy")[0])
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, r"expected \(mean, kept\), got None"),
+        (torch.zeros(2), r"expected \(mean, kept\), got a tensor \(2,\)"),
+        ((torch.zeros(6), torch.tensor(6)), r"expected a 0-dim floating-point mean on cpu, got a tensor \(6,\)"),
+        ((torch.tensor(1), torch.tensor(6)), r"expected a 0-dim floating-point mean on cpu, got .*int64"),
+        ((torch.tensor(1.0), 6), r"expected a 0-dim int64 number kept on cpu, got a int"),
+        ((torch.tensor(1.0), torch.tensor(6.0)), r"expected a 0-dim int64 number kept on cpu, got .*float32"),
+        ((torch.tensor(torch.nan), torch.tensor(6)), r"expected a finite mean of losses"),
+    ],
+    ids=["none", "one", "shape", "integer", "no tensor", "float", "nan"],
+)
+def test_a_wrong_masked_loss_is_blamed_on_the_loss(answer: Any, message: str):
+    loss = losses_of_cross_entropy(masked_loss=lambda self, *_: answer)
+    with pytest.raises(HookError, match=r"plugin 'losses'.*, hook compute_loss \(masked_loss\),(.|\n)*" + message):
+        masked_mean(loss)
+
+
+def test_a_masked_loss_that_raises_is_named():
+    def fail(self: Any, *_: Any) -> Any:
+        raise ValueError("no")
+
+    with pytest.raises(HookError, match=r"plugin 'losses'.*, hook compute_loss \(masked_loss\),(.|\n)*ValueError: no"):
+        masked_mean(losses_of_cross_entropy(masked_loss=fail))
+
+
 def test_ctx_attack_attacks_again_at_the_current_weights():
     found = {}
 

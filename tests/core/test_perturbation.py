@@ -102,16 +102,22 @@ def test_the_manager_leaves_once_and_before_the_optimizer_steps():
 
 
 def test_the_objective_hands_on_what_it_is_asked():
-    asked: list[tuple[Adv, bool]] = []
+    asked: list[tuple[object, ...]] = []
 
     def losses(adv: Adv, update_bn: bool) -> Tensor:
         asked.append((adv, update_bn))
         return torch.zeros(6)
 
-    objective = Objective(losses)
+    def masked(adv: Adv, c_min: float, inclusive: bool) -> tuple[Tensor, Tensor]:
+        asked.append((adv, c_min, inclusive))
+        return torch.zeros(()), torch.zeros((), dtype=torch.int64)
+
+    objective = Objective(losses, masked)
     objective(ADV)
     objective(ADV, update_bn=True)
-    assert asked == [(ADV, False), (ADV, True)]
+    objective.masked(ADV, 1.7)
+    objective.masked(ADV, 1.5, inclusive=False)
+    assert asked == [(ADV, False), (ADV, True), (ADV, 1.7, True), (ADV, 1.5, False)]
 
 
 def test_after_a_fault_of_perturb_weights_the_batch_cannot_be_attacked_again():

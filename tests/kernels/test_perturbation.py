@@ -1,4 +1,4 @@
-"""Relative perturbations and the loss-stationary mean, against closed forms in float64."""
+"""Relative perturbations, against closed forms in float64."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from buttress.kernels import lsc_mean, perturb_, relative_scales
+from buttress.kernels import perturb_, relative_scales
 
 
 def tensors(seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -57,25 +57,3 @@ def test_norms_of_half_precision_do_not_overflow():
 def test_nothing_to_perturb_is_no_error():
     perturb_([], [], 0.1)
     perturb_([], [], 0.1, norm="global")
-
-
-LOSSES = torch.tensor([0.0, 0.5, 1.0, 1.5, math.nan, math.inf], dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    ("c_min", "inclusive", "total", "count"),
-    [(1.0, True, 1.5, 3), (1.0, False, 0.5, 2), (0.0, True, 0.0, 1), (0.0, False, 0.0, 0), (2.0, True, 3.0, 4)],
-)
-def test_the_mean_is_over_the_whole_batch(c_min: float, inclusive: bool, total: float, count: int):
-    losses = LOSSES.clone().requires_grad_()
-    mean, kept = lsc_mean(losses, c_min, inclusive=inclusive)
-    assert float(mean.detach()) == pytest.approx(total / 6)
-    assert int(kept) == count
-    (gradient,) = torch.autograd.grad(mean, losses)
-    assert int((gradient > 0).sum()) == count
-    assert set(gradient.tolist()) <= {0.0, 1 / 6}
-
-
-def test_no_bound_keeps_all_but_nan():
-    mean, kept = lsc_mean(torch.tensor([1.0, math.nan, 3.0]), math.inf)
-    assert (float(mean), int(kept)) == (pytest.approx(4 / 3), 2)

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from buttress.errors import ConfigError
@@ -27,6 +28,7 @@ __all__ = [
     "Rule",
     "backend",
     "combine_files",
+    "lsc_cross_entropy",
     "lsc_mean",
     "median",
     "median_files",
@@ -192,17 +194,52 @@ def lsc_mean(losses: Tensor, c_min: float, *, inclusive: bool = True) -> tuple[T
     """The losses under the loss-stationary condition, summed and divided by the size of the whole batch.
 
     Args:
-        losses: ``[B]`` of any loss, in nats.
+        losses: ``[B]`` of any loss, in nats; none are an empty sum, 0.
         c_min: a loss is kept where it is at most this (less, if not ``inclusive``); NaN is never kept.
         inclusive: ``<=`` or ``<``.
 
     Returns:
-        The 0-dim mean, with gradient, and the 0-dim int64 number of kept examples, on the device.
+        The 0-dim mean, with gradient ``1 / B`` where a loss is kept and 0 elsewhere, and the 0-dim int64 number of kept
+        losses; both on the device, which is not waited for. The gradient needs the mask alone, not that number.
+        Half types are compared and summed in float32.
+
+    Raises:
+        ValueError: losses of another kind; ``c_min`` is NaN.
+        RuntimeError: a second derivative of the compiled operator; pure torch has one.
 
     Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9.
     """
-    compute: Callable[..., tuple[Tensor, Tensor]] = _operation("lsc_mean")
+    compute: Callable[..., tuple[Tensor, Tensor]] = _operation("lsc_mean", losses.device)
     return compute(losses, c_min, inclusive)
+
+
+def lsc_cross_entropy(
+    logits: Tensor, targets: Tensor, c_min: float, *, inclusive: bool = True
+) -> tuple[Tensor, Tensor]:
+    """``lsc_mean`` of the cross-entropies of ``logits``, in one operation.
+
+    Args:
+        logits: ``[B,K]``, K >= 1. Half types are computed in float32, the condition included; the mean and the gradient
+            are rounded once.
+        targets: ``[B]`` int64 classes from 0 to K-1; no value is ignored.
+        c_min: an example is kept where its cross-entropy, in nats, is at most this (less, if not ``inclusive``).
+        inclusive: ``<=`` or ``<``.
+
+    Returns:
+        The 0-dim mean over B in the dtype of ``logits``, with gradient ``(softmax - onehot) / B`` where an example is
+        kept, and the 0-dim int64 number of kept examples; both on the device, which is not waited for. An example whose
+        loss is NaN is not kept; one that is not kept has a gradient of 0 whatever its logits are, infinite or NaN.
+
+    Raises:
+        ValueError: logits or targets of another kind; ``c_min`` is NaN; on the CPU, a target that is no class. On CUDA,
+            where nobody waits to be told, such a target makes the mean NaN (in pure torch: a device-side assertion).
+        RuntimeError: a second derivative of the compiled operator; pure torch has one.
+
+    Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9. Cost: reads the logits once for the
+    loss and once for the gradient, and keeps two numbers for each example in between.
+    """
+    compute: Callable[..., tuple[Tensor, Tensor]] = _operation("lsc_cross_entropy", logits.device)
+    return compute(logits, targets, c_min, inclusive)
 
 
 def status() -> dict[str, str]:
@@ -210,9 +247,13 @@ def status() -> dict[str, str]:
     return {"backend": backend(), **_native.status()}
 
 
-def _operation(name: str) -> Callable[..., Any]:
+def _operation(name: str, device: torch.device | None = None) -> Callable[..., Any]:
+    """What computes ``name`` for tensors on ``device``; None: for any, and it chooses by device itself.
+
+    Compiled code has not run on CUDA yet: there it is taken only if ``native`` is asked for.
+    """
     choice = backend()
-    if choice != "torch":
+    if choice == "native" or (choice == "auto" and (device is None or device.type == "cpu")):
         compiled = _native.operations().get(name)
         if compiled is not None:
             return compiled

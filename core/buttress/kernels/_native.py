@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from buttress.kernels import reference
+from buttress.kernels import _native_lsc, reference
 from buttress.kernels.reference import Middle
 
 CURE = "build it with: pip install --no-build-isolation . (needs torch and a C++ compiler; see buttress doctor)"
@@ -32,11 +32,19 @@ def _register_fakes() -> None:
     torch.library.register_fake("buttress::median_into", _fake_median_into)
     torch.library.register_fake("buttress::median_many", _fake_median_many)
     torch.library.register_fake("buttress::median_many_into", _fake_median_many_into)
+    _native_lsc.register_fakes()
 
 
 def operations() -> dict[str, Callable[..., Any]]:
     """Compiled operations by name, called as their pure-torch twins are."""
-    return {} if isinstance(_load(), ImportError) else {"median": _median, "median_many": _median_many}
+    if isinstance(_load(), ImportError):
+        return {}
+    return {
+        "median": _median,
+        "median_many": _median_many,
+        "lsc_mean": _native_lsc.lsc_mean,
+        "lsc_cross_entropy": _native_lsc.lsc_cross_entropy,
+    }
 
 
 def _median(tensors: Sequence[Tensor], even: Middle, out: Tensor | None) -> Tensor:

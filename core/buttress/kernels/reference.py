@@ -6,6 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from buttress.kernels.lsc import lsc_cross_entropy as lsc_cross_entropy
+from buttress.kernels.lsc import lsc_mean as lsc_mean
+
 Middle = Literal["lower", "upper", "mean"]
 Norm = Literal["layer", "global"]
 
@@ -154,12 +157,6 @@ def perturb_(weights: Sequence[Tensor], directions: Sequence[Tensor], gamma: flo
     if weights:
         scales = relative_scales(weights, directions, gamma, norm)
         torch._foreach_add_(list(weights), torch._foreach_mul(list(directions), scales))
-
-
-def lsc_mean(losses: Tensor, c_min: float, inclusive: bool = True) -> tuple[Tensor, Tensor]:
-    """See ``buttress.kernels.lsc_mean``."""
-    kept = losses <= c_min if inclusive else losses < c_min
-    return torch.where(kept, losses, 0.0).sum() / len(losses), kept.sum()
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -22,7 +22,7 @@ from torch import nn
 
 from buttress import Adv, hookimpl
 from buttress.context import Context
-from buttress.kernels import lsc_mean, relative_scales
+from buttress.kernels import relative_scales
 from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch, NonNegativeOrInf
 from buttress.weights import gradients, matrices
@@ -84,7 +84,7 @@ class RWP:
         origin = [weight.detach().clone() for weight in weights]
         v = total = [torch.zeros_like(weight) for weight in origin]
         for step in range(self.k2):
-            loss, kept = lsc_mean(objective(adv), self.c_min, inclusive=self.inclusive)
+            loss, kept = objective.masked(adv, self.c_min, inclusive=self.inclusive)
             if step == 0:
                 ctx.record("easy", kept / len(adv.x))
             if ctx.device.type == "cpu" and not kept:

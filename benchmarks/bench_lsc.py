@@ -1,0 +1,112 @@
+"""The compiled cross-entropy under the loss-stationary condition over what one would write otherwise.
+
+Forward and backward of ``lsc_cross_entropy`` (``compiled``) against the mask by hand on
+``F.cross_entropy(reduction="none")`` with autograd (``masked``) and against the pure-torch twin, on logits ``[B,K]`` of
+which the condition keeps about half. ``graph`` is the same for the sum of one number: what starting autograd costs
+whatever is in the graph, and what a training step pays anyway. ``operators`` calls the compiled forward and backward
+themselves, without autograd. All in one process, rounds interleaved; medians and the fastest rounds.
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+import torch.nn.functional as F
+from common import facts, write
+from torch import Tensor
+
+from buttress.kernels import lsc_cross_entropy, use_backend
+from buttress.tables import table
+
+Candidate = tuple[Callable[[], object], str]
+"""What is timed, and the backend that it runs with."""
+
+
+def by_hand(logits: Tensor, targets: Tensor, c_min: float) -> tuple[Tensor, Tensor]:
+    """The mask as one writes it."""
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    kept = losses <= c_min
+    return torch.where(kept, losses, 0.0).sum() / len(losses), kept.sum()
+
+
+def candidates(b: int, k: int) -> dict[str, Candidate]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn((b, k), generator=generator).requires_grad_()
+    targets = torch.randint(0, k, (b,), generator=generator)
+    c_min, number, one = math.log(k) + 0.5, torch.ones(1, requires_grad=True), torch.ones(())
+    detached, ops = logits.detach(), torch.ops.buttress
+
+    def fused() -> object:
+        mean, _ = lsc_cross_entropy(logits, targets, c_min)
+        return torch.autograd.grad(mean, logits)
+
+    def masked() -> object:
+        mean, _ = by_hand(logits, targets, c_min)
+        return torch.autograd.grad(mean, logits)
+
+    def operators() -> object:
+        mean, kept, rows = ops.lsc_cross_entropy(detached, targets, c_min, True)
+        return mean, kept, ops.lsc_cross_entropy_backward(one, detached, targets, rows)
+
+    return {
+        "compiled": (fused, "native"),
+        "masked": (masked, "torch"),
+        "twin": (fused, "torch"),
+        "graph": (lambda: torch.autograd.grad(number.sum(), number), "torch"),
+        "operators": (operators, "native"),
+    }
+
+
+def measure(b: int, k: int, rounds: int) -> dict[str, list[float]]:
+    """Microseconds of a call, by candidate and round."""
+    repeats = max(3, 300_000 // (b * k))  # some milliseconds a round
+    times: dict[str, list[float]] = {}
+    timed = candidates(b, k)
+    for number in range(rounds + 1):
+        for name, (call, backend) in timed.items():
+            with use_backend(backend):
+                begin = perf_counter()
+                for _ in range(repeats):
+                    call()
+                spent = 1e6 * (perf_counter() - begin) / repeats
+            if number:  # the first round warms up
+                times.setdefault(name, []).append(spent)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", default=["128x10", "128x100", "1024x1000"], metavar="BxK")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results, lines = [], []
+    for shape in options.shapes:
+        b, k = map(int, shape.split("x"))
+        times = measure(b, k, options.rounds)
+        found = {"shape": [b, k]}
+        for what, pick in (("median", median), ("fastest", min)):
+            us = {name: pick(each) for name, each in times.items()}
+            ratios = {
+                "masked": us["masked"] / us["compiled"],
+                "masked, above the graph": (us["masked"] - us["graph"]) / (us["compiled"] - us["graph"]),
+                "masked over operators": us["masked"] / us["operators"],
+                "twin": us["twin"] / us["compiled"],
+            }
+            found[what] = {"us": us, "ratios": ratios}
+            lines.append([shape, what, *(f"{value:.1f}" for value in (*us.values(), *ratios.values()))])
+        results.append(found)
+    header = ["BxK", "round", *(f"{name}, us" for name in times), *(f"{name}, x" for name in ratios)]
+    print(f"float32, {options.threads} threads, {options.rounds} rounds\n")
+    print(table(header, lines))
+    write(options.json, facts(benchmark="bench_lsc", rounds=options.rounds, results=results))
+
+
+if __name__ == "__main__":
+    main()

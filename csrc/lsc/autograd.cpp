@@ -1,0 +1,192 @@
+// Gradients of the operators of ops.cpp. Nodes of autograd's own kind, as torch's built-in operators have them: a
+// torch::autograd::Function costs 1.4 microseconds more, a tenth of forward and backward of a batch of 128.
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/basic_ops.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/dynamo/compiled_autograd.h>
+#include <torch/library.h>
+
+#include <tuple>
+
+namespace buttress {
+namespace {
+
+using at::Tensor;
+using torch::autograd::SavedVariable;
+using torch::dynamo::autograd::CompiledNodeArgs;
+using torch::dynamo::autograd::SwapSavedVariables;
+using torch::autograd::variable_list;
+
+// Operators go through the dispatcher, so that torch.compile sees them.
+std::tuple<Tensor, Tensor> mean_op(const Tensor& losses, double c_min, bool inclusive) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("buttress::lsc_mean", "")
+                             .typed<std::tuple<Tensor, Tensor>(const Tensor&, double, bool)>();
+  return op.call(losses, c_min, inclusive);
+}
+
+Tensor mean_backward_op(const Tensor& grad, const Tensor& losses, double c_min, bool inclusive) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("buttress::lsc_mean_backward", "")
+                             .typed<Tensor(const Tensor&, const Tensor&, double, bool)>();
+  return op.call(grad, losses, c_min, inclusive);
+}
+
+std::tuple<Tensor, Tensor, Tensor> cross_entropy_op(const Tensor& logits, const Tensor& targets, double c_min,
+                                                    bool inclusive) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("buttress::lsc_cross_entropy", "")
+                             .typed<std::tuple<Tensor, Tensor, Tensor>(const Tensor&, const Tensor&, double, bool)>();
+  return op.call(logits, targets, c_min, inclusive);
+}
+
+Tensor cross_entropy_backward_op(const Tensor& grad, const Tensor& logits, const Tensor& targets, const Tensor& rows) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("buttress::lsc_cross_entropy_backward", "")
+                             .typed<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&)>();
+  return op.call(grad, logits, targets, rows);
+}
+
+struct LscMeanBackward : public torch::autograd::TraceableFunction {
+  SavedVariable losses;
+  double c_min = 0;
+  bool inclusive = true;
+
+  std::string name() const override { return "LscMeanBackward"; }
+  void release_variables() override { losses.reset_data(); }
+  variable_list apply(variable_list&& grads) override {
+    if (!grads[0].defined()) return {Tensor()};
+    return {mean_backward_op(grads[0], losses.unpack(), c_min, inclusive)};
+  }
+  void compiled_args(CompiledNodeArgs& args) const override {
+    args.collect(losses, false);
+    args.collect(c_min);
+    args.collect(inclusive);
+  }
+  variable_list apply_with_saved(const variable_list& grads, SwapSavedVariables& saved) override {
+    saved.before(losses);
+    variable_list result = apply(variable_list(grads));
+    saved.after(losses);
+    return result;
+  }
+};
+
+struct LscCrossEntropyBackward : public torch::autograd::TraceableFunction {
+  SavedVariable logits, targets, rows;
+
+  std::string name() const override { return "LscCrossEntropyBackward"; }
+  void release_variables() override {
+    logits.reset_data();
+    targets.reset_data();
+    rows.reset_data();
+  }
+  variable_list apply(variable_list&& grads) override {
+    if (!grads[0].defined()) return {Tensor()};
+    return {cross_entropy_backward_op(grads[0], logits.unpack(), targets.unpack(), rows.unpack())};
+  }
+  void compiled_args(CompiledNodeArgs& args) const override {
+    args.collect(logits, false);
+    args.collect(targets, false);
+    args.collect(rows, false);
+  }
+  variable_list apply_with_saved(const variable_list& grads, SwapSavedVariables& saved) override {
+    saved.before(logits);
+    saved.before(targets);
+    saved.before(rows);
+    variable_list result = apply(variable_list(grads));
+    saved.after(logits);
+    saved.after(targets);
+    saved.after(rows);
+    return result;
+  }
+};
+
+template <typename Node>
+std::shared_ptr<Node> node_after(const Tensor& input) {
+  std::shared_ptr<Node> node(new Node, torch::autograd::deleteNode);
+  node->set_next_edges(torch::autograd::collect_next_edges(input));
+  return node;
+}
+
+// A gradient that raises when somebody differentiates it.
+Tensor once(Tensor result, const char* op, const Tensor& grad, const Tensor& input) {
+  if (torch::autograd::compute_requires_grad(grad, input)) {
+    const std::string message = std::string(op) + ": the compiled operator has no second derivative; use backend torch";
+    torch::autograd::set_history(result, std::shared_ptr<torch::autograd::Error>(
+                                             new torch::autograd::Error(
+                                                 message, torch::autograd::collect_next_edges(grad, input)),
+                                             torch::autograd::deleteNode));
+  }
+  return result;
+}
+
+void expect_no_tangent(const char* op, const Tensor& input) {
+  TORCH_CHECK_NOT_IMPLEMENTED(!input._fw_grad(/*level=*/0).defined(), op,
+                              ": the compiled operator has no forward-mode derivative; use backend torch");
+}
+
+std::tuple<Tensor, Tensor> lsc_mean(const Tensor& losses, double c_min, bool inclusive) {
+  expect_no_tangent("lsc_mean", losses);
+  std::shared_ptr<LscMeanBackward> node;
+  if (torch::autograd::compute_requires_grad(losses)) {
+    node = node_after<LscMeanBackward>(losses);
+    node->losses = SavedVariable(losses, false);
+    node->c_min = c_min;
+    node->inclusive = inclusive;
+  }
+  auto [mean, kept] = [&] {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    return mean_op(losses, c_min, inclusive);
+  }();
+  if (node) torch::autograd::set_history(mean, node);
+  return {mean, kept};
+}
+
+Tensor lsc_mean_backward(const Tensor& grad, const Tensor& losses, double c_min, bool inclusive) {
+  Tensor result = [&] {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    return mean_backward_op(grad, losses, c_min, inclusive);
+  }();
+  return once(result, "lsc_mean", grad, losses);
+}
+
+std::tuple<Tensor, Tensor, Tensor> lsc_cross_entropy(const Tensor& logits, const Tensor& targets, double c_min,
+                                                     bool inclusive) {
+  expect_no_tangent("lsc_cross_entropy", logits);
+  std::shared_ptr<LscCrossEntropyBackward> node;
+  if (torch::autograd::compute_requires_grad(logits)) {
+    node = node_after<LscCrossEntropyBackward>(logits);
+    node->logits = SavedVariable(logits, false);
+    node->targets = SavedVariable(targets, false);
+  }
+  auto [mean, kept, rows] = [&] {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    return cross_entropy_op(logits, targets, c_min, inclusive);
+  }();
+  if (node) {
+    torch::autograd::set_history(mean, node);
+    node->rows = SavedVariable(rows, false);
+  }
+  return {mean, kept, rows};
+}
+
+Tensor lsc_cross_entropy_backward(const Tensor& grad, const Tensor& logits, const Tensor& targets, const Tensor& rows) {
+  Tensor result = [&] {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    return cross_entropy_backward_op(grad, logits, targets, rows);
+  }();
+  return once(result, "lsc_cross_entropy", grad, logits);
+}
+
+}  // namespace
+}  // namespace buttress
+
+TORCH_LIBRARY_IMPL(buttress, Autograd, library) {
+  library.impl("lsc_mean", &buttress::lsc_mean);
+  library.impl("lsc_mean_backward", &buttress::lsc_mean_backward);
+  library.impl("lsc_cross_entropy", &buttress::lsc_cross_entropy);
+  library.impl("lsc_cross_entropy_backward", &buttress::lsc_cross_entropy_backward);
+}
