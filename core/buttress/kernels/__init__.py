@@ -5,60 +5,34 @@ environment variable ``BUTTRESS_BACKEND``, or by ``with use_backend(...)``: ``au
 some, ``torch`` never does, ``native`` raises where there is none, with the reason.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
-from buttress.errors import ConfigError
 from buttress.kernels import _native, reference
-from buttress.kernels.reference import Middle, Norm
+from buttress.kernels._choice import Backend, backend, use_backend
+from buttress.kernels._choice import operation as _operation
+from buttress.kernels._memory import facts
+from buttress.kernels.reference import Middle
+from buttress.kernels.reference_perturb import Ball, Norm, check_choice, check_length, check_lists
 
 __all__ = [
     "Backend",
+    "Ball",
     "Middle",
     "Norm",
+    "accumulate_",
+    "ascend_",
     "backend",
     "lsc_mean",
     "median",
     "perturb_",
-    "relative_scales",
+    "restore_",
     "status",
+    "unperturb_",
     "use_backend",
 ]
-
-Backend = Literal["auto", "native", "torch"]
-
-_chosen: ContextVar[Backend | None] = ContextVar("buttress_backend", default=None)
-
-
-def backend() -> Backend:
-    """The backend in force: the innermost ``use_backend``, else ``BUTTRESS_BACKEND``, else ``auto``.
-
-    Raises:
-        ConfigError: BUTTRESS_BACKEND holds something else.
-    """
-    return _chosen.get() or _checked(os.environ.get("BUTTRESS_BACKEND", "auto"), "BUTTRESS_BACKEND")
-
-
-@contextmanager
-def use_backend(name: str) -> Iterator[None]:
-    """Use a backend inside a ``with`` block.
-
-    Raises:
-        ConfigError: unknown name, or ``native`` without compiled operations.
-    """
-    choice = _checked(name, "backend")
-    if choice == "native" and not _native.operations():
-        raise ConfigError(f"backend native: {_native.why_not()}; use backend auto or torch")
-    token = _chosen.set(choice)
-    try:
-        yield
-    finally:
-        _chosen.reset(token)
 
 
 def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | None = None) -> Tensor:
@@ -83,31 +57,156 @@ def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | N
     return compute(tensors, even, out)
 
 
-def relative_scales(
-    weights: Sequence[Tensor], directions: Sequence[Tensor], gamma: float, *, norm: Norm = "layer"
-) -> list[Tensor]:
-    """Factors that give each direction ``gamma`` times the length of its weights; no host sync.
+def perturb_(
+    weights: Sequence[Tensor],
+    directions: Sequence[Tensor],
+    gamma: float,
+    *,
+    norm: Norm = "layer",
+    saved: Sequence[Tensor] | None = None,
+) -> None:
+    """``w_j += gamma * ||w_j|| / ||d_j|| * d_j`` in place, for all tensors; no host sync.
 
     Args:
-        weights: tensors of any shapes.
-        directions: likewise; a zero one stays zero.
-        gamma: relative length.
-        norm: ``layer``: each tensor's own L2 norm; ``global``: that of all tensors together.
+        weights: tensors of any shapes and floating dtypes on one device; may require a gradient.
+        directions: likewise, usually gradients; a zero one moves nothing.
+        gamma: length of what is added, relative to the weights'.
+        norm: ``layer``: each tensor's own L2 norm; ``global``: that of all tensors together. Norms are taken in float32
+            or wider.
+        saved: likewise; the weights as they were are written here in the same pass.
 
-    Returns:
-        One 0-dim tensor for each direction, in its dtype; norms are taken in float32 or wider.
-    """
-    compute: Callable[..., list[Tensor]] = _operation("relative_scales")
-    return compute(weights, directions, gamma, norm)
-
-
-def perturb_(weights: Sequence[Tensor], directions: Sequence[Tensor], gamma: float, *, norm: Norm = "layer") -> None:
-    """``w_j += gamma * ||w_j|| / ||d_j|| * d_j`` in place, for all tensors; see ``relative_scales``.
+    Raises:
+        ValueError: gamma is negative or not finite; lists that differ, or share memory (names the index).
 
     Source: Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization", eq. 8; ``global``: Yu et al.,
-    "Robust Weight Perturbation for Adversarial Training", eq. 9.
+    "Robust Weight Perturbation for Adversarial Training", eq. 9. Cost: five times the weights moved, six
+    with ``saved``.
     """
-    _operation("perturb_")(weights, directions, gamma, norm)
+    check_length("perturb_", "gamma", gamma)
+    check_choice("perturb_", "norm", norm, ("layer", "global"))
+    written = {} if saved is None else {"saved": saved}
+    check_lists("perturb_", weights, read={"directions": directions}, written=written)
+    if weights:
+        _operation("perturb_")(weights, directions, gamma, norm, saved)
+
+
+def restore_(weights: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
+    """``w_j = saved_j`` in place, bit for bit, for all tensors; of any dtypes.
+
+    Raises:
+        ValueError: lists that differ, or share memory (names the index).
+    """
+    check_lists("restore_", weights, read={"saved": saved}, written={}, floating=False)
+    if weights:
+        _operation("restore_")(weights, saved)
+
+
+def unperturb_(weights: Sequence[Tensor], saved: Sequence[Tensor], perturbed: Sequence[Tensor]) -> None:
+    """``w_j = saved_j + (w_j - perturbed_j)`` in place: the optimizer's step at perturbed weights, from the saved ones.
+
+    Args:
+        weights: after the step.
+        saved: before the perturbation.
+        perturbed: before the step. Elements that equal the saved ones were not perturbed and keep their stepped value,
+            which the formula would round.
+
+    Raises:
+        ValueError: lists that differ, or share memory (names the index).
+    """
+    check_lists("unperturb_", weights, read={"saved": saved, "perturbed": perturbed}, written={}, floating=False)
+    if weights:
+        _operation("unperturb_")(weights, saved, perturbed)
+
+
+def accumulate_(
+    weights: Sequence[Tensor],
+    directions: Sequence[Tensor],
+    origin: Sequence[Tensor],
+    total: Sequence[Tensor],
+    state: Tensor,
+    gamma: float,
+    *,
+    norm: Norm = "global",
+    rescale: bool = True,
+    kept: Tensor | None = None,
+    begin: bool = False,
+) -> None:
+    """One step of RWP in place: ``v += d``; ``v *= gamma * ||w0|| / ||v||``; ``w = w0 + v``; no host sync.
+
+    Args:
+        weights: tensors of any shapes and floating dtypes on one device; may require a gradient.
+        directions: likewise, gradients at the weights.
+        origin: likewise, w0; written where ``begin``.
+        total: likewise; v before it is rescaled.
+        state: ``[2,n]`` float64: the norms of ``origin``, and the factors of ``total`` that make v of it. Written.
+        gamma: length of v relative to the origin's.
+        norm: ``global``: one L2 norm for all tensors together; ``layer``: each its own.
+        rescale: add the direction to v (the paper), or to the sum of directions (the public code).
+        kept: one int64 number; where it is 0, nothing moves.
+        begin: the first of a row of steps: ``origin`` becomes the weights, and nothing is accumulated yet.
+
+    Raises:
+        ValueError: gamma is negative or not finite; lists that differ, or share memory (names the index).
+
+    Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", Algorithm 1. Cost: six times the weights
+    moved; v itself is never written.
+    """
+    check_length("accumulate_", "gamma", gamma)
+    check_choice("accumulate_", "norm", norm, ("layer", "global"))
+    written = {"origin": origin, "total": total}
+    check_lists("accumulate_", weights, read={"directions": directions}, written=written)
+    if state.shape != (2, len(weights)) or state.dtype != torch.float64:
+        raise ValueError(f"accumulate_: state: expected a float64 [2,{len(weights)}], got {facts(state)}")
+    if weights:
+        compute = _operation("accumulate_")
+        compute(weights, directions, origin, total, state, gamma, norm, rescale, kept, begin)
+
+
+def ascend_(
+    weights: Sequence[Tensor],
+    directions: Sequence[Tensor],
+    origin: Sequence[Tensor],
+    total: Sequence[Tensor],
+    *,
+    xi: float,
+    delta: float,
+    ball: Ball = "global",
+    clip_norm: float | None = None,
+    begin: bool = False,
+) -> Tensor:
+    """One step of AMP in place: ``v += xi * d``; v into the ball of radius ``delta``; ``w = w0 + v``; no host sync.
+
+    Args:
+        weights: tensors of any shapes and floating dtypes on one device; may require a gradient.
+        directions: likewise, gradients at the weights; where their norm is not finite, v stays as it is.
+        origin: likewise, w0; written where ``begin``.
+        total: likewise, v; inside the ball.
+        xi: step size.
+        delta: radius of the ball; what is inside stays as it is.
+        ball: ``global``: of all tensors together; ``per_tensor``: of each on its own.
+        clip_norm: directions longer than this, all together, are shortened to it; None: none are.
+        begin: the first of a row of steps: ``origin`` becomes the weights, and v is 0.
+
+    Returns:
+        The 0-dim length of v, all tensors together; float64.
+
+    Raises:
+        ValueError: xi or delta is negative or not finite; lists that differ, or share memory (names the index).
+
+    Source: Yan et al., "Adversarial Training with Adversarial Model Perturbation", Algorithm 1. Cost: seven times the
+    weights moved.
+    """
+    check_length("ascend_", "xi", xi)
+    check_length("ascend_", "delta", delta)
+    check_choice("ascend_", "ball", ball, ("global", "per_tensor"))
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"ascend_: clip_norm: expected a number > 0, got {clip_norm}")
+    written = {"origin": origin, "total": total}
+    check_lists("ascend_", weights, read={"directions": directions}, written=written)
+    if not weights:
+        return torch.zeros((), dtype=torch.float64)
+    compute: Callable[..., Tensor] = _operation("ascend_")
+    return compute(weights, directions, origin, total, xi, delta, ball, clip_norm, begin)
 
 
 def lsc_mean(losses: Tensor, c_min: float, *, inclusive: bool = True) -> tuple[Tensor, Tensor]:
@@ -130,21 +229,3 @@ def lsc_mean(losses: Tensor, c_min: float, *, inclusive: bool = True) -> tuple[T
 def status() -> dict[str, str]:
     """For ``buttress doctor``: the backend asked for, and what compiled code there is."""
     return {"backend": backend(), **_native.status()}
-
-
-def _operation(name: str) -> Callable[..., Any]:
-    choice = backend()
-    if choice != "torch":
-        compiled = _native.operations().get(name)
-        if compiled is not None:
-            return compiled
-        if choice == "native":
-            raise ConfigError(f"backend native: {_native.why_not(name)}; use backend auto or torch")
-    return getattr(reference, name)  # type: ignore[no-any-return]
-
-
-def _checked(name: str, where: str) -> Backend:
-    for known in get_args(Backend):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise ConfigError(f"{where}: expected one of {', '.join(get_args(Backend))}, got {name!r}")

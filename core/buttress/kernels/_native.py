@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from buttress.kernels import reference
+from buttress.kernels import _native_perturb, reference
 from buttress.kernels.reference import Middle
 
 CURE = "build it with: pip install --no-build-isolation . (needs torch and a C++ compiler; see buttress doctor)"
@@ -30,11 +30,14 @@ def _register_fakes() -> None:
     """Shapes and dtypes of the operators, for torch.compile; once in a process."""
     torch.library.register_fake("buttress::median", _fake_median)
     torch.library.register_fake("buttress::median_into", _fake_median_into)
+    _native_perturb.register_fakes()
 
 
 def operations() -> dict[str, Callable[..., Any]]:
     """Compiled operations by name, called as their pure-torch twins are."""
-    return {} if isinstance(_load(), ImportError) else {"median": _median}
+    if isinstance(_load(), ImportError):
+        return {}
+    return {"median": _median, **_native_perturb.operations(_compiled_for)}
 
 
 def _median(tensors: Sequence[Tensor], even: Middle, out: Tensor | None) -> Tensor:

@@ -6,11 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Middle = Literal["lower", "upper", "mean"]
-Norm = Literal["layer", "global"]
+from buttress.kernels._memory import facts as _facts
+from buttress.kernels._memory import span as _span
+from buttress.kernels.reference_perturb import accumulate_, ascend_, perturb_, restore_, unperturb_
 
-# Guards the division by the norm of a gradient that is zero (the constant of the public codes of AWP and RWP).
-_TINY = 1e-20
+__all__ = ["accumulate_", "ascend_", "check_median", "lsc_mean", "median", "perturb_", "restore_", "unperturb_"]
+
+Middle = Literal["lower", "upper", "mean"]
 
 # Elements of one [N, chunk] working block: 4 MiB of float32, within the second-level caches' reach.
 _BLOCK = 1 << 20
@@ -71,47 +73,7 @@ def check_median(tensors: Sequence[Tensor], even: str, out: Tensor | None) -> No
             raise ValueError(f"median: out overlaps tensors[{position}] in memory; give it memory of its own")
 
 
-def _span(tensor: Tensor) -> tuple[int, int]:
-    """Addresses of the first byte of a tensor and of the one after its last."""
-    if tensor.numel() == 0 or tensor.device.type == "meta":
-        return 0, 0
-    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.data_ptr(), tensor.data_ptr() + (reach + 1) * tensor.element_size()
-
-
-def _facts(tensor: Tensor) -> str:
-    return f"shape {tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}"
-
-
-@torch.no_grad()
-def relative_scales(
-    weights: Sequence[Tensor], directions: Sequence[Tensor], gamma: float, norm: Norm = "layer"
-) -> list[Tensor]:
-    """See ``buttress.kernels.relative_scales``."""
-    sizes, lengths = _norms(weights), _norms(directions)
-    if norm == "global":
-        sizes, lengths = ([torch.linalg.vector_norm(torch.stack(each))] * len(each) for each in (sizes, lengths))
-    scales = [gamma * size / (length + _TINY) for size, length in zip(sizes, lengths, strict=True)]
-    return [scale.to(direction.dtype) for scale, direction in zip(scales, directions, strict=True)]
-
-
-@torch.no_grad()
-def perturb_(weights: Sequence[Tensor], directions: Sequence[Tensor], gamma: float, norm: Norm = "layer") -> None:
-    """See ``buttress.kernels.perturb_``."""
-    if weights:
-        scales = relative_scales(weights, directions, gamma, norm)
-        torch._foreach_add_(list(weights), torch._foreach_mul(list(directions), scales))
-
-
 def lsc_mean(losses: Tensor, c_min: float, inclusive: bool = True) -> tuple[Tensor, Tensor]:
     """See ``buttress.kernels.lsc_mean``."""
     kept = losses <= c_min if inclusive else losses < c_min
     return torch.where(kept, losses, 0.0).sum() / len(losses), kept.sum()
-
-
-def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """L2 norms in at least float32."""
-    if not tensors:
-        return []
-    wide = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
-    return list(torch._foreach_norm(list(tensors), dtype=wide))

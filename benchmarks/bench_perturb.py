@@ -1,0 +1,184 @@
+"""Weight perturbations over what memory allows, and over what one would run otherwise.
+
+The weights are those of PreActResNet-18 that AWP and RWP perturb; directions are random, and computing gradients is not
+part of it. Two tables: *AWP*: perturb with a norm for each layer, and take it back. *RWP*: one inner step, a gradient
+added to the sum and the weights moved by that sum at its new length, one norm for all.
+
+Candidates: ``compiled`` and ``torch``, this project's two backends; ``proxy``, as public codes do it: a second model
+loads the first one's state, its optimizer steps, differences of the weights are scaled and added; ``foreach``:
+``torch._foreach_norm`` and in-place additions, taken back by subtraction, which leaves rounding; ``floor``: the floats
+that must move (8 P and 6 P), at the speed of a copy in the same run. All in one process, rounds interleaved, the median
+of the rounds.
+"""
+
+import argparse
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median as middle
+from time import perf_counter
+from typing import Any
+
+import torch
+from common import facts, write
+from torch import Tensor, nn
+
+from buttress.kernels import accumulate_, perturb_, restore_, use_backend
+from buttress.tables import table
+from buttress.weights import matrices
+from buttress_plugins.models.preact_resnet import preact_resnet18
+
+GAMMA, TINY = 0.01, 1e-20
+
+Candidates = dict[str, Callable[[], object]]
+
+
+class Proxy:
+    """The way of the public codes: weights of a second model, stepped by its own optimizer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.stepped = copy.deepcopy(model), copy.deepcopy(model)
+        self.optimizer = torch.optim.SGD(self.stepped.parameters(), lr=0.01)
+        for weight in matrices(self.stepped):
+            weight.grad = torch.randn_like(weight)
+
+    def differences(self) -> dict[str, Tensor]:
+        old, new = self.model.state_dict(), self.stepped.state_dict()
+        return {name: new[name] - old[name] for name in old if old[name].dim() > 1 and "weight" in name}
+
+    @torch.no_grad()
+    def add(self, model: nn.Module, differences: dict[str, Tensor], factor: float) -> None:
+        for name, weight in model.named_parameters():
+            if name in differences:
+                weight.add_(factor * differences[name])
+
+    def awp(self) -> None:
+        self.stepped.load_state_dict(self.model.state_dict())
+        self.optimizer.step()
+        old, scaled = self.model.state_dict(), self.differences()
+        scaled = {name: old[name].norm() / (each.norm() + TINY) * each for name, each in scaled.items()}
+        self.add(self.model, scaled, GAMMA)
+        self.add(self.model, scaled, -GAMMA)
+
+    def rwp(self, perturbed: nn.Module) -> None:
+        self.optimizer.step()  # the stepped model is w0 plus the sum of the gradients so far
+        old, differences = self.model.state_dict(), self.differences()
+        size = sum(old[name].norm() ** 2 for name in differences) ** 0.5
+        length = sum(each.norm() ** 2 for each in differences.values()) ** 0.5
+        perturbed.load_state_dict(old)
+        self.add(perturbed, {name: size / (length + TINY) * each for name, each in differences.items()}, GAMMA)
+
+
+@torch.no_grad()
+def foreach_awp(weights: list[Tensor], directions: list[Tensor]) -> None:
+    norms = zip(torch._foreach_norm(weights), torch._foreach_norm(directions), strict=True)
+    scales = [GAMMA * float(w / (d + TINY)) for w, d in norms]
+    for sign in (1, -1):
+        for weight, direction, scale in zip(weights, directions, scales, strict=True):
+            weight.add_(direction, alpha=sign * scale)
+
+
+@torch.no_grad()
+def foreach_rwp(weights: list[Tensor], directions: list[Tensor], origin: list[Tensor], total: list[Tensor]) -> None:
+    torch._foreach_add_(total, directions)
+    size, length = (torch.stack(torch._foreach_norm(each)).norm() for each in (origin, total))
+    torch._foreach_copy_(weights, origin)
+    torch._foreach_add_(weights, total, alpha=GAMMA * float(size / (length + TINY)))
+
+
+def copied(source: Tensor, target: Tensor) -> Callable[[], object]:
+    return lambda: target.copy_(source)
+
+
+def measure(candidates: Candidates, rounds: int) -> dict[str, float]:
+    """Milliseconds by candidate."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(rounds + 1):
+        for name, call in candidates.items():
+            begin = perf_counter()
+            call()
+            if number:  # the first round warms up
+                times[name].append(1e3 * (perf_counter() - begin))
+    return {name: middle(each) for name, each in times.items()}
+
+
+def with_backend(name: str, call: Callable[[], object]) -> Callable[[], object]:
+    def run() -> None:
+        with use_backend(name):
+            call()
+
+    return run
+
+
+def awp(model: nn.Module) -> Candidates:
+    def candidate() -> Callable[[], object]:
+        weights = matrices(copy.deepcopy(model))
+        directions, saved = [torch.randn_like(w) for w in weights], [torch.zeros_like(w) for w in weights]
+
+        def call() -> None:
+            perturb_(weights, directions, GAMMA, saved=saved)
+            restore_(weights, saved)
+
+        return call
+
+    weights = matrices(copy.deepcopy(model))
+    directions = [torch.randn_like(w) for w in weights]
+    return {
+        "compiled": with_backend("native", candidate()),
+        "torch": with_backend("torch", candidate()),
+        "foreach": lambda: foreach_awp(weights, directions),
+        "proxy": Proxy(model).awp,
+    }
+
+
+def rwp(model: nn.Module) -> Candidates:
+    def candidate(call: Callable[..., object]) -> Callable[[], object]:
+        weights = matrices(copy.deepcopy(model))
+        directions = [torch.randn_like(w) for w in weights]
+        origin, total = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+        state = torch.zeros((2, len(weights)), dtype=torch.float64)
+        accumulate_(weights, directions, origin, total, state, GAMMA, begin=True)
+        return lambda: call(weights, directions, origin, total, state)
+
+    def step(*arguments: Any) -> None:
+        accumulate_(*arguments, GAMMA)
+
+    perturbed = copy.deepcopy(model)
+    proxy = Proxy(model)
+    return {
+        "compiled": with_backend("native", candidate(step)),
+        "torch": with_backend("torch", candidate(step)),
+        "foreach": candidate(lambda *arguments: foreach_rwp(*arguments[:4])),
+        "proxy": lambda: proxy.rwp(perturbed),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    model = preact_resnet18(in_channels=3, num_classes=10)
+    size = sum(weight.numel() for weight in matrices(model))
+    flat = torch.randn(size)
+    copy_once = copied(flat, torch.zeros(size))
+    results, lines = {}, []
+    for method, candidates, moved in (("AWP", awp(model), 8), ("RWP", rwp(model), 6)):
+        found = measure({**candidates, "copy": copy_once}, options.rounds)
+        found["floor"] = found.pop("copy") * moved / 2
+        results[method] = found
+        ours = found["compiled"]
+        row = [method, f"{ours:.1f}"]
+        lines.append([*row, *(f"{found[name] / ours:.2f}" for name in ("floor", "foreach", "torch", "proxy"))])
+    print(f"PreActResNet-18: {size:,} weights, float32, {options.threads} threads, {options.rounds} rounds\n")
+    header = ["method", "compiled, ms", "x over floor", "x over foreach", "x over torch", "x over proxy"]
+    print(table(header, lines))
+    sizes = {"model": "preact_resnet18", "weights": size, "rounds": options.rounds}
+    write(options.json, facts(benchmark="bench_perturb", **sizes, ms=results))
+
+
+if __name__ == "__main__":
+    main()
