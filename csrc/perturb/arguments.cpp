@@ -59,7 +59,6 @@ Arguments::Arguments(const char* name, std::int64_t block, List weights, List di
                      with_origin ? flat(origin.tensors[i], like, origin.written) : nullptr,
                      with_total ? flat(total.tensors[i], like, total.written) : nullptr});
     blocks += weight.numel() <= block ? 1 : (weight.numel() + block - 1) / block;  // an empty one has a block too
-    bytes += std::int64_t(weight.nbytes());
   }
 }
 

@@ -25,7 +25,6 @@ class Arguments {
 
   std::vector<Item> items;
   std::int64_t blocks = 0;  // of all items
-  std::int64_t bytes = 0;   // of the weights
   at::Device device = at::kCPU;
 
   // Blocks of the items begin to end.

@@ -17,11 +17,10 @@ struct Range {
 
 // Factors and switches of the passes, each with those that it needs.
 struct Factors {
-  double add = 1;        // of the direction
-  double keep = 1;       // of what was accumulated before
-  double all = 1;        // of the sum of both
-  bool begin = false;    // nothing was accumulated before, and the origin is the weight
-  bool stream = false;   // write what is not read soon past the caches
+  double add = 1;       // of the direction
+  double keep = 1;      // of what was accumulated before
+  double all = 1;       // of the sum of both
+  bool begin = false;  // nothing was accumulated before, and the origin is the weight
 };
 
 // Each pass of each operation, compiled for one instruction set. `sums` holds squares or products of the range.
@@ -31,7 +30,7 @@ struct Passes {
   // origin = weight, where there is one; weight += add * direction
   void (*perturb)(const Item&, Range, const Factors&);
   // weight = origin
-  void (*restore)(const Item&, Range, const Factors&);
+  void (*restore)(const Item&, Range);
   // weight as `unperturbed` says, `total` being the perturbed weight
   void (*unperturb)(const Item&, Range);
   // total = keep * total + add * direction; sums = (||weight||^2, ||total||^2). begin: total = add * direction and

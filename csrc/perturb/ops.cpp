@@ -25,9 +25,6 @@ namespace {
 // Blocks that one task handles: enough to hide its start, few enough to share out.
 constexpr std::int64_t kGrain = 4;
 
-// Bytes of weights from which on writes go past the caches: more than a core's share of the last level.
-constexpr std::int64_t kStream = 8 << 20;
-
 // Bytes of weights whose norms and update are done together where each has its own norm, so that the update finds them
 // in the last-level cache.
 constexpr std::int64_t kTogether = 4 << 20;
@@ -102,7 +99,6 @@ void put_together(Sums& sums) {
 
 void perturb_cpu(const Arguments& a, double gamma, bool layer) {
   const Passes& pass = passes();
-  const bool stream = a.bytes >= kStream;
   Sums partial(std::size_t(a.blocks), {0, 0, 0});
   for (const Range group : groups(a, layer)) {
     each_block(a, blocks_of(a, group), false, [&](int at, Range range, std::int64_t block) {
@@ -113,7 +109,7 @@ void perturb_cpu(const Arguments& a, double gamma, bool layer) {
     each_block(a, blocks_of(a, group), true, [&](int at, Range range, std::int64_t) {
       const auto& s = sums[std::size_t(at - group.begin)];
       const double scale = relative_scale(gamma, std::sqrt(s[0]), std::sqrt(s[1]));
-      pass.perturb(a.items[std::size_t(at)], range, {.add = scale, .stream = stream});
+      pass.perturb(a.items[std::size_t(at)], range, {.add = scale});
     });
   }
 }
@@ -142,7 +138,7 @@ void accumulate_cpu(const Arguments& a, double* state, double gamma, bool layer,
     }
     if (!kept) continue;
     each_block(a, blocks_of(a, group), true, [&](int at, Range range, std::int64_t) {
-      pass.accumulate(a.items[std::size_t(at)], range, {.all = scales[at], .stream = a.bytes >= kStream});
+      pass.accumulate(a.items[std::size_t(at)], range, {.all = scales[at]});
     });
   }
 }
@@ -167,7 +163,7 @@ double ascend_cpu(const Arguments& a, double xi, double delta, bool together, do
     square += length * length;
   }
   each_block(a, all_blocks(a), true, [&](int at, Range range, std::int64_t) {
-    const Factors factors{.add = add, .all = shrink[std::size_t(at)], .begin = begin, .stream = a.bytes >= kStream};
+    const Factors factors{.add = add, .all = shrink[std::size_t(at)], .begin = begin};
     pass.ascend(a.items[std::size_t(at)], range, factors);
   });
   return std::sqrt(square);
@@ -206,7 +202,7 @@ void restore_(at::TensorList weights, at::TensorList saved) {
   }
 #endif
   each_block(a, all_blocks(a), false, [&](int at, Range range, std::int64_t) {
-    passes().restore(a.items[std::size_t(at)], range, {.stream = a.bytes >= kStream});
+    passes().restore(a.items[std::size_t(at)], range);
   });
   a.finish();
 }
