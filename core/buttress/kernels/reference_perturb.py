@@ -97,7 +97,7 @@ def ascend_(
     ]
     lengths = _norms(moved)
     bounded = torch.linalg.vector_norm(lengths).expand_as(lengths) if ball == "global" else lengths
-    shrink = (delta / bounded).clamp_max(1.0)  # a length of 0 gives infinity, and so 1
+    shrink = torch.where(bounded > delta, delta / bounded, 1.0)
     for weight, start, each, new, scale in zip(weights, origin, total, moved, shrink.unbind(), strict=True):
         each.copy_(_scaled(new, scale))
         weight.copy_(start + each)
@@ -139,13 +139,12 @@ def check_lists(
         ValueError: a list's length, or a tensor's shape, dtype or device is not the weights'; a dtype is not floating;
             memory that is written is another tensor's too. Names list and index.
     """
+    device = weights[0].device if weights else None
     for position, weight in enumerate(weights):
         if floating and not weight.is_floating_point():
             raise ValueError(f"{operation}: weights[{position}] has dtype {weight.dtype}, expected a floating dtype")
-        if weight.device != weights[0].device:
-            raise ValueError(
-                f"{operation}: weights[{position}] is on {weight.device}, expected all on {weights[0].device}"
-            )
+        if weight.device != device:
+            raise ValueError(f"{operation}: weights[{position}] is on {weight.device}, expected all on {device}")
     for name, tensors in {**read, **written}.items():
         if len(tensors) != len(weights):
             raise ValueError(f"{operation}: expected as many {name} as weights ({len(weights)}), got {len(tensors)}")
@@ -172,15 +171,17 @@ def check_choice(operation: str, name: str, value: str, choices: Sequence[str]) 
 
 def _expect_apart(operation: str, written: dict[str, Sequence[Tensor]], read: dict[str, Sequence[Tensor]]) -> None:
     spans = sorted(
-        (*span(tensor), f"{name}[{position}]", name in written)
+        (*span(tensor), name, position)
         for name, tensors in {**written, **read}.items()
         for position, tensor in enumerate(tensors)
         if tensor.numel()
     )
-    # Sorted by where they begin, so whoever overlaps anybody overlaps a neighbour, or one that a neighbour lies within.
-    end, last, last_written = 0, "", False
-    for start, stop, label, is_written in spans:
-        if start < end and (is_written or last_written):
-            raise ValueError(f"{operation}: {label} overlaps {last} in memory; give each memory of its own")
+    # Sorted by where they begin: who overlaps anybody overlaps the one that reaches farthest so far.
+    end, last, number = 0, "", 0
+    for start, stop, name, position in spans:
+        if start < end and (name in written or last in written):
+            raise ValueError(
+                f"{operation}: {name}[{position}] overlaps {last}[{number}] in memory; give each memory of its own"
+            )
         if stop > end:
-            end, last, last_written = stop, label, is_written
+            end, last, number = stop, name, position
