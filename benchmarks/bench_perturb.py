@@ -6,7 +6,7 @@ added to the sum and the weights moved by that sum at its new length, one norm f
 
 Candidates: ``compiled`` and ``torch``, this project's two backends; ``proxy``, as public codes do it: a second model
 loads the first one's state, its optimizer steps, differences of the weights are scaled and added; ``foreach``:
-``torch._foreach_norm`` and in-place additions, taken back by subtraction, which leaves rounding; ``floor``: the floats
+``torch._foreach_norm`` and in-place additions; ``floor``: the floats
 that must move (8 P and 6 P), at the speed of a copy in the same run. All in one process, rounds interleaved, the median
 of the rounds and, because other programs may share the machine, the fastest.
 """
@@ -29,6 +29,7 @@ from buttress.weights import matrices
 from buttress_plugins.models.preact_resnet import preact_resnet18
 
 GAMMA, TINY = 0.01, 1e-20
+PEERS = ("floor", "subtract", "foreach", "torch", "proxy")
 
 Candidates = dict[str, Callable[[], object]]
 
@@ -70,12 +71,18 @@ class Proxy:
 
 
 @torch.no_grad()
-def foreach_awp(weights: list[Tensor], directions: list[Tensor]) -> None:
+def foreach_awp(weights: list[Tensor], directions: list[Tensor], saved: list[Tensor] | None = None) -> None:
     norms = zip(torch._foreach_norm(weights), torch._foreach_norm(directions), strict=True)
     scales = [GAMMA * float(w / (d + TINY)) for w, d in norms]
-    for sign in (1, -1):
+    if saved is not None:
+        torch._foreach_copy_(saved, weights)
+    for weight, direction, scale in zip(weights, directions, scales, strict=True):
+        weight.add_(direction, alpha=scale)
+    if saved is not None:
+        torch._foreach_copy_(weights, saved)
+    else:
         for weight, direction, scale in zip(weights, directions, scales, strict=True):
-            weight.add_(direction, alpha=sign * scale)
+            weight.add_(direction, alpha=-scale)
 
 
 @torch.no_grad()
@@ -111,22 +118,20 @@ def with_backend(name: str, call: Callable[[], object]) -> Callable[[], object]:
 
 
 def awp(model: nn.Module) -> Candidates:
-    def candidate() -> Callable[[], object]:
+    def candidate(call: Callable[..., object]) -> Callable[[], object]:
         weights = matrices(copy.deepcopy(model))
         directions, saved = [torch.randn_like(w) for w in weights], [torch.zeros_like(w) for w in weights]
+        return lambda: call(weights, directions, saved)
 
-        def call() -> None:
-            perturb_(weights, directions, GAMMA, saved=saved)
-            restore_(weights, saved)
+    def step(weights: list[Tensor], directions: list[Tensor], saved: list[Tensor]) -> None:
+        perturb_(weights, directions, GAMMA, saved=saved)
+        restore_(weights, saved)
 
-        return call
-
-    weights = matrices(copy.deepcopy(model))
-    directions = [torch.randn_like(w) for w in weights]
     return {
-        "compiled": with_backend("native", candidate()),
-        "torch": with_backend("torch", candidate()),
-        "foreach": lambda: foreach_awp(weights, directions),
+        "compiled": with_backend("native", candidate(step)),
+        "torch": with_backend("torch", candidate(step)),
+        "foreach": candidate(foreach_awp),
+        "subtract": candidate(lambda *arguments: foreach_awp(*arguments[:2])),
         "proxy": Proxy(model).awp,
     }
 
@@ -172,11 +177,11 @@ def main() -> None:
         times["floor"] = [ms * moved / 2 for ms in times.pop("copy")]
         for what, chosen in (("median", middle), ("fastest", min)):
             found = {name: chosen(each) for name, each in times.items()}
-            ratios = (found[name] / found["compiled"] for name in ("floor", "foreach", "torch", "proxy"))
-            lines.append([method, what, f"{found['compiled']:.1f}", *(f"{ratio:.2f}" for ratio in ratios)])
+            ratios = [f"{found[name] / found['compiled']:.2f}" if name in found else "" for name in PEERS]
+            lines.append([method, what, f"{found['compiled']:.1f}", *ratios])
             results.setdefault(method, {})[what] = found
     print(f"PreActResNet-18: {size:,} weights, float32, {options.threads} threads, {options.rounds} rounds\n")
-    header = ["method", "rounds", "compiled, ms", "x over floor", "x over foreach", "x over torch", "x over proxy"]
+    header = ["method", "rounds", "compiled, ms", *(f"x over {name}" for name in PEERS)]
     print(table(header, lines))
     sizes = {"model": "preact_resnet18", "weights": size, "rounds": options.rounds}
     write(options.json, facts(benchmark="bench_perturb", **sizes, ms=results))

@@ -38,13 +38,11 @@ void check_length(const char* name, const char* what, double value) {
   TORCH_CHECK(value >= 0 && std::isfinite(value), name, ": ", what, ": expected a finite number >= 0, got ", value);
 }
 
-// body(item's number, range, block) for blocks begin to end, in parallel. `backwards`: each thread ends where it began
-// the pass before, and finds in the caches what that pass left there.
+// body(item's number, range, block) for blocks begin to end, in parallel.
 template <typename Body>
-void each_block(const Arguments& a, Range blocks, bool backwards, Body body) {
+void each_block(const Arguments& a, Range blocks, Body body) {
   at::parallel_for(blocks.begin, blocks.end, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t done = 0; done < end - begin; ++done) {
-      const std::int64_t block = backwards ? end - 1 - done : begin + done;
+    for (std::int64_t block = begin; block < end; ++block) {
       const int at = owner(a.items.data(), int(a.items.size()), block);
       const Item& item = a.items[std::size_t(at)];
       const std::int64_t start = (block - item.first) * kCpuBlock;
@@ -101,12 +99,12 @@ void perturb_cpu(const Arguments& a, double gamma, bool layer) {
   const Passes& pass = passes();
   Sums partial(std::size_t(a.blocks), {0, 0, 0});
   for (const Range group : groups(a, layer)) {
-    each_block(a, blocks_of(a, group), false, [&](int at, Range range, std::int64_t block) {
+    each_block(a, blocks_of(a, group), [&](int at, Range range, std::int64_t block) {
       pass.perturb_sums(a.items[std::size_t(at)], range, partial[std::size_t(block)].data());
     });
     Sums sums = by_item(a, group, partial);
     if (!layer) put_together(sums);
-    each_block(a, blocks_of(a, group), true, [&](int at, Range range, std::int64_t) {
+    each_block(a, blocks_of(a, group), [&](int at, Range range, std::int64_t) {
       const auto& s = sums[std::size_t(at - group.begin)];
       const double scale = relative_scale(gamma, std::sqrt(s[0]), std::sqrt(s[1]));
       pass.perturb(a.items[std::size_t(at)], range, {.add = scale});
@@ -122,7 +120,7 @@ void accumulate_cpu(const Arguments& a, double* state, double gamma, bool layer,
   double *norms = state, *scales = state + n;
   Sums partial(std::size_t(a.blocks), {0, 0, 0});
   for (const Range group : groups(a, layer)) {
-    each_block(a, blocks_of(a, group), false, [&](int at, Range range, std::int64_t block) {
+    each_block(a, blocks_of(a, group), [&](int at, Range range, std::int64_t block) {
       const Factors factors{.add = kept ? 1.0 : 0.0, .keep = rescale ? scales[at] : 1.0, .begin = begin};
       pass.accumulate_sums(a.items[std::size_t(at)], range, factors, partial[std::size_t(block)].data());
     });
@@ -137,7 +135,7 @@ void accumulate_cpu(const Arguments& a, double* state, double gamma, bool layer,
       scales[std::size_t(group.begin) + i] = relative_scale(gamma, std::sqrt(sums[i][0]), std::sqrt(sums[i][1]));
     }
     if (!kept) continue;
-    each_block(a, blocks_of(a, group), true, [&](int at, Range range, std::int64_t) {
+    each_block(a, blocks_of(a, group), [&](int at, Range range, std::int64_t) {
       pass.accumulate(a.items[std::size_t(at)], range, {.all = scales[at]});
     });
   }
@@ -147,7 +145,7 @@ void accumulate_cpu(const Arguments& a, double* state, double gamma, bool layer,
 double ascend_cpu(const Arguments& a, double xi, double delta, bool together, double clip, bool begin) {
   const Passes& pass = passes();
   Sums partial(std::size_t(a.blocks), {0, 0, 0});
-  each_block(a, all_blocks(a), false, [&](int at, Range range, std::int64_t block) {
+  each_block(a, all_blocks(a), [&](int at, Range range, std::int64_t block) {
     pass.ascend_sums(a.items[std::size_t(at)], range, {.begin = begin}, partial[std::size_t(block)].data());
   });
   const Sums own = by_item(a, {0, std::int64_t(a.items.size())}, partial);
@@ -162,7 +160,7 @@ double ascend_cpu(const Arguments& a, double xi, double delta, bool together, do
     const double length = shrink[i] * stepped_norm({own[i][0], own[i][1], own[i][2]}, add);
     square += length * length;
   }
-  each_block(a, all_blocks(a), true, [&](int at, Range range, std::int64_t) {
+  each_block(a, all_blocks(a), [&](int at, Range range, std::int64_t) {
     const Factors factors{.add = add, .all = shrink[std::size_t(at)], .begin = begin};
     pass.ascend(a.items[std::size_t(at)], range, factors);
   });
@@ -201,7 +199,7 @@ void restore_(at::TensorList weights, at::TensorList saved) {
     return a.finish();
   }
 #endif
-  each_block(a, all_blocks(a), false, [&](int at, Range range, std::int64_t) {
+  each_block(a, all_blocks(a), [&](int at, Range range, std::int64_t) {
     passes().restore(a.items[std::size_t(at)], range);
   });
   a.finish();
@@ -215,7 +213,7 @@ void unperturb_(at::TensorList weights, at::TensorList saved, at::TensorList per
     return a.finish();
   }
 #endif
-  each_block(a, all_blocks(a), false,
+  each_block(a, all_blocks(a),
              [&](int at, Range range, std::int64_t) { passes().unperturb(a.items[std::size_t(at)], range); });
   a.finish();
 }
