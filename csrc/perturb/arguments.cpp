@@ -17,8 +17,8 @@ Type type_of(const char* name, const at::Tensor& tensor) {
 }
 
 void check(const char* name, const char* list, const List& given, at::TensorList weights) {
-  TORCH_CHECK(given.tensors.size() == weights.size(), name, ": expected as many ", list, " as weights (", weights.size(),
-              "), got ", given.tensors.size());
+  TORCH_CHECK(given.tensors.size() == weights.size(), name, ": expected as many ", list, " as weights (",
+              weights.size(), "), got ", given.tensors.size());
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const at::Tensor &tensor = given.tensors[i], &weight = weights[i];
     TORCH_CHECK(tensor.sizes() == weight.sizes() && tensor.scalar_type() == weight.scalar_type() &&

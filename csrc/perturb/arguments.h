@@ -15,8 +15,8 @@ struct List {
   bool written = false;
 };
 
-// The tensors of all lists as flat memory. Dense tensors laid out like their weight are taken as they lie; what is not is
-// copied, and written back by `finish`.
+// The tensors of all lists as flat memory. Dense tensors laid out like their weight are taken as they lie; what is not
+// is copied, and written back by `finish`.
 class Arguments {
  public:
   // `block`: elements of a block. Raises where a list's length, or a tensor's shape, dtype or device is another than

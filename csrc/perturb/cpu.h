@@ -17,9 +17,9 @@ struct Range {
 
 // Factors and switches of the passes, each with those that it needs.
 struct Factors {
-  double add = 1;       // of the direction
-  double keep = 1;      // of what was accumulated before
-  double all = 1;       // of the sum of both
+  double add = 1;      // of the direction
+  double keep = 1;     // of what was accumulated before
+  double all = 1;      // of the sum of both
   bool begin = false;  // nothing was accumulated before, and the origin is the weight
 };
 
@@ -33,8 +33,8 @@ struct Passes {
   void (*restore)(const Item&, Range);
   // weight as `unperturbed` says, `total` being the perturbed weight
   void (*unperturb)(const Item&, Range);
-  // total = keep * total + add * direction; sums = (||weight||^2, ||total||^2). begin: total = add * direction and
-  // origin = weight; the first sum is of use then only.
+  // total = keep * total + direction; sums = (unused, ||total||^2). begin: origin = weight and total = direction, or 0
+  // where add is 0; sums = (||weight||^2, ||total||^2).
   void (*accumulate_sums)(const Item&, Range, const Factors&, double* sums);
   // weight = origin + all * total
   void (*accumulate)(const Item&, Range, const Factors&);

@@ -1,5 +1,5 @@
-// buttress::perturb_, restore_, unperturb_, accumulate_ and ascend_ as torch operators: schemas, the order of the passes
-// on the CPU, and no gradient.
+// buttress::perturb_, restore_, unperturb_, accumulate_ and ascend_ as torch operators: schemas, the order of the
+// passes on the CPU, and no gradient.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
