@@ -1,14 +1,15 @@
 """Weight perturbations over what memory allows, and over what one would run otherwise.
 
 The weights are those of PreActResNet-18 that AWP and RWP perturb; directions are random, and computing gradients is not
-part of it. Two tables: *AWP*: perturb with a norm for each layer, and take it back. *RWP*: one inner step, a gradient
-added to the sum and the weights moved by that sum at its new length, one norm for all.
+part of it. *AWP*: perturb with a norm for each layer, and take it back. *RWP*: one inner step, a gradient added to the
+sum and the weights moved by that sum at its new length, one norm for all.
 
-Candidates: ``compiled`` and ``torch``, this project's two backends; ``proxy``, as public codes do it: a second model
-loads the first one's state, its optimizer steps, differences of the weights are scaled and added; ``foreach``:
-``torch._foreach_norm`` and in-place additions; ``floor``: the floats
-that must move (8 P and 6 P), at the speed of a copy in the same run. All in one process, rounds interleaved, the median
-of the rounds and, because other programs may share the machine, the fastest.
+Candidates: ``compiled`` and ``torch``, this project's two backends; ``proxy``, as the public codes do it: other models
+load the first one's state, an optimizer steps one, differences of the weights are scaled and added; ``foreach``:
+``torch._foreach_norm`` and in-place additions, weights saved and brought back by copies; ``subtract``: the same without
+the copies, taken back by subtraction, which leaves rounding in the weights; ``floor``: the floats that must move (8 P
+and 6 P), at the speed of a copy in the same run. All in one process, rounds interleaved; the median of the rounds and,
+because other programs may share the machine, the fastest.
 """
 
 import argparse
@@ -35,39 +36,47 @@ Candidates = dict[str, Callable[[], object]]
 
 
 class Proxy:
-    """The way of the public codes: weights of a second model, stepped by its own optimizer."""
+    """The way of the public codes: weights of other models, one of which its optimizer steps."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model, self.stepped = copy.deepcopy(model), copy.deepcopy(model)
+        self.model, self.start, self.stepped = (copy.deepcopy(model) for _ in range(3))
         self.optimizer = torch.optim.SGD(self.stepped.parameters(), lr=0.01)
         for weight in matrices(self.stepped):
             weight.grad = torch.randn_like(weight)
-
-    def differences(self) -> dict[str, Tensor]:
-        old, new = self.model.state_dict(), self.stepped.state_dict()
-        return {name: new[name] - old[name] for name in old if old[name].dim() > 1 and "weight" in name}
-
-    @torch.no_grad()
-    def add(self, model: nn.Module, differences: dict[str, Tensor], factor: float) -> None:
-        for name, weight in model.named_parameters():
-            if name in differences:
-                weight.add_(factor * differences[name])
+        self.total = {name: torch.zeros_like(w) for name, w in differences(self.start, self.stepped).items()}
+        self.scaled = dict(self.total)
 
     def awp(self) -> None:
         self.stepped.load_state_dict(self.model.state_dict())
         self.optimizer.step()
-        old, scaled = self.model.state_dict(), self.differences()
-        scaled = {name: old[name].norm() / (each.norm() + TINY) * each for name, each in scaled.items()}
-        self.add(self.model, scaled, GAMMA)
-        self.add(self.model, scaled, -GAMMA)
+        old, found = self.model.state_dict(), differences(self.model, self.stepped)
+        scaled = {name: old[name].norm() / (each.norm() + TINY) * each for name, each in found.items()}
+        add(self.model, scaled, GAMMA)
+        add(self.model, scaled, -GAMMA)
 
-    def rwp(self, perturbed: nn.Module) -> None:
-        self.optimizer.step()  # the stepped model is w0 plus the sum of the gradients so far
-        old, differences = self.model.state_dict(), self.differences()
-        size = sum(old[name].norm() ** 2 for name in differences) ** 0.5
-        length = sum(each.norm() ** 2 for each in differences.values()) ** 0.5
-        perturbed.load_state_dict(old)
-        self.add(perturbed, {name: size / (length + TINY) * each for name, each in differences.items()}, GAMMA)
+    def rwp(self) -> None:
+        for proxy in (self.start, self.stepped):
+            proxy.load_state_dict(self.model.state_dict())
+            add(proxy, self.scaled, GAMMA)
+        self.optimizer.step()
+        found, old = differences(self.start, self.stepped), self.model.state_dict()
+        self.total = {name: each + found[name] for name, each in self.total.items()}
+        length = torch.cat([each.view(-1) for each in self.total.values()]).norm()
+        size = torch.cat([old[name].view(-1) for name in self.total]).norm()
+        self.scaled = {name: size / (length + TINY) * each for name, each in self.total.items()}
+
+
+def differences(model: nn.Module, other: nn.Module) -> dict[str, Tensor]:
+    """Of the tensors that AWP and RWP perturb."""
+    old, new = model.state_dict(), other.state_dict()
+    return {name: new[name] - old[name] for name in old if old[name].dim() > 1 and "weight" in name}
+
+
+@torch.no_grad()
+def add(model: nn.Module, values: dict[str, Tensor], factor: float) -> None:
+    for name, weight in model.named_parameters():
+        if name in values:
+            weight.add_(factor * values[name])
 
 
 @torch.no_grad()
@@ -148,13 +157,11 @@ def rwp(model: nn.Module) -> Candidates:
     def step(*arguments: Any) -> None:
         accumulate_(*arguments, GAMMA)
 
-    perturbed = copy.deepcopy(model)
-    proxy = Proxy(model)
     return {
         "compiled": with_backend("native", candidate(step)),
         "torch": with_backend("torch", candidate(step)),
         "foreach": candidate(lambda *arguments: foreach_rwp(*arguments[:4])),
-        "proxy": lambda: proxy.rwp(perturbed),
+        "proxy": Proxy(model).rwp,
     }
 
 
