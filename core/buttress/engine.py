@@ -21,7 +21,7 @@ from buttress.errors import CheckpointError, DataError, ModelError, PluginError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
 from buttress.modes import ATTACK_MODES, AttackMode, Modes, weights_swapped
-from buttress.perturbation import Objective, Perturbed, perturbed
+from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
 from buttress.threat import ThreatModel
@@ -109,6 +109,7 @@ class Engine:
         self._groups = Groups(model, optimizer, self.hooks)
         self.optimizer = self._groups.optimizer
         self._modes = Modes(model)
+        self._copies = Copies()
         attack = self.hooks.provider("generate_adv")
         self.attack_mode: AttackMode = attack_mode or getattr(attack and attack.plugin, "attack_mode", None) or "eval"
         if self.attack_mode not in ATTACK_MODES:
@@ -180,7 +181,8 @@ class Engine:
             if manager is None:
                 yield Perturbed(adv, lambda: None)
             else:
-                with perturbed(manager, adv, list(self.model.parameters()), self.hooks.exit_order) as perturbation:
+                weights, order = list(self.model.parameters()), self.hooks.exit_order
+                with perturbed(manager, adv, weights, order, self._copies) as perturbation:
                     yield perturbation
         finally:
             self._state.attack = None

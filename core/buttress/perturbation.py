@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Literal
 
-import torch
 from torch import Tensor
 
+from buttress.buffers import Buffers
+from buttress.kernels import restore_, unperturb_
 from buttress.types import Adv
 
 ExitOrder = Literal["restore_then_step", "step_while_perturbed"]
@@ -46,9 +47,20 @@ class Perturbed:
         self.before_step = before_step
 
 
+class Copies:
+    """Memory for the weights as they were before a perturbation, and after it; one object for all steps."""
+
+    def __init__(self) -> None:
+        self.before, self.after = Buffers(), Buffers()
+
+
 @contextmanager
 def perturbed(
-    manager: AbstractContextManager[Adv | None], adv: Adv, weights: Sequence[Tensor], order: ExitOrder
+    manager: AbstractContextManager[Adv | None],
+    adv: Adv,
+    weights: Sequence[Tensor],
+    order: ExitOrder,
+    copies: Copies | None = None,
 ) -> Iterator[Perturbed]:
     """Run a step's loss, backward and optimizer inside ``manager``, and take its perturbation back.
 
@@ -57,28 +69,21 @@ def perturbed(
     weights are ``w0 + (w_stepped - w_perturbed)``, and elements that were not perturbed keep their stepped value.
     An exception brings the saved weights back.
     """
-    saved = [weight.detach().clone() for weight in weights]
+    copies = copies or Copies()
+    saved = copies.before.copies(weights)
     try:
         with ExitStack() as stack:
             answer = stack.enter_context(manager)
-            moved = [weight.detach().clone() for weight in weights] if order == "step_while_perturbed" else []
+            moved = copies.after.copies(weights) if order == "step_while_perturbed" else []
 
             def before_step() -> None:
                 stack.close()
                 if order == "restore_then_step":
-                    _copy(weights, saved)
+                    restore_(weights, saved)
 
             yield Perturbed(answer if isinstance(answer, Adv) else adv, before_step)
-            with torch.no_grad():
-                for weight, origin, start in zip(weights, saved, moved, strict=False):
-                    stepped = origin + (weight - start)
-                    weight.copy_(torch.where(start == origin, weight, stepped))
+            if order == "step_while_perturbed":
+                unperturb_(weights, saved, moved)
     except BaseException:  # after the plugin's manager has left, whatever it did on its way out
-        _copy(weights, saved)
+        restore_(weights, saved)
         raise
-
-
-@torch.no_grad()
-def _copy(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for weight, value in zip(weights, values, strict=True):
-        weight.copy_(value)

@@ -6,11 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "common/type.h"
 #include "median/network.h"
 
 namespace buttress {
-
-enum class Type { float32, float64, float16, bfloat16 };
 
 // Everything about one median but the range of elements.
 struct Job {

@@ -217,9 +217,9 @@ def test_native_kernels_that_are_not_there_are_refused(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     from buttress.cli import main
-    from buttress.kernels import _native
+    from buttress.kernels import native
 
-    monkeypatch.setattr(_native, "operations", dict)
+    monkeypatch.setattr(native, "operations", dict)
     assert main(["train", "small.yaml", "backend=native"]) == 2
     said = capsys.readouterr().err
     assert "backend native" in said

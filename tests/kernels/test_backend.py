@@ -9,7 +9,7 @@ import torch
 
 from buttress import kernels
 from buttress.errors import ConfigError
-from buttress.kernels import _native, backend, median, reference, status, use_backend
+from buttress.kernels import backend, median, native, reference, status, use_backend
 
 ONE = [torch.tensor([1.0])]
 
@@ -28,7 +28,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         calls.append(arguments)
         return torch.tensor([42.0])
 
-    monkeypatch.setattr(_native, "operations", lambda: {"median": fake})
+    monkeypatch.setattr(native, "operations", lambda: {"median": fake})
     return calls
 
 
@@ -96,7 +96,7 @@ def test_auto_and_native_call_compiled_code_with_every_argument(name: str, compi
 
 
 def test_auto_falls_back_to_torch_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_native, "operations", dict)
+    monkeypatch.setattr(native, "operations", dict)
     asked: list[int] = []
     monkeypatch.setattr(reference, "median", lambda tensors, even, out: asked.append(1) or tensors[0])
     with use_backend("auto"):
@@ -108,7 +108,7 @@ ABSENT = "the extension is not there (no such file); build it with: pip install 
 
 
 def test_native_raises_with_the_cause_where_the_extension_is_absent(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_native, "_load", lambda: ImportError("no such file"))
+    monkeypatch.setattr(native, "_load", lambda: ImportError("no such file"))
     with pytest.raises(ConfigError) as refused, use_backend("native"):
         pass
     assert str(refused.value).startswith(f"backend native: {ABSENT}")
@@ -120,11 +120,11 @@ def test_native_raises_with_the_cause_where_the_extension_is_absent(monkeypatch:
 
 
 def test_native_raises_where_the_extension_lacks_the_operation(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_native, "_load", lambda: torch)  # any module will do
-    monkeypatch.setattr(_native, "operations", dict)
+    monkeypatch.setattr(native, "_load", lambda: torch)  # any module will do
+    monkeypatch.setattr(native, "operations", dict)
     with pytest.raises(ConfigError, match="holds no compiled operations in this version"), use_backend("native"):
         pass
-    monkeypatch.setattr(_native, "operations", lambda: {"another": print})
+    monkeypatch.setattr(native, "operations", lambda: {"another": print})
     message = "^backend native: the extension holds no compiled median in this version; use backend auto or torch$"
     with use_backend("native"), pytest.raises(ConfigError, match=message):
         median(ONE)
@@ -134,14 +134,14 @@ def test_an_extension_that_cannot_be_imported_leaves_its_reason(monkeypatch: pyt
     def broken(name: str):
         raise ImportError(f"{name}: undefined symbol")
 
-    monkeypatch.setattr(_native, "import_module", broken)
-    _native._load.cache_clear()
+    monkeypatch.setattr(native, "import_module", broken)
+    native._loaded.cache_clear()
     try:
-        assert _native.build_facts() is None
-        assert "buttress._C: undefined symbol" in _native.why_not()
+        assert native.build_facts() is None
+        assert "buttress._C: undefined symbol" in native.why_not()
         assert status()["extension"].startswith("absent: the extension is not there (buttress._C: undefined symbol)")
     finally:
-        _native._load.cache_clear()
+        native._loaded.cache_clear()
 
 
 def test_status_says_the_backend_in_force():
@@ -156,11 +156,11 @@ def compiler() -> str | None:
 
 @pytest.fixture
 def facts() -> dict[str, str]:
-    found = _native.build_facts()
+    found = native.build_facts()
     if found is None:
         if os.environ.get("CI") == "true" and compiler():
-            pytest.fail(f"CI has the C++ compiler {compiler()}, and yet: {_native.why_not()}")
-        pytest.skip(f"no compiled extension: {_native.why_not()}")
+            pytest.fail(f"CI has the C++ compiler {compiler()}, and yet: {native.why_not()}")
+        pytest.skip(f"no compiled extension: {native.why_not()}")
     return found
 
 
@@ -180,4 +180,4 @@ def test_status_shows_every_build_fact(facts: dict[str, str]):
     shown = kernels.status()
     assert shown["extension"] == "loaded"
     assert facts.items() <= shown.items()
-    assert shown["compiled operations"] == (", ".join(_native.operations()) or "none in this version")
+    assert shown["compiled operations"] == (", ".join(native.operations()) or "none in this version")

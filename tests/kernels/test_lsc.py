@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from buttress.kernels import _native, lsc_cross_entropy, lsc_mean, use_backend
+from buttress.kernels import lsc_cross_entropy, lsc_mean, native, use_backend
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -17,10 +17,10 @@ DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 @pytest.fixture(autouse=True, params=["torch", "native"])
 def backend(request: pytest.FixtureRequest):
     """Every test runs on both; without the extension the native ones skip, and fail where CI asks for it."""
-    if request.param == "native" and "lsc_cross_entropy" not in _native.operations():
+    if request.param == "native" and "lsc_cross_entropy" not in native.operations():
         if os.environ.get("CI"):
-            pytest.fail(_native.why_not("lsc_cross_entropy"))
-        pytest.skip(_native.why_not("lsc_cross_entropy"))
+            pytest.fail(native.why_not("lsc_cross_entropy"))
+        pytest.skip(native.why_not("lsc_cross_entropy"))
     with use_backend(request.param):
         yield request.param
 

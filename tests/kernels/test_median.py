@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from buttress.kernels import _native, median, reference, use_backend
+from buttress.kernels import median, native, use_backend
+from buttress.kernels.reference import medians as reference
 
 COUNTS = [*range(1, 10), 16, 61]
 MIDDLES = ["lower", "upper", "mean"]
@@ -18,10 +19,10 @@ DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 @pytest.fixture(autouse=True, params=["torch", "native"])
 def backend(request: pytest.FixtureRequest):
     """Every test runs on both; without the extension the native ones skip, and fail where CI asks for it."""
-    if request.param == "native" and "median" not in _native.operations():
+    if request.param == "native" and "median" not in native.operations():
         if os.environ.get("CI"):
-            pytest.fail(_native.why_not("median"))
-        pytest.skip(_native.why_not("median"))
+            pytest.fail(native.why_not("median"))
+        pytest.skip(native.why_not("median"))
     with use_backend(request.param):
         yield request.param
 

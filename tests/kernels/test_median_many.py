@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from buttress.kernels import _native, median_many, use_backend
+from buttress.kernels import median_many, native, use_backend
 
 from .test_median import DTYPES, MIDDLES, by_sort, draw
 
@@ -16,10 +16,10 @@ SHAPES = [(3, 4), (), (0, 5), (40_000,), (1,), (2, 3, 4, 5)]
 
 @pytest.fixture(autouse=True, params=["torch", "native"])
 def backend(request: pytest.FixtureRequest):
-    if request.param == "native" and "median_many" not in _native.operations():
+    if request.param == "native" and "median_many" not in native.operations():
         if os.environ.get("CI"):
-            pytest.fail(_native.why_not("median_many"))
-        pytest.skip(_native.why_not("median_many"))
+            pytest.fail(native.why_not("median_many"))
+        pytest.skip(native.why_not("median_many"))
     with use_backend(request.param):
         yield request.param
 

@@ -1,59 +1,577 @@
-"""Relative perturbations, against closed forms in float64."""
+"""Weight perturbations against closed forms in float64, on both backends."""
 
 import math
+import os
+import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from buttress.kernels import perturb_, relative_scales
+from buttress.kernels import (
+    accumulate_,
+    ascend_,
+    native,
+    perturb_,
+    restore_,
+    unperturb_,
+    use_backend,
+)
+
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+BLOCK = 1 << 14  # elements whose sums the CPU takes at once
+SHAPES = [(3, 4), (5,), (2, 3, 3, 3), (1, 1), (0,), (), (BLOCK + 1,), (7, 1001)]
+NORMS = pytest.mark.parametrize("norm", ["layer", "global"])
 
 
-def tensors(seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+@pytest.fixture(autouse=True, params=["torch", "native"])
+def backend(request: pytest.FixtureRequest):
+    """Every test runs on both; without the extension the native ones skip, and fail where CI asks for it."""
+    if request.param == "native" and "perturb_" not in native.operations():
+        if os.environ.get("CI"):
+            pytest.fail(native.why_not("perturb_"))
+        pytest.skip(native.why_not("perturb_"))
+    with use_backend(request.param):
+        yield request.param
+
+
+def draw(seed: int, dtype: torch.dtype = torch.float64, shapes: list[tuple[int, ...]] = SHAPES) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(3, 4), (5,), (2, 3, 3, 3), (1, 1)]
     return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
 
 
-def norm(values: list[Tensor]) -> float:
-    return math.sqrt(sum(float((value.double() ** 2).sum()) for value in values))
+def like(tensors: list[Tensor]) -> list[Tensor]:
+    """Memory that a wrong read would show in."""
+    return [torch.full_like(tensor, torch.nan) for tensor in tensors]
 
 
-@pytest.mark.parametrize(("dtype", "slack"), [(torch.float64, 1e-14), (torch.float32, 1e-6), (torch.float16, 2e-3)])
-def test_each_layer_moves_by_gamma_times_its_norm(dtype: torch.dtype, slack: float):
-    weights, directions = tensors(0, dtype), tensors(1, dtype)
-    before = [weight.clone() for weight in weights]
-    perturb_(weights, directions, 0.1)
-    for weight, origin, direction in zip(weights, before, directions, strict=True):
-        expected = origin.double() + 0.1 * direction.double() * norm([origin]) / norm([direction])
-        assert torch.allclose(weight.double(), expected, rtol=slack, atol=slack)
+def clones(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.clone() for tensor in tensors]
 
 
-def test_a_global_norm_keeps_the_direction_and_has_the_length_of_all():
-    weights, directions = tensors(0), tensors(1)
-    before = [weight.clone() for weight in weights]
+def length(tensors: list[Tensor]) -> float:
+    return math.sqrt(sum(float((tensor.double() ** 2).sum()) for tensor in tensors))
+
+
+def lengths(tensors: list[Tensor], norm: str) -> list[float]:
+    """Of each tensor, or of all together, once for each."""
+    return [length(tensors) if norm == "global" else length([tensor]) for tensor in tensors]
+
+
+def assert_near(found: list[Tensor], expected: list[Tensor], roundings: float) -> None:
+    """Every element within a number of roundings of its dtype, relative to the larger of it and 1."""
+    for one, other in zip(found, expected, strict=True):
+        bound = roundings * torch.finfo(one.dtype).eps
+        torch.testing.assert_close(one.double(), other.double(), rtol=bound, atol=bound)
+
+
+def assert_equal(found: list[Tensor], expected: list[Tensor]) -> None:
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def moved(weights: list[Tensor], directions: list[Tensor], gamma: float, norm: str) -> list[Tensor]:
+    sizes, longs = lengths(weights, norm), lengths(directions, norm)
+    return [
+        w.double() + (gamma * size / long * d.double() if long else 0.0)
+        for w, d, size, long in zip(weights, directions, sizes, longs, strict=True)
+    ]
+
+
+# perturb_ and its way back
+
+
+@NORMS
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_weights_move_by_gamma_times_their_norm(dtype: torch.dtype, norm: Any):
+    weights, directions = draw(0, dtype), draw(1, dtype)
+    expected = moved(weights, directions, 0.1, norm)
+    perturb_(weights, directions, 0.1, norm=norm)
+    assert_near(weights, expected, 4)
+
+
+@NORMS
+def test_saved_gets_the_weights_as_they_were_and_restore_brings_them_back_bit_for_bit(norm: Any):
+    weights = draw(0, torch.float32)
+    weights[0][0, :3] = torch.tensor([-0.0, 1e-42, torch.inf])
+    before, saved, other = clones(weights), like(weights), clones(weights)
+    perturb_(weights, draw(1, torch.float32), 0.1, norm=norm, saved=saved)
+    perturb_(other, draw(1, torch.float32), 0.1, norm=norm)
+    for one, two in zip([*saved, *weights], [*before, *other], strict=True):
+        assert one.reshape(-1).view(torch.int32).tolist() == two.reshape(-1).view(torch.int32).tolist()
+    restore_(weights, saved)
+    for one, two in zip(weights, before, strict=True):
+        assert one.reshape(-1).view(torch.int32).tolist() == two.reshape(-1).view(torch.int32).tolist()
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.int64, torch.complex64, torch.bool], ids=str)
+def test_restore_takes_any_dtype(dtype: torch.dtype):
+    saved = [torch.arange(7).to(dtype), torch.ones(2, 3).to(dtype)]
+    weights = [torch.zeros_like(each) for each in saved]
+    restore_(weights, saved)
+    assert_equal(weights, saved)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_unperturb_moves_the_saved_weights_as_the_step_moved_the_perturbed_ones(dtype: torch.dtype):
+    saved, perturbed, weights = draw(0, dtype), draw(1, dtype), draw(2, dtype)
+    perturbed[0][0] = saved[0][0]
+    expected = [s.double() + (w.double() - p.double()) for w, s, p in zip(weights, saved, perturbed, strict=True)]
+    kept = weights[0][0].clone()
+    unperturb_(weights, saved, perturbed)
+    assert torch.equal(weights[0][0], kept)
+    assert_near(weights[1:], expected[1:], 8)
+    still = clones(perturbed)
+    unperturb_(still, saved, perturbed)  # a step of nothing
+    assert_equal(still, saved)
+
+
+@NORMS
+def test_a_zero_direction_and_zero_weights_do_not_move(norm: Any):
+    for dtype in DTYPES:
+        weights = [torch.zeros(3, dtype=dtype), torch.zeros(2, dtype=dtype)]
+        perturb_(weights, [torch.ones(3, dtype=dtype), torch.zeros(2, dtype=dtype)], 0.1, norm=norm)
+        assert not any(bool(weight.any()) for weight in weights)
+        weights = [torch.ones(3, dtype=dtype)]
+        perturb_(weights, [torch.zeros(3, dtype=dtype)], 0.1, norm=norm)
+        assert torch.equal(weights[0], torch.ones(3, dtype=dtype))
+
+
+@NORMS
+def test_gamma_zero_changes_nothing(norm: Any):
+    weights = draw(0)
+    perturb_(weights, draw(1), 0.0, norm=norm)
+    assert_equal(weights, draw(0))
+
+
+@pytest.mark.parametrize(("size", "direction"), [(60.0, 1e-4), (1e-3, 1e-7), (1.0, 60_000.0)])
+def test_norms_and_factors_of_half_precision_do_not_overflow(size: float, direction: float):
+    weights, directions = [torch.full((10_000,), size).half()], [torch.full((10_000,), direction).half()]
+    expected = weights[0].double() * 1.01
+    perturb_(weights, directions, 0.01)
+    torch.testing.assert_close(weights[0].double(), expected, rtol=2e-3, atol=0)
+
+
+def test_a_direction_that_is_not_a_number_shows():
+    weights = [torch.ones(4), torch.ones(4)]
+    perturb_(weights, [torch.tensor([1.0, torch.nan, 1.0, 1.0]), torch.ones(4)], 0.1)
+    assert bool(weights[0].isnan().all())
+    assert not bool(weights[1].isnan().any())
+
+
+def test_nothing_to_do_is_no_error():
+    state = torch.zeros(2, 0, dtype=torch.float64)
+    for norm in ("layer", "global"):
+        perturb_([], [], 0.1, norm=norm)
+        accumulate_([], [], [], [], state, 0.1, norm=norm)
+    restore_([], [])
+    unperturb_([], [], [])
+    assert float(ascend_([], [], [], [], xi=1.0, delta=1.0)) == 0.0
+
+
+def test_tensors_of_several_dtypes_go_together():
+    def mixed(seed: int) -> list[Tensor]:
+        return [each.to(dtype) for each, dtype in zip(draw(seed, shapes=[(9,)] * 4), DTYPES, strict=True)]
+
+    weights, directions = mixed(0), mixed(1)
+    expected = moved(weights, directions, 0.1, "global")
     perturb_(weights, directions, 0.1, norm="global")
-    moved = [weight - origin for weight, origin in zip(weights, before, strict=True)]
-    assert norm(moved) == pytest.approx(0.1 * norm(before), rel=1e-13)
-    ratio = moved[0] / directions[0]
-    assert all(torch.allclose(m / d, ratio.flatten()[0]) for m, d in zip(moved, directions, strict=True))
+    assert_near(weights, expected, 4)
 
 
-@pytest.mark.parametrize("norm_kind", ["layer", "global"])
-def test_a_zero_direction_and_zero_weights_do_not_move(norm_kind):
-    weights = [torch.zeros(3), torch.zeros(2)]
-    perturb_(weights, [torch.ones(3), torch.zeros(2)], 0.1, norm=norm_kind)
-    assert all(bool((weight == 0).all()) for weight in weights)
-    weights = [torch.ones(3)]
-    perturb_(weights, [torch.zeros(3)], 0.1, norm=norm_kind)
-    assert torch.equal(weights[0], torch.ones(3))
+# RWP
 
 
-def test_norms_of_half_precision_do_not_overflow():
-    (scale,) = relative_scales([torch.full((10_000,), 60.0).half()], [torch.full((10_000,), 1e-4).half()], 1e-3)
-    assert float(scale) == pytest.approx(1e-3 * 60.0 / 1e-4, rel=2e-2)
+def rwp(weights: list[Tensor], gradients: list[list[Tensor]], gamma: float, norm: str, rescale: bool) -> list[Tensor]:
+    """Algorithm 1 by hand, in float64; None in the place of gradients: nothing is kept."""
+    origin = [weight.double() for weight in weights]
+    v = total = [torch.zeros_like(each) for each in origin]
+    for gradient in gradients:
+        total = [each + g.double() for each, g in zip(v if rescale else total, gradient, strict=True)]
+        sizes, longs = lengths(origin, norm), lengths(total, norm)
+        v = [gamma * size / long * each if long else each for each, size, long in zip(total, sizes, longs, strict=True)]
+    return [w + each for w, each in zip(origin, v, strict=True)]
 
 
-def test_nothing_to_perturb_is_no_error():
-    perturb_([], [], 0.1)
-    perturb_([], [], 0.1, norm="global")
+def run_rwp(weights: list[Tensor], gradients: list[list[Tensor]], kept: list[int], norm: Any, rescale: bool) -> Tensor:
+    origin, total, state = like(weights), like(weights), torch.full((2, len(weights)), torch.nan, dtype=torch.float64)
+    for step, (gradient, count) in enumerate(zip(gradients, kept, strict=True)):
+        accumulate_(
+            weights,
+            gradient,
+            origin,
+            total,
+            state,
+            0.1,
+            norm=norm,
+            rescale=rescale,
+            kept=torch.tensor(count),
+            begin=step == 0,
+        )
+    return state
+
+
+@NORMS
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_several_steps_of_rwp_are_those_of_its_algorithm(dtype: torch.dtype, rescale: bool, norm: Any):
+    weights, gradients = draw(0, dtype), [draw(seed, dtype) for seed in (1, 2, 3)]
+    expected = rwp(weights, gradients, 0.1, norm, rescale)
+    run_rwp(weights, gradients, [3, 2, 1], norm, rescale)
+    assert_near(weights, expected, 16)
+
+
+@NORMS
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("kept", [[0, 3, 0, 2], [3, 0, 2, 0], [0, 0, 0, 0]], ids=str)
+def test_where_nothing_is_kept_nothing_moves_whatever_the_gradient(kept: list[int], rescale: bool, norm: Any):
+    gradients = [draw(seed) if count else like(draw(seed)) for seed, count in enumerate(kept, start=1)]
+    weights = draw(0)
+    run_rwp(weights, gradients, kept, norm, rescale)
+    expected = rwp(draw(0), [g for g, count in zip(gradients, kept, strict=True) if count], 0.1, norm, rescale)
+    assert_near(weights, expected, 16)
+    if not any(kept):
+        assert_equal(weights, draw(0))
+
+
+@NORMS
+def test_a_sum_that_becomes_zero_brings_the_weights_back(norm: Any):
+    gradient = draw(1)
+    weights = draw(0)
+    run_rwp(weights, [gradient, [-each for each in gradient]], [1, 1], norm, rescale=False)
+    assert_equal(weights, draw(0))
+
+
+# AMP
+
+
+def amp(
+    weights: list[Tensor], gradients: list[list[Tensor]], delta: float, ball: str, clip: float | None
+) -> tuple[list[Tensor], float]:
+    """Algorithm 1 by hand, with step size 0.5, in float64."""
+    v = [torch.zeros_like(weight.double()) for weight in weights]
+    for gradient in gradients:
+        long = length(gradient)
+        shorter = min(1.0, clip / long) if clip else 1.0
+        v = [each + 0.5 * shorter * g.double() for each, g in zip(v, gradient, strict=True)]
+        longs = lengths(v, "global" if ball == "global" else "layer")
+        v = [each * min(1.0, delta / one) if one else each for each, one in zip(v, longs, strict=True)]
+    return [weight.double() + each for weight, each in zip(weights, v, strict=True)], length(v)
+
+
+def run_amp(weights: list[Tensor], gradients: list[list[Tensor]], **settings: Any) -> Tensor:
+    origin, total = like(weights), like(weights)
+    for step, gradient in enumerate(gradients):
+        norm = ascend_(weights, gradient, origin, total, xi=0.5, begin=step == 0, **settings)
+    return norm
+
+
+@pytest.mark.parametrize("clip", [None, 3.0])
+@pytest.mark.parametrize("ball", ["global", "per_tensor"])
+@pytest.mark.parametrize("delta", [0.0, 0.7, 40.0, 1e6])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_several_steps_of_amp_are_those_of_its_algorithm(dtype: torch.dtype, delta: float, ball: Any, clip: Any):
+    weights, gradients = draw(0, dtype), [draw(seed, dtype) for seed in (1, 2, 3)]
+    expected, norm = amp(weights, gradients, delta, ball, clip)
+    found = run_amp(weights, gradients, delta=delta, ball=ball, clip_norm=clip)
+    assert_near(weights, expected, 8)
+    assert found.shape == ()
+    assert float(found) == pytest.approx(norm, rel=1e-12 if dtype == torch.float64 else 1e-2)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_gradient_that_is_not_finite_moves_nothing(bad: float, at: int):
+    gradients = [draw(1), draw(2)]
+    gradients[at][2][0, 0, 0, 0] = bad
+    weights = draw(0)
+    run_amp(weights, gradients, delta=1.0)
+    expected, _ = amp(draw(0), [gradients[1 - at]], 1.0, "global", None)
+    assert_near(weights, expected, 4)
+
+
+# What all promise
+
+
+def calls(weights: list[Tensor], seed: int = 1) -> dict[str, Callable[[], object]]:
+    """Every operation on these weights, with lists laid out like them."""
+    shapes = [tuple(weight.shape) for weight in weights]
+    directions, origin, total = (
+        [torch.empty_like(w).copy_(d) for w, d in zip(weights, draw(seed + k, shapes=shapes), strict=True)]
+        for k in range(3)
+    )
+    state = torch.ones(2, len(weights), dtype=torch.float64)
+    return {
+        "perturb_": lambda: perturb_(weights, directions, 0.1, saved=origin),
+        "perturb_ global": lambda: perturb_(weights, directions, 0.1, norm="global"),
+        "restore_": lambda: restore_(weights, origin),
+        "unperturb_": lambda: unperturb_(weights, origin, total),
+        "accumulate_": lambda: accumulate_(weights, directions, origin, total, state, 0.1),
+        "accumulate_ layer": lambda: accumulate_(
+            weights, directions, origin, total, state, 0.1, norm="layer", begin=True
+        ),
+        "ascend_": lambda: ascend_(weights, directions, origin, total, xi=0.1, delta=1.0),
+        "ascend_ per tensor": lambda: ascend_(
+            weights, directions, origin, total, xi=0.1, delta=1.0, ball="per_tensor", begin=True
+        ),
+    }
+
+
+EVERY = pytest.mark.parametrize("name", list(calls([])))
+
+
+@EVERY
+def test_the_result_does_not_depend_on_the_number_of_threads(name: str):
+    threads, found = torch.get_num_threads(), []
+    shapes = [(200_001,), (3, 4), (70, 1001), (1,)]
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            weights = draw(0, torch.float32, shapes)
+            calls(weights)[name]()
+            found.append(weights)
+    finally:
+        torch.set_num_threads(threads)
+    assert_equal(found[0], found[1])
+    assert_equal(found[0], found[2])
+
+
+@EVERY
+@pytest.mark.parametrize("leaf", [False, True])
+def test_parameters_that_require_a_gradient_are_written_and_stay_leaves(name: str, leaf: bool):
+    plain, weights = draw(0), [weight.requires_grad_(leaf) for weight in draw(0)]
+    calls(plain)[name]()
+    calls(weights)[name]()
+    assert_equal(weights, plain)
+    assert all(weight.is_leaf and weight.requires_grad == leaf for weight in weights)
+
+
+@EVERY
+def test_autograd_notices_that_a_weight_has_changed(name: str):
+    weights = [weight.requires_grad_() for weight in draw(0)]
+    loss = sum((weight**2).sum() for weight in weights)
+    calls(weights)[name]()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda t: t.transpose(1, 3).contiguous().transpose(1, 3),
+    "strided": lambda t: torch.stack([t, t], -1)[..., 0],
+    "sliced": lambda t: torch.cat([t, t], 1)[:, : t.size(1)],
+}
+
+
+@EVERY
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(4, 3, 5, 2), (6, 4, 1, 1)], ids=str)
+def test_any_layout_gives_the_same(shape: tuple[int, ...], layout: str, name: str):
+    plain = draw(0, shapes=[shape] * 2)
+    weights = [LAYOUTS[layout](weight) for weight in plain]
+    calls(plain)[name]()
+    calls(weights)[name]()
+    assert_near(weights, plain, 4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_lists_of_other_layouts_are_read_and_written_too(layout: str):
+    shapes = [(4, 3, 5, 2), (6, 4, 1, 1)]
+    weights, before = draw(0, shapes=shapes), draw(0, shapes=shapes)
+    directions, saved = ([LAYOUTS[layout](each) for each in draw(seed, shapes=shapes)] for seed in (1, 2))
+    expected = moved(before, directions, 0.1, "layer")
+    perturb_(weights, directions, 0.1, saved=saved)
+    assert_near(weights, expected, 4)
+    assert_equal(saved, before)
+    restore_(weights, saved)
+    assert_equal(weights, before)
+
+
+def test_a_slice_leaves_its_surroundings_alone():
+    whole = torch.full((4, 6), 7.0)
+    perturb_([whole[:, 1:3]], [torch.ones(4, 2)], 0.5)
+    assert whole[:, 1:3].flatten().tolist() == [10.5] * 8
+    assert whole[:, [0, 3, 4, 5]].flatten().tolist() == [7.0] * 16
+
+
+# Bad input
+
+
+ONE, TWO = torch.ones(3), torch.ones(2, 3)
+CPU = "torch.float32 on cpu"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: perturb_([ONE], [], 0.1), "perturb_: expected as many directions as weights (1), got 0"),
+        (
+            lambda: perturb_([TWO, ONE], [TWO + 1, TWO + 1], 0.1),
+            f"perturb_: directions[1] has shape (2, 3), {CPU}, expected shape (3,), {CPU} as weights[1]",
+        ),
+        (
+            lambda: perturb_([ONE], [ONE.double()], 0.1),
+            f"perturb_: directions[0] has shape (3,), torch.float64 on cpu, expected shape (3,), {CPU} as weights[0]",
+        ),
+        (
+            lambda: perturb_([ONE], [ONE.to("meta")], 0.1),
+            f"perturb_: directions[0] has shape (3,), torch.float32 on meta, expected shape (3,), {CPU} as weights[0]",
+        ),
+        (
+            lambda: perturb_([ONE, ONE.to("meta")], [ONE, ONE.to("meta")], 0.1),
+            "perturb_: weights[1] is on meta, expected all on cpu",
+        ),
+        (
+            lambda: perturb_([ONE, ONE.long()], [ONE, ONE.long()], 0.1),
+            "perturb_: weights[1] has dtype torch.int64, expected a floating dtype",
+        ),
+        (lambda: perturb_([ONE], [ONE + 1], -0.1), "perturb_: gamma: expected a finite number >= 0, got -0.1"),
+        (lambda: perturb_([ONE], [ONE + 1], math.nan), "perturb_: gamma: expected a finite number >= 0, got nan"),
+        (
+            lambda: perturb_([ONE], [ONE + 1], 0.1, norm="tensor"),
+            "perturb_: norm: expected layer or global, got 'tensor'",
+        ),
+        (
+            lambda: accumulate_([ONE], [ONE + 1], [ONE + 1], [ONE + 1], torch.zeros(2, 2), 0.1),
+            f"accumulate_: state: expected a float64 [2,1], got shape (2, 2), {CPU}",
+        ),
+        (
+            lambda: ascend_([ONE], [ONE + 1], [ONE + 1], [ONE + 1], xi=math.inf, delta=1.0),
+            "ascend_: xi: expected a finite number >= 0, got inf",
+        ),
+        (
+            lambda: ascend_([ONE], [ONE + 1], [ONE + 1], [ONE + 1], xi=1.0, delta=1.0, clip_norm=0.0),
+            "ascend_: clip_norm: expected a number > 0, got 0.0",
+        ),
+        (
+            lambda: ascend_([ONE], [ONE + 1], [ONE + 1], [ONE + 1], xi=1.0, delta=1.0, ball="layer"),
+            "ascend_: ball: expected global or per_tensor, got 'layer'",
+        ),
+        (lambda: restore_([ONE], [ONE, ONE]), "restore_: expected as many saved as weights (1), got 2"),
+        (lambda: unperturb_([ONE], [TWO], [ONE]), f"unperturb_: saved[0] has shape (2, 3), {CPU}, expected "),
+    ],
+    ids=lambda value: value.split(", ")[0] if isinstance(value, str) else "",
+)
+def test_wrong_arguments_are_refused_by_name_and_nothing_is_written(call: Callable[[], object], message: str):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        call()
+    assert torch.equal(ONE, torch.ones(3))
+    assert torch.equal(TWO, torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_memory_that_is_written_may_not_be_another_s(apart: bool):
+    memory = torch.ones(40)
+    a, b, c = memory[:9], memory[9 if apart else 8 : 18], memory[20:30]
+    b = b[:9]
+    for call in (
+        lambda: perturb_([a], [b], 0.1),
+        lambda: perturb_([a], [c[:9]], 0.1, saved=[b]),
+        lambda: perturb_([a, b], [c[:9], c[:9]], 0.1),
+        lambda: restore_([a], [b]),
+        lambda: unperturb_([a], [c[:9]], [b]),
+    ):
+        if apart:
+            call()
+        else:
+            with pytest.raises(ValueError, match=r"_: \w+\[\d\] overlaps \w+\[\d\] in memory; give it memory of"):
+                call()
+            assert bool((memory == 1).all())
+
+
+# The compiled operators
+
+
+def arguments(dtype: torch.dtype = torch.float32) -> dict[str, tuple[Any, ...]]:
+    """Of every operator."""
+    weights, directions, origin, total = (draw(seed, dtype, [(7, 3), (5,)]) for seed in range(4))
+    state, kept = torch.ones(2, 2, dtype=torch.float64), torch.tensor(1)
+    return {
+        "perturb_": (weights, directions, origin, 0.1, "layer"),
+        "restore_": (weights, origin),
+        "unperturb_": (weights, origin, total),
+        "accumulate_": (weights, directions, origin, total, state, 0.1, "global", True, kept, False),
+        "ascend_": (weights, directions, origin, total, 0.1, 1.0, "global", None, False),
+    }
+
+
+OPERATORS = pytest.mark.parametrize("name", list(arguments()))
+
+
+@pytest.fixture
+def operator(name: str, backend: str) -> Any:
+    if backend == "torch":
+        pytest.skip("the compiled operators are checked")
+    return getattr(torch.ops.buttress, name).default
+
+
+@OPERATORS
+def test_the_operators_pass_torch_s_own_checks(operator: Any, name: str):
+    torch.library.opcheck(operator, arguments()[name])
+    torch.library.opcheck(operator, arguments(torch.bfloat16)[name], test_utils=("test_schema", "test_faketensor"))
+
+
+@OPERATORS
+def test_the_operators_compile_into_one_graph(operator: Any, name: str):
+    def function(*given: Any) -> Tensor:
+        result = operator(*given)
+        return given[0][0] * (2 if result is None else result)
+
+    plain, traced = arguments()[name], arguments()[name]
+    expected = function(*plain)
+    found = torch.compile(function, fullgraph=True, backend="aot_eager")(*traced)
+    assert torch.equal(found, expected)
+    assert_equal(traced[0], plain[0])
+
+
+@OPERATORS
+def test_the_operators_refuse_to_be_differentiated(operator: Any, name: str):
+    weights, *others = arguments()[name]
+    before = clones(weights)
+    for weight in weights:
+        weight.requires_grad_()
+    with pytest.raises(NotImplementedError, match=rf"buttress::{name} has no derivative: weights require a gradient"):
+        operator(weights, *others)
+    assert_equal(weights, before)
+
+
+@OPERATORS
+def test_the_operators_check_for_themselves(operator: Any, name: str):
+    weights, other, *others = arguments()[name]
+    message = rf"{name}: [\w ]+\[1\] differs in shape, dtype or device from weights\[1\]"
+    with pytest.raises(RuntimeError, match=message):
+        operator(weights, [other[0], other[1][:2]], *others)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@EVERY
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_same_on_a_gpu(dtype: torch.dtype, name: str, backend: str):
+    if backend == "torch":
+        pytest.skip("both backends are compared")
+    shapes = [(200_001,), (3, 4), (0,), (70, 1001), *[(5,)] * 300]
+    here, there = draw(0, dtype, shapes), [weight.cuda() for weight in draw(0, dtype, shapes)]
+    calls(here)[name]()
+    with use_backend("native"):
+        calls(there)[name]()
+    assert_near([weight.cpu() for weight in there], here, 8)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@EVERY
+def test_on_a_gpu_there_are_at_most_three_launches_and_the_host_waits_for_none(name: str, backend: str):
+    if backend == "torch":
+        pytest.skip("of the compiled operators")
+    weights = [weight.cuda() for weight in draw(0, torch.float32, [(50, 7)] * 200)]
+    call = calls(weights)[name]
+    with use_backend("native"):
+        call()
+        torch.cuda.synchronize()
+        with torch.profiler.profile(
+            activities=list(torch.profiler.ProfilerActivity.__members__.values())[:2]
+        ) as profile:
+            call()
+    events = [event.name for event in profile.events()]
+    assert 1 <= sum("cudaLaunchKernel" in event for event in events) <= 3
+    assert not any("Synchronize" in event for event in events)

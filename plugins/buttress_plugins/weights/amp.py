@@ -11,21 +11,20 @@ statistics of batch norm move in the final forward only (``bn_update: all`` is t
 taken back before the optimizer's step, so momentum and weight decay see the weights themselves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Ge, Gt
-from torch import Tensor, nn
+from torch import nn
 
 from buttress import Adv, hookimpl
+from buttress.buffers import Buffers
 from buttress.context import Context
+from buttress.kernels import Ball, ascend_
 from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch
 from buttress.weights import gradients, trainable
-
-Ball = Literal["global", "per_tensor"]
 
 
 class AMP:
@@ -59,6 +58,7 @@ class AMP:
         self.delta, self.ball, self.steps, self.xi = delta, ball, steps, xi
         self.reattack_final, self.clip_norm, self.bn_update, self.start = reattack_final, clip_norm, bn_update, start
         self._weights: list[nn.Parameter] = []
+        self._origin, self._moved = Buffers(), Buffers()
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:
@@ -73,35 +73,21 @@ class AMP:
     @contextmanager
     def _perturbed(self, adv: Adv, objective: Objective, ctx: Context) -> Iterator[Adv]:
         weights = self._weights
-        origin = [weight.detach().clone() for weight in weights]
-        moved = [torch.zeros_like(weight) for weight in origin]
+        origin, moved = self._origin.like(weights), self._moved.like(weights)
         for iteration in range(self.steps):
             if iteration > 0:
                 adv = ctx.attack()
             loss = objective(adv, update_bn=self.bn_update == "all").mean()
-            ascent = clipped(gradients(loss, weights, ctx), self.clip_norm)
-            moved = project(torch._foreach_add(moved, ascent, alpha=self.xi), self.delta, self.ball)
-            with torch.no_grad():
-                torch._foreach_copy_(weights, torch._foreach_add(origin, moved))
-        ctx.record("norm", length(moved))
+            length = ascend_(
+                weights,
+                gradients(loss, weights, ctx),
+                origin,
+                moved,
+                xi=self.xi,
+                delta=self.delta,
+                ball=self.ball,
+                clip_norm=self.clip_norm,
+                begin=iteration == 0,
+            )
+        ctx.record("norm", length)
         yield ctx.attack() if self.reattack_final else adv
-
-
-def length(tensors: Sequence[Tensor]) -> Tensor:
-    """The 0-dim L2 norm of all tensors together, in float32 or wider."""
-    wide = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors), dtype=wide)))
-
-
-def clipped(gradient: list[Tensor], clip_norm: float | None) -> list[Tensor]:
-    """``gradient`` scaled to a norm of at most ``clip_norm``; zero where it is not finite: no perturbation then."""
-    norm = length(gradient)
-    scale = torch.ones_like(norm) if clip_norm is None else (clip_norm / norm).clamp_max(1.0)
-    finite = torch.isfinite(norm)
-    return [torch.where(finite, g * scale.to(g.dtype), 0.0) for g in gradient]
-
-
-def project(moved: Sequence[Tensor], delta: float, ball: Ball) -> list[Tensor]:
-    """``moved`` inside the ball of radius ``delta``; what is inside stays as it is. No host decision."""
-    lengths = [length(moved)] * len(moved) if ball == "global" else [length([each]) for each in moved]
-    return [each * (delta / norm).clamp_max(1.0).to(each.dtype) for each, norm in zip(moved, lengths, strict=True)]

@@ -21,8 +21,9 @@ from annotated_types import Ge
 from torch import nn
 
 from buttress import Adv, hookimpl
+from buttress.buffers import Buffers
 from buttress.context import Context
-from buttress.kernels import relative_scales
+from buttress.kernels import accumulate_
 from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch, NonNegativeOrInf
 from buttress.weights import gradients, matrices
@@ -67,6 +68,7 @@ class RWP:
         self.accumulate = accumulate or ("rescaled" if variant == "paper" else "raw")
         self.start, self.exit_order = start, exit_order
         self._weights: list[nn.Parameter] = []
+        self._origin, self._total = Buffers(), Buffers()
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:
@@ -74,25 +76,33 @@ class RWP:
 
     @hookimpl
     def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> AbstractContextManager[None] | None:
-        if self.gamma == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
+        if self.gamma == 0 or not self._weights or ctx.epoch < ctx.resolve_epoch(self.start):
             return None
         return self._perturbed(adv, objective, ctx)
 
     @contextmanager
     def _perturbed(self, adv: Adv, objective: Objective, ctx: Context) -> Iterator[None]:
         weights = self._weights
-        origin = [weight.detach().clone() for weight in weights]
-        v = total = [torch.zeros_like(weight) for weight in origin]
+        origin, total = self._origin.like(weights), self._total.like(weights)
+        state = torch.empty((2, len(weights)), dtype=torch.float64, device=weights[0].device)
+        rescale = self.accumulate == "rescaled"
         for step in range(self.k2):
             loss, kept = objective.masked(adv, self.c_min, inclusive=self.inclusive)
             if step == 0:
                 ctx.record("easy", kept / len(adv.x))
             if ctx.device.type == "cpu" and not kept:
                 break
-            base = v if self.accumulate == "rescaled" else total
-            total = torch._foreach_add(base, gradients(loss, weights, ctx))
-            scaled = torch._foreach_mul(total, relative_scales(origin, total, self.gamma, norm=self.norm))
-            v = [torch.where(kept > 0, new, old) for new, old in zip(scaled, v, strict=True)]
-            with torch.no_grad():
-                torch._foreach_copy_(weights, torch._foreach_add(origin, v))
+            ascent, begin = gradients(loss, weights, ctx), step == 0
+            accumulate_(
+                weights,
+                ascent,
+                origin,
+                total,
+                state,
+                self.gamma,
+                norm=self.norm,
+                rescale=rescale,
+                kept=kept,
+                begin=begin,
+            )
         yield

@@ -1,4 +1,4 @@
-"""The loss-stationary condition in pure torch: the fallback, and what the compiled operators are tested against."""
+"""The loss-stationary condition in pure torch."""
 
 import math
 

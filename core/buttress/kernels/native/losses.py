@@ -1,4 +1,4 @@
-"""The compiled operators of the loss-stationary condition, called as their twins in ``lsc.py`` are; their shapes."""
+"""The compiled operators of the loss-stationary condition, called as their twins are; their shapes."""
 
 import torch
 from torch import Tensor

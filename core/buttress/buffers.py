@@ -1,0 +1,39 @@
+"""Memory for copies of weights that every step makes again."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from buttress.kernels import restore_
+
+
+class Buffers:
+    """Tensors like others, allocated once and used again in every step.
+
+    On the CPU a fresh copy of the weights costs several times one into memory that was used before, because the system
+    hands out each of its pages at the first touch. Other devices' allocators keep memory themselves.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[Tensor] = []
+        self._like: list[tuple[torch.Size, tuple[int, ...], torch.dtype]] = []
+
+    def like(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Tensors of the shapes, dtypes, devices and layouts of ``tensors``, with any values.
+
+        The same memory as the last time where these agree: what was handed out then is written over.
+        """
+        if any(each.device.type != "cpu" for each in tensors):
+            return [torch.empty_like(each, requires_grad=False) for each in tensors]
+        wanted = [(each.shape, each.stride(), each.dtype) for each in tensors]
+        if wanted != self._like:
+            self._held.clear()  # freed before the new ones are allocated
+            self._held, self._like = [torch.empty_like(each, requires_grad=False) for each in tensors], wanted
+        return list(self._held)
+
+    def copies(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The same with the values of ``tensors``."""
+        held = self.like(tensors)
+        restore_(held, tensors)
+        return held

@@ -1,0 +1,62 @@
+"""The mean of losses under the loss-stationary condition.
+
+Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", arXiv:2205.14826, eq. 9.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from buttress.kernels.backend import operation
+
+
+def lsc_mean(losses: Tensor, c_min: float, *, inclusive: bool = True) -> tuple[Tensor, Tensor]:
+    """The losses under the loss-stationary condition, summed and divided by the size of the whole batch.
+
+    Args:
+        losses: ``[B]`` of any loss, in nats; none are an empty sum, 0.
+        c_min: a loss is kept where it is at most this (less, if not ``inclusive``); NaN is never kept.
+        inclusive: ``<=`` or ``<``.
+
+    Returns:
+        The 0-dim mean, with gradient ``1 / B`` where a loss is kept and 0 elsewhere, and the 0-dim int64 number of kept
+        losses; both on the device, which is not waited for. The gradient needs the mask alone, not that number.
+        Half types are compared and summed in float32.
+
+    Raises:
+        ValueError: losses of another kind; ``c_min`` is NaN.
+        RuntimeError: a second derivative of the compiled operator; pure torch has one.
+
+    Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9.
+    """
+    compute: Callable[..., tuple[Tensor, Tensor]] = operation("lsc_mean", losses.device)
+    return compute(losses, c_min, inclusive)
+
+
+def lsc_cross_entropy(
+    logits: Tensor, targets: Tensor, c_min: float, *, inclusive: bool = True
+) -> tuple[Tensor, Tensor]:
+    """``lsc_mean`` of the cross-entropies of ``logits``, in one operation.
+
+    Args:
+        logits: ``[B,K]``, K >= 1. Half types are computed in float32, the condition included; the mean and the gradient
+            are rounded once.
+        targets: ``[B]`` int64 classes from 0 to K-1; no value is ignored.
+        c_min: an example is kept where its cross-entropy, in nats, is at most this (less, if not ``inclusive``).
+        inclusive: ``<=`` or ``<``.
+
+    Returns:
+        The 0-dim mean over B in the dtype of ``logits``, with gradient ``(softmax - onehot) / B`` where an example is
+        kept, and the 0-dim int64 number of kept examples; both on the device, which is not waited for. An example whose
+        loss is NaN is not kept; one that is not kept has a gradient of 0 whatever its logits are, infinite or NaN.
+
+    Raises:
+        ValueError: logits or targets of another kind; ``c_min`` is NaN; on the CPU, a target that is no class. On CUDA,
+            where nobody waits to be told, such a target makes the mean NaN (in pure torch: a device-side assertion).
+        RuntimeError: a second derivative of the compiled operator; pure torch has one.
+
+    Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9. Cost: reads the logits once for the
+    loss and once for the gradient, and keeps two numbers for each example in between.
+    """
+    compute: Callable[..., tuple[Tensor, Tensor]] = operation("lsc_cross_entropy", logits.device)
+    return compute(logits, targets, c_min, inclusive)

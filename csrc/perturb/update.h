@@ -1,0 +1,80 @@
+// What is done to one weight, and the factors that it takes: the formulas of the CPU's and the GPU's loops.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "common/type.h"
+
+#ifdef __CUDACC__
+#define BUTTRESS_FORMULA __host__ __device__ __forceinline__
+#else
+#define BUTTRESS_FORMULA inline __attribute__((always_inline))
+#endif
+
+namespace buttress::perturbation {
+
+// Guards the division by the norm of a gradient (the constant of the public codes of AWP and RWP).
+constexpr double kTiny = 1e-20;
+
+// One parameter and what belongs to it: arrays of one size and dtype, laid out alike. Which are used depends on the
+// operation; the others are null.
+struct Item {
+  Type type;
+  std::int64_t size;   // elements
+  std::int64_t first;  // number of its first block among those of all items
+  void* weight;
+  const void* direction;  // usually a gradient
+  void* origin;           // the weight as it was before
+  void* total;            // directions accumulated, or the weight as it was perturbed
+};
+
+// The item that a block belongs to: the last of n with `first` at most `block`. Every item has a block.
+BUTTRESS_FORMULA int owner(const Item* items, int n, std::int64_t block) {
+  int low = 0, high = n;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (items[middle].first <= block) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// Wu et al., eq. 8: the factor that makes a direction `gamma` times as long as the weights. A zero one stays zero.
+BUTTRESS_FORMULA double relative_scale(double gamma, double weights, double direction) {
+  return direction == 0 ? 0.0 : gamma * weights / (direction + kTiny);
+}
+
+// The factor that brings a vector of length `norm` into the ball of radius `bound`.
+BUTTRESS_FORMULA double into_ball(double bound, double norm) { return norm > bound ? bound / norm : 1.0; }
+
+// Inner products of the gradient g and of what has been accumulated, m.
+struct Products {
+  double gg, mg, mm;
+};
+
+// The factor of g in m + a g: the step size, shortened to a gradient of norm `clip` (infinity: as it is). 0 where the
+// gradient is not finite; g itself must not be touched then.
+BUTTRESS_FORMULA double step_size(double xi, double clip, double gg) {
+  const double norm = std::sqrt(gg);
+  return norm < INFINITY ? xi * into_ball(clip, norm) : 0.0;
+}
+
+// ||m + a g||, from products; exact enough because m lies in the ball: where the sum leaves it, nothing cancels.
+BUTTRESS_FORMULA double stepped_norm(const Products& p, double a) {
+  if (a == 0) return std::sqrt(p.mm);
+  const double square = p.mm + a * (2 * p.mg + a * p.gg);
+  return square > 0 ? std::sqrt(square) : 0.0;
+}
+
+// A weight that the optimizer has moved from `start` to `stepped`, moved likewise from `origin`. One that was not
+// perturbed keeps its value: origin + (stepped - start) would round it.
+template <typename Wide>
+BUTTRESS_FORMULA Wide unperturbed(Wide stepped, Wide origin, Wide start) {
+  return start == origin ? stepped : origin + (stepped - start);
+}
+
+}  // namespace buttress::perturbation

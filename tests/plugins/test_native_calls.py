@@ -1,0 +1,65 @@
+"""The methods that have compiled operations call them: none falls back to pure torch in silence."""
+
+import os
+from collections import Counter
+from typing import Any
+
+import pytest
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from buttress.kernels import native, use_backend
+
+from .catalogue import CATALOGUE
+from .conftest import TinyNet, batch_of, engine_of
+
+
+class Calls(TorchDispatchMode):
+    """Counts calls of this project's operators, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operator.namespace == "buttress":
+            self.found[operator.overloadpacket.__name__] += 1
+        return operator(*args, **(kwargs or {}))
+
+
+def calls(name: str, backend: str) -> Counter[str]:
+    """Of two steps and an epoch's end."""
+    engine = engine_of(TinyNet(), *CATALOGUE[name].stack)
+    with use_backend(backend), Calls() as counted:
+        for seed in range(2):
+            batch = batch_of(seed=seed)
+            engine.step(batch.x, batch.y)
+        engine.end_epoch()
+        engine.tracks()
+    return counted.found
+
+
+EXPECTED = {
+    # A step saves the weights before and after the perturbation: two copies. AMP saves once and restores once.
+    "awp": {"perturb_": 2, "restore_": 4, "unperturb_": 2},
+    "rat_wp": {"perturb_": 2, "restore_": 4, "unperturb_": 2},
+    "rwp": {"lsc_cross_entropy": 4, "accumulate_": 4, "restore_": 4, "unperturb_": 2},
+    "amp": {"ascend_": 4, "restore_": 4},
+    "meat": {"median": 1},
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_run_calls_the_compiled_operators(name: str):
+    missing = set(EXPECTED[name]) - set(native.operations())
+    if missing:
+        if os.environ.get("CI"):
+            pytest.fail(native.why_not(missing.pop()))
+        pytest.skip(native.why_not(missing.pop()))
+    found = calls(name, "native")
+    for operation, times in EXPECTED[name].items():
+        assert sum(count for called, count in found.items() if called.startswith(operation)) >= times > 0, found
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_run_on_the_torch_backend_calls_none(name: str):
+    assert not calls(name, "torch")
