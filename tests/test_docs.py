@@ -53,6 +53,12 @@ def test_the_recipe_shows_the_example_as_it_is():
     assert bare(shown) == bare(example.read_text(encoding="utf-8"))
 
 
+def test_the_logger_shown_is_the_example_as_it_is():
+    shown = next(code for _, _, code in blocks("writing_a_plugin.md") if "class CsvLogger" in code)
+    example = DOCS.parent / "examples" / "csv_logger.py"
+    assert bare(shown) == bare(example.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
 def test_relative_links_exist(page):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))

@@ -12,6 +12,8 @@ from typing import Any
 from buttress import __version__
 from buttress.errors import ButtressError
 
+KINDS = ("plugin", "attack", "model", "dataset", "logger")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the entry point of the ``buttress`` command."""
@@ -96,12 +98,12 @@ def _parser() -> argparse.ArgumentParser:
 
     plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
     listing = _verb(plugins, "list", _plugins_list, "what is installed, from metadata alone")
-    listing.add_argument("--kind", choices=["plugin", "attack", "model", "dataset"], help="only this kind")
+    listing.add_argument("--kind", choices=KINDS, help="only this kind")
     listing.add_argument("--check", action="store_true", help="also import each in a process of its own")
     _json_flag(listing)
     show = _verb(plugins, "show", _plugins_show, "a plugin's settings, hooks and source")
     show.add_argument("name", help="as in a config")
-    show.add_argument("--kind", choices=["plugin", "attack", "model", "dataset"], default="plugin")
+    show.add_argument("--kind", choices=KINDS, default="plugin")
     _json_flag(show)
 
     config = verbs.add_parser("config", help="look at configs").add_subparsers(required=True, metavar="VERB")
