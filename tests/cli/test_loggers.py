@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from buttress import Engine, ThreatModel, hookimpl
-from buttress.errors import PluginError
+from buttress.errors import PluginError, RunFolderError
+from buttress.jobs import Job
 from buttress.loggers import Loggers, check_logger
 from buttress.registry import as_loaded
 
@@ -158,3 +159,13 @@ def test_what_is_no_logger_is_refused(make: Callable[[], object], message: str):
     (loaded,) = as_loaded([make()])
     with pytest.raises(PluginError, match=message):
         check_logger(loaded)
+
+
+def test_a_comparison_goes_on_when_loggers_are_added(tmp_path: Path):
+    def job(**config: object) -> Job:
+        return Job(label="a", seed=0, path=str(tmp_path), config=json.dumps({"epochs": 3, **config}), attacks=())
+
+    (tmp_path / "config.yaml").write_text(job().config)
+    job(loggers=["tensorboard"]).check()
+    with pytest.raises(RunFolderError, match="another config: epochs differ"):
+        job(loggers=["tensorboard"], epochs=4).check()
