@@ -8,8 +8,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from buttress.audit.finding import Finding
 from buttress.audit.probe import Probe
 
-# Forwards of one input; a choice between two that is made at random looks the same in all with probability 1/128.
-FORWARDS = 8
+# Forwards of one input; a choice between two that is made at random looks the same in all with probability 1/32768.
+FORWARDS = 16
 # Between the largest and the smallest logit of an example, in nats: far beyond these the softmax says nothing, or no
 # more than that all classes are alike, in float32 exactly so.
 FLAT, STEEP = 1e-2, 1e3
