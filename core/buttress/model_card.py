@@ -117,7 +117,8 @@ def _numbers(run: SavedRun) -> str:
     lines = ["| attack | accuracy % | 95 % interval | n | seed |", "|---|---|---|---|---|"]
     for row in numbers(run):
         between = f"{_percent(row['low'])} to {_percent(row['high'])}"
-        lines.append(f"| {row['attack']} | {_percent(row['accuracy'])} | {between} | {row['n']} | {row['seed']} |")
+        name = row["attack"] + (" and those before it" if row.get("attacked", row["n"]) < row["n"] else "")
+        lines.append(f"| {name} | {_percent(row['accuracy'])} | {between} | {row['n']} | {row['seed']} |")
     return "\n".join(lines)
 
 
@@ -137,12 +138,13 @@ def _warnings(run: SavedRun) -> str:
     return "\n".join(f"- {line}" for line in said)
 
 
-def _findings(run: SavedRun) -> list[dict[str, str]] | None:
+def _findings(run: SavedRun) -> list[dict[str, Any]] | None:
     """The audit of these very weights, or None."""
     if not run.folder.audit.is_file():
         return None
-    rows: list[dict[str, str]] = read_json(run.folder.audit)
-    return [row for row in rows if (row.get("track"), row.get("checkpoint")) == (run.track, run.checkpoint)] or None
+    rows: list[dict[str, Any]] = read_json(run.folder.audit)
+    own = {"track": run.track, "checkpoint": run.checkpoint, "epoch": run.epoch}
+    return [row for row in rows if own.items() <= row.items()] or None
 
 
 def _unreliable(run: SavedRun) -> bool | None:

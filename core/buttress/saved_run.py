@@ -17,9 +17,6 @@ from buttress.models import load_weights
 from buttress.run_folder import RunFolder, existing_folder, read_metrics
 from buttress.threat import ThreatModel
 
-# What a row of a result has to hold to be quoted.
-ROW = {"attack", "accuracy", "low", "high", "n"}
-
 
 @dataclass(frozen=True)
 class SavedRun:
@@ -51,14 +48,15 @@ class SavedRun:
     def results(self) -> list[dict[str, Any]]:
         """What ``buttress evaluate`` found for these weights on the test split, the newest last.
 
-        Each is a row with ``attack``, ``accuracy``, ``low``, ``high`` and ``n``, and the ``seed`` of its evaluation.
+        Each is a row with ``attack``, ``accuracy``, ``low``, ``high`` and ``n``, and the ``seed`` of the evaluation.
+        With ``attacked`` below n, the accuracy is that of the worst case over the attack and those before it.
         """
         found = []
+        wanted = {"track": self.track, "checkpoint": self.checkpoint, "epoch": self.epoch, "split": "test"}
         for path in sorted(self.folder.eval.glob("*.json")):
             result = read_json(path)
-            wanted = {"track": self.track, "checkpoint": self.checkpoint, "split": "test"}
-            if isinstance(result, dict) and all(result.get(key) == value for key, value in wanted.items()):
-                found += [{"seed": result.get("seed"), **row} for row in result["attacks"] if set(row) >= ROW]
+            if isinstance(result, dict) and wanted.items() <= result.items():
+                found += [{"seed": result["seed"], **row} for row in result["attacks"]]
         return found
 
     def own_result(self) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ def test_an_audit_is_printed_and_kept(workspace: Path, capsys: pytest.CaptureFix
     code = main(["audit", "runs/small/a", "--track", "meat", "--checkpoint", "last", "--examples", "10"])
     said = capsys.readouterr()
     rows = json.loads((workspace / "runs/small/a/audit.json").read_text())
-    assert {*rows[0]} == {"check", "status", "reason", "cure", "track", "checkpoint"}
+    assert {*rows[0]} == {"check", "status", "reason", "cure", "track", "checkpoint", "epoch"}
     assert {(row["track"], row["checkpoint"]) for row in rows} == {("meat", "last")}
     failed = [row["check"] for row in rows if row["status"] == "FAIL"]
     assert code == (1 if failed else 0)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,16 +104,21 @@ def test_the_entry_quotes_autoattack_and_the_audit(exported: Path):
     run = load_run(Path("runs/small/a"), "meat", "last")
     (path,) = run.folder.eval.glob("*.json")
     result = json.loads(path.read_text())
-    result["attacks"].append({"attack": "autoattack", "accuracy": 0.25, "low": 0.1, "high": 0.5, "n": 20})
+    result["attacks"].append(
+        {"attack": "autoattack", "accuracy": 0.25, "low": 0.1, "high": 0.5, "n": 20, "attacked": 9}
+    )
     path.write_text(json.dumps(result))
     finding = {"check": "inputs", "status": "FAIL", "reason": "outside", "cure": "scale"}
-    run.folder.audit.write_text(json.dumps([{**finding, "track": "meat", "checkpoint": "last"}]))
+    run.folder.audit.write_text(json.dumps([{**finding, "track": "meat", "checkpoint": "last", "epoch": 1}]))
     entry = robustbench_entry(run)
     assert (entry["autoattack_acc"], entry["reported"], entry["unreliable"]) == ("25.00", "25.00", True)
     assert entry["footnote"].endswith("AutoAttack on 20 test examples.")
     card = model_card(run, {})
     assert "FAIL inputs: outside" in card
+    assert "| autoattack and those before it | 25.00 | 10.00 to 50.00 | 20 | 0 |" in card
     assert "AutoAttack has not been run" not in card
+    other = replace(run, epoch=0)  # the same file of weights, before a resumed run replaced it
+    assert (other.results(), robustbench_entry(other)["unreliable"]) == ([], None)
 
 
 def test_the_folder_is_made_whole_or_not_at_all(exported: Path, capsys: pytest.CaptureFixture[str]):

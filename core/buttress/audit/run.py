@@ -34,6 +34,6 @@ def audit_run(
         autoattack_is_strongest(rows),
         selection_is_honest(evaluation.best_by, checkpoint),
     ]
-    about = {"track": track, "checkpoint": checkpoint}
+    about = {"track": track, "checkpoint": checkpoint, "epoch": run.epoch}
     write_json(run.folder.audit, [{**finding.to_json(), **about} for finding in findings])
     return run, findings
