@@ -9,7 +9,7 @@ import pytest
 from buttress.hookspecs import HOOKS
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ("hooks.md", "writing_a_plugin.md")
+PAGES = ("auditing.md", "hooks.md", "writing_a_plugin.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -50,6 +50,12 @@ def bare(source: str) -> dict[str, str]:
 def test_the_recipe_shows_the_example_as_it_is():
     shown = next(code for language, _, code in blocks("writing_a_plugin.md") if language == "python")
     example = DOCS.parent / "examples" / "external_plugin" / "buttress_centralize.py"
+    assert bare(shown) == bare(example.read_text(encoding="utf-8"))
+
+
+def test_the_logger_shown_is_the_example_as_it_is():
+    shown = next(code for _, _, code in blocks("writing_a_plugin.md") if "class CsvLogger" in code)
+    example = DOCS.parent / "examples" / "csv_logger.py"
     assert bare(shown) == bare(example.read_text(encoding="utf-8"))
 
 

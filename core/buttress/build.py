@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -20,6 +20,7 @@ from buttress.data import Data, check_data, fixed_order, steps_per_epoch
 from buttress.engine import Engine
 from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
+from buttress.loggers import load_loggers
 from buttress.models import check_logits, import_target, load_weights
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
@@ -36,6 +37,7 @@ class Assembly:
         engine: with model, optimizer and plugins.
         evaluator: scores the engine's model with the config's attack.
         schedule: of the learning rate.
+        loggers: are told the metrics.
         steps: an epoch's number of steps.
         resolved: the config with every default filled in.
     """
@@ -45,6 +47,7 @@ class Assembly:
     engine: Engine
     evaluator: Evaluator
     schedule: Schedule
+    loggers: tuple[LoadedPlugin, ...]
     steps: int
     resolved: dict[str, Any]
 
@@ -94,6 +97,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     plugins = load_plugins(entries, file.under("plugins"), {"num_classes": data.num_classes})
     ((attack_name, attack_settings),) = config.evaluation.attack.items()
     attack = load_attack({attack_name: attack_settings}, file.under("evaluation", "attack", attack_name))
+    loggers = load_loggers(config.loggers, file.under("loggers"))
     schedule, schedule_settings = file.schedule()
     model, model_settings = _model(file, data)
     factory, optimizer_settings = _optimizer(file)
@@ -119,10 +123,11 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     resolved["model"] = {key: value for key, value in resolved["model"].items() if value not in (None, {})}
     resolved["model"] |= model_settings
     resolved["plugins"] = _entries(plugins, [next(iter(entry)) for entry in config.plugins])
+    resolved["loggers"] = _entries(loggers, [next(iter(entry)) for entry in config.loggers])
     resolved["optimizer"] |= optimizer_settings
     resolved["schedule"] |= schedule_settings
     resolved["evaluation"]["attack"] = _entries([attack], [attack_name])[0]
-    return Assembly(file, data, engine, evaluator, schedule, steps, resolved)
+    return Assembly(file, data, engine, evaluator, schedule, loggers, steps, resolved)
 
 
 def threat_of(file: ConfigFile) -> ThreatModel:
@@ -226,7 +231,7 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
     return factory, settings
 
 
-def _entries(plugins: list[LoadedPlugin], names: list[str]) -> list[dict[str, Any]]:
+def _entries(plugins: Sequence[LoadedPlugin], names: list[str]) -> list[dict[str, Any]]:
     """Entries of a config with all settings, under the names by which the config chose them."""
     return [{name: dict(plugin.settings)} for name, plugin in zip(names, plugins, strict=True)]
 

@@ -12,6 +12,8 @@ from typing import Any
 from buttress import __version__
 from buttress.errors import ButtressError
 
+KINDS = ("plugin", "attack", "model", "dataset", "logger")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the entry point of the ``buttress`` command."""
@@ -68,10 +70,21 @@ def _parser() -> argparse.ArgumentParser:
         help="clean, fgsm, pgd-K, or YAML like 'pgd: {steps: 50, restarts: 3}'; may be repeated "
         "(default: fgsm and the attack of the run's config)",
     )
-    score.add_argument("--track", default="live", help="live, or an ensemble's name (live)")
-    score.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (best)")
+    _weights_arguments(score)
     score.add_argument("--split", choices=["test", "validation", "train"], default="test", help="of the data (test)")
     _json_flag(score)
+
+    doctor = _verb(verbs, "audit", _audit, "look for what would make a run's robustness numbers meaningless")
+    doctor.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    _weights_arguments(doctor)
+    doctor.add_argument("--examples", type=int, default=200, metavar="N", help="of the test split looked at (200)")
+    _json_flag(doctor)
+
+    export = _verb(verbs, "export", _export, "write a run's model, with its card, for people without buttress")
+    export.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    _weights_arguments(export)
+    export.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="to be made")
+    _json_flag(export)
 
     comparison = _verb(verbs, "compare", _compare, "train configs x swept settings x seeds; one table, one picture")
     comparison.add_argument(
@@ -113,12 +126,12 @@ def _parser() -> argparse.ArgumentParser:
 
     plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
     listing = _verb(plugins, "list", _plugins_list, "what is installed, from metadata alone")
-    listing.add_argument("--kind", choices=["plugin", "attack", "model", "dataset"], help="only this kind")
+    listing.add_argument("--kind", choices=KINDS, help="only this kind")
     listing.add_argument("--check", action="store_true", help="also import each in a process of its own")
     _json_flag(listing)
     show = _verb(plugins, "show", _plugins_show, "a plugin's settings, hooks and source")
     show.add_argument("name", help="as in a config")
-    show.add_argument("--kind", choices=["plugin", "attack", "model", "dataset"], default="plugin")
+    show.add_argument("--kind", choices=KINDS, default="plugin")
     _json_flag(show)
 
     config = verbs.add_parser("config", help="look at configs").add_subparsers(required=True, metavar="VERB")
@@ -145,6 +158,11 @@ def _verb(
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="epochs=10, data.batch_size=64, pgd.steps=5")
+
+
+def _weights_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--track", default="live", help="live, or an ensemble's name (live)")
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (best)")
 
 
 def _json_flag(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +212,37 @@ def _evaluate(options: argparse.Namespace) -> str:
         f"{result['track']} weights, {result['checkpoint']} (epoch {result['epoch'] + 1}), {result['split']} split, "
         f"{result['threat']}, seed {result['seed']}\n\n"
         f"{table(['attack', 'accuracy %', '95 % interval', 'n'], rows)}\n\nwritten to {result['file']}"
+    )
+
+
+def _audit(options: argparse.Namespace) -> str:
+    from buttress.audit.finding import render
+    from buttress.audit.run import audit_run
+    from buttress.errors import ConfigError, WorkError
+
+    if options.examples < 1:
+        raise ConfigError(f"--examples {options.examples}: expected a number >= 1")
+    run, findings = audit_run(options.run, options.track, options.checkpoint, examples=options.examples)
+    if options.json:
+        _say(_as_json([finding.to_json() for finding in findings]))
+    else:
+        _say(f"{run}, {run.threat}\n\n{render(findings)}\n\nwritten to {run.folder.audit}")
+    failed = [finding.check for finding in findings if finding.status == "FAIL"]
+    if failed:
+        raise WorkError(f"{options.run} fails: {', '.join(failed)}")
+    return ""
+
+
+def _export(options: argparse.Namespace) -> str:
+    from buttress.export import export_run
+    from buttress.tables import table
+
+    digests = export_run(options.run, options.output, options.track, options.checkpoint)
+    if options.json:
+        return _as_json({"folder": str(options.output), "sha256": digests})
+    return (
+        f"{options.output}\n\n{table(['file', 'sha256'], list(digests.items()))}\n\n"
+        "robustbench.json: link, name, authors and venue are yours to fill in"
     )
 
 

@@ -127,6 +127,9 @@ class Config(_Section):
     epochs: Count
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    loggers: list[Entry] = Field(
+        default_factory=list, description="what else is told the metrics: buttress plugins list --kind logger"
+    )
     seed: Seed = Field(0, description="of everything that is random in the run")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     backend: Literal["auto", "native", "torch"] = Field("auto", description="of the kernels: compiled or pure torch")

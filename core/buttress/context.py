@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -55,6 +56,7 @@ class RunState:
         self.epoch = self.step = self.global_step = 0
         self.phase: Phase = phase
         self.store = store or Store(None)
+        self.folder: Path | None = None
         self.draws: Mapping[str, Tensor] = {}
         self.asked: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
@@ -171,6 +173,11 @@ class Context:
     @property
     def steps_per_epoch(self) -> int | None:
         return self._state.steps_per_epoch
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder, for loggers to write into; None elsewhere."""
+        return self._state.folder
 
     @property
     def store(self) -> PluginStore:

@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from buttress.hookspecs import EXCLUSIVE
-from buttress.registry import GROUPS, Source, check_class, find, load, sources
+from buttress.registry import GROUPS, HOOKED, Source, check_class, find, load, sources
 from buttress.settings import settings_model
 from buttress.tables import table
 
@@ -16,10 +16,10 @@ CHECK_SECONDS = 60.0
 
 _CHECK = """
 import sys
-from buttress.registry import Source, check_class, load
+from buttress.registry import HOOKED, Source, check_class, load
 source = Source(*sys.argv[1:6])
 component = load(source)
-if source.kind in ("plugin", "attack"):
+if source.kind in HOOKED:
     check_class(component, source)
 """
 
@@ -72,7 +72,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     """
     source = find(kind, name)
     component = load(source)
-    if kind in ("plugin", "attack"):
+    if kind in HOOKED:
         check_class(component, source)
     schema = settings_model(
         component, frozenset({"num_classes", "in_channels", "in_features"} if kind == "model" else {"num_classes"})

@@ -74,7 +74,10 @@ class Job:
         """
         folder, cure = self.folder, "choose another --name, or move that folder away"
         if folder.config.is_file():
-            there, asked = read_yaml(folder.config).value, parse_yaml(self.config, "").value
+            there, asked = (
+                {key: value for key, value in source.value.items() if key != "loggers"}  # they change nothing
+                for source in (read_yaml(folder.config), parse_yaml(self.config, ""))
+            )
             if there != asked:
                 keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
                 raise RunFolderError(f"{folder.path} holds a run of another config: {', '.join(keys)} differ; {cure}")

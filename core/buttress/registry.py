@@ -24,8 +24,13 @@ GROUPS = {
     "attack": "buttress.attacks",
     "model": "buttress.models",
     "dataset": "buttress.datasets",
+    "logger": "buttress.loggers",
 }
-"""Kind of component to entry-point group. An attack is a plugin with ``generate_adv``, used for evaluation."""
+"""Kind of component to entry-point group. An attack is a plugin with ``generate_adv``, used for evaluation; a logger is
+one with ``log``."""
+
+HOOKED = ("plugin", "attack", "logger")
+"""Kinds whose components are classes with hooks."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ def build(
     where = where or in_code(name)
     source = find(kind, name, named or (where(()) if where(()) != name else ""))
     component = load(source)
-    if kind in ("plugin", "attack"):
+    if kind in HOOKED:
         check_class(component, source)
     accepted = inspect.signature(component).parameters
     automatic = {key: value for key, value in (given or {}).items() if key in accepted and key not in settings}
@@ -178,21 +183,24 @@ def build(
 
 
 def load_plugins(
-    entries: Sequence[str | Mapping[str, Any]], where: Where | None = None, given: Mapping[str, Any] | None = None
+    entries: Sequence[str | Mapping[str, Any]],
+    where: Where | None = None,
+    given: Mapping[str, Any] | None = None,
+    kind: str = "plugin",
 ) -> list[LoadedPlugin]:
     """Plugins by name, as a config lists them: ``["pgd", {"meat": {"start": 60}}]``; ``given`` as in ``build``.
 
-    A plugin listed twice is labelled ``name`` and ``name#2``.
+    A plugin listed twice is labelled ``name`` and ``name#2``. ``kind`` is ``plugin`` or ``logger``.
 
     Raises:
         PluginError, ConfigError: see ``build``.
     """
-    where = where or in_code("plugins")
+    where = where or in_code(f"{kind}s")
     loaded: list[LoadedPlugin] = []
     for position, entry in enumerate(entries):
         name, settings = entry_of(entry, where((position,)))
         inner = _under(where, (position, name))
-        plugin, source, resolved = build("plugin", name, settings, inner, given)
+        plugin, source, resolved = build(kind, name, settings, inner, given)
         loaded.append(LoadedPlugin(source.name, plugin, source, resolved))
     return as_loaded(loaded)
 
@@ -224,6 +232,11 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
 def provides(loaded: LoadedPlugin, hook: str) -> bool:
     """Whether a plugin provides an exclusive hook (wrapping it does not count)."""
     return any(found == hook and not options["wrapper"] for found, options, _ in _marked(type(loaded.plugin)))
+
+
+def hooks_of(loaded: LoadedPlugin) -> set[str]:
+    """The hooks that a plugin provides, joins or wraps."""
+    return {hook for hook, _, _ in _marked(type(loaded.plugin))}
 
 
 def _marked(cls: type) -> Iterator[tuple[str, Mapping[str, Any], list[str]]]:

@@ -23,6 +23,7 @@ from buttress.errors import InterruptionError
 from buttress.evaluation import attack_name
 from buttress.files import cut_to_lines, make_folder, storage_errors, write_json, write_tensors
 from buttress.kernels import use_backend
+from buttress.loggers import Loggers
 from buttress.models import fit_weights
 from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder
@@ -43,6 +44,7 @@ class Trainer:
         self._assembly, self._folder, self._reporter = assembly, folder, reporter
         self._config = assembly.file.config
         self._engine = assembly.engine
+        self._loggers = Loggers(assembly.loggers, assembly.engine, folder.path, reporter.say)
         self._records: list[Record] = []
         self._epoch_loss = _Mean(self._engine.device)
         self._interval_loss = _Mean(self._engine.device)
@@ -68,10 +70,13 @@ class Trainer:
         with self._signals(), self._reporter, use_backend(config.backend):
             self._reporter.begin(config.epochs * self._assembly.steps, engine.global_step)
             try:
+                if trained:
+                    self._loggers.start()
                 while engine.epoch < config.epochs:
                     self._train_epoch()
                     self._finish_epoch()
             finally:
+                self._loggers.close()
                 engine.close()
         rows = self._conclude()
         if trained:
@@ -258,6 +263,7 @@ class Trainer:
             stream.write(line)
         self._metrics_bytes += len(line.encode())
         self._engine.hooks.log(record)
+        self._loggers.log(record)
 
     # Stopping
 

@@ -19,6 +19,7 @@ def test_plugins_list_names_every_built_in_with_its_distribution(buttress: Run):
         ("attack", "pgd"),
         ("model", "preact_tiny"),
         ("dataset", "digits"),
+        ("logger", "tensorboard"),
     ):
         assert rows[key]["distribution"] == "buttress"
         assert rows[key]["status"] == "listed"

@@ -1,0 +1,56 @@
+"""The evaluation doctor: what would make a robustness number meaningless, looked for before anybody believes it.
+
+Source of the list: Carlini et al., "On Evaluating Adversarial Robustness", arXiv:1902.06705, and Athalye, Carlini and
+Wagner, "Obfuscated Gradients Give a False Sense of Security", arXiv:1802.00420.
+"""
+
+from torch import nn
+
+from buttress.audit.attacks import (
+    black_box_is_weaker,
+    epsilon_grows_to_zero,
+    more_steps_help,
+    starts_agree,
+)
+from buttress.audit.finding import Finding
+from buttress.audit.gradients import gradients_exist, gradients_match_differences
+from buttress.audit.inputs import inputs_in_box
+from buttress.audit.outputs import outputs_are_logits, outputs_repeat
+from buttress.audit.probe import Probe
+from buttress.data import Split
+from buttress.threat import ThreatModel
+
+__all__ = ["CHECKS", "Finding", "audit"]
+
+CHECKS = (
+    inputs_in_box,
+    outputs_repeat,
+    outputs_are_logits,
+    gradients_exist,
+    gradients_match_differences,
+    more_steps_help,
+    starts_agree,
+    black_box_is_weaker,
+    epsilon_grows_to_zero,
+)
+"""Every check of a model, each a function of a ``Probe``, in the order of what explains what."""
+
+
+def audit(model: nn.Module, split: Split, threat: ThreatModel, *, examples: int = 200, seed: int = 0) -> list[Finding]:
+    """Look for what would make a robustness number of ``model`` meaningless.
+
+    Args:
+        model: maps ``[B,*]`` to logits ``[B,K]``, in the mode in which it is to be evaluated; left as found.
+        split: examples, on the model's device.
+        threat: the threat model.
+        examples: how many of the split are looked at, drawn by the seed.
+        seed: of every random draw.
+
+    Returns:
+        One finding a check.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    probe = Probe(model, split, threat, examples=examples, seed=seed)
+    return [check(probe) for check in CHECKS]

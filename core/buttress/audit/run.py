@@ -1,0 +1,39 @@
+"""``buttress audit RUN``: the checks of a model on a run's weights and test split, and those of its records."""
+
+from pathlib import Path
+
+from buttress.audit import audit
+from buttress.audit.finding import Finding
+from buttress.audit.records import autoattack_is_strongest, selection_is_honest, spsa_is_weaker
+from buttress.files import write_json
+from buttress.modes import Modes
+from buttress.saved_run import SavedRun, load_run
+
+
+def audit_run(
+    path: Path, track: str = "live", checkpoint: str = "best", *, examples: int = 200
+) -> tuple[SavedRun, list[Finding]]:
+    """Audit the weights of a run; the findings are also written to ``audit.json``.
+
+    Args:
+        path: run folder.
+        track: ``live`` or an ensemble's name.
+        checkpoint: ``best`` or ``last``.
+        examples: of the test split that are looked at.
+
+    Raises:
+        RunFolderError, CheckpointError: what was asked for is not there.
+    """
+    run = load_run(path, track, checkpoint)
+    evaluation = run.file.config.evaluation
+    with Modes(run.model).evaluating():
+        findings = audit(run.model, run.data.test, run.threat, examples=examples, seed=evaluation.seed)
+    rows = run.results()
+    findings += [
+        spsa_is_weaker(rows),
+        autoattack_is_strongest(rows),
+        selection_is_honest(evaluation.best_by, checkpoint),
+    ]
+    about = {"track": track, "checkpoint": checkpoint, "epoch": run.epoch}
+    write_json(run.folder.audit, [{**finding.to_json(), **about} for finding in findings])
+    return run, findings

@@ -1,0 +1,172 @@
+"""Broken models are flagged, honest ones are not."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from buttress import Split, ThreatModel
+from buttress.audit import CHECKS, Finding, audit
+from buttress.audit.finding import graded, render
+from buttress.audit.gradients import _apart
+from buttress.audit.probe import Probe
+from buttress.audit.records import autoattack_is_strongest, selection_is_honest, spsa_is_weaker
+from buttress.audit.search import random_search
+from buttress.errors import DataError
+from tests.core.helpers import Halfspace, assert_same, snapshot
+
+from .models import BROKEN, LINF, Around, digits, honest
+
+
+def statuses(findings: list[Finding]) -> dict[str, str]:
+    return {finding.check: finding.status for finding in findings}
+
+
+@pytest.mark.parametrize("name", ["natural", "robust", "smooth"])
+def test_honest_models_are_not_flagged(name: str):
+    model, threat = honest(name)
+    findings = audit(model, digits()[1], threat)
+    assert {finding.status for finding in findings} == {"PASS"}, render(findings)
+    assert len(findings) == len(CHECKS)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_models_are_flagged(name: str):
+    forward, checks = BROKEN[name]
+    model = Around(honest("robust")[0], forward).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # of those that draw
+        findings = audit(model, digits()[1], LINF)
+    found = {check for check, status in statuses(findings).items() if status != "PASS"}
+    assert checks <= found, render(findings)
+    assert all(finding.cure for finding in findings if finding.status != "PASS")
+
+
+def test_a_loader_that_normalises_is_flagged():
+    test = digits()[1]
+    findings = audit(honest("robust")[0], Split((test.x - 0.3) / 0.4, test.y), LINF)
+    assert statuses(findings)["inputs in box"] == "FAIL"
+
+
+@pytest.mark.parametrize("name", ["robust", "natural"], ids=["batch norm", "dropout"])
+def test_train_mode_is_flagged(name: str):
+    model, threat = honest(name)
+    model.train()
+    try:
+        findings = audit(model, digits()[1], threat, examples=20)
+    finally:
+        model.eval()
+    (finding,) = [finding for finding in findings if finding.check == "outputs repeat"]
+    assert finding.status == "FAIL"
+    assert "in train mode" in finding.reason
+
+
+def test_an_audit_leaves_the_model_as_found():
+    model, threat = honest("robust")
+    model.train()
+    before, rng = snapshot(model), torch.get_rng_state()
+    try:
+        audit(model, digits()[1], threat, examples=10)
+        assert all(module.training for module in model.modules())
+    finally:
+        model.eval()
+    assert_same(snapshot(model), before)
+    assert all(p.grad is None or p.requires_grad for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), rng)
+
+
+def test_two_audits_agree():
+    model, threat = honest("natural")
+    one, two = (audit(model, digits()[1], threat, examples=20, seed=5) for _ in range(2))
+    assert one == two
+
+
+def test_an_empty_split_is_refused():
+    test = digits()[1]
+    with pytest.raises(DataError, match="audit: expected at least one example"):
+        audit(honest("natural")[0], Split(test.x[:0], test.y[:0]), LINF)
+
+
+# Parts with answers known by hand
+
+
+def test_random_search_finds_the_corner_of_a_halfspace():
+    weight = torch.tensor([1.0, -2.0, 3.0, 0.5])
+    model, x, y = Halfspace(weight), torch.full((2, 4), 0.5), torch.tensor([0, 1])
+    found = random_search(lambda at: model(at), x, y, LINF, torch.Generator().manual_seed(0))
+    best = x - 0.1 * weight.sign() * torch.tensor([[1.0], [-1.0]])
+    torch.testing.assert_close(found, best)
+
+
+@pytest.mark.parametrize("threat", [LINF, ThreatModel("l2", "1/2"), ThreatModel("linf", "1/10", None)], ids=str)
+def test_random_search_stays_inside_the_threat_model(threat: ThreatModel):
+    x = digits()[1].x[:5]
+    found = random_search(honest("natural")[0], x, digits()[1].y[:5], threat, torch.Generator().manual_seed(0), 20)
+    assert threat.contains(found, x)
+    assert not torch.equal(found, x)
+
+
+class Cubic(nn.Module):
+    """Two logits of a polynomial of the input; optionally with a slope of ``factor`` times the true one."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.weight, self.factor = nn.Parameter(torch.ones(())), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = (x**3).flatten(1).sum(1) * self.weight
+        z = self.factor * z + (1 - self.factor) * z.detach()
+        return torch.stack([z, -z], 1)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, 0.0), (0.99, 0.0), (0.9, 1.0), (-1.0, 1.0)])
+def test_slopes_are_compared_example_by_example(factor: float, expected: float):
+    split = Split(torch.rand(12, 1, 3, 3, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 2)
+    assert _apart(Probe(Cubic(factor), split, LINF)) == (expected, 12)
+
+
+@pytest.mark.parametrize(("amount", "status"), [(0.1, "PASS"), (0.2, "WARN"), (0.3, "FAIL"), (float("nan"), "FAIL")])
+def test_grades(amount: float, status: str):
+    assert graded("x", amount, 0.1, 0.2, "reason", "cure").status == status
+
+
+def row(attack: str, accuracy: float, n: int = 100) -> dict[str, object]:
+    return {"attack": attack, "accuracy": accuracy, "n": n}
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([row("pgd-20", 0.5)], "WARN"),
+        ([row("pgd-20", 0.5), row("autoattack", 0.4)], "PASS"),
+        ([row("pgd-20", 0.5), row("autoattack", 0.5)], "PASS"),
+        ([row("autoattack", 0.51), row("pgd-100", 0.5)], "FAIL"),
+        ([row("autoattack", 0.51), row("cw-20", 0.5)], "FAIL"),
+        ([row("autoattack", 0.51, 50), row("cw-20", 0.5)], "PASS"),
+        ([row("autoattack", 0.51), row("fgsm", 0.3)], "PASS"),
+    ],
+)
+def test_autoattack_is_compared_with_pgd_and_cw(rows: list[dict[str, object]], status: str):
+    assert autoattack_is_strongest(rows).status == status
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([row("pgd-20", 0.5)], "PASS"),
+        ([row("pgd-20", 0.5), row("spsa-100", 0.55)], "PASS"),
+        ([row("pgd-20", 0.5), row("cw-20", 0.47), row("spsa-100", 0.46)], "PASS"),
+        ([row("pgd-20", 0.5), row("spsa-100", 0.46)], "WARN"),
+        ([row("pgd-20", 0.5), row("spsa-100", 0.3)], "FAIL"),
+        ([row("pgd-20", 0.5), row("spsa-100", 0.3, 50)], "PASS"),
+    ],
+)
+def test_spsa_is_compared_with_gradient_attacks(rows: list[dict[str, object]], status: str):
+    assert spsa_is_weaker(rows).status == status
+
+
+@pytest.mark.parametrize(
+    ("by", "checkpoint", "status"),
+    [("test", "best", "WARN"), ("test", "last", "PASS"), ("validation", "best", "PASS")],
+)
+def test_selection_on_the_test_split_is_flagged(by: str, checkpoint: str, status: str):
+    assert selection_is_honest(by, checkpoint).status == status

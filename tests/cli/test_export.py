@@ -1,0 +1,159 @@
+"""An exported model needs torch and safetensors, and nothing else; its card says what was measured."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from buttress.cli import main
+from buttress.errors import WorkError
+from buttress.export import _expect_same_logits, self_contained
+from buttress.files import file_sha256
+from buttress.modes import Modes
+from buttress.normalization import Normalize
+from buttress.saved_run import load_run
+
+from .conftest import CONFIG
+
+# A reader without buttress: whatever imports it ends the process.
+READER = """
+import sys
+for name in ("buttress", "buttress_plugins", "timm", "torchvision"):
+    sys.modules[name] = None
+import torch
+from safetensors.torch import load_file, save_file
+
+model = torch.export.load("model.pt2").module()
+model.load_state_dict(load_file("model.safetensors"), assign=True)
+save_file({"logits": model(load_file("x.safetensors")["x"]).detach()}, "logits.safetensors")
+"""
+
+MODEL = {"name": "preact_tiny", "width": 2, "mean": [0.3], "std": [0.4], "memory_format": "channels_last"}
+
+
+@pytest.fixture
+def exported(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The best weights of the track meat, of a run whose model has normalisation, beside their folder ``out``."""
+    config = {**CONFIG, "model": MODEL, "epochs": 2, "evaluation": {"every": 1, "attack": {"pgd": {"steps": 2}}}}
+    (workspace / "normal.yaml").write_text(yaml.safe_dump(config))
+    run = "runs/small/a"
+    assert main(["train", "normal.yaml", "--run", "a"]) == 0
+    assert main(["evaluate", run, "--track", "meat", "--checkpoint", "last", "--attack", "fgsm"]) == 0
+    assert main(["export", run, "--track", "meat", "--checkpoint", "last", "--output", "shelf/out"]) == 0
+    capsys.readouterr()
+    return workspace / "shelf" / "out"
+
+
+def test_the_exported_model_needs_torch_and_safetensors_only(exported: Path):
+    run = load_run(Path("runs/small/a"), "meat", "last")
+    x = run.data.test.x[:7]  # a batch of another size than the program was made with
+    save_file({"x": x}, exported / "x.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "ignore", "-c", READER], capture_output=True, text=True, cwd=exported, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad(), Modes(run.model).evaluating():
+        expected = run.model(x)
+    torch.testing.assert_close(load_file(exported / "logits.safetensors")["logits"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_have_plain_keys_and_hold_the_normalisation(exported: Path):
+    run = load_run(Path("runs/small/a"), "meat", "last")
+    weights = load_file(exported / "model.safetensors")
+    assert set(weights) == {*run.model.state_dict(), "normalize.mean", "normalize.std"}
+    assert weights["normalize.mean"].flatten().tolist() == pytest.approx([0.3])
+    for name, tensor in run.model.state_dict().items():
+        assert torch.equal(weights[name], tensor), name
+
+
+def test_the_card_and_the_entry_say_what_was_measured(exported: Path):
+    run = load_run(Path("runs/small/a"), "meat", "last")
+    card = (exported / "README.md").read_text()
+    rows = {row["attack"]: row for row in run.results()}
+    assert set(rows) == {"clean", "fgsm"}
+    own = run.own_result()
+    assert own is not None
+    for name, accuracy in (("fgsm", rows["fgsm"]["accuracy"]), ("pgd-2", own["robust"])):
+        assert f"| {name} | {100 * accuracy:.2f} | " in card
+    for said in (
+        "linf eps 8/255, box [0, 1]",
+        "| 20 | 0 |",
+        "AutoAttack has not been run",
+        "seed | 2, 12, 3 |",
+        '"steps": 2',
+    ):
+        assert said in card, said
+    for name in ("model.safetensors", "model.pt2", "robustbench.json"):
+        assert f"| `{name}` | `{file_sha256(exported / name)}` |" in card
+    entry = json.loads((exported / "robustbench.json").read_text())
+    assert (entry["eps"], entry["dataset"], entry["architecture"]) == ("8/255", "npz", "preact_tiny")
+    assert entry["clean_acc"] == f"{100 * rows['clean']['accuracy']:.2f}"
+    assert (entry["autoattack_acc"], entry["unreliable"], entry["additional_data"]) == (None, None, False)
+
+
+def test_the_entry_quotes_autoattack_and_the_audit(exported: Path):
+    from buttress.model_card import model_card, robustbench_entry
+
+    run = load_run(Path("runs/small/a"), "meat", "last")
+    (path,) = run.folder.eval.glob("*.json")
+    result = json.loads(path.read_text())
+    result["attacks"].append(
+        {"attack": "autoattack", "accuracy": 0.25, "low": 0.1, "high": 0.5, "n": 20, "attacked": 9}
+    )
+    path.write_text(json.dumps(result))
+    finding = {"check": "inputs", "status": "FAIL", "reason": "outside", "cure": "scale"}
+    run.folder.audit.write_text(json.dumps([{**finding, "track": "meat", "checkpoint": "last", "epoch": 1}]))
+    entry = robustbench_entry(run)
+    assert (entry["autoattack_acc"], entry["reported"], entry["unreliable"]) == ("25.00", "25.00", True)
+    assert entry["footnote"].endswith("AutoAttack on 20 test examples.")
+    card = model_card(run, {})
+    assert "FAIL inputs: outside" in card
+    assert "| autoattack and those before it | 25.00 | 10.00 to 50.00 | 20 | 0 |" in card
+    assert "AutoAttack has not been run" not in card
+    other = replace(run, epoch=0)  # the same file of weights, before a resumed run replaced it
+    assert (other.results(), robustbench_entry(other)["unreliable"]) == ([], None)
+
+
+def test_the_folder_is_made_whole_or_not_at_all(exported: Path, capsys: pytest.CaptureFixture[str]):
+    assert {path.name for path in exported.parent.iterdir()} == {"out"}
+    assert main(["export", "runs/small/a", "--output", "shelf/out"]) == 2
+    assert "shelf/out exists and is never overwritten" in capsys.readouterr().err
+    assert main(["export", "runs/small/a", "--track", "mat", "--output", "shelf/new"]) == 2
+    assert "has no track 'mat'; did you mean 'meat'?" in capsys.readouterr().err
+    assert {path.name for path in exported.parent.iterdir()} == {"out"}
+
+
+def test_a_model_that_cannot_be_followed_is_said_and_leaves_no_folder(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+):
+    (workspace / "winding.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.linear = nn.Linear(64, 4)\n\n    def forward(self, x):\n        z = self.linear(x.flatten(1))\n"
+        "        return z if z.sum() > 0 else 2 * z\n"
+    )
+    words = ['model={target: "winding:Net"}', "epochs=1", "plugins=[clean]"]
+    assert main(["train", "small.yaml", "--run", "a", *words]) == 0
+    assert main(["export", "runs/small/a", "--output", "out"]) == 1
+    assert "torch.export cannot follow Net" in capsys.readouterr().err
+    assert not list(workspace.glob("*out*"))
+
+
+def test_other_logits_are_refused(exported: Path):
+    x = torch.rand(3, 1, 8, 8)
+    with pytest.raises(WorkError, match="gives other logits than the run's, by up to"):
+        _expect_same_logits(exported, x, torch.ones(3, 4))
+
+
+def test_a_self_contained_copy_leaves_the_model_alone():
+    model = nn.Sequential(Normalize([0.5], [0.2]), nn.Flatten(), nn.Linear(4, 2))
+    before = set(model.state_dict())
+    assert set(self_contained(model).state_dict()) == before | {"0.mean", "0.std"}
+    assert set(model.state_dict()) == before
+    assert all(parameter.requires_grad for parameter in model.parameters())
