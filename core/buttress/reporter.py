@@ -39,8 +39,8 @@ class Reporter:
             self._progress.stop()
             self._progress = None
 
-    def begin(self, total: int, done: int) -> None:
-        """Start counting steps: ``done`` of ``total`` are behind us."""
+    def begin(self, total: int, done: int, what: str = "training") -> None:
+        """Start counting steps of ``what``: ``done`` of ``total`` are behind us."""
         self._total, self._done, self._first = total, done, done
         self._started = self._last_line = monotonic()
         if self._console.is_terminal:
@@ -52,7 +52,7 @@ class Reporter:
                 TimeRemainingColumn(),
                 console=self._console,
             )
-            self._task = self._progress.add_task("training", total=total, completed=done)
+            self._task = self._progress.add_task(what, total=total, completed=done)
             self._progress.start()
 
     def advance(self, description: str) -> None:
