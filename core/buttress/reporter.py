@@ -60,7 +60,7 @@ class Reporter:
         self._done += 1
         if self._progress is not None:
             self._progress.update(self._task, advance=1, description=description)
-        elif monotonic() - self._last_line > LINE_EVERY:
+        elif self._done < self._total and monotonic() - self._last_line > LINE_EVERY:
             left = (monotonic() - self._started) / (self._done - self._first) * (self._total - self._done)
             self.say(f"{description}: step {self._done}/{self._total}, about {duration(left)} left")
 

@@ -141,13 +141,14 @@ def attack_all(
         if first == len(batches):
             continue
         with reporter:
-            reporter.begin(len(batches), first, name)
+            what = f"{name} ({row + 1} of {len(names)})"
+            reporter.begin(len(batches), first, what)
             for number in range(first, len(batches)):
                 began = monotonic()
                 columns = batches[number] if each else work.left(row, batches[number])
                 right = still_right(evaluator, columns, number) if len(columns) else columns.bool()
                 work.keep(row, columns, right, monotonic() - began)
-                reporter.advance(name)
+                reporter.advance(what)
     return Verdicts(names, work.table, work.seconds, each)
 
 
@@ -165,7 +166,7 @@ class _Work:
         if path is None or not path.is_file():
             return _Work(path, np.full(shape, NOT_ATTACKED, np.int8), np.zeros(shape[0]))
         try:
-            with np.load(path) as file:
+            with path.open("rb") as stream, np.load(stream) as file:
                 return _Work(path, file["table"].reshape(shape), file["seconds"].reshape(shape[0]), int(file["done"]))
         except (OSError, ValueError, KeyError, BadZipFile) as problem:
             raise CheckpointError(f"{path} is damaged ({problem}); delete it to start the evaluation anew") from None

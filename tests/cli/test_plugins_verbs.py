@@ -102,7 +102,7 @@ def test_doctor_tells_what_was_compiled_and_what_to_do(buttress: Run):
     assert "advice" in buttress("doctor").stdout
 
 
-@pytest.mark.parametrize("words", [[], ["trian"], ["train"], ["train", "c.yaml", "--nope"], ["evaluate", "r", "x=1"]])
+@pytest.mark.parametrize("words", [[], ["trian"], ["train"], ["train", "c.yaml", "--nope"], ["resume", "r", "x=1"]])
 def test_wrong_words_exit_2_with_usage(buttress: Run, words: list[str]):
     done = buttress(*words)
     assert done.returncode == 2

@@ -3,7 +3,8 @@
 Source: Uesato et al., "Adversarial Risk and the Dangers of Evaluating Against Weak Attacks", arXiv:1802.05666,
 algorithm 1: two-sided differences, Adam, projection, and no further query for an example that is misclassified. It sees
 what a black-box attacker sees; where it breaks what PGD does not, the gradients are masked. Default sizes are those of
-the evaluations of AWP (Wu et al., arXiv:2004.05884) and its successors.
+the evaluations of AWP (Wu et al., arXiv:2004.05884) and its successors. The source has L-inf only. Under an L2 threat
+model Adam's second moment is one number an example, so that steps go along the gradient and not towards its signs.
 """
 
 import math
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import margin
-from buttress.threat import ThreatModel
+from buttress.threat import ThreatModel, per_example
 
 StackedLoss = Callable[[Tensor, Tensor], Tensor]
 """Inputs ``[S*B,*]``, S copies of a batch one after the other, and positions ``[B]`` in it, to losses ``[S*B]``."""
@@ -96,7 +97,10 @@ def spsa(
             lambda points, index=active: loss(points, index), x_adv, samples, radius, generator, forward_size
         )
         first = BETA1 * first + (1 - BETA1) * grad
-        second = BETA2 * second + (1 - BETA2) * grad.square()
+        square = grad.square()
+        if threat.norm == "l2":
+            square = per_example(square.flatten(1).mean(1), grad).expand_as(grad)
+        second = BETA2 * second + (1 - BETA2) * square
         direction = first / (1 - BETA1**step) / ((second / (1 - BETA2**step)).sqrt() + GUARD)
         x_adv = threat.project(x_adv + lr * direction, x[active])
         found[active] = x_adv
