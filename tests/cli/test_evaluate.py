@@ -164,6 +164,41 @@ def test_a_stopped_evaluation_goes_on_with_the_same_command(
         assert all(np.array_equal(one[key], two[key]) for key in ("index", "label", "attacked", "correct", "worst"))
 
 
+def test_an_unfinished_evaluation_is_known_by_everything_that_its_verdicts_depend_on(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names: list[str] = []
+
+    def stop(*_: Any, partial: Path, **__: Any) -> None:
+        names.append(partial.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("buttress.assessment.attack_all", stop)
+    two = ["--attack", "pgd-2", "--attack", "fgsm"]
+    variants = [
+        two,
+        ["--attack", "fgsm", "--attack", "pgd-2"],
+        ["--attack", "pgd-3", "--attack", "fgsm"],
+        [*two, "--each"],
+        [*two, "--track", "meat"],
+        [*two, "--checkpoint", f"{RUN}/weights/best-meat.safetensors"],
+        [*two, "--split", "validation"],
+        [*two, "--examples", "19"],
+        [*two, "evaluation.seed=1"],
+        [*two, "evaluation.batch_size=7"],
+        [*two, "threat.eps=7/255"],
+    ]
+    for words in variants:
+        assert main(["evaluate", RUN, *words]) == 1
+    with np.load("small.npz") as file:
+        arrays = {name: 1 - file[name] if name == "x_test" else file[name] for name in file.files}
+    np.savez("small.npz", **arrays)
+    assert main(["evaluate", RUN, *two]) == 1
+    assert len(set(names)) == len(variants) + 1
+    assert main(["evaluate", RUN, *two]) == 1
+    assert names[-1] == names[-2]
+
+
 class Canary:
     """Touches a file when it is unpickled by a loader that runs code."""
 
