@@ -99,7 +99,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     attack = load_attack({attack_name: attack_settings}, file.under("evaluation", "attack", attack_name))
     loggers = load_loggers(config.loggers, file.under("loggers"))
     schedule, schedule_settings = file.schedule()
-    model, model_settings = _model(file, data)
+    model, model_settings = build_model(file, data)
     factory, optimizer_settings = _optimizer(file)
     order = fixed_order(len(data.train), config.seed)[: steps * config.data.batch_size]
     with at(file.where(("plugins",))):
@@ -172,7 +172,14 @@ def memory_format_of(file: ConfigFile) -> torch.memory_format:
     return torch.channels_last if file.config.model.memory_format == "channels_last" else torch.contiguous_format
 
 
-def _model(file: ConfigFile, data: Data) -> tuple[nn.Module, dict[str, Any]]:
+def build_model(file: ConfigFile, data: Data, weights: Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """The config's model on its device, tried on two examples of ``data``; and all settings of the model.
+
+    ``weights`` is the file to load, in the place of the one that the config may name.
+
+    Raises:
+        ConfigError, PluginError, ModelError, CheckpointError: it cannot be built, or the weights are not its own.
+    """
     section, where = file.config.model, file.under("model")
     shape = data.train.example_shape
     facts: dict[str, Any] = {"num_classes": data.num_classes, "in_channels": shape[0], "in_features": prod(shape)}
@@ -193,7 +200,9 @@ def _model(file: ConfigFile, data: Data) -> tuple[nn.Module, dict[str, Any]]:
             model, _, settings = build("model", section.name, section.settings(), where, facts, named=where(("name",)))
     if not isinstance(model, nn.Module):
         raise ModelError(f"{where(())}: expected an nn.Module, got {type(model).__name__}")
-    if section.weights is not None:
+    if weights is not None:
+        load_weights(model, weights)
+    elif section.weights is not None:
         with at(where(("weights",))):
             load_weights(model, Path(section.weights))
     model = model.train().to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]

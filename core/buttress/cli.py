@@ -61,17 +61,31 @@ def _parser() -> argparse.ArgumentParser:
     resume = _verb(verbs, "resume", _resume, "continue a run at its newest good checkpoint")
     resume.add_argument("run", type=Path, metavar="RUN", help="run folder")
 
-    score = _verb(verbs, "evaluate", _evaluate, "measure the accuracy of a run's weights under attack")
-    score.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    score = _verb(verbs, "evaluate", _evaluate, "measure the accuracy of weights under attack")
+    score.add_argument("subject", type=Path, metavar="RUN|FILE", help="run folder, or .safetensors or .pth weights")
+    score.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="threat.eps=4/255, evaluation.seed=1; of a FILE: model.name=...",
+    )
+    score.add_argument("--config", type=Path, help="YAML file that names model, data and threat of a FILE")
     score.add_argument(
         "--attack",
         action="append",
+        default=[],
         metavar="ATTACK",
-        help="clean, fgsm, pgd-K, or YAML like 'pgd: {steps: 50, restarts: 3}'; may be repeated "
-        "(default: fgsm and the attack of the run's config)",
+        help="clean, fgsm, pgd-K, or YAML like 'pgd: {steps: 50, restarts: 3}'; may be repeated, and each attacks what "
+        "is left (default: fgsm and the attack of the config)",
     )
-    _weights_arguments(score)
+    score.add_argument("--track", help="of a RUN: live, or an ensemble's name (live)")
+    score.add_argument("--checkpoint", metavar="WHICH", help="of a RUN: best, last, or a file of weights (best)")
     score.add_argument("--split", choices=["test", "validation", "train"], default="test", help="of the data (test)")
+    score.add_argument("--examples", type=int, metavar="N", help="a random subset of N, always the same (all)")
+    score.add_argument("--each", action="store_true", help="let each attack see every example, also wrong ones")
+    score.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="of the results (eval/ in the run, or by the file)"
+    )
     _json_flag(score)
 
     doctor = _verb(verbs, "audit", _audit, "look for what would make a run's robustness numbers meaningless")
@@ -198,21 +212,29 @@ def _resume(options: argparse.Namespace) -> str:
 
 
 def _evaluate(options: argparse.Namespace) -> str:
-    from buttress.launch import evaluate_run
-    from buttress.tables import table
+    from rich.console import Console
 
-    result = evaluate_run(options.run, options.attack, options.track, options.checkpoint, options.split)
-    if options.json:
-        return _as_json(result)
-    rows = [
-        [row["attack"], f"{100 * row['accuracy']:.1f}", f"{100 * row['low']:.1f} to {100 * row['high']:.1f}", row["n"]]
-        for row in result["attacks"]
-    ]
-    return (
-        f"{result['track']} weights, {result['checkpoint']} (epoch {result['epoch'] + 1}), {result['split']} split, "
-        f"{result['threat']}, seed {result['seed']}\n\n"
-        f"{table(['attack', 'accuracy %', '95 % interval', 'n'], rows)}\n\nwritten to {result['file']}"
+    from buttress.assessment import assess, render
+    from buttress.reporter import Reporter
+    from buttress.subject import load_subject
+
+    subject = load_subject(
+        options.subject,
+        overrides=options.overrides,
+        config=options.config,
+        track=options.track,
+        checkpoint=options.checkpoint,
     )
+    result = assess(
+        subject,
+        options.attack,
+        options.split,
+        examples=options.examples,
+        each=options.each,
+        output=options.output,
+        reporter=Reporter(console=Console(stderr=True, soft_wrap=True, highlight=False, markup=False)),
+    )
+    return _as_json(result) if options.json else render(result, subject)
 
 
 def _audit(options: argparse.Namespace) -> str:

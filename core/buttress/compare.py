@@ -14,10 +14,9 @@ from buttress.build import check_config
 from buttress.comparison import Comparison, Row, draw_comparison
 from buttress.config import dump_config
 from buttress.errors import ConfigError
-from buttress.evaluation import attack_name, load_attack
+from buttress.evaluation import attack_entry, attack_name, load_attack
 from buttress.files import read_json, write_json, write_text
 from buttress.jobs import Job, Pool, alone
-from buttress.launch import attack_entry
 from buttress.run_folder import hardware
 from buttress.sweep import Variant, baselines
 

@@ -18,6 +18,7 @@ from buttress.registry import LoadedPlugin, build, entry_of
 from buttress.settings import Where
 from buttress.threat import ThreatModel
 from buttress.types import Adv, Batch
+from buttress.yaml_source import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,32 @@ class Score:
     robust_correct: Tensor
 
 
-def load_attack(entry: str | Mapping[str, Any], where: Where | None = None) -> LoadedPlugin:
-    """An evaluation attack by name: ``"fgsm"`` or ``{"pgd": {"steps": 20}}``.
+def load_attack(
+    entry: str | Mapping[str, Any], where: Where | None = None, given: Mapping[str, Any] | None = None
+) -> LoadedPlugin:
+    """An evaluation attack by name: ``"fgsm"`` or ``{"pgd": {"steps": 20}}``; ``given`` as in ``registry.build``.
 
     Raises:
         PluginError, ConfigError: unknown or broken attack, wrong settings, or a plugin without ``generate_adv``.
     """
     name, settings = entry_of(entry, "attack")
-    attack, source, resolved = build("attack", name, settings, where)
+    attack, source, resolved = build("attack", name, settings, where, given)
     if not hasattr(attack, "generate_adv"):
         raise PluginError(f"attack {name!r} from {source} does not implement generate_adv; choose an attack")
     return LoadedPlugin(source.name, attack, source, resolved)
+
+
+def attack_entry(text: str) -> dict[str, dict[str, Any]]:
+    """An attack as a person writes it: ``fgsm``, ``pgd-20`` (twenty steps), or YAML: ``pgd: {steps: 50, restarts: 3}``.
+
+    Raises:
+        ConfigError: none of these.
+    """
+    name, settings = entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
+    stem, dash, steps = name.rpartition("-")
+    if dash and steps.isdigit():
+        name, settings = stem, {"steps": int(steps), **settings}
+    return {name: settings}
 
 
 def attack_name(attack: LoadedPlugin) -> str:

@@ -65,6 +65,17 @@ def attack_loss(name: AttackLoss, model: nn.Module, x: Tensor, y: Tensor) -> Inp
     return lambda x_adv: cross_entropy(model(x_adv), y)
 
 
+def input_gradient(loss: InputLoss, x: Tensor, nonfinite: Tensor | None = None) -> Tensor:
+    """``[B,*]`` gradients of ``loss`` at ``x [B,*]``; non-finite elements count as zero, and into ``nonfinite [B]``."""
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        (grad,) = torch.autograd.grad(loss(x).sum(), x)
+    finite = torch.isfinite(grad)
+    if nonfinite is not None:
+        nonfinite += (~finite).flatten(1).sum(1)
+    return torch.where(finite, grad, 0.0)
+
+
 def pgd(
     loss: InputLoss,
     x: Tensor,
@@ -102,14 +113,7 @@ def pgd(
     if threat.norm == "linf":  # ball and box are boxes: one pair of bounds serves all steps
         low, high = threat.clamp(x - float(threat.eps)), threat.clamp(x + float(threat.eps))
     for _ in range(steps):
-        x_adv.requires_grad_(True)
-        with torch.enable_grad():
-            (grad,) = torch.autograd.grad(loss(x_adv).sum(), x_adv)
-        x_adv = x_adv.detach()
-        finite = torch.isfinite(grad)
-        if nonfinite is not None:
-            nonfinite += (~finite).flatten(1).sum(1)
-        grad = torch.where(finite, grad, 0.0)
+        grad = input_gradient(loss, x_adv, nonfinite)
         if threat.norm == "linf":
             x_adv = torch.clamp(x_adv.add_(grad.sign_(), alpha=alpha), low, high)
         else:

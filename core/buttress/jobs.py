@@ -17,12 +17,14 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from buttress.assessment import assess
 from buttress.cli import exit_code_of
 from buttress.config import ConfigFile
 from buttress.errors import InterruptionError, RunFolderError
 from buttress.files import make_folder, read_json, storage_errors, write_json
-from buttress.launch import continue_run, evaluate_run, launch
+from buttress.launch import continue_run, launch
 from buttress.run_folder import RunFolder
+from buttress.subject import load_subject
 from buttress.tables import duration
 from buttress.yaml_source import parse_yaml, read_yaml
 
@@ -233,10 +235,13 @@ def _do(job: Job) -> None:
         found = job.scores()
         if text not in found:
             found[text] = {
-                track: {
-                    which: evaluate_run(folder.path, [text], track, which, "test")["attacks"][-1]["accuracy"]
-                    for which in ("best", "last")
-                }
-                for track in tracks
+                track: {which: _accuracy(folder, text, track, which) for which in ("best", "last")} for track in tracks
             }
             write_json(folder.path / "compare.json", found)
+
+
+def _accuracy(folder: RunFolder, attack: str, track: str, which: str) -> float:
+    """Accuracy under ``attack`` alone, on every test example, as the run itself measures its own attack."""
+    subject = load_subject(folder.path, track=track, checkpoint=which)
+    accuracy: float = assess(subject, [attack], each=True)["attacks"][-1]["accuracy"]
+    return accuracy

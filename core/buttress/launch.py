@@ -1,31 +1,23 @@
-"""The jobs behind the verbs that work on runs: start one, continue one, score one."""
+"""The jobs behind the verbs that train: start a run, continue one."""
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from buttress.build import Assembly, assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
-from buttress.errors import CheckpointError, ConfigError
-from buttress.evaluation import Evaluator, attack_name, load_attack
-from buttress.files import make_folder, read_facts, read_json, write_json
+from buttress.errors import CheckpointError
+from buttress.files import read_json
 from buttress.forecast import forecast as forecast_cost
 from buttress.kernels import use_backend
-from buttress.models import load_weights
-from buttress.registry import entry_of
 from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder, existing_folder, manifest, planned_folder
 from buttress.selection import Row
 from buttress.settings import late_epochs
 from buttress.trainer import Trainer
-from buttress.yaml_source import parse_yaml
 
 
 def launch(
@@ -93,88 +85,6 @@ def continue_run(path: Path) -> list[Row]:
         trainer = Trainer(assembly, folder, reporter)
         trainer.resume()
     return trainer.run()
-
-
-def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoint: str, split: str) -> dict[str, Any]:
-    """Accuracy of a run's saved weights, clean and under attacks; also written to ``eval/``.
-
-    Args:
-        path: run folder.
-        attacks: ``clean``, ``fgsm``, ``pgd-K``, or YAML; None for fgsm and the attack of the run's config.
-        track: ``live`` or an ensemble's name.
-        checkpoint: ``best`` or ``last``.
-        split: ``test``, ``validation`` or ``train``.
-
-    Raises:
-        RunFolderError, CheckpointError, ConfigError, PluginError: what was asked for is not there.
-    """
-    folder = existing_folder(path)
-    file = load_config(folder.config)
-    config = file.config
-    loaded = [load_attack(attack) for attack in _attacks(attacks, config.evaluation.attack)]
-    weights = folder.saved_weights(checkpoint, track)
-    data, settings = load_data(file)
-    if split not in data.splits():
-        raise ConfigError(f"{path}: the data set has no {split} split; choose one of {', '.join(data.splits())}")
-    with tempfile.TemporaryDirectory() as scratch:
-        engine = assemble(file, data, settings, Path(scratch)).engine
-    load_weights(engine.model, weights)
-    rows: list[dict[str, Any]] = []
-    for attack in loaded:
-        evaluator = Evaluator(
-            engine.model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
-        )
-        score = evaluator.score(data.splits()[split])
-        if not rows:
-            rows.append(_row("clean", {}, round(score.clean * score.n), score.n))
-        if attack.label != "clean":
-            rows.append(_row(attack_name(attack), attack.settings, round(score.robust * score.n), score.n))
-    path_json = folder.eval / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}.json"
-    result = {
-        "run": str(path),
-        "track": track,
-        "checkpoint": checkpoint,
-        "epoch": read_facts(weights)["epoch"],
-        "split": split,
-        "threat": str(engine.threat),
-        "seed": config.evaluation.seed,
-        "attacks": rows,
-        "file": str(path_json),
-    }
-    make_folder(folder.eval)
-    write_json(path_json, result)
-    return result
-
-
-def interval(right: int, n: int) -> tuple[float, float]:
-    """The Wilson 95 % interval of a share: where the true accuracy may lie, given ``right`` of ``n``."""
-    z = 1.959964  # the 97.5 % quantile of the normal distribution
-    centre, spread = right + z * z / 2, z * math.sqrt(right * (n - right) / n + z * z / 4)
-    return max(0.0, (centre - spread) / (n + z * z)), min(1.0, (centre + spread) / (n + z * z))
-
-
-def _row(name: str, settings: Any, right: int, n: int) -> dict[str, Any]:
-    low, high = interval(right, n)
-    return {"attack": name, "settings": dict(settings), "accuracy": right / n, "low": low, "high": high, "n": n}
-
-
-def _attacks(given: Sequence[str] | None, own: dict[str, dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
-    if given is None:
-        return [{"fgsm": {}}, own]
-    return [attack_entry(text) for text in given]
-
-
-def attack_entry(text: str) -> dict[str, dict[str, Any]]:
-    """An attack as a person writes it: ``fgsm``, ``pgd-20`` (twenty steps), or YAML: ``pgd: {steps: 50, restarts: 3}``.
-
-    Raises:
-        ConfigError: none of these.
-    """
-    name, settings = entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
-    stem, dash, steps = name.rpartition("-")
-    if dash and steps.isdigit():
-        name, settings = stem, {"steps": int(steps), **settings}
-    return {name: settings}
 
 
 def _describe(reporter: Reporter, assembly: Assembly) -> None:

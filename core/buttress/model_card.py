@@ -9,7 +9,7 @@ from typing import Any
 from buttress import __version__
 from buttress.evaluation import attack_name, load_attack
 from buttress.files import read_json
-from buttress.launch import interval
+from buttress.robust import interval
 from buttress.saved_run import SavedRun
 
 LOADING = """```python
@@ -117,7 +117,7 @@ def _numbers(run: SavedRun) -> str:
     lines = ["| attack | accuracy % | 95 % interval | n | seed |", "|---|---|---|---|---|"]
     for row in numbers(run):
         between = f"{_percent(row['low'])} to {_percent(row['high'])}"
-        name = row["attack"] + (" and those before it" if row.get("attacked", row["n"]) < row["n"] else "")
+        name = row["attack"] + (" and those before it" if row.get("after") else "")
         lines.append(f"| {name} | {_percent(row['accuracy'])} | {between} | {row['n']} | {row['seed']} |")
     return "\n".join(lines)
 

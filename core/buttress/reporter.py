@@ -49,8 +49,8 @@ class Reporter:
             self._progress.stop()
             self._progress = None
 
-    def begin(self, total: int, done: int) -> None:
-        """Start counting steps: ``done`` of ``total`` are behind us."""
+    def begin(self, total: int, done: int, what: str = "training") -> None:
+        """Start counting steps of ``what``: ``done`` of ``total`` are behind us."""
         self._total, self._done, self._first = total, done, done
         self._started = self._last_line = monotonic()
         if self._console.is_terminal:
@@ -62,7 +62,7 @@ class Reporter:
                 TimeRemainingColumn(),
                 console=self._console,
             )
-            self._task = self._progress.add_task("training", total=total, completed=done)
+            self._task = self._progress.add_task(what, total=total, completed=done)
             self._progress.start()
 
     def advance(self, description: str) -> None:
@@ -70,7 +70,7 @@ class Reporter:
         self._done += 1
         if self._progress is not None:
             self._progress.update(self._task, advance=1, description=description)
-        elif monotonic() - self._last_line > LINE_EVERY:
+        elif self._done < self._total and monotonic() - self._last_line > LINE_EVERY:
             left = (monotonic() - self._started) / (self._done - self._first) * (self._total - self._done)
             self.say(f"{description}: step {self._done}/{self._total}, about {duration(left)} left")
 

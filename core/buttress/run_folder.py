@@ -146,7 +146,7 @@ def manifest(
 
 def hardware() -> dict[str, Any]:
     """Versions and hardware: what a number may depend on."""
-    packages = ("torch", "torchvision", "numpy", "scikit-learn", "pluggy", "pydantic", "safetensors")
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "pluggy", "pydantic", "safetensors", "pyautoattack")
     return {
         "buttress": __version__,
         "python": platform.python_version(),

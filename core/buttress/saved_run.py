@@ -1,62 +1,36 @@
-"""The weights that a run kept, in their model, with what is known about them: what audits and exports start from."""
+"""The weights that a run kept, with what is known about them: what audits and exports start from."""
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from buttress.build import assemble, load_data
-from buttress.config import ConfigFile, load_config
-from buttress.data import Data
-from buttress.files import read_facts, read_json
-from buttress.models import load_weights
-from buttress.run_folder import RunFolder, existing_folder, read_metrics
-from buttress.threat import ThreatModel
+from buttress.files import read_json
+from buttress.run_folder import RunFolder, read_metrics
+from buttress.subject import Subject, load_subject
 
 
-@dataclass(frozen=True)
-class SavedRun:
-    """One set of weights of a run.
+class SavedRun(Subject):
+    """One set of weights of a run, and the numbers that the run's folder holds about them."""
 
-    Args:
-        folder: of the run.
-        file: its config.
-        data: its splits, on the device.
-        model: with the weights in it.
-        threat: the threat model that it was trained for.
-        track: ``live`` or an ensemble's name.
-        checkpoint: ``best`` or ``last``.
-        epoch: 0-based, at whose end the weights were kept.
-    """
-
-    folder: RunFolder
-    file: ConfigFile
-    data: Data
-    model: nn.Module
-    threat: ThreatModel
-    track: str
-    checkpoint: str
-    epoch: int
-
-    def __str__(self) -> str:
-        return f"{self.track} weights, {self.checkpoint} (epoch {self.epoch + 1})"
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.home)
 
     def results(self) -> list[dict[str, Any]]:
         """What ``buttress evaluate`` found for these weights on the test split, the newest last.
 
-        Each is a row with ``attack``, ``accuracy``, ``low``, ``high`` and ``n``, and the ``seed`` of the evaluation.
-        With ``attacked`` below n, the accuracy is that of the worst case over the attack and those before it.
+        Each is a row with ``attack``, ``accuracy``, ``low``, ``high`` and ``n``, the ``seed`` of the evaluation, and
+        ``after``: whether the accuracy is that of the worst case over this attack and others before it.
         """
         found = []
         wanted = {"track": self.track, "checkpoint": self.checkpoint, "epoch": self.epoch, "split": "test"}
         for path in sorted(self.folder.eval.glob("*.json")):
             result = read_json(path)
             if isinstance(result, dict) and wanted.items() <= result.items():
-                found += [{"seed": result["seed"], **row} for row in result["attacks"]]
+                for position, row in enumerate(result["attacks"]):  # the first is the clean one
+                    after = position > 1 and row["attacked"] < row["n"]
+                    found.append({"seed": result["seed"], "after": after, **row})
         return found
 
     def own_result(self) -> dict[str, Any] | None:
@@ -73,12 +47,4 @@ def load_run(path: Path, track: str = "live", checkpoint: str = "best") -> Saved
         RunFolderError, CheckpointError, ConfigError, PluginError, DataError: what was asked for is not there, or does
             not load any more.
     """
-    folder = existing_folder(path)
-    file = load_config(folder.config)
-    weights = folder.saved_weights(checkpoint, track)
-    data, settings = load_data(file)
-    with tempfile.TemporaryDirectory() as scratch:
-        engine = assemble(file, data, settings, Path(scratch)).engine
-    load_weights(engine.model, weights)
-    epoch = int(read_facts(weights)["epoch"])
-    return SavedRun(folder, file, data, engine.model, engine.threat, track, checkpoint, epoch)
+    return SavedRun(**vars(load_subject(path, track=track, checkpoint=checkpoint)))

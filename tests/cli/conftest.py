@@ -32,16 +32,21 @@ CONFIG = {
 }
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with ``small.npz`` and ``small.yaml`` in it."""
+def make_workspace(folder: Path) -> None:
+    """Put ``small.npz`` and ``small.yaml`` into a folder."""
     rng = np.random.default_rng(0)
     arrays = {}
     for split, n in (("train", 40), ("val", 20), ("test", 20)):
         arrays[f"x_{split}"] = rng.random((n, 1, 8, 8), dtype=np.float32)
         arrays[f"y_{split}"] = np.arange(n) % 4
-    np.savez(tmp_path / "small.npz", **arrays)
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    np.savez(folder / "small.npz", **arrays)
+    (folder / "small.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with ``small.npz`` and ``small.yaml`` in it."""
+    make_workspace(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -138,7 +138,7 @@ def test_manifest_names_plugins_versions_order_and_seed(buttress: Run, workspace
 
 def test_evaluate_measures_and_keeps_the_result(buttress: Run, workspace: Path):
     assert buttress("train", "small.yaml", "--run", "a").returncode == 0
-    done = buttress("evaluate", "runs/small/a", "--track", "meat", "--checkpoint", "last", "--json")
+    done = buttress("evaluate", "runs/small/a", "--track", "meat", "--checkpoint", "last", "--each", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert [row["attack"] for row in result["attacks"]] == ["clean", "fgsm", "pgd-2"]

@@ -1,4 +1,4 @@
-"""Every built-in plugin, with its smallest config: the stack in which the contract is tested."""
+"""Every built-in plugin, with its smallest config: the stack in which the contract is tested; and every attack."""
 
 from typing import Any, NamedTuple
 
@@ -97,3 +97,18 @@ CATALOGUE: dict[str, Entry] = {
     "swa": Entry(["fgsm", {"swa": {"start": 0}}], [UNKNOWN, {"start": 0.0}, {"start": "0"}], stateful=True),
     "trades": Entry(["fgsm", "trades"], [UNKNOWN, {"beta": -1}, {"clean_forwards": 3}]),
 }  # fmt: skip
+
+# Attacks of evaluations: settings small enough for tests, and wrong ones, each alone.
+ATTACKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "autoattack": ({}, [UNKNOWN, {"num_classes": 3}]),
+    "clean": ({}, [UNKNOWN]),
+    "cw": ({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": -1}, {"kappa": -1.0}, {"start": "gaussian"}]),
+    "fgsm": ({"start": "uniform"}, [UNKNOWN, {"start": "gaussian"}]),
+    "ifgsm": ({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": "a/b"}]),
+    "mifgsm": ({"steps": 3}, [UNKNOWN, {"steps": 0}, {"decay": -0.1}]),
+    "pgd": ({"steps": 3}, [UNKNOWN, {"steps": 0}]),
+    "spsa": (
+        {"steps": 2, "samples": 8},
+        [UNKNOWN, {"steps": 0}, {"samples": 0}, {"radius": 0.0}, {"lr": 0.0}, {"forward_size": 1}],
+    ),
+}

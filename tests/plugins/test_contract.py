@@ -14,11 +14,12 @@ from buttress.errors import ConfigError, PluginError
 from buttress.registry import load_plugins
 from buttress.settings import documentation_of, signature_of
 
-from .catalogue import CATALOGUE
+from .catalogue import ATTACKS, CATALOGUE
 from .conftest import TinyNet, assert_same, batch_of, engine_of, parameters, state
 
 POINTS = {point.name: point for group in ("plugins", "attacks") for point in entry_points(group=f"buttress.{group}")}
 BUILT_IN = {name: point for name, point in POINTS.items() if point.value.startswith("buttress_plugins.")}
+TRAINING = {point.name for point in entry_points(group="buttress.plugins")}
 
 every = pytest.mark.parametrize("name", CATALOGUE)
 stateful = pytest.mark.parametrize("name", [name for name, entry in CATALOGUE.items() if entry.stateful])
@@ -42,7 +43,8 @@ def plugin_of(engine: Any, name: str) -> Any:
 
 
 def test_the_catalogue_holds_every_built_in_plugin_and_no_other():
-    assert set(CATALOGUE) == set(BUILT_IN)
+    assert set(CATALOGUE) == set(BUILT_IN) & TRAINING
+    assert set(CATALOGUE) | set(ATTACKS) == set(BUILT_IN)
 
 
 @every
@@ -213,7 +215,9 @@ def test_a_wrong_setting_is_refused_with_its_name(name: str, settings: dict[str,
         load_plugins([{name: settings}], given={"num_classes": 3})
 
 
-@pytest.mark.parametrize("name", [n for n, p in BUILT_IN.items() if "track" in inspect.signature(p.load()).parameters])
+@pytest.mark.parametrize(
+    "name", [n for n, p in BUILT_IN.items() if n in TRAINING and "track" in inspect.signature(p.load()).parameters]
+)
 def test_the_track_has_the_name_that_is_asked_for_and_by_default_the_plugin_s(name: str):
     entry = dict(CATALOGUE[name].stack[-1][name])
     engine = engine_of(TinyNet(), "fgsm", {name: entry}, {name: {**entry, "track": "second"}})

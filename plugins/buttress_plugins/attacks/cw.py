@@ -1,0 +1,62 @@
+"""CW: projected gradient ascent on the margin between the best wrong logit and the right one.
+
+Sources: the loss f6 of Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv:1608.04644;
+under a norm bound as in Madry et al., arXiv:1706.06083, which robustness papers call CW-inf. It is not the original L2
+attack, which looks for the smallest perturbation. The right class is masked with -inf; some public codes multiply by
+zero instead, so that their best wrong logit is never below 0.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from buttress import Adv, Batch, hookimpl
+from buttress.context import Context
+from buttress.functional import margin, pgd
+from buttress.settings import NonNegativeFraction
+
+
+class CW:
+    """PGD on the margin, L-inf or L2 as the threat model says.
+
+    Args:
+        steps: gradient steps; 100 as in the AWP and RWP papers.
+        step_size: length of a step in units of the input; default eps / 4 (2/255 at eps 8/255).
+        kappa: confidence in units of logits: no gain beyond this margin. 50, which the public codes have, never binds
+            in practice.
+        start: ``uniform`` in the ball, or ``none``.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: Annotated[int, Ge(1)] = 100,
+        step_size: NonNegativeFraction | None = None,
+        kappa: Annotated[float, Ge(0)] = 50.0,
+        start: Literal["uniform", "none"] = "uniform",
+    ) -> None:
+        self.steps, self.step_size, self.kappa, self.start = steps, step_size, kappa, start
+
+    @hookimpl
+    def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
+        start = None
+        if self.start == "uniform":
+            start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
+        nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
+        x_adv = pgd(
+            lambda x: capped_margin(model(x), batch.y, self.kappa),
+            batch.x,
+            ctx.threat,
+            steps=self.steps,
+            step_size=ctx.threat.eps / 4 if self.step_size is None else self.step_size,
+            start=start,
+            nonfinite=nonfinite,
+        )
+        return Adv(x_adv, {"nonfinite_grads": nonfinite})
+
+
+def capped_margin(logits: Tensor, y: Tensor, kappa: float) -> Tensor:
+    """``[B]`` values ``min(max_{k != y} z_k - z_y, kappa)`` of ``logits [B,K]``: the negative of Carlini's f6."""
+    return margin(logits, y).clamp_max(kappa)

@@ -1,0 +1,34 @@
+"""I-FGSM: several small signed gradient steps from the input itself; also called BIM, the basic iterative method.
+
+Source: Kurakin et al., "Adversarial examples in the physical world", arXiv:1607.02533. The default step, eps over the
+number of steps, is that of Dong et al., arXiv:1710.06081; the original has steps of 1/255. Under an L2 threat model the
+steps follow the normalised gradient.
+"""
+
+from typing import Annotated
+
+from annotated_types import Ge
+from torch import nn
+
+from buttress import Adv, Batch, hookimpl
+from buttress.context import Context
+from buttress.functional import attack_loss, pgd
+from buttress.settings import NonNegativeFraction
+
+
+class IFGSM:
+    """Iterative fast gradient sign method: no random start, so that it draws nothing.
+
+    Args:
+        steps: gradient steps.
+        step_size: length of a step in units of the input; default eps / steps.
+    """
+
+    def __init__(self, *, steps: Annotated[int, Ge(1)] = 10, step_size: NonNegativeFraction | None = None) -> None:
+        self.steps, self.step_size = steps, step_size
+
+    @hookimpl
+    def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
+        step_size = ctx.threat.eps / self.steps if self.step_size is None else self.step_size
+        loss = attack_loss("ce", model, batch.x, batch.y)
+        return Adv(pgd(loss, batch.x, ctx.threat, steps=self.steps, step_size=step_size))

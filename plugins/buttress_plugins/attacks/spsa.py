@@ -1,0 +1,136 @@
+"""SPSA: gradient ascent without gradients, on differences of the loss along random signs.
+
+Source: Uesato et al., "Adversarial Risk and the Dangers of Evaluating Against Weak Attacks", arXiv:1802.05666,
+algorithm 1: two-sided differences, Adam, projection, and no further query for an example that is misclassified. It sees
+what a black-box attacker sees; where it breaks what PGD does not, the gradients are masked. Default sizes are those of
+the evaluations of AWP (Wu et al., arXiv:2004.05884) and its successors. The source has L-inf only. Under an L2 threat
+model Adam's second moment is one number an example, so that steps go along the gradient and not towards its signs.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from buttress import Adv, Batch, hookimpl
+from buttress.context import Context
+from buttress.functional import margin
+from buttress.threat import ThreatModel, per_example
+
+StackedLoss = Callable[[Tensor, Tensor], Tensor]
+"""Inputs ``[S*B,*]``, S copies of a batch one after the other, and positions ``[B]`` in it, to losses ``[S*B]``."""
+
+# Adam's usual decays and guard.
+BETA1, BETA2, GUARD = 0.9, 0.999, 1e-8
+
+
+class SPSA:
+    """Simultaneous perturbation stochastic approximation on the margin, L-inf or L2.
+
+    Two forwards a sample and step: the defaults cost 51,200 forwards for an example that resists.
+
+    Args:
+        steps: steps of Adam.
+        samples: random signs a step, each asked on both sides.
+        radius: distance of the two sides from the current point, in units of the input.
+        lr: learning rate of Adam, in units of the input.
+        forward_size: most examples of one forward, where a batch is no larger; memory and speed depend on it.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: Annotated[int, Ge(1)] = 100,
+        samples: Annotated[int, Ge(1)] = 256,
+        radius: Annotated[float, Gt(0)] = 0.001,
+        lr: Annotated[float, Gt(0)] = 0.01,
+        forward_size: Annotated[int, Ge(2)] = 4096,
+    ) -> None:
+        self.steps, self.samples, self.radius, self.lr, self.forward_size = steps, samples, radius, lr, forward_size
+
+    @hookimpl
+    @torch.no_grad()
+    def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
+        def loss(x: Tensor, index: Tensor) -> Tensor:
+            return margin(model(x), batch.y[index].repeat(len(x) // len(index)))
+
+        x_adv = spsa(
+            loss,
+            batch.x,
+            ctx.threat,
+            steps=self.steps,
+            samples=self.samples,
+            radius=self.radius,
+            lr=self.lr,
+            generator=ctx.generator("signs"),
+            forward_size=self.forward_size,
+            enough=0.0,  # a positive margin is a misclassification
+        )
+        return Adv(x_adv)
+
+
+def spsa(
+    loss: StackedLoss,
+    x: Tensor,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    samples: int,
+    radius: float,
+    lr: float,
+    generator: torch.Generator,
+    forward_size: int = 4096,
+    enough: float = math.inf,
+) -> Tensor:
+    """Ascend ``loss`` from ``x [B,*]`` by Adam on estimated gradients; an example whose loss is above ``enough`` stays.
+
+    Returns:
+        ``[B,*]`` points inside the threat model.
+    """
+    found, active = x.clone(), torch.arange(len(x), device=x.device)
+    x_adv, first, second = x, torch.zeros_like(x), torch.zeros_like(x)
+    for step in range(1, steps + 1):
+        grad = spsa_gradient(
+            lambda points, index=active: loss(points, index), x_adv, samples, radius, generator, forward_size
+        )
+        first = BETA1 * first + (1 - BETA1) * grad
+        square = grad.square()
+        if threat.norm == "l2":
+            square = per_example(square.flatten(1).mean(1), grad).expand_as(grad)
+        second = BETA2 * second + (1 - BETA2) * square
+        direction = first / (1 - BETA1**step) / ((second / (1 - BETA2**step)).sqrt() + GUARD)
+        x_adv = threat.project(x_adv + lr * direction, x[active])
+        found[active] = x_adv
+        left = loss(x_adv, active) <= enough
+        if not left.all():
+            active, x_adv, first, second = active[left], x_adv[left], first[left], second[left]
+            if not len(active):
+                break
+    return found
+
+
+def spsa_gradient(
+    loss: Callable[[Tensor], Tensor],
+    x: Tensor,
+    samples: int,
+    radius: float,
+    generator: torch.Generator,
+    forward_size: int = 4096,
+) -> Tensor:
+    """``[B,*]`` estimates of the gradient of ``loss`` at ``x [B,*]``.
+
+    The mean over random signs v of ``(loss(x + radius v) - loss(x - radius v)) / (2 radius) * v``: for a linear loss an
+    unbiased one. A non-finite difference counts as zero. ``loss`` takes ``[2S*B,*]``: as many copies of the batch as
+    ``forward_size`` allows, and at least two.
+    """
+    total, per_forward = torch.zeros_like(x), max(1, forward_size // (2 * len(x)))
+    for first in range(0, samples, per_forward):
+        shape = (min(per_forward, samples - first), *x.shape)
+        signs = torch.randint(0, 2, shape, generator=generator, device=x.device).to(x.dtype).mul_(2).sub_(1)
+        above, below = loss(torch.cat([x + radius * signs, x - radius * signs]).flatten(0, 1)).chunk(2)
+        slopes = ((above - below) / (2 * radius)).view(*shape[:2], *[1] * (x.dim() - 1))
+        total += (torch.where(slopes.isfinite(), slopes, 0.0) * signs).sum(0)
+    return total / samples

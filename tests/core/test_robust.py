@@ -1,0 +1,139 @@
+"""The worst case over attacks on a model whose robustness is known, interrupted and not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from buttress import Adv, Split, ThreatModel, evaluate
+from buttress.errors import CheckpointError
+from buttress.evaluation import load_attack
+from buttress.registry import LoadedPlugin
+from buttress.robust import NOT_ATTACKED, RIGHT, WRONG, Verdicts, attack_all, interval
+
+from .helpers import LINF, ConvNet, Halfspace, batch_of, plugin
+
+W = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+THREAT = ThreatModel("linf", "1/10", None)
+
+
+def line(*scores: float) -> Tensor:
+    return torch.tensor([[score / 2, score / 2, 0.0, 0.0] for score in scores], dtype=torch.float64)
+
+
+# eps 1/10 moves w.x by 0.2, half of a step of it by 0.1; the fourth is wrong without an attack.
+SPLIT = Split(line(0.05, 0.15, 0.3, -0.1, -0.3), torch.tensor([0, 0, 0, 0, 1]))
+HALF = ("half", load_attack({"fgsm": {"step_size": "1/20"}}))
+FULL = ("full", load_attack("fgsm"))
+
+
+def run(attacks: Any, **options: Any) -> Verdicts:
+    return attack_all(Halfspace(W), attacks, THREAT, SPLIT, torch.arange(5), **options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_what_is_wrong_is_not_attacked_again(batch_size: int):
+    found = run([HALF, FULL], batch_size=batch_size)
+    assert found.table.tolist() == [
+        [RIGHT, RIGHT, RIGHT, WRONG, RIGHT],
+        [WRONG, RIGHT, RIGHT, NOT_ATTACKED, RIGHT],
+        [NOT_ATTACKED, WRONG, RIGHT, NOT_ATTACKED, RIGHT],
+    ]
+    assert found.worst.tolist() == [False, False, True, False, True]
+    rows = found.rows()
+    assert [(row["attack"], row["attacked"], row["wrong"], row["accuracy"], row["n"]) for row in rows] == [
+        ("clean", 5, 1, 0.8, 5),
+        ("half", 4, 1, 0.6, 5),
+        ("full", 3, 1, 0.4, 5),
+    ]
+    assert all(row["low"] < row["accuracy"] < row["high"] for row in rows)
+
+
+def test_an_attack_that_sees_nobody_is_not_called():
+    asked = []
+
+    def generate_adv(self: Any, batch: Any) -> Adv:
+        asked.append(len(batch.x))
+        return Adv(batch.x)
+
+    loaded = LoadedPlugin("counting", plugin("counting", generate_adv=generate_adv))
+    far = load_attack({"fgsm": {"step_size": 1}})
+    run([("far", far), ("counting", loaded)], batch_size=1)
+    assert asked == [1, 1]  # the two that stand
+
+
+def test_each_lets_every_attack_see_everything_and_gives_the_accuracy_of_an_evaluation():
+    found = run([FULL, HALF], each=True)
+    assert (found.table != NOT_ATTACKED).all()
+    assert [row["accuracy"] for row in found.rows()] == [0.8, 0.4, 0.6]
+    assert found.worst.tolist() == [False, False, True, False, True]
+    for (_, attack), row in zip([FULL, HALF], found.rows()[1:], strict=True):
+        assert evaluate(Halfspace(W), SPLIT, attack, THREAT).robust == row["accuracy"]
+
+
+def test_right_under_attack_and_wrong_without_is_wrong_in_the_worst_case():
+    """A step towards the right class, which no attack should make, saves an example that was wrong before."""
+    towards = plugin("towards", generate_adv=lambda self, batch: Adv(batch.x + 0.1 * W * (1 - 2 * batch.y[:, None])))
+    found = run([("towards", LoadedPlugin("towards", towards))], each=True)
+    assert found.rows()[1]["accuracy"] == 1.0
+    assert found.worst.tolist() == [True, True, True, False, True]
+
+
+def random_split(n: int = 23) -> Split:
+    batch = batch_of(n)
+    return Split(batch.x, batch.y)
+
+
+def table(partial: Path | None = None, attacks: Any = None, model: Any = None) -> np.ndarray:
+    chosen = attacks or [
+        ("pgd", load_attack({"pgd": {"steps": 2}})),
+        ("spsa", load_attack({"spsa": {"steps": 2, "samples": 4}})),
+    ]
+    positions = torch.arange(22, -1, -2)
+    return attack_all(
+        model or ConvNet(), chosen, LINF, random_split(), positions, seed=4, batch_size=5, partial=partial
+    ).table
+
+
+@pytest.mark.parametrize("calls", [2, 3, 7, 12, 14, 18])
+def test_an_interrupted_evaluation_goes_on_and_equals_the_uninterrupted_one(calls: int, tmp_path: Path):
+    whole = table()
+    partial = tmp_path / "partial.npz"
+    model, made = ConvNet(), []
+
+    def count(*_: object) -> None:
+        made.append(1)
+        if len(made) == calls:
+            raise KeyboardInterrupt
+
+    handle = model.register_forward_pre_hook(count)
+    with pytest.raises(KeyboardInterrupt):
+        table(partial, model=model)
+    handle.remove()
+    done = len(made)
+    rest: list[int] = []
+    model.register_forward_pre_hook(lambda *_: rest.append(1))
+    assert np.array_equal(table(partial, model=model), whole)
+    full: list[int] = []
+    other = ConvNet()
+    other.register_forward_pre_hook(lambda *_: full.append(1))
+    table(model=other)
+    assert len(rest) < len(full)
+    assert len(rest) + done - len(full) <= 6  # the batch that was interrupted is all that is done twice
+
+
+def test_a_damaged_partial_result_is_named(tmp_path: Path):
+    partial = tmp_path / "partial.npz"
+    partial.write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(CheckpointError, match=r"partial\.npz is damaged.*delete it"):
+        table(partial)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (5, 10), (10, 10), (381, 500)])
+def test_the_interval_is_wilson_s(right: int, n: int):
+    expected = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    np.testing.assert_allclose(interval(right, n), (expected.low, expected.high), rtol=0, atol=1e-7)

@@ -1,0 +1,105 @@
+"""AutoAttack: equal to the package called directly, never weaker than PGD and CW, and refused where it cannot work."""
+
+import pytest
+import torch
+from pyautoattack import AutoAttack as Package
+from torch import Tensor, nn
+
+from buttress import Split, ThreatModel
+from buttress.errors import PluginError
+from buttress.evaluation import Evaluator, evaluate, load_attack
+from buttress.robust import attack_all
+
+LINF, L2 = ThreatModel("linf", "1/20"), ThreatModel("l2", 0.25)
+norms = pytest.mark.parametrize(("threat", "norm"), [(LINF, "Linf"), (L2, "L2")], ids=["linf", "l2"])
+
+
+class Net(nn.Module):
+    """``[B,1,5,5]`` to 5 logits: smooth, not linear, and as robust as its random weights make it."""
+
+    def __init__(self, classes: int = 5) -> None:
+        super().__init__()
+        torch.random.manual_seed(0)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(25, 12), nn.Tanh(), nn.Linear(12, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def split_of(model: nn.Module, n: int = 24) -> Split:
+    """Random images with the model's own labels, but for the first three."""
+    x = torch.rand((n, 1, 5, 5), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    y[:3] = (y[:3] + 1) % 5
+    return Split(x, y)
+
+
+@norms
+def test_it_agrees_with_the_package_called_directly_sample_by_sample(threat: ThreatModel, norm: str):
+    model = Net().eval()
+    split = split_of(model)
+    (batch,) = split.batches(torch.arange(len(split)), len(split))
+    ours = Evaluator(model, load_attack("autoattack"), threat, seed=3).attacked(batch).x
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    package = Package(model, norm=norm, eps=float(threat.eps), seed=3, version="standard")
+    package.apgd_targeted.n_target_classes = package.fab.n_target_classes = 4
+    theirs, labels = package.run_standard_evaluation(split.x, split.y, batch_size=len(split))
+    assert torch.equal(ours, theirs)
+    right = model(ours).argmax(1) == split.y
+    assert torch.equal(right, labels == split.y)
+    assert 0 < int(right.sum()) < len(split) - 3  # some fell, some stand
+    assert not right[:3].any()
+
+
+@norms
+def test_it_is_never_above_pgd_100_or_cw(threat: ThreatModel, norm: str):
+    model = Net()
+    attacks = [{"pgd": {"steps": 100}}, {"cw": {"steps": 100}}, "autoattack"]
+    split = split_of(model)
+    loaded = [(str(attack), load_attack(attack)) for attack in attacks]
+    verdicts = attack_all(model, loaded, threat, split, torch.arange(len(split)), each=True)
+    clean, pgd, cw, auto = (verdicts.table == 1).sum(1).tolist()
+    assert auto <= min(pgd, cw) < clean
+
+
+def test_on_a_linear_model_it_breaks_what_can_be_broken_and_no_more():
+    """``z_y - z_k`` falls by at most ``eps ||w_y - w_k||_1``: away from the box, robustness is known exactly."""
+    torch.random.manual_seed(4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(25, 4))
+    weight = model[1].weight.detach()
+    bias = -0.5 * weight.sum(1)  # all classes are equal in the middle of the box
+    model[1].bias.data.copy_(bias)
+    x = 0.5 + 0.2 * (2 * torch.rand((40, 1, 5, 5), generator=torch.Generator().manual_seed(2)) - 1)
+    z = x.flatten(1) @ weight.T + bias
+    y = z.argmax(1)
+    gaps = (z.gather(1, y[:, None]) - z) - 0.05 * (weight[y][:, None] - weight).abs().sum(2)
+    gaps.scatter_(1, y[:, None], torch.inf)
+    slack = gaps.amin(1)
+    sure = slack.abs() > 1e-4
+    score = evaluate(model, Split(x, y), "autoattack", LINF)
+    assert torch.equal(score.robust_correct[sure], (slack > 0)[sure])
+    assert 0 < int(score.robust_correct.sum()) < 40
+
+
+@pytest.mark.parametrize(
+    ("classes", "threat", "x", "message"),
+    [
+        (3, LINF, torch.rand(2, 1, 5, 5), "expected at least 4 classes, got 3"),
+        (5, ThreatModel("linf", 0.1, None), torch.rand(2, 1, 5, 5), r"clips to \[0, 1\].*no box"),
+        (5, ThreatModel("linf", 0.1, (-1.0, 1.0)), torch.rand(2, 1, 5, 5), r"clips to \[0, 1\]"),
+        (5, LINF, torch.rand(2, 25), r"expected float32 images \[B,C,H,W\], got float32 of shape \[2, 25\]"),
+        (5, LINF, torch.rand(2, 1, 5, 5, dtype=torch.float64), "got float64"),
+        (5, L2, torch.rand(2, 1, 1, 25), r"at least 5x5 under an L2 threat model, got \[1, 25\]"),
+    ],
+)
+def test_what_it_cannot_attack_is_refused_with_the_reason(classes: int, threat: ThreatModel, x: Tensor, message: str):
+    model = Net(classes).to(x.dtype)
+    with pytest.raises(PluginError, match=f"(?s)autoattack.*{message}.*use pgd, cw and spsa"):
+        evaluate(model, Split(x, torch.zeros(2, dtype=torch.int64)), "autoattack", threat)
+
+
+def test_too_few_classes_are_refused_before_anything_is_attacked():
+    with pytest.raises(PluginError, match="autoattack: expected at least 4 classes, got 2"):
+        load_attack("autoattack", given={"num_classes": 2})
