@@ -13,7 +13,7 @@ import torch
 
 from buttress.build import Assembly, assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
-from buttress.errors import CheckpointError, ConfigError, nearest
+from buttress.errors import CheckpointError, ConfigError
 from buttress.evaluation import Evaluator, attack_name, load_attack
 from buttress.files import make_folder, read_facts, read_json, write_json
 from buttress.forecast import forecast as forecast_cost
@@ -112,14 +112,7 @@ def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoi
     file = load_config(folder.config)
     config = file.config
     loaded = [load_attack(attack) for attack in _attacks(attacks, config.evaluation.attack)]
-    weights = folder.weights_file(checkpoint, track)
-    if not weights.is_file():
-        saved = sorted({each.stem.partition("-")[2] for each in folder.weights.glob("*.safetensors")})
-        if track not in saved:
-            raise CheckpointError(f"{path} has no track {track!r}{nearest(track, saved)}")
-        raise CheckpointError(
-            f"{path} has no {checkpoint} weights of track {track!r} yet; finish it: buttress resume {path}"
-        )
+    weights = folder.saved_weights(checkpoint, track)
     data, settings = load_data(file)
     if split not in data.splits():
         raise ConfigError(f"{path}: the data set has no {split} split; choose one of {', '.join(data.splits())}")

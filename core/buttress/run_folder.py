@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from buttress import __version__
-from buttress.errors import RunFolderError
+from buttress.errors import CheckpointError, RunFolderError, nearest
 from buttress.files import PLAIN_NAME, make_folder, storage_errors, write_json, write_text
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
@@ -33,8 +33,10 @@ class RunFolder:
     ``weights/``              best and last weights of every track
     ``history/``              snapshots that plugins keep
     ``eval/``                 results of ``buttress evaluate``
+    ``analysis/``             results of ``buttress analyze``
     ``summary.json``          best, last and diff of every track
     ``curves.png``            learning curves
+    ``audit.json``            findings of ``buttress audit``
     ========================  ==================================================
     """
 
@@ -48,8 +50,10 @@ class RunFolder:
         self.weights = path / "weights"
         self.history = path / "history"
         self.eval = path / "eval"
+        self.analysis = path / "analysis"
         self.summary = path / "summary.json"
         self.curves = path / "curves.png"
+        self.audit = path / "audit.json"
 
     def create(self, config_text: str, manifest: Mapping[str, Any]) -> None:
         """Make the folder with its config and manifest.
@@ -71,6 +75,22 @@ class RunFolder:
     def weights_file(self, which: str, track: str) -> Path:
         """``weights/best-meat.safetensors``."""
         return self.weights / f"{which}-{track}.safetensors"
+
+    def saved_weights(self, which: str, track: str) -> Path:
+        """The weights file of ``track``, which is there.
+
+        Raises:
+            CheckpointError: it is not.
+        """
+        path = self.weights_file(which, track)
+        if path.is_file():
+            return path
+        saved = sorted({each.stem.partition("-")[2] for each in self.weights.glob("*.safetensors")})
+        if track not in saved:
+            raise CheckpointError(f"{self.path} has no track {track!r}{nearest(track, saved)}")
+        raise CheckpointError(
+            f"{self.path} has no {which} weights of track {track!r} yet; finish it: buttress resume {self.path}"
+        )
 
 
 def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
