@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 
+from buttress.analysis.loss_groups import group_names
 from buttress.curves import COLOURS
 from buttress.files import write_with
 
@@ -36,14 +37,13 @@ def draw_gap(path: Path, numbers: Mapping[str, Any]) -> None:
 def draw_landscape(path: Path, numbers: Mapping[str, Any]) -> None:
     """Mean loss of every LSC group along one direction."""
     with _figure(path, f"weight-loss landscape, {_whose(numbers)}") as axes:
-        colours = _shades(len(numbers["groups"]))
-        for low, high, size, losses, colour in zip(
-            numbers["edges"], numbers["edges"][1:], numbers["sizes"], numbers["groups"], colours, strict=False
-        ):
+        names, colours = group_names(numbers["edges"]), _shades(len(numbers["groups"]))
+        for name, size, losses, colour in zip(names, numbers["sizes"], numbers["groups"], colours, strict=True):
             if size:
-                label = f"loss {low:g} to {high:g}: {size} examples"
-                axes.plot(numbers["mu"], _gaps(losses), color=colour, linewidth=1.8, label=label)
-        label = f"all {numbers['n']} examples, {numbers['sizes'][-1]} of them in no group"
+                axes.plot(
+                    numbers["mu"], _gaps(losses), color=colour, linewidth=1.8, label=f"loss {name}: {size} examples"
+                )
+        label = f"all {numbers['n']} examples"
         axes.plot(numbers["mu"], _gaps(numbers["mean"]), color="#000000", linestyle="--", label=label)
         axes.set_ylim(0, _HIGHEST)
         axes.set_xlabel("step along the direction, in norms of the filters")

@@ -57,9 +57,9 @@ class Study:
 
     @property
     def tracks(self) -> list[str]:
-        """Tracks with saved weights, the live model first."""
-        saved = {path.stem.partition("-")[2] for path in self.folder.weights.glob(f"{self.checkpoint}-*.safetensors")}
-        return sorted(saved, key=lambda track: (track != "live", track))
+        """Tracks with saved weights, in the order of the run's tables: the live model first."""
+        every = dict.fromkeys(record.track for record in self.records)
+        return [track for track in every if self.folder.weights_file(self.checkpoint, track).is_file()]
 
     def parameters(self, track: str) -> dict[str, Tensor]:
         """A copy of a track's saved parameters."""

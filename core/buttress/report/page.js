@@ -1,0 +1,23 @@
+// Draws every figure, and fits the page to paper while it is printed.
+"use strict";
+
+const plots = [...document.querySelectorAll(".plot")];
+// Width of the printed column in CSS pixels: A4 less the margins of the style sheet.
+const PAPER = 680;
+
+for (const plot of plots) {
+  const figure = JSON.parse(plot.querySelector("script").textContent);
+  const touch = matchMedia("(pointer: coarse)").matches;
+  if (touch && !figure.layout.scene) figure.layout.dragmode = false; // a finger scrolls the page, it does not zoom
+  const options = { responsive: true, displaylogo: false, displayModeBar: touch ? false : "hover" };
+  Plotly.newPlot(plot, figure.data, figure.layout, options);
+}
+
+addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll("details")) fold.open = true;
+  for (const plot of plots) Plotly.relayout(plot, { width: PAPER });
+});
+
+addEventListener("afterprint", () => {
+  for (const plot of plots) Plotly.relayout(plot, { width: null, autosize: true });
+});
