@@ -9,7 +9,8 @@ for (const plot of plots) {
   const figure = JSON.parse(plot.querySelector("script").textContent);
   const touch = matchMedia("(pointer: coarse)").matches;
   if (touch && !figure.layout.scene) figure.layout.dragmode = false; // a finger scrolls the page, it does not zoom
-  const options = { responsive: true, displaylogo: false, displayModeBar: touch ? false : "hover" };
+  const buttons = [["toImage", figure.layout.scene ? "resetCameraDefault3d" : "resetScale2d"]];
+  const options = { responsive: true, displaylogo: false, displayModeBar: touch ? false : "hover", modeBarButtons: buttons };
   Plotly.newPlot(plot, figure.data, figure.layout, options);
 }
 

@@ -169,9 +169,8 @@ def _audit(found: Sequence[Method]) -> Section:
             rows = [[row.get(key, "") or "" for key in ("status", "check", "reason", "cure")] for row in run.audit]
             kinds = [str(row[0]).lower() for row in rows]
             tables.append(Table(["status", "check", "reason", "cure"], rows, run.name, kinds))
-    return Section(
-        "Audit of the evaluation", tables, missing="" if tables else "Not there yet; this makes it: buttress audit RUN"
-    )
+    missing = "" if tables else "Not there yet; this makes it: buttress audit RUN"
+    return Section("Audit of the evaluation", tables, missing=missing)
 
 
 def _landscapes(found: Sequence[Method]) -> Section:
@@ -197,12 +196,12 @@ def _weights(found: Sequence[Method]) -> Section:
     made, tables = [], []
     for method in found:
         for run, numbers in method.analysed("histogram"):
-            made.append(
-                _figure(f"{method.label}: {numbers['layer']}", figures.histogram(numbers, method.tracks), run.name)
-            )
+            figure = figures.histogram(numbers, method.tracks)
+            made.append(_figure(f"{method.label}: {numbers['layer']}", figure, run.name))
+            own = {track: numbers["tracks"][track] for track in method.tracks if track in numbers["tracks"]}
             rows = [
-                [track, *(f"{own[key]:.4f}" for key in ("std", "largest")), _decimals(own["kurtosis"], 2)]
-                for track, own in sorted(numbers["tracks"].items(), key=lambda item: method.tracks.index(item[0]))
+                [track, f"{each['std']:.4f}", f"{each['largest']:.4f}", _decimals(each["kurtosis"], 2)]
+                for track, each in own.items()
             ]
             header = ["track", "std", "largest magnitude", "kurtosis (normal: 3)"]
             tables.append(Table(header, rows, f"{run.name}, {numbers['layer']}, {numbers['checkpoint']} weights"))
