@@ -113,14 +113,15 @@ def surfaces(named: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
         )
     axis = {"tickfont": {"size": 11}, "nticks": 4, "gridcolor": "#d9d9d9"}
     figure.update_layout(
-        _base(),
-        height=520,
+        {**_base(), "margin": {"l": 0, "r": 0, "t": 0, "b": 0}},
+        height=500,
         scene={
             "xaxis": {**axis, "title": {"text": "direction 1"}},
             "yaxis": {**axis, "title": {"text": "direction 2"}},
             "zaxis": {**axis, "title": {"text": "nats"}, "range": [0, _HIGHEST]},
-            "aspectmode": "cube",
-            "camera": {"eye": {"x": 1.8, "y": 1.8, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.12}},
+            "aspectmode": "manual",
+            "aspectratio": {"x": 1.2, "y": 1.2, "z": 0.85},
+            "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.1}},
         },
     )
     return figure

@@ -63,12 +63,12 @@ class Method:
         return list(dict.fromkeys(row.track for run in self.runs for row in run.rows))
 
     def analysed(self, prefix: str) -> list[tuple[Run, dict[str, Any]]]:
-        """Findings whose file begins with ``prefix``, of the first run that has some."""
+        """Findings whose file begins with ``prefix``, of the first run that has some; in the order of the tracks."""
+        order = {track: position for position, track in enumerate(self.tracks)}
         for run in self.runs:
             found = [numbers for stem, numbers in run.analysis.items() if stem.startswith(prefix)]
             if found:
-                ordered = sorted(found, key=lambda numbers: numbers.get("track") != "live")
-                return [(run, numbers) for numbers in ordered]
+                return [(run, each) for each in sorted(found, key=lambda each: order.get(each.get("track", ""), 0))]
         return []
 
 
