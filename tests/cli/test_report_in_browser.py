@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless Chromium, driven by selenium. Under CI=true it has to be there."""
-    webdriver = pytest.importorskip("selenium.webdriver")
+    """Headless Chromium, driven by selenium. Under CI=true all of it has to be there."""
     binary = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        missing = "no chromium and chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    there = {"selenium (pip)": find_spec("selenium"), "chromium": binary, "chromedriver (chromium-driver)": driver}
+    missing = [name for name, found in there.items() if not found]
+    if missing:
+        reason = f"no browser to open the report in: {', '.join(missing)} not found"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     # No sandbox: containers have none, and the page is our own. SwiftShader draws WebGL without a GPU.
