@@ -111,14 +111,15 @@ def surfaces(named: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
             showscale=False,  # the axis has the same numbers
             hovertemplate="%{x:.2f}, %{y:.2f}: %{z:.2f} nats<extra>" + name.replace("%", "") + "</extra>",
         )
-    axis = {"tickfont": {"size": 11}, "nticks": 4, "gridcolor": "#d9d9d9"}
+    small = {"size": 11}
+    axis = {"tickfont": small, "nticks": 4, "gridcolor": "#d9d9d9"}
     figure.update_layout(
         {**_base(), "margin": {"l": 0, "r": 0, "t": 0, "b": 0}},
         height=500,
         scene={
-            "xaxis": {**axis, "title": {"text": "direction 1"}},
-            "yaxis": {**axis, "title": {"text": "direction 2"}},
-            "zaxis": {**axis, "title": {"text": "nats"}, "range": [0, _HIGHEST]},
+            "xaxis": {**axis, "title": {"text": "direction 1", "font": small}},
+            "yaxis": {**axis, "title": {"text": "direction 2", "font": small}},
+            "zaxis": {**axis, "title": {"text": "nats", "font": small}, "range": [0, _HIGHEST]},
             "aspectmode": "manual",
             "aspectratio": {"x": 1.2, "y": 1.2, "z": 0.85},
             "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.1}},
