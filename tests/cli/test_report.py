@@ -144,7 +144,8 @@ def test_a_run_that_is_not_finished_is_shown_as_far_as_it_goes(noisy: Path):
     run = noisy / "s0"
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     first = [line for line in lines if json.loads(line)["epoch"] < 2]
-    (run / "metrics.jsonl").write_text("".join(first) + lines[-1][:9])  # cut in the middle of a line
+    train = next(line for line in lines if '"epoch": 3' in line and '"split": "train"' in line)
+    (run / "metrics.jsonl").write_text("".join(first) + train + lines[-1][:9])  # stopped in the middle of a line
     (run / "summary.json").unlink()
     page = write_report([run]).read_text()
     assert "Not finished yet: noisy/s0." in page

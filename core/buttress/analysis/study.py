@@ -20,7 +20,7 @@ from buttress.files import read_facts
 from buttress.models import fit_weights, load_weights
 from buttress.modes import Modes, parameters_of
 from buttress.run_folder import existing_folder, read_metrics
-from buttress.selection import Record
+from buttress.selection import Record, records_of
 from buttress.types import Batch, Track
 
 
@@ -52,8 +52,7 @@ class Study:
     @property
     def records(self) -> list[Record]:
         """Every evaluation of the run."""
-        own = (record for record in self.metrics if record["event"] == "evaluation")
-        return [Record(**{key: value for key, value in record.items() if key != "event"}) for record in own]
+        return records_of(self.metrics)
 
     @property
     def tracks(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from buttress.config import Config, load_config
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluation import attack_name, load_attack
 from buttress.files import read_json
-from buttress.run_folder import RunFolder, existing_folder
-from buttress.selection import Record, Row, summarize
+from buttress.run_folder import RunFolder, existing_folder, read_metrics
+from buttress.selection import Record, Row, records_of, summarize
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,9 @@ def read_run(path: Path) -> Run:
     folder = existing_folder(path)
     file = load_config(folder.config)
     config = file.config
-    records = [
-        Record(**{key: value for key, value in line.items() if key != "event"})
-        for line in _lines(folder.metrics)
-        if line.get("event") == "evaluation"
-    ]
+    records = records_of(read_metrics(folder.metrics))
+    whole = {(each.track, each.epoch) for each in records if each.split == "test"}  # the split that is written last
+    records = [each for each in records if (each.track, each.epoch) in whole]
     return Run(
         folder=folder,
         config=config,
@@ -136,17 +134,6 @@ def _labels(runs: Sequence[Run]) -> list[str]:
         if len(set(labels)) == len(labels):
             break
     return labels
-
-
-def _lines(path: Path) -> list[Mapping[str, Any]]:
-    """The records of a ``metrics.jsonl``; a last line that a crash has cut is left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
 
 
 def _objects(paths: Sequence[Path]) -> list[tuple[Path, dict[str, Any]]]:
