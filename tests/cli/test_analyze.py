@@ -153,6 +153,21 @@ def test_what_a_run_lacks_is_said(workspace: Path, capsys: pytest.CaptureFixture
     assert list((workspace / "runs" / "small" / "a" / "analysis").iterdir()) == []
 
 
+def test_a_run_that_is_not_finished_is_analysed_at_its_best_weights(noisy: Path, capsys: pytest.CaptureFixture[str]):
+    run = noisy / "s0"
+    for path in (run / "weights").glob("last-*"):
+        path.unlink()
+    words = ["analyze", str(run), "--points", "3", "--examples", "20"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    for part in ("landscape", "surface", "histogram"):
+        assert f"{part}: not there: the run has no last weights yet; --checkpoint best takes" in said
+    assert {row["checkpoint"] for row in numbers(run, "label_noise")["rows"]} == {"best"}
+    assert main([*words, "--checkpoint", "best"]) == 0
+    assert "not there" not in capsys.readouterr().out
+    assert numbers(run, "landscape-live-best")["checkpoint"] == "best"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

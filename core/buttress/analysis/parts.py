@@ -92,7 +92,7 @@ def gap(study: Study, options: Options) -> Iterator[Finding]:
 
 def landscape(study: Study, options: Options) -> Iterator[Finding]:
     """1-D loss landscape per LSC group, along one direction."""
-    for track in options.tracks or study.tracks:
+    for track in options.tracks or _tracks(study):
         yield _landscape(study, options, track)
 
 
@@ -117,7 +117,7 @@ def _landscape(study: Study, options: Options, track: str) -> Finding:
 
 def surfaces(study: Study, options: Options) -> Iterator[Finding]:
     """Loss over the plane of two directions."""
-    for track in options.tracks or study.tracks:
+    for track in options.tracks or _tracks(study):
         yield _surface(study, options, track)
 
 
@@ -138,7 +138,7 @@ def _surface(study: Study, options: Options, track: str) -> Finding:
 def histogram(study: Study, options: Options) -> Iterator[Finding]:
     """Weights of the last convolution, of every track, on shared bins."""
     layer = last_convolution(study.model)
-    weights = {track: study.parameters(track) for track in study.tracks}
+    weights = {track: study.parameters(track) for track in _tracks(study)}
     edges, counts = histograms({track: own[layer] for track, own in weights.items()})
     tracks = {
         track: {
@@ -181,13 +181,13 @@ def loss_groups(study: Study, options: Options) -> Iterator[Finding]:
 def label_noise(study: Study, options: Options) -> Iterator[Finding]:
     """How training examples with flipped labels are predicted, clean and attacked, by best and last of every track."""
     true = study.data.true_labels
-    if true is None:
+    flipped = study.flipped()[: len(study.examples)]
+    if true is None or not len(flipped):
         raise Missing("no label noise was injected into the training set (data.label_noise)")
-    given = study.labels(study.order)
-    flipped = study.order[given != true[study.order]][: len(study.examples)]
     given, true = study.labels(flipped), true[flipped]
+    saved = [(track, which) for track in study.every_track for which in ("best", "last") if study.has(track, which)]
     rows = []
-    for which, track in ((which, track) for track in study.tracks for which in ("best", "last")):
+    for track, which in saved:
         epoch = study.load(track, which)
         clean = study.predicted([batch.x for batch in study.batches(flipped)])
         attacked = study.predicted([x for x, _ in study.attacked(flipped)])
@@ -234,6 +234,15 @@ PARTS: dict[str, Part] = {
     "distance": distance,
 }
 """Every part by its name on the command line."""
+
+
+def _tracks(study: Study) -> list[str]:
+    if not study.tracks:
+        raise Missing(
+            f"the run has no {study.checkpoint} weights yet; --checkpoint best takes those of the best epoch so far, "
+            f"and buttress resume {study.folder.path} finishes the run"
+        )
+    return study.tracks
 
 
 def plain(value: Any) -> Any:

@@ -56,9 +56,17 @@ class Study:
 
     @property
     def tracks(self) -> list[str]:
-        """Tracks with saved weights, in the order of the run's tables: the live model first."""
-        every = dict.fromkeys(record.track for record in self.records)
-        return [track for track in every if self.folder.weights_file(self.checkpoint, track).is_file()]
+        """Tracks with weights of the chosen checkpoint."""
+        return [track for track in self.every_track if self.has(track, self.checkpoint)]
+
+    @property
+    def every_track(self) -> list[str]:
+        """Tracks in the order of the run's tables: the live model first."""
+        return list(dict.fromkeys(record.track for record in self.records))
+
+    def has(self, track: str, checkpoint: str) -> bool:
+        """Whether a track's weights have been saved."""
+        return self.folder.weights_file(checkpoint, track).is_file()
 
     def parameters(self, track: str) -> dict[str, Tensor]:
         """A copy of a track's saved parameters."""
@@ -103,6 +111,11 @@ class Study:
     def labels(self, positions: Tensor) -> Tensor:
         """``[n]`` labels of training examples as given, on the CPU."""
         return torch.cat([batch.y for batch in self.batches(positions)]).cpu()
+
+    def flipped(self) -> Tensor:
+        """``[n]`` positions of the training examples whose label was flipped on purpose, in an order drawn once."""
+        true = self.data.true_labels
+        return self.order[:0] if true is None else self.order[self.labels(self.order) != true[self.order]]
 
     def losses(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """``[n]`` losses in nats of batches of inputs and labels, at the weights that the model holds, on the CPU."""
