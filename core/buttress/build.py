@@ -6,7 +6,7 @@ import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
             f"examples have shape {list(shape)}; use contiguous"
         )
     moved = {name: split.to(device, layout) for name, split in data.splits().items()}
-    return Data(moved["train"], moved["test"], data.num_classes, moved.get("validation"), data.notes), settings
+    return replace(data, train=moved["train"], test=moved["test"], validation=moved.get("validation")), settings
 
 
 def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], history: Path | None) -> Assembly:

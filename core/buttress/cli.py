@@ -138,6 +138,40 @@ def _parser() -> argparse.ArgumentParser:
         help="measure batch-norm statistics afresh, in the model and on the training inputs of a config or a run",
     )
 
+    diagnosis = _verb(verbs, "analyze", _analyze, "look into a run: gap, landscapes, weights, losses, label noise")
+    diagnosis.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
+    diagnosis.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="gap, landscape, surface, histogram, loss_groups, label_noise or distance; may be repeated (all)",
+    )
+    diagnosis.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        metavar="TRACK",
+        help="whose landscapes: live, or an ensemble's name; may be repeated (every track)",
+    )
+    diagnosis.add_argument("--checkpoint", choices=["best", "last"], default="last", help="which weights (last)")
+    diagnosis.add_argument(
+        "--examples", type=int, default=500, metavar="N", help="training examples that are attacked, at most (500)"
+    )
+    diagnosis.add_argument(
+        "--points", type=int, default=21, metavar="N", help="of a landscape along each direction, an odd number (21)"
+    )
+    diagnosis.add_argument("--seed", type=int, default=0, help="of the directions: one for all runs compared (0)")
+    diagnosis.add_argument(
+        "--recompute", action="store_true", help="attack anew at every point of a 1-D landscape, as AWP's authors do"
+    )
+
+    page = _verb(verbs, "report", _report, "one HTML page of one or several runs, which needs no network")
+    page.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder; runs that differ in seed are one")
+    page.add_argument(
+        "--output", type=Path, metavar="FILE.html", help="where to write it (RUN/report.html; for several: report.html)"
+    )
+
     plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
     listing = _verb(plugins, "list", _plugins_list, "what is installed, from metadata alone")
     listing.add_argument("--kind", choices=KINDS, help="only this kind")
@@ -266,6 +300,22 @@ def _export(options: argparse.Namespace) -> str:
         f"{options.output}\n\n{table(['file', 'sha256'], list(digests.items()))}\n\n"
         "robustbench.json: link, name, authors and venue are yours to fill in"
     )
+
+
+def _analyze(options: argparse.Namespace) -> str:
+    from buttress.analysis.parts import Options
+    from buttress.analysis.run import analyze
+
+    chosen = Options(tuple(options.track), options.points, options.seed, options.recompute)
+    for run in options.runs:
+        analyze(run, options.part, chosen, checkpoint=options.checkpoint, examples=options.examples, say=_say)
+    return ""
+
+
+def _report(options: argparse.Namespace) -> str:
+    from buttress.report.run import write_report
+
+    return f"report: {write_report(options.runs, options.output)}"
 
 
 def _compare(options: argparse.Namespace) -> str:

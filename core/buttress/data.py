@@ -69,6 +69,7 @@ class Data:
         num_classes: K; labels are 0 .. K-1.
         validation: held-out split on which the best epoch is chosen, or None.
         notes: facts that belong in the manifest (sizes, injected label noise).
+        true_labels: ``[n]`` labels of the training split before noise was injected into them, or None where none was.
     """
 
     train: Split
@@ -76,6 +77,7 @@ class Data:
     num_classes: int
     validation: Split | None = None
     notes: Mapping[str, object] = field(default_factory=dict)
+    true_labels: Tensor | None = None
 
     def splits(self) -> dict[str, Split]:
         """Split by name, in the order train, validation, test; a missing validation split is left out."""

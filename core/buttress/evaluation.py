@@ -11,7 +11,7 @@ from buttress.checks import ValueChecks
 from buttress.context import RunState
 from buttress.data import Split
 from buttress.errors import DataError, PluginError
-from buttress.functional import is_correct
+from buttress.functional import cross_entropy, is_correct
 from buttress.hooks import Hooks
 from buttress.modes import Modes
 from buttress.registry import LoadedPlugin, build, entry_of
@@ -31,6 +31,7 @@ class Score:
         n: number of examples.
         clean_correct: ``[n]`` bools, on the device.
         robust_correct: ``[n]`` bools, on the device.
+        robust_losses: ``[n]`` cross-entropies of the attacked versions in nats, on the device.
     """
 
     clean: float
@@ -38,6 +39,7 @@ class Score:
     n: int
     clean_correct: Tensor
     robust_correct: Tensor
+    robust_losses: Tensor
 
 
 def load_attack(
@@ -111,17 +113,19 @@ class Evaluator:
         """
         if not len(split):
             raise DataError("evaluation: expected at least one example, got an empty split")
-        clean, robust = [], []
+        clean, robust, losses = [], [], []
         order = torch.arange(len(split))
         for number, batch in enumerate(split.batches(order, self._batch_size)):
             adv = self.attacked(batch, number)
             with torch.no_grad(), self._modes.evaluating():
                 clean.append(is_correct(self._model(batch.x), batch.y))
-                robust.append(is_correct(self._model(adv.x), batch.y))
+                logits_adv = self._model(adv.x)
+                robust.append(is_correct(logits_adv, batch.y))
+                losses.append(cross_entropy(logits_adv, batch.y))
         clean_correct, robust_correct = torch.cat(clean), torch.cat(robust)
         n = len(clean_correct)
         right = torch.stack([clean_correct.sum(), robust_correct.sum()]).tolist()
-        return Score(right[0] / n, right[1] / n, n, clean_correct, robust_correct)
+        return Score(right[0] / n, right[1] / n, n, clean_correct, robust_correct, torch.cat(losses))
 
 
 def evaluate(

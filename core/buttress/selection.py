@@ -5,8 +5,8 @@ accuracy are then reported on the test split at that same epoch. ``by="test"`` i
 maximum over test evaluations, and biased upward.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 
@@ -20,6 +20,12 @@ class Record:
     clean: float
     robust: float
     n: int
+
+
+def records_of(metrics: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """The evaluations among the records of a ``metrics.jsonl``."""
+    names = [field.name for field in fields(Record)]
+    return [Record(**{name: line[name] for name in names}) for line in metrics if line["event"] == "evaluation"]
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ class History:
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def append(self, tensors: Mapping[str, Tensor]) -> None:
+    def append(self, tensors: Mapping[str, Tensor], epoch: int | None = None) -> None:
+        """Add a snapshot; ``epoch`` (0-based, at whose end it was taken) goes into the header of its file."""
         raise NotImplementedError
 
     def reader(self) -> Reader:
@@ -91,7 +92,7 @@ class MemoryHistory(History):
     def __len__(self) -> int:
         return len(self._snapshots)
 
-    def append(self, tensors: Mapping[str, Tensor]) -> None:
+    def append(self, tensors: Mapping[str, Tensor], epoch: int | None = None) -> None:
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         if self._budget is not None and self._bytes + size > self._budget:
             raise ConfigError(
@@ -136,10 +137,11 @@ class DiskHistory(History):
     def __len__(self) -> int:
         return len(self._files)
 
-    def append(self, tensors: Mapping[str, Tensor]) -> None:
+    def append(self, tensors: Mapping[str, Tensor], epoch: int | None = None) -> None:
         name = f"{len(self._files):05d}.safetensors"
         make_folder(self._folder)
-        sha256 = write_tensors(self._folder / name, {key: value.detach().cpu() for key, value in tensors.items()})
+        own = {key: value.detach().cpu() for key, value in tensors.items()}
+        sha256 = write_tensors(self._folder / name, own, None if epoch is None else {"epoch": epoch})
         self._files.append({"name": name, "sha256": sha256})
 
     def reader(self) -> Reader:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from buttress.analysis.loss_groups import EDGES, group_counts
 from buttress.build import Assembly
 from buttress.checkpoint import restore_newest, save_checkpoint
 from buttress.curves import draw_curves
@@ -170,6 +171,9 @@ class Trainer:
         for name, split in self._splits.items():
             score = self._assembly.evaluator.score(split)
             records.append(Record(epoch, track, name, score.clean, score.robust, score.n))
+            if name == "train":
+                counts = group_counts(score.robust_losses).tolist()
+                self._write({"event": "losses", "epoch": epoch, "track": track, "edges": EDGES, "counts": counts})
         self._add(records)
         return records
 

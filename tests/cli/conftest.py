@@ -1,6 +1,7 @@
-"""A small run: 40 random images of 8x8, a model of a few hundred parameters, every built-in ensemble."""
+"""Small runs: on 40 random images of 8x8 with every built-in ensemble, and, finished, on digits with flipped labels."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+
+from buttress.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -67,3 +70,34 @@ def buttress(workspace: Path) -> Run:
         )
 
     return run
+
+
+NOISY = {
+    "name": "noisy",
+    "data": {"name": "digits", "train_per_class": 6, "validation": 1700, "label_noise": 0.25, "batch_size": 20},
+    "model": {"name": "preact_tiny", "width": 2},
+    "threat": {"norm": "linf", "eps": "1/10"},
+    "plugins": [{"pgd": {"steps": 2, "step_size": "1/20"}}, {"meat": {"start": 1}}],
+    "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9},
+    "schedule": {"name": "piecewise", "milestones": [0.5]},
+    "epochs": 4,
+    "evaluation": {"every": 2, "attack": {"pgd": {"steps": 2, "step_size": "1/20"}}, "train": True},
+    "checkpoint": {"every": 1, "keep": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the finished runs ``s0`` and ``s1``, which differ in their seed alone; not to be written to."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "noisy.yaml").write_text(yaml.safe_dump(NOISY, sort_keys=False))
+    for seed in (0, 1):
+        words = [str(folder / "noisy.yaml"), f"seed={seed}", "--runs", str(folder), "--run", f"s{seed}"]
+        assert main(["train", *words]) == 0
+    return folder / "noisy"
+
+
+@pytest.fixture
+def noisy(trained: Path, tmp_path: Path) -> Path:
+    """A copy of those runs."""
+    return Path(shutil.copytree(trained, tmp_path / "noisy"))

@@ -38,6 +38,14 @@ def test_accuracies_of_a_half_space_follow_its_margins(norm: Any, robust: list[b
     assert (score.clean, score.robust, score.n) == (4 / 5, sum(robust) / 5, 5)
 
 
+@pytest.mark.parametrize(("norm", "reach"), [("linf", 0.2), ("l2", 0.1 * 2**0.5)])
+def test_losses_of_attacked_examples_of_a_half_space_follow_their_margins(norm: Any, reach: float):
+    attack = {"pgd": {"steps": 5, "start": "none"}}
+    score = evaluate(Halfspace(W), SPLIT, attack, ThreatModel(norm, "1/10", None))
+    margins = torch.tensor([0.1, 0.15, 0.3, -0.1, 0.3], dtype=torch.float64) - reach  # logits are (w.x, -w.x)
+    torch.testing.assert_close(score.robust_losses, torch.log1p(torch.exp(-2 * margins)), rtol=1e-9, atol=0)
+
+
 def test_without_an_attack_robust_accuracy_is_clean_accuracy():
     score = evaluate(Halfspace(W), SPLIT, "clean", ThreatModel("linf", "1/10", None))
     assert score.clean == score.robust == 4 / 5

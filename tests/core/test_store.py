@@ -9,6 +9,7 @@ from torch import Tensor
 
 from buttress.context import Context, RunState
 from buttress.errors import CheckpointError, ConfigError
+from buttress.files import read_facts
 from buttress.store import DiskHistory, History, MemoryHistory, Store
 
 from .helpers import CPU, LINF
@@ -61,6 +62,13 @@ def test_a_snapshot_keeps_its_dtype(tmp_path: Path, kind: str, dtype: torch.dtyp
     found.append({"w": torch.ones(3, dtype=dtype)})
     with found.reader() as reader:
         assert reader.rows("w", 0, 3)[0].dtype == dtype
+
+
+def test_a_file_says_of_which_epoch_it_is(tmp_path: Path):
+    found = DiskHistory(tmp_path)
+    found.append(snapshot(0), epoch=7)
+    found.append(snapshot(1))
+    assert [read_facts(tmp_path / f"0000{n}.safetensors") for n in (0, 1)] == [{"epoch": 7}, {}]
 
 
 @KINDS

@@ -38,6 +38,7 @@ def test_exactly_eighty_labels_are_moved_to_other_classes_and_noted(noisy: Data)
     moved = np.flatnonzero(noisy.train.y.numpy() != true)
     assert len(moved) == 80
     assert noisy.notes == {"flipped_labels": 80, "flipped_index": moved.tolist()}
+    assert noisy.true_labels.tolist() == true.tolist()
     assert noisy.train.y.min() >= 0
     assert noisy.train.y.max() <= 9
     assert len(set(((noisy.train.y.numpy() - true) % 10)[moved])) == 9  # to every other class
@@ -96,6 +97,7 @@ def test_the_label_noise_does_not_change_the_split(noisy: Data):
     assert torch.equal(clean.train.x, noisy.train.x)
     assert torch.equal(clean.test.x, noisy.test.x)
     assert clean.notes == {"flipped_labels": 0, "flipped_index": []}
+    assert clean.true_labels is None
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.005, 2), (0.5, 200), (1.0, 400)])

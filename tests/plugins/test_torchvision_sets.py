@@ -97,6 +97,10 @@ def test_what_is_held_out_is_stratified_fixed_by_the_seed_and_without_noise(
     assert torch.bincount(data.validation.y).tolist() == [2] * 10
     assert len(data.train) == 80
     assert data.notes == {"flipped_labels": 20}
+    assert int((data.train.y != data.true_labels).sum()) == 20
+    few = load(0, train_per_class=2)
+    assert torch.bincount(few.true_labels).tolist() == [2] * 10
+    assert int((few.train.y != few.true_labels).sum()) == 5
     assert torch.equal(data.train.x, again.train.x)
     assert torch.equal(data.train.y, again.train.y)
     assert not torch.equal(data.train.x, other.train.x)

@@ -67,4 +67,5 @@ class Digits:
             test=Split(x[test], y[test]),
             num_classes=10,
             notes={"flipped_labels": int(flipped.sum()), "flipped_index": flipped.nonzero()[:, 0].tolist()},
+            true_labels=y[train] if self.label_noise else None,
         )

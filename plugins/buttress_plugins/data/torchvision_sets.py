@@ -73,6 +73,7 @@ class _InMemory(ABC):
             test=Split(x_test, y_test),
             num_classes=self.num_classes,
             notes={"flipped_labels": int(flipped.sum())},
+            true_labels=y if self.label_noise else None,
         )
 
     def _per_class(self, setting: str, y: Tensor, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -75,7 +75,7 @@ class MEAT:
         snapshots = self._snapshots
         assert snapshots is not None  # start_run has fired
         if event == "epoch" and ctx.epoch >= ctx.resolve_epoch(self.start):
-            snapshots.append(snapshot(model))
+            snapshots.append(snapshot(model), ctx.epoch)
         if event != "evaluate":
             return None
         if len(snapshots) == 0:

@@ -1,0 +1,73 @@
+"""``buttress analyze``: puts the parts to a run, and writes numbers and picture of every answer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buttress.analysis.parts import PARTS, Missing, Options
+from buttress.analysis.study import Study
+from buttress.errors import ConfigError, nearest
+from buttress.files import make_folder, write_json
+from buttress.kernels import use_backend
+
+
+@dataclass
+class Analysis:
+    """What was written, and what a run could not answer.
+
+    Args:
+        written: JSON files; a picture of the same name stands beside each.
+        missing: part to the reason.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def analyze(
+    path: Path,
+    parts: Sequence[str] = (),
+    options: Options | None = None,
+    *,
+    checkpoint: str = "last",
+    examples: int = 500,
+    say: Callable[[str], None] = lambda text: None,
+) -> Analysis:
+    """Analyze one run; earlier answers of the same parts are replaced.
+
+    Args:
+        path: run folder.
+        parts: names of parts; empty for all.
+        options: of the parts.
+        checkpoint: which weights of a track are looked at, ``best`` or ``last``.
+        examples: training examples that attacks and landscapes use, at most.
+        say: hears a line when a part is done.
+
+    Raises:
+        ConfigError, CheckpointError: an unknown part, a wrong option, or a track that the run has not.
+        InputError: the run cannot be opened.
+    """
+    options = options or Options()
+    for part in parts:
+        if part not in PARTS:
+            raise ConfigError(f"--part {part!r}: unknown{nearest(part, PARTS)}")
+    if examples < 1:
+        raise ConfigError(f"--examples {examples}: expected a number >= 1")
+    study = Study(path, checkpoint, examples)
+    for track in options.tracks:
+        study.folder.saved_weights(checkpoint, track)
+    found = Analysis()
+    make_folder(study.folder.analysis)
+    with use_backend(study.file.config.backend):
+        for part in parts or PARTS:
+            try:
+                for finding in PARTS[part](study, options):
+                    file = study.folder.analysis / f"{finding.stem}.json"
+                    write_json(file, finding.numbers)
+                    finding.draw(file.with_suffix(".png"))
+                    found.written.append(file)
+                    say(f"{part}: {file}")
+            except Missing as reason:
+                found.missing[part] = str(reason)
+                say(f"{part}: not there: {reason}")
+    return found

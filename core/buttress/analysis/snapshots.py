@@ -1,0 +1,83 @@
+"""What a run folder holds of the live model at different epochs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from buttress.checkpoint import list_checkpoints, load_checkpoint
+from buttress.errors import CheckpointError
+from buttress.files import read_facts, read_json, read_tensors
+from buttress.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Saved weights of the live model.
+
+    Args:
+        epoch: 0-based, at whose end they were taken.
+        path: the file.
+        complete: whether it has the buffers too; a plugin's history has parameters alone, flattened.
+    """
+
+    epoch: int
+    path: Path
+    complete: bool
+
+    def read(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors, on the CPU; parameters in the shapes of ``like``.
+
+        Raises:
+            CheckpointError: the file is missing or damaged.
+        """
+        tensors = load_checkpoint(self.path)["model"] if self.path.suffix == ".json" else read_tensors(self.path)
+        return {name: value.view(like[name].shape) if name in like else value for name, value in tensors.items()}
+
+
+def live_snapshots(folder: RunFolder, parameters: Mapping[str, Tensor]) -> list[Snapshot]:
+    """At most one snapshot an epoch, in order: of weights and checkpoints first, else of plugins' histories.
+
+    Args:
+        folder: of the run.
+        parameters: of the model, by name: a history that holds other names is no history of it.
+    """
+    found = [*_weights(folder), *_checkpoints(folder), *_histories(folder, parameters)]
+    first: dict[int, Snapshot] = {}
+    for snapshot in found:
+        first.setdefault(snapshot.epoch, snapshot)
+    return [first[epoch] for epoch in sorted(first)]
+
+
+def _weights(folder: RunFolder) -> list[Snapshot]:
+    paths = [folder.weights_file(which, "live") for which in ("best", "last")]
+    return [Snapshot(read_facts(path)["epoch"], path, True) for path in paths if path.is_file()]
+
+
+def _checkpoints(folder: RunFolder) -> list[Snapshot]:
+    """Those at the end of an epoch; damaged ones are passed over, as when resuming."""
+    found = []
+    for path in list_checkpoints(folder.checkpoints):
+        try:
+            engine = read_json(path)["state"]["engine"]
+        except (CheckpointError, KeyError, TypeError):
+            continue
+        if engine["step"] == 0 and engine["epoch"] > 0:
+            found.append(Snapshot(engine["epoch"] - 1, path, True))
+    return found
+
+
+def _histories(folder: RunFolder, parameters: Mapping[str, Tensor]) -> list[Snapshot]:
+    found = []
+    for path in sorted(folder.history.glob("*/*.safetensors")):
+        try:
+            epoch = read_facts(path).get("epoch")
+            with safe_open(path, framework="pt") as file:
+                names = set(file.keys())
+        except (SafetensorError, OSError):
+            continue
+        if epoch is not None and names == set(parameters):
+            found.append(Snapshot(epoch, path, False))
+    return found

@@ -1,0 +1,127 @@
+"""A run, opened to be looked at: its data, its model, its attack, its saved weights."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from buttress.analysis.directions import losses_at
+from buttress.analysis.snapshots import Snapshot, live_snapshots
+from buttress.build import assemble, load_data
+from buttress.config import load_config
+from buttress.data import fixed_order
+from buttress.evaluation import attack_name
+from buttress.files import read_facts
+from buttress.models import fit_weights, load_weights
+from buttress.modes import Modes, parameters_of
+from buttress.run_folder import existing_folder, read_metrics
+from buttress.selection import Record, records_of
+from buttress.types import Batch, Track
+
+
+class Study:
+    """What the parts of an analysis ask a run for.
+
+    Args:
+        path: run folder.
+        checkpoint: which weights of a track are looked at, ``best`` or ``last``.
+        examples: training examples that attacks and landscapes use: at most so many, drawn once for all.
+
+    Raises:
+        RunFolderError, ConfigError, DataError, PluginError, ModelError: the run cannot be opened.
+    """
+
+    def __init__(self, path: Path, checkpoint: str = "last", examples: int = 500) -> None:
+        self.folder, self.checkpoint = existing_folder(path), checkpoint
+        self.file = load_config(self.folder.config)
+        self.data, settings = load_data(self.file)
+        with tempfile.TemporaryDirectory() as scratch:
+            assembly = assemble(self.file, self.data, settings, Path(scratch))
+        self.engine, self._evaluator = assembly.engine, assembly.evaluator
+        self.model: nn.Module = self.engine.model
+        self.attack = attack_name(self._evaluator.attack)
+        self.metrics = read_metrics(self.folder.metrics)
+        self.order = fixed_order(len(self.data.train), self.file.config.seed)
+        self.examples = self.order[:examples]
+
+    @property
+    def records(self) -> list[Record]:
+        """Every evaluation of the run."""
+        return records_of(self.metrics)
+
+    @property
+    def tracks(self) -> list[str]:
+        """Tracks with weights of the chosen checkpoint."""
+        return [track for track in self.every_track if self.has(track, self.checkpoint)]
+
+    @property
+    def every_track(self) -> list[str]:
+        """Tracks in the order of the run's tables: the live model first."""
+        return list(dict.fromkeys(record.track for record in self.records))
+
+    def has(self, track: str, checkpoint: str) -> bool:
+        """Whether a track's weights have been saved."""
+        return self.folder.weights_file(checkpoint, track).is_file()
+
+    def parameters(self, track: str) -> dict[str, Tensor]:
+        """A copy of a track's saved parameters."""
+        self.load(track)
+        return {name: weight.detach().clone() for name, weight in parameters_of(self.model).items()}
+
+    def load(self, track: str, checkpoint: str | None = None) -> int:
+        """Put a track's saved weights into the model; returns their epoch (0-based).
+
+        Raises:
+            CheckpointError: the run has no such weights.
+        """
+        path = self.folder.saved_weights(checkpoint or self.checkpoint, track)
+        load_weights(self.model, path)
+        return int(read_facts(path)["epoch"])
+
+    def snapshots(self) -> list[Snapshot]:
+        """Saved weights of the live model, in the order of epochs."""
+        return live_snapshots(self.folder, parameters_of(self.model))
+
+    @contextmanager
+    def at_snapshot(self, snapshot: Snapshot) -> Iterator[None]:
+        """The model holds a snapshot; where that is of parameters alone, batch norm is re-estimated."""
+        weights = snapshot.read(parameters_of(self.model))
+        if snapshot.complete:
+            fit_weights(self.model, weights, str(snapshot.path))
+            yield
+            return
+        with self.engine.track(Track(str(snapshot.path), weights)):
+            yield
+
+    def batches(self, positions: Tensor) -> Iterator[Batch]:
+        """Training examples ``positions [n]``, in batches of the evaluation."""
+        return self.data.train.batches(positions, self.file.config.evaluation.batch_size)
+
+    def attacked(self, positions: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Those examples attacked at the weights that the model holds, as in evaluation: inputs and labels."""
+        return [
+            (self._evaluator.attacked(batch, number).x, batch.y) for number, batch in enumerate(self.batches(positions))
+        ]
+
+    def labels(self, positions: Tensor) -> Tensor:
+        """``[n]`` labels of training examples as given, on the CPU."""
+        return torch.cat([batch.y for batch in self.batches(positions)]).cpu()
+
+    def flipped(self) -> Tensor:
+        """``[n]`` positions of the training examples whose label was flipped on purpose, in an order drawn once."""
+        true = self.data.true_labels
+        return self.order[:0] if true is None else self.order[self.labels(self.order) != true[self.order]]
+
+    def losses(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """``[n]`` losses in nats of batches of inputs and labels, at the weights that the model holds, on the CPU."""
+        return losses_at(self.model, [], [[]], lambda: inputs)[0]
+
+    def predicted(self, inputs: Sequence[Tensor]) -> Tensor:
+        """``[n]`` classes that the model predicts for batches of inputs, on the CPU."""
+        with torch.no_grad(), Modes(self.model).evaluating():
+            return torch.cat([self.model(x).argmax(1) for x in inputs]).cpu()

@@ -1,0 +1,311 @@
+"""The figures of a report, by plotly: values on hover, legend entries that switch curves on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import mean, stdev
+from typing import Any
+
+import plotly.graph_objects as go
+
+from buttress.analysis.gap import generalization_gaps
+from buttress.analysis.loss_groups import group_names
+from buttress.curves import COLOURS
+from buttress.report.material import Method
+
+# Viridis at seven places: dark to light, so that the order shows in every kind of colour vision and in grey.
+SHADES = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#e3cf1b")
+_DASHES = ("solid", "dash", "dot", "dashdot")
+# Nats: beyond it the walls of a landscape would hide its valley.
+_HIGHEST = 6.0
+
+Points = dict[int, list[float]]
+"""Epochs trained to one value a seed, in percent."""
+
+
+def curves(method: Method, measure: str) -> go.Figure:
+    """Accuracy over epochs: every track on the test set (solid) and the training set (dotted).
+
+    Args:
+        method: one curve a track, its mean over seeds, with a band of one standard deviation.
+        measure: ``robust`` or ``clean``.
+    """
+    figure = _figure(f"{measure} accuracy, %")
+    for track, colour in reversed(list(zip(method.tracks, COLOURS * 9, strict=False))):  # the live curve on top
+        for split, dash in (("train", "dot"), ("test", "solid")):
+            points = _points(method, track, split, measure)
+            name = track if split == "test" else f"{track}, training set"
+            _line(figure, points, name, colour, dash, group=track, legend=split == "test")
+        stars = [(row.best_epoch + 1, 100 * getattr(row, f"{measure}_best")) for row in _rows(method, track)]
+        figure.add_scatter(
+            x=[x for x, _ in stars],
+            y=[y for _, y in stars],
+            mode="markers",
+            marker={"symbol": "star", "size": 11, "color": colour, "line": {"width": 1, "color": "#ffffff"}},
+            legendgroup=track,
+            showlegend=False,
+            name=f"{track}, best epoch",
+            hovertemplate="%{y:.1f}",
+        )
+    figure.update_layout(legend_traceorder="reversed")
+    _mark_drops(figure, method.runs[0].drops)
+    return figure
+
+
+def side_by_side(methods: Sequence[Method]) -> go.Figure:
+    """Robust test accuracy of every method; its live model shown, its ensembles a click away in the legend."""
+    figure = _figure("robust test accuracy, %")
+    for method, colour in zip(methods, COLOURS * 9, strict=False):
+        for track, dash in zip(method.tracks, _DASHES * 9, strict=False):
+            name = method.label if track == "live" else f"{method.label}, {track}"
+            shown = True if track == "live" else "legendonly"
+            _line(figure, _points(method, track, "test", "robust"), name, colour, dash, group=name, visible=shown)
+    return figure
+
+
+def gaps(method: Method) -> go.Figure | None:
+    """Robust accuracy on the training set minus that on the test set, in points, of every track; or nothing."""
+    figure = _figure("training minus test, points")
+    for track, colour in reversed(list(zip(method.tracks, COLOURS * 9, strict=False))):
+        points: Points = {}
+        for run in method.runs:
+            for gap in generalization_gaps([record for record in run.records if record.track == track]):
+                points.setdefault(gap.epoch + 1, []).append(100 * gap.robust)
+        _line(figure, points, track, colour, "solid", group=track)
+    if not figure.data:
+        return None
+    figure.update_layout(legend_traceorder="reversed")
+    _mark_drops(figure, method.runs[0].drops)
+    return figure
+
+
+def landscape(numbers: Mapping[str, Any]) -> go.Figure:
+    """Mean loss of every LSC group along one direction."""
+    figure = _figure("adversarial loss, nats", x="step along the direction", whole=False)
+    names = group_names(numbers["edges"])
+    for name, size, losses, colour in zip(names, numbers["sizes"], numbers["groups"], SHADES * 9, strict=False):
+        if size:
+            label = f"{name} ({size})"
+            _scatter(figure, numbers["mu"], losses, label, colour, hover="%{y:.2f}")
+    _scatter(figure, numbers["mu"], numbers["mean"], f"all ({numbers['n']})", "#000000", dash="dash", hover="%{y:.2f}")
+    figure.update_yaxes(range=[0, _HIGHEST])
+    return figure
+
+
+def surfaces(named: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
+    """Losses over the plane of two directions, all in one scene: the first shown, the others in the legend."""
+    figure = go.Figure(layout={"template": "none"})
+    for position, (name, numbers) in enumerate(named):
+        cut = [[None if z is None else min(z, _HIGHEST) for z in row] for row in numbers["loss"]]
+        figure.add_surface(
+            x=numbers["steps"],
+            y=numbers["steps"],
+            z=[list(column) for column in zip(*cut, strict=True)],  # plotly's rows run along y, ours along a = x
+            name=name,
+            showlegend=True,
+            visible=True if position == 0 else "legendonly",
+            colorscale="Viridis",
+            cmin=0,
+            cmax=_HIGHEST,
+            showscale=False,  # the axis has the same numbers
+            hovertemplate="%{x:.2f}, %{y:.2f}: %{z:.2f} nats<extra>" + name.replace("%", "") + "</extra>",
+        )
+    small = {"size": 11}
+    axis = {"tickfont": small, "nticks": 4, "gridcolor": "#d9d9d9"}
+    figure.update_layout(
+        {**_base(), "margin": {"l": 0, "r": 0, "t": 0, "b": 0}},
+        height=500,
+        scene={
+            "xaxis": {**axis, "title": {"text": "direction 1", "font": small}},
+            "yaxis": {**axis, "title": {"text": "direction 2", "font": small}},
+            "zaxis": {**axis, "title": {"text": "nats", "font": small}, "range": [0, _HIGHEST]},
+            "aspectmode": "manual",
+            "aspectratio": {"x": 1.2, "y": 1.2, "z": 0.85},
+            "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.1}},
+        },
+    )
+    return figure
+
+
+def histogram(numbers: Mapping[str, Any], tracks: Sequence[str]) -> go.Figure:
+    """Weights of one layer, of every one of ``tracks``, on shared bins."""
+    figure = _figure("number of weights", x=f"weight of {numbers['layer']}", whole=False)
+    edges = numbers["edges"]
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
+    for track, colour in zip(tracks, COLOURS * 9, strict=False):
+        if track not in numbers["tracks"]:
+            continue
+        counts = [count or None for count in numbers["tracks"][track]["counts"]]  # a logarithm has no 0
+        _scatter(figure, middles, counts, track, colour, shape="hvh", hover="%{y}")
+    figure.update_yaxes(type="log", dtick=1)
+    return figure
+
+
+def loss_groups(numbers: Mapping[str, Any]) -> go.Figure:
+    """Share of the training examples in each LSC group, over epochs."""
+    figure = _figure("training examples, %")
+    epochs = [row["epoch"] + 1 for row in numbers["epochs"]]
+    for number, (name, colour) in enumerate(zip(numbers["groups"], SHADES * 9, strict=False)):
+        figure.add_scatter(
+            x=epochs,
+            y=[100 * row["counts"][number] / numbers["n"] for row in numbers["epochs"]],
+            name=name,
+            mode="lines",
+            line={"width": 0.5, "color": colour},
+            fillcolor=colour,
+            stackgroup="groups",
+            hovertemplate="%{y:.1f} %",
+        )
+    figure.update_yaxes(range=[0, 100])
+    return figure
+
+
+def label_noise(numbers: Mapping[str, Any], inputs: str) -> go.Figure:
+    """How examples with a flipped label are predicted; ``inputs`` is ``clean`` or ``attacked``."""
+    rows = [row for row in numbers["rows"] if row["inputs"] == inputs][::-1]  # plotly begins at the bottom
+    figure = _figure("", x="share, %", whole=False)
+    for key, name, colour in (
+        ("as_true", "the true label", "#009E73"),
+        ("as_other", "another", "#BBBBBB"),
+        ("as_given", "the flipped label: learned", "#D55E00"),
+    ):
+        figure.add_bar(
+            y=[f"{row['track']}, {row['checkpoint']}" for row in rows],
+            x=[100 * row[key] / max(1, numbers["n"]) for row in rows],
+            name=name,
+            orientation="h",
+            marker={"color": colour},
+            hovertemplate="%{x:.1f} %",
+        )
+    figure.update_layout(
+        barmode="stack", hovermode="y unified", height=140 + 30 * len(rows), legend_traceorder="normal"
+    )
+    figure.update_xaxes(range=[0, 100])
+    figure.update_yaxes(automargin=True)
+    return figure
+
+
+def distance(numbers: Mapping[str, Any]) -> go.Figure:
+    """Relative distance of every layer group from the last weights, over epochs."""
+    figure = _figure("relative distance")
+    epochs = [row["epoch"] + 1 for row in numbers["snapshots"]] + [numbers["last_epoch"] + 1]
+    for group, colour in zip(numbers["groups"], COLOURS * 9, strict=False):
+        values = [row["to_last"][group]["relative"] for row in numbers["snapshots"]]
+        _scatter(figure, epochs, [*values, 0.0], group, colour, hover="%{y:.3f}", markers=True)
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def _points(method: Method, track: str, split: str, measure: str) -> Points:
+    points: Points = {}
+    for run in method.runs:
+        for record in run.records:
+            if record.track == track and record.split == split:
+                points.setdefault(record.epoch + 1, []).append(100 * getattr(record, measure))
+    return points
+
+
+def _rows(method: Method, track: str) -> list[Any]:
+    return [row for run in method.runs for row in run.rows if row.track == track]
+
+
+def _line(
+    figure: go.Figure,
+    points: Points,
+    name: str,
+    colour: str,
+    dash: str,
+    *,
+    group: str,
+    legend: bool = True,
+    visible: bool | str = True,
+) -> None:
+    """A mean over seeds, and around it a band of one standard deviation, where there are two seeds or more."""
+    if not points:
+        return
+    epochs = sorted(points)
+    middle = [mean(points[epoch]) for epoch in epochs]
+    spread = [stdev(points[epoch]) if len(points[epoch]) > 1 else 0.0 for epoch in epochs]
+    common: dict[str, Any] = {"legendgroup": group, "visible": visible}
+    if any(spread):
+        figure.add_scatter(
+            x=[*epochs, *reversed(epochs)],
+            y=[m + s for m, s in zip(middle, spread, strict=True)]
+            + [m - s for m, s in reversed(list(zip(middle, spread, strict=True)))],
+            fill="toself",
+            fillcolor=_faint(colour),
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            showlegend=False,
+            **common,
+        )
+    _scatter(figure, epochs, middle, name, colour, dash=dash, hover="%{y:.1f}", showlegend=legend, **common)
+
+
+def _scatter(
+    figure: go.Figure,
+    x: Sequence[float],
+    y: Sequence[float | None],
+    name: str,
+    colour: str,
+    *,
+    hover: str,
+    dash: str = "solid",
+    shape: str = "linear",
+    markers: bool = False,
+    **options: Any,
+) -> None:
+    figure.add_scatter(
+        x=list(x),
+        y=list(y),
+        name=name,
+        mode="lines+markers" if markers else "lines",
+        line={"color": colour, "dash": dash, "width": 2, "shape": shape},
+        marker={"size": 5},
+        hovertemplate=hover,
+        **options,
+    )
+
+
+def _figure(y: str, x: str = "epochs trained", whole: bool = True) -> go.Figure:
+    """Empty axes; ``whole``: the ticks of x are whole numbers."""
+    figure = go.Figure(layout={"template": "none"})
+    figure.update_layout(_base(), height=360, hovermode="x unified")
+    axis = {
+        "gridcolor": "#e6e6e6",
+        "zeroline": False,
+        "linecolor": "#999999",
+        "ticks": "outside",
+        "tickcolor": "#999999",
+    }
+    figure.update_xaxes(title={"text": x, "standoff": 8}, tickformat=",d" if whole else None, nticks=9, **axis)
+    figure.update_yaxes(title={"text": y, "standoff": 6}, automargin=True, **axis)
+    return figure
+
+
+def _base() -> dict[str, Any]:
+    return {
+        "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#222222"},
+        "margin": {"l": 52, "r": 12, "t": 12, "b": 44},
+        "paper_bgcolor": "#ffffff",
+        "plot_bgcolor": "#ffffff",
+        # Above the plot: there it pushes the axes down by what it needs, whatever the width of the page.
+        "legend": {"orientation": "h", "yref": "container", "yanchor": "top", "y": 1, "xref": "container", "x": 0},
+        "autosize": True,
+    }
+
+
+def _mark_drops(figure: go.Figure, drops: Sequence[int]) -> None:
+    for drop in drops:
+        figure.add_vline(
+            x=drop,
+            line={"color": "#888888", "dash": "dash", "width": 1},
+            annotation={"text": "lr drop", "font": {"size": 11, "color": "#666666"}, "yanchor": "bottom", "y": 0},
+        )
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.1)"

@@ -1,0 +1,162 @@
+"""What a report is made of: everything that run folders hold, and which runs are one method over seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buttress.config import Config, load_config
+from buttress.errors import CheckpointError, RunFolderError
+from buttress.evaluation import attack_name, load_attack
+from buttress.files import read_json
+from buttress.run_folder import RunFolder, existing_folder, read_metrics
+from buttress.selection import Record, Row, records_of, summarize
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, read.
+
+    Args:
+        folder: of the run.
+        config: with every default filled in.
+        drops: epochs at which the learning rate drops.
+        attack: name of the attack of the run's own evaluations.
+        records: its own evaluations; rows: best, last and diff of every track; both empty before the first one.
+        evaluations: the files of ``buttress evaluate``, oldest first.
+        audit: the findings of ``buttress audit``, or None.
+        analysis: the numbers of ``buttress analyze`` by file stem.
+        manifest: what the run depends on besides its config.
+    """
+
+    folder: RunFolder
+    config: Config
+    drops: list[int]
+    attack: str
+    records: list[Record]
+    rows: list[Row]
+    evaluations: list[dict[str, Any]]
+    audit: list[dict[str, Any]] | None
+    analysis: dict[str, dict[str, Any]]
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """``"demo/20260101-120000"``: the last two parts of the path."""
+        return "/".join(self.folder.path.resolve().parts[-2:])
+
+
+@dataclass(frozen=True)
+class Method:
+    """Runs of one config, each with a seed of its own."""
+
+    label: str
+    runs: list[Run]
+
+    @property
+    def tracks(self) -> list[str]:
+        """In the order of the summary, the live model first."""
+        return list(dict.fromkeys(row.track for run in self.runs for row in run.rows))
+
+    def analysed(self, prefix: str) -> list[tuple[Run, dict[str, Any]]]:
+        """Findings whose file begins with ``prefix``, of the first run that has some; in the order of the tracks."""
+        order = {track: position for position, track in enumerate(self.tracks)}
+        for run in self.runs:
+            found = [numbers for stem, numbers in run.analysis.items() if stem.startswith(prefix)]
+            if found:
+                return [(run, each) for each in sorted(found, key=lambda each: order.get(each.get("track", ""), 0))]
+        return []
+
+
+def read_run(path: Path) -> Run:
+    """Everything that a report shows of a run.
+
+    Raises:
+        RunFolderError: no run folder.
+        ConfigError, PluginError: its config cannot be read, or its attack is not installed.
+    """
+    folder = existing_folder(path)
+    file = load_config(folder.config)
+    config = file.config
+    records = records_of(read_metrics(folder.metrics))
+    whole = {(each.track, each.epoch) for each in records if each.split == "test"}  # the split that is written last
+    records = [each for each in records if (each.track, each.epoch) in whole]
+    return Run(
+        folder=folder,
+        config=config,
+        drops=file.schedule()[0].drops(config.epochs),
+        attack=attack_name(load_attack(config.evaluation.attack)),
+        records=records,
+        rows=summarize(records, config.evaluation.best_by) if records else [],
+        evaluations=[found for _, found in _objects(sorted(folder.eval.glob("*.json")))],
+        audit=_audit(folder.audit),
+        analysis={path.stem: numbers for path, numbers in _objects(sorted(folder.analysis.glob("*.json")))},
+        manifest=_manifest(folder),
+    )
+
+
+def methods(runs: Sequence[Run]) -> list[Method]:
+    """Runs whose configs differ in nothing but the seed, together; in the order in which they were given.
+
+    Raises:
+        RunFolderError: a run is given twice.
+    """
+    seen: set[Path] = set()
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        path = run.folder.path.resolve()
+        if path in seen:
+            raise RunFolderError(f"{run.folder.path} is given twice; name every run once")
+        seen.add(path)
+        key = json.dumps(run.config.model_dump(exclude={"seed"}), sort_keys=True, default=str)
+        groups.setdefault(key, []).append(run)
+    labels = _labels([own[0] for own in groups.values()])
+    return [
+        Method(label, sorted(own, key=lambda run: run.config.seed))
+        for label, own in zip(labels, groups.values(), strict=True)
+    ]
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """The shortest kind of name that tells them apart: the config's, the folder's without its seed, the path."""
+    kinds: list[Callable[[Run], str]] = [
+        lambda run: run.config.name,
+        lambda run: re.sub(r"-s\d+$", "", run.folder.path.resolve().name),
+        lambda run: run.name,
+        lambda run: str(run.folder.path.resolve()),
+    ]
+    for kind in kinds:
+        labels = [kind(run) for run in runs]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def _objects(paths: Sequence[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """The JSON objects in ``paths``; what is damaged or something else is left out."""
+    found = []
+    for path in paths:
+        try:
+            value = read_json(path)
+        except CheckpointError:
+            continue
+        if isinstance(value, dict):
+            found.append((path, value))
+    return found
+
+
+def _audit(path: Path) -> list[dict[str, Any]] | None:
+    try:
+        found = read_json(path)
+    except CheckpointError:
+        return None
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else None
+
+
+def _manifest(folder: RunFolder) -> dict[str, Any]:
+    ((_, manifest),) = _objects([folder.manifest]) or [(folder.manifest, {})]
+    return manifest

@@ -1,0 +1,288 @@
+"""The page: sections of tables and figures, put into the template with everything that it needs inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.io import to_json
+from plotly.offline import get_plotlyjs
+
+from buttress import __version__
+from buttress.config import dump_config
+from buttress.report import figures
+from buttress.report.material import Method, Run
+from buttress.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure in the page.
+
+    Args:
+        title: above it.
+        json: for plotly, safe inside of a script element.
+        note: below it.
+        wide: over the whole width of the page.
+    """
+
+    title: str
+    json: str
+    note: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in the page; ``kinds`` may give each row a class for the style sheet."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    note: str = ""
+    kinds: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it; ``missing`` says how to get what is not there."""
+
+    title: str
+    tables: list[Table] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    missing: str = ""
+
+
+def render(found: Sequence[Method]) -> str:
+    """The HTML text of a report."""
+    environment = Environment(
+        loader=PackageLoader("buttress.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    loader = environment.loader
+    assert loader is not None
+    return environment.get_template("page.html").render(
+        title=", ".join(method.label for method in found),
+        facts=_facts(found),
+        sections=[make(found) for make in _SECTIONS],
+        runs=[_sources(run) for method in found for run in method.runs],
+        version=__version__,
+        style=loader.get_source(environment, "style.css")[0],
+        script=loader.get_source(environment, "page.js")[0],
+        plotly=get_plotlyjs(),
+    )
+
+
+def _facts(found: Sequence[Method]) -> list[tuple[str, str]]:
+    runs = [run for method in found for run in method.runs]
+    threats = (ThreatModel(run.config.threat.norm, run.config.threat.eps, run.config.threat.box) for run in runs)
+    facts = {
+        "threat model": map(str, threats),
+        "data": (run.config.data.name for run in runs),
+        "model": (run.config.model.name or run.config.model.target or "" for run in runs),
+        "attack of the curves": (run.attack for run in runs),
+        "best epoch chosen on": (run.config.evaluation.best_by for run in runs),
+        "test examples": (str(run.rows[0].n) for run in runs if run.rows),
+        "seeds": (str(run.config.seed) for run in runs),
+    }
+    return [(name, ", ".join(dict.fromkeys(values))) for name, values in facts.items()]
+
+
+def _summary(found: Sequence[Method]) -> Section:
+    attacks = list(dict.fromkeys(run.attack for method in found for run in method.runs))
+    robust = attacks[0] if len(attacks) == 1 else "robust"
+    header = ["method", "track", "clean best", "last", "diff", f"{robust} best", "last", "diff", "best epoch", "seeds"]
+    lines = []
+    for method in found:
+        for track in method.tracks:
+            rows = [row for run in method.runs for row in run.rows if row.track == track]
+            measures = [
+                _spread([100 * getattr(row, f"{kind}_{measure}") for row in rows])
+                for kind in ("clean", "robust")
+                for measure in ("best", "last", "diff")
+            ]
+            epochs = ", ".join(str(row.best_epoch + 1) for row in rows)
+            lines.append([method.label, track, *measures, epochs, len(rows)])
+    unfinished = [run.name for method in found for run in method.runs if not _finished(run)]
+    note = (
+        "Test accuracies in %; mean ± sample standard deviation where there are several seeds. diff: best minus last."
+    )
+    note += f" Not finished yet: {', '.join(unfinished)}." if unfinished else ""
+    missing = "" if lines else "No run has been evaluated yet."
+    return Section("Best, last and their difference", [Table(header, lines, note)] if lines else [], missing=missing)
+
+
+def _curves(found: Sequence[Method]) -> Section:
+    note = "Solid: test set. Dotted: training set, where it was scored. Stars: epochs chosen as best."
+    made = []
+    if len(found) > 1:
+        made.append(_figure("Methods side by side", figures.side_by_side(found), _band(found), wide=True))
+    for method in found:
+        for measure in ("robust", "clean"):
+            if method.tracks:
+                title = f"{method.label}: {measure} accuracy" + (f" ({method.runs[0].attack})" * (measure == "robust"))
+                made.append(_figure(title, figures.curves(method, measure), f"{note} {_band([method])}"))
+    return Section("Learning curves", figures=made, missing="" if made else "No run has been evaluated yet.")
+
+
+def _gaps(found: Sequence[Method]) -> Section:
+    made = []
+    for method in found:
+        figure = figures.gaps(method)
+        if figure is not None:
+            note = "Robust accuracy on the training set, under its labels as given, minus that on the test set."
+            made.append(_figure(method.label, figure, f"{note} {_band([method])}"))
+    missing = "Not there: the runs were to be trained with evaluation.train=true, which scores the training set too."
+    return Section("Robust generalization gap", figures=made, missing="" if made else missing)
+
+
+def _evaluations(found: Sequence[Method]) -> Section:
+    tables = []
+    for run in (run for method in found for run in method.runs):
+        for result in run.evaluations:
+            rows = [_attack_row(row) for row in result.get("attacks", []) if isinstance(row, Mapping)]
+            epoch = result.get("epoch")
+            about = [
+                run.name,
+                f"{result.get('track', 'unknown')} weights",
+                str(result.get("checkpoint", "")) + (f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""),
+                f"{result.get('split', '')} split",
+                str(result.get("threat", "")),
+                f"seed {result.get('seed', 'unknown')}",
+            ]
+            tables.append(Table(["attack", "accuracy %", "95 % interval", "n"], rows, ", ".join(filter(None, about))))
+    missing = "" if tables else "Not there yet; this makes it: buttress evaluate RUN"
+    return Section("Evaluation under attack", tables, missing=missing)
+
+
+def _audit(found: Sequence[Method]) -> Section:
+    tables = []
+    for run in (run for method in found for run in method.runs):
+        if run.audit is not None:
+            rows = [[row.get(key, "") or "" for key in ("status", "check", "reason", "cure")] for row in run.audit]
+            kinds = [str(row[0]).lower() for row in rows]
+            tables.append(Table(["status", "check", "reason", "cure"], rows, run.name, kinds))
+    missing = "" if tables else "Not there yet; this makes it: buttress audit RUN"
+    return Section("Audit of the evaluation", tables, missing=missing)
+
+
+def _landscapes(found: Sequence[Method]) -> Section:
+    made, planes = [], []
+    for method in found:
+        for run, numbers in method.analysed("landscape-"):
+            title = f"{method.label}, {_whose(numbers)}"
+            note = (
+                f"Training examples of {run.name} in groups by their adversarial loss ({numbers['attack']}) at 0; "
+                f"inputs {numbers['inputs']}. One filter-normalised direction for all groups."
+            )
+            made.append(_figure(title, figures.landscape(numbers), note))
+        planes += [(f"{method.label}, {_whose(numbers)}", numbers) for _, numbers in method.analysed("surface-")]
+    if planes:
+        same = len({numbers["directions"] for _, numbers in planes}) == 1
+        note = "The same two directions, filter-normalised, for all." if same else "Directions differ: do not compare."
+        note += " Cut off at 6 nats. Choose surfaces in the legend; drag to turn."
+        made.insert(0, _figure("Loss over the plane of two directions", figures.surfaces(planes), note, wide=True))
+    return Section("Loss landscapes", figures=made, missing="" if made else _ANALYZE)
+
+
+def _weights(found: Sequence[Method]) -> Section:
+    made, tables = [], []
+    for method in found:
+        for run, numbers in method.analysed("histogram"):
+            figure = figures.histogram(numbers, method.tracks)
+            made.append(_figure(f"{method.label}: {numbers['layer']}", figure, run.name))
+            own = {track: numbers["tracks"][track] for track in method.tracks if track in numbers["tracks"]}
+            rows = [
+                [track, f"{each['std']:.4f}", f"{each['largest']:.4f}", _decimals(each["kurtosis"], 2)]
+                for track, each in own.items()
+            ]
+            header = ["track", "std", "largest magnitude", "kurtosis (normal: 3)"]
+            tables.append(Table(header, rows, f"{run.name}, {numbers['layer']}, {numbers['checkpoint']} weights"))
+        for run, numbers in method.analysed("distance"):
+            note = f"{run.name}. L2, from the weights after epoch {numbers['last_epoch'] + 1}."
+            made.append(_figure(f"{method.label}: distance by layer group", figures.distance(numbers), note))
+    return Section("Weights", tables, made, missing="" if made else _ANALYZE)
+
+
+def _losses(found: Sequence[Method]) -> Section:
+    made = []
+    for method in found:
+        for run, numbers in method.analysed("loss_groups"):
+            note = f"{run.name}, n = {numbers['n']}, {numbers['attack']}; {numbers['source']}."
+            made.append(_figure(f"{method.label}: losses by group", figures.loss_groups(numbers), note))
+        for run, numbers in method.analysed("label_noise"):
+            for inputs in ("clean", "attacked"):
+                note = f"{run.name}, n = {numbers['n']} training examples whose label was flipped on purpose."
+                title = f"{method.label}: flipped labels, {inputs} inputs are predicted as"
+                made.append(_figure(title, figures.label_noise(numbers, inputs), note))
+    return Section("Training examples", figures=made, missing="" if made else _ANALYZE)
+
+
+_ANALYZE = "Not there yet; this makes it: buttress analyze RUN"
+_SECTIONS: list[Callable[[Sequence[Method]], Section]] = [
+    _summary,
+    _curves,
+    _gaps,
+    _evaluations,
+    _audit,
+    _landscapes,
+    _weights,
+    _losses,
+]
+
+
+def _sources(run: Run) -> dict[str, str]:
+    """Config and manifest of a run, as text."""
+    return {
+        "name": run.name,
+        "config": dump_config(run.config.model_dump(mode="json")),
+        "manifest": json.dumps(run.manifest, indent=1),
+    }
+
+
+def _figure(title: str, figure: go.Figure, note: str = "", wide: bool = False) -> Figure:
+    text: str = to_json(figure)
+    return Figure(title, text.replace("<", "\\u003c"), note, wide)
+
+
+def _attack_row(row: Mapping[str, Any]) -> list[str]:
+    bounds = [_percent(row.get(key)) for key in ("low", "high")]
+    return [
+        str(row.get("attack", "unknown")),
+        _percent(row.get("accuracy")),
+        " to ".join(bounds) if all(bounds) else "",
+        str(row.get("n", "")),
+    ]
+
+
+def _percent(value: object) -> str:
+    return f"{100 * value:.1f}" if isinstance(value, (int, float)) else ""
+
+
+def _decimals(value: float | None, places: int) -> str:
+    return "undefined" if value is None else f"{value:.{places}f}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    middle = f"{round(mean(values), 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
+    return f"{middle} ± {stdev(values):.1f}" if len(values) > 1 else middle
+
+
+def _band(found: Sequence[Method]) -> str:
+    most = max(len(method.runs) for method in found)
+    return f"Mean of {most} seeds; band: one standard deviation." if most > 1 else ""
+
+
+def _finished(run: Run) -> bool:
+    return any(record.epoch == run.config.epochs - 1 for record in run.records)
+
+
+def _whose(numbers: Mapping[str, Any]) -> str:
+    return f"{numbers['track']}, {numbers['checkpoint']} (epoch {numbers['epoch'] + 1})"

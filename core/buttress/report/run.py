@@ -1,0 +1,30 @@
+"""``buttress report``: reads run folders, writes one page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from buttress.errors import RunFolderError
+from buttress.files import make_folder, write_text
+from buttress.report.material import methods, read_run
+from buttress.report.page import render
+
+
+def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
+    """Write the page; one that is there is replaced.
+
+    Args:
+        runs: run folders, finished or not.
+        output: the file; None for ``report.html`` in the run folder, or in the working folder for several runs.
+
+    Raises:
+        RunFolderError: no run folder, one that is given twice, or an output that is no HTML file.
+        StorageError: the page cannot be written.
+    """
+    if output is None:
+        output = runs[0] / "report.html" if len(runs) == 1 else Path("report.html")
+    if output.suffix not in (".html", ".htm") or output.is_dir():
+        raise RunFolderError(f"--output {output}: expected the name of a file that ends in .html")
+    page = render(methods([read_run(path) for path in runs]))
+    make_folder(output.parent)
+    write_text(output, page)
+    return output

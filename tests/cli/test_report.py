@@ -1,0 +1,184 @@
+"""``buttress report`` as a user runs it: what the page holds, from finished, unfinished and damaged runs."""
+
+import json
+import re
+import shutil
+from html import unescape
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+
+from buttress.cli import main
+from buttress.errors import RunFolderError
+from buttress.report.material import methods, read_run
+from buttress.report.run import write_report
+
+
+def figures(page: str) -> dict[str, dict[str, Any]]:
+    """Plotly's figures in a page, by title."""
+    found = re.findall(r'<h3>(.*?)</h3>\s*<div class="plot"><script type="application/json">(.*?)</script>', page)
+    return {unescape(title): json.loads(text) for title, text in found}
+
+
+def cells(page: str) -> list[list[str]]:
+    """The rows of all tables."""
+    return [[unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", row)] for row in re.findall(r"<tr.*?</tr>", page)]
+
+
+def curve(figure: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [trace for trace in figure["data"] if trace.get("name") == name]
+    return dict(found)
+
+
+def test_a_page_of_one_run_stands_in_its_folder(noisy: Path, capsys: pytest.CaptureFixture[str]):
+    run = noisy / "s0"
+    assert main(["evaluate", str(run), "--attack", "fgsm", "--track", "meat"]) == 0
+    assert main(["analyze", str(run), "--points", "3", "--examples", "20"]) == 0
+    (run / "audit.json").write_text(
+        json.dumps([{"check": "inputs in the box", "status": "PASS", "reason": "all <1> do", "cure": None}])
+    )
+    capsys.readouterr()
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"report: {run / 'report.html'}\n"
+    page = (run / "report.html").read_text()
+    assert "Not there" not in page
+    assert ["PASS", "inputs in the box", "all <1> do", ""] in cells(page)
+    (result,) = (json.loads(path.read_text()) for path in (run / "eval").glob("*.json"))
+    for row in result["attacks"]:
+        shown = [f"{100 * row[key]:.1f}" for key in ("accuracy", "low", "high")]
+        assert [row["attack"], shown[0], f"{shown[1]} to {shown[2]}", str(row["n"])] in cells(page)
+    assert set(figures(page)) == {
+        "noisy: robust accuracy (pgd-2)",
+        "noisy: clean accuracy",
+        "noisy",  # the gap
+        "Loss over the plane of two directions",
+        "noisy, live, last (epoch 4)",
+        "noisy, meat, last (epoch 4)",
+        "noisy: layer4.0.conv2.weight",
+        "noisy: distance by layer group",
+        "noisy: losses by group",
+        "noisy: flipped labels, clean inputs are predicted as",
+        "noisy: flipped labels, attacked inputs are predicted as",
+    }
+    assert "label_noise: 0.25" in page  # the config
+    assert "&#34;torch_threads&#34;" in page  # the manifest
+
+
+def test_numbers_are_those_of_the_run(noisy: Path):
+    page = write_report([noisy / "s0"]).read_text()
+    summary = json.loads((noisy / "s0" / "summary.json").read_text())["tracks"]
+    for row in summary:
+        measures = [
+            f"{round(100 * row[f'{kind}_{measure}'], 1) + 0.0:.1f}"
+            for kind in ("clean", "robust")
+            for measure in ("best", "last", "diff")
+        ]
+        assert ["noisy", row["track"], *measures, str(row["best_epoch"] + 1), "1"] in cells(page)
+    records = read_run(noisy / "s0").records
+    figure = figures(page)["noisy: robust accuracy (pgd-2)"]
+    for name, track, split in (("live", "live", "test"), ("meat, training set", "meat", "train")):
+        drawn, own = curve(figure, name), [r for r in records if (r.track, r.split) == (track, split)]
+        assert drawn["x"] == [record.epoch + 1 for record in own]
+        assert drawn["y"] == [100 * record.robust for record in own]
+    assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [2]  # the learning-rate drop
+
+
+def test_seeds_of_one_config_are_one_curve_with_a_band(noisy: Path, tmp_path: Path):
+    output = tmp_path / "new" / "both.html"
+    assert main(["report", str(noisy / "s1"), str(noisy / "s0"), "--output", str(output)]) == 0
+    page = output.read_text()
+    runs = [read_run(noisy / name) for name in ("s0", "s1")]
+    last = [100 * run.rows[0].robust_last for run in runs]
+    row = next(row for row in cells(page) if row[:2] == ["noisy", "live"])
+    assert row[6] == f"{mean(last):.1f} ± {stdev(last):.1f}"
+    assert row[-1] == "2"
+    figure = figures(page)["noisy: robust accuracy (pgd-2)"]
+    assert curve(figure, "live")["y"][-1] == pytest.approx(mean(last))
+    bands = [trace for trace in figure["data"] if trace.get("fill") == "toself" and trace["legendgroup"] == "live"]
+    assert any(max(band["y"]) >= mean(last) + stdev(last) - 1e-9 for band in bands)
+    assert "Mean of 2 seeds; band: one standard deviation." in page
+    assert "Methods side by side" not in page
+
+
+def test_other_configs_stand_side_by_side_in_colours_of_their_own(noisy: Path, tmp_path: Path):
+    other = noisy / "s1" / "config.yaml"
+    other.write_text(other.read_text().replace("lr: 0.1", "lr: 0.2"))
+    page = write_report([noisy / "s0", noisy / "s1"], tmp_path / "a.html").read_text()
+    figure = figures(page)["Methods side by side"]
+    one, two = curve(figure, "s0"), curve(figure, "s1")  # the configs have one name, so the folders tell them apart
+    assert one["line"]["color"] != two["line"]["color"]
+    assert curve(figure, "s0, meat")["visible"] == "legendonly"
+
+
+def test_names_of_methods_are_the_shortest_that_differ(noisy: Path, tmp_path: Path):
+    copies = []
+    for number, (name, lr) in enumerate((("at-s0", 0.1), ("rwp-s0", 0.2), ("rwp-s1", 0.2))):
+        copies.append(Path(shutil.copytree(noisy / "s0", tmp_path / "compare" / name)))
+        config = copies[-1] / "config.yaml"
+        config.write_text(config.read_text().replace("lr: 0.1", f"lr: {lr}").replace("\nseed: 0", f"\nseed: {number}"))
+    found = methods([read_run(path) for path in copies])
+    assert [(method.label, len(method.runs)) for method in found] == [("at", 1), ("rwp", 2)]
+
+
+def test_a_page_fetches_nothing(noisy: Path):
+    page = write_report([noisy / "s0"]).read_text()
+    assert "default-src 'none'" in page
+    own = page[: page.index("plotly.js v")] + page[page.rindex("Plotly.newPlot") :]
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:)|@import|url\(""", own)
+
+
+def test_text_of_a_run_is_no_html_of_the_page(noisy: Path):
+    (noisy / "s0" / "audit.json").write_text(
+        json.dumps([{"check": "</td><script>alert(1)</script>", "status": "FAIL"}])
+    )
+    evil = json.loads((noisy / "s0" / "manifest.json").read_text()) | {"command": ["</pre><script>alert(2)</script>"]}
+    (noisy / "s0" / "manifest.json").write_text(json.dumps(evil))
+    page = write_report([noisy / "s0"]).read_text()
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+
+
+def test_a_run_that_is_not_finished_is_shown_as_far_as_it_goes(noisy: Path):
+    run = noisy / "s0"
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    first = [line for line in lines if json.loads(line)["epoch"] < 2]
+    train = next(line for line in lines if '"epoch": 3' in line and '"split": "train"' in line)
+    (run / "metrics.jsonl").write_text("".join(first) + train + lines[-1][:9])  # stopped in the middle of a line
+    (run / "summary.json").unlink()
+    page = write_report([run]).read_text()
+    assert "Not finished yet: noisy/s0." in page
+    assert curve(figures(page)["noisy: clean accuracy"], "live")["x"] == [2]
+    (run / "metrics.jsonl").write_text("")
+    assert "No run has been evaluated yet." in write_report([run]).read_text()
+
+
+def test_damaged_results_are_left_out(noisy: Path):
+    run = noisy / "s0"
+    for folder in ("eval", "analysis"):
+        (run / folder).mkdir()
+        (run / folder / "gap.json").write_text("{")
+    (run / "audit.json").write_text("[1, {}]")
+    (run / "eval" / "b.json").write_text('{"attacks": [{"attack": "new kind"}, 3], "samples": "b.npz"}')
+    page = write_report([run]).read_text()
+    assert ["new kind", "", "", ""] in cells(page)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere is no run folder"),
+        (["{run}", "{run}/../s0"], "is given twice"),
+        (["{run}", "--output", "page.pdf"], "--output page.pdf: expected the name of a file that ends in .html"),
+    ],
+)
+def test_bad_input_is_refused(trained: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["report", *(word.format(run=trained / "s0") for word in words)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (trained / "s0" / "report.html").exists()
+
+
+def test_a_report_names_what_is_wrong_from_python_too(tmp_path: Path):
+    with pytest.raises(RunFolderError, match="is no run folder"):
+        write_report([tmp_path])

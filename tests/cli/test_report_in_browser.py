@@ -1,0 +1,120 @@
+"""The report in a real browser: it draws, its legend answers a click, and the console stays free of errors."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buttress.cli import main
+from buttress.report.run import write_report
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, driven by selenium. Under CI=true all of it has to be there."""
+    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    there = {"selenium (pip)": find_spec("selenium"), "chromium": binary, "chromedriver (chromium-driver)": driver}
+    missing = [name for name, found in there.items() if not found]
+    if missing:
+        reason = f"no browser to open the report in: {', '.join(missing)} not found"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    # No sandbox: containers have none, and the page is our own. SwiftShader draws WebGL without a GPU.
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield made
+    finally:
+        made.quit()
+
+
+@pytest.fixture(scope="module")
+def page(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of the report of two seeds, with every figure that there is."""
+    runs = Path(shutil.copytree(trained, tmp_path_factory.mktemp("report") / "noisy"))
+    assert main(["analyze", str(runs / "s0"), "--points", "3", "--examples", "20"]) == 0
+    return write_report([runs / "s0", runs / "s1"], runs / "report.html").as_uri()
+
+
+def opened(browser: Any, page: str, width: int, mobile: bool = False) -> None:
+    """Show the page in a window of a width, and wait until everything is drawn."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": mobile}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page)
+    drawn = "return [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg'))"
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(drawn))
+
+
+def errors(browser: Any) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_a_click_in_the_legend_hides_a_curve(browser: Any, page: str):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    opened(browser, page, 1280)
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".plot")) == 11
+    assert browser.find_elements(By.CSS_SELECTOR, ".plot canvas")  # the 3-D landscape
+    plot = browser.find_element(By.CSS_SELECTOR, ".plot")
+
+    def hidden() -> set[str]:
+        script = "return arguments[0]._fullData.filter(t => t.visible === 'legendonly').map(t => t.legendgroup)"
+        return set(browser.execute_script(script, plot))
+
+    assert hidden() == set()
+    first = plot.find_element(By.CSS_SELECTOR, ".legendtoggle")
+    first.click()
+    WebDriverWait(browser, 20).until(lambda _: hidden())  # plotly waits for a second click before it answers one
+    assert hidden() == {"live"}  # its curves, its band and its stars
+    first = plot.find_element(By.CSS_SELECTOR, ".legendtoggle")
+    first.click()
+    WebDriverWait(browser, 20).until(lambda _: not hidden())
+    assert errors(browser) == []
+
+
+def test_nothing_is_fetched(browser: Any, page: str):
+    opened(browser, page, 1280)
+    fetched = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    assert [name for name in browser.execute_script(fetched) if not name.startswith(("data:", "blob:"))] == []
+    assert errors(browser) == []
+
+
+def test_the_browser_test_can_fail(browser: Any, tmp_path: Path):
+    broken = tmp_path / "broken.html"
+    broken.write_text("<!doctype html><link rel='icon' href='data:,'><div class='plot'><b class='main-svg'></b></div>"
+                      "<script>Plotly.newPlot()</script>")  # fmt: skip
+    opened(browser, broken.as_uri(), 1280)
+    (message,) = errors(browser)
+    assert "Plotly is not defined" in message
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, page: str):
+    opened(browser, page, 390, mobile=True)
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    wide = """return [...document.querySelectorAll('.plot, figure, h1, h2, h3, p, dl, nav')]
+        .filter(each => each.getBoundingClientRect().right > innerWidth).map(each => each.textContent.slice(0, 60))"""
+    assert browser.execute_script(wide) == []
+    assert errors(browser) == []
+
+
+def test_on_paper_everything_is_open(browser: Any, page: str):
+    opened(browser, page, 1280)
+    browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+    # Headless printing fires beforeprint and afterprint, and what was opened stays open.
+    assert browser.execute_script("return [...document.querySelectorAll('details')].every(fold => fold.open)")
+    assert errors(browser) == []
