@@ -54,8 +54,11 @@ class Implementation:
             raise type(problem)(f"plugin {self.plugin}: {problem}") from problem.__cause__
         except ButtressError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit(0) in a plugin must not look like a run that has ended well
             raise self.fault(f"{type(error).__name__}: {error}") from error
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin}, hook {self.hook}"
 
     def refusal(self, message: str) -> PluginError:
         """An error about the plugin's settings."""

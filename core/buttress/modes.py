@@ -52,6 +52,22 @@ class Modes:
                 parameter.grad = grad
 
     @contextmanager
+    def kept_on_error(self) -> Iterator[None]:
+        """Where the block raises, every module's mode, every parameter's ``requires_grad`` and ``.grad`` come back."""
+        found = [module.training for module in self._modules]
+        required = [parameter.requires_grad for parameter in self._parameters]
+        grads = [parameter.grad for parameter in self._parameters]
+        try:
+            yield
+        except BaseException:
+            for module, training in zip(self._modules, found, strict=True):
+                _set_training(module, training)
+            for parameter, flag, grad in zip(self._parameters, required, grads, strict=True):
+                parameter.requires_grad = flag
+                parameter.grad = grad
+            raise
+
+    @contextmanager
     def evaluating(self) -> Iterator[None]:
         """All modules in eval mode."""
         found = [module.training for module in self._modules]
@@ -109,6 +125,20 @@ def _set_training(module: nn.Module, training: bool) -> None:
 def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters by name; tied ones once."""
     return dict(model.named_parameters())
+
+
+@contextmanager
+def weights_kept_on_error(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Where the block raises, the parameters come back bit for bit; gives their copies."""
+    parameters = list(model.parameters())
+    saved = [parameter.detach().clone() for parameter in parameters]
+    try:
+        yield saved
+    except BaseException:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, saved, strict=True):
+                parameter.copy_(value)
+        raise
 
 
 @contextmanager

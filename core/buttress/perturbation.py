@@ -48,16 +48,22 @@ class Perturbed:
 
 @contextmanager
 def perturbed(
-    manager: AbstractContextManager[Adv | None], adv: Adv, weights: Sequence[Tensor], order: ExitOrder
+    manager: AbstractContextManager[Adv | None],
+    adv: Adv,
+    weights: Sequence[Tensor],
+    order: ExitOrder,
+    saved: Sequence[Tensor] | None = None,
 ) -> Iterator[Perturbed]:
     """Run a step's loss, backward and optimizer inside ``manager``, and take its perturbation back.
+
+    ``saved`` are copies of ``weights``, made here where nobody has them yet.
 
     ``restore_then_step`` (AMP): the saved weights come back, bit for bit, before the optimizer steps.
     ``step_while_perturbed`` (AWP, RWP): the optimizer steps at w0 + v, so weight decay sees w0 + v; afterwards the
     weights are ``w0 + (w_stepped - w_perturbed)``, and elements that were not perturbed keep their stepped value.
     An exception brings the saved weights back.
     """
-    saved = [weight.detach().clone() for weight in weights]
+    saved = saved or [weight.detach().clone() for weight in weights]
     try:
         with ExitStack() as stack:
             answer = stack.enter_context(manager)
