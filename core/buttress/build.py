@@ -108,6 +108,8 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             epochs=config.epochs,
             steps_per_epoch=steps,
             checks=None if config.checks == "auto" else config.checks,
+            nonfinite=config.guards.nonfinite,
+            max_skipped=config.guards.max_skipped,
             history=history,
             batches=lambda: data.train.batches(order, config.data.batch_size),
         )

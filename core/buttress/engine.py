@@ -239,7 +239,9 @@ class Engine:
             DivergenceError: the weights are no longer finite.
         """
         self.start()
-        self.read_checks()
+        said = self.read_checks()
+        if said:
+            logger.warning(said)
         self._state.phase = "ensemble"
         with self._kept_on_error():
             self.hooks.ensemble_weights(self.model, "epoch")
@@ -297,6 +299,15 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["initial_lr"] *= factor
 
+    def attack(self, batch: Batch, reader: str) -> Adv:
+        """The training attack on any batch, in eval mode, from random streams of the ``reader``'s own.
+
+        Raises:
+            HookError: the attack fails on it.
+        """
+        with self._state.streams_apart(reader):
+            return self._attack(batch, "eval")
+
     def set_lr(self, factor: float, t: float) -> None:
         """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.
 
@@ -311,22 +322,21 @@ class Engine:
         records, self._state.records = self._state.records, {}
         return {name: float(total) / float(count) for name, (total, count) in records.items()}
 
-    def read_checks(self) -> None:
+    def read_checks(self) -> str:
         """Raise the first fault on record at level ``interval``, or the weights' own; synchronises with the device.
 
-        Says in the log which steps have been skipped since the last call.
+        Returns:
+            A sentence about the steps skipped since the last call, or nothing.
 
         Raises:
             HookError: a wrong answer at an earlier step.
             DivergenceError: a parameter holds NaN or infinity, or too many steps in a row had to be skipped.
         """
         self._checks.read()
-        if self._bad_steps:
-            said = self._bad_steps.read()
-            if said:
-                logger.warning(said)
+        said = self._bad_steps.read() if self._bad_steps else ""
         if self._checks.level != "off":
             expect_finite(self.model, f"epoch {self.epoch}, step {self.epoch_step}")
+        return said
 
     def close(self) -> None:
         """Fire ``end_run``."""

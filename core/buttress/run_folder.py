@@ -20,6 +20,9 @@ from buttress.files import PLAIN_NAME, make_folder, storage_errors, write_json, 
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
 
+FORMAT = 1
+"""Of run folders: which files there are, and what the manifest holds. Checkpoints and configs have their own."""
+
 
 class RunFolder:
     """Paths inside a run folder.
@@ -104,6 +107,7 @@ def manifest(
 ) -> dict[str, Any]:
     """What a run depends on besides its config."""
     return {
+        "format": FORMAT,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": sys.argv,
         **hardware(),
