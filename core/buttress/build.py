@@ -20,7 +20,7 @@ from buttress.data import Data, check_data, fixed_order, steps_per_epoch
 from buttress.engine import Engine
 from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
-from buttress.models import check_logits, import_target, load_weights
+from buttress.models import check_logits, expect_model_maker, import_target, load_weights
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
 from buttress.threat import ThreatModel
@@ -178,6 +178,7 @@ def _model(file: ConfigFile, data: Data) -> tuple[nn.Module, dict[str, Any]]:
         torch.manual_seed(file.config.seed)
         if section.target is not None:
             constructor = import_target(section.target, where(("target",)))
+            expect_model_maker(constructor, where(("target",)))
             try:
                 model = constructor(**section.args)
             except Exception as problem:

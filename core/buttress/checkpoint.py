@@ -40,7 +40,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
         StorageError: the disk is full or refuses; earlier checkpoints are intact.
     """
     make_folder(folder)
-    stem = f"step-{step:08d}"
+    stem = _stem(step)
     tree, tensors = split_tensors(dict(state))
     sha256 = write_tensors(folder / f"{stem}.safetensors", tensors)
     body = {"format": FORMAT, "step": step, "tensors_sha256": sha256, "state": tree}
@@ -77,8 +77,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if _digest({key: value for key, value in body.items() if key != "sha256"}) != body["sha256"]:
         raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
     tensors = read_tensors(path.with_suffix(".safetensors"), body["tensors_sha256"])
-    state = join_tensors(body["state"], tensors)
-    assert isinstance(state, dict)
+    try:
+        state = dict(join_tensors(body["state"], tensors))
+    except (KeyError, TypeError, ValueError, RecursionError) as problem:
+        raise CheckpointError(f"{path} is no checkpoint of buttress: {type(problem).__name__}: {problem}") from None
     return state if written == FORMAT else _UPGRADES[written](state)
 
 
@@ -92,7 +94,7 @@ def restore_newest(
     Raises:
         CheckpointError: there is none, or all are damaged.
     """
-    found = [path for path in list_checkpoints(folder) if at_most is None or int(path.stem[5:]) <= at_most]
+    found = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= _stem(at_most)]
     for path in found:
         try:
             restore(load_checkpoint(path))
@@ -101,6 +103,10 @@ def restore_newest(
             warn(f"{problem}; trying the one before it")
     what = f"all {len(found)} are damaged" if found else "there is none"
     raise CheckpointError(f"{folder}: no checkpoint can be loaded: {what}; start the run again under another name")
+
+
+def _stem(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _digest(body: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from buttress.bad_steps import BadSteps
 from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
 from buttress.context import Phase, RunState, Streams
-from buttress.errors import CheckpointError, DataError, ModelError, PluginError
+from buttress.errors import ButtressError, CheckpointError, DataError, ModelError, PluginError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
 from buttress.modes import ATTACK_MODES, AttackMode, Modes, weights_kept_on_error, weights_swapped
@@ -408,7 +408,15 @@ class Engine:
                 f"{sorted(stateful)}; resume with the config that the run was started with"
             )
         for label, plugin in stateful.items():
-            plugin.load_state_dict(state["plugins"][label])
+            try:
+                plugin.load_state_dict(state["plugins"][label])
+            except ButtressError:
+                raise
+            except Exception as problem:
+                raise CheckpointError(
+                    f"plugin {label!r} cannot take the checkpoint's state: {type(problem).__name__}: {problem}; "
+                    "resume with the version of the plugin that the manifest names"
+                ) from problem
         self._state.epoch, self._state.step = state["epoch"], state["step"]
         self._state.global_step = state["global_step"]
         self._state.rewind()
