@@ -69,7 +69,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(body, dict) or "sha256" not in body:
         raise CheckpointError(f"{path} is no checkpoint of buttress")
     written = body.get("format")
-    if written != FORMAT and written not in _UPGRADES:
+    if written != FORMAT and written not in list(_UPGRADES):  # a list: whatever stands there can be compared
         raise CheckpointError(
             f"{path} has checkpoint format {written}, this version reads {min(_UPGRADES)} to {FORMAT}; use the version "
             "of buttress named in the run's manifest.json"
