@@ -215,7 +215,7 @@ class _Named(AbstractContextManager[Adv | None]):
             answer = self._manager.__enter__()
         except ButtressError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._who.fault(f"{type(error).__name__}: {error}") from error
         if answer is None:
             return None
@@ -232,7 +232,7 @@ class _Named(AbstractContextManager[Adv | None]):
             self._manager.__exit__(kind, error, tb)
         except ButtressError:
             raise
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             raise self._who.fault(f"{type(raised).__name__}: {raised}") from raised
 
 

@@ -338,6 +338,11 @@ class Engine:
             expect_finite(self.model, f"epoch {self.epoch}, step {self.epoch_step}")
         return said
 
+    def log(self, record: Mapping[str, object]) -> None:
+        """Show a record to the plugins that log."""
+        with self._kept_on_error():
+            self.hooks.log(record)
+
     def close(self) -> None:
         """Fire ``end_run``."""
         if self._started:

@@ -110,7 +110,7 @@ class ResolvedHook:
             raise wrapper.fault("a wrapper must yield exactly once, this one did not yield") from None
         except ButtressError:
             raise
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             raise wrapper.fault(f"{type(raised).__name__}: {raised}") from raised
 
     def _finish(
@@ -137,7 +137,7 @@ class ResolvedHook:
                 return None, wrong
         except ButtressError as raised:
             return None, raised
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             fault = wrapper.fault(f"{type(raised).__name__}: {raised}")
             fault.__cause__ = raised
             return None, fault

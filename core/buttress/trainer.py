@@ -315,7 +315,7 @@ class Trainer:
         with storage_errors(self._folder.metrics), self._folder.metrics.open("a", encoding="utf-8") as stream:
             stream.write(line)
         self._metrics_bytes += len(line.encode())
-        self._engine.hooks.log(record)
+        self._engine.log(record)
 
     # Stopping
 
