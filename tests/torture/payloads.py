@@ -72,7 +72,7 @@ def _weights(name: str, write: Callable[[Path], object]) -> Callable[[], Attempt
 
 
 def _pickle(path: Path) -> None:
-    path.write_bytes(pickle.dumps({"weight": Bomb()}))
+    path.write_bytes(pickle.dumps({"weight": Bomb()}, protocol=2))
 
 
 def _saved(value: Any, **options: Any) -> Callable[[Path], object]:
@@ -83,7 +83,7 @@ def _legacy_tar(path: Path) -> None:
     """The format of torch before 0.1.10: a tar of pickles."""
     with tarfile.open(path, "w") as tar:
         for name in ("sys_info", "pickle", "storages", "tensors"):
-            content = pickle.dumps(Bomb())
+            content = pickle.dumps(Bomb(), protocol=2)
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
@@ -91,7 +91,7 @@ def _legacy_tar(path: Path) -> None:
 
 def _zip_of_pickle(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps(Bomb()))
+        archive.writestr("archive/data.pkl", pickle.dumps(Bomb(), protocol=2))
         archive.writestr("archive/version", "3\n")
 
 

@@ -113,7 +113,7 @@ def section(work: Path, rng: random.Random, steps: int = 10_000) -> Section:
         lost.append(f"resident memory grew by {slope:.0f} KiB per 1,000 steps")
     return Section(
         "Soak",
-        f"One process, {steps:,} training steps with PGD, RWP and two ensembles, an evaluation and a checkpoint each 100 "
+        f"{steps:,} training steps in one process with PGD, RWP and two ensembles, evaluated and saved each 100 "
         "steps. Slope by least squares over the last four fifths; counts at 20 % and at the end.",
         [
             ("steps", steps),
