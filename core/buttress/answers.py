@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, get_args
@@ -15,6 +15,7 @@ from buttress.context import RunState
 from buttress.errors import ButtressError, DataError
 from buttress.files import PLAIN_NAME
 from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track, TrackBuffers
+from buttress.weights import norms_of
 
 
 class Answers:
@@ -94,22 +95,21 @@ class Answers:
             )
         if penalty is not None and not (isinstance(penalty, Tensor) and penalty.dim() == 0):
             raise who.fault(f"expected a 0-dim penalty, got {kind(penalty)}")
-        if self._checks.level != "off":
-            good = torch.isfinite(loss.total().detach())
+        if self._checks.watches_finite:
             message = (
                 "expected a finite training loss, got a non-finite one; the run has diverged: lower the learning rate"
             )
-            self._values(who, good, lambda: message)
+            self._finite(who, torch.isfinite(loss.total().detach()), lambda: message)
         return loss
 
     def gradients(self, who: Answerer, model: nn.Module) -> None:
         """In the parameters' ``.grad``, as the loss has made them, or as ``adjust_grads`` has left them."""
-        grads = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        if self._checks.level == "off" or not grads:
+        if not self._checks.watches_finite:
             return
-        wide = torch.float64 if any(grad.dtype == torch.float64 for grad in grads) else torch.float32
-        norms = torch.stack(torch._foreach_norm(grads, dtype=wide))
-        self._values(who, torch.isfinite(norms).all(), lambda: _nonfinite_gradient(model))
+        grads = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        if grads:
+            good = torch.isfinite(norms_of(list(grads.values())))
+            self._finite(who, good, lambda: _nonfinite_gradient(model), [f"the gradient of {name!r}" for name in grads])
 
     def masked(self, who: Answerer, answer: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of a loss plugin's ``masked_loss`` for ``batch``.
@@ -125,8 +125,8 @@ class Answers:
         ):
             if not good or value.dim() != 0 or value.device != batch.x.device:
                 raise who.fault(f"expected {name} on {batch.x.device}, got {kind(value)}")
-        if self._checks.level != "off":
-            self._values(who, torch.isfinite(mean.detach()), lambda: "expected a finite mean of losses")
+        if self._checks.watches_finite:
+            self._finite(who, torch.isfinite(mean.detach()), lambda: "expected a finite mean of losses")
         return mean, kept
 
     def manager(self, who: Answerer, answer: Any, batch: Batch) -> AbstractContextManager[Adv | None] | None:
@@ -189,6 +189,11 @@ class Answers:
     def _values(self, who: Answerer, good: Tensor, describe: Callable[[], str]) -> None:
         self._checks.expect(who, good, (self._state.epoch, self._state.step), describe)
 
+    def _finite(
+        self, who: Answerer, good: Tensor, describe: Callable[[], str], names: Sequence[str] = ("the loss",)
+    ) -> None:
+        self._checks.expect_finite(who, good, (self._state.epoch, self._state.step), describe, names)
+
 
 def kind(value: object) -> str:
     """What was got, for messages."""
@@ -210,7 +215,7 @@ class _Named(AbstractContextManager[Adv | None]):
             answer = self._manager.__enter__()
         except ButtressError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._who.fault(f"{type(error).__name__}: {error}") from error
         if answer is None:
             return None
@@ -227,7 +232,7 @@ class _Named(AbstractContextManager[Adv | None]):
             self._manager.__exit__(kind, error, tb)
         except ButtressError:
             raise
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             raise self._who.fault(f"{type(raised).__name__}: {raised}") from raised
 
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from buttress.kernels import restore_
-
 
 class Buffers:
     """Tensors like others, allocated once and used again in every step.
@@ -35,5 +33,12 @@ class Buffers:
     def copies(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The same with the values of ``tensors``."""
         held = self.like(tensors)
-        restore_(held, tensors)
+        copy_(held, tensors)
         return held
+
+
+@torch.no_grad()
+def copy_(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """``places_j = values_j``, bit for bit."""
+    if places:
+        torch._foreach_copy_(list(places), list(values))

@@ -21,7 +21,7 @@ from buttress.engine import Engine
 from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers
-from buttress.models import check_logits, import_target, load_weights
+from buttress.models import check_logits, expect_model_maker, import_target, load_weights
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
 from buttress.threat import ThreatModel
@@ -112,6 +112,8 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             epochs=config.epochs,
             steps_per_epoch=steps,
             checks=None if config.checks == "auto" else config.checks,
+            nonfinite=config.guards.nonfinite,
+            max_skipped=config.guards.max_skipped,
             history=history,
             batches=lambda: data.train.batches(order, config.data.batch_size),
         )
@@ -188,6 +190,7 @@ def build_model(file: ConfigFile, data: Data, weights: Path | None = None) -> tu
         torch.manual_seed(file.config.seed)
         if section.target is not None:
             constructor = import_target(section.target, where(("target",)))
+            expect_model_maker(constructor, where(("target",)))
             try:
                 model = constructor(**section.args)
             except Exception as problem:

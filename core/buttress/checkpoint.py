@@ -21,7 +21,13 @@ from buttress.files import (
     write_tensors,
 )
 
-FORMAT = 1
+FORMAT = 2
+"""What this version writes; it reads the older ones that ``_UPGRADES`` knows.
+
+1: as 2, before runs could be rolled back.
+"""
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda state: {**state, "rollbacks": 0}}
 
 # How the names of the model's tensors begin in a checkpoint's safetensors file: its place in the trainer's state.
 MODEL_PREFIX = "state.model."
@@ -34,7 +40,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
         StorageError: the disk is full or refuses; earlier checkpoints are intact.
     """
     make_folder(folder)
-    stem = f"step-{step:08d}"
+    stem = _stem(step)
     tree, tensors = split_tensors(dict(state))
     sha256 = write_tensors(folder / f"{stem}.safetensors", tensors)
     body = {"format": FORMAT, "step": step, "tensors_sha256": sha256, "state": tree}
@@ -62,26 +68,33 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     body = read_json(path)
     if not isinstance(body, dict) or "sha256" not in body:
         raise CheckpointError(f"{path} is no checkpoint of buttress")
-    if body.get("format") != FORMAT:
+    written = body.get("format")
+    if written != FORMAT and written not in list(_UPGRADES):  # a list: whatever stands there can be compared
         raise CheckpointError(
-            f"{path} has checkpoint format {body.get('format')}, this version reads {FORMAT}; use the version of "
-            "buttress named in the run's manifest.json"
+            f"{path} has checkpoint format {written}, this version reads {min(_UPGRADES)} to {FORMAT}; use the version "
+            "of buttress named in the run's manifest.json"
         )
     if _digest({key: value for key, value in body.items() if key != "sha256"}) != body["sha256"]:
         raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
     tensors = read_tensors(path.with_suffix(".safetensors"), body["tensors_sha256"])
-    state = join_tensors(body["state"], tensors)
-    assert isinstance(state, dict)
-    return state
+    try:
+        state = dict(join_tensors(body["state"], tensors))
+    except (KeyError, TypeError, ValueError, RecursionError) as problem:
+        raise CheckpointError(f"{path} is no checkpoint of buttress: {type(problem).__name__}: {problem}") from None
+    return state if written == FORMAT else _UPGRADES[written](state)
 
 
-def restore_newest(folder: Path, restore: Callable[[dict[str, Any]], None], warn: Callable[[str], None]) -> Path:
+def restore_newest(
+    folder: Path, restore: Callable[[dict[str, Any]], None], warn: Callable[[str], None], at_most: int | None = None
+) -> Path:
     """Give the newest good checkpoint's state to ``restore``; ``warn`` names every damaged one that is passed over.
+
+    ``at_most``: only those of this global step or an earlier one.
 
     Raises:
         CheckpointError: there is none, or all are damaged.
     """
-    found = list_checkpoints(folder)
+    found = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= _stem(at_most)]
     for path in found:
         try:
             restore(load_checkpoint(path))
@@ -90,6 +103,10 @@ def restore_newest(folder: Path, restore: Callable[[dict[str, Any]], None], warn
             warn(f"{problem}; trying the one before it")
     what = f"all {len(found)} are damaged" if found else "there is none"
     raise CheckpointError(f"{folder}: no checkpoint can be loaded: {what}; start the run again under another name")
+
+
+def _stem(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _digest(body: Mapping[str, Any]) -> str:

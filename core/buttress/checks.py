@@ -1,12 +1,17 @@
 """Checks of the values that hooks answer with, without a host sync where that would cost."""
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from buttress.errors import ButtressError
+
+if TYPE_CHECKING:
+    from buttress.bad_steps import BadSteps
 
 CheckLevel = Literal["always", "interval", "off"]
 
@@ -26,6 +31,57 @@ class Provider(Answerer, Protocol):
     def refusal(self, message: str) -> ButtressError: ...
 
 
+class Verdict(NamedTuple):
+    """The first bad answer of somebody.
+
+    Args:
+        epoch: of the run, 0-based.
+        step: of the epoch, 0-based.
+        who: gave it.
+        part: what of it was bad (``the gradient of 'conv.weight'``), or nothing where it has no parts.
+    """
+
+    epoch: int
+    step: int
+    who: Answerer
+    part: str
+
+
+class FirstBad:
+    """Remembers on the device, for everybody who answers, the first bad answer and which part of it was bad."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._found: dict[Answerer, tuple[Tensor, Sequence[str]]] = {}
+
+    def note(self, who: Answerer, good: Tensor, when: tuple[int, int], names: Sequence[str] = ()) -> None:
+        """``good`` are bools, one for each of ``names``, or a 0-dim one; nothing here waits for the device."""
+        found = self._found.get(who)
+        if found is None:
+            found = self._found[who] = (torch.full((2,), -1, dtype=torch.int64, device=self._device), names)
+        time, part = found[0].unbind()
+        bad = ~good.flatten()
+        first = (time < 0) & bad.any()
+        part.copy_(torch.where(first, bad.int().argmax(), part))
+        time.copy_(torch.where(first, when[0] * _STEPS + when[1], time))
+
+    def take(self) -> Verdict | None:
+        """The earliest of all, and forget them; synchronises with the device."""
+        if not self._found:
+            return None
+        found = torch.stack([at for at, _ in self._found.values()]).tolist()
+        bad = [
+            (time, who, names[part] if names else "")
+            for (time, part), (who, (_, names)) in zip(found, self._found.items(), strict=True)
+            if time >= 0
+        ]
+        self._found.clear()
+        if not bad:
+            return None
+        time, who, part = min(bad, key=lambda item: item[0])
+        return Verdict(*divmod(int(time), _STEPS), who, part)
+
+
 class ValueChecks:
     """Collects verdicts that are computed on the device.
 
@@ -33,28 +89,46 @@ class ValueChecks:
         level: ``always`` raises at once (the default on the CPU, where reading a bool costs nothing); ``interval``
             (the default on CUDA) folds verdicts into one record on the device, read by ``read``; ``off``.
         device: where the verdicts are.
+        bad_steps: takes the verdicts on finiteness, at every level, where such steps are skipped; else they are faults.
     """
 
-    def __init__(self, level: CheckLevel, device: torch.device) -> None:
-        self.level = level
-        self._device = device
-        self._first_bad: dict[Answerer, Tensor] = {}
+    def __init__(self, level: CheckLevel, device: torch.device, bad_steps: BadSteps | None = None) -> None:
+        self.level, self.bad_steps = level, bad_steps
+        self._first_bad = FirstBad(device)
 
-    def expect(self, who: Answerer, good: Tensor, when: tuple[int, int], describe: Callable[[], str]) -> None:
-        """Expect the 0-dim bool ``good`` of the answer that ``who`` gave ``when``: in which epoch, at which step of it.
+    @property
+    def watches_finite(self) -> bool:
+        """Whether anybody asks if losses and gradients are finite."""
+        return self.level != "off" or self.bad_steps is not None
+
+    def expect(
+        self, who: Answerer, good: Tensor, when: tuple[int, int], describe: Callable[[], str], names: Sequence[str] = ()
+    ) -> None:
+        """Expect the bools ``good`` of the answer that ``who`` gave ``when``: in which epoch, at which step of it.
+
+        Args:
+            who: gave the answer.
+            good: 0-dim, or ``[n]``, one for each of ``names``.
+            when: epoch and step.
+            describe: the message at level ``always``.
+            names: the parts of the answer.
 
         Raises:
-            ButtressError: at level ``always``, with ``describe()`` as the message.
+            ButtressError: at level ``always``.
         """
-        if self.level == "always":
-            if not good:
-                raise who.fault(describe())
-            return
-        first = self._first_bad.get(who)
-        if first is None:
-            first = self._first_bad[who] = torch.full((), -1, dtype=torch.int64, device=self._device)
-        epoch, step = when
-        first.copy_(torch.where((first < 0) & ~good, epoch * _STEPS + step, first))
+        if self.level != "always":
+            self._first_bad.note(who, good, when, names)
+        elif not good.all():
+            raise who.fault(describe())
+
+    def expect_finite(
+        self, who: Answerer, good: Tensor, when: tuple[int, int], describe: Callable[[], str], names: Sequence[str]
+    ) -> None:
+        """As ``expect``; where bad steps are skipped it is none that fails, but a step to be skipped."""
+        if self.bad_steps is None:
+            self.expect(who, good, when, describe, names)
+        else:
+            self.bad_steps.note(who, good, when, names)
 
     def read(self) -> None:
         """Synchronise once and raise the earliest fault on record.
@@ -62,16 +136,14 @@ class ValueChecks:
         Raises:
             ButtressError: names who is at fault, and the epoch and step at which it happened first.
         """
-        if not self._first_bad:
+        found = self._first_bad.take()
+        if found is None:
             return
-        times = torch.stack(list(self._first_bad.values())).tolist()
-        bad = [(time, who) for time, who in zip(times, self._first_bad, strict=True) if time >= 0]
-        if bad:
-            time, who = min(bad, key=lambda item: item[0])
-            epoch, step = divmod(int(time), _STEPS)
-            self._first_bad.clear()
-            raise who.fault(
-                "its answer was outside of what the hook allows (values, norm ball or finiteness); "
-                "run with checks: always to see the values",
-                f" first at epoch {epoch}, step {step}",
-            )
+        what = (
+            f"{found.part} was not finite"
+            if found.part
+            else ("its answer was outside of what the hook allows (values, norm ball or finiteness)")
+        )
+        raise found.who.fault(
+            f"{what}; run with checks: always to see the values", f" first at epoch {found.epoch}, step {found.step}"
+        )

@@ -61,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     resume = _verb(verbs, "resume", _resume, "continue a run at its newest good checkpoint")
     resume.add_argument("run", type=Path, metavar="RUN", help="run folder")
 
+    again = _verb(verbs, "reproduce", _reproduce, "run a run's config again and say what came out differently")
+    again.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    again.add_argument("--run", dest="name", metavar="NAME", help="name of the new run folder (default: the time)")
+    again.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs live (runs)")
+
     score = _verb(verbs, "evaluate", _evaluate, "measure the accuracy of weights under attack")
     score.add_argument("subject", type=Path, metavar="RUN|FILE", help="run folder, or .safetensors or .pth weights")
     score.add_argument(
@@ -242,6 +247,15 @@ def _resume(options: argparse.Namespace) -> str:
     from buttress.launch import continue_run
 
     continue_run(options.run)
+    return ""
+
+
+def _reproduce(options: argparse.Namespace) -> str:
+    from buttress.reproduce import expect_equal, reproduce
+
+    result = reproduce(options.run, options.runs, options.name)
+    _say(str(result))
+    expect_equal(result)
     return ""
 
 

@@ -16,6 +16,9 @@ from buttress.schedule import SCHEDULES
 from buttress.settings import NonNegativeFraction, settings_model, validate
 from buttress.yaml_source import Path_, Source, dump_yaml, parse_yaml, read_yaml
 
+FORMAT = 1
+"""Of configs. A change after which an older config would mean something else, or nothing, raises it."""
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -106,6 +109,22 @@ class CheckpointSection(_Section):
     keep: Count = Field(3, description="newest good checkpoints that are kept")
 
 
+class GuardsSection(_Section):
+    """``guards``: what a run does when it goes wrong."""
+
+    nonfinite: Literal["stop", "skip"] = Field(
+        "stop", description="a loss, gradients or weights that are not finite stop the run, or their step is skipped"
+    )
+    max_skipped: Count = Field(20, description="so many skipped steps in a row stop the run")
+    collapse: Literal["off", "warn", "stop", "roll_back"] = Field(
+        "warn", description="what robust accuracy that falls to chance does, when it is next evaluated"
+    )
+    lr_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="roll_back: learning rates from then on, relative to before"
+    )
+    max_rollbacks: Count = Field(3, description="roll_back: a further collapse stops the run")
+
+
 class TargetsSection(_Section):
     """``targets``: what the authors of a method published; a run does not read it."""
 
@@ -117,6 +136,7 @@ class TargetsSection(_Section):
 class Config(_Section):
     """The whole configuration."""
 
+    format: Count = Field(FORMAT, description="version of this description of configs")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="of the run: letters, digits, . _ -")
     data: DataSection
     model: ModelSection
@@ -130,6 +150,7 @@ class Config(_Section):
     loggers: list[Entry] = Field(
         default_factory=list, description="what else is told the metrics: buttress plugins list --kind logger"
     )
+    guards: GuardsSection = Field(default_factory=GuardsSection)
     seed: Seed = Field(0, description="of everything that is random in the run")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     backend: Literal["auto", "native", "torch"] = Field("auto", description="of the kernels: compiled or pure torch")
@@ -158,6 +179,7 @@ class ConfigFile:
             raise ConfigError(f"{source.name}: expected a mapping of keys, got {type(source.value).__name__}")
         self.source = source
         self.where = source.where
+        _expect_format(source)
         validated = validate(Config, source.value, source.where)
         assert isinstance(validated, Config)
         self.config = validated
@@ -169,6 +191,18 @@ class ConfigFile:
             raise ConfigError(f"{self.where(('model', unknown))}: unknown key; arguments of target go under args")
         if model.name is not None and model.args:
             raise ConfigError(f"{self.where(('model', 'args'))}: args belong to target; write settings beside name")
+        self._expect_way_back()
+
+    def _expect_way_back(self) -> None:
+        """A roll-back needs a checkpoint that is as old as the last evaluation but one."""
+        saved, every = self.config.checkpoint, self.config.evaluation.every
+        needed = 1 + -(-(every - 1) // saved.every)
+        if self.config.guards.collapse == "roll_back" and (saved.keep < needed or saved.every > every):
+            raise ConfigError(
+                f"{self.where(('guards', 'collapse'))}: roll_back needs a checkpoint from each evaluation until the "
+                f"next: checkpoint.every at most {every} (evaluation.every) and checkpoint.keep at least {needed}, got "
+                f"{saved.every} and {saved.keep}"
+            )
 
     def under(self, *prefix: str | int) -> Any:
         """The ``where`` of a section."""
@@ -189,6 +223,16 @@ class ConfigFile:
             key = "knots" if "knots" in section.settings() else "milestones"
             raise ConfigError(f"{self.where(('schedule', key))}: {problem}") from None
         return schedule, checked.model_dump()
+
+
+def _expect_format(source: Source) -> None:
+    """Before anything else: what another version means by the other keys is not known."""
+    written = source.value.get("format", FORMAT)
+    if written != FORMAT or isinstance(written, bool):
+        raise ConfigError(
+            f"{source.where(('format',))}: this version of buttress reads configs of format {FORMAT}, got {written!r}; "
+            "use the version that the config was written for (a run's is in its manifest.json)"
+        )
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:

@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import proxy
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from buttress.bad_steps import BadSteps
 from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
 from buttress.context import Phase, RunState, Streams
-from buttress.errors import CheckpointError, DataError, ModelError, PluginError
+from buttress.errors import ButtressError, CheckpointError, DataError, ModelError, PluginError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
-from buttress.modes import ATTACK_MODES, AttackMode, Modes, weights_swapped
+from buttress.modes import ATTACK_MODES, AttackMode, Modes, weights_kept_on_error, weights_swapped
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
@@ -57,6 +58,9 @@ class Engine:
         steps_per_epoch: told to plugins that ask.
         attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
         checks: of the values of answers: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
+        nonfinite: where loss, gradients or weights are not finite, ``stop`` raises, ``skip`` takes the step back on
+            the device.
+        max_skipped: so many skipped steps in a row end the run.
         history: folder for snapshots that plugins keep on disk.
         batches: makes an iterable over the training set, for what measures batch-norm statistics on it; its batches
             pass through ``transform_batch`` first, as training's do.
@@ -80,6 +84,8 @@ class Engine:
         steps_per_epoch: int | None = None,
         attack_mode: AttackMode | None = None,
         checks: CheckLevel | None = None,
+        nonfinite: Literal["stop", "skip"] = "stop",
+        max_skipped: int = 20,
         history: Path | str | None = None,
         batches: Callable[[], Iterable[Batch]] | None = None,
     ) -> None:
@@ -101,15 +107,19 @@ class Engine:
         if batches is not None:
             itself = proxy(self)  # no cycle: an engine that is dropped frees its model at once
             self._state.training_batches = partial(Engine._training_batches, itself, batches)
-        self._checks = ValueChecks(checks or ("always" if device.type == "cpu" else "interval"), device)
+        self._bad_steps = BadSteps(max_skipped, device) if nonfinite == "skip" else None
+        self._checks = ValueChecks(
+            checks or ("always" if device.type == "cpu" else "interval"), device, self._bad_steps
+        )
         if not any(provides(plugin, "compute_loss") for plugin in self.plugins):
             self.plugins += tuple(load_plugins(["cross_entropy"]))  # the core's default, found like any plugin
             logger.info("no plugin provides compute_loss: the loss is cross_entropy")
         self.hooks = Hooks(self.plugins, self._state, self._checks)
-        self._groups = Groups(model, optimizer, self.hooks)
-        self.optimizer = self._groups.optimizer
         self._modes = Modes(model)
         self._copies = Copies()
+        with self._kept_on_error():
+            self._groups = Groups(model, optimizer, self.hooks)
+        self.optimizer = self._groups.optimizer
         attack = self.hooks.provider("generate_adv")
         self.attack_mode: AttackMode = attack_mode or getattr(attack and attack.plugin, "attack_mode", None) or "eval"
         if self.attack_mode not in ATTACK_MODES:
@@ -131,31 +141,44 @@ class Engine:
 
         Raises:
             DataError: x or y of a wrong kind, or x outside the box.
-            HookError: a plugin raised or gave a wrong answer; the weights are as before the step (unless it was
-                ``ensemble_weights``, which comes after the update).
+            HookError: a plugin raised or gave a wrong answer; weights, modes and gradients are as before the step
+                (where it was ``ensemble_weights``, which comes after the update, the weights are the updated ones).
+            DivergenceError: ``max_skipped`` bad steps in a row.
         """
         self.start()
-        state, hooks, model = self._state, self.hooks, self.model
         batch = self._accept(x, y, index)
+        state, guard = self._state, self._bad_steps
         state.rewind()  # a step that failed and is tried again draws what it drew
         state.draws, state.asked = draws or {}, set()
-
-        state.phase = "train"
-        batch = hooks.transform_batch(batch)
-        adv = self._attack(batch)
-        with self._perturbed(batch, adv) as perturbation:
-            loss = self._loss(batch, perturbation.adv)
-            self._backward(loss)
-            perturbation.before_step()
-            hooks.adjust_grads(model, self.optimizer)
-            self._expect_draws_used()
-            self.optimizer.step()
-        state.phase = "ensemble"
-        hooks.ensemble_weights(model, "step")
+        before = guard.begin(self.model, self.optimizer, state.records) if guard else None
+        with self._modes.kept_on_error():
+            with weights_kept_on_error(self.model, self._copies.before) as saved:
+                result = self._update(batch, saved)
+            if guard and before:
+                guard.end(before, (state.epoch, state.step))
+            state.phase = "ensemble"
+            self.hooks.ensemble_weights(self.model, "step")
 
         state.draws = {}
         state.step += 1
         state.global_step += 1
+        if guard and self._checks.level == "always":
+            guard.expect_progress()
+        return result
+
+    def _update(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:
+        """From the batch to the optimizer's step; ``saved`` are copies of the weights."""
+        state, hooks = self._state, self.hooks
+        state.phase = "train"
+        batch = hooks.transform_batch(batch)
+        adv = self._attack(batch)
+        with self._perturbed(batch, adv, saved) as perturbation:
+            loss = self._loss(batch, perturbation.adv)
+            self._backward(loss)
+            perturbation.before_step()
+            hooks.adjust_grads(self.model, self.optimizer)
+            self._expect_draws_used()
+            self.optimizer.step()
         return StepResult(loss.per_example.detach(), perturbation.adv)
 
     def _attack(self, batch: Batch, mode: AttackMode | None = None) -> Adv:
@@ -163,7 +186,7 @@ class Engine:
             return self.hooks.generate_adv(self.model, batch)
 
     @contextmanager
-    def _perturbed(self, batch: Batch, adv: Adv) -> Iterator[Perturbed]:
+    def _perturbed(self, batch: Batch, adv: Adv, saved: Sequence[Tensor]) -> Iterator[Perturbed]:
         def losses(at: Adv, update_bn: bool) -> Tensor:
             if update_bn:
                 return self.hooks.compute_loss(self.model, batch, at).per_example
@@ -182,7 +205,7 @@ class Engine:
                 yield Perturbed(adv, lambda: None)
             else:
                 weights, order = list(self.model.parameters()), self.hooks.exit_order
-                with perturbed(manager, adv, weights, order, self._copies) as perturbation:
+                with perturbed(manager, adv, weights, order, saved, self._copies.after) as perturbation:
                     yield perturbation
         finally:
             self._state.attack = None
@@ -190,7 +213,7 @@ class Engine:
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
         self._state.phase, self._state.attack = "train", None
         for weight in self._trainable():
-            weight.grad = None  # freed before the forward allocates: lower peak memory, and no page faults on the CPU
+            weight.grad = None
         return self.hooks.compute_loss(self.model, batch, adv)
 
     def _backward(self, loss: Loss) -> None:
@@ -205,28 +228,32 @@ class Engine:
     def start(self) -> None:
         """Fire ``start_run`` with the weights as they are; the first step does it too."""
         if not self._started:
-            self.hooks.start_run(self.model)
+            with self._kept_on_error():
+                self.hooks.start_run(self.model)
             self._started = True
 
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
         """Close the epoch: ensembles take their snapshot, then the next epoch begins.
 
         Raises:
-            HookError: a fault on the device's record; or a plugin raised.
+            HookError: a fault on the device's record; or a plugin raised, and the weights are as before.
             DivergenceError: the weights are no longer finite.
         """
         self.start()
-        self.read_checks()
+        said = self.read_checks()
+        if said:
+            logger.warning(said)
         self._state.phase = "ensemble"
-        self.hooks.ensemble_weights(self.model, "epoch")
-        self.hooks.end_epoch(metrics or {})
+        with self._kept_on_error():
+            self.hooks.ensemble_weights(self.model, "epoch")
+            self.hooks.end_epoch(metrics or {})
         self._state.epoch += 1
         self._state.step = 0
 
     def tracks(self) -> list[Track]:
         """The weights that the plugins want evaluated, the live model's excluded."""
         self.start()
-        with self._phase("ensemble"):
+        with self._phase("ensemble"), self._kept_on_error():
             return self.hooks.tracks(self.model)
 
     @contextmanager
@@ -263,6 +290,25 @@ class Engine:
                 transformed = self.hooks.transform_batch(batch)
             yield transformed
 
+    @property
+    def bad_steps(self) -> BadSteps | None:
+        """The steps that were skipped, where ``nonfinite`` is ``skip``."""
+        return self._bad_steps
+
+    def scale_lr(self, factor: float) -> None:
+        """Multiply every group's initial learning rate, of which all later ones are made; the optimizer saves it."""
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] *= factor
+
+    def attack(self, batch: Batch, reader: str) -> Adv:
+        """The training attack on any batch, in eval mode, from random streams of the ``reader``'s own.
+
+        Raises:
+            HookError: the attack fails on it.
+        """
+        with self._state.streams_apart(reader):
+            return self._attack(batch, "eval")
+
     def set_lr(self, factor: float, t: float) -> None:
         """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.
 
@@ -277,22 +323,33 @@ class Engine:
         records, self._state.records = self._state.records, {}
         return {name: float(total) / float(count) for name, (total, count) in records.items()}
 
-    def read_checks(self) -> None:
+    def read_checks(self) -> str:
         """Raise the first fault on record at level ``interval``, or the weights' own; synchronises with the device.
+
+        Returns:
+            A sentence about the steps skipped since the last call, or nothing.
 
         Raises:
             HookError: a wrong answer at an earlier step.
-            DivergenceError: a parameter holds NaN or infinity.
+            DivergenceError: a parameter holds NaN or infinity, or too many steps in a row had to be skipped.
         """
         self._checks.read()
+        said = self._bad_steps.read() if self._bad_steps else ""
         if self._checks.level != "off":
             expect_finite(self.model, f"epoch {self.epoch}, step {self.epoch_step}")
+        return said
+
+    def log(self, record: Mapping[str, object]) -> None:
+        """Show a record to the plugins that log."""
+        with self._kept_on_error():
+            self.hooks.log(record)
 
     def close(self) -> None:
         """Fire ``end_run``."""
         if self._started:
             self._started = False
-            self.hooks.end_run(self.model)
+            with self._kept_on_error():
+                self.hooks.end_run(self.model)
 
     # State
 
@@ -335,6 +392,7 @@ class Engine:
             "step": self._state.step,
             "global_step": self._state.global_step,
             "records": {name: list(total) for name, total in self._state.records.items()},
+            "bad_steps": self._bad_steps.state_dict() if self._bad_steps else None,
             "plugins": {
                 loaded.label: loaded.plugin.state_dict()
                 for loaded in self.plugins
@@ -356,11 +414,21 @@ class Engine:
                 f"{sorted(stateful)}; resume with the config that the run was started with"
             )
         for label, plugin in stateful.items():
-            plugin.load_state_dict(state["plugins"][label])
+            try:
+                plugin.load_state_dict(state["plugins"][label])
+            except ButtressError:
+                raise
+            except Exception as problem:
+                raise CheckpointError(
+                    f"plugin {label!r} cannot take the checkpoint's state: {type(problem).__name__}: {problem}; "
+                    "resume with the version of the plugin that the manifest names"
+                ) from problem
         self._state.epoch, self._state.step = state["epoch"], state["step"]
         self._state.global_step = state["global_step"]
         self._state.rewind()
         self._state.records = {name: list(total) for name, total in state["records"].items()}
+        if self._bad_steps and state.get("bad_steps"):
+            self._bad_steps.load_state_dict(state["bad_steps"])
 
     # Helpers
 
@@ -374,6 +442,12 @@ class Engine:
 
     def _trainable(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    @contextmanager
+    def _kept_on_error(self) -> Iterator[None]:
+        """Where a hook raises, weights, modes and gradients are put back."""
+        with self._modes.kept_on_error(), weights_kept_on_error(self.model, self._copies.before):
+            yield
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:

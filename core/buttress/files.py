@@ -159,6 +159,8 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} does not exist") from None
     except (ValueError, OSError) as problem:
         raise CheckpointError(f"{path} cannot be read: {problem}") from None
+    except RecursionError:
+        raise CheckpointError(f"{path} cannot be read: it is nested too deeply") from None
 
 
 def read_facts(path: Path) -> dict[str, Any]:

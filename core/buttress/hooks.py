@@ -54,8 +54,11 @@ class Implementation:
             raise type(problem)(f"plugin {self.plugin}: {problem}") from problem.__cause__
         except ButtressError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit(0) in a plugin must not look like a run that has ended well
             raise self.fault(f"{type(error).__name__}: {error}") from error
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin}, hook {self.hook}"
 
     def refusal(self, message: str) -> PluginError:
         """An error about the plugin's settings."""
@@ -107,7 +110,7 @@ class ResolvedHook:
             raise wrapper.fault("a wrapper must yield exactly once, this one did not yield") from None
         except ButtressError:
             raise
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             raise wrapper.fault(f"{type(raised).__name__}: {raised}") from raised
 
     def _finish(
@@ -134,7 +137,7 @@ class ResolvedHook:
                 return None, wrong
         except ButtressError as raised:
             return None, raised
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             fault = wrapper.fault(f"{type(raised).__name__}: {raised}")
             fault.__cause__ = raised
             return None, fault

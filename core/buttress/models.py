@@ -1,11 +1,12 @@
 """Models by name or by target, with weights to start from."""
 
+import inspect
 import re
 import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,23 @@ def import_target(target: str, where: str) -> Any:
         raise
     except BaseException as cause:
         raise ModelError(f"{where}: {target!r} cannot be imported: {type(cause).__name__}: {cause}") from cause
+
+
+def expect_model_maker(target: Any, where: str) -> None:
+    """Refuse whatever is not meant to make models: a config must not be able to call ``os.system``.
+
+    Raises:
+        ModelError: neither a class derived from ``nn.Module`` nor a function annotated to return one.
+    """
+    try:
+        made = target if inspect.isclass(target) else get_type_hints(target).get("return")
+    except (TypeError, NameError):  # no function, or an annotation that names nothing
+        made = None
+    if not (inspect.isclass(made) and issubclass(made, nn.Module)):
+        raise ModelError(
+            f"{where}: {getattr(target, '__qualname__', target)} is refused: expected a class derived from "
+            "torch.nn.Module, or a function annotated to return one: def net(...) -> nn.Module"
+        )
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

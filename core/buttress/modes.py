@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
+from buttress.buffers import Buffers, copy_
+
 AttackMode = Literal["train", "train_notrack", "eval"]
 ATTACK_MODES = ("train", "train_notrack", "eval")
 
@@ -50,6 +52,22 @@ class Modes:
             for parameter, flag, grad in zip(self._parameters, required, grads, strict=True):
                 parameter.requires_grad = flag
                 parameter.grad = grad
+
+    @contextmanager
+    def kept_on_error(self) -> Iterator[None]:
+        """Where the block raises, every module's mode, every parameter's ``requires_grad`` and ``.grad`` come back."""
+        found = [module.training for module in self._modules]
+        required = [parameter.requires_grad for parameter in self._parameters]
+        grads = [parameter.grad for parameter in self._parameters]
+        try:
+            yield
+        except BaseException:
+            for module, training in zip(self._modules, found, strict=True):
+                _set_training(module, training)
+            for parameter, flag, grad in zip(self._parameters, required, grads, strict=True):
+                parameter.requires_grad = flag
+                parameter.grad = grad
+            raise
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -109,6 +127,18 @@ def _set_training(module: nn.Module, training: bool) -> None:
 def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters by name; tied ones once."""
     return dict(model.named_parameters())
+
+
+@contextmanager
+def weights_kept_on_error(model: nn.Module, memory: Buffers) -> Iterator[list[Tensor]]:
+    """Where the block raises, the parameters come back bit for bit; gives their copies, which are in ``memory``."""
+    parameters = list(model.parameters())
+    saved = memory.copies(parameters)
+    try:
+        yield saved
+    except BaseException:
+        copy_(parameters, saved)
+        raise
 
 
 @contextmanager

@@ -60,21 +60,24 @@ def perturbed(
     adv: Adv,
     weights: Sequence[Tensor],
     order: ExitOrder,
-    copies: Copies | None = None,
+    saved: Sequence[Tensor] | None = None,
+    after: Buffers | None = None,
 ) -> Iterator[Perturbed]:
     """Run a step's loss, backward and optimizer inside ``manager``, and take its perturbation back.
+
+    ``saved`` are copies of ``weights``, made here where nobody has them yet.
 
     ``restore_then_step`` (AMP): the saved weights come back, bit for bit, before the optimizer steps.
     ``step_while_perturbed`` (AWP, RWP): the optimizer steps at w0 + v, so weight decay sees w0 + v; afterwards the
     weights are ``w0 + (w_stepped - w_perturbed)``, and elements that were not perturbed keep their stepped value.
     An exception brings the saved weights back.
     """
-    copies = copies or Copies()
-    saved = copies.before.copies(weights)
+    if saved is None:
+        saved = Buffers().copies(weights)
     try:
         with ExitStack() as stack:
             answer = stack.enter_context(manager)
-            moved = copies.after.copies(weights) if order == "step_while_perturbed" else []
+            moved = (after or Buffers()).copies(weights) if order == "step_while_perturbed" else []
 
             def before_step() -> None:
                 stack.close()

@@ -15,7 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from buttress import __version__, hookspecs
-from buttress.errors import ConfigError, PluginError, nearest
+from buttress.errors import ConfigError, InputError, PluginError, nearest
 from buttress.hookspecs import HOOKS, SPEC_VERSION
 from buttress.settings import Where, in_code, settings_model, validate
 
@@ -179,6 +179,12 @@ def build(
         built = component(**values, **automatic)
     except ValueError as problem:
         raise PluginError(f"{where(())}: {problem}") from problem
+    except InputError:
+        raise
+    except (Exception, SystemExit) as problem:
+        raise PluginError(
+            f"{where(())}: {kind} {name!r} from {source} cannot be made: {type(problem).__name__}: {problem}"
+        ) from problem
     return built, source, checked.model_dump()
 
 

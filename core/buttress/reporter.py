@@ -74,6 +74,13 @@ class Reporter:
             left = (monotonic() - self._started) / (self._done - self._first) * (self._total - self._done)
             self.say(f"{description}: step {self._done}/{self._total}, about {duration(left)} left")
 
+    def rewind(self, done: int) -> None:
+        """``done`` steps are behind us, fewer than there were."""
+        self._done = self._first = done
+        self._started = monotonic()
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done)
+
     def say(self, text: str) -> None:
         """A line on the console and in the log."""
         self._last_line = monotonic()

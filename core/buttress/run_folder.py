@@ -16,9 +16,12 @@ import torch
 
 from buttress import __version__
 from buttress.errors import CheckpointError, RunFolderError, nearest
-from buttress.files import PLAIN_NAME, make_folder, storage_errors, write_json, write_text
+from buttress.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_json, write_text
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
+
+FORMAT = 1
+"""Of run folders: which files there are, and what the manifest holds. Checkpoints and configs have their own."""
 
 
 class RunFolder:
@@ -112,12 +115,38 @@ def existing_folder(path: Path) -> RunFolder:
     """The folder of a run that was started.
 
     Raises:
-        RunFolderError: it is none.
+        RunFolderError: it is none, something in it is a link to elsewhere, or a later version has written it.
     """
     folder = RunFolder(path)
     if not folder.config.is_file() or not folder.manifest.is_file():
         raise RunFolderError(f"{path} is no run folder: it has no config.yaml and manifest.json")
+    _expect_inside(path)
+    _expect_format(folder.manifest)
     return folder
+
+
+def _expect_inside(path: Path) -> None:
+    """A folder from somebody else must not make us write or delete outside of it."""
+    home = path.resolve()
+    for parent, folders, files in os.walk(path):
+        for entry in (Path(parent, name) for name in (*folders, *files)):
+            if entry.is_symlink() and not entry.resolve().is_relative_to(home):
+                raise RunFolderError(
+                    f"{entry} is a link out of the run folder, to {entry.resolve()}; copy there what it points to, or "
+                    "move the whole run folder"
+                )
+
+
+def _expect_format(path: Path) -> None:
+    try:
+        written = read_json(path)["format"]
+    except (CheckpointError, KeyError, TypeError):  # damaged, or from before there were formats: format 1
+        return
+    if written != FORMAT:
+        raise RunFolderError(
+            f"{path}: the run folder has format {written!r}, this version of buttress reads {FORMAT}; use the version "
+            "that the manifest names"
+        )
 
 
 def manifest(
@@ -125,6 +154,7 @@ def manifest(
 ) -> dict[str, Any]:
     """What a run depends on besides its config."""
     return {
+        "format": FORMAT,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": sys.argv,
         **hardware(),

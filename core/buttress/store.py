@@ -138,7 +138,7 @@ class DiskHistory(History):
         return len(self._files)
 
     def append(self, tensors: Mapping[str, Tensor], epoch: int | None = None) -> None:
-        name = f"{len(self._files):05d}.safetensors"
+        name = _snapshot_name(len(self._files))
         make_folder(self._folder)
         own = {key: value.detach().cpu() for key, value in tensors.items()}
         sha256 = write_tensors(self._folder / name, own, None if epoch is None else {"epoch": epoch})
@@ -152,8 +152,12 @@ class DiskHistory(History):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         _check_kind(self._folder.name, state, "disk")
-        for file in state["files"]:
+        for number, file in enumerate(state["files"]):
             path = self._folder / file["name"]
+            if file["name"] != _snapshot_name(number):  # never a path out of the folder
+                raise CheckpointError(
+                    f"{self._folder}: the checkpoint refers to {file['name']!r}, which is no snapshot"
+                )
             if not path.is_file() or file_sha256(path) != file["sha256"]:
                 what = "is damaged" if path.is_file() else "is missing"
                 raise CheckpointError(f"{path} {what}: the checkpoint refers to it; restore it from a backup")
@@ -171,6 +175,10 @@ class _DiskReader(Reader):
         if not self._open:
             self._open = [self._stack.enter_context(safe_open(path, framework="pt")) for path in self.paths]
         return [torch.as_tensor(file.get_slice(name)[start:stop]) for file in self._open]
+
+
+def _snapshot_name(number: int) -> str:
+    return f"{number:05d}.safetensors"
 
 
 def _check_kind(name: str, state: Mapping[str, Any], kind: str) -> None:

@@ -106,7 +106,7 @@ def _open(path: Path) -> Iterator[TensorFile]:
     try:
         try:
             entries = _entries(descriptor)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as problem:
+        except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as problem:
             said = problem.strerror if isinstance(problem, OSError) else problem
             raise CheckpointError(f"{path} cannot be read: {said}; the file is truncated or no safetensors") from None
         yield TensorFile(path, entries, descriptor)

@@ -18,9 +18,10 @@ from torch import Tensor
 from buttress.analysis.loss_groups import EDGES, group_counts
 from buttress.build import Assembly
 from buttress.checkpoint import restore_newest, save_checkpoint
+from buttress.collapse import Collapse, CollapseGuard
 from buttress.curves import draw_curves
 from buttress.data import Split, epoch_order
-from buttress.errors import InterruptionError
+from buttress.errors import DivergenceError, InterruptionError
 from buttress.evaluation import attack_name
 from buttress.files import cut_to_lines, make_folder, storage_errors, write_json, write_tensors
 from buttress.kernels import use_backend
@@ -50,8 +51,15 @@ class Trainer:
         self._epoch_loss = _Mean(self._engine.device)
         self._interval_loss = _Mean(self._engine.device)
         self._metrics_bytes = 0
+        self._rollbacks = 0
         self._stop: str | None = None
         splits = assembly.data.splits()
+        by, guards = self._config.evaluation.best_by, self._config.guards
+        self._collapse = (
+            None
+            if guards.collapse == "off"
+            else CollapseGuard(self._engine, by, splits[by], self._config.evaluation.batch_size)
+        )
         self._splits: dict[str, Split] = {
             name: split for name, split in splits.items() if name != "train" or self._config.evaluation.train
         }
@@ -108,21 +116,28 @@ class Trainer:
             self._stop_if_asked()
             self._set_lr()
             losses, _ = engine.step(batch.x, batch.y, index=batch.index)
-            self._epoch_loss.add(losses)
-            self._interval_loss.add(losses)
+            taken = engine.bad_steps.taken if engine.bad_steps else None
+            self._epoch_loss.add(losses, taken)
+            self._interval_loss.add(losses, taken)
             if engine.global_step % config.log_every == 0:
                 self._log_training()
             self._reporter.advance(f"epoch {engine.epoch + 1}/{config.epochs}")
 
     def _finish_epoch(self) -> None:
         engine, config = self._engine, self._config
+        self._read_checks()
         loss = self._epoch_loss.take()
         engine.end_epoch({"loss": loss})
         done = engine.epoch  # epochs completed
-        self._write({"event": "epoch", "epoch": done - 1, "loss": loss, "lr": engine.optimizer.param_groups[0]["lr"]})
+        lr = engine.optimizer.param_groups[0]["lr"]
+        self._write({"event": "epoch", "epoch": done - 1, "loss": loss, "lr": lr, **self._skipped()})
         last = done == config.epochs
         if last or done % config.evaluation.every == 0:
-            self._evaluate(done - 1, loss, last)
+            live = self._score(done - 1, "live")
+            collapse = self._collapse and self._collapse.look(self._records)
+            if collapse and self._rolled_back(collapse):
+                return
+            self._evaluate(done - 1, loss, last, live)
         if last or done % config.checkpoint.every == 0:
             self._save()
 
@@ -135,7 +150,7 @@ class Trainer:
 
     def _log_training(self) -> None:
         engine = self._engine
-        engine.read_checks()
+        self._read_checks()
         self._write(
             {
                 "event": "train",
@@ -144,13 +159,23 @@ class Trainer:
                 "loss": self._interval_loss.take(),
                 "lr": engine.optimizer.param_groups[0]["lr"],
                 **engine.records(),
+                **self._skipped(),
             }
         )
 
+    def _skipped(self) -> dict[str, int]:
+        """Bad steps skipped since the beginning of the run, as a metric of runs that skip them."""
+        guard = self._engine.bad_steps
+        return {"skipped_steps": guard.skipped} if guard else {}
+
+    def _read_checks(self) -> None:
+        said = self._engine.read_checks()
+        if said:
+            self._reporter.say(said)
+
     # Evaluation
 
-    def _evaluate(self, epoch: int, loss: float, last: bool) -> None:
-        live = self._score(epoch, "live")
+    def _evaluate(self, epoch: int, loss: float, last: bool, live: list[Record]) -> None:
         self._keep_weights("live", epoch, last)
         lines = [f"live {_percent(live)}"]
         for track in self._engine.tracks():
@@ -189,6 +214,35 @@ class Trainer:
             make_folder(path.parent)
             write_tensors(path, self._engine.model.state_dict(), {"track": track, "epoch": epoch})
 
+    def _rolled_back(self, collapse: Collapse) -> bool:
+        """Do about a collapse what the config says; whether the run is back where it was healthy.
+
+        Raises:
+            DivergenceError: the run is to stop, or has been rolled back too often.
+            CheckpointError: no checkpoint from before the collapse can be loaded.
+        """
+        guards = self._config.guards
+        if guards.collapse == "warn":
+            self._reporter.say(f"warning: {collapse}")
+            self._write({"event": "collapse", **collapse.to_json()})
+            return False
+        if guards.collapse == "stop" or self._rollbacks == guards.max_rollbacks:
+            after = f" after {self._rollbacks} roll-backs" if self._rollbacks else ""
+            raise DivergenceError(f"{collapse}; stopped{after}; lower the learning rate, or set guards.collapse: warn")
+        steps, count = (collapse.healthy_epoch + 1) * self._assembly.steps, self._rollbacks + 1
+        path = restore_newest(self._folder.checkpoints, self._load_state, self._reporter.say, at_most=steps)
+        self._rollbacks = count
+        self._engine.scale_lr(guards.lr_factor)
+        self._reporter.rewind(self._engine.global_step)
+        self._reporter.say(
+            f"warning: {collapse}; rolled back to {path.stem} ({count} of at most {guards.max_rollbacks} times), "
+            f"learning rates times {guards.lr_factor:g} from there on"
+        )
+        self._fit_metrics()
+        self._write({"event": "rollback", "to_step": self._engine.global_step, **collapse.to_json()})
+        self._save()  # a run that is killed now does not come back to the old learning rate
+        return True
+
     def _conclude(self) -> list[Row]:
         config, attack = self._config, attack_name(self._assembly.evaluator.attack)
         rows = summarize(self._records, config.evaluation.best_by)
@@ -196,6 +250,8 @@ class Trainer:
             "best_by": config.evaluation.best_by,
             "attack": self._assembly.resolved["evaluation"]["attack"],
             "seed": config.seed,
+            "rollbacks": self._rollbacks,
+            **self._skipped(),
             "tracks": [row.to_json() for row in rows],
         }
         write_json(self._folder.summary, summary)
@@ -221,6 +277,7 @@ class Trainer:
             "global_rng": torch.get_rng_state(),  # for dropout in the user's model; nothing built in draws from it
             "cuda_rng": torch.cuda.get_rng_state(self._engine.device) if self._engine.device.type == "cuda" else None,
             "records": [asdict(record) for record in self._records],
+            "rollbacks": self._rollbacks,
             "epoch_loss": self._epoch_loss.state,
             "interval_loss": self._interval_loss.state,
             "metrics_bytes": self._metrics_bytes,
@@ -238,9 +295,10 @@ class Trainer:
         self._epoch_loss.state = state["epoch_loss"].to(engine.device)
         self._interval_loss.state = state["interval_loss"].to(engine.device)
         self._metrics_bytes = state["metrics_bytes"]
+        self._rollbacks = state["rollbacks"]
 
     def _save(self) -> None:
-        self._engine.read_checks()  # what is saved is good: a step that was not is found here at the latest
+        self._read_checks()  # what is saved is good: a step that was not is found here at the latest
         with storage_errors(self._folder.metrics), self._folder.metrics.open("rb+") as stream:
             os.fsync(stream.fileno())  # the checkpoint counts its bytes
         path = self._folder.checkpoints
@@ -266,7 +324,7 @@ class Trainer:
         with storage_errors(self._folder.metrics), self._folder.metrics.open("a", encoding="utf-8") as stream:
             stream.write(line)
         self._metrics_bytes += len(line.encode())
-        self._engine.hooks.log(record)
+        self._engine.log(record)
         self._loggers.log(record)
 
     # Stopping
@@ -309,9 +367,11 @@ class _Mean:
     def __init__(self, device: torch.device) -> None:
         self.state = torch.zeros(2, dtype=torch.float64, device=device)
 
-    def add(self, losses: Tensor) -> None:
-        self.state[0] += losses.sum()
-        self.state[1] += len(losses)
+    def add(self, losses: Tensor, taken: Tensor | None) -> None:
+        """``taken`` is a 0-dim bool: whether the losses count; None: they do."""
+        total, count = losses.sum(), len(losses)
+        self.state[0] += total if taken is None else torch.where(taken, total, 0)
+        self.state[1] += count if taken is None else taken * count
 
     def take(self) -> float:
         """The mean so far, and start again; synchronises with the device."""

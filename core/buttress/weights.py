@@ -38,6 +38,12 @@ def regularised_names(model: nn.Module) -> set[str]:
     return {name for name in every if name not in norms and "bn" not in name and "bias" not in name}
 
 
+def norms_of(tensors: Sequence[Tensor]) -> Tensor:
+    """``[n]`` L2 norms of n tensors, in float32 or wider; not finite where an element is not."""
+    wide = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+    return torch.stack(torch._foreach_norm(list(tensors), dtype=wide))
+
+
 def expect_finite(model: nn.Module, when: str) -> None:
     """Synchronises with the device.
 

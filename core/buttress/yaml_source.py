@@ -11,9 +11,9 @@ from buttress.errors import ConfigError
 
 Path_ = tuple[str | int, ...]
 
-# A config is written by hand; these stop files that are not, before they take memory.
-MAX_BYTES = 1_000_000
-MAX_NODES = 20_000
+# A config is written by hand; these stop files that are not, before they take memory or more than a second.
+MAX_BYTES = 100_000
+MAX_NODES = 5_000
 MAX_DEPTH = 100
 
 
@@ -85,8 +85,11 @@ def read_yaml(path: Path) -> Source:
 def parse_yaml(text: str, name: str) -> Source:
     """Parse text; ``name`` is what error messages call it."""
     try:
-        depth = 0
+        depth = nodes = 0
         for event in yaml.parse(text, Loader=_Loader):
+            nodes += isinstance(event, yaml.NodeEvent)
+            if nodes > 2 * MAX_NODES:  # keys are nodes too
+                raise ConfigError(f"{name}: more than {2 * MAX_NODES:,} keys and values")
             tag, mark = getattr(event, "tag", None), event.start_mark
             place = f"{name}:{mark.line + 1}" if mark else name
             if tag:

@@ -56,7 +56,8 @@ def test_a_perturbation_after_an_exception_is_not_troubled_by_what_the_copies_ho
     copies, weight = Copies(), torch.rand(4)
 
     def run(fails: bool) -> None:
-        with perturbed(adding([weight], [torch.ones(4)]), ADV, [weight], "step_while_perturbed", copies) as given:
+        saved, order = copies.before.copies([weight]), "step_while_perturbed"
+        with perturbed(adding([weight], [torch.ones(4)]), ADV, [weight], order, saved, copies.after) as given:
             given.before_step()
             if fails:
                 raise ValueError("no")

@@ -158,8 +158,10 @@ def test_a_checkpoint_without_its_json_does_not_exist_yet(tmp_path: Path):
 
 def test_another_format_is_refused_with_the_cure(tmp_path: Path):
     (path,) = saved(tmp_path, range(1))
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
-    with pytest.raises(CheckpointError, match=r"has checkpoint format 2, this version reads 1; use the version of"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 3}))
+    with pytest.raises(
+        CheckpointError, match=r"has checkpoint format 3, this version reads 1 to 2; use the version of"
+    ):
         load_checkpoint(path)
 
 

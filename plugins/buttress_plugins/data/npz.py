@@ -66,7 +66,16 @@ class Npz:
                 return {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; path is relative to {Path.cwd()}") from None
-        except (BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError, TypeError) as problem:
+        except (
+            BadZipFile,
+            zlib.error,
+            ValueError,
+            OSError,
+            EOFError,
+            AttributeError,
+            TypeError,
+            MemoryError,
+        ) as problem:
             raise DataError(f"{path} is no readable .npz of plain arrays: {problem}") from None
 
     def _split(self, arrays: dict[str, np.ndarray], name: str) -> Split:

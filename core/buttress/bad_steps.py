@@ -1,0 +1,163 @@
+"""Bad steps skipped on the device: where loss, gradients or weights are not finite, the step has not happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from buttress.checks import Answerer, FirstBad
+from buttress.errors import DivergenceError
+from buttress.weights import norms_of
+
+
+class _Update:
+    """The optimizer's step, where the weights are what is not finite."""
+
+    def fault(self, message: str, when: str = "") -> DivergenceError:
+        return DivergenceError(f"{self}{when}: {message}")
+
+    def __str__(self) -> str:
+        return "the optimizer's step"
+
+
+_UPDATE = _Update()
+
+
+class BadSteps:
+    """Takes back every step whose training loss, gradients or new weights are not finite, and counts them.
+
+    Weights, buffers, the optimizer's state and the records of that step get the values from before it by
+    ``torch.where``, so the host does not wait. One exception: state that the optimizer keeps on the host, or has made
+    in that very step (its first), cannot be chosen on the device; then the host asks.
+
+    Args:
+        limit: so many bad steps in a row end the run.
+        device: of the model.
+    """
+
+    def __init__(self, limit: int, device: torch.device) -> None:
+        self._limit = limit
+        self._first_bad = FirstBad(device)
+        self._counts = torch.zeros(3, dtype=torch.int64, device=device)  # all, in a row now, longest row since read
+        self._said = 0
+        self.skipped = 0
+        """Steps skipped in the whole run, as of the last ``read``."""
+        self.taken = torch.ones((), dtype=torch.bool, device=device)
+        """0-dim bool: whether the last step was taken."""
+
+    def begin(self, model: nn.Module, optimizer: Optimizer, records: Mapping[str, list[Any]]) -> Before:
+        """Remember all that a step changes, before it."""
+        self.taken = torch.ones_like(self.taken)
+        return Before(model, optimizer, records)
+
+    def note(self, who: Answerer, good: Tensor, when: tuple[int, int], names: Sequence[str]) -> None:
+        """The step is a bad one unless all of ``good`` holds; the first culprit since ``read`` is remembered."""
+        self.taken = self.taken & good.all()
+        self._first_bad.note(who, good, when, names)
+
+    def end(self, before: Before, when: tuple[int, int]) -> None:
+        """Take the step back if it was a bad one."""
+        weights = dict(before.model.named_parameters())
+        good = torch.isfinite(norms_of([weight.detach() for weight in weights.values()]))
+        # Not blamed on the update where the loss or the gradients were bad already.
+        self.note(_UPDATE, good | ~self.taken, when, [f"the weight {name!r}" for name in weights])
+        before.restore_unless(self.taken)
+        total, row, longest = self._counts.unbind()
+        total.add_(~self.taken)
+        row.copy_(torch.where(self.taken, 0, row + 1))
+        longest.copy_(torch.maximum(longest, row))
+
+    def expect_progress(self) -> None:
+        """Synchronises with the device.
+
+        Raises:
+            DivergenceError: as many bad steps in a row as the limit.
+        """
+        if int(self._counts[2]) >= self._limit:
+            self.read()
+
+    def read(self) -> str:
+        """A sentence about the steps skipped since the last call, or nothing; synchronises with the device.
+
+        Raises:
+            DivergenceError: as many in a row as the limit.
+        """
+        self.skipped, row, longest = self._counts.tolist()
+        new, self._said = self.skipped - self._said, self.skipped
+        if not new:
+            return ""
+        self._counts[2] = row
+        found = self._first_bad.take()
+        assert found is not None  # whatever was counted was noted
+        first = f"the first at epoch {found.epoch}, step {found.step}: {found.part} is not finite ({found.who})"
+        if longest >= self._limit:
+            raise DivergenceError(
+                f"the run has diverged: {longest} steps in a row had to be skipped; since the last look, {first}; "
+                "lower the learning rate, or raise max_skipped"
+            )
+        return f"{new} bad step{'s' if new > 1 else ''} skipped, {first}"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"counts": self._counts.clone(), "said": self._said}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._counts.copy_(state["counts"])
+        self._said = self.skipped = state["said"]
+
+
+class Before:
+    """All that a step changes, as it was before the step.
+
+    Args:
+        model: its parameters and buffers.
+        optimizer: its state; what an optimizer keeps elsewhere (in its groups) is not seen.
+        records: plugin metrics: name to total and count.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, records: Mapping[str, list[Any]]) -> None:
+        self.model, self._optimizer, self._records = model, optimizer, records
+        self._totals = {name: list(total) for name, total in records.items()}
+        self._tensors = {name: value.detach().clone() for name, value in _tensors(model).items()}
+        self._state = {
+            weight: {key: value.clone() if isinstance(value, Tensor) else value for key, value in own.items()}
+            for weight, own in optimizer.state.items()
+        }
+
+    @torch.no_grad()
+    def restore_unless(self, taken: Tensor) -> None:
+        """Put everything back where ``taken``, a 0-dim bool on the device, is false."""
+        for name, value in _tensors(self.model).items():
+            _choose(taken, value, self._tensors[name])
+        for name, total in self._records.items():
+            earlier = self._totals.get(name, [0.0, 0.0])
+            total[:] = [torch.where(taken, now, old) for now, old in zip(total, earlier, strict=True)]
+        if self._on_device(taken.device):
+            for weight, own in self._optimizer.state.items():
+                for key, value in own.items():
+                    if value is not None:
+                        _choose(taken, value, self._state[weight][key])
+        elif not taken:
+            self._optimizer.state.clear()
+            self._optimizer.state.update(self._state)
+
+    def _on_device(self, device: torch.device) -> bool:
+        """Whether the optimizer's state had all its places before the step, and all of them are on the device."""
+        state: Mapping[Tensor, Mapping[str, Any]] = self._optimizer.state
+        return all(
+            value is None
+            or (isinstance(value, Tensor) and value.device == device and key in self._state.get(weight, ()))
+            for weight, own in state.items()
+            for key, value in own.items()
+        )
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _choose(taken: Tensor, value: Tensor, old: Tensor) -> None:
+    value.detach().copy_(torch.where(taken, value, old))

@@ -1,0 +1,197 @@
+"""Bad steps: skipped on the device, counted, named; and nothing else of the run moves."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from buttress import Engine, Loss
+from buttress.errors import DivergenceError, HookError
+
+from .helpers import LINF, ConvNet, assert_same, clean_attack, engine_of, plugin, snapshot, step
+
+BAD = 2  # the step that is bad, of 5
+
+
+def spoiled_loss(at: int = BAD) -> Any:
+    """Cross-entropy, but NaN at one step."""
+
+    def compute_loss(self: Any, model: nn.Module, batch: Any, adv: Any, ctx: Any) -> Tensor:
+        losses = nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
+        return losses * (math.nan if ctx.step == at else 1.0)
+
+    return plugin("spoiled_loss", compute_loss=compute_loss)
+
+
+def spoiled_gradient(at: int = BAD, value: float = math.inf) -> Any:
+    def adjust_grads(self: Any, model: nn.Module, ctx: Any) -> None:
+        if ctx.step == at:
+            model.linear.weight.grad[0, 0] = value
+
+    return plugin("spoiled_gradient", adjust_grads=adjust_grads)
+
+
+def adamw(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=0.01)
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5, weight_decay=0.01)
+
+
+def plain_sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def skipping(model: nn.Module, *plugins: Any, optimizer: Callable[..., Any] = sgd, **options: Any) -> Engine:
+    options = {"nonfinite": "skip", **options}
+    return Engine(model, optimizer(model), [clean_attack(), *plugins], LINF, **options)
+
+
+def steps(engine: Engine, count: int, read_at: int | None = None) -> None:
+    for number in range(count):
+        step(engine, seed=number)
+        if number == read_at:
+            engine.read_checks()
+
+
+def everything(engine: Engine) -> dict[str, Tensor]:
+    """Weights, buffers and the optimizer's state."""
+    state = engine.optimizer.state_dict()["state"]
+    own = {
+        f"{number}.{key}": torch.as_tensor(v) for number, s in state.items() for key, v in s.items() if v is not None
+    }
+    return {**snapshot(engine.model), **{name: value.clone() for name, value in own.items()}}
+
+
+@pytest.mark.parametrize("checks", ["always", "interval", "off"])
+@pytest.mark.parametrize("optimizer", [sgd, plain_sgd, adamw])
+@pytest.mark.parametrize("spoil", [spoiled_loss, spoiled_gradient, lambda: spoiled_gradient(value=math.nan)])
+def test_a_bad_step_changes_nothing_and_is_named(spoil: Any, optimizer: Any, checks: Any):
+    engine = skipping(ConvNet(), spoil(), optimizer=optimizer, checks=checks)
+    for number in range(5):
+        before = everything(engine)
+        step(engine, seed=number)
+        if number == BAD:
+            assert_same(before, everything(engine))
+        else:
+            assert not torch.equal(before["conv.weight"], snapshot(engine.model)["conv.weight"])
+    said = engine.read_checks()
+    assert said.startswith("1 bad step skipped, the first at epoch 0, step 2: ")
+    assert "plugin 'spoiled_" in said
+    assert ("the loss" if spoil is spoiled_loss else "the gradient of 'linear.weight'") in said
+    assert engine.bad_steps.skipped == 1
+    assert engine.read_checks() == ""
+
+
+@pytest.mark.parametrize("optimizer", [sgd, plain_sgd, adamw])
+def test_a_first_step_that_is_bad_leaves_the_optimizer_as_new(optimizer: Any):
+    engine = skipping(ConvNet(), spoiled_loss(at=0), optimizer=optimizer)
+    before = everything(engine)
+    step(engine)
+    assert_same(before, everything(engine))
+    assert not engine.optimizer.state or all(not own for own in engine.optimizer.state.values())
+
+
+def test_weights_that_overflow_are_taken_back_and_blamed_on_the_update():
+    def hot_sgd(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=1e-30)
+
+    engine = skipping(ConvNet(), spoiled_gradient(value=1e15), optimizer=hot_sgd)
+    steps(engine, BAD)
+    engine.optimizer.param_groups[0]["lr"] = 1e10
+    before = snapshot(engine.model)
+    step(engine)
+    assert_same(before, snapshot(engine.model))
+    assert "the weight 'linear.weight' is not finite (the optimizer's step)" in engine.read_checks()
+
+
+def test_good_steps_are_the_same_with_and_without_skipping():
+    plugins = [{"awp": {"gamma": 0.01}}, {"ema": {"tau": 0.5}}]
+    stopping, other = skipping(ConvNet(), *plugins, nonfinite="stop"), skipping(ConvNet(), *plugins)
+    for number in range(4):
+        step(stopping, seed=number)
+        step(other, seed=number)
+    assert_same(everything(stopping), everything(other))
+    assert other.read_checks() == ""
+
+
+@pytest.mark.parametrize("exit_order", ["restore_then_step", "step_while_perturbed"])
+def test_a_bad_step_inside_a_perturbation_ends_at_the_unperturbed_weights(exit_order: str):
+    engine = skipping(ConvNet(), {"awp": {"gamma": 0.1, "exit_order": exit_order}}, spoiled_loss())
+    for number in range(4):
+        before = everything(engine)
+        step(engine, seed=number)
+        after = everything(engine)
+        assert (number == BAD) == all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_as_many_in_a_row_as_allowed_stop_the_run_and_a_good_one_between_them_counts_anew():
+    def compute_loss(self: Any, model: nn.Module, batch: Any, adv: Any, ctx: Any) -> Tensor:
+        losses = nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
+        return losses * (math.nan if ctx.step not in (0, 3) else 1.0)
+
+    for checks, stops_at in (("always", 6), ("interval", 7)):
+        engine = skipping(ConvNet(), plugin("nan", compute_loss=compute_loss), max_skipped=3, checks=checks)
+        said = r"3 steps in a row.*epoch 0, step 1: the loss is not finite \(plugin 'nan'"
+        with pytest.raises(DivergenceError, match=said):
+            steps(engine, 8, read_at=6)
+        assert engine.global_step == stops_at + (checks == "always"), checks
+
+
+def test_records_of_a_skipped_step_do_not_count():
+    def adjust_grads(self: Any, model: nn.Module, ctx: Any) -> None:
+        ctx.record("seen", torch.tensor(math.nan if ctx.step == BAD else 2.0))
+
+    engine = skipping(ConvNet(), spoiled_loss(), plugin("watch", adjust_grads=adjust_grads))
+    for number in range(5):
+        step(engine, seed=number)
+    assert engine.records() == {"watch.seen": 2.0}
+
+
+def test_counts_travel_with_the_state():
+    engine, other = skipping(ConvNet(), spoiled_loss()), skipping(ConvNet(), spoiled_loss())
+    for number in range(4):
+        step(engine, seed=number)
+    engine.read_checks()
+    other.load_state_dict(engine.state_dict())
+    assert other.bad_steps.skipped == 1
+    assert other.read_checks() == ""
+
+
+@pytest.mark.parametrize("checks", ["always", "interval"])
+@pytest.mark.parametrize(("spoil", "names"), [(spoiled_loss, "loss"), (spoiled_gradient, "linear.weight")])
+def test_stop_is_the_default_and_names_plugin_step_and_layer(spoil: Any, names: str, checks: Any):
+    engine = engine_of(ConvNet(), clean_attack(), spoil(), checks=checks)
+    with pytest.raises(HookError, match=rf"plugin '{spoil.__name__}'.*hook .*epoch 0, step 2") as caught:
+        steps(engine, 5, read_at=4)
+    assert names in str(caught.value)
+
+
+def test_nothing_waits_for_the_device_in_a_step_that_is_skipped(monkeypatch: pytest.MonkeyPatch):
+    engine = skipping(ConvNet(), spoiled_loss(), checks="interval")
+    step(engine)  # the first, in which momentum is made, may ask
+
+    def wait(*_: Any) -> Any:
+        raise AssertionError("the host asked the device for a value")
+
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu"):
+        monkeypatch.setattr(Tensor, name, wait)
+    for number in range(1, 4):
+        step(engine, seed=number)
+    monkeypatch.undo()
+    assert engine.read_checks().startswith("1 bad step skipped")
+
+
+def test_a_penalty_that_is_not_finite_is_a_bad_step_too():
+    def compute_loss(self: Any, model: nn.Module, batch: Any, adv: Any) -> Loss:
+        losses = nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
+        return Loss(losses, model.linear.weight.sum() * math.inf)
+
+    engine = skipping(ConvNet(), plugin("penalty", compute_loss=compute_loss))
+    before = snapshot(engine.model)
+    step(engine)
+    assert_same(before, snapshot(engine.model))

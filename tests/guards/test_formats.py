@@ -1,0 +1,57 @@
+"""Two versions: older run folders go on, newer ones are refused with the cure."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from buttress.checkpoint import list_checkpoints, load_checkpoint
+from buttress.config import load_config
+from buttress.errors import ConfigError, RunFolderError
+from buttress.launch import continue_run
+from buttress.run_folder import existing_folder, read_metrics
+
+# Written by the version before checkpoints had format 2 (and configs and manifests any), stopped after 2 of 4 epochs;
+# its metrics are those of the whole run.
+OLDER = Path(__file__).parent.parent / "golden" / "format1"
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(OLDER, tmp_path / "run"))
+
+
+def test_a_run_of_the_version_before_goes_on_to_the_results_that_it_had_there(older: Path):
+    expected = read_metrics(older / "metrics.jsonl")
+    assert json.loads((older / "checkpoints" / "step-00000008.json").read_text())["format"] == 1
+    assert "format" not in json.loads((older / "manifest.json").read_text())
+    continue_run(older)
+    found = read_metrics(older / "metrics.jsonl")
+    assert len(found) == len(expected)
+    for now, then in zip(found, expected, strict=True):
+        assert now.keys() == then.keys()
+        for key, value in then.items():  # other processors round differently
+            assert now[key] == (pytest.approx(value, rel=1e-3, abs=0.03) if isinstance(value, float) else value), key
+    assert json.loads(list_checkpoints(older / "checkpoints")[0].read_text())["format"] == 2
+
+
+def test_an_older_checkpoint_is_read_as_the_newer_format(older: Path):
+    assert load_checkpoint(older / "checkpoints" / "step-00000008.json")["rollbacks"] == 0
+
+
+def test_a_newer_run_folder_is_refused_with_the_cure(older: Path):
+    manifest = older / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 2}))
+    with pytest.raises(RunFolderError, match=r"has format 2, this version of buttress reads 1; use the version that"):
+        existing_folder(older)
+
+
+@pytest.mark.parametrize("written", ["2", "0", "one", "true", "[1]"])
+def test_a_config_of_another_format_is_refused_before_its_keys_are(tmp_path: Path, written: str):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"name: a\nformat: {written}\nsomething_new: 3\n")
+    with pytest.raises(
+        ConfigError, match=r"c\.yaml:2: format: this version of buttress reads configs of format 1, got"
+    ):
+        load_config(path)

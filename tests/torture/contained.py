@@ -1,0 +1,108 @@
+"""An environment with five broken plugins: whoever does not choose them does not notice them."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from .payloads import CONFIG
+from .report import Section
+
+HOOK = "from buttress import hookimpl\nclass Plugin:\n    @hookimpl\n    def end_epoch(self): pass\n"
+
+BROKEN = {
+    "no_module": "import a_module_that_is_not_there\n" + HOOK,
+    "no_syntax": "def broken(:\n",
+    "other_spec": HOOK + "    hookspec = '2.0'\n",
+    "exits": "raise SystemExit(0)\n",
+    "sleeps": "import time\ntime.sleep(30)\n" + HOOK,
+}
+"""Plugin name to its module."""
+
+SAYS = {
+    "no_module": "raised ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
+    "no_syntax": "raised SyntaxError: invalid syntax",
+    "other_spec": "is written for hook specification 2.0",
+    "exits": "raised SystemExit: 0",
+}
+"""What is said of a broken plugin that is chosen; the one that sleeps is waited for."""
+
+COMMANDS = {
+    "--help": ["--help"],
+    "plugins list": ["plugins", "list"],
+    "a built-in run": ["train", "payload.yaml"],
+}
+
+SLOWER = 0.3
+"""Seconds by which broken plugins may slow a command down."""
+
+
+def install(site: Path) -> None:
+    """Five distributions ``broken-NAME`` in a folder for PYTHONPATH; a module that is imported leaves a file there."""
+    for name, source in BROKEN.items():
+        trace = f"import pathlib\npathlib.Path({str(site / name)!r} + '.imported').touch()\n"
+        # What cannot be compiled cannot leave a trace either; its bytecode is looked for, which is never written.
+        (site / f"broken_{name}.py").write_text(source if name == "no_syntax" else trace + source)
+        info = site / f"broken_{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: broken-{name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[buttress.plugins]\n{name} = broken_{name}:Plugin\n")
+
+
+def imported(site: Path) -> list[str]:
+    """The broken plugins that anybody has imported since they were installed."""
+    return sorted(path.stem for path in site.glob("*.imported"))
+
+
+def command(work: Path, site: Path | None, *words: str) -> subprocess.CompletedProcess[str]:
+    """``buttress WORDS`` in a process of its own, with the broken plugins of ``site`` or without."""
+    paths = [*([str(site)] if site else []), *sys.path]
+    return subprocess.run(
+        [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", *words],
+        cwd=work,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def prepare(work: Path) -> Path:
+    """A config without broken plugins, and a folder with them, which is returned."""
+    (work / "payload.yaml").write_text(CONFIG)
+    site = work / "site"
+    site.mkdir()
+    install(site)
+    return site
+
+
+def section(work: Path, rng: random.Random, rounds: int = 9) -> Section:
+    """Every command, with and without them in turn; the difference of the medians."""
+    site = prepare(work)
+    rows: list[tuple[str, object]] = [("broken plugins installed", len(BROKEN))]
+    lost = []
+    for name, words in COMMANDS.items():
+        seconds: dict[Path | None, list[float]] = {None: [], site: []}
+        for number in range(2 * rounds):
+            among = (None, site)[number % 2]
+            run = ["--run", f"r{number}"] if words[0] == "train" else []
+            started = perf_counter()
+            done = command(work, among, *words, *run)
+            seconds[among].append(perf_counter() - started)
+            lost += [f"{name} exits with {done.returncode}: {done.stderr[-200:]}"] if done.returncode else []
+        without, among = median(seconds[None]), median(seconds[site])
+        rows.append((f"{name}: seconds without, with", f"{without:.2f}, {among:.2f}"))
+        if among - without > SLOWER:
+            lost.append(f"{name} is {among - without:.2f} s slower with broken plugins installed")
+    rows.append(("imported by any of these commands", len(imported(site))))
+    lost += [f"{name} was imported" for name in imported(site)]
+    return Section(
+        "Broken plugins",
+        "Five distributions whose plugins raise ImportError, have a SyntaxError, want another hook specification, exit "
+        f"or sleep when they are imported. Medians of {rounds} runs each, with and without them in turn.",
+        rows,
+        lost,
+    )

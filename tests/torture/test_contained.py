@@ -1,0 +1,49 @@
+"""Broken plugins that nobody chose are not imported; one that is chosen is named."""
+
+from pathlib import Path
+
+import pytest
+
+from buttress import inventory
+
+from .contained import BROKEN, COMMANDS, SAYS, command, imported, prepare
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("contained")
+    prepare(work)
+    return work
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_works_among_broken_plugins_and_imports_none(work: Path, name: str):
+    done = command(work, work / "site", *COMMANDS[name])
+    assert done.returncode == 0, done.stderr
+    assert imported(work / "site") == []
+    if name == "plugins list":
+        assert all(f"broken_{broken}:Plugin" in done.stdout for broken in BROKEN)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_a_broken_plugin_that_is_chosen_is_named_with_cause_and_exit_2(work: Path, name: str):
+    done = command(work, work / "site", "train", "payload.yaml", f"plugins=[fgsm, {name}]")
+    assert done.returncode == 2
+    assert f"{name!r} from broken-{name} 1.0" in done.stderr
+    assert SAYS[name] in done.stderr
+    assert (name == "no_syntax") == (name not in imported(work / "site"))  # the trace that the first test relies on
+
+
+def test_the_check_reports_each_and_waits_for_none(work: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inventory, "CHECK_SECONDS", 5.0)
+    monkeypatch.setenv("PYTHONPATH", str(work / "site"), prepend=":")
+    from buttress.registry import Source
+
+    found = {
+        name: inventory._checked(Source("plugin", name, f"broken_{name}:Plugin", f"broken-{name}", "1.0"))
+        for name in BROKEN
+    }
+    for name, said in SAYS.items():
+        assert found[name].startswith("broken: ")
+        assert said in found[name]
+    assert found["sleeps"] == "broken: its import takes more than 5 s"
