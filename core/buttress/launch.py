@@ -15,13 +15,14 @@ from buttress.build import Assembly, assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import CheckpointError, ConfigError, nearest
 from buttress.evaluation import Evaluator, attack_name, load_attack
-from buttress.files import make_folder, read_facts, read_json, write_json
+from buttress.files import make_folder, write_json
 from buttress.forecast import forecast as forecast_cost
 from buttress.kernels import use_backend
-from buttress.models import load_weights
+from buttress.models import fit_weights
 from buttress.registry import entry_of
 from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder, existing_folder, manifest, planned_folder
+from buttress.seals import read_sealed, read_weights
 from buttress.selection import Row
 from buttress.settings import late_epochs
 from buttress.trainer import Trainer
@@ -71,8 +72,9 @@ def launch(
         folder.create(
             dump_config(assembly.resolved), manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts)
         )
-    reporter.write_to(folder.log)
-    return Trainer(assembly, folder, reporter).run()
+    with folder.held():
+        reporter.write_to(folder.log)
+        return Trainer(assembly, folder, reporter).run()
 
 
 def continue_run(path: Path) -> list[Row]:
@@ -81,18 +83,20 @@ def continue_run(path: Path) -> list[Row]:
     Raises:
         RunFolderError, CheckpointError: no run folder, or no checkpoint that can be loaded.
     """
-    folder = existing_folder(path)
+    reporter = Reporter()
+    folder = existing_folder(path, reporter.say)
     file = load_config(folder.config)
-    reporter = Reporter(folder.log)
-    _warn_of_threads(reporter, folder)
-    with use_backend(file.config.backend):
-        data, settings = load_data(file)
-        torch.manual_seed(file.config.seed)
-        assembly = assemble(file, data, settings, folder.history)
-        _say_loss(reporter, assembly)
-        trainer = Trainer(assembly, folder, reporter)
-        trainer.resume()
-    return trainer.run()
+    with folder.held():
+        reporter.write_to(folder.log)
+        _warn_of_threads(reporter, folder)
+        with use_backend(file.config.backend):
+            data, settings = load_data(file)
+            torch.manual_seed(file.config.seed)
+            assembly = assemble(file, data, settings, folder.history)
+            _say_loss(reporter, assembly)
+            trainer = Trainer(assembly, folder, reporter)
+            trainer.resume()
+        return trainer.run()
 
 
 def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoint: str, split: str) -> dict[str, Any]:
@@ -114,9 +118,9 @@ def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoi
     loaded = [load_attack(attack) for attack in _attacks(attacks, config.evaluation.attack)]
     weights = folder.weights_file(checkpoint, track)
     if not weights.is_file():
-        saved = sorted({each.stem.partition("-")[2] for each in folder.weights.glob("*.safetensors")})
-        if track not in saved:
-            raise CheckpointError(f"{path} has no track {track!r}{nearest(track, saved)}")
+        tracks = sorted({each.stem.partition("-")[2] for each in folder.weights.glob("*.safetensors")})
+        if track not in tracks:
+            raise CheckpointError(f"{path} has no track {track!r}{nearest(track, tracks)}")
         raise CheckpointError(
             f"{path} has no {checkpoint} weights of track {track!r} yet; finish it: buttress resume {path}"
         )
@@ -125,7 +129,8 @@ def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoi
         raise ConfigError(f"{path}: the data set has no {split} split; choose one of {', '.join(data.splits())}")
     with tempfile.TemporaryDirectory() as scratch:
         engine = assemble(file, data, settings, Path(scratch)).engine
-    load_weights(engine.model, weights)
+    tensors, saved = read_weights(weights)
+    fit_weights(engine.model, tensors, str(weights))
     rows: list[dict[str, Any]] = []
     for attack in loaded:
         evaluator = Evaluator(
@@ -141,7 +146,7 @@ def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoi
         "run": str(path),
         "track": track,
         "checkpoint": checkpoint,
-        "epoch": read_facts(weights)["epoch"],
+        "epoch": saved["epoch"],
         "split": split,
         "threat": str(engine.threat),
         "seed": config.evaluation.seed,
@@ -206,8 +211,8 @@ def _say_loss(reporter: Reporter, assembly: Assembly) -> None:
 
 def _warn_of_threads(reporter: Reporter, folder: RunFolder) -> None:
     try:
-        before = read_json(folder.manifest)["hardware"]["torch_threads"]
-    except (KeyError, TypeError, CheckpointError):
+        before = read_sealed(folder.manifest)["hardware"]["torch_threads"]
+    except CheckpointError:
         reporter.say(f"{folder.manifest} is damaged: with how many torch threads the run was started is not known")
         return
     if before != torch.get_num_threads():
