@@ -1,0 +1,49 @@
+"""What a torture found, and the page that says so."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from buttress import __version__
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+MARK = "<!-- From here on written by `make torture`; edit what stands above. -->"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report.
+
+    Args:
+        title: of the section.
+        text: what was done, in a sentence or two.
+        rows: what was counted, and the count.
+        lost: one line for each thing that was lost, silent or different; none is what is promised.
+    """
+
+    title: str
+    text: str
+    rows: Sequence[tuple[str, object]]
+    lost: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        table = ["| counted | |", "|---|---|", *(f"| {what} | {count} |" for what, count in self.rows)]
+        verdict = [f"- LOST: {line}" for line in self.lost] or ["Nothing lost."]
+        return "\n".join([f"### {self.title}", "", self.text, "", *table, "", *verdict])
+
+
+def write_page(sections: Sequence[Section], seed: int, seconds: float) -> None:
+    """Replace the generated part of ``docs/reliability.md``."""
+    head = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+    facts = (
+        f"buttress {__version__}, Python {platform.python_version()}, torch {torch.__version__}, safetensors "
+        f"{version('safetensors')}, {platform.system()} {platform.machine()}, one thread, seed {seed}, "
+        f"{date.today().isoformat()}, {seconds / 60:.0f} minutes: `make torture`."
+    )
+    parts = [head + MARK, "## What was counted", facts, *(section.markdown() for section in sections)]
+    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
