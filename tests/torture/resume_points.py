@@ -99,9 +99,9 @@ def section(work: Path, rng: random.Random) -> Section:
         "Exact resume",
         "Every built-in plugin on the smallest network, and every digits recipe cut down to 16 steps, stopped by "
         f"Ctrl-C at steps {', '.join(map(str, POINTS))} of 16 (mid-epoch, inside MEAT's window, before the first "
-        "step, after the last), and resumed to the end. Compared by sha256 with the uninterrupted run: weights, optimizer, "
-        "schedule, generators, counters, plugins' states, histories, tracks, best and last weights, evaluations, the "
-        "metrics file, the summary, and the training examples of every step.",
+        "step, after the last), and resumed to the end. Compared by sha256 with the uninterrupted run: weights, "
+        "optimizer, schedule, generators, counters, plugins' states, histories, tracks, best and last weights, "
+        "evaluations, the metrics file, the summary, and the training examples of every step.",
         [
             ("built-in plugins", len(CATALOGUE)),
             ("digits recipes", len(DIGITS)),

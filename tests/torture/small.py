@@ -111,7 +111,7 @@ def _train(file: ConfigFile, path: Path, stop_at: int | None, *, new: bool) -> O
         assembly = assemble(file, data, settings, folder.history)
     _watch(assembly.engine, outcome.seen)
     if new:
-        folder.create(dump_config(assembly.resolved), {})
+        folder.create(dump_config(assembly.resolved), {"hardware": {"torch_threads": torch.get_num_threads()}})
     with folder.held(), quickly():
         trainer = Trainer(assembly, folder, ear)
         if not new:
