@@ -92,7 +92,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def remove_unfinished(folder: Path) -> list[Path]:
     """Remove what belongs to no checkpoint, because its writing or its removal was cut short; returns it."""
     parts = _parts(folder)
-    lost = [path for path in parts if path.with_suffix(".json") not in parts]
+    lost = sorted(path for path in parts if path.with_suffix(".json") not in parts)
     with storage_errors(folder):
         for path in lost:
             _remove_part(path)
