@@ -92,7 +92,8 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
 
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?")
+# The second kind is made by the safetensors library, which writes beside the file that it was told to write.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?|\.tmp[A-Za-z0-9]{6}")
 
 
 def remove_leftovers(folder: Path) -> list[Path]:

@@ -369,6 +369,12 @@ def test_what_a_killed_writer_leaves_is_removed_and_nothing_else(tmp_path: Path,
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
 
 
+def test_what_the_safetensors_library_leaves_when_it_is_killed_is_removed_too(tmp_path: Path):
+    (tmp_path / ".tmp2tmbAa").write_bytes(b"half")
+    assert remove_leftovers(tmp_path) == [tmp_path / ".tmp2tmbAa"]
+    assert names(tmp_path) == []
+
+
 def test_a_second_name_keeps_the_content_that_a_later_write_replaces(tmp_path: Path):
     write_text(tmp_path / "best", "old")
     for _ in range(2):

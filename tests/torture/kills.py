@@ -51,6 +51,7 @@ def kill_runs(work: Path, rng: random.Random, kills: int) -> Tally:
         _until_done(run, rng, tally, kills)
         if tally.kills < kills or _finish(run):
             tally.finished_runs += 1
+            tally.lost += [f"run {number}: the next start left {path}" for path in sorted(_leftovers(run))]
             tally.lost += [
                 f"run {number}: {key} differs from the run that was never killed"
                 for key, value in fingerprint(run).items()
