@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each does all of its own set-up in .venv, on any machine with Python >= 3.11.
 BIN := .venv/bin
 
-.PHONY: demo test check compare format setup clean
+.PHONY: demo test check compare torture format setup clean
 
 METHODS := at piat_nmse amp awp rwp rat_lr rat_wp trades mart trades_rwp
 
@@ -15,6 +15,10 @@ test: setup
 compare: setup
 	$(BIN)/buttress compare $(METHODS:%=configs/digits/%.yaml) --seeds 3 --jobs 2 --name digits \
 	  --attack 'pgd: {steps: 20, step_size: 1/80, loss: margin}'
+
+# What could lose a run, tried many times; prints the counts and writes them into docs/reliability.md.
+torture: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture
 
 # Lint and types alone.
 check: setup

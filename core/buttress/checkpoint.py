@@ -1,62 +1,113 @@
 """Checkpoints of a run: safetensors and JSON, written atomically, verified when read, pruned when superseded.
 
 ``step-00000120.safetensors`` holds the tensors, ``step-00000120.json`` the rest and the sha256 of both. The JSON is
-written last: a checkpoint exists when its JSON does.
+written last: a checkpoint exists when its JSON does. ``step-00000120.weights/`` holds further names (hard links) of the
+weights files that belong to it, which a later epoch may replace before the next checkpoint is written.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from buttress.errors import CheckpointError
 from buttress.files import (
+    file_sha256,
     join_tensors,
+    link_file,
     make_folder,
     read_json,
     read_tensors,
     split_tensors,
-    write_json,
+    storage_errors,
     write_tensors,
 )
+from buttress.seals import expect_seal, write_sealed
 
 FORMAT = 2
 """What this version writes; it reads the older ones that ``_UPGRADES`` knows.
 
-1: as 2, before runs could be rolled back.
+1: as 2, before runs could be rolled back, and before it recorded the weights files and the metrics' sha256.
 """
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda state: {**state, "rollbacks": 0}}
+
+def _from_1(state: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "rollbacks": 0, "weights": {}, "metrics_sha256": ""}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 # How the names of the model's tensors begin in a checkpoint's safetensors file: its place in the trainer's state.
 MODEL_PREFIX = "state.model."
 
+_NAME = re.compile(r"(step-\d+)\.(json|safetensors|weights)")
 
-def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
-    """Write a checkpoint, then remove all but it and the ``keep - 1`` before it.
+
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int, weights: Sequence[Path] = ()) -> Path:
+    """Write a checkpoint, then remove all but it and the ``keep - 1`` good ones before it.
+
+    A damaged one does not count as kept, so that ``keep`` of them can be loaded.
+
+    Args:
+        folder: of the checkpoints.
+        step: the run's, of which the checkpoint is named.
+        state: tensors and plain values.
+        keep: number of good checkpoints that stay.
+        weights: files that belong to this state, see ``weights_copy``.
 
     Raises:
         StorageError: the disk is full or refuses; earlier checkpoints are intact.
     """
     make_folder(folder)
-    stem = _stem(step)
+    written = folder / f"{_stem(step)}.json"
     tree, tensors = split_tensors(dict(state))
-    sha256 = write_tensors(folder / f"{stem}.safetensors", tensors)
-    body = {"format": FORMAT, "step": step, "tensors_sha256": sha256, "state": tree}
-    write_json(folder / f"{stem}.json", {**body, "sha256": _digest(body)})
-    written = folder / f"{stem}.json"
-    found = list_checkpoints(folder)
-    at = found.index(written)  # those before it are newer: damaged, and passed over when this run was resumed
-    for old in (*found[:at], *found[at + keep :]):
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    for path in weights:
+        copy = weights_copy(written, path.name)
+        make_folder(copy.parent)
+        link_file(path, copy)
+    sha256 = write_tensors(written.with_suffix(".safetensors"), tensors)
+    write_sealed(written, {"format": FORMAT, "step": step, "tensors_sha256": sha256, "state": tree})
+    with storage_errors(folder):
+        _prune(folder, written, keep)
     return written
 
 
+def _prune(folder: Path, written: Path, keep: int) -> None:
+    found = list_checkpoints(folder)
+    at = found.index(written)  # those before it are newer: damaged, and passed over when this run was resumed
+    for newer in found[:at]:
+        _remove(newer)
+    good = 1
+    for older in found[at + 1 :]:
+        if good == keep:
+            _remove(older)
+        elif _is_good(older):
+            good += 1
+
+
+def weights_copy(checkpoint: Path, name: str) -> Path:
+    """Where a checkpoint keeps the weights file ``name`` as it was when the checkpoint was written."""
+    return checkpoint.with_suffix(".weights") / name
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints' JSON files, newest first."""
-    return sorted(folder.glob("step-*.json"), reverse=True)
+    """The checkpoints' JSON files, newest first.
+
+    Raises:
+        CheckpointError: the folder cannot be read.
+    """
+    return sorted((path for path in _parts(folder) if path.suffix == ".json"), reverse=True)
+
+
+def remove_unfinished(folder: Path) -> list[Path]:
+    """Remove what belongs to no checkpoint, because its writing or its removal was cut short; returns it."""
+    parts = _parts(folder)
+    lost = sorted(path for path in parts if path.with_suffix(".json") not in parts)
+    with storage_errors(folder):
+        for path in lost:
+            _remove_part(path)
+    return lost
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -65,17 +116,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, truncated, changed, or of another format.
     """
-    body = read_json(path)
-    if not isinstance(body, dict) or "sha256" not in body:
-        raise CheckpointError(f"{path} is no checkpoint of buttress")
-    written = body.get("format")
-    if written != FORMAT and written not in list(_UPGRADES):  # a list: whatever stands there can be compared
-        raise CheckpointError(
-            f"{path} has checkpoint format {written}, this version reads {min(_UPGRADES)} to {FORMAT}; use the version "
-            "of buttress named in the run's manifest.json"
-        )
-    if _digest({key: value for key, value in body.items() if key != "sha256"}) != body["sha256"]:
-        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
+    body = _read_body(path)
+    written = body["format"]
     tensors = read_tensors(path.with_suffix(".safetensors"), body["tensors_sha256"])
     try:
         state = dict(join_tensors(body["state"], tensors))
@@ -109,5 +151,44 @@ def _stem(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+def _read_body(path: Path) -> dict[str, Any]:
+    body = read_json(path)
+    if not isinstance(body, dict) or "sha256" not in body:
+        raise CheckpointError(f"{path} is no checkpoint of buttress")
+    written = body.get("format")
+    if written != FORMAT and written not in list(_UPGRADES):  # a list: whatever stands there can be compared
+        raise CheckpointError(
+            f"{path} has checkpoint format {written}, this version reads {min(_UPGRADES)} to {FORMAT}; use the version "
+            "of buttress named in the run's manifest.json"
+        )
+    expect_seal(path, body)
+    return body
+
+
+def _is_good(path: Path) -> bool:
+    try:
+        return bool(file_sha256(path.with_suffix(".safetensors")) == _read_body(path)["tensors_sha256"])
+    except (CheckpointError, OSError):
+        return False
+
+
+def _remove(path: Path) -> None:
+    """The JSON first: from then on the checkpoint does not exist."""
+    for part in (path, path.with_suffix(".safetensors"), path.with_suffix(".weights")):
+        _remove_part(part)
+
+
+def _remove_part(path: Path) -> None:
+    if path.suffix == ".weights":
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _parts(folder: Path) -> set[Path]:
+    try:
+        return {path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
+    except FileNotFoundError:
+        return set()
+    except OSError as problem:
+        raise CheckpointError(f"{folder} cannot be read: {problem.strerror}; check its permissions") from None

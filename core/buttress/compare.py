@@ -15,9 +15,10 @@ from buttress.comparison import Comparison, Row, draw_comparison
 from buttress.config import dump_config
 from buttress.errors import ConfigError
 from buttress.evaluation import attack_entry, attack_name, load_attack
-from buttress.files import read_json, write_json, write_text
+from buttress.files import write_json, write_text
 from buttress.jobs import Job, Pool, alone
 from buttress.run_folder import hardware
+from buttress.seals import read_sealed
 from buttress.sweep import Variant, baselines
 
 
@@ -116,7 +117,7 @@ def _rows(finished: Sequence[Job], own: str, columns: Mapping[str, str]) -> list
     rows: dict[tuple[str, str], Row] = {}
     for job in finished:
         scores = job.scores()
-        for track in read_json(job.folder.summary)["tracks"]:
+        for track in read_sealed(job.folder.summary)["tracks"]:
             row = rows.setdefault((job.label, track["track"]), Row(job.label, track["track"], track["n"]))
             values = {
                 f"{column} {measure}": track[f"{key}_{measure}"]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,12 @@ def header_facts(facts: Mapping[str, object]) -> dict[str, str]:
 
 def write_json(path: Path, value: object) -> str:
     """Write JSON atomically; return the sha256 of the file."""
-    return write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    return write_text(path, json_text(value))
+
+
+def json_text(value: object) -> str:
+    """What ``write_json`` writes: one text for equal values."""
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
 def write_text(path: Path, text: str) -> str:
@@ -68,7 +74,7 @@ def write_with(path: Path, write: Callable[[Path], object]) -> str:
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> str:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = _temporary(path)
     with storage_errors(path):
         try:
             write(temporary)
@@ -80,6 +86,60 @@ def _write(path: Path, write: Callable[[Path], object]) -> str:
             return digest
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
+
+
+# The second kind is made by the safetensors library, which writes beside the file that it was told to write.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?|\.tmp[A-Za-z0-9]{6}")
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files of writers that were killed, in all of ``folder``; returns them.
+
+    Only for whoever keeps other writers out: the temporary file of one that is alive looks the same.
+    """
+    with storage_errors(folder):
+        found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name) and path.is_file()]
+        for path in found:
+            path.unlink()
+    return found
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Give a file a second name, atomically, in the place of whatever has it; a copy where there are no hard links.
+
+    Raises:
+        StorageError: the disk is full or refuses, or there is no source.
+    """
+    temporary = _temporary(target)
+    with storage_errors(target):
+        if target.exists() and target.samefile(source):
+            return
+        try:
+            os.link(source, temporary)
+            temporary.replace(target)
+        except OSError:  # a file system without hard links; whatever else is wrong, copying says too
+            write_with(target, lambda copy: shutil.copyfile(source, copy))
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(target.parent)
+
+
+def has_sha256(path: Path, sha256: str) -> bool:
+    """Whether there is such a file with that content.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        return file_sha256(path) == sha256
+    except FileNotFoundError:
+        return False
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
 
 
 def make_folder(path: Path) -> None:
@@ -164,9 +224,20 @@ def read_json(path: Path) -> Any:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The ``facts`` that ``write_tensors`` put into the header; empty where there are none."""
-    with safe_open(path, framework="pt") as file:
-        facts: dict[str, Any] = json.loads((file.metadata() or {}).get("buttress", "{}"))
+    """The ``facts`` that ``write_tensors`` put into the header; empty where there are none.
+
+    Raises:
+        CheckpointError: missing, truncated, or a header that has been changed.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("buttress", "{}"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except (SafetensorError, OSError, ValueError, RecursionError) as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem}; the file is truncated or no safetensors") from None
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path} is damaged: its header holds no facts about the tensors")
     return facts
 
 

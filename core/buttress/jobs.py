@@ -21,9 +21,10 @@ from buttress.assessment import assess
 from buttress.cli import exit_code_of
 from buttress.config import ConfigFile
 from buttress.errors import InterruptionError, RunFolderError
-from buttress.files import make_folder, read_json, storage_errors, write_json
+from buttress.files import make_folder, storage_errors
 from buttress.launch import continue_run, launch
 from buttress.run_folder import RunFolder
+from buttress.seals import read_sealed, write_sealed
 from buttress.subject import load_subject
 from buttress.tables import duration
 from buttress.yaml_source import parse_yaml, read_yaml
@@ -62,7 +63,7 @@ class Job:
     def scores(self) -> dict[str, dict[str, dict[str, float]]]:
         """Attack to track to accuracy of the ``best`` and the ``last`` weights, as far as measured."""
         path = self.folder.path / "compare.json"
-        found: dict[str, dict[str, dict[str, float]]] = read_json(path) if path.exists() else {}
+        found: dict[str, dict[str, dict[str, float]]] = read_sealed(path) if path.exists() else {}
         return found
 
     def is_done(self) -> bool:
@@ -230,14 +231,14 @@ def _do(job: Job) -> None:
         launch(file, folder.path.parent.parent, folder.path.name, forecast=False)
     elif not folder.summary.exists():
         continue_run(folder.path)
-    tracks = [row["track"] for row in read_json(folder.summary)["tracks"]]
+    tracks = [row["track"] for row in read_sealed(folder.summary)["tracks"]]
     for text in job.attacks:
         found = job.scores()
         if text not in found:
             found[text] = {
                 track: {which: _accuracy(folder, text, track, which) for which in ("best", "last")} for track in tracks
             }
-            write_json(folder.path / "compare.json", found)
+            write_sealed(folder.path / "compare.json", found)
 
 
 def _accuracy(folder: RunFolder, attack: str, track: str, which: str) -> float:

@@ -10,11 +10,11 @@ import torch
 from buttress.build import Assembly, assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import CheckpointError
-from buttress.files import read_json
 from buttress.forecast import forecast as forecast_cost
 from buttress.kernels import use_backend
 from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder, existing_folder, manifest, planned_folder
+from buttress.seals import read_sealed
 from buttress.selection import Row
 from buttress.settings import late_epochs
 from buttress.trainer import Trainer
@@ -63,8 +63,9 @@ def launch(
         folder.create(
             dump_config(assembly.resolved), manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts)
         )
-    reporter.write_to(folder.log)
-    return Trainer(assembly, folder, reporter).run()
+    with folder.held():
+        reporter.write_to(folder.log)
+        return Trainer(assembly, folder, reporter).run()
 
 
 def continue_run(path: Path) -> list[Row]:
@@ -73,18 +74,20 @@ def continue_run(path: Path) -> list[Row]:
     Raises:
         RunFolderError, CheckpointError: no run folder, or no checkpoint that can be loaded.
     """
-    folder = existing_folder(path)
+    reporter = Reporter()
+    folder = existing_folder(path, reporter.say)
     file = load_config(folder.config)
-    reporter = Reporter(folder.log)
-    _warn_of_threads(reporter, folder)
-    with use_backend(file.config.backend):
-        data, settings = load_data(file)
-        torch.manual_seed(file.config.seed)
-        assembly = assemble(file, data, settings, folder.history)
-        _say_loss(reporter, assembly)
-        trainer = Trainer(assembly, folder, reporter)
-        trainer.resume()
-    return trainer.run()
+    with folder.held():
+        reporter.write_to(folder.log)
+        _warn_of_threads(reporter, folder)
+        with use_backend(file.config.backend):
+            data, settings = load_data(file)
+            torch.manual_seed(file.config.seed)
+            assembly = assemble(file, data, settings, folder.history)
+            _say_loss(reporter, assembly)
+            trainer = Trainer(assembly, folder, reporter)
+            trainer.resume()
+        return trainer.run()
 
 
 def _describe(reporter: Reporter, assembly: Assembly) -> None:
@@ -109,8 +112,8 @@ def _say_loss(reporter: Reporter, assembly: Assembly) -> None:
 
 def _warn_of_threads(reporter: Reporter, folder: RunFolder) -> None:
     try:
-        before = read_json(folder.manifest)["hardware"]["torch_threads"]
-    except (KeyError, TypeError, CheckpointError):
+        before = read_sealed(folder.manifest)["hardware"]["torch_threads"]
+    except CheckpointError:
         reporter.say(f"{folder.manifest} is damaged: with how many torch threads the run was started is not known")
         return
     if before != torch.get_num_threads():

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from buttress.errors import CheckpointError, ModelError
-from buttress.files import read_tensors
+from buttress.files import read_facts, read_tensors
 from buttress.modes import Modes
+from buttress.seals import KEY as SEAL
+from buttress.seals import expect_contents
 
 
 def import_target(target: str, where: str) -> Any:
@@ -61,7 +63,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         path: ``.safetensors``, or ``.pth``/``.pt`` read by torch's restricted loader, which runs no code.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or holds more than tensors.
+        CheckpointError: the file is missing, truncated, changed since a run wrote it, or holds more than tensors.
         ModelError: the weights are of another model.
     """
     fit_weights(model, _read_weights(path), str(path))
@@ -91,7 +93,10 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> N
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        return read_tensors(path)
+        tensors, facts = read_tensors(path), read_facts(path)
+        if SEAL in facts:
+            expect_contents(path, tensors, facts)
+        return tensors
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -1,12 +1,16 @@
 """The folder of a run: ``runs/<name>/<time or given>/``, made once everything that can be checked has been."""
 
+import fcntl
+import itertools
 import json
+import logging
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,10 +19,13 @@ from typing import Any
 import torch
 
 from buttress import __version__
-from buttress.errors import CheckpointError, RunFolderError, nearest
-from buttress.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_json, write_text
+from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
+from buttress.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_text
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
+from buttress.seals import read_sealed, write_sealed
+
+logger = logging.getLogger("buttress")
 
 FORMAT = 1
 """Of run folders: which files there are, and what the manifest holds. Checkpoints and configs have their own."""
@@ -58,9 +65,10 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.curves = path / "curves.png"
         self.audit = path / "audit.json"
+        self._descriptor: int | None = None
 
     def create(self, config_text: str, manifest: Mapping[str, Any]) -> None:
-        """Make the folder with its config and manifest.
+        """Make the folder with its config and manifest; the manifest holds the config too.
 
         Raises:
             RunFolderError: it exists.
@@ -73,8 +81,43 @@ class RunFolder:
             except FileExistsError:
                 raise RunFolderError(_exists(self.path)) from None
             self.metrics.touch()
-        write_json(self.manifest, manifest)
+        write_sealed(self.manifest, {**manifest, "config": config_text})
         write_text(self.config, config_text)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working here, and let ``expect_there`` notice when the folder is taken away.
+
+        Raises:
+            RunFolderError: another process is at work here.
+            StorageError: it cannot be opened.
+        """
+        with storage_errors(self.path):
+            descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(f"{self.path}: a process is at work there; wait for it, or stop it") from None
+            except OSError:
+                pass  # some network file systems have no locks, and train all the same
+            self._descriptor = descriptor
+            yield
+        finally:
+            self._descriptor = None
+            os.close(descriptor)
+
+    def expect_there(self) -> None:
+        """Made before anything that would make missing folders: a run never goes on in half a folder.
+
+        Raises:
+            StorageError: the folder has been deleted, moved or replaced since ``held``.
+        """
+        if self._descriptor is None:
+            return
+        with storage_errors(self.path):
+            if not os.path.samestat(os.fstat(self._descriptor), self.path.stat()):
+                raise StorageError(f"{self.path} has been replaced by another folder; this run cannot be saved there")
 
     def weights_file(self, which: str, track: str) -> Path:
         """``weights/best-meat.safetensors``."""
@@ -111,17 +154,34 @@ def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
     return RunFolder(path)
 
 
-def existing_folder(path: Path) -> RunFolder:
-    """The folder of a run that was started.
+def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning) -> RunFolder:
+    """The folder of a run that was started; ``warn`` is told when its manifest is damaged.
 
     Raises:
-        RunFolderError: it is none, something in it is a link to elsewhere, or a later version has written it.
+        RunFolderError: it is none, something in it is a link to elsewhere, a later version has written it, or its
+            config is not the one that the run was started with.
     """
     folder = RunFolder(path)
-    if not folder.config.is_file() or not folder.manifest.is_file():
-        raise RunFolderError(f"{path} is no run folder: it has no config.yaml and manifest.json")
+    try:
+        if not folder.config.is_file() or not folder.manifest.is_file():
+            raise RunFolderError(f"{path} is no run folder: it has no config.yaml and manifest.json")
+        found = folder.config.read_bytes()
+    except OSError as problem:
+        raise RunFolderError(f"{path} cannot be read: {problem.strerror}; check its permissions") from None
     _expect_inside(path)
     _expect_format(folder.manifest)
+    try:
+        recorded: str = read_sealed(folder.manifest)["config"]
+    except CheckpointError as problem:
+        warn(f"{problem}; whether {folder.config} is the one that the run was started with is not known")
+        return folder
+    if found != recorded.encode():
+        pairs = itertools.zip_longest(found.decode(errors="backslashreplace").split("\n"), recorded.split("\n"))
+        number, (line, before) = next((n, pair) for n, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
+        raise RunFolderError(
+            f"{folder.config}:{number}: damaged or edited: expected {before!r}, with which the run was started, got "
+            f"{line!r}; put it back; for other settings start a new run"
+        )
     return folder
 
 
@@ -192,9 +252,20 @@ def hardware() -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``; what a crash has left of a last line is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The records of a ``metrics.jsonl``; what a crash has left of a last line is left out.
+
+    Raises:
+        CheckpointError: missing or damaged; names the line.
+    """
+    records: list[dict[str, Any]] = []
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+        records.extend(json.loads(line) for line in lines if line.endswith(b"\n"))
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+    except (ValueError, RecursionError) as problem:
+        raise CheckpointError(f"{path}:{len(records) + 1} is damaged: {problem}") from None
+    return records
 
 
 def _exists(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from buttress.errors import CheckpointError, ConfigError
-from buttress.files import file_sha256, make_folder, write_tensors
+from buttress.files import has_sha256, make_folder, write_tensors
 
 
 class Store:
@@ -145,6 +146,7 @@ class DiskHistory(History):
         self._files.append({"name": name, "sha256": sha256})
 
     def reader(self) -> Reader:
+        self._expect_files(self._files)  # they may be days old
         return _DiskReader([self._folder / file["name"] for file in self._files])
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,15 +155,20 @@ class DiskHistory(History):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         _check_kind(self._folder.name, state, "disk")
         for number, file in enumerate(state["files"]):
-            path = self._folder / file["name"]
             if file["name"] != _snapshot_name(number):  # never a path out of the folder
                 raise CheckpointError(
                     f"{self._folder}: the checkpoint refers to {file['name']!r}, which is no snapshot"
                 )
-            if not path.is_file() or file_sha256(path) != file["sha256"]:
-                what = "is damaged" if path.is_file() else "is missing"
-                raise CheckpointError(f"{path} {what}: the checkpoint refers to it; restore it from a backup")
+        self._expect_files(state["files"])
         self._files = [dict(file) for file in state["files"]]
+
+    def _expect_files(self, files: Sequence[Mapping[str, str]]) -> None:
+        paths = [self._folder / file["name"] for file in files]
+        with ThreadPoolExecutor() as pool:
+            good = list(pool.map(has_sha256, paths, [file["sha256"] for file in files]))
+        for path in (path for path, whole in zip(paths, good, strict=True) if not whole):
+            what = "is damaged" if path.exists() else "is missing"
+            raise CheckpointError(f"{path} {what}: the checkpoint refers to it; restore it from a backup")
 
 
 class _DiskReader(Reader):

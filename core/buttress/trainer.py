@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -17,18 +19,19 @@ from torch import Tensor
 
 from buttress.analysis.loss_groups import EDGES, group_counts
 from buttress.build import Assembly
-from buttress.checkpoint import restore_newest, save_checkpoint
+from buttress.checkpoint import remove_unfinished, restore_newest, save_checkpoint, weights_copy
 from buttress.collapse import Collapse, CollapseGuard
 from buttress.curves import draw_curves
 from buttress.data import Split, epoch_order
 from buttress.errors import DivergenceError, InterruptionError
 from buttress.evaluation import attack_name
-from buttress.files import cut_to_lines, make_folder, storage_errors, write_json, write_tensors
+from buttress.files import cut_to_lines, has_sha256, link_file, make_folder, remove_leftovers, storage_errors
 from buttress.kernels import use_backend
 from buttress.loggers import Loggers
 from buttress.models import fit_weights
 from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder
+from buttress.seals import write_sealed, write_weights
 from buttress.selection import Record, Row, best_epoch, summarize
 from buttress.tables import duration, summary_table
 
@@ -50,8 +53,10 @@ class Trainer:
         self._records: list[Record] = []
         self._epoch_loss = _Mean(self._engine.device)
         self._interval_loss = _Mean(self._engine.device)
-        self._metrics_bytes = 0
         self._rollbacks = 0
+        self._weights: dict[str, str] = {}  # name of a weights file to its sha256
+        self._metrics_bytes, self._metrics_sha256 = 0, hashlib.sha256()
+        self._metrics_expected = ""  # sha256 in the checkpoint that was loaded
         self._stop: str | None = None
         splits = assembly.data.splits()
         by, guards = self._config.evaluation.best_by, self._config.guards
@@ -100,6 +105,10 @@ class Trainer:
         """
         self._engine.start()  # start_run sees the initial weights, as it did the first time
         path = restore_newest(self._folder.checkpoints, self._load_state, self._reporter.say)
+        leftovers = remove_leftovers(self._folder.path) + remove_unfinished(self._folder.checkpoints)
+        if leftovers:
+            self._reporter.say(f"removed what a killed process left unfinished: {', '.join(p.name for p in leftovers)}")
+        self._fit_weights(path)
         self._fit_metrics()
         engine = self._engine
         if engine.epoch == self._config.epochs:
@@ -127,6 +136,7 @@ class Trainer:
         engine, config = self._engine, self._config
         self._read_checks()
         loss = self._epoch_loss.take()
+        self._folder.expect_there()  # a history would make its folder anew
         engine.end_epoch({"loss": loss})
         done = engine.epoch  # epochs completed
         lr = engine.optimizer.param_groups[0]["lr"]
@@ -212,7 +222,8 @@ class Trainer:
         for which in [name for name, wanted in (("best", best), ("last", last)) if wanted]:
             path = self._folder.weights_file(which, track)
             make_folder(path.parent)
-            write_tensors(path, self._engine.model.state_dict(), {"track": track, "epoch": epoch})
+            facts = {"track": track, "epoch": epoch}
+            self._weights[path.name] = write_weights(path, self._engine.model.state_dict(), facts)
 
     def _rolled_back(self, collapse: Collapse) -> bool:
         """Do about a collapse what the config says; whether the run is back where it was healthy.
@@ -238,6 +249,7 @@ class Trainer:
             f"warning: {collapse}; rolled back to {path.stem} ({count} of at most {guards.max_rollbacks} times), "
             f"learning rates times {guards.lr_factor:g} from there on"
         )
+        self._fit_weights(path)
         self._fit_metrics()
         self._write({"event": "rollback", "to_step": self._engine.global_step, **collapse.to_json()})
         self._save()  # a run that is killed now does not come back to the old learning rate
@@ -254,7 +266,7 @@ class Trainer:
             **self._skipped(),
             "tracks": [row.to_json() for row in rows],
         }
-        write_json(self._folder.summary, summary)
+        write_sealed(self._folder.summary, summary)
         drops = self._assembly.schedule.drops(config.epochs)
         title, by = f"{config.name}, seed {config.seed}", config.evaluation.best_by
         draw_curves(self._folder.curves, self._records, rows, drops, title, attack, by)
@@ -280,7 +292,9 @@ class Trainer:
             "rollbacks": self._rollbacks,
             "epoch_loss": self._epoch_loss.state,
             "interval_loss": self._interval_loss.state,
+            "weights": dict(self._weights),
             "metrics_bytes": self._metrics_bytes,
+            "metrics_sha256": self._metrics_sha256.hexdigest(),
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
@@ -294,36 +308,69 @@ class Trainer:
         self._records = [Record(**record) for record in state["records"]]
         self._epoch_loss.state = state["epoch_loss"].to(engine.device)
         self._interval_loss.state = state["interval_loss"].to(engine.device)
-        self._metrics_bytes = state["metrics_bytes"]
+        self._weights = dict(state["weights"])
+        self._metrics_bytes, self._metrics_expected = state["metrics_bytes"], state["metrics_sha256"]
         self._rollbacks = state["rollbacks"]
 
     def _save(self) -> None:
         self._read_checks()  # what is saved is good: a step that was not is found here at the latest
+        self._folder.expect_there()
         with storage_errors(self._folder.metrics), self._folder.metrics.open("rb+") as stream:
             os.fsync(stream.fileno())  # the checkpoint counts its bytes
-        path = self._folder.checkpoints
-        save_checkpoint(path, self._engine.global_step, self.state_dict(), self._config.checkpoint.keep)
+        save_checkpoint(
+            self._folder.checkpoints,
+            self._engine.global_step,
+            self.state_dict(),
+            self._config.checkpoint.keep,
+            [self._folder.weights / name for name in self._weights],
+        )
+
+    def _fit_weights(self, checkpoint: Path) -> None:
+        """Put back the weights files that belong to the checkpoint: damaged, lost, or replaced after it."""
+        for name, sha256 in list(self._weights.items()):
+            path, copy = self._folder.weights / name, weights_copy(checkpoint, name)
+            if has_sha256(path, sha256):
+                continue
+            if has_sha256(copy, sha256):
+                make_folder(path.parent)
+                link_file(copy, path)
+                self._reporter.say(f"{path} was not that of {checkpoint.stem}, and is again")
+            else:
+                del self._weights[name]
+                self._reporter.say(
+                    f"{path} is damaged or missing, and so is its copy {copy}: these weights are lost; training is not "
+                    "touched by it"
+                )
 
     def _fit_metrics(self) -> None:
         """Cut off the records that were written after the checkpoint."""
-        path = self._folder.metrics
+        path, expected = self._folder.metrics, self._metrics_bytes
         with storage_errors(path):
             path.touch()
             found = path.stat().st_size
-            if found > self._metrics_bytes:
-                os.truncate(path, self._metrics_bytes)
-        if found < self._metrics_bytes:
+            if found > expected:
+                os.truncate(path, expected)
+        if found < expected:
             self._reporter.say(
-                f"{path} has lost its end: {found} of {self._metrics_bytes} bytes are left; training is not touched by "
+                f"{path} has lost its end: {found} of {expected} bytes are left; training is not touched by "
                 "it, and the evaluations are in the checkpoint"
             )
             self._metrics_bytes = cut_to_lines(path)
+        with storage_errors(path):
+            self._metrics_sha256 = hashlib.sha256(path.read_bytes())
+        changed = self._metrics_sha256.hexdigest() != self._metrics_expected
+        if found >= expected and self._metrics_expected and changed:
+            self._reporter.say(
+                f"{path} is damaged: its sha256 is not the recorded one; training is not touched by it, and the "
+                "evaluations are in the checkpoint"
+            )
 
     def _write(self, record: dict[str, object]) -> None:
-        line = json.dumps(record) + "\n"
-        with storage_errors(self._folder.metrics), self._folder.metrics.open("a", encoding="utf-8") as stream:
+        line = f"{json.dumps(record)}\n".encode()
+        with storage_errors(self._folder.metrics), self._folder.metrics.open("ab") as stream:
             stream.write(line)
-        self._metrics_bytes += len(line.encode())
+        self._metrics_bytes += len(line)
+        self._metrics_sha256.update(line)
         self._engine.log(record)
         self._loggers.log(record)
 

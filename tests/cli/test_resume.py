@@ -10,14 +10,17 @@ import torch
 import yaml
 from torch import nn
 
+from buttress.assessment import assess
 from buttress.build import assemble, load_data
 from buttress.checkpoint import list_checkpoints, load_checkpoint
 from buttress.config import load_config
-from buttress.errors import CheckpointError, InterruptionError, WorkError
+from buttress.errors import CheckpointError, InterruptionError, RunFolderError, WorkError
 from buttress.files import file_sha256, split_tensors
 from buttress.launch import continue_run, launch
 from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder, read_metrics
+from buttress.seals import write_weights
+from buttress.subject import load_subject
 from buttress.trainer import Trainer
 
 STEPS = 16  # 4 epochs of 4 steps, the last batch of each incomplete
@@ -159,6 +162,70 @@ def test_a_damaged_manifest_does_not_keep_a_run_from_going_on(workspace: Path, c
     said = capsys.readouterr().out
     assert "manifest.json is damaged" in said
     assert "loss: no plugin provides one, so it is cross_entropy" in said
+
+
+def test_a_config_that_was_changed_is_refused_with_the_line(workspace: Path):
+    run = start_and_stop(6, "stopped")
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 3", "seed: 2"))
+    with pytest.raises(RunFolderError, match=r"config\.yaml:\d+: damaged or edited: expected 'seed: 3', .* 'seed: 2'"):
+        continue_run(run)
+    config.write_text(config.read_text().replace("seed: 2", "seed: 3") + "x")
+    with pytest.raises(RunFolderError, match=r"expected '', with which the run was started, got 'x'; put it back"):
+        continue_run(run)
+
+
+def flip_last_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_best_weights_of_a_lost_future_give_way_to_those_of_the_checkpoint(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = start_and_stop(11, "stopped")
+    launch(load_config(Path("small.yaml")), Path("runs"), "whole")
+    best = run / "weights" / "best-live.safetensors"
+    other = Path("other.safetensors")
+    write_weights(other, {"w": torch.ones(3)}, {"track": "live", "epoch": 3})
+    other.replace(best)
+    continue_run(run)
+    assert "best-live.safetensors was not that of step-00000011, and is again" in capsys.readouterr().out
+    assert fingerprint(run) == fingerprint(Path("runs/small/whole"))
+
+
+def test_weights_damaged_under_both_names_are_said_and_never_evaluated(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+):
+    launch(load_config(Path("small.yaml")), Path("runs"), "whole")
+    run = Path("runs/small/whole")
+    flip_last_bit(run / "weights" / "best-live.safetensors")
+    with pytest.raises(CheckpointError, match=r"best-live\.safetensors is damaged"):
+        assess(load_subject(run), ["clean"])
+    continue_run(run)
+    assert "best-live.safetensors is damaged or missing, and so is its copy" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="is damaged"):
+        assess(load_subject(run), ["clean"])
+
+
+def test_metrics_with_a_flipped_bit_are_said_and_training_goes_on(workspace: Path, capsys: pytest.CaptureFixture[str]):
+    run = start_and_stop(12, "stopped")
+    metrics = run / "metrics.jsonl"
+    content = metrics.read_bytes()
+    metrics.write_bytes(content.replace(b'"epoch": 0', b'"epoch": 1', 1))
+    continue_run(run)
+    assert "metrics.jsonl is damaged: its sha256 is not the recorded one" in capsys.readouterr().out
+    metrics.write_bytes(metrics.read_bytes().replace(b"}", b"", 1))
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:1 is damaged"):
+        read_metrics(metrics)
+
+
+def test_a_run_at_work_is_not_resumed_by_a_second_process(workspace: Path):
+    run = start_and_stop(6, "stopped")
+    with RunFolder(run).held(), pytest.raises(RunFolderError, match="a process is at work there; wait for it"):
+        continue_run(run)
+    continue_run(run)
 
 
 class SpoilingReporter(Reporter):

@@ -163,7 +163,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path):
-    words = ["train", "small.yaml", "--run", "a", "epochs=5000", "evaluation.every=5000", "checkpoint.every=5000"]
+    words = ["train", "small.yaml", "--run", "a", "epochs=20000", "evaluation.every=20000", "checkpoint.every=20000"]
     command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", *words]
     process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = workspace / "runs" / "small" / "a" / "metrics.jsonl"
@@ -176,8 +176,6 @@ def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path
     assert "stopped by SIGINT" in said
     assert "buttress resume runs/small/a" in said
     assert len(list((metrics.parent / "checkpoints").glob("*.json"))) == 1
-    config = metrics.parent / "config.yaml"
-    config.write_text(config.read_text().replace("epochs: 5000", "epochs: 100000"))
     again = subprocess.Popen(
         [*command[:3], "resume", "runs/small/a"],
         cwd=workspace,

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from buttress.checkpoint import list_checkpoints, load_checkpoint, restore_newest, save_checkpoint
+from buttress.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    remove_unfinished,
+    restore_newest,
+    save_checkpoint,
+    weights_copy,
+)
 from buttress.errors import CheckpointError, StorageError
 
 from .helpers import MLP, assert_same, clean_attack, engine_of, snapshot, step
@@ -185,3 +192,46 @@ def test_a_key_that_cannot_come_back_is_refused_when_saving(tmp_path: Path):
     state = {"counts": {(1, 2): torch.ones(1)}}
     with pytest.raises(TypeError, match=r"state\.counts"):
         save_checkpoint(tmp_path, 1, state, keep=1)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(tmp_path: Path, suffix: str):
+    paths = saved(tmp_path, range(3), keep=2)
+    damage(paths[2].with_suffix(suffix), "flipped")
+    written = save_checkpoint(tmp_path, 3, state(3), keep=2)
+    assert list_checkpoints(tmp_path) == [written, paths[2], paths[1]]
+    after = save_checkpoint(tmp_path, 4, state(4), keep=2)
+    assert list_checkpoints(tmp_path) == [after, written]
+
+
+def test_a_checkpoint_keeps_the_weights_of_its_own_time_until_it_is_removed(tmp_path: Path):
+    best = tmp_path / "best-live.safetensors"
+    folder = tmp_path / "checkpoints"
+    paths = []
+    for number in range(3):
+        best.unlink(missing_ok=True)
+        best.write_text(f"of {number}")
+        paths.append(save_checkpoint(folder, number, state(number), keep=2, weights=[best]))
+    assert [weights_copy(path, best.name).read_text() for path in paths[1:]] == ["of 1", "of 2"]
+    assert not paths[0].with_suffix(".weights").exists()
+
+
+def test_parts_without_their_json_are_removed_and_whole_checkpoints_are_not(tmp_path: Path):
+    best = tmp_path / "best-live.safetensors"
+    best.write_text("best")
+    folder = tmp_path / "checkpoints"
+    paths = [save_checkpoint(folder, number, state(number), 9, [best]) for number in range(2)]
+    paths[1].unlink()
+    (folder / "notes.txt").write_text("mine")
+    assert remove_unfinished(folder) == sorted(paths[1].with_suffix(s) for s in (".safetensors", ".weights"))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "notes.txt", "step-00000000.json", "step-00000000.safetensors", "step-00000000.weights",
+    ]  # fmt: skip
+    assert remove_unfinished(tmp_path / "none") == []
+
+
+def test_every_byte_of_a_checkpoint_s_json_counts(tmp_path: Path):
+    (path,) = saved(tmp_path, range(1))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_checkpoint(path)

@@ -19,9 +19,12 @@ from torch import Tensor
 from buttress.errors import CheckpointError, StorageError
 from buttress.files import (
     file_sha256,
+    has_sha256,
     join_tensors,
+    link_file,
     read_json,
     read_tensors,
+    remove_leftovers,
     split_tensors,
     write_json,
     write_tensors,
@@ -343,3 +346,67 @@ def test_the_state_of_an_optimizer_comes_back(tmp_path: Path):
         one(torch.full((1, 3), 2.0)).sum().backward()
         instance.step()
     assert torch.equal(layer.weight, other.weight)
+
+
+# Leftovers and second names
+
+
+@pytest.mark.parametrize("writer", ["tensors"])
+def test_what_a_killed_writer_leaves_is_removed_and_nothing_else(tmp_path: Path, writer: str):
+    (tmp_path / "sub").mkdir()
+    kept = [tmp_path / ".hidden", tmp_path / "sub" / "a.tmp", tmp_path / ".a.tmp.json", tmp_path / "sub" / "own.json"]
+    for path in kept:
+        path.write_text("mine")
+    child = (
+        "import os, signal, sys; from pathlib import Path; from tests.core.test_files import WRITERS\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "WRITERS[sys.argv[1]](Path(sys.argv[2]))"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", child, writer, tmp_path / "sub" / "file.json"], cwd=root, check=False)
+    (left,) = set(tmp_path.rglob("*")) - {*kept, tmp_path / "sub"}
+    assert remove_leftovers(tmp_path) == [left]
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
+def test_what_the_safetensors_library_leaves_when_it_is_killed_is_removed_too(tmp_path: Path):
+    (tmp_path / ".tmp2tmbAa").write_bytes(b"half")
+    assert remove_leftovers(tmp_path) == [tmp_path / ".tmp2tmbAa"]
+    assert names(tmp_path) == []
+
+
+def test_a_second_name_keeps_the_content_that_a_later_write_replaces(tmp_path: Path):
+    write_text(tmp_path / "best", "old")
+    for _ in range(2):
+        link_file(tmp_path / "best", tmp_path / "kept")
+    write_text(tmp_path / "best", "new")
+    assert (tmp_path / "kept").read_text() == "old"
+    link_file(tmp_path / "best", tmp_path / "kept")
+    assert (tmp_path / "kept").read_text() == "new"
+    assert names(tmp_path) == ["best", "kept"]
+
+
+def test_without_hard_links_the_second_name_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    write_text(tmp_path / "best", "old")
+    link_file(tmp_path / "best", tmp_path / "kept")
+    assert (tmp_path / "kept").read_text() == "old"
+    assert not (tmp_path / "kept").samefile(tmp_path / "best")
+
+
+def test_a_second_name_of_nothing_is_a_storage_error(tmp_path: Path):
+    with pytest.raises(StorageError, match="No such file"):
+        link_file(tmp_path / "best", tmp_path / "kept")
+    assert names(tmp_path) == []
+
+
+def test_a_file_has_its_own_sha256_and_no_other(tmp_path: Path):
+    digest = write_text(tmp_path / "file", "x")
+    assert has_sha256(tmp_path / "file", digest)
+    assert not has_sha256(tmp_path / "file", digest[::-1])
+    assert not has_sha256(tmp_path / "missing", digest)
+    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+        has_sha256(tmp_path, digest)

@@ -122,6 +122,17 @@ def test_a_damaged_snapshot_is_named_when_the_state_is_loaded(tmp_path: Path, da
         DiskHistory(tmp_path).load_state_dict(state)
 
 
+@pytest.mark.parametrize(("damage", "message"), [("flip", "is damaged"), ("remove", "is missing")])
+def test_a_snapshot_damaged_since_it_was_written_is_never_read(tmp_path: Path, damage: str, message: str):
+    found = filled("disk", tmp_path)
+    path = tmp_path / "00001.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content) if damage == "flip" else path.unlink()
+    with pytest.raises(CheckpointError, match=f"{path} {message}"):
+        found.reader()
+
+
 def test_a_run_that_resumes_earlier_writes_the_later_snapshots_again(tmp_path: Path):
     found = filled("disk", tmp_path, 1)
     early = found.state_dict()

@@ -1,0 +1,113 @@
+"""Runs stopped at twelve points and resumed: everything equals the uninterrupted run."""
+
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from buttress.checkpoint import list_checkpoints, load_checkpoint
+from buttress.config import ConfigFile, load_config
+from buttress.files import file_sha256, split_tensors
+from tests.plugins.catalogue import CATALOGUE
+
+from .report import Section
+from .small import EPOCHS, STEPS, resume, small_config, start
+
+DIGITS = sorted((Path(__file__).parents[2] / "configs" / "digits").glob("*.yaml"))
+
+# Before the first step, at starts, middles and ends of epochs, before the last step, and when all is done.
+POINTS = (0, 1, 2, 4, 5, 7, 8, 9, 11, 12, 15, 16)
+
+
+def plugin_config(work: Path, name: str) -> ConfigFile:
+    """A plugin with its settings of the catalogue; histories on disk, as is their default."""
+    stack = [
+        {"meat": {"start": 1}} if name == "meat" and isinstance(entry, dict) else entry
+        for entry in CATALOGUE[name].stack
+    ]
+    return small_config(work, stack)
+
+
+def digits_config(recipe: Path) -> ConfigFile:
+    """A recipe cut down to 4 epochs of 4 steps on a network of some hundred parameters."""
+    cuts = ("epochs=4", "model.width=2", "data.train_per_class=4", "data.validation=40", "data.batch_size=12")
+    scores = ("evaluation.every=2", "evaluation.attack={fgsm: {}}", "checkpoint.every=2", "log_every=3", "device=cpu")
+    return load_config(recipe, [*cuts, *scores, "pgd.steps=2"])
+
+
+def differences(file: ConfigFile, work: Path, points: Sequence[int] = POINTS) -> list[str]:
+    """Stop at each of the points, resume each to the end; what differs from the uninterrupted run, a line each.
+
+    The stops follow one another, so the run that is stopped at the last point has been resumed at all before.
+    """
+    whole, chain = work / "whole", work / "chain"
+    seen = start(file, whole).seen
+    expected, found = fingerprint(whole), []
+    if len({str(seen[at : at + STEPS]) for at in range(0, len(seen), STEPS)}) < EPOCHS:
+        found.append("two epochs have the same order of the data")
+    for number, point in enumerate(points):
+        if number == 0:
+            start(file, chain, point)
+        else:
+            resume(chain, point)
+        stopped = work / f"stopped-{point}"
+        shutil.copytree(chain, stopped)
+        rest = resume(stopped).seen
+        if rest != seen[point:]:
+            found.append(f"stopped after step {point}: the order of the data differs")
+        now = fingerprint(stopped)
+        different = sorted(key for key in {**expected, **now} if expected.get(key) != now.get(key))
+        found += [f"stopped after step {point}: {key} differs" for key in different]
+        shutil.rmtree(stopped)
+    return found
+
+
+def fingerprint(run: Path) -> dict[str, str]:
+    """The sha256 of everything that training left: each part of the state, each file of results."""
+    state = load_checkpoint(list_checkpoints(run / "checkpoints")[0])
+    parts = {f"state {key}": _sha256(value) for key, value in state.items() if key != "engine"}
+    engine = state["engine"]
+    parts |= {f"plugin {label}": _sha256(value) for label, value in engine.pop("plugins").items()}
+    parts["counters and records"] = _sha256(engine)
+    files = [run / "metrics.jsonl", run / "summary.json", *run.glob("history/*/*"), *run.glob("weights/*")]
+    return parts | {str(path.relative_to(run)): file_sha256(path) for path in files}
+
+
+def _sha256(value: Any) -> str:
+    tree, tensors = split_tensors(value)
+    digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def section(work: Path, rng: random.Random) -> Section:
+    lost, parts = [], 0
+    configs = {name: plugin_config(work, name) for name in CATALOGUE}
+    configs |= {f"digits/{recipe.stem}": digits_config(recipe) for recipe in DIGITS}
+    for name, file in configs.items():
+        folder = work / name
+        folder.mkdir(parents=True)
+        lost += [f"{name}: {line}" for line in differences(file, folder)]
+        parts += len(POINTS) * (len(fingerprint(folder / "whole")) + 1)
+        shutil.rmtree(folder)
+    return Section(
+        "Exact resume",
+        "Every built-in plugin on the smallest network, and every digits recipe cut down to 16 steps, stopped by "
+        f"Ctrl-C at steps {', '.join(map(str, POINTS))} of 16 (mid-epoch, inside MEAT's window, before the first "
+        "step, after the last), and resumed to the end. Compared by sha256 with the uninterrupted run: weights, "
+        "optimizer, schedule, generators, counters, plugins' states, histories, tracks, best and last weights, "
+        "evaluations, the metrics file, the summary, and the training examples of every step.",
+        [
+            ("built-in plugins", len(CATALOGUE)),
+            ("digits recipes", len(DIGITS)),
+            ("resumes to the end", len(configs) * len(POINTS)),
+            ("hashes compared", parts),
+            ("different", len(lost)),
+        ],
+        lost,
+    )

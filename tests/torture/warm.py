@@ -1,0 +1,11 @@
+"""Imported once by the server that forks the processes to be killed: what each of them would import and search anew."""
+
+import torch._dynamo  # noqa: F401  (torch imports it with the first optimizer)
+
+from buttress.registry import GROUPS
+
+from . import kills  # noqa: F401
+from .small import installed
+
+for kind in GROUPS:
+    installed(kind)
