@@ -36,7 +36,7 @@ class RunFolder:
 
     ========================  ==================================================
     ``config.yaml``           the config with every default filled in
-    ``manifest.json``         versions, plugins, order of hooks, hardware, git
+    ``manifest.json``         versions, plugins, hooks, hardware, git, the config
     ``metrics.jsonl``         one JSON object a line: training, evaluation
     ``log.txt``               what the console showed
     ``checkpoints/``          for resuming

@@ -140,6 +140,23 @@ def test_a_missing_history_file_is_never_a_smaller_median(workspace: Path):
         continue_run(run)
 
 
+def test_a_snapshot_lost_while_the_run_is_at_work_is_never_a_smaller_median(workspace: Path):
+    file = load_config(Path("small.yaml"))
+    data, settings = load_data(file)
+    folder = RunFolder(Path("runs/small/a"))
+    assembly = assemble(file, data, settings, folder.history)
+    folder.create(yaml.safe_dump(assembly.resolved), {})
+
+    class Losing(Reporter):
+        def say(self, text: str) -> None:
+            super().say(text)
+            if text.startswith("epoch 2/"):  # the first evaluation, after which one snapshot is there
+                (folder.history / "meat" / "00000.safetensors").unlink()
+
+    with pytest.raises(CheckpointError, match=r"meat.*00000\.safetensors is missing"):
+        Trainer(assembly, folder, Losing()).run()
+
+
 def test_a_metrics_file_that_lost_its_end_is_said_and_never_padded(workspace: Path, capsys: pytest.CaptureFixture[str]):
     run = start_and_stop(12, "stopped")
     metrics = run / "metrics.jsonl"

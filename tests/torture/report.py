@@ -1,6 +1,7 @@
 """What a torture found, and the page that says so."""
 
 import platform
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -28,13 +29,17 @@ class Section:
 
     title: str
     text: str
-    rows: Sequence[tuple[str, object]]
+    rows: Sequence[tuple[str, int | float]]
     lost: Sequence[str] = ()
 
     def markdown(self) -> str:
-        table = ["| counted | |", "|---|---|", *(f"| {what} | {count} |" for what, count in self.rows)]
+        table = ["| counted | |", "|---|---|", *(f"| {what} | {count:,} |" for what, count in self.rows)]
         verdict = [f"- LOST: {line}" for line in self.lost] or ["Nothing lost."]
-        return "\n".join([f"### {self.title}", "", self.text, "", *table, "", *verdict])
+        return "\n".join([f"### {self.title}", "", _wrapped(self.text), "", *table, "", *verdict])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def write_page(sections: Sequence[Section], seed: int, seconds: float) -> None:
@@ -45,5 +50,5 @@ def write_page(sections: Sequence[Section], seed: int, seconds: float) -> None:
         f"{version('safetensors')}, {platform.system()} {platform.machine()}, one thread, seed {seed}, "
         f"{date.today().isoformat()}, {seconds / 60:.0f} minutes: `make torture`."
     )
-    parts = [head + MARK, "## What was counted", facts, *(section.markdown() for section in sections)]
+    parts = [head + MARK, "## What was counted", _wrapped(facts), *(section.markdown() for section in sections)]
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
