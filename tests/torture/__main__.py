@@ -9,11 +9,20 @@ from time import perf_counter
 
 import torch
 
-from . import damage, kills, refusals, resume_points
+from . import contained, damage, fuzz, kills, payloads, refusals, resume_points, soak
 from .report import write_page
 
 # One module a section, in the order of the page; each has ``section(work, rng) -> Section``.
-MODULES = {"kills": kills, "damage": damage, "resume": resume_points, "refusals": refusals}
+MODULES = {
+    "kills": kills,
+    "damage": damage,
+    "resume": resume_points,
+    "refusals": refusals,
+    "payloads": payloads,
+    "fuzz": fuzz,
+    "contained": contained,
+    "soak": soak,
+}
 
 
 def main() -> int:
