@@ -14,6 +14,8 @@ from buttress.cli import main
 from buttress.errors import RunFolderError
 from buttress.report.material import methods, read_run
 from buttress.report.run import write_report
+from buttress.run_folder import RunFolder
+from buttress.seals import read_sealed, write_sealed
 
 
 def figures(page: str) -> dict[str, dict[str, Any]]:
@@ -102,9 +104,18 @@ def test_seeds_of_one_config_are_one_curve_with_a_band(noisy: Path, tmp_path: Pa
     assert "Methods side by side" not in page
 
 
+def started_with(run: Path, changes: dict[str, str]) -> None:
+    """Makes of a run one that was started with another config."""
+    folder = RunFolder(run)
+    manifest, text = read_sealed(folder.manifest), folder.config.read_text()
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    folder.config.write_text(text)
+    write_sealed(folder.manifest, {**manifest, "config": text})
+
+
 def test_other_configs_stand_side_by_side_in_colours_of_their_own(noisy: Path, tmp_path: Path):
-    other = noisy / "s1" / "config.yaml"
-    other.write_text(other.read_text().replace("lr: 0.1", "lr: 0.2"))
+    started_with(noisy / "s1", {"lr: 0.1": "lr: 0.2"})
     page = write_report([noisy / "s0", noisy / "s1"], tmp_path / "a.html").read_text()
     figure = figures(page)["Methods side by side"]
     one, two = curve(figure, "s0"), curve(figure, "s1")  # the configs have one name, so the folders tell them apart
@@ -116,8 +127,7 @@ def test_names_of_methods_are_the_shortest_that_differ(noisy: Path, tmp_path: Pa
     copies = []
     for number, (name, lr) in enumerate((("at-s0", 0.1), ("rwp-s0", 0.2), ("rwp-s1", 0.2))):
         copies.append(Path(shutil.copytree(noisy / "s0", tmp_path / "compare" / name)))
-        config = copies[-1] / "config.yaml"
-        config.write_text(config.read_text().replace("lr: 0.1", f"lr: {lr}").replace("\nseed: 0", f"\nseed: {number}"))
+        started_with(copies[-1], {"lr: 0.1": f"lr: {lr}", "\nseed: 0": f"\nseed: {number}"})
     found = methods([read_run(path) for path in copies])
     assert [(method.label, len(method.runs)) for method in found] == [("at", 1), ("rwp", 2)]
 
