@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "median/gpu.h"
+#include "median/network.h"
 
 namespace buttress {
 namespace {

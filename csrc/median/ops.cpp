@@ -67,20 +67,16 @@ void median_cpu_(at::Tensor& out, at::TensorList tensors, c10::string_view even)
   for (const at::Tensor& row : rows) pointers.push_back(row.const_data_ptr());
   const int lower = even == "upper" ? n / 2 : (n - 1) / 2;
   const int upper = even == "lower" ? lower : n / 2;
-  const Networks networks = median_networks(n, lower, upper);
   const Job job{type_of(out),
                 n,
+                out.numel(),
                 pointers.data(),
                 out.mutable_data_ptr(),
                 lower,
                 upper,
-                even == "mean" && lower != upper,
-                networks.grouped.data(),
-                networks.grouped.size(),
-                networks.whole.data(),
-                networks.whole.size()};
+                even == "mean" && lower != upper};
   at::parallel_for(0, out.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
-    const std::unique_ptr<void, Free> scratch(std::aligned_alloc(64, (median_scratch(job.type, n) + 63) / 64 * 64));
+    const std::unique_ptr<void, Free> scratch(std::aligned_alloc(64, (median_scratch(n) + 63) / 64 * 64));
     median_elements(job, begin, end, scratch.get());
   });
 }
