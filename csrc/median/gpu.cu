@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "median/gpu.h"
+#include "median/network.h"
 
 namespace buttress {
 namespace {

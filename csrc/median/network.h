@@ -1,10 +1,9 @@
-// Selection networks: the comparators of a sorting network that one or two of its outputs depend on.
+// Comparator networks, built while compiling: a sort, the selection of the middle, a merge of two sorted runs.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 namespace buttress {
 
@@ -33,6 +32,18 @@ constexpr void odd_even_merge_sort(int n, int sorted, Visit visit) {
   }
 }
 
+// Visits the comparators that merge elements 0..n-1 with n..2n-1, both in order: the last round of the sort above, the
+// first run behind infinities of the other sign that fill it up to a power of two.
+template <typename Visit>
+constexpr void odd_even_merge(int n, Visit visit) {
+  int run = 1;
+  while (run < n) run *= 2;
+  const int filled = run - n;
+  odd_even_merge_sort(run + n, run, [&](int i, int j) {
+    if (i >= filled) visit(i - filled, j - filled);
+  });
+}
+
 // Marks in `keep` what the outputs in `live` need of `all`, last comparator first; returns how many are needed.
 template <typename Comparators, typename Live>
 constexpr std::size_t prune(Comparators& all, std::size_t length, Live& live) {
@@ -47,21 +58,13 @@ constexpr std::size_t prune(Comparators& all, std::size_t length, Live& live) {
   return needed;
 }
 
-// The comparators that ranks `lower` and `upper` of n elements depend on, blocks of `sorted` in order already.
-inline std::vector<Comparator> selection_network(int n, int lower, int upper, int sorted = 1) {
-  std::vector<Comparator> all;
-  odd_even_merge_sort(n, sorted, [&](int a, int b) { all.push_back({std::uint16_t(a), std::uint16_t(b), 0}); });
-  std::vector<bool> live(std::size_t(n), false);
-  live[std::size_t(lower)] = live[std::size_t(upper)] = true;
-  prune(all, all.size(), live);
-  std::vector<Comparator> needed;
-  for (const Comparator& comparator : all) {
-    if (comparator.keep != 0) needed.push_back(comparator);
-  }
-  return needed;
-}
+template <std::size_t Total>
+struct Pruned {
+  std::array<Comparator, (Total > 0 ? Total : 1)> all{};
+  std::size_t needed = 0;
+};
 
-// The same while compiling: for N elements, either all ranks (a sort) or lower and upper middle.
+// For N elements, either all ranks (a sort) or lower and upper middle.
 template <int N, bool Sort>
 struct StaticNetwork {
   static constexpr std::size_t total = [] {
@@ -69,12 +72,8 @@ struct StaticNetwork {
     odd_even_merge_sort(N, 1, [&](int, int) { ++count; });
     return count;
   }();
-  struct Pruned {
-    std::array<Comparator, (total > 0 ? total : 1)> all{};
-    std::size_t needed = 0;
-  };
-  static constexpr Pruned make() {
-    Pruned made;
+  static constexpr Pruned<total> make() {
+    Pruned<total> made;
     std::size_t count = 0;
     odd_even_merge_sort(N, 1, [&](int a, int b) { made.all[count++] = {std::uint16_t(a), std::uint16_t(b), 0}; });
     std::array<bool, N> live{};
@@ -86,7 +85,22 @@ struct StaticNetwork {
     }
     return made;
   }
-  static constexpr Pruned pruned = make();
+  static constexpr Pruned<total> pruned = make();
+};
+
+// Two sorted runs of N elements.
+template <int N>
+struct MergeNetwork {
+  static constexpr std::size_t total = [] {
+    std::size_t count = 0;
+    odd_even_merge(N, [&](int, int) { ++count; });
+    return count;
+  }();
+  static constexpr Pruned<total> pruned = [] {
+    Pruned<total> made;
+    odd_even_merge(N, [&](int a, int b) { made.all[made.needed++] = {std::uint16_t(a), std::uint16_t(b), 3}; });
+    return made;
+  }();
 };
 
 }  // namespace buttress

@@ -77,20 +77,19 @@ struct Free {
 // All tensors as one range of elements: threads share it out, whatever the sizes are.
 void median_cpu(at::TensorList outs, at::TensorList rows, std::int64_t n, c10::string_view even) {
   const Ranks ranks(n, even);
-  const Networks networks = median_networks(int(n), ranks.lower, ranks.upper);
   std::vector<const void*> pointers;
   for (const at::Tensor& row : rows) pointers.push_back(row.const_data_ptr());
   std::vector<Job> jobs;
   std::vector<std::int64_t> ends;  // of each tensor within the range
-  std::size_t scratch_size = 0;
+  std::int64_t size = 0;
+  for (const at::Tensor& out : outs) size += out.numel();
   for (std::size_t k = 0; k < outs.size(); ++k) {
-    jobs.push_back({type_of(outs[k]), int(n), pointers.data() + k * std::size_t(n), outs[k].mutable_data_ptr(),
-                    ranks.lower, ranks.upper, ranks.mean, networks.grouped.data(), networks.grouped.size(),
-                    networks.whole.data(), networks.whole.size()});
+    jobs.push_back({type_of(outs[k]), int(n), size, pointers.data() + k * std::size_t(n), outs[k].mutable_data_ptr(),
+                    ranks.lower, ranks.upper, ranks.mean});
     ends.push_back((ends.empty() ? 0 : ends.back()) + outs[k].numel());
-    scratch_size = std::max(scratch_size, (median_scratch(jobs[k].type, int(n)) + 63) / 64 * 64);
   }
-  at::parallel_for(0, ends.back(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+  const std::size_t scratch_size = (median_scratch(int(n)) + 63) / 64 * 64;
+  at::parallel_for(0, size, kGrain, [&](std::int64_t begin, std::int64_t end) {
     const std::unique_ptr<void, Free> scratch(std::aligned_alloc(64, scratch_size));
     auto k = std::size_t(std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin());
     for (; begin < end; ++k) {
