@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each does all of its own set-up in .venv, on any machine with Python >= 3.11.
 BIN := .venv/bin
 
-.PHONY: demo test check compare torture format setup clean
+.PHONY: demo test check compare torture sanitize format setup clean
 
 METHODS := at piat_nmse amp awp rwp rat_lr rat_wp trades mart trades_rwp
 
@@ -23,6 +23,13 @@ torture: setup
 # Lint and types alone.
 check: setup
 	scripts/check --no-tests
+
+# The C++ headers under the address and undefined-behaviour sanitizers, at every instruction set of this processor.
+sanitize:
+	mkdir -p build
+	$(CXX) -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -Icsrc \
+	  tests/sanitize/median.cpp csrc/median/cpu.cpp -o build/sanitize-median
+	build/sanitize-median --levels | while read level; do BUTTRESS_SIMD=$$level build/sanitize-median || exit 1; done
 
 format: setup
 	$(BIN)/ruff format .

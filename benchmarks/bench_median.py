@@ -5,6 +5,7 @@ Inputs are float32 (or ``--dtype``) arrays, *staggered* in memory (each starts a
 set of the first-level cache). ``limit`` is the larger of a sequential sum over the inputs and a copy, in the same run;
 the share of it is the median's (N + 1) arrays moved over that bandwidth. Peers: ``torch.stack(...).median(0)``,
 ``numpy.partition`` and chunked ``torch.median``. All in one process, rounds interleaved, the median of the rounds.
+``BUTTRESS_SIMD=avx2`` in the environment measures another instruction set than the processor's best.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import torch
 from common import facts, write
 from torch import Tensor
 
-from buttress.kernels import median, use_backend
+from buttress.kernels import median, status, use_backend
 from buttress.tables import table
 
 PAGE = 4096
@@ -101,9 +102,10 @@ def main() -> None:
             row = [n, where, f"{found['compiled']:.2f}", f"{share:.2f}", f"{stacked:.0f}"]
             lines.append([*row, f"{best[0] / found['compiled']:.0f}", best[1]])
     header = ["N", "placed", "ns an element", "share of limit", "x over stack", "x over best peer", "which"]
-    print(f"{options.dtype}, {options.threads} threads, {options.size:,} elements, {options.rounds} rounds\n")
+    simd = status().get("SIMD", "none").split()[-1]
+    print(f"{options.dtype}, {simd}, {options.threads} threads, {options.size:,} elements, {options.rounds} rounds\n")
     print(table(header, lines))
-    sizes = {"dtype": options.dtype, "size": options.size, "rounds": options.rounds}
+    sizes = {"dtype": options.dtype, "simd": simd, "size": options.size, "rounds": options.rounds}
     write(options.json, facts(benchmark="bench_median", **sizes, results=results))
 
 

@@ -24,12 +24,19 @@ std::string compiler() {
 #endif
 }
 
+// What the processor runs of what is compiled in, and which of it is in use.
+std::string simd() {
+  std::string names;
+  for (const std::string& level : buttress::median_levels()) names += level + " ";
+  return names + "on this processor, using " + buttress::median_level();
+}
+
 std::map<std::string, std::string> build_facts() {
   std::map<std::string, std::string> facts{
       {"compiler", compiler()},
       {"C++ standard", std::to_string(__cplusplus / 100 % 100)},
       {"built against torch", TORCH_VERSION},
-      {"SIMD", buttress::median_simd()},
+      {"SIMD", simd()},
   };
 #ifdef BUTTRESS_WITH_CUDA
   facts["CUDA"] = "yes";

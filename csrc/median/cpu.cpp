@@ -8,7 +8,6 @@
 #include <limits>
 #include <stdexcept>
 #include <utility>
-#include <vector>
 
 #include "median/kinds.h"
 #include "median/network.h"
@@ -86,14 +85,13 @@ std::vector<Level> levels() {
   return found;
 }
 
-// The best level, or the one that BUTTRESS_SIMD names, for tests and benchmarks.
 Level choose() {
   const std::vector<Level> all = levels();
   const char* wanted = std::getenv("BUTTRESS_SIMD");
   if (wanted == nullptr || *wanted == 0) return all.front();
   std::string names;
   for (const Level& level : all) {
-    if (std::string(wanted) == level.name) return level;
+    if (std::strcmp(wanted, level.name) == 0) return level;
     names += (names.empty() ? "" : ", ") + std::string(level.name);
   }
   throw std::invalid_argument("BUTTRESS_SIMD: expected one of " + names + " (what this processor runs), got '" + wanted +
@@ -113,12 +111,12 @@ void median_elements(const Job& job, std::int64_t begin, std::int64_t end, void*
   chosen().run(job, begin, end, scratch);
 }
 
-std::string median_simd() {
-#ifdef BUTTRESS_X86
-  return std::string("avx512 avx2 portable, using ") + chosen().name;
-#else
-  return std::string("portable, using ") + chosen().name;
-#endif
+std::vector<std::string> median_levels() {
+  std::vector<std::string> names;
+  for (const Level& level : levels()) names.emplace_back(level.name);
+  return names;
 }
+
+std::string median_level() { return chosen().name; }
 
 }  // namespace buttress

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/type.h"
 
@@ -26,7 +27,9 @@ std::size_t median_scratch(int n);
 // Elements begin to end.
 void median_elements(const Job& job, std::int64_t begin, std::int64_t end, void* scratch);
 
-// Instruction sets that are compiled in, and the one in use: the best that the processor has, or BUTTRESS_SIMD.
-std::string median_simd();
+// Instruction sets that this processor runs, best first; and the one in use: the best, or the one that BUTTRESS_SIMD
+// names (std::invalid_argument where it names none of them).
+std::vector<std::string> median_levels();
+std::string median_level();
 
 }  // namespace buttress

@@ -2,6 +2,9 @@
 
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -302,6 +305,68 @@ def test_nan_anywhere_gives_nan_there_alone(n: int, dtype: torch.dtype):
 def test_tails_of_every_length(n: int, size: int):
     tensors = draw(n, (size,))
     assert torch.equal(median(tensors).double(), by_sort(tensors, "lower"))
+
+
+@pytest.mark.parametrize("size", [2_000, 20_011])
+@pytest.mark.parametrize("n", [33, 61, 65, 120, 129, 300])
+def test_many_rows_over_many_vectors(n: int, size: int):
+    tensors = draw(n, (size,))
+    tensors[n // 2][::97] = torch.nan
+    tensors[n - 1][1::97] = torch.inf
+    found = median(tensors, out=torch.empty(size + 3)[3:])  # does not begin where a vector would
+    expected = torch.stack(tensors).median(dim=0).values
+    assert torch.equal(found.nan_to_num(1e9), expected.nan_to_num(1e9))
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_outputs_larger_than_a_cache(offset: int, backend: str):
+    size = (1 << 22) + 5  # 48 MiB of inputs: written past the caches
+    base = torch.arange(size, dtype=torch.float32)
+    out = torch.zeros(size + 2)
+    median([base + 2, base], even="upper", out=out[offset : offset + size])
+    assert torch.equal(out[offset : offset + size], base + 2)
+    assert out[:offset].tolist() == [0.0] * offset
+    assert out[offset + size :].tolist() == [0.0] * (2 - offset)
+
+
+@pytest.mark.parametrize("level", ["avx512", "avx2", "portable"])
+def test_every_instruction_set_gives_the_same(level: str, backend: str, tmp_path: Path):
+    if backend == "torch":
+        pytest.skip("the compiled operators are compared")
+    facts = (_native.build_facts() or {})["SIMD"].split(" on this processor")[0]
+    if level not in facts.split():
+        pytest.skip(f"this processor runs {facts}")
+    code = """
+import sys, torch
+from buttress.kernels import median
+results = []
+for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+    for n in (*range(1, 36), 61, 70, 120, 130, 260):
+        generator = torch.Generator().manual_seed(n)
+        rows = [torch.randn(300, generator=generator).to(dtype) for _ in range(n)]
+        rows[n // 2][::50] = torch.nan
+        results += [median(rows, even=even) for even in ("lower", "upper", "mean")]
+torch.save(results, sys.argv[1])
+"""
+    environment = {**os.environ, "BUTTRESS_BACKEND": "native"}
+    for name, simd in (("best", ""), ("level", level)):
+        command = [sys.executable, "-c", code, str(tmp_path / name)]
+        subprocess.run(command, check=True, env={**environment, "BUTTRESS_SIMD": simd})
+    best, found = (torch.load(tmp_path / name) for name in ("best", "level"))
+    assert len(best) == 4 * 40 * 3
+    for a, b in zip(best, found, strict=True):
+        assert torch.equal(a.isnan(), b.isnan())
+        assert torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def test_an_unknown_instruction_set_is_refused(backend: str):
+    if backend == "torch":
+        pytest.skip("the compiled operators are asked")
+    code = "import torch; from buttress.kernels import median; median([torch.zeros(3)])"
+    environment = {**os.environ, "BUTTRESS_BACKEND": "native", "BUTTRESS_SIMD": "mmx"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert re.search(r"BUTTRESS_SIMD: expected one of .*portable.*, got 'mmx'", done.stderr)
 
 
 def test_denormals_are_values_like_others():
