@@ -333,7 +333,7 @@ def test_outputs_larger_than_a_cache(offset: int, backend: str):
 def test_every_instruction_set_gives_the_same(level: str, backend: str, tmp_path: Path):
     if backend == "torch":
         pytest.skip("the compiled operators are compared")
-    facts = (_native.build_facts() or {})["SIMD"].split(" on this processor")[0]
+    facts = (native.build_facts() or {})["SIMD"].split(" on this processor")[0]
     if level not in facts.split():
         pytest.skip(f"this processor runs {facts}")
     code = """
