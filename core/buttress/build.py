@@ -22,6 +22,7 @@ from buttress.errors import ConfigError, DataError, InputError, ModelError, near
 from buttress.evaluation import Evaluator, load_attack
 from buttress.models import check_logits, import_target, load_weights
 from buttress.registry import LoadedPlugin, build, load_plugins
+from buttress.requirements import check_requirements
 from buttress.schedule import Schedule
 from buttress.threat import ThreatModel
 
@@ -55,6 +56,7 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     Raises:
         ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
     """
+    check_requirements(file.config.requires, file.under("requires"))
     section, threat = file.config.data, threat_of(file)
     dataset, _, settings = build(
         "dataset", section.name, section.settings(), file.under("data"), named=file.where(("data", "name"))
@@ -91,9 +93,10 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     config = file.config
     steps = steps_per_epoch(data.train, config.data.batch_size, config.data.drop_last)
     entries = [dict(entry) for entry in config.plugins]
-    plugins = load_plugins(entries, file.under("plugins"), {"num_classes": data.num_classes})
+    local = file.plugins_file.plugins if file.plugins_file else {}
+    plugins = load_plugins(entries, file.under("plugins"), {"num_classes": data.num_classes}, local)
     ((attack_name, attack_settings),) = config.evaluation.attack.items()
-    attack = load_attack({attack_name: attack_settings}, file.under("evaluation", "attack", attack_name))
+    attack = load_attack({attack_name: attack_settings}, file.under("evaluation", "attack", attack_name), local)
     schedule, schedule_settings = file.schedule()
     model, model_settings = _model(file, data)
     factory, optimizer_settings = _optimizer(file)

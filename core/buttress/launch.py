@@ -13,7 +13,7 @@ import torch
 
 from buttress.build import Assembly, assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
-from buttress.errors import CheckpointError, ConfigError, nearest
+from buttress.errors import CheckpointError, ConfigError, RunFolderError, nearest
 from buttress.evaluation import Evaluator, attack_name, load_attack
 from buttress.files import make_folder, read_facts, read_json, write_json
 from buttress.forecast import forecast as forecast_cost
@@ -67,9 +67,13 @@ def launch(
             "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
             "seed": file.config.seed,
         }
+        if file.plugins_file is not None:
+            facts["plugins_file"] = {"name": file.plugins_file.name, "sha256": file.plugins_file.sha256}
         assembly.engine.tracks()  # starts it: plugins may still refuse their settings; the folder comes after
         folder.create(
-            dump_config(assembly.resolved), manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts)
+            dump_config(assembly.resolved),
+            manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts),
+            file.plugins_file,
         )
     reporter.write_to(folder.log)
     return Trainer(assembly, folder, reporter).run()
@@ -82,7 +86,7 @@ def continue_run(path: Path) -> list[Row]:
         RunFolderError, CheckpointError: no run folder, or no checkpoint that can be loaded.
     """
     folder = existing_folder(path)
-    file = load_config(folder.config)
+    file = _config_of(folder)
     reporter = Reporter(folder.log)
     _warn_of_threads(reporter, folder)
     with use_backend(file.config.backend):
@@ -93,6 +97,23 @@ def continue_run(path: Path) -> list[Row]:
         trainer = Trainer(assembly, folder, reporter)
         trainer.resume()
     return trainer.run()
+
+
+def _config_of(folder: RunFolder) -> ConfigFile:
+    """The config of a run that was started.
+
+    Raises:
+        RunFolderError: its copy of the plugins file is not the one that it was started with.
+    """
+    file = load_config(folder.config)
+    if file.plugins_file is not None:
+        recorded = read_json(folder.manifest).get("plugins_file", {}).get("sha256")
+        if file.plugins_file.sha256 != recorded:
+            raise RunFolderError(
+                f"{file.plugins_file.path} has been changed since the run was started (its sha256 is not that of "
+                f"{folder.manifest.name}); put it back, or start a run of the new one"
+            )
+    return file
 
 
 def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoint: str, split: str) -> dict[str, Any]:
@@ -109,9 +130,10 @@ def evaluate_run(path: Path, attacks: Sequence[str] | None, track: str, checkpoi
         RunFolderError, CheckpointError, ConfigError, PluginError: what was asked for is not there.
     """
     folder = existing_folder(path)
-    file = load_config(folder.config)
+    file = _config_of(folder)
     config = file.config
-    loaded = [load_attack(attack) for attack in _attacks(attacks, config.evaluation.attack)]
+    local = file.plugins_file.plugins if file.plugins_file else {}
+    loaded = [load_attack(attack, local=local) for attack in _attacks(attacks, config.evaluation.attack)]
     weights = folder.weights_file(checkpoint, track)
     if not weights.is_file():
         saved = sorted({each.stem.partition("-")[2] for each in folder.weights.glob("*.safetensors")})
@@ -187,6 +209,8 @@ def attack_entry(text: str) -> dict[str, dict[str, Any]]:
 def _describe(reporter: Reporter, assembly: Assembly) -> None:
     config, order = assembly.file.config, assembly.engine.hooks.order()
     _say_loss(reporter, assembly)
+    if assembly.file.disabled:
+        reporter.say(f"left out by disable: {', '.join(assembly.file.disabled)}")
     reporter.say("hooks: " + "; ".join(f"{hook}: {', '.join(labels)}" for hook, labels in order.items()))
     reporter.say("data: " + ", ".join(f"{name} {len(split)}" for name, split in assembly.data.splits().items()))
     settings = [("schedule", type(assembly.schedule), assembly.resolved["schedule"])]

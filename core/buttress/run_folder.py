@@ -18,6 +18,7 @@ from buttress import __version__
 from buttress.errors import RunFolderError
 from buttress.files import PLAIN_NAME, make_folder, storage_errors, write_json, write_text
 from buttress.kernels import status
+from buttress.plugins_file import PluginsFile
 from buttress.registry import LoadedPlugin
 
 
@@ -26,6 +27,7 @@ class RunFolder:
 
     ========================  ==================================================
     ``config.yaml``           the config with every default filled in
+    ``<plugins_file>``        a copy of the config's own file of plugins, where it has one
     ``manifest.json``         versions, plugins, order of hooks, hardware, git
     ``metrics.jsonl``         one JSON object a line: training, evaluation
     ``log.txt``               what the console showed
@@ -51,8 +53,8 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.curves = path / "curves.png"
 
-    def create(self, config_text: str, manifest: Mapping[str, Any]) -> None:
-        """Make the folder with its config and manifest.
+    def create(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None = None) -> None:
+        """Make the folder with its config and manifest, and a copy of the config's file of plugins.
 
         Raises:
             RunFolderError: it exists.
@@ -65,6 +67,8 @@ class RunFolder:
             except FileExistsError:
                 raise RunFolderError(_exists(self.path)) from None
             self.metrics.touch()
+        if plugins_file is not None:
+            write_text(self.path / plugins_file.name, plugins_file.text)
         write_json(self.manifest, manifest)
         write_text(self.config, config_text)
 

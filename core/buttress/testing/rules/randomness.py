@@ -82,6 +82,6 @@ def _generators() -> dict[str, Any]:
     _, numbers, *rest = np.random.get_state()
     found: dict[str, Any] = {"torch": torch.get_rng_state().numpy(), "NumPy": np.array([*numbers, *rest[:1]])}
     found["Python"] = np.array(random.getstate()[1])
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         found["CUDA"] = torch.cuda.get_rng_state().numpy()
     return found

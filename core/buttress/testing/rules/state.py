@@ -111,7 +111,9 @@ def _tensors(value: object, path: str = "state") -> dict[str, Tensor]:
     """Every tensor in a nested value, by its path."""
     if isinstance(value, Tensor):
         return {path: value}
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    items = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
     return {name: tensor for key, item in items for name, tensor in _tensors(item, f"{path}.{key}").items()}
 
 

@@ -23,7 +23,7 @@ from buttress.types import Loss
 class _Still(torch.optim.SGD):
     """Takes no step: what moves the weights then is not the optimizer."""
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         return None
 
 
@@ -82,7 +82,7 @@ def _moves_no_buffer(subject: Subject) -> bool:
 @rule("batch-norm statistics move with the training loss alone", _moves_no_buffer)
 def buffers_as_found(subject: Subject) -> None:
     hooks = HOOKS - {"compute_loss", "perturb_weights"} - ({"ensemble_weights"} if subject.writes_back else set())
-    for mode in ("eval", "train_notrack"):
+    for mode in ("eval", "train_notrack") if "generate_adv" in subject.provides else ("eval",):
         found = _watched(subject, hooks, lambda model: copied(dict(model.named_buffers())), mode)
         expect(not found, f"{found} (attack_mode {mode}); run extra forwards in eval mode, or put the buffers back")
 
@@ -153,14 +153,15 @@ def tracks_restored(subject: Subject) -> None:
         expect(not changed, f"{', '.join(changed)} differ after the tracks were evaluated")
         train(engine)
         for track in engine.tracks():
-            live = {id(weight.untyped_storage()) for weight in engine.model.parameters()}
-            shared = [name for name, weight in (track.weights or {}).items() if id(weight.untyped_storage()) in live]
+            live = {weight.untyped_storage().data_ptr() for weight in engine.model.parameters()}
+            given = (track.weights or {}).items()
+            shared = [name for name, weight in given if weight.untyped_storage().data_ptr() in live]
             expect(not shared, f"track {track.name!r} gives the live {', '.join(shared)}; give a copy")
 
 
 def _unchanged(subject: Subject, view: Callable[[nn.Module], Mapping[str, Tensor]], found: str) -> None:
-    """``view`` of a partly frozen model is the same all through a run, in every attack mode."""
-    for mode in ATTACK_MODES:
+    """``view`` of a partly frozen model is the same all through a run; of an attack, in every attack mode."""
+    for mode in ATTACK_MODES if "generate_adv" in subject.provides else ATTACK_MODES[:1]:
         with subject.scratch() as scratch:
             model = Net()
             model.layer1.weight.requires_grad_(False)
