@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 AttackMode = Literal["train", "train_notrack", "eval"]
-ATTACK_MODES = ("train", "train_notrack", "eval")
+ATTACK_MODES: tuple[AttackMode, ...] = ("train", "train_notrack", "eval")
 
 
 class Modes:

@@ -204,7 +204,7 @@ def _imports(pieces: Sequence[_Piece], code: str) -> str:
                 used = {ast.unparse(alias) for alias in node.names if _used(alias.asname or alias.name, code)}
                 named.setdefault(node.module, set()).update(used)
     blocks = []
-    for belongs in (_is_standard, _is_foreign, _is_ours):
+    for belongs in (_is_standard, _is_foreign):
         lines = [f"import {name}" for name in sorted(plain) if belongs(name.split(".")[0].split()[0])]
         lines += [
             _from(module, names) for module, names in sorted(named.items()) if names and belongs(module.split(".")[0])
@@ -220,8 +220,8 @@ def _test_imports(pieces: Sequence[_Piece], module: str, cls: str) -> str:
     used = [line for line in _imports(pieces, tests).splitlines() if line]
     own = _from(module, [cls, *functions])
     plain = sorted(["import pytest", *(line for line in used if line.startswith("import "))])
-    named = sorted([own, *(line for line in used if line.startswith("from "))])
-    return "\n".join([*plain, *named, "", "from buttress.testing import Promise, promises"])
+    named = sorted(["from buttress.testing import Promise, promises", *(n for n in used if n.startswith("from "))])
+    return "\n".join([*plain, *named, "", own])
 
 
 def _from(module: str, names: Iterable[str]) -> str:
@@ -244,12 +244,8 @@ def _is_standard(name: str) -> bool:
     return name in sys.stdlib_module_names
 
 
-def _is_ours(name: str) -> bool:
-    return name == "buttress"
-
-
 def _is_foreign(name: str) -> bool:
-    return not _is_standard(name) and not _is_ours(name)
+    return not _is_standard(name)
 
 
 def _quoted(text: str) -> str:
