@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -75,9 +74,8 @@ def test_a_run_with_a_plugins_file_keeps_it_and_resumes_without_the_original(but
 
     (workspace / "mine.py").unlink()
     whole = (folder / "weights" / "last-live.safetensors").read_bytes()
-    for path in (*(folder / "checkpoints").glob("step-00000008.*"), folder / "summary.json"):
+    for path in (*(folder / "checkpoints").glob("step-00000008.*"), folder / "weights" / "last-live.safetensors"):
         path.unlink()
-    shutil.rmtree(folder / "weights")
     done = buttress("resume", str(folder))
     assert done.returncode == 0, done.stderr
     assert (folder / "weights" / "last-live.safetensors").read_bytes() == whole
@@ -169,7 +167,7 @@ def test_a_config_requires_distributions(requires: list[str], message: str, work
 
 
 def config(**changes: object) -> ConfigFile:
-    return ConfigFile(parse_yaml(yaml.safe_dump({**CONFIG, **changes}), "c.yaml"))
+    return ConfigFile(parse_yaml(yaml.safe_dump({**CONFIG, **changes}, sort_keys=False), "c.yaml"))
 
 
 @pytest.mark.parametrize(

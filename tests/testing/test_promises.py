@@ -139,3 +139,10 @@ def test_the_external_example_keeps_its_promises(capsys: pytest.CaptureFixture[s
     folder = Path(__file__).parents[2] / "examples" / "external_plugin"
     assert main(["plugins", "check", str(folder), "conv_only=true"]) == 0
     assert "plugin 'centralize' (buttress-centralize 0.1.0): " in capsys.readouterr().out
+
+
+def test_the_document_lists_every_promise():
+    text = (Path(__file__).parents[2] / "docs" / "writing_a_plugin.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("| promise | what is promised |\n|---|---|\n")
+    table = rest.partition("\n\n")[0]
+    assert table == "\n".join(f"| `{rule.name}` | {rule.text} |" for rule in RULES.values())
