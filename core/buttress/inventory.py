@@ -125,12 +125,16 @@ def _examined(found: Sequence[Source]) -> tuple[list[dict[str, str]], str]:
     order = json.dumps([asdict(source) for source in found])
     command = [sys.executable, "-c", _CHECK]
     try:
-        done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=CHECK_SECONDS)
-    except subprocess.TimeoutExpired:
-        return [], f"its import takes more than {CHECK_SECONDS:.0f} s"
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    reason = (done.stderr.strip() or f"exit code {done.returncode} without a word").splitlines()[-1]
-    return answers, reason
+        done = subprocess.run(command, input=order.encode(), capture_output=True, timeout=CHECK_SECONDS)
+    except subprocess.TimeoutExpired as expired:
+        return _answers(expired.stdout), f"its import takes more than {CHECK_SECONDS:.0f} s"
+    said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode} without a word"
+    return _answers(done.stdout), said.splitlines()[-1]
+
+
+def _answers(stdout: bytes | None) -> list[dict[str, str]]:
+    """The whole lines among those that the process has written."""
+    return [json.loads(line) for line in (stdout or b"").decode().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import SkipTest
 
-from buttress.errors import ButtressError
+from buttress.errors import ButtressError, PluginError
 from buttress.testing.subject import Subject
 
 Examination = Callable[[Subject], None]
@@ -95,8 +95,6 @@ def expect(good: bool, found: str) -> None:
 @contextmanager
 def refused_settings(reason: str) -> Iterator[None]:
     """Skip where the plugin refuses its place for a stated reason of its own."""
-    from buttress.errors import PluginError
-
     try:
         yield
     except PluginError as refusal:
