@@ -75,6 +75,11 @@ def test_core_wheel_holds_both_packages_and_no_tests(installed: Installed):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"buttress", "buttress_plugins"}
     assert "buttress/py.typed" in names
+    assert {f"buttress/templates/package/{name}.txt" for name in ("pyproject", "readme", "config", "checks")} <= {
+        *names
+    }
+    assert "buttress/templates/hooks/adjust_grads.py" in names
+    assert "buttress/testing/rules/state.py" in names
     assert "buttress_plugins/attacks/pgd.py" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not [name for name in names if "test" in Path(name).name]

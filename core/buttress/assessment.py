@@ -144,7 +144,7 @@ def _load_attacks(texts: Sequence[str], subject: Subject) -> list[tuple[str, Loa
     entries = [(text, attack_entry(text)) for text in texts] or [("fgsm", {"fgsm": {}}), (json.dumps(own), own)]
     named: dict[str, LoadedPlugin] = {}
     for text, entry in entries:
-        attack = load_attack(entry, given={"num_classes": subject.data.num_classes})
+        attack = load_attack(entry, given={"num_classes": subject.data.num_classes}, local=subject.file.local)
         if attack.label == "clean":  # it is always there, as the first row
             continue
         short = attack_name(attack)

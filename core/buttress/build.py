@@ -23,6 +23,7 @@ from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers
 from buttress.models import check_logits, expect_model_maker, import_target, load_weights
 from buttress.registry import LoadedPlugin, build, load_plugins
+from buttress.requirements import check_requirements
 from buttress.schedule import Schedule
 from buttress.threat import ThreatModel
 
@@ -58,6 +59,7 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     Raises:
         ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
     """
+    check_requirements(file.config.requires, file.under("requires"))
     section, threat = file.config.data, threat_of(file)
     dataset, _, settings = build(
         "dataset", section.name, section.settings(), file.under("data"), named=file.where(("data", "name"))
@@ -94,9 +96,11 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     config = file.config
     steps = steps_per_epoch(data.train, config.data.batch_size, config.data.drop_last)
     entries = [dict(entry) for entry in config.plugins]
-    plugins = load_plugins(entries, file.under("plugins"), {"num_classes": data.num_classes})
+    plugins = load_plugins(entries, file.under("plugins"), {"num_classes": data.num_classes}, local=file.local)
     ((attack_name, attack_settings),) = config.evaluation.attack.items()
-    attack = load_attack({attack_name: attack_settings}, file.under("evaluation", "attack", attack_name))
+    attack = load_attack(
+        {attack_name: attack_settings}, file.under("evaluation", "attack", attack_name), local=file.local
+    )
     loggers = load_loggers(config.loggers, file.under("loggers"))
     schedule, schedule_settings = file.schedule()
     model, model_settings = build_model(file, data)

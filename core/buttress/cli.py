@@ -180,12 +180,29 @@ def _parser() -> argparse.ArgumentParser:
     plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
     listing = _verb(plugins, "list", _plugins_list, "what is installed, from metadata alone")
     listing.add_argument("--kind", choices=KINDS, help="only this kind")
-    listing.add_argument("--check", action="store_true", help="also import each in a process of its own")
+    listing.add_argument("--hook", metavar="HOOK", help="only plugins with this hook; imports them, as --check does")
+    listing.add_argument(
+        "--check", action="store_true", help="also import each, apart from this process: status, hooks, paper, cost"
+    )
     _json_flag(listing)
     show = _verb(plugins, "show", _plugins_show, "a plugin's settings, hooks and source")
     show.add_argument("name", help="as in a config")
     show.add_argument("--kind", choices=KINDS, default="plugin")
     _json_flag(show)
+    check = _verb(plugins, "check", _plugins_check, "examine which promises a plugin keeps")
+    check.add_argument("target", metavar="NAME|PATH", help="an installed plugin, a .py file, or a package's folder")
+    check.add_argument("overrides", nargs="*", metavar="key=value", help="settings to examine it with")
+    _json_flag(check)
+    new = _verb(plugins, "new", _plugins_new, "make a package with a working plugin and its tests")
+    new.add_argument("name", metavar="NAME", help="of the plugin in configs")
+    new.add_argument(
+        "--hook",
+        action="append",
+        default=[],
+        metavar="HOOK",
+        help="with an example of it; may be repeated (adjust_grads)",
+    )
+    new.add_argument("--output", type=Path, metavar="FOLDER", help="folder to make (buttress-NAME)")
 
     config = verbs.add_parser("config", help="look at configs").add_subparsers(required=True, metavar="VERB")
     config_show = _verb(config, "show", _config_show, "the config with every default filled in")
@@ -379,7 +396,7 @@ def _plugins_list(options: argparse.Namespace) -> str:
     from buttress.inventory import inventory
     from buttress.tables import table
 
-    rows = inventory(options.kind, check=options.check)
+    rows = inventory(options.kind, check=options.check, hook=options.hook)
     if options.json:
         return _as_json(rows)
     return table(list(rows[0]) if rows else ["name"], [list(row.values()) for row in rows])
@@ -390,6 +407,29 @@ def _plugins_show(options: argparse.Namespace) -> str:
 
     facts = describe(options.kind, options.name)
     return _as_json(facts) if options.json else render(facts)
+
+
+def _plugins_check(options: argparse.Namespace) -> str:
+    from buttress.errors import WorkError
+    from buttress.targets import subjects_of
+    from buttress.testing import examine
+
+    reports = [examine(subject) for subject in subjects_of(options.target, options.overrides)]
+    _say(_as_json([report.to_json() for report in reports]) if options.json else "\n\n".join(map(str, reports)))
+    broken = [f"{report.plugin} breaks {result.name}" for report in reports for result in report.broken]
+    if broken:
+        raise WorkError(f"{options.target}: {', '.join(broken)}")
+    return ""
+
+
+def _plugins_new(options: argparse.Namespace) -> str:
+    from buttress.scaffold import new_plugin
+
+    folder = new_plugin(options.name, options.hook, options.output)
+    return (
+        f"made {folder}; next:\n\n  cd {folder}\n  pip install --editable '.[test]'\n  pytest\n"
+        "  buttress train config.yaml"
+    )
 
 
 def _config_show(options: argparse.Namespace) -> str:

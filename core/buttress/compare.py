@@ -52,8 +52,13 @@ def compare(
     paired = baselines(variants, baseline)
     for text in attacks:
         load_attack(attack_entry(text))
-    resolved = {variant.label: check_config(variant.file(name, seeds[0])).resolved for variant in variants}
-    own, best_by = _scoring(resolved)
+    resolved: dict[str, dict[str, Any]] = {}
+    texts: dict[str, str | None] = {}
+    for variant in variants:
+        assembly = check_config(variant.file(name, seeds[0]))
+        resolved[variant.label] = assembly.resolved
+        texts[variant.label] = assembly.file.plugins_file.text if assembly.file.plugins_file else None
+    own, best_by = attack_name(assembly.evaluator.attack), _scoring(resolved)
     columns = _columns(own, attacks)
     folder = runs / name
     planned = [
@@ -63,6 +68,7 @@ def compare(
             path=str(folder / variant.run(seed)),
             config=dump_config({**resolved[variant.label], "seed": seed}),
             attacks=tuple(attacks),
+            plugins_text=texts[variant.label],
         )
         for variant in variants
         for seed in seeds
@@ -77,8 +83,8 @@ def compare(
     return found
 
 
-def _scoring(resolved: Mapping[str, dict[str, Any]]) -> tuple[str, str]:
-    """Name of the attack that robust accuracy is measured with, and the split that chooses the best epoch.
+def _scoring(resolved: Mapping[str, dict[str, Any]]) -> str:
+    """The split that chooses the best epoch; all variants have one, and one attack.
 
     Raises:
         ConfigError: two variants differ in them, so that their numbers cannot stand in one column.
@@ -91,7 +97,7 @@ def _scoring(resolved: Mapping[str, dict[str, Any]]) -> tuple[str, str]:
                     f"evaluation.{key} is {reference[key]} in {first!r} and {evaluation[key]} in {label!r}; their "
                     f"numbers cannot stand in one column; give it once for all: evaluation.{key}=..."
                 )
-    return attack_name(load_attack(reference["attack"])), reference["best_by"]
+    return str(reference["best_by"])
 
 
 def _columns(own: str, attacks: Sequence[str]) -> dict[str, str]:

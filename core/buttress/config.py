@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from buttress.disable import without_disabled
 from buttress.errors import ConfigError, nearest
-from buttress.registry import entry_of
+from buttress.plugins_file import PluginsFile, read_plugins_file
+from buttress.registry import Local, entry_of
 from buttress.schedule import SCHEDULES
 from buttress.settings import NonNegativeFraction, settings_model, validate
 from buttress.yaml_source import Path_, Source, dump_yaml, parse_yaml, read_yaml
@@ -33,6 +36,17 @@ def _entry(value: object) -> dict[str, dict[str, Any]]:
 
 Entry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_entry)]
 """A component with its settings: ``pgd``, or ``pgd: {steps: 20}``."""
+
+
+def _requirement(value: object) -> str:
+    try:
+        return str(Requirement(str(value)))
+    except InvalidRequirement as problem:
+        raise ValueError(f"expected a requirement like my-defense>=1.2, got {value!r} ({problem})") from None
+
+
+Requirement_ = Annotated[str, BeforeValidator(_requirement)]
+"""A distribution and its versions, as in a ``pyproject.toml``."""
 
 
 class _Section(BaseModel):
@@ -160,6 +174,17 @@ class Config(_Section):
     deterministic: bool = Field(
         False, description="only deterministic algorithms of torch (needed on CUDA for exact resume)"
     )
+    plugins_file: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,90}\.py$",
+        description="a Python file beside the config whose plugin classes may be named in plugins",
+    )
+    requires: list[Requirement_] = Field(
+        default_factory=list, description="distributions with versions that must be installed: my-defense>=1.2"
+    )
+    disable: list[str] = Field(
+        default_factory=list, description="plugins to leave out: a name of plugins, a distribution, or dist:name"
+    )
     targets: TargetsSection | None = Field(None, description="published numbers to compare with")
     log_every: Count = Field(50, description="steps between training records, each one synchronisation with the device")
 
@@ -169,20 +194,28 @@ class ConfigFile:
 
     Args:
         source: the parsed file, overrides applied.
+        plugins_file: that of the config, where it has been read already; by default it lies beside the source.
 
     Raises:
         ConfigError: every mistake, one line each.
+
+    The plugins that ``disable`` names are left out: they are in ``disabled``, and no longer in the config.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, plugins_file: PluginsFile | None = None) -> None:
         if not isinstance(source.value, dict):
             raise ConfigError(f"{source.name}: expected a mapping of keys, got {type(source.value).__name__}")
-        self.source = source
-        self.where = source.where
         _expect_format(source)
-        validated = validate(Config, source.value, source.where)
+        validate(Config, source.value, source.where)
+        self.source, self.disabled = without_disabled(source)
+        self.where = self.source.where
+        validated = validate(Config, self.source.value, self.where)
         assert isinstance(validated, Config)
         self.config = validated
+        self.plugins_file = plugins_file
+        if validated.plugins_file is not None and plugins_file is None:
+            path = Path(source.name).parent / validated.plugins_file
+            self.plugins_file = read_plugins_file(path, self.where(("plugins_file",)))
         model = self.config.model
         if (model.name is None) == (model.target is None):
             raise ConfigError(f"{self.where(('model',))}: expected exactly one of name and target")
@@ -203,6 +236,15 @@ class ConfigFile:
                 f"next: checkpoint.every at most {every} (evaluation.every) and checkpoint.keep at least {needed}, got "
                 f"{saved.every} and {saved.keep}"
             )
+
+    @property
+    def local(self) -> Local:
+        """The plugins of its ``plugins_file`` by name; executes the file. None where it has no such file.
+
+        Raises:
+            PluginError: see ``PluginsFile.plugins``.
+        """
+        return self.plugins_file.plugins if self.plugins_file else {}
 
     def under(self, *prefix: str | int) -> Any:
         """The ``where`` of a section."""

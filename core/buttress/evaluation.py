@@ -14,7 +14,7 @@ from buttress.errors import DataError, PluginError
 from buttress.functional import cross_entropy, is_correct
 from buttress.hooks import Hooks
 from buttress.modes import Modes
-from buttress.registry import LoadedPlugin, build, entry_of
+from buttress.registry import LoadedPlugin, Local, build, entry_of
 from buttress.settings import Where
 from buttress.threat import ThreatModel
 from buttress.types import Adv, Batch
@@ -43,15 +43,18 @@ class Score:
 
 
 def load_attack(
-    entry: str | Mapping[str, Any], where: Where | None = None, given: Mapping[str, Any] | None = None
+    entry: str | Mapping[str, Any],
+    where: Where | None = None,
+    given: Mapping[str, Any] | None = None,
+    local: Local | None = None,
 ) -> LoadedPlugin:
-    """An evaluation attack by name: ``"fgsm"`` or ``{"pgd": {"steps": 20}}``; ``given`` as in ``registry.build``.
+    """An evaluation attack by name: ``"fgsm"`` or ``{"pgd": {"steps": 20}}``; the rest as in ``registry.build``.
 
     Raises:
         PluginError, ConfigError: unknown or broken attack, wrong settings, or a plugin without ``generate_adv``.
     """
     name, settings = entry_of(entry, "attack")
-    attack, source, resolved = build("attack", name, settings, where, given)
+    attack, source, resolved = build("attack", name, settings, where, given, local=local)
     if not hasattr(attack, "generate_adv"):
         raise PluginError(f"attack {name!r} from {source} does not implement generate_adv; choose an attack")
     return LoadedPlugin(source.name, attack, source, resolved)

@@ -1,67 +1,141 @@
 """What is installed: lists from metadata alone, checks in processes of their own, one component described. No torch."""
 
 import inspect
+import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from buttress.hookspecs import EXCLUSIVE
+from buttress.errors import PluginError, nearest
+from buttress.hookspecs import EXCLUSIVE, HOOKS
 from buttress.registry import GROUPS, HOOKED, Source, check_class, find, load, sources
 from buttress.settings import settings_model
 from buttress.tables import table
 
-# A plugin that takes longer to import than this is reported as broken; torch itself takes 2 to 10 seconds.
+# A distribution whose components take longer than this to import is examined one by one, and each that still does is
+# reported as broken; torch itself takes 2 to 10 seconds.
 CHECK_SECONDS = 60.0
 
+# Components come as JSON on standard input, one line of JSON goes out for each: what they print themselves does not.
 _CHECK = """
-import sys
-from buttress.registry import HOOKED, Source, check_class, load
-source = Source(*sys.argv[1:6])
-component = load(source)
-if source.kind in HOOKED:
-    check_class(component, source)
+import contextlib, io, json, sys
+from buttress.inventory import facts_of
+from buttress.registry import Source
+out = sys.stdout
+for each in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()):
+        facts = facts_of(Source(**each))
+    print(json.dumps(facts), file=out, flush=True)
 """
 
+Record = dict[str, Any]
 
-def inventory(kind: str | None = None, *, check: bool = False) -> list[dict[str, str]]:
+
+def inventory(kind: str | None = None, *, check: bool = False, hook: str | None = None) -> list[Record]:
     """One record an installed component: kind, name, distribution, version, entry point, status.
 
     Args:
         kind: only this kind, or None for all.
-        check: import each in a process of its own and add to the status ``ok``, or ``broken`` with the reason.
+        check: import each, in a process of its distribution's own, and add to the status ``ok``, or ``broken`` with the
+            reason; and add its hooks, its paper, and what it adds to a training step.
+        hook: only plugins with this hook, which only an import can tell: ``check`` then goes without saying.
+
+    Raises:
+        PluginError: there is no such hook.
     """
-    rows = []
-    for each in [kind] if kind else GROUPS:
-        for source in sources(each):
-            status = source.status
-            if check and status != "incompatible":
-                status = ", ".join(word for word in (status, _checked(source)) if word != "listed")
-            rows.append(
-                {
-                    "kind": each,
-                    "name": source.name,
-                    "distribution": source.distribution,
-                    "version": source.version,
-                    "entry point": source.target,
-                    "status": status,
-                }
-            )
-    return rows
+    if hook is not None and hook not in HOOKS:
+        raise PluginError(f"{hook!r} is not a hook{nearest(hook, HOOKS)}")
+    found = [source for each in ([kind] if kind else GROUPS) for source in sources(each)]
+    rows = [
+        {
+            "kind": source.kind,
+            "name": source.name,
+            "distribution": source.distribution,
+            "version": source.version,
+            "entry point": source.target,
+            "status": source.status,
+        }
+        for source in found
+    ]
+    if not check and hook is None:
+        return rows
+    checked = _checked([source for source in found if source.status not in ("incompatible", "disabled")])
+    for row, source in zip(rows, found, strict=True):
+        facts = checked.get(source, {})
+        row["status"] = ", ".join(word for word in (source.status, facts.get("status")) if word and word != "listed")
+        row |= {key: facts.get(key, "") for key in ("hooks", "paper", "cost")}
+    return [row for row in rows if hook is None or hook in row["hooks"].split(", ")]
 
 
-def _checked(source: Source) -> str:
-    arguments = [source.kind, source.name, source.target, source.distribution, source.version]
+def facts_of(source: Source) -> dict[str, str]:
+    """What an import tells about a component; runs in a process that may be lost."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _CHECK, *arguments], capture_output=True, text=True, timeout=CHECK_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        return f"broken: its import takes more than {CHECK_SECONDS:.0f} s"
-    if done.returncode == 0:
-        return "ok"
-    reason = (done.stderr.strip() or "no output").splitlines()[-1]
-    return f"broken: {reason.removeprefix('buttress.errors.PluginError: ')}"
+        component = load(source)
+        if source.kind in HOOKED:
+            check_class(component, source)
+    except PluginError as problem:
+        return {"status": f"broken: {problem}"}
+    return {
+        "status": "ok",
+        "hooks": ", ".join(hook.split(" ")[0] for hook in _hooks(component)) if source.kind in HOOKED else "",
+        "paper": paper(component),
+        "cost": _cost(component, source),
+    }
+
+
+def paper(component: Any) -> str:
+    """Where the method was published: the first sentence of ``Source:`` in the docstring of the component's module."""
+    module = inspect.getmodule(component)
+    text = " ".join((inspect.getdoc(module) or "").split()) if module else ""
+    found = re.search(r'Source: ((?:et al\.|"[^"]*"|[^.;]|\.(?=\S))*)', text)
+    return found[1].strip() if found else ""
+
+
+def _cost(component: Any, source: Source) -> str:
+    """The passes that a plugin adds to a training step, counted in one; or why that is not known. Of plugins alone."""
+    if source.kind != "plugin":  # what evaluates, logs, or is trained takes no part in the step
+        return ""
+    from buttress.testing.cost import passes_added, passes_text
+    from buttress.testing.subject import Subject
+
+    try:
+        return passes_text(passes_added(Subject(component, None, source.name, source)))
+    except Exception as problem:
+        return f"not known ({str(problem).splitlines()[0]})"
+
+
+def _checked(found: Sequence[Source]) -> dict[Source, dict[str, str]]:
+    """The facts of every component. One process a distribution; where that is lost, one for each that it left out."""
+    facts: dict[Source, dict[str, str]] = {}
+    for distribution in dict.fromkeys(source.distribution for source in found):
+        together = [source for source in found if source.distribution == distribution]
+        facts |= dict(zip(together, _examined(together)[0], strict=False))
+        for source in together:
+            if source not in facts:
+                answers, problem = _examined([source])
+                facts[source] = answers[0] if answers else {"status": f"broken: {problem}"}
+    return facts
+
+
+def _examined(found: Sequence[Source]) -> tuple[list[dict[str, str]], str]:
+    """The answers of a process that examines ``found`` one after the other, and what became of it."""
+    order = json.dumps([asdict(source) for source in found])
+    command = [sys.executable, "-c", _CHECK]
+    try:
+        done = subprocess.run(command, input=order.encode(), capture_output=True, timeout=CHECK_SECONDS)
+    except subprocess.TimeoutExpired as expired:
+        return _answers(expired.stdout), f"its import takes more than {CHECK_SECONDS:.0f} s"
+    said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode} without a word"
+    return _answers(done.stdout), said.splitlines()[-1]
+
+
+def _answers(stdout: bytes | None) -> list[dict[str, str]]:
+    """The whole lines among those that the process has written."""
+    return [json.loads(line) for line in (stdout or b"").decode().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
@@ -96,7 +170,9 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         "entry point": source.target,
         "summary": text.split("\n\n")[0],
         "source": inspect.getdoc(module) if module else "",
+        "paper": paper(component),
         "hooks": _hooks(component),
+        "cost": _cost(component, source),
         "settings": settings,
         "schema": schema,
     }
@@ -113,6 +189,8 @@ def render(facts: dict[str, Any]) -> str:
     ]
     if facts["hooks"]:
         lines += [f"hooks: {', '.join(facts['hooks'])}", ""]
+    if facts["cost"]:
+        lines += [f"cost: {facts['cost']} a step, with these defaults", ""]
     if facts["settings"]:
         rows = [[s["name"], s["type"], _plain(s["default"])] for s in facts["settings"]]
         head, rule, *entries = table(["setting", "type", "default"], rows).splitlines()

@@ -23,6 +23,7 @@ from buttress.config import ConfigFile
 from buttress.errors import InterruptionError, RunFolderError
 from buttress.files import make_folder, storage_errors
 from buttress.launch import continue_run, launch
+from buttress.plugins_file import PluginsFile, read_plugins_file
 from buttress.run_folder import RunFolder
 from buttress.seals import read_sealed, write_sealed
 from buttress.subject import load_subject
@@ -43,6 +44,7 @@ class Job:
         path: its run folder, ``runs/<comparison>/<run>``.
         config: the resolved config, as YAML: that which was checked, whatever happens to the file meanwhile.
         attacks: as in ``buttress evaluate --attack``.
+        plugins_text: what stands in the config's ``plugins_file``, if it has one.
     """
 
     label: str
@@ -50,6 +52,7 @@ class Job:
     path: str
     config: str
     attacks: tuple[str, ...]
+    plugins_text: str | None = None
 
     @property
     def folder(self) -> RunFolder:
@@ -69,6 +72,13 @@ class Job:
     def is_done(self) -> bool:
         return self.folder.summary.exists() and set(self.attacks) <= set(self.scores())
 
+    def file(self) -> ConfigFile:
+        """The config of a run that is to be started."""
+        source = parse_yaml(self.config, "config")
+        if self.plugins_text is None:
+            return ConfigFile(source)
+        return ConfigFile(source, PluginsFile(Path(source.value["plugins_file"]), self.plugins_text))
+
     def check(self) -> None:
         """Refuse a folder that holds something else.
 
@@ -84,6 +94,9 @@ class Job:
             if there != asked:
                 keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
                 raise RunFolderError(f"{folder.path} holds a run of another config: {', '.join(keys)} differ; {cure}")
+            name = asked.get("plugins_file")
+            if name and read_plugins_file(folder.path / name).text != self.plugins_text:
+                raise RunFolderError(f"{folder.path} holds a run of another {name}; {cure}")
         elif folder.path.exists() and not folder.metrics.exists() and any(folder.path.iterdir()):
             raise RunFolderError(f"{folder.path} is no run folder, and a run is to live there; {cure}")
 
@@ -227,7 +240,7 @@ def _do(job: Job) -> None:
     if folder.path.exists() and not folder.summary.exists() and not any(folder.checkpoints.glob("*.json")):
         shutil.rmtree(folder.path)  # it ended before its first checkpoint: there is nothing to go on from
     if not folder.path.exists():
-        file = ConfigFile(parse_yaml(job.config, "config"))
+        file = job.file()
         launch(file, folder.path.parent.parent, folder.path.name, forecast=False)
     elif not folder.summary.exists():
         continue_run(folder.path)

@@ -59,9 +59,13 @@ def launch(
             "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
             "seed": file.config.seed,
         }
+        if file.plugins_file is not None:
+            facts["plugins_file"] = {"name": file.plugins_file.name, "sha256": file.plugins_file.sha256}
         assembly.engine.tracks()  # starts it: plugins may still refuse their settings; the folder comes after
         folder.create(
-            dump_config(assembly.resolved), manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts)
+            dump_config(assembly.resolved),
+            manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts),
+            file.plugins_file,
         )
     with folder.held():
         reporter.write_to(folder.log)
@@ -93,6 +97,8 @@ def continue_run(path: Path) -> list[Row]:
 def _describe(reporter: Reporter, assembly: Assembly) -> None:
     config, order = assembly.file.config, assembly.engine.hooks.order()
     _say_loss(reporter, assembly)
+    if assembly.file.disabled:
+        reporter.say(f"left out by disable: {', '.join(assembly.file.disabled)}")
     reporter.say("hooks: " + "; ".join(f"{hook}: {', '.join(labels)}" for hook, labels in order.items()))
     reporter.say("data: " + ", ".join(f"{name} {len(split)}" for name, split in assembly.data.splits().items()))
     settings = [("schedule", type(assembly.schedule), assembly.resolved["schedule"])]

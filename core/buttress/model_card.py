@@ -106,7 +106,10 @@ def _own_rows(run: SavedRun) -> list[dict[str, Any]]:
     if own is None:
         return []
     rows = []
-    for attack, key in (("clean", "clean"), (attack_name(load_attack(evaluation.attack)), "robust")):
+    for attack, key in (
+        ("clean", "clean"),
+        (attack_name(load_attack(evaluation.attack, local=run.file.local)), "robust"),
+    ):
         low, high = interval(round(own[key] * own["n"]), own["n"])
         seed = evaluation.seed
         rows.append({"attack": attack, "accuracy": own[key], "low": low, "high": high, "n": own["n"], "seed": seed})

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 from buttress.buffers import Buffers, copy_
 
 AttackMode = Literal["train", "train_notrack", "eval"]
-ATTACK_MODES = ("train", "train_notrack", "eval")
+ATTACK_MODES: tuple[AttackMode, ...] = ("train", "train_notrack", "eval")
 
 
 class Modes:

@@ -4,6 +4,8 @@ This module loads no torch, and no plugin before it is chosen.
 """
 
 import inspect
+import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -48,6 +50,10 @@ class Source:
         return f"{self.distribution} {self.version}"
 
 
+Local = Mapping[str, tuple[Any, Source]]
+"""Components that are not installed, by the name that a config gives them."""
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedPlugin:
     """A plugin object, with the name that faults give it, and where it came from."""
@@ -70,20 +76,37 @@ def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
 def sources(kind: str) -> list[Source]:
     """Every installed component of a kind, by name.
 
-    ``status`` is ``listed``; ``shadowed`` where several distributions claim the name (choose by ``dist:name``); or
-    ``incompatible`` where the distribution requires another version of buttress.
+    ``status`` is ``listed``; ``shadowed`` where several distributions claim the name (choose by ``dist:name``);
+    ``incompatible`` where the distribution requires another version of buttress; or ``disabled`` by the environment
+    variable ``BUTTRESS_DISABLE``: the name of a component or of a distribution, or ``dist:name``, commas between.
     """
-    points = _entry_points(kind)
-    found = []
-    for point in points:
+    words = [word.strip() for word in os.environ.get("BUTTRESS_DISABLE", "").split(",") if word.strip()]
+    found, claims = [], defaultdict[str, set[str]](set)
+    for point in _entry_points(kind):
         distribution = point.dist.name if point.dist else "unknown"
         version = point.dist.version if point.dist else "?"
-        claims = {other.dist.name for other in points if other.name == point.name and other.dist}
-        status = "shadowed" if len(claims) > 1 else "listed"
+        source = Source(kind, point.name, point.value, distribution, version)
         if any(_excludes_us(text) for text in (point.dist.requires if point.dist else None) or []):
-            status = "incompatible"
-        found.append(Source(kind, point.name, point.value, distribution, version, status))
-    return sorted(found, key=lambda source: (source.name, source.distribution))
+            source = replace(source, status="incompatible")
+        if any(means(word, source.name, source.distribution) for word in words):
+            source = replace(source, status="disabled")
+        else:
+            claims[source.name].add(distribution)
+        found.append(source)
+    shadowed = [replace(each, status="shadowed") if _is_shadowed(each, claims) else each for each in found]
+    return sorted(shadowed, key=lambda source: (source.name, source.distribution))
+
+
+def _is_shadowed(source: Source, claims: Mapping[str, set[str]]) -> bool:
+    return source.status == "listed" and len(claims[source.name]) > 1
+
+
+def means(word: str, name: str, distribution: str) -> bool:
+    """Whether ``word`` (a component's name, a distribution's, or ``dist:name``) means this component."""
+    first, colon, second = word.rpartition(":")
+    if colon:
+        return second == name and canonicalize_name(first) == canonicalize_name(distribution)
+    return word == name or canonicalize_name(word) == canonicalize_name(distribution)
 
 
 def _excludes_us(requirement: str) -> bool:
@@ -110,6 +133,13 @@ def find(kind: str, name: str, where: str = "") -> Source:
         if source.name == short
         and (not distribution or canonicalize_name(source.distribution) == canonicalize_name(distribution))
     ]
+    disabled = [source for source in matching if source.status == "disabled"]
+    matching = [source for source in matching if source.status != "disabled"]
+    if not matching and disabled:
+        raise PluginError(
+            f"{at}{kind} {name!r} from {disabled[0]} is disabled by the environment variable BUTTRESS_DISABLE; take it "
+            "out of that list, or leave it out of the config"
+        )
     if not matching:
         known = {source.name for source in sources(kind)}
         raise PluginError(f"{at}unknown {kind} {name!r}{nearest(short, known)} (see: buttress plugins list)")
@@ -151,6 +181,7 @@ def build(
     where: Where | None = None,
     given: Mapping[str, Any] | None = None,
     named: str = "",
+    local: Local | None = None,
 ) -> tuple[Any, Source, dict[str, Any]]:
     """The component called ``name`` with ``settings``: the object, its source, and all settings as plain values.
 
@@ -161,15 +192,38 @@ def build(
         where: names the place of a setting in error messages.
         given: values that the core gives to components whose signature asks for them (``num_classes``).
         named: the place of the name in error messages, where it is not that of the settings.
+        local: components that are not installed, by name: those of a ``plugins_file``.
 
     Raises:
         PluginError, ConfigError: unknown or broken component; unknown or wrong settings.
     """
     where = where or in_code(name)
-    source = find(kind, name, named or (where(()) if where(()) != name else ""))
-    component = load(source)
+    if local and name in local:
+        component, source = local[name]
+    else:
+        source = find(kind, name, named or (where(()) if where(()) != name else ""))
+        component = load(source)
     if kind in HOOKED:
         check_class(component, source)
+    try:
+        built, resolved = construct(component, settings, where, given)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as problem:
+        raise PluginError(
+            f"{where(())}: {kind} {name!r} from {source} cannot be made: {type(problem).__name__}: {problem}"
+        ) from problem
+    return built, source, resolved
+
+
+def construct(
+    component: Callable[..., Any], settings: Mapping[str, Any], where: Where, given: Mapping[str, Any] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """The object that ``component`` makes of ``settings``, and all settings as plain values; ``given`` as in ``build``.
+
+    Raises:
+        PluginError, ConfigError: unknown or wrong settings.
+    """
     accepted = inspect.signature(component).parameters
     automatic = {key: value for key, value in (given or {}).items() if key in accepted and key not in settings}
     model = settings_model(component, frozenset(automatic))
@@ -179,13 +233,7 @@ def build(
         built = component(**values, **automatic)
     except ValueError as problem:
         raise PluginError(f"{where(())}: {problem}") from problem
-    except InputError:
-        raise
-    except (Exception, SystemExit) as problem:
-        raise PluginError(
-            f"{where(())}: {kind} {name!r} from {source} cannot be made: {type(problem).__name__}: {problem}"
-        ) from problem
-    return built, source, checked.model_dump()
+    return built, checked.model_dump()
 
 
 def load_plugins(
@@ -193,8 +241,9 @@ def load_plugins(
     where: Where | None = None,
     given: Mapping[str, Any] | None = None,
     kind: str = "plugin",
+    local: Local | None = None,
 ) -> list[LoadedPlugin]:
-    """Plugins by name, as a config lists them: ``["pgd", {"meat": {"start": 60}}]``; ``given`` as in ``build``.
+    """Plugins by name, as a config lists them: ``["pgd", {"meat": {"start": 60}}]``; the rest as in ``build``.
 
     A plugin listed twice is labelled ``name`` and ``name#2``. ``kind`` is ``plugin`` or ``logger``.
 
@@ -206,7 +255,7 @@ def load_plugins(
     for position, entry in enumerate(entries):
         name, settings = entry_of(entry, where((position,)))
         inner = _under(where, (position, name))
-        plugin, source, resolved = build(kind, name, settings, inner, given)
+        plugin, source, resolved = build(kind, name, settings, inner, given, local=local)
         loaded.append(LoadedPlugin(source.name, plugin, source, resolved))
     return as_loaded(loaded)
 

@@ -22,6 +22,7 @@ from buttress import __version__
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
 from buttress.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_text
 from buttress.kernels import status
+from buttress.plugins_file import PluginsFile, read_plugins_file
 from buttress.registry import LoadedPlugin
 from buttress.seals import read_sealed, write_sealed
 
@@ -36,6 +37,7 @@ class RunFolder:
 
     ========================  ==================================================
     ``config.yaml``           the config with every default filled in
+    ``<plugins_file>``        a copy of the config's own file of plugins, where it has one
     ``manifest.json``         versions, plugins, hooks, hardware, git, the config
     ``metrics.jsonl``         one JSON object a line: training, evaluation
     ``log.txt``               what the console showed
@@ -67,8 +69,9 @@ class RunFolder:
         self.audit = path / "audit.json"
         self._descriptor: int | None = None
 
-    def create(self, config_text: str, manifest: Mapping[str, Any]) -> None:
-        """Make the folder with its config and manifest; the manifest holds the config too.
+    def create(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None = None) -> None:
+        """Make the folder with its config, a copy of the config's file of plugins, and the manifest, which holds the
+        config too.
 
         Raises:
             RunFolderError: it exists.
@@ -81,6 +84,8 @@ class RunFolder:
             except FileExistsError:
                 raise RunFolderError(_exists(self.path)) from None
             self.metrics.touch()
+        if plugins_file is not None:
+            write_text(self.path / plugins_file.name, plugins_file.text)
         write_sealed(self.manifest, {**manifest, "config": config_text})
         write_text(self.config, config_text)
 
@@ -159,7 +164,8 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning) ->
 
     Raises:
         RunFolderError: it is none, something in it is a link to elsewhere, a later version has written it, or its
-            config is not the one that the run was started with.
+            config, or its file of plugins, is not the one that the run was started with.
+        ConfigError: its file of plugins cannot be read.
     """
     folder = RunFolder(path)
     try:
@@ -171,18 +177,34 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning) ->
     _expect_inside(path)
     _expect_format(folder.manifest)
     try:
-        recorded: str = read_sealed(folder.manifest)["config"]
+        recorded = read_sealed(folder.manifest)
     except CheckpointError as problem:
         warn(f"{problem}; whether {folder.config} is the one that the run was started with is not known")
         return folder
-    if found != recorded.encode():
-        pairs = itertools.zip_longest(found.decode(errors="backslashreplace").split("\n"), recorded.split("\n"))
-        number, (line, before) = next((n, pair) for n, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
-        raise RunFolderError(
-            f"{folder.config}:{number}: damaged or edited: expected {before!r}, with which the run was started, got "
-            f"{line!r}; put it back; for other settings start a new run"
-        )
+    _expect_config(folder.config, found, recorded["config"])
+    if "plugins_file" in recorded:
+        _expect_plugins_file(folder, **recorded["plugins_file"])
     return folder
+
+
+def _expect_config(path: Path, found: bytes, recorded: str) -> None:
+    if found == recorded.encode():
+        return
+    pairs = itertools.zip_longest(found.decode(errors="backslashreplace").split("\n"), recorded.split("\n"))
+    number, (line, before) = next((n, pair) for n, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
+    raise RunFolderError(
+        f"{path}:{number}: damaged or edited: expected {before!r}, with which the run was started, got {line!r}; put "
+        "it back; for other settings start a new run"
+    )
+
+
+def _expect_plugins_file(folder: RunFolder, name: str, sha256: str) -> None:
+    path = folder.path / name
+    if read_plugins_file(path).sha256 != sha256:
+        raise RunFolderError(
+            f"{path} has been changed since the run was started (its sha256 is not that of {folder.manifest.name}); "
+            "put it back, or start a run of the new one"
+        )
 
 
 def _expect_inside(path: Path) -> None:

@@ -135,8 +135,12 @@ def signature_of(component: Callable[..., object]) -> list[inspect.Parameter]:
 
 
 def documentation_of(component: Callable[..., object]) -> dict[str, str]:
-    """The ``Args:`` section of a Google-style docstring: setting name to its text."""
-    text = inspect.getdoc(component) or ""
+    """The ``Args:`` section of a component's docstring: setting name to its text."""
+    return documentation_in(inspect.getdoc(component) or "")
+
+
+def documentation_in(text: str) -> dict[str, str]:
+    """The ``Args:`` section of a Google-style docstring, without indentation: name to its text."""
     match = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", text, flags=re.MULTILINE)
     found: dict[str, str] = {}
     name = ""

@@ -57,7 +57,7 @@ def test_a_check_does_not_hide_that_a_name_is_shadowed(monkeypatch: pytest.Monke
 
     found = [Source("attack", "pgd", "a:A", dist, "1", status) for dist, status in (("x", "shadowed"), ("y", "listed"))]
     monkeypatch.setattr(module, "sources", lambda kind: found)
-    monkeypatch.setattr(module, "_checked", lambda source: "ok")
+    monkeypatch.setattr(module, "_checked", lambda found: {source: {"status": "ok"} for source in found})
     assert [row["status"] for row in module.inventory("attack", check=True)] == ["shadowed, ok", "ok"]
 
 

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from buttress.kernels import native, use_backend
 
-from .catalogue import CATALOGUE
+from .catalogue import stack_of
 from .conftest import TinyNet, batch_of, engine_of
 
 
@@ -28,7 +28,7 @@ class Calls(TorchDispatchMode):
 
 def calls(name: str, backend: str) -> Counter[str]:
     """Of two steps and an epoch's end."""
-    engine = engine_of(TinyNet(), *CATALOGUE[name].stack)
+    engine = engine_of(TinyNet(), *stack_of(name))
     with use_backend(backend), Calls() as counted:
         for seed in range(2):
             batch = batch_of(seed=seed)

@@ -11,7 +11,7 @@ from typing import Any
 from buttress.checkpoint import list_checkpoints, load_checkpoint
 from buttress.config import ConfigFile, load_config
 from buttress.files import file_sha256, split_tensors
-from tests.plugins.catalogue import CATALOGUE
+from tests.plugins.catalogue import CATALOGUE, stack_of
 
 from .report import Section
 from .small import EPOCHS, STEPS, resume, small_config, start
@@ -25,8 +25,7 @@ POINTS = (0, 1, 2, 4, 5, 7, 8, 9, 11, 12, 15, 16)
 def plugin_config(work: Path, name: str) -> ConfigFile:
     """A plugin with its settings of the catalogue; histories on disk, as is their default."""
     stack = [
-        {"meat": {"start": 1}} if name == "meat" and isinstance(entry, dict) else entry
-        for entry in CATALOGUE[name].stack
+        {"meat": {"start": 1}} if name == "meat" and isinstance(entry, dict) else entry for entry in stack_of(name)
     ]
     return small_config(work, stack)
 

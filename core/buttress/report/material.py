@@ -89,7 +89,7 @@ def read_run(path: Path) -> Run:
         folder=folder,
         config=config,
         drops=file.schedule()[0].drops(config.epochs),
-        attack=attack_name(load_attack(config.evaluation.attack)),
+        attack=attack_name(load_attack(config.evaluation.attack, local=file.local)),
         records=records,
         rows=summarize(records, config.evaluation.best_by) if records else [],
         evaluations=[found for _, found in _objects(sorted(folder.eval.glob("*.json")))],

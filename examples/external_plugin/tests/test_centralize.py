@@ -1,4 +1,4 @@
-"""The function alone, with known answers; then the plugin in an engine, with an attack."""
+"""The function alone, with known answers; the plugin in an engine, with an attack; the promises of every plugin."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from buttress_centralize import Centralize, centralize_
 from torch import nn
 
 from buttress import Engine, ThreatModel
+from buttress.testing import Promise, promises
 
 
 def test_centralize_known_values():
@@ -42,3 +43,8 @@ def test_step_moves_each_unit_by_zero_on_average(conv_only):
     assert all(change.abs().max() > 0 for name, change in moved.items() if name != "0.bias")  # batch norm cancels it
     assert means["0.weight"] < 1e-12
     assert (means["4.weight"] < 1e-12) is not conv_only
+
+
+@pytest.mark.parametrize("promise", promises(Centralize, name="centralize"), ids=str)
+def test_centralize_keeps(promise: Promise):
+    promise.check()

@@ -1,0 +1,138 @@
+"""Plugins in one file beside a config, for quick experiments: ``plugins_file: my_defense.py``. Loads no torch.
+
+Every class in the file that has a hook is a plugin; its name in the config is the class's attribute ``name``, or the
+class's name in lower case with underscores: ``MyDefense`` is ``my_defense``. A run keeps a copy of the file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from buttress.errors import ConfigError, PluginError
+from buttress.registry import Local, Source, sources
+
+# It is written by hand; what is larger is something else.
+MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class PluginsFile:
+    """A file of plugins, as it was when it was read.
+
+    Args:
+        path: where it was read; messages name it.
+        text: what stands in it.
+        place: of the config that names it, for messages.
+    """
+
+    path: Path
+    text: str
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def sha256(self) -> str:
+        return sha256(self.text.encode()).hexdigest()
+
+    @cached_property
+    def plugins(self) -> Local:
+        """Its plugins by name, each with its source; executes the file.
+
+        Raises:
+            PluginError: it cannot be executed, holds no plugin, two of one name, or one with the name of an installed
+                plugin.
+        """
+        module = self._executed()
+        found: dict[str, tuple[Any, Source]] = {}
+        for cls in vars(module).values():
+            if not inspect.isclass(cls) or cls.__module__ != module.__name__ or not _has_hook(cls):
+                continue
+            name = str(getattr(cls, "name", None) or snake_case(cls.__name__))
+            if name in found:
+                raise self._wrong(f"two classes are called {name!r}; give one an attribute name = ...")
+            taken = [source for source in sources("plugin") if source.name == name]
+            if taken:
+                raise self._wrong(
+                    f"class {cls.__name__} would be called {name!r}, as the plugin of {taken[0]}; rename it, or give "
+                    "it an attribute name = ..."
+                )
+            source = Source("plugin", name, f"{self.name}:{cls.__name__}", self.name, f"sha256:{self.sha256[:12]}")
+            found[name] = (cls, source)
+        if not found:
+            raise self._wrong("holds no plugin: no class with a method marked @hookimpl")
+        return found
+
+    def _executed(self) -> ModuleType:
+        known = f"buttress_plugins_file_{self.path.stem}_{self.sha256[:12]}"
+        if known in sys.modules:
+            return sys.modules[known]
+        module = ModuleType(known)
+        module.__file__ = str(self.path)
+        sys.modules[known] = module  # annotations and dataclasses are resolved there
+        try:
+            exec(compile(self.text, str(self.path), "exec"), module.__dict__)
+        except BaseException as problem:
+            del sys.modules[known]
+            if isinstance(problem, KeyboardInterrupt):
+                raise
+            raise self._wrong(
+                f"line {_line(problem, str(self.path))}: {type(problem).__name__}: {getattr(problem, 'msg', problem)}"
+            ) from problem
+        return module
+
+    def _wrong(self, message: str) -> PluginError:
+        return PluginError(f"{self.place}: {self.path}: {message}" if self.place else f"{self.path}: {message}")
+
+
+def read_plugins_file(path: Path, place: str = "") -> PluginsFile:
+    """Read a file of plugins; nothing is executed yet.
+
+    Args:
+        path: the file.
+        place: of the config that names it.
+
+    Raises:
+        ConfigError: it is missing, too large, or not UTF-8.
+    """
+    at = f"{place}: " if place else ""
+    try:
+        raw = path.read_bytes()
+        if len(raw) > MAX_BYTES:
+            raise ConfigError(f"{at}{path}: {len(raw):,} bytes; expected a Python file of at most {MAX_BYTES:,}")
+        return PluginsFile(path, raw.decode("utf-8"), place)
+    except OSError as problem:
+        raise ConfigError(f"{at}{path}: cannot be read: {problem.strerror}; it lies beside the config") from None
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"{at}{path}: expected UTF-8 text: {problem}") from None
+
+
+def snake_case(name: str) -> str:
+    """``"MyDefense"`` as ``"my_defense"``, ``"MYDefense2"`` as ``"my_defense2"``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _has_hook(cls: type) -> bool:
+    return any(hasattr(inspect.getattr_static(cls, name), "buttress_impl") for name in dir(cls))
+
+
+def _line(problem: BaseException, path: str) -> int | str:
+    """The line of the file that an exception comes from."""
+    if isinstance(problem, SyntaxError) and problem.filename == path:
+        return problem.lineno or "?"
+    trace, line = problem.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line or "?"

@@ -1,0 +1,40 @@
+"""Loss alarm: warns in the log when an epoch's training loss is larger than expected."""
+
+import logging
+from collections.abc import Mapping
+from typing import Annotated
+
+from annotated_types import Gt
+
+from buttress import hookimpl
+from buttress.context import Context
+
+logger = logging.getLogger(__name__)
+
+
+class Example:
+    """Warns when the mean training loss of an epoch is above a limit.
+
+    Args:
+        limit: in nats.
+    """
+
+    def __init__(self, *, limit: Annotated[float, Gt(0)] = 10.0) -> None:
+        self.limit = limit
+
+    @hookimpl
+    def end_epoch(self, metrics: Mapping[str, float], ctx: Context) -> None:
+        if is_above(metrics, self.limit):
+            logger.warning("epoch %d: training loss %.3g", ctx.epoch, metrics["loss"])
+
+
+def is_above(metrics: Mapping[str, float], limit: float) -> bool:
+    """Whether the loss is there, and above ``limit`` or NaN."""
+    return not metrics.get("loss", 0.0) <= limit
+
+
+def test_is_above_limit_or_nan() -> None:
+    assert is_above({"loss": 11.0}, 10.0)
+    assert is_above({"loss": float("nan")}, 10.0)
+    assert not is_above({"loss": 1.0}, 10.0)
+    assert not is_above({}, 10.0)

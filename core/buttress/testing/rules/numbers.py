@@ -1,0 +1,75 @@
+"""Number formats: a run in float32 or bfloat16 is the run in float64, to the rounding of the format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from buttress.testing.promise import expect, rule
+from buttress.testing.subject import Net, Subject, step, train
+
+# Of the first step's update, relative to its L2 norm in float64. float32: machine epsilon is 1.2e-7; what is left of it
+# after a few layers and an attack whose signs agree is below 1e-4. bfloat16: epsilon is 8e-3, and the signs of small
+# input gradients differ; a factor or a sign that is wrong gives 0.5 and more.
+_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.5}
+
+
+@rule("float64 works from end to end: weights, tracks, losses")
+def float64_works(subject: Subject) -> None:
+    with subject.scratch() as scratch:
+        engine = subject.engine(scratch, model=Net().double())
+        expect(step(engine, 0).dtype == torch.float64, "the losses of a float64 model are not float64")
+        engine = train(engine)
+        other = [name for name, weight in engine.model.named_parameters() if weight.dtype != torch.float64]
+        for track in engine.tracks():
+            other += [f"{track.name}: {name}" for name, w in (track.weights or {}).items() if w.dtype != torch.float64]
+        expect(not other, f"not float64 any more: {', '.join(other)}; take dtype and device from what you are given")
+
+
+@rule("a step in float32 is the step in float64, to rounding")
+def float32_agrees(subject: Subject) -> None:
+    _agrees(subject, torch.float32)
+
+
+@rule("a step in bfloat16 works, and goes where the step in float64 goes")
+def bfloat16_agrees(subject: Subject) -> None:
+    _agrees(subject, torch.bfloat16)
+
+
+def _agrees(subject: Subject, dtype: torch.dtype) -> None:
+    reference, found = (_update(subject, each) for each in (torch.float64, dtype))
+    away = float((found - reference).norm() / reference.norm().clamp_min(1e-12))
+    expect(
+        away <= _CLOSE[dtype],
+        f"the first step is {away:.2g} of its length away from that in float64, expected at most {_CLOSE[dtype]:.1g}; "
+        "accumulate in float32 or wider, and keep the dtype of what you are given",
+    )
+
+
+def _update(subject: Subject, dtype: torch.dtype) -> Tensor:
+    """What the first step adds to the weights ``[P]``, in float64."""
+    model = Net().to(dtype)
+    before = [weight.detach().double().clone() for weight in model.parameters()]
+    with subject.scratch() as scratch, _SameDraws():
+        step(subject.engine(scratch, model=model, attack="clean"), 0)
+    return torch.cat([(w.detach().double() - b).flatten() for w, b in zip(model.parameters(), before, strict=True)])
+
+
+class _SameDraws(TorchFunctionMode):
+    """Draws in float64 and rounds: a generator gives other numbers in every dtype, and here they are to be the same."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.rand, torch.randn):
+            dtype = kwargs.get("dtype") or torch.get_default_dtype()
+            return func(*args, **{**kwargs, "dtype": torch.float64}).to(dtype)
+        if func in (torch.Tensor.uniform_, torch.Tensor.normal_):
+            wide = torch.empty(args[0].shape, dtype=torch.float64, device=args[0].device)
+            return args[0].copy_(func(wide, *args[1:], **kwargs))
+        return func(*args, **kwargs)

@@ -1,0 +1,87 @@
+"""Random draws: from streams of its own, the same every time, and moving nobody else's."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from buttress import hookimpl
+from buttress.context import Context
+from buttress.testing.promise import expect, rule
+from buttress.testing.subject import Subject, differing, outcome, train
+from buttress.types import Batch
+
+
+class _Bystander:
+    """Draws in every step and keeps what it drew; changes nothing."""
+
+    name = "bystander"
+
+    def __init__(self) -> None:
+        self.drawn: list[Tensor] = []
+
+    @hookimpl
+    def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
+        self.drawn.append(torch.rand(4, generator=ctx.generator("noise")))
+        return batch
+
+
+@rule("the global random generators of torch, NumPy and Python are left alone")
+def global_generators_untouched(subject: Subject) -> None:
+    before = _generators()
+    with subject.scratch() as scratch:
+        train(subject.engine(scratch), 2).tracks()
+    moved = [name for name, value in _generators().items() if not np.array_equal(value, before[name])]
+    expect(not moved, f"moved the global generator of {', '.join(moved)}; draw with generator=ctx.generator(purpose)")
+
+
+@rule("equal seeds give equal runs, bit for bit")
+def equal_seeds_equal_draws(subject: Subject) -> None:
+    runs = []
+    for shift in (0, 17):
+        with torch.random.fork_rng(devices=[]), subject.scratch() as scratch:
+            torch.random.manual_seed(shift)  # the state of the global generator is nobody's input
+            runs.append(outcome(train(subject.engine(scratch, seed=5))))
+    changed = differing(*runs)
+    expect(not changed, f"two runs with one seed differ in {', '.join(changed[:3])}; draw from ctx.generator(purpose)")
+
+
+@rule("adding it moves nobody else's draws")
+def moves_nobody_else(subject: Subject) -> None:
+    drawn = []
+    for without in (False, True):
+        with subject.scratch() as scratch:
+            bystander = _Bystander()
+            train(subject.engine(scratch, beside=[bystander], without=without), 2)
+            drawn.append(bystander.drawn[-1])
+    expect(torch.equal(*drawn), "another plugin draws other numbers beside it; use ctx.generator(purpose) alone")
+
+
+@rule("asking for its tracks, as often as one likes, changes nothing in the training")
+def evaluation_moves_nothing(subject: Subject) -> None:
+    def asked(engine: Any, times: int) -> Any:
+        for _ in range(times):
+            for track in engine.tracks():
+                with engine.track(track):
+                    pass
+
+    runs = []
+    for times in (0, 2):
+        with subject.scratch() as scratch:
+            engine = subject.engine(scratch)
+            runs.append(outcome(train(engine, each=lambda where, e=engine, n=times: asked(e, n))))  # type: ignore[misc]
+    changed = differing(*runs)
+    expect(not changed, f"after evaluating on the way, {', '.join(changed[:3])} differ from a run without")
+
+
+def _generators() -> dict[str, Any]:
+    _, numbers, *rest = np.random.get_state()
+    found: dict[str, Any] = {"torch": torch.get_rng_state().numpy(), "NumPy": np.array([*numbers, *rest[:1]])}
+    found["Python"] = np.array(random.getstate()[1])
+    if torch.cuda.is_available():
+        found["CUDA"] = torch.cuda.get_rng_state().numpy()
+    return found

@@ -1,0 +1,127 @@
+"""State: plain, complete, and the plugin's own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from buttress.checkpoint import load_checkpoint, save_checkpoint
+from buttress.engine import Engine
+from buttress.testing.promise import Broken, expect, rule
+from buttress.testing.subject import EPOCHS, STEPS, Net, Subject, copied, differing, outcome, step, train
+
+
+def _stateful(subject: Subject) -> bool:
+    return subject.has_state
+
+
+@rule("the state is tensors, numbers, text, lists and dicts: a checkpoint keeps it without pickle", _stateful)
+def plain_state(subject: Subject) -> None:
+    for method in ("state_dict", "load_state_dict"):
+        expect(callable(getattr(subject.component, method, None)), f"has state, but no method {method}")
+    with subject.scratch() as scratch:
+        state = _state(train(subject.engine(scratch), 2), subject)
+        path = Path(scratch) / "checkpoints"
+        try:
+            back = load_checkpoint(save_checkpoint(path, 1, {"state": state}, keep=1))["state"]
+        except Exception as error:
+            raise Broken(f"a checkpoint cannot hold its state: {error}") from error
+        expect(_flat(back) == _flat(state), "its state does not come back from a checkpoint as it was")
+
+
+@rule("a run that stops and resumes, after any step, ends as the run that never stopped, bit for bit")
+def exact_resume(subject: Subject) -> None:
+    with subject.scratch() as scratch:
+        whole = Path(scratch) / "whole"
+        saved: list[tuple[dict[str, Any], Path]] = []
+        engine = subject.engine(whole)
+
+        def save(where: str) -> None:
+            folder = Path(scratch) / f"{len(saved)}"
+            path = save_checkpoint(folder / "checkpoints", 1, _everything(engine), keep=1)
+            if whole.exists():  # the snapshots that the checkpoint refers to
+                shutil.copytree(whole, folder / "history")
+            saved.append((load_checkpoint(path), folder / "history"))
+
+        expected = outcome(train(engine, each=save))
+        for state, history in saved[: EPOCHS * (STEPS + 1) - 1]:
+            at = f"epoch {state['engine']['epoch']}, step {state['engine']['step']}"
+            try:
+                resumed = _resumed(subject, state, history)
+                changed = differing(expected, outcome(train(resumed)))
+            except Exception as error:
+                raise Broken(f"resumed at {at}: {error}") from error
+            expect(
+                not changed,
+                f"resumed at {at}, {', '.join(changed[:3])} differ; put all that it remembers into state_dict and "
+                "load_state_dict",
+            )
+
+
+@rule("a state that was saved or loaded is not changed by training on", _stateful)
+def loaded_state_kept(subject: Subject) -> None:
+    with subject.scratch() as scratch:
+        saved = _state(train(subject.engine(Path(scratch) / "one"), 2), subject)
+        if (Path(scratch) / "one").exists():
+            shutil.copytree(Path(scratch) / "one", Path(scratch) / "two")
+        engine = subject.engine(Path(scratch) / "two", model=Net(seed=1))
+        engine.start()
+        plugin = _plugin(engine, subject)
+        before = copied(_tensors(saved))
+        plugin.load_state_dict(saved)
+        engine.epoch = 2
+        for number in range(STEPS):
+            step(engine, 90 + number)
+        engine.end_epoch()
+        changed = differing(before, _tensors(saved))
+        expect(not changed, f"training wrote into the loaded {', '.join(changed)}; copy: value.clone()")
+
+
+def _resumed(subject: Subject, state: Mapping[str, Any], history: Path) -> Engine:
+    engine = subject.engine(history)
+    engine.start()
+    engine.model.load_state_dict(state["model"])
+    engine.load_state_dict(state["engine"])
+    engine.optimizer.load_state_dict(state["optimizer"])
+    return engine
+
+
+def _everything(engine: Engine) -> dict[str, Any]:
+    return {
+        "model": dict(engine.model.state_dict()),
+        "optimizer": engine.optimizer.state_dict(),
+        "engine": engine.state_dict(),
+    }
+
+
+def _plugin(engine: Engine, subject: Subject) -> Any:
+    return next(loaded.plugin for loaded in engine.plugins if loaded.label == subject.name)
+
+
+def _state(engine: Engine, subject: Subject) -> Any:
+    return _plugin(engine, subject).state_dict()
+
+
+def _tensors(value: object, path: str = "state") -> dict[str, Tensor]:
+    """Every tensor in a nested value, by its path."""
+    if isinstance(value, Tensor):
+        return {path: value}
+    items = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    return {name: tensor for key, item in items for name, tensor in _tensors(item, f"{path}.{key}").items()}
+
+
+def _flat(value: object) -> object:
+    """A nested value to be compared by ``==``: tuples as lists, a tensor as its dtype, shape and bytes."""
+    if isinstance(value, Tensor):
+        raw = value.detach().contiguous().flatten().view(torch.uint8).tolist() if value.numel() else []
+        return ["tensor", str(value.dtype), list(value.shape), raw]
+    if isinstance(value, Mapping):
+        return {str(key): _flat(item) for key, item in value.items()}
+    return [_flat(item) for item in value] if isinstance(value, (list, tuple)) else value

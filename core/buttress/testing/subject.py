@@ -1,0 +1,180 @@
+"""The plugin under examination, and the small bench that it is examined on: a network, a batch, a stack, a run."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from buttress.engine import Engine
+from buttress.hookspecs import HOOKS
+from buttress.registry import LoadedPlugin, Source, check_class, construct
+from buttress.settings import in_code
+from buttress.threat import ThreatModel
+from buttress.types import Batch
+
+# Of the bench. Two steps an epoch, so that both the middle and the end of an epoch are looked at.
+CLASSES, EXAMPLES, STEPS, EPOCHS = 10, 6, 2, 3
+EPS = "8/255"
+
+
+class Net(nn.Module):
+    """``[B,1,16,16]`` to ten logits; its children are called as a residual network's, so that layer groups are known.
+
+    Args:
+        seed: of the initial weights.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.random.manual_seed(seed)
+            self.layer1 = nn.Conv2d(1, 4, 3, stride=2, bias=False)
+            self.layer2 = nn.BatchNorm2d(4)
+            self.layer3 = nn.Conv2d(4, 6, 3, stride=2)
+            self.layer4 = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.relu(self.layer3(F.relu(self.layer2(self.layer1(x)))))
+        logits: Tensor = self.layer4(hidden.mean((2, 3)))
+        return logits
+
+
+class Subject:
+    """A plugin class under examination.
+
+    Args:
+        component: the class.
+        settings: with which it is examined, as in a config; those that it requires, at least.
+        name: what a config calls it; by default the class's own name.
+        source: where it comes from, if it is installed.
+
+    Raises:
+        PluginError: it is no plugin.
+        ConfigError: the settings are wrong, or one that it requires is missing.
+    """
+
+    def __init__(
+        self,
+        component: Any,
+        settings: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        source: Source | None = None,
+    ) -> None:
+        check_class(component, source)
+        self.component, self.settings, self.source = component, dict(settings or {}), source
+        self.name = name or str(getattr(component, "name", component.__name__))
+        self.given = {"num_classes": CLASSES}
+        marks = [
+            (getattr(inspect.getattr_static(component, member), "buttress_impl", None), member)
+            for member in dir(component)
+        ]
+        found = [(mark.get("specname") or member, mark["wrapper"]) for mark, member in marks if mark is not None]
+        self.provides = frozenset(hook for hook, wrapper in found if not wrapper) & HOOKS
+        self.wraps = frozenset(hook for hook, wrapper in found if wrapper) & HOOKS
+        self.writes_back = bool(getattr(component, "writes_back", False))
+        self.has_state = hasattr(component, "state_dict") or hasattr(component, "load_state_dict")
+        self.plugin()
+
+    def plugin(self) -> LoadedPlugin:
+        """A new instance."""
+        plugin, settings = construct(self.component, self.settings, in_code(self.name), self.given)
+        return LoadedPlugin(self.name, plugin, self.source, settings)
+
+    def engine(
+        self,
+        scratch: Path | str,
+        *,
+        model: nn.Module | None = None,
+        attack: str = "fgsm",
+        beside: Sequence[Any] = (),
+        without: bool = False,
+        optimizer: Callable[..., Any] = partial(SGD, lr=0.5, momentum=0.9),  # noqa: B008  (made once, never changed)
+        threat: ThreatModel | None = None,
+        **options: Any,
+    ) -> Engine:
+        """An engine with the plugin in the smallest stack that it works in.
+
+        Args:
+            scratch: folder for snapshots.
+            model: by default a new ``Net``.
+            attack: the stack's, where the plugin provides none.
+            beside: further plugins, after it.
+            without: leave the plugin out.
+            optimizer: a factory.
+            threat: by default L-inf.
+            options: of the engine.
+        """
+        before = [] if "generate_adv" in self.provides and not without else [attack]
+        stack = [*before, *([] if without else [self.plugin()]), *beside]
+        model = Net() if model is None else model
+        dtype = next(model.parameters()).dtype
+        return Engine(
+            model,
+            optimizer,
+            stack,
+            threat or ThreatModel("linf", EPS),
+            epochs=EPOCHS,
+            steps_per_epoch=STEPS,
+            checks="always",
+            history=scratch,
+            batches=lambda: [batch_of(step, dtype=dtype) for step in range(STEPS)],
+            **options,
+        )
+
+    def scratch(self) -> tempfile.TemporaryDirectory[str]:
+        """A folder for one examination."""
+        return tempfile.TemporaryDirectory(prefix="buttress-check-")
+
+
+def batch_of(seed: int = 0, n: int = EXAMPLES, dtype: torch.dtype = torch.float32) -> Batch:
+    """``n`` random examples for ``Net``; equal in every dtype up to its rounding."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand((n, 1, 16, 16), generator=generator, dtype=torch.float32).to(dtype)
+    y = torch.randint(CLASSES, (n,), generator=generator)
+    return Batch(x, y, torch.arange(n))
+
+
+def step(engine: Engine, seed: int, n: int = EXAMPLES) -> Tensor:
+    """One training step on ``batch_of(seed)``; its losses ``[B]``."""
+    batch = batch_of(seed, n, next(engine.model.parameters()).dtype)
+    return engine.step(batch.x, batch.y, index=batch.index).losses
+
+
+def train(engine: Engine, epochs: int = EPOCHS, each: Callable[[str], None] | None = None) -> Engine:
+    """Train to the end of epoch number ``epochs``; ``each(where)`` is called after every step and epoch."""
+    while engine.epoch < epochs:
+        for number in range(engine.epoch_step, STEPS):
+            step(engine, STEPS * engine.epoch + number)
+            if each:
+                each(f"a step of epoch {engine.epoch}")
+        engine.end_epoch()
+        if each:
+            each("the end of an epoch")
+    return engine
+
+
+def outcome(engine: Engine) -> dict[str, Tensor]:
+    """A copy of all that a run leads to: weights, buffers, and the weights of every track."""
+    found = copied(engine.model.state_dict())
+    for track in engine.tracks():
+        found |= {f"track {track.name}: {name}": value.clone() for name, value in (track.weights or {}).items()}
+    return found
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+def differing(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """The names whose tensors are not equal bit for bit."""
+    names = [*one, *(name for name in other if name not in one)]
+    return [name for name in names if name not in one or name not in other or not torch.equal(one[name], other[name])]

@@ -1,0 +1,477 @@
+"""One plugin for each promise that breaks it, and says which by its attribute ``breaks``."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Lt
+
+from buttress import Loss, Track, hookimpl
+
+Share = Annotated[float, Ge(0), Lt(1)]
+
+
+class Passes:
+    """Changes nothing: what most of the plugins below are but for one thing."""
+
+    @hookimpl
+    def transform_batch(self, batch):
+        return batch
+
+
+# Answers
+
+
+class Stops:
+    """Freezes everything."""
+
+    breaks = "trains"
+
+    @hookimpl
+    def adjust_grads(self, model):
+        for weight in model.parameters():
+            weight.grad.zero_()
+
+
+class LeavesBox:
+    """Adds a constant and does not clamp."""
+
+    breaks = "inside_box"
+
+    @hookimpl
+    def transform_batch(self, batch):
+        return replace(batch, x=batch.x + 0.01)
+
+
+class LeavesBall:
+    """Steps in float64 by a little more than eps and does not project, where the threat is L2."""
+
+    breaks = "inside_ball"
+
+    @hookimpl
+    def generate_adv(self, batch, ctx):
+        reach = float(ctx.threat.eps) * (1.2 if ctx.threat.norm == "l2" else 1.0)
+        shift = torch.ones_like(batch.x) * (0.5 - batch.x).sign()
+        size = 1.0 if ctx.threat.norm == "linf" else batch.x[0].numel() ** 0.5
+        return batch.x + shift * reach / size
+
+
+class MeansLosses:
+    """Gives every example the mean of all losses."""
+
+    breaks = "one_loss_an_example"
+
+    @hookimpl
+    def compute_loss(self, model, batch, adv):
+        return F.cross_entropy(model(adv.x), batch.y).expand(len(batch.y))
+
+
+class KeepsShape:
+    """Mixes in the batch before, of the same size."""
+
+    breaks = "incomplete_batch"
+
+    def __init__(self) -> None:
+        self._before = None
+
+    @hookimpl
+    def transform_batch(self, batch):
+        x = batch.x if self._before is None else 0.5 * (batch.x + self._before)
+        self._before = batch.x
+        return replace(batch, x=x)
+
+
+class NamesItsTrack:
+    """Has a setting for the name of its track and does not look at it.
+
+    Args:
+        track: ignored.
+    """
+
+    breaks = "track_named"
+
+    def __init__(self, *, track: str = "mine") -> None:
+        self.track = track
+
+    @hookimpl
+    def ensemble_weights(self, model, event, ctx):
+        return Track(f"mine{id(self)}", None) if event == "evaluate" else None
+
+
+# Settings
+
+
+class NoSource:
+    breaks = "documented_source"
+
+    @hookimpl
+    def transform_batch(self, batch):
+        return batch
+
+
+class Undocumented(Passes):
+    """Does not say what its setting means."""
+
+    breaks = "documented_settings"
+
+    def __init__(self, *, alpha: Share = 0.5) -> None:
+        self.alpha = alpha
+
+
+class WrongDefault(Passes):
+    """Refuses its own default.
+
+    Args:
+        alpha: a share.
+    """
+
+    breaks = "valid_defaults"
+
+    def __init__(self, *, alpha: Share = 1.5) -> None:
+        self.alpha = alpha
+
+
+class Unbounded(Passes):
+    """Takes any number.
+
+    Args:
+        alpha: any number.
+    """
+
+    breaks = "bounded_settings"
+
+    def __init__(self, *, alpha: float = 0.5) -> None:
+        self.alpha = alpha
+
+
+class TakesAnything(Passes):
+    """Takes whatever it is given.
+
+    Args:
+        alpha: anything.
+    """
+
+    breaks = "refuses_bad_settings"
+
+    def __init__(self, *, alpha: Any = None) -> None:
+        self.alpha = alpha
+
+
+_shared: list[int] = []
+
+
+class Shares(Passes):
+    """Keeps its list where all instances do."""
+
+    breaks = "own_instances"
+
+    def __init__(self) -> None:
+        self.seen = _shared
+
+
+@dataclass
+class Equals(Passes):
+    """Equal to every other one."""
+
+    breaks = "own_instances"
+
+
+# Surroundings
+
+
+class Evaluates:
+    """Leaves the classifier in eval mode."""
+
+    breaks = "mode_restored"
+
+    @hookimpl
+    def adjust_grads(self, model):
+        model.layer4.eval()
+
+
+class Freezes:
+    """Freezes a layer in the middle of the run."""
+
+    breaks = "requires_grad_restored"
+
+    @hookimpl
+    def ensemble_weights(self, model, event):
+        if event == "epoch":
+            model.layer3.weight.requires_grad_(False)
+
+
+class MovesFrozen:
+    """Decays every weight, frozen or not."""
+
+    breaks = "frozen_weights_stay"
+
+    @hookimpl
+    def ensemble_weights(self, model, event):
+        if event == "step":
+            for weight in model.parameters():
+                weight.data.mul_(0.999)
+
+
+class Accumulates:
+    """Attacks with backward(), which leaves gradients in the weights."""
+
+    breaks = "no_gradients_left"
+
+    @hookimpl
+    def generate_adv(self, model, batch, ctx):
+        x = batch.x.clone().requires_grad_()
+        F.cross_entropy(model(x), batch.y).backward()
+        return ctx.threat.project(batch.x + float(ctx.threat.eps) * x.grad.sign(), batch.x)
+
+
+class MovesStatistics:
+    """Looks at the clean batch in train mode at the end of each step."""
+
+    breaks = "buffers_as_found"
+
+    def __init__(self) -> None:
+        self._x = torch.zeros(0)
+
+    @hookimpl
+    def transform_batch(self, batch):
+        self._x = batch.x
+        return batch
+
+    @hookimpl
+    def adjust_grads(self, model):
+        with torch.no_grad():
+            model(self._x)
+
+
+class EditsWeights:
+    """Shrinks the weights where it should shrink the gradients."""
+
+    breaks = "weights_as_found"
+
+    @hookimpl
+    def adjust_grads(self, model):
+        for weight in model.parameters():
+            weight.data.mul_(0.99)
+
+
+class LeavesItsOwnWeights:
+    """Puts a parameter of its own into the model, and takes it out again only where nothing failed."""
+
+    breaks = "weights_restored_after_failure"
+
+    @hookimpl
+    @contextmanager
+    def perturb_weights(self, model):
+        found = model.layer4.weight
+        model.layer4.weight = torch.nn.Parameter(1.01 * found.detach())
+        yield
+        model.layer4.weight = found
+
+
+class WritesInputs:
+    """Adds its noise to the caller's own tensor."""
+
+    breaks = "inputs_as_found"
+
+    @hookimpl
+    def transform_batch(self, batch):
+        batch.x.mul_(0.99)
+        return batch
+
+
+class GivesLiveWeights:
+    """Gives the live weights as its track, which training then goes on moving."""
+
+    breaks = "tracks_restored"
+
+    @hookimpl
+    def ensemble_weights(self, model, event):
+        return Track("alias", dict(model.named_parameters())) if event == "evaluate" else None
+
+
+# Randomness
+
+
+class DrawsGlobally:
+    """Draws its noise from the global generator."""
+
+    breaks = "global_generators_untouched"
+
+    @hookimpl
+    def transform_batch(self, batch, ctx):
+        return replace(batch, x=ctx.threat.clamp(batch.x + 0.1 * torch.randn_like(batch.x)))
+
+
+_calls = [0]
+
+
+class CountsRuns:
+    """Does something else in every run of the process."""
+
+    breaks = "equal_seeds_equal_draws"
+
+    @hookimpl
+    def start_run(self):
+        _calls[0] += 1
+
+    @hookimpl
+    def transform_batch(self, batch):
+        return replace(batch, x=batch.x * (1 - 1e-3 * (_calls[0] % 100)))
+
+
+class Meddles:
+    """Draws from the stream of another plugin."""
+
+    breaks = "moves_nobody_else"
+
+    @hookimpl
+    def transform_batch(self, batch, ctx):
+        torch.rand(1, generator=ctx._state.generator("bystander", "noise"))
+        return batch
+
+
+class CountsEvaluations:
+    """Scales the loss by how often its track was asked for."""
+
+    breaks = "evaluation_moves_nothing"
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    @hookimpl
+    def ensemble_weights(self, event):
+        self._asked += event == "evaluate"
+
+    @hookimpl(wrapper=True)
+    def compute_loss(self):
+        loss = yield
+        return Loss(loss.per_example / (1 + self._asked))
+
+
+# Numbers
+
+
+class SinglePrecision:
+    """Answers in float32 whatever it is given."""
+
+    breaks = "float64_works"
+
+    @hookimpl
+    def compute_loss(self, model, batch, adv):
+        return F.cross_entropy(model(adv.x), batch.y, reduction="none").float()
+
+
+class HalfPrecision:
+    """Computes with seven bits of mantissa where it is given float32."""
+
+    breaks = "float32_agrees"
+
+    @hookimpl
+    def adjust_grads(self, model):
+        for weight in model.parameters():
+            if weight.dtype == torch.float32:
+                weight.grad.copy_(weight.grad.bfloat16())
+
+
+class Underflows:
+    """Adds a small number that bfloat16 does not hold beside 1, and divides by what is left."""
+
+    breaks = "bfloat16_agrees"
+
+    @hookimpl
+    def adjust_grads(self, model):
+        for weight in model.parameters():
+            one = torch.ones((), dtype=weight.dtype)
+            weight.grad *= (one + 1e-3 - one) * 1e3
+
+
+# State
+
+
+class KeepsSet(Passes):
+    """Its state is a set."""
+
+    breaks = "plain_state"
+
+    def __init__(self) -> None:
+        self.seen = {1}
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+class Forgets:
+    """Clips to a running mean that no checkpoint holds."""
+
+    breaks = "exact_resume"
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    @hookimpl
+    def adjust_grads(self, model):
+        self._steps += 1
+        for weight in model.parameters():
+            weight.grad /= self._steps
+
+
+class SharesState:
+    """Goes on counting in the very tensor that it was given."""
+
+    breaks = "loaded_state_kept"
+
+    def __init__(self) -> None:
+        self.count = torch.zeros(1)
+
+    @hookimpl
+    def ensemble_weights(self, event):
+        if event == "step":
+            self.count += 1
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+# Company
+
+
+class TakesTheName:
+    """Names its track as the median's in the examination is named."""
+
+    breaks = "beside_meat"
+
+    @hookimpl
+    def ensemble_weights(self, event):
+        return Track("median", None) if event == "evaluate" else None
+
+
+class ExpectsOneForward:
+    """Takes the loss's first look at the model for its only one."""
+
+    breaks = "beside_trades"
+
+    def __init__(self) -> None:
+        self._forwards = 0
+
+    @hookimpl
+    def start_run(self, model):
+        model.register_forward_hook(self._count)
+
+    def _count(self, module, inputs, output):
+        self._forwards += module.training and output.requires_grad
+
+    @hookimpl(wrapper=True)
+    def compute_loss(self):
+        before = self._forwards
+        loss = yield
+        if self._forwards > before + 1:
+            raise RuntimeError("two forwards in a step")
+        return loss
