@@ -5,6 +5,7 @@ Inputs are float32 (or ``--dtype``) arrays, *staggered* in memory (each starts a
 set of the first-level cache). ``limit`` is the larger of a sequential sum over the inputs and a copy, in the same run;
 the share of it is the median's (N + 1) arrays moved over that bandwidth. Peers: ``torch.stack(...).median(0)``,
 ``numpy.partition`` and chunked ``torch.median``. All in one process, rounds interleaved, the median of the rounds.
+On one thread the clock is that thread's processor time: it stands still while other processes have the core.
 ``BUTTRESS_SIMD=avx2`` in the environment measures another instruction set than the processor's best.
 """
 
@@ -12,7 +13,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median as middle
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import numpy as np
 import torch
@@ -67,13 +68,14 @@ def measure(n: int, options: argparse.Namespace, congruent: bool) -> dict[str, f
     }
     if dtype in (torch.float32, torch.float64):
         candidates["numpy.partition"] = (lambda: numpy_partition(short), len(short[0]))
+    clock = thread_time if options.threads == 1 else perf_counter
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(options.rounds + 1):
         for name, (call, size) in candidates.items():
-            begin = perf_counter()
+            begin = clock()
             call()
             if number:  # the first round warms up
-                times[name].append(1e9 * (perf_counter() - begin) / size)
+                times[name].append(1e9 * (clock() - begin) / size)
     return {name: middle(each) for name, each in times.items()}
 
 
