@@ -39,10 +39,9 @@ def test_the_check_reports_each_and_waits_for_none(work: Path, monkeypatch: pyte
     monkeypatch.setenv("PYTHONPATH", str(work / "site"), prepend=":")
     from buttress.registry import Source
 
-    found = {
-        name: inventory._checked(Source("plugin", name, f"broken_{name}:Plugin", f"broken-{name}", "1.0"))
-        for name in BROKEN
-    }
+    sources = {name: Source("plugin", name, f"broken_{name}:Plugin", f"broken-{name}", "1.0") for name in BROKEN}
+    facts = inventory._checked(list(sources.values()))
+    found = {name: facts[source]["status"] for name, source in sources.items()}
     for name, said in SAYS.items():
         assert found[name].startswith("broken: ")
         assert said in found[name]
