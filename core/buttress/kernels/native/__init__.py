@@ -7,6 +7,7 @@ from threading import Lock
 from types import ModuleType
 from typing import Any
 
+from buttress.errors import ConfigError
 from buttress.kernels.native import losses, medians, perturbations
 
 CURE = "build it with: pip install --no-build-isolation . (needs torch and a C++ compiler; see buttress doctor)"
@@ -62,9 +63,18 @@ def why_not(name: str = "") -> str:
 
 
 def build_facts() -> dict[str, str] | None:
-    """What the extension was built with, or None where there is no extension."""
+    """What the extension was built with, or None where there is no extension.
+
+    Raises:
+        ConfigError: BUTTRESS_SIMD asks for what the processor does not run.
+    """
     loaded = _load()
-    return None if isinstance(loaded, ImportError) else dict(loaded.build_facts())
+    if isinstance(loaded, ImportError):
+        return None
+    try:
+        return dict(loaded.build_facts())
+    except ValueError as problem:
+        raise ConfigError(f"{problem}; unset it for the best level") from None
 
 
 def status() -> dict[str, str]:
