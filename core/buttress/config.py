@@ -15,6 +15,7 @@ from buttress.disable import without_disabled
 from buttress.errors import ConfigError, nearest
 from buttress.own_modules import SCHEDULE, make
 from buttress.plugins_file import PluginsFile, read_plugins_file
+from buttress.recipes import located
 from buttress.registry import Local, construct, entry_of
 from buttress.schedule import SCHEDULES, Schedule, expect_factors
 from buttress.settings import NonNegativeFraction, validate
@@ -329,14 +330,14 @@ def _expect_format(source: Source) -> None:
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
-    """Read a config file and apply ``key=value`` overrides.
+    """Read a config file, or the recipe ``dist:name`` of a distribution, and apply ``key=value`` overrides.
 
     A key is a path (``data.batch_size``, ``plugins.pgd.steps``) or a plugin and its setting (``pgd.steps``).
 
     Raises:
         ConfigError: see ``ConfigFile``; an override that is not ``key=value``, or whose key is unknown.
     """
-    source = read_yaml(path)
+    source = read_yaml(located(path))
     for override in overrides:
         source = apply_override(source, override)
     return ConfigFile(source)
