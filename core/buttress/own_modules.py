@@ -138,15 +138,17 @@ def import_target(target: str, place: str, folder: Path | None = None, error: ty
         raise error(f"{place}: expected package.module:Class, got {target!r}")
     folders = _folders(folder)
     sys.path[:0] = [str(each) for each in folders if str(each) not in sys.path]
-    _expect_not_another(name.partition(".")[0], folders, place, error)
+    top = name.partition(".")[0]
+    _expect_not_another(top, folders, place, error)
     try:
         module = import_module(name)
     except KeyboardInterrupt:
         raise
     except BaseException as problem:  # SystemExit too: a module must not end the program
-        missing = isinstance(problem, ModuleNotFoundError) and problem.name == name.partition(".")[0]
+        missing = isinstance(problem, ModuleNotFoundError) and problem.name == top
         looked = f" (looked in {', '.join(map(str, folders))}, and among what is installed)" if missing else ""
         raise error(f"{place}: {target!r} cannot be imported: {told(problem)}{looked}") from problem
+    _expect_not_another(top, folders, place, error)  # a folder that was on the path before may stand behind others
     try:
         return getattr(module, attribute)
     except AttributeError:
@@ -228,7 +230,7 @@ def _is_directly_in(path: Path, folder: Path, top: str) -> bool:
 
 
 def _expect_not_another(top: str, folders: Sequence[Path], place: str, error: type[InputError]) -> None:
-    """A module that is loaded already hides one of the same name in the config's folder."""
+    """What is loaded under the name must not be another module than the one in the config's folder."""
     loaded = getattr(sys.modules.get(top), "__file__", None)
     spec = PathFinder.find_spec(top, [str(folder) for folder in folders])
     if loaded and spec and spec.origin and Path(loaded).resolve() != Path(spec.origin).resolve():

@@ -389,13 +389,19 @@ def test_a_wrong_target_is_one_clear_error_at_its_line(case: str, project: Path)
     assert line <= int(place[1]) <= line + 5
 
 
-def test_a_module_of_another_folder_is_not_mistaken_for_the_configs(project: Path, tmp_path: Path):
+def test_a_module_of_another_folder_is_not_mistaken_for_the_configs(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (project / "twice.py").write_text(NET)
     other = tmp_path / "other"
     other.mkdir()
     (other / "twice.py").write_text(NET)
     assert import_target("twice:Net", "here", project).__name__ == "Net"
     with pytest.raises(InputError, match=r"module 'twice' is .*other.* another one .* is loaded already, .*project"):
+        import_target("twice:Net", "here", other)
+    forget()
+    monkeypatch.setattr("sys.path", [str(project), *sys.path, str(other)])  # as PYTHONPATH may have them
+    with pytest.raises(InputError, match=r"module 'twice' is .*other"):
         import_target("twice:Net", "here", other)
 
 
