@@ -9,7 +9,7 @@ import pytest
 from buttress.hookspecs import HOOKS
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ("auditing.md", "hooks.md", "writing_a_plugin.md")
+PAGES = ("auditing.md", "hooks.md", "own_modules.md", "writing_a_plugin.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
