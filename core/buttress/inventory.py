@@ -88,10 +88,13 @@ def facts_of(source: Source) -> dict[str, str]:
 
 
 def paper(component: Any) -> str:
-    """Where the method was published: the first sentence of ``Source:`` in the docstring of the component's module."""
+    """Where the method was published: the first reference after ``Source:`` in the docstring of the component's module.
+
+    It ends at a stop, semicolon or colon that is followed by a space; those of a title and of ``eq. 2`` are part of it.
+    """
     module = inspect.getmodule(component)
     text = " ".join((inspect.getdoc(module) or "").split()) if module else ""
-    found = re.search(r'Source: ((?:et al\.|"[^"]*"|[^.;]|\.(?=\S))*)', text)
+    found = re.search(r'Sources?: (?:as in )?((?:\b(?:al|eq)\.|"[^"]*"|[^.;:]|[.;:](?=\S))*)', text)
     return found[1].strip() if found else ""
 
 
