@@ -141,8 +141,13 @@ def _answers(stdout: bytes | None) -> list[dict[str, str]]:
     return [json.loads(line) for line in (stdout or b"").decode().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def describe(kind: str, name: str) -> dict[str, Any]:
+def describe(kind: str, name: str, *, cost: bool = True) -> dict[str, Any]:
     """A component's documentation, settings and hooks; imports it.
+
+    Args:
+        kind: of component.
+        name: what a config calls it.
+        cost: count the passes that a plugin adds to a step, which takes training steps; else they are not told.
 
     Raises:
         PluginError: unknown or broken.
@@ -175,7 +180,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         "source": inspect.getdoc(module) if module else "",
         "paper": paper(component),
         "hooks": _hooks(component),
-        "cost": _cost(component, source),
+        "cost": _cost(component, source) if cost else "",
         "settings": settings,
         "schema": schema,
     }
