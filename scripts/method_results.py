@@ -51,15 +51,16 @@ def digits(name: str, _: str) -> str:
 
 
 def _measured(name: str, file: str, command: str, columns: Mapping[str, str]) -> str:
-    """One file's rows that have the method, after the baseline's; empty where none has."""
+    """One file's rows that have the method, after the baseline's, and its settings; empty where none has."""
     found = json.loads((ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
     baseline, *_ = found["rows"]
-    rows = []
+    rows, settings = [], []
     for row in found["rows"]:
         stack = _stack(row)
         if name in (set(stack) - COMMON or BASELINE) or row is baseline:
             cells = [_cell(100 * values[column] for values in row["seeds"].values()) for column in columns.values()]
             rows.append([_link(row, stack), *cells, "0" if row is baseline else _paired(row, baseline)])
+            settings += _settings(row, name)
     if len(rows) == 1 and name not in BASELINE:
         return ""
     n = baseline.get("n", found.get("n"))
@@ -68,7 +69,8 @@ def _measured(name: str, file: str, command: str, columns: Mapping[str, str]) ->
         f"epochs chosen on {found['best_by']}; mean +- standard deviation over seeds in %; "
         f"[every number](../../benchmarks/results/{file})):"
     )
-    return f"{text}\n\n{table(['stack', *columns, 'last minus the first row, paired'], rows)}"
+    made = f"\n\nWith {' and '.join(dict.fromkeys(settings))}." if settings else ""
+    return f"{text}\n\n{table(['stack', *columns, 'last minus the first row, paired'], rows)}{made}"
 
 
 def _config(row: Mapping[str, Any]) -> str:
@@ -80,6 +82,12 @@ def _stack(row: Mapping[str, Any]) -> list[str]:
     """The plugins that have a part in a row: of the ensembles beside the live model, the row's own alone."""
     listed = plugins_of(ROOT / "configs" / f"{_config(row)}.yaml")
     return [name for name in listed if name not in TRACKS or name == row["track"]]
+
+
+def _settings(row: Mapping[str, Any], name: str) -> list[str]:
+    """The method's line in the row's config, if it has settings there."""
+    lines = (ROOT / "configs" / f"{_config(row)}.yaml").read_text(encoding="utf-8").splitlines()
+    return [f"`{line.removeprefix('  - ')}`" for line in lines if line.startswith(f"  - {name}: ")]
 
 
 def _link(row: Mapping[str, Any], stack: Sequence[str]) -> str:

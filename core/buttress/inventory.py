@@ -228,11 +228,11 @@ def _type(entry: dict[str, Any]) -> str:
         return str(entry["const"])
     if "anyOf" in entry:
         return " | ".join(_type(each) for each in entry["anyOf"])
-    kind = entry.get("type", "any")
-    text = " | ".join(kind) if isinstance(kind, list) else str(kind)
     bounds = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
-    limits = [f"{sign} {entry[key]}" for key, sign in bounds if key in entry]
-    return " ".join([text, *limits])
+    limits = ", ".join(f"{sign} {entry[key]}" for key, sign in bounds if key in entry)
+    kind = entry.get("type", "any")
+    kinds = kind if isinstance(kind, list) else [kind]
+    return " | ".join(f"{each} {limits}".strip() if each in ("number", "integer") else each for each in kinds)
 
 
 def _plain(value: object) -> str:

@@ -74,3 +74,10 @@ def test_a_module_without_a_source_has_no_paper():
 def test_a_paper_is_the_first_reference(text: str, reference: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module.inspect, "getdoc", lambda _: f"A method.\n\n{text}")
     assert paper(Path) == reference
+
+
+def test_a_type_has_its_bounds_beside_the_number():
+    assert module._type({"type": ["number", "null"], "minimum": 0, "maximum": 1}) == "number >= 0, <= 1 | null"
+    assert (
+        module._type({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}]}) == "integer > 0 | null"
+    )
