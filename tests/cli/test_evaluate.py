@@ -75,9 +75,9 @@ def test_results_and_verdicts_are_written_and_agree(trained: Path, capsys: pytes
             assert np.array_equal(attacked, left)
             assert (row["attacked"], row["wrong"]) == (attacked.sum(), (attacked & ~correct).sum())
             left &= correct
-            assert row["accuracy"] == left.mean()
+            assert row["left"]["accuracy"] == left.mean()
         assert np.array_equal(file["worst"], left)
-    assert result["worst"]["accuracy"] == result["attacks"][-1]["accuracy"]
+    assert result["worst"] == result["attacks"][-1]["left"]
     assert sorted(path.suffix for path in Path(RUN, "eval").iterdir()) == [".json", ".npz"]  # nothing unfinished
 
 

@@ -18,7 +18,7 @@ from buttress.report.material import Method
 SHADES = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#e3cf1b")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 # Nats: beyond it the walls of a landscape would hide its valley.
-_HIGHEST = 6.0
+HIGHEST = 6.0
 
 Points = dict[int, list[float]]
 """Epochs trained to one value a seed, in percent."""
@@ -82,14 +82,14 @@ def gaps(method: Method) -> go.Figure | None:
 
 def landscape(numbers: Mapping[str, Any]) -> go.Figure:
     """Mean loss of every LSC group along one direction."""
-    figure = _figure("adversarial loss, nats", x="step along the direction", whole=False)
+    figure = _figure("adversarial loss, nats", x="step along the direction, in norms of the filters", whole=False)
     names = group_names(numbers["edges"])
     for name, size, losses, colour in zip(names, numbers["sizes"], numbers["groups"], SHADES * 9, strict=False):
         if size:
             label = f"{name} ({size})"
             _scatter(figure, numbers["mu"], losses, label, colour, hover="%{y:.2f}")
     _scatter(figure, numbers["mu"], numbers["mean"], f"all ({numbers['n']})", "#000000", dash="dash", hover="%{y:.2f}")
-    figure.update_yaxes(range=[0, _HIGHEST])
+    figure.update_yaxes(range=[0, HIGHEST])
     return figure
 
 
@@ -97,7 +97,7 @@ def surfaces(named: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
     """Losses over the plane of two directions, all in one scene: the first shown, the others in the legend."""
     figure = go.Figure(layout={"template": "none"})
     for position, (name, numbers) in enumerate(named):
-        cut = [[None if z is None else min(z, _HIGHEST) for z in row] for row in numbers["loss"]]
+        cut = [[None if z is None else min(z, HIGHEST) for z in row] for row in numbers["loss"]]
         figure.add_surface(
             x=numbers["steps"],
             y=numbers["steps"],
@@ -107,7 +107,7 @@ def surfaces(named: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
             visible=True if position == 0 else "legendonly",
             colorscale="Viridis",
             cmin=0,
-            cmax=_HIGHEST,
+            cmax=HIGHEST,
             showscale=False,  # the axis has the same numbers
             hovertemplate="%{x:.2f}, %{y:.2f}: %{z:.2f} nats<extra>" + name.replace("%", "") + "</extra>",
         )
@@ -119,7 +119,13 @@ def surfaces(named: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
         scene={
             "xaxis": {**axis, "title": {"text": "direction 1", "font": small}},
             "yaxis": {**axis, "title": {"text": "direction 2", "font": small}},
-            "zaxis": {**axis, "title": {"text": "nats", "font": small}, "range": [0, _HIGHEST]},
+            # No 0: it would lie on the label of the axis below.
+            "zaxis": {
+                **axis,
+                "title": {"text": "loss, nats", "font": small},
+                "range": [0, HIGHEST],
+                "tickvals": [2, 4, 6],
+            },
             "aspectmode": "manual",
             "aspectratio": {"x": 1.2, "y": 1.2, "z": 0.85},
             "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.1}},
@@ -181,14 +187,14 @@ def label_noise(numbers: Mapping[str, Any], inputs: str) -> go.Figure:
     figure.update_layout(
         barmode="stack", hovermode="y unified", height=140 + 30 * len(rows), legend_traceorder="normal"
     )
-    figure.update_xaxes(range=[0, 100])
-    figure.update_yaxes(automargin=True)
+    figure.update_xaxes(range=[0, 100], dtick=20)
+    figure.update_layout(margin={"r": 20})  # for half of the last label
     return figure
 
 
 def distance(numbers: Mapping[str, Any]) -> go.Figure:
     """Relative distance of every layer group from the last weights, over epochs."""
-    figure = _figure("relative distance")
+    figure = _figure("distance over norm of the last")
     epochs = [row["epoch"] + 1 for row in numbers["snapshots"]] + [numbers["last_epoch"] + 1]
     for group, colour in zip(numbers["groups"], COLOURS * 9, strict=False):
         values = [row["to_last"][group]["relative"] for row in numbers["snapshots"]]
@@ -302,7 +308,13 @@ def _mark_drops(figure: go.Figure, drops: Sequence[int]) -> None:
         figure.add_vline(
             x=drop,
             line={"color": "#888888", "dash": "dash", "width": 1},
-            annotation={"text": "lr drop", "font": {"size": 11, "color": "#666666"}, "yanchor": "bottom", "y": 0},
+            annotation={
+                "text": "lr drop",
+                "font": {"size": 11, "color": "#666666"},
+                "yanchor": "bottom",
+                "y": 0,
+                "xshift": 3,
+            },
         )
 
 
