@@ -175,6 +175,8 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 def _warnings(run: SavedRun) -> str:
     said = []
+    if not run.folder.summary.is_file():
+        said.append("The run has not finished: these are its weights so far.")
     if _autoattack(run)[0] is None:
         said.append("AutoAttack has not been run on these weights: the true robust accuracy may be lower.")
     if run.file.config.evaluation.best_by == "test" and run.checkpoint == "best":

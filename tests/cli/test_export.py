@@ -118,6 +118,9 @@ def test_the_entry_quotes_autoattack_and_the_audit(exported: Path, monkeypatch: 
     assert "Audit: 0 PASS, 0 SKIP, 0 WARN, 1 FAIL." in card
     assert "| autoattack | broke 4 of 9 that others had left | | 20 | 0 |" in card
     assert "AutoAttack has not been run" not in card
+    assert "The run has not finished" not in card
+    run.folder.summary.unlink()
+    assert "The run has not finished: these are its weights so far." in model_card(run, {})
     monkeypatch.setitem(run.facts, "weights_sha256", "of weights that a resumed run has replaced")
     assert (run.evaluations(), robustbench_entry(run)["unreliable"]) == ([], None)
 

@@ -134,6 +134,15 @@ def test_other_configs_stand_side_by_side_in_colours_of_their_own(noisy: Path, t
     one, two = curve(figure, "s0"), curve(figure, "s1")  # the configs have one name, so the folders tell them apart
     assert one["line"]["color"] != two["line"]["color"]
     assert curve(figure, "s0, meat")["visible"] == "legendonly"
+    assert figure["layout"]["xaxis"]["dtick"] == 1  # four epochs, each written once
+    assert "do not compare" not in page
+
+
+def test_methods_under_other_threat_models_are_not_to_be_compared(noisy: Path, tmp_path: Path):
+    started_with(noisy / "s1", {"eps: 1/10": "eps: 1/5"})
+    page = write_report([noisy / "s0", noisy / "s1"], tmp_path / "a.html").read_text()
+    assert "The methods differ in threat model: their robust accuracies do not compare." in page
+    assert "linf eps 1/10, box [0, 1]; linf eps 1/5, box [0, 1]" in page
 
 
 def test_names_of_methods_are_the_shortest_that_differ(noisy: Path, tmp_path: Path):

@@ -50,7 +50,7 @@ def autoattack_is_strongest(results: Sequence[Result]) -> Finding:
     """
     name = "AutoAttack is strongest"
     if not _was_run(AUTOATTACK, results):
-        cure = "buttress evaluate RUN --attack autoattack"
+        cure = "buttress evaluate RUN --attack autoattack; where it refuses model or data, pgd, cw and spsa together"
         return Finding(name, "WARN", "AutoAttack has not been run on these weights", cure)
     found = _comparisons(results, strong=AUTOATTACK, weak=WHITE_BOX)
     if not found:

@@ -49,6 +49,7 @@ def curves(method: Method, measure: str) -> go.Figure:
             hovertemplate="%{y:.1f}",
         )
     figure.update_layout(legend_traceorder="reversed")
+    _whole_ticks(figure)
     _mark_drops(figure, method.runs[0].drops)
     return figure
 
@@ -61,6 +62,7 @@ def side_by_side(methods: Sequence[Method]) -> go.Figure:
             name = method.label if track == "live" else f"{method.label}, {track}"
             shown = True if track == "live" else "legendonly"
             _line(figure, _points(method, track, "test", "robust"), name, colour, dash, group=name, visible=shown)
+    _whole_ticks(figure)
     return figure
 
 
@@ -76,6 +78,7 @@ def gaps(method: Method) -> go.Figure | None:
     if not figure.data:
         return None
     figure.update_layout(legend_traceorder="reversed")
+    _whole_ticks(figure)
     _mark_drops(figure, method.runs[0].drops)
     return figure
 
@@ -164,6 +167,7 @@ def loss_groups(numbers: Mapping[str, Any]) -> go.Figure:
             hovertemplate="%{y:.1f} %",
         )
     figure.update_yaxes(range=[0, 100])
+    _whole_ticks(figure)
     return figure
 
 
@@ -200,6 +204,7 @@ def distance(numbers: Mapping[str, Any]) -> go.Figure:
         values = [row["to_last"][group]["relative"] for row in numbers["snapshots"]]
         _scatter(figure, epochs, [*values, 0.0], group, colour, hover="%{y:.3f}", markers=True)
     figure.update_yaxes(rangemode="tozero")
+    _whole_ticks(figure)
     return figure
 
 
@@ -267,7 +272,7 @@ def _scatter(
         x=list(x),
         y=list(y),
         name=name,
-        mode="lines+markers" if markers else "lines",
+        mode="lines+markers" if markers or len(x) == 1 else "lines",  # a single point has no line
         line={"color": colour, "dash": dash, "width": 2, "shape": shape},
         marker={"size": 5},
         hovertemplate=hover,
@@ -286,7 +291,9 @@ def _figure(y: str, x: str = "epochs trained", whole: bool = True) -> go.Figure:
         "ticks": "outside",
         "tickcolor": "#999999",
     }
-    figure.update_xaxes(title={"text": x, "standoff": 8}, tickformat=",d" if whole else None, nticks=9, **axis)
+    figure.update_xaxes(title={"text": x, "standoff": 8}, nticks=9, **axis)
+    if whole:
+        figure.update_xaxes(tickformat=",d")
     figure.update_yaxes(title={"text": y, "standoff": 6}, automargin=True, **axis)
     return figure
 
@@ -301,6 +308,13 @@ def _base() -> dict[str, Any]:
         "legend": {"orientation": "h", "yref": "container", "yanchor": "top", "y": 1, "xref": "container", "x": 0},
         "autosize": True,
     }
+
+
+def _whole_ticks(figure: go.Figure) -> None:
+    """Of few epochs each gets a tick of its own, so that none is written twice."""
+    reached = [x for trace in figure.data for x in trace.x or ()]
+    if reached and max(reached) < 10:
+        figure.update_xaxes(tickmode="linear", tick0=0, dtick=1)
 
 
 def _mark_drops(figure: go.Figure, drops: Sequence[int]) -> None:

@@ -82,9 +82,8 @@ def render(found: Sequence[Method]) -> str:
 
 def _facts(found: Sequence[Method]) -> list[tuple[str, str]]:
     runs = [run for method in found for run in method.runs]
-    threats = (ThreatModel(run.config.threat.norm, run.config.threat.eps, run.config.threat.box) for run in runs)
     facts = {
-        "threat model": map(str, threats),
+        "threat model": map(_threat, runs),
         "data": (run.config.data.name for run in runs),
         "model": (run.config.model.name or run.config.model.target or "" for run in runs),
         "attack of the curves": (run.attack for run in runs),
@@ -92,7 +91,12 @@ def _facts(found: Sequence[Method]) -> list[tuple[str, str]]:
         "test examples": (str(run.rows[0].n) for run in runs if run.rows),
         "seeds": (str(run.config.seed) for run in runs),
     }
-    return [(name, ", ".join(dict.fromkeys(values))) for name, values in facts.items()]
+    return [(name, "; ".join(dict.fromkeys(values))) for name, values in facts.items()]
+
+
+def _threat(run: Run) -> str:
+    threat = run.config.threat
+    return str(ThreatModel(threat.norm, threat.eps, threat.box))
 
 
 def _summary(found: Sequence[Method]) -> Section:
@@ -126,6 +130,14 @@ def _summary(found: Sequence[Method]) -> Section:
         "Test accuracies in %; mean ± sample standard deviation where there are several seeds. diff: best minus last."
     )
     note += f" Not finished yet: {', '.join(unfinished)}." if unfinished else ""
+    runs = [run for method in found for run in method.runs]
+    for what, asked in (
+        ("threat model", {_threat(run) for run in runs}),
+        ("attack", set(attacks)),
+        ("data", {run.config.data.name for run in runs}),
+    ):
+        if len(asked) > 1:
+            note += f" The methods differ in {what}: their robust accuracies do not compare."
     missing = "" if lines else "No run has been evaluated yet."
     return Section("Best, last and their difference", [Table(header, lines, note)] if lines else [], missing=missing)
 
@@ -205,7 +217,8 @@ def _audit(found: Sequence[Method]) -> Section:
     tables = []
     for run in (run for method in found for run in method.runs):
         audited: dict[str, list[Mapping[str, Any]]] = {}
-        for row in run.audit or []:
+        order = {row.track: number for number, row in enumerate(run.rows)}
+        for row in sorted(run.audit or [], key=lambda row: order.get(str(row.get("track")), 0)):
             about = f"{run.name}, {row.get('track', 'unknown')} weights, {row.get('checkpoint', 'unknown')}"
             audited.setdefault(about, []).append(row)
         tables += [_audited(about, rows) for about, rows in audited.items()]
