@@ -21,8 +21,7 @@ for (const plot of plots) {
 }
 
 // What WebGL draws reaches the paper with the next frame of the screen, for which printing does not wait: a copy does.
-function paperCopy(plot, drawing) {
-  plot._fullLayout.scene._scene.glplot.redraw();
+function paperCopy(drawing) {
   const copy = document.createElement("canvas");
   copy.className = "paper-copy";
   copy.width = drawing.width;
@@ -37,7 +36,7 @@ addEventListener("beforeprint", () => {
   for (const plot of plots) {
     Plotly.relayout(plot, { width: PAPER });
     const drawing = plot.querySelector(".gl-container canvas");
-    if (drawing) paperCopy(plot, drawing);
+    if (drawing) paperCopy(drawing);
   }
 });
 
