@@ -61,6 +61,7 @@ class RunState:
         self.asked: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
         self.attack: Callable[[], Adv] | None = None
+        self.check_ascent: Callable[[Sequence[Tensor], Sequence[Tensor | None]], None] | None = None
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
         self._generators: Streams = {}
         self._apart = ""
@@ -211,8 +212,14 @@ class Context:
         return given
 
     def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows."""
-        return self._state.grads(loss, params)
+        """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows.
+
+        Those of a weight perturbation must be finite, as those of training must.
+        """
+        grads = self._state.grads(loss, params)
+        if self._state.phase == "perturb" and self._state.check_ascent:
+            self._state.check_ascent(params, grads)
+        return grads
 
     def batches(self) -> Iterable[Batch]:
         """The training set, batch by batch, in a fixed order, as ``transform_batch`` makes it.
