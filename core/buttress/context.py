@@ -57,6 +57,7 @@ class RunState:
         self.phase: Phase = phase
         self.store = store or Store(None)
         self.folder: Path | None = None
+        self.evaluation = ""  # which one and where in it, outside of training
         self.draws: Mapping[str, Tensor] = {}
         self.asked: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
@@ -65,6 +66,11 @@ class RunState:
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
         self._generators: Streams = {}
         self._apart = ""
+
+    @property
+    def place(self) -> str:
+        """Where in the run we are, for messages."""
+        return self.evaluation or f"epoch {self.epoch}, step {self.step}"
 
     def generator(self, plugin: str, purpose: str) -> torch.Generator:
         """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it."""

@@ -66,8 +66,7 @@ class Implementation:
 
     def fault(self, message: str, when: str = "") -> HookError:
         """An error that names plugin, distribution, version, hook, epoch and step."""
-        at = when or f" epoch {self._state.epoch}, step {self._state.step}"
-        return HookError(f"plugin {self.plugin}, hook {self.hook},{at}:\n  {message}")
+        return HookError(f"plugin {self.plugin}, hook {self.hook},{when or f' {self._state.place}'}:\n  {message}")
 
 
 class ResolvedHook:

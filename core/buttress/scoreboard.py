@@ -31,7 +31,7 @@ class Scoreboard:
         """Evaluate the model, which has the weights of ``track`` in it, after ``epoch``."""
         records = []
         for name, split in self._splits.items():
-            score = self._assembly.evaluator.score(split)
+            score = self._assembly.evaluator.score(split, epoch)
             records.append(Record(epoch, track, name, score.clean, score.robust, score.n))
             if name == "train":
                 counts = group_counts(score.robust_losses).tolist()

@@ -26,8 +26,7 @@ class StopRequest:
             for known, handler in before.items():
                 signal.signal(known, handler)
             self.signal = signal.Signals(number).name
-            # os.write: print may be interrupted in the middle of itself
-            os.write(2, b"\nstopping after this step or evaluation; once more to stop at once\n")
+            _answer()
 
         before = {known: signal.signal(known, ask) for known in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -35,3 +34,8 @@ class StopRequest:
         finally:
             for known, handler in before.items():
                 signal.signal(known, handler)
+
+
+def _answer() -> None:
+    # os.write: print may be interrupted in the middle of itself
+    os.write(2, b"\nstopping after this step or evaluation; once more to stop at once\n")
