@@ -102,14 +102,12 @@ class Answers:
             self._finite(who, torch.isfinite(loss.total().detach()), lambda: message)
         return loss
 
-    def gradients(self, who: Answerer, model: nn.Module) -> None:
-        """In the parameters' ``.grad``, as the loss has made them, or as ``adjust_grads`` has left them."""
-        if not self._checks.watches_finite:
-            return
-        grads = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-        if grads:
+    def gradients(self, who: Answerer, grads: Mapping[str, Tensor]) -> None:
+        """By the names of the parameters: of the loss, or as ``adjust_grads`` has left them, or of a perturbation."""
+        if grads and self._checks.watches_finite:
             good = torch.isfinite(norms_of(list(grads.values())))
-            self._finite(who, good, lambda: _nonfinite_gradient(model), [f"the gradient of {name!r}" for name in grads])
+            names = [f"the gradient of {name!r}" for name in grads]
+            self._finite(who, good, lambda: _nonfinite_gradients(list(grads), good), names)
 
     def masked(self, who: Answerer, answer: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of a loss plugin's ``masked_loss`` for ``batch``.
@@ -265,12 +263,8 @@ def _unlike(given: Mapping[str, Any], places: Mapping[str, Tensor]) -> list[str]
     ]
 
 
-def _nonfinite_gradient(model: nn.Module) -> str:
-    bad = [
-        name
-        for name, weight in model.named_parameters()
-        if weight.grad is not None and not torch.isfinite(torch.linalg.vector_norm(weight.grad))
-    ]
+def _nonfinite_gradients(names: Sequence[str], good: Tensor) -> str:
+    bad = [name for name, fine in zip(names, good.tolist(), strict=True) if not fine]
     return (
         f"expected gradients of finite norm, got others for {len(bad)} parameters, the first {bad[0]!r}; the step was "
         "not taken; lower the learning rate, or look for a division by zero or a root of zero"

@@ -23,7 +23,7 @@ from buttress.files import (
     storage_errors,
     write_tensors,
 )
-from buttress.seals import expect_seal, write_sealed
+from buttress.seals import expect_seal, expect_whole, write_sealed
 
 FORMAT = 2
 """What this version writes; it reads the older ones that ``_UPGRADES`` knows.
@@ -124,6 +124,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, RecursionError) as problem:
         raise CheckpointError(f"{path} is no checkpoint of buttress: {type(problem).__name__}: {problem}") from None
     return state if written == FORMAT else _UPGRADES[written](state)
+
+
+def expect_undamaged(path: Path) -> str:
+    """The sha256 of a safetensors file, which is the one that its checkpoint or its own seal knows, where it has any.
+
+    Raises:
+        CheckpointError: missing, truncated, or changed since it was written.
+    """
+    try:
+        found = file_sha256(path)
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+    body = path.with_suffix(".json")
+    if not (_NAME.fullmatch(path.name) and body.is_file()):
+        expect_whole(path)
+    elif found != _read_body(body)["tensors_sha256"]:
+        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
+    return found
 
 
 def restore_newest(

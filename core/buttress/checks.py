@@ -52,33 +52,37 @@ class FirstBad:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._found: dict[Answerer, tuple[Tensor, Sequence[str]]] = {}
+        self._found: dict[tuple[Answerer, tuple[str, ...]], Tensor] = {}
+        self._turn = 0  # of all calls of ``note``: in one step a bad gradient makes the loss after it bad
 
     def note(self, who: Answerer, good: Tensor, when: tuple[int, int], names: Sequence[str] = ()) -> None:
         """``good`` are bools, one for each of ``names``, or a 0-dim one; nothing here waits for the device."""
-        found = self._found.get(who)
+        key = who, tuple(names)  # one plugin answers with several things: a loss, its gradients
+        found = self._found.get(key)
         if found is None:
-            found = self._found[who] = (torch.full((2,), -1, dtype=torch.int64, device=self._device), names)
-        time, part = found[0].unbind()
+            found = self._found[key] = torch.full((3,), -1, dtype=torch.int64, device=self._device)
+        self._turn += 1
+        turn, time, part = found.unbind()
         bad = ~good.flatten()
-        first = (time < 0) & bad.any()
+        first = (turn < 0) & bad.any()
         part.copy_(torch.where(first, bad.int().argmax(), part))
         time.copy_(torch.where(first, when[0] * _STEPS + when[1], time))
+        turn.copy_(torch.where(first, self._turn, turn))
 
     def take(self) -> Verdict | None:
         """The earliest of all, and forget them; synchronises with the device."""
         if not self._found:
             return None
-        found = torch.stack([at for at, _ in self._found.values()]).tolist()
+        found = torch.stack(list(self._found.values())).tolist()
         bad = [
-            (time, who, names[part] if names else "")
-            for (time, part), (who, (_, names)) in zip(found, self._found.items(), strict=True)
-            if time >= 0
+            (turn, time, who, names[part] if names else "")
+            for (turn, time, part), (who, names) in zip(found, self._found, strict=True)
+            if turn >= 0
         ]
         self._found.clear()
         if not bad:
             return None
-        time, who, part = min(bad, key=lambda item: item[0])
+        _, time, who, part = min(bad, key=lambda item: item[0])
         return Verdict(*divmod(int(time), _STEPS), who, part)
 
 

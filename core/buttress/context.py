@@ -57,13 +57,20 @@ class RunState:
         self.phase: Phase = phase
         self.store = store or Store(None)
         self.folder: Path | None = None
+        self.evaluation = ""  # which one and where in it, outside of training
         self.draws: Mapping[str, Tensor] = {}
         self.asked: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
         self.attack: Callable[[], Adv] | None = None
+        self.check_ascent: Callable[[Sequence[Tensor], Sequence[Tensor | None]], None] | None = None
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
         self._generators: Streams = {}
         self._apart = ""
+
+    @property
+    def place(self) -> str:
+        """Where in the run we are, for messages."""
+        return self.evaluation or f"epoch {self.epoch}, step {self.step}"
 
     def generator(self, plugin: str, purpose: str) -> torch.Generator:
         """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it."""
@@ -211,8 +218,14 @@ class Context:
         return given
 
     def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows."""
-        return self._state.grads(loss, params)
+        """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows.
+
+        Those of a weight perturbation must be finite, as those of training must.
+        """
+        grads = self._state.grads(loss, params)
+        if self._state.phase == "perturb" and self._state.check_ascent:
+            self._state.check_ascent(params, grads)
+        return grads
 
     def batches(self) -> Iterable[Batch]:
         """The training set, batch by batch, in a fixed order, as ``transform_batch`` makes it.

@@ -199,6 +199,7 @@ class Engine:
 
         self._state.phase = "perturb"
         self._state.attack = lambda: self._attack(batch)
+        self._state.check_ascent = partial(self.hooks.expect_ascent, self.model)
         try:
             manager = self.hooks.perturb_weights(self.model, batch, adv, Objective(losses, masked))
             if manager is None:
@@ -208,7 +209,7 @@ class Engine:
                 with perturbed(manager, adv, weights, order, saved, self._copies.after) as perturbation:
                     yield perturbation
         finally:
-            self._state.attack = None
+            self._state.attack = self._state.check_ascent = None
 
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
         self._state.phase, self._state.attack = "train", None

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from buttress.build import assemble, load_data
-from buttress.checkpoint import MODEL_PREFIX
+from buttress.checkpoint import MODEL_PREFIX, expect_undamaged
 from buttress.config import load_config
 from buttress.engine import Engine
 from buttress.errors import ConfigError
-from buttress.files import file_sha256, header_facts, write_tensors
+from buttress.files import header_facts, write_tensors
 from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backend
 from buttress.kernels.averages import MEAN, trimmed_mean_rule
 from buttress.models import fit_weights, load_weights
@@ -73,7 +73,9 @@ def ensemble(
     prefix, names = _contents(paths)
     engine = None if source is None else _engine(source)
     with ThreadPoolExecutor() as pool:
-        inputs = [{"name": str(p), "sha256": sha} for p, sha in zip(paths, pool.map(file_sha256, paths), strict=True)]
+        inputs = [
+            {"name": str(p), "sha256": sha} for p, sha in zip(paths, pool.map(expect_undamaged, paths), strict=True)
+        ]
     facts = {"method": method, **settings, "n": len(paths), "inputs": inputs}
     counted = _Counted(rule)
     combine = partial(combine_files, paths, Rule(counted, rule.scratch), prefix=prefix)

@@ -100,20 +100,25 @@ class Evaluator:
         self._state = RunState(threat, device, seed=seed, phase="evaluate")
         self._hooks = Hooks([attack], self._state, ValueChecks("always", device))
         self._modes = Modes(model)
+        self._name = "evaluation"
 
     def attacked(self, batch: Batch, number: int = 0) -> Adv:
         """Adversarial examples for batch number ``number``, made in eval mode."""
-        self._state.step = number
+        self._state.step, self._state.evaluation = number, f"{self._name}, batch {number}"
         self._state.rewind()
         with self._modes.attacking("eval"):
             return self._hooks.generate_adv(self._model, batch)
 
-    def score(self, split: Split) -> Score:
+    def score(self, split: Split, epoch: int | None = None) -> Score:
         """Clean and robust accuracy on ``split``; one synchronisation with the device at the end.
+
+        ``epoch``: after which this is, for messages.
 
         Raises:
             DataError: the split is empty.
+            HookError: the attack failed.
         """
+        self._name = "evaluation" if epoch is None else f"evaluation after epoch {epoch}"
         if not len(split):
             raise DataError("evaluation: expected at least one example, got an empty split")
         clean, robust, losses = [], [], []

@@ -66,8 +66,7 @@ class Implementation:
 
     def fault(self, message: str, when: str = "") -> HookError:
         """An error that names plugin, distribution, version, hook, epoch and step."""
-        at = when or f" epoch {self._state.epoch}, step {self._state.step}"
-        return HookError(f"plugin {self.plugin}, hook {self.hook},{at}:\n  {message}")
+        return HookError(f"plugin {self.plugin}, hook {self.hook},{when or f' {self._state.place}'}:\n  {message}")
 
 
 class ResolvedHook:
@@ -277,7 +276,13 @@ class Hooks:
 
     def expect_gradients(self, model: nn.Module) -> None:
         """The gradients of the training objective, in ``.grad``, must be finite."""
-        self.answers.gradients(self.table["compute_loss"].providers[0], model)
+        self.answers.gradients(self.table["compute_loss"].providers[0], _grads_of(model))
+
+    def expect_ascent(self, model: nn.Module, weights: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
+        """The gradients along which ``perturb_weights`` moves the weights must be finite."""
+        names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
+        found = {names[w]: grad for w, grad in zip(weights, grads, strict=True) if grad is not None and w in names}
+        self.answers.gradients(self.table["perturb_weights"].providers[0], found)
 
     def perturb_weights(
         self, model: nn.Module, batch: Batch, adv: Adv, objective: Objective
@@ -308,7 +313,7 @@ class Hooks:
     def adjust_grads(self, model: nn.Module, optimizer: Optimizer) -> None:
         for implementation in self.table["adjust_grads"].providers:
             implementation({"model": model, "optimizer": optimizer})
-            self.answers.gradients(implementation, model)
+            self.answers.gradients(implementation, _grads_of(model))
 
     def ensemble_weights(self, model: nn.Module, event: Literal["step", "epoch"]) -> None:
         for implementation in self.table["ensemble_weights"].providers:
@@ -341,3 +346,7 @@ class Hooks:
     def _all(self, hook: str, values: Values) -> None:
         for implementation in self.table[hook].providers:
             implementation(values)
+
+
+def _grads_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}

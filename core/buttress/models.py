@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from buttress.errors import CheckpointError, ModelError
-from buttress.files import read_facts, read_tensors
 from buttress.modes import Modes
-from buttress.seals import KEY as SEAL
-from buttress.seals import expect_contents
+from buttress.seals import read_any_weights
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -52,10 +50,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> N
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        tensors, facts = read_tensors(path), read_facts(path)
-        if SEAL in facts:
-            expect_contents(path, tensors, facts)
-        return tensors
+        return read_any_weights(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

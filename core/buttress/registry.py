@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -69,8 +69,20 @@ class LoadedPlugin:
 
 
 @cache
-def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=GROUPS[kind]))
+def _listed(kind: str) -> tuple[Source, ...]:
+    """Every installed component of a kind, ``listed`` or ``incompatible``; the metadata are searched once a process."""
+    return tuple(
+        Source(kind, point.name, point.value, *_facts(point.dist)) for point in entry_points(group=GROUPS[kind])
+    )
+
+
+@cache
+def _facts(distribution: Distribution | None) -> tuple[str, str, str]:
+    """Name, version and status of a distribution, whose metadata are parsed anew at every look into them."""
+    if distribution is None:
+        return "unknown", "?", "listed"
+    excluded = any(_excludes_us(text) for text in distribution.requires or [])
+    return distribution.name, distribution.version, "incompatible" if excluded else "listed"
 
 
 def sources(kind: str) -> list[Source]:
@@ -82,17 +94,11 @@ def sources(kind: str) -> list[Source]:
     """
     words = [word.strip() for word in os.environ.get("BUTTRESS_DISABLE", "").split(",") if word.strip()]
     found, claims = [], defaultdict[str, set[str]](set)
-    for point in _entry_points(kind):
-        distribution = point.dist.name if point.dist else "unknown"
-        version = point.dist.version if point.dist else "?"
-        source = Source(kind, point.name, point.value, distribution, version)
-        if any(_excludes_us(text) for text in (point.dist.requires if point.dist else None) or []):
-            source = replace(source, status="incompatible")
-        if any(means(word, source.name, source.distribution) for word in words):
-            source = replace(source, status="disabled")
-        else:
-            claims[source.name].add(distribution)
-        found.append(source)
+    for source in _listed(kind):
+        disabled = any(means(word, source.name, source.distribution) for word in words)
+        found.append(replace(source, status="disabled") if disabled else source)
+        if not disabled:
+            claims[source.name].add(source.distribution)
     shadowed = [replace(each, status="shadowed") if _is_shadowed(each, claims) else each for each in found]
     return sorted(shadowed, key=lambda source: (source.name, source.distribution))
 

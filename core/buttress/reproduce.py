@@ -142,9 +142,7 @@ def first_difference(before: Sequence[str], after: Sequence[str]) -> str:
         except ValueError:
             return f"metrics record {number}: {old!r}, now {new!r}"
         if one != two:
-            at = ", ".join(
-                f"{key} {one[key]}" for key in ("event", "epoch", "global_step", "track", "split") if key in one
-            )
+            at = ", ".join(f"{key} {one[key]}" for key in _PLACE if key in one)
             return f"metrics record {number} ({at}): {'; '.join(_differences(one, two))}"
     if len(before) != len(after):
         return f"{len(before)} metrics records, now {len(after)}"

@@ -1,8 +1,10 @@
 """Files that know whether they are whole: JSON and weights that carry the sha256 of everything else in them."""
 
+from __future__ import annotations
+
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from buttress.errors import CheckpointError
 from buttress.files import json_text, read_facts, read_json, read_tensors, write_json, write_tensors
+from buttress.tensor_file import open_tensor_files
 
 KEY = "sha256"
 
@@ -66,30 +69,69 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: missing, truncated, changed, or without a seal.
     """
-    tensors, facts = read_tensors(path), read_facts(path)
+    tensors, facts = _read(path)
     if KEY not in facts:
         raise CheckpointError(f"{path} is damaged: it does not record its sha256")
-    expect_contents(path, tensors, facts)
     return tensors, {key: value for key, value in facts.items() if key != KEY}
 
 
-def expect_contents(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Check what was read from ``path`` against the seal among its facts.
+def read_any_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of any safetensors file, on the CPU; checked where it has a seal.
 
     Raises:
-        CheckpointError: they differ.
+        CheckpointError: missing, truncated, or changed since it was sealed.
     """
-    if _contents(tensors, {key: value for key, value in facts.items() if key != KEY}) != facts[KEY]:
+    return _read(path)[0]
+
+
+def expect_whole(path: Path) -> None:
+    """Check a safetensors file piece by piece, where it has a seal.
+
+    Raises:
+        CheckpointError: missing, truncated, or changed since it was sealed.
+
+    Memory: 1 MiB.
+    """
+    facts = read_facts(path)
+    if KEY not in facts:
+        return
+    digest = _begun(facts)
+    with open_tensor_files([path]) as (file,):
+        for name, entry in sorted(file.entries.items()):
+            digest.update(_described(name, entry.dtype, entry.shape))
+            for piece in file.pieces(entry):
+                digest.update(piece)
+    _expect_same(path, digest.hexdigest(), facts)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, facts = read_tensors(path), read_facts(path)
+    if KEY in facts:
+        _expect_same(path, _contents(tensors, facts), facts)
+    return tensors, facts
+
+
+def _expect_same(path: Path, found: str, facts: Mapping[str, Any]) -> None:
+    if found != facts[KEY]:
         raise CheckpointError(f"{path} is damaged: the sha256 of its contents is not the recorded one")
 
 
 def _contents(tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> str:
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    digest = _begun(facts)
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(_described(name, tensor.dtype, tensor.shape))
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _begun(facts: Mapping[str, object]) -> hashlib._Hash:
+    own = {key: value for key, value in facts.items() if key != KEY}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode())
+
+
+def _described(name: str, dtype: torch.dtype, shape: Sequence[int]) -> bytes:
+    return json.dumps([name, str(dtype), list(shape)]).encode()
 
 
 def _digest(body: Mapping[str, Any]) -> str:

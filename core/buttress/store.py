@@ -14,7 +14,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from buttress.errors import CheckpointError, ConfigError
-from buttress.files import has_sha256, make_folder, write_tensors
+from buttress.files import make_folder
+from buttress.seals import write_weights
+from buttress.verified_files import VerifiedFiles
 
 
 class Store:
@@ -128,11 +130,11 @@ class DiskHistory(History):
     """Snapshots as safetensors files ``00000.safetensors``, ...; checkpoints hold their names and sha256.
 
     A file is written once and never pruned, so every checkpoint finds what it refers to. A run that resumes from an
-    older checkpoint writes the later files again.
+    older checkpoint writes the later files again. Each is sealed too, for whoever reads it without a checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._verified = folder, VerifiedFiles()
         self._files: list[dict[str, str]] = []
 
     def __len__(self) -> int:
@@ -142,11 +144,11 @@ class DiskHistory(History):
         name = _snapshot_name(len(self._files))
         make_folder(self._folder)
         own = {key: value.detach().cpu() for key, value in tensors.items()}
-        sha256 = write_tensors(self._folder / name, own, None if epoch is None else {"epoch": epoch})
+        sha256 = write_weights(self._folder / name, own, {} if epoch is None else {"epoch": epoch})
         self._files.append({"name": name, "sha256": sha256})
 
     def reader(self) -> Reader:
-        self._expect_files(self._files)  # they may be days old
+        self._expect_files(self._files)  # they may be days old; hashing them all takes longer than their median
         return _DiskReader([self._folder / file["name"] for file in self._files])
 
     def state_dict(self) -> dict[str, Any]:
@@ -165,7 +167,7 @@ class DiskHistory(History):
     def _expect_files(self, files: Sequence[Mapping[str, str]]) -> None:
         paths = [self._folder / file["name"] for file in files]
         with ThreadPoolExecutor() as pool:
-            good = list(pool.map(has_sha256, paths, [file["sha256"] for file in files]))
+            good = list(pool.map(self._verified.has_sha256, paths, [file["sha256"] for file in files]))
         for path in (path for path, whole in zip(paths, good, strict=True) if not whole):
             what = "is damaged" if path.exists() else "is missing"
             raise CheckpointError(f"{path} {what}: the checkpoint refers to it; restore it from a backup")

@@ -29,6 +29,9 @@ DTYPES = {
 # Longer headers are refused, as the safetensors library does: a damaged length must not ask for gigabytes.
 _LONGEST_HEADER = 100_000_000
 
+# Bytes that are read at once where a tensor is read in order.
+_PIECE = 1 << 20
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -77,6 +80,18 @@ class TensorFile:
             if got == 0:
                 raise CheckpointError(f"{self.path} cannot be read: it has become shorter while it was read")
             target, offset = target[got:], offset + got
+
+    def pieces(self, entry: Entry) -> Iterator[memoryview]:
+        """The bytes of a tensor, in order, each piece in the memory of the one before.
+
+        Raises:
+            CheckpointError: they cannot be read, or the file ends before.
+        """
+        memory = memoryview(bytearray(min(entry.nbytes, _PIECE)))
+        for start in range(0, entry.nbytes, _PIECE):
+            piece = memory[: entry.nbytes - start]
+            self.read_into(piece, entry.begin + start)
+            yield piece
 
     def will_need(self, offset: int, length: int) -> None:
         """Have the system read this range into its own cache meanwhile."""

@@ -190,11 +190,11 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
     if change is not None:
         change(workspace)
     monkeypatch.syspath_prepend(workspace)
-    registry._entry_points.cache_clear()
+    registry._listed.cache_clear()
     try:
         code = main(["train", "small.yaml", *words])
     finally:
-        registry._entry_points.cache_clear()
+        registry._listed.cache_clear()
     said = capsys.readouterr().err
     assert code == 2, said
     for text in expected:

@@ -64,6 +64,27 @@ def test_checkpoints_of_a_run_give_the_same(workspace: Path, run: Path):
     equal_files(workspace / "out.safetensors", run / "weights" / "last-meat.safetensors")
 
 
+@pytest.mark.parametrize("kind", ["history/meat", "weights", "checkpoints"])
+def test_files_of_a_run_with_a_flipped_bit_are_refused(
+    workspace: Path, run: Path, capsys: pytest.CaptureFixture[str], kind: str
+):
+    files = sorted((run / kind).glob("*.safetensors"))[-2:]
+    content = bytearray(files[1].read_bytes())
+    content[-1] ^= 1
+    files[1].write_bytes(content)
+    assert main(["ensemble", *words(files, workspace), "--output", "out.safetensors"]) == 2
+    assert f"{words(files, workspace)[1]} is damaged: the sha256" in capsys.readouterr().err.replace(
+        "its sha256", "the sha256"
+    )
+    assert not (workspace / "out.safetensors").exists()
+
+
+def test_checkpoints_without_their_json_are_taken_as_files_of_anybody(workspace: Path, run: Path):
+    for number, path in enumerate(sorted((run / "checkpoints").glob("*.safetensors"))[-2:]):
+        (workspace / f"step-{number}.safetensors").write_bytes(path.read_bytes())
+    assert main(["ensemble", "step-0.safetensors", "step-1.safetensors", "--output", "out.safetensors"]) == 0
+
+
 def test_weights_are_combined_as_they_are_without_a_model(
     workspace: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ):

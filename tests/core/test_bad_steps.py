@@ -1,7 +1,9 @@
 """Bad steps: skipped on the device, counted, named; and nothing else of the run moves."""
 
+import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from buttress import Engine, Loss
 from buttress.errors import DivergenceError, HookError
+from buttress_plugins import weights
 
 from .helpers import LINF, ConvNet, assert_same, clean_attack, engine_of, plugin, snapshot, step
 
@@ -22,6 +25,28 @@ def spoiled_loss(at: int = BAD) -> Any:
     def compute_loss(self: Any, model: nn.Module, batch: Any, adv: Any, ctx: Any) -> Tensor:
         losses = nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
         return losses * (math.nan if ctx.step == at else 1.0)
+
+    return plugin("spoiled_loss", compute_loss=compute_loss)
+
+
+class _NaNBackwards(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, losses: Tensor) -> Tensor:
+        return losses.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * math.nan
+
+
+def spoiled_in(phase: str, what: str) -> Any:
+    """Cross-entropy, but NaN, or with a gradient of NaN, at one step in one of its phases."""
+
+    def compute_loss(self: Any, model: nn.Module, batch: Any, adv: Any, ctx: Any) -> Tensor:
+        losses = nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
+        if (ctx.step, ctx.phase) != (BAD, phase):
+            return losses
+        return losses * math.nan if what == "loss" else _NaNBackwards.apply(losses)
 
     return plugin("spoiled_loss", compute_loss=compute_loss)
 
@@ -129,6 +154,54 @@ def test_a_bad_step_inside_a_perturbation_ends_at_the_unperturbed_weights(exit_o
         assert (number == BAD) == all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+GROUPS = {"1": ["conv.*"], "2": ["bn.*", "linear.*"]}
+PERTURBATIONS = {
+    "amp": {"amp": {"steps": 2}},
+    "awp": {"awp": {"gamma": 0.05}},
+    "rwp": {"rwp": {"c_min": "inf", "k2": 2, "gamma": 0.05}},
+    "rat_wp": {"rat_wp": {"layers": [2], "groups": GROUPS, "gamma": 0.05}},
+}
+
+
+def test_every_built_in_perturbation_is_in_the_table():
+    built_in = Path(weights.__file__).parent.glob("*.py")
+    assert {path.stem for path in built_in} - {"__init__"} == set(PERTURBATIONS)
+
+
+@pytest.mark.parametrize("checks", ["always", "interval"])
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("phase", ["perturb", "train"])
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_a_bad_step_in_a_built_in_perturbation_has_not_happened(name: str, phase: str, what: str, checks: Any):
+    torch.manual_seed(0)
+    model = ConvNet()
+    spoiled, sound = (
+        skipping(own, PERTURBATIONS[name], spoiled_in(at, what), checks=checks)
+        for own, at in ((copy.deepcopy(model), phase), (model, "never"))
+    )
+    for number in range(5):
+        step(spoiled, seed=number)
+        if number == BAD:
+            sound._state.step += 1  # this step of its data is left out
+        else:
+            step(sound, seed=number)
+    assert_same(everything(spoiled), everything(sound))
+    said = spoiled.read_checks()
+    hook = "perturb_weights" if (phase, what) == ("perturb", "gradient") else "compute_loss"
+    assert said.startswith("1 bad step skipped, the first at epoch 0, step 2: the " + what)
+    assert f"hook {hook}" in said
+
+
+@pytest.mark.parametrize("checks", ["always", "interval"])
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_stop_names_the_perturbation_whose_gradient_is_not_finite(name: str, checks: Any):
+    engine = skipping(
+        ConvNet(), PERTURBATIONS[name], spoiled_in("perturb", "gradient"), nonfinite="stop", checks=checks
+    )
+    with pytest.raises(HookError, match=rf"plugin '{name}'.*hook perturb_weights.*epoch 0, step 2(.|\n)*'\w+\.weight'"):
+        steps(engine, BAD + 1, read_at=BAD)
+
+
 def test_as_many_in_a_row_as_allowed_stop_the_run_and_a_good_one_between_them_counts_anew():
     def compute_loss(self: Any, model: nn.Module, batch: Any, adv: Any, ctx: Any) -> Tensor:
         losses = nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
@@ -142,6 +215,25 @@ def test_as_many_in_a_row_as_allowed_stop_the_run_and_a_good_one_between_them_co
         assert engine.global_step == stops_at + (checks == "always"), checks
 
 
+@pytest.mark.parametrize("nonfinite", ["stop", "skip"])
+@pytest.mark.parametrize("checks", ["always", "interval"])
+def test_a_gradient_is_named_where_the_loss_of_the_same_plugin_is_finite(checks: Any, nonfinite: Any):
+    """The root of zero: a finite penalty with an infinite slope, at one parameter."""
+
+    def compute_loss(self: Any, model: nn.Module, batch: Any, adv: Any, ctx: Any) -> Loss:
+        losses = nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
+        return Loss(losses, (0 * model.linear.bias).sum().sqrt() if ctx.step == BAD else losses.sum() * 0)
+
+    engine = skipping(ConvNet(), plugin("root", compute_loss=compute_loss), checks=checks, nonfinite=nonfinite)
+    try:
+        steps(engine, 3)
+        said = engine.read_checks()
+    except HookError as problem:
+        said = str(problem)
+    assert "'linear.bias'" in said
+    assert "epoch 0, step 2" in said
+
+
 def test_records_of_a_skipped_step_do_not_count():
     def adjust_grads(self: Any, model: nn.Module, ctx: Any) -> None:
         ctx.record("seen", torch.tensor(math.nan if ctx.step == BAD else 2.0))
@@ -152,11 +244,10 @@ def test_records_of_a_skipped_step_do_not_count():
     assert engine.records() == {"watch.seen": 2.0}
 
 
-def test_counts_travel_with_the_state():
+@pytest.mark.parametrize("read_at", [None, 3])
+def test_counts_travel_with_the_state(read_at: int | None):
     engine, other = skipping(ConvNet(), spoiled_loss()), skipping(ConvNet(), spoiled_loss())
-    for number in range(4):
-        step(engine, seed=number)
-    engine.read_checks()
+    steps(engine, 4, read_at)
     other.load_state_dict(engine.state_dict())
     assert other.bad_steps.skipped == 1
     assert other.read_checks() == ""

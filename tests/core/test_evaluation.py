@@ -149,3 +149,16 @@ def test_a_wrong_attack_is_refused(entry: Any, error: type[Exception], message: 
 def test_an_evaluation_on_no_example_is_refused():
     with pytest.raises(DataError):
         evaluate(MLP(), Split(torch.zeros(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64)), "clean", LINF)
+
+
+@pytest.mark.parametrize(("epoch", "place"), [(5, "evaluation after epoch 5, batch 1"), (None, "evaluation, batch 1")])
+def test_an_attack_that_fails_in_an_evaluation_is_named_with_the_place(epoch: int | None, place: str):
+    def generate_adv(self: Any, batch: Any, ctx: Any) -> Adv:
+        if ctx.step == 1:
+            raise ValueError("no")
+        return Adv(batch.x)
+
+    attack = LoadedPlugin("bad", plugin("bad", generate_adv=generate_adv))
+    evaluator = Evaluator(ConvNet(), attack, LINF, batch_size=4)
+    with pytest.raises(HookError, match=rf"hook generate_adv, {place}:\n  ValueError: no"):
+        evaluator.score(split_of(), epoch)

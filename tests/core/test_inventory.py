@@ -40,9 +40,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "CHECK_SECONDS", 15.0)  # the import of torch takes its part
     sources = registry.sources
     monkeypatch.setattr(module, "sources", lambda kind: [s for s in sources(kind) if s.distribution == "mixed"])
-    registry._entry_points.cache_clear()
+    registry._listed.cache_clear()
     yield
-    registry._entry_points.cache_clear()
+    registry._listed.cache_clear()
 
 
 @pytest.mark.usefixtures("installed")

@@ -48,10 +48,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (info / "METADATA").write_text("\n".join(lines) + "\n")
         group = registry.GROUPS[kind]
         (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {target or f'{module}:Plugin'}\n")
-        registry._entry_points.cache_clear()
+        registry._listed.cache_clear()
 
     yield add
-    registry._entry_points.cache_clear()
+    registry._listed.cache_clear()
     for module in set(sys.modules) - modules:
         if module.endswith("_module"):
             del sys.modules[module]

@@ -9,7 +9,7 @@ import torch
 from buttress.errors import CheckpointError
 from buttress.files import read_facts, write_tensors
 from buttress.models import load_weights
-from buttress.seals import read_sealed, read_weights, write_sealed, write_weights
+from buttress.seals import expect_whole, read_sealed, read_weights, write_sealed, write_weights
 
 BODY = {"lr": 1e-05, "name": "run", "steps": [1, 2]}
 TENSORS = {
@@ -76,10 +76,24 @@ def test_a_flipped_bit_of_any_byte_of_a_weights_file_is_noticed(tmp_path: Path):
             read_weights(path)
 
 
+def test_the_same_is_noticed_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("buttress.tensor_file._PIECE", 16)
+    path = tmp_path / "w.safetensors"
+    write_weights(path, TENSORS, {"track": "live", "epoch": 3})
+    expect_whole(path)
+    whole = path.read_bytes()
+    data = len(whole) - sum(tensor.nbytes for tensor in TENSORS.values())
+    for at in range(data, len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        with pytest.raises(CheckpointError, match=rf"{path} is damaged: the sha256 of its contents"):
+            expect_whole(path)
+
+
 def test_weights_without_a_seal_are_taken_from_strangers_and_never_for_a_run_s_own(tmp_path: Path):
     model = torch.nn.Linear(2, 3)
     write_tensors(tmp_path / "w.safetensors", model.state_dict(), {"epoch": 3})
     load_weights(torch.nn.Linear(2, 3), tmp_path / "w.safetensors")
+    expect_whole(tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match="does not record its sha256"):
         read_weights(tmp_path / "w.safetensors")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from buttress.context import Context, RunState
 from buttress.errors import CheckpointError, ConfigError
-from buttress.files import read_facts
+from buttress.seals import read_weights
 from buttress.store import DiskHistory, History, MemoryHistory, Store
 
 from .helpers import CPU, LINF
@@ -68,7 +68,7 @@ def test_a_file_says_of_which_epoch_it_is(tmp_path: Path):
     found = DiskHistory(tmp_path)
     found.append(snapshot(0), epoch=7)
     found.append(snapshot(1))
-    assert [read_facts(tmp_path / f"0000{n}.safetensors") for n in (0, 1)] == [{"epoch": 7}, {}]
+    assert [read_weights(tmp_path / f"0000{n}.safetensors")[1] for n in (0, 1)] == [{"epoch": 7}, {}]
 
 
 @KINDS

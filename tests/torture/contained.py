@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 from .payloads import CONFIG
@@ -79,29 +80,33 @@ def prepare(work: Path) -> Path:
 
 
 def section(work: Path, rng: random.Random, rounds: int = 9) -> Section:
-    """Every command, with and without them in turn; the fastest of each compared: other work only slows them."""
+    """Every command, without and with them in turn; other work on the machine slows both of a pair."""
     site = prepare(work)
-    rows: list[tuple[str, object]] = [("broken plugins installed", len(BROKEN))]
+    rows: list[tuple[str, int | str]] = [("broken plugins installed", len(BROKEN))]
     lost = []
     for name, words in COMMANDS.items():
-        seconds: dict[Path | None, list[float]] = {None: [], site: []}
-        for number in range(2 * rounds):
-            among = (None, site)[number % 2]
-            run = ["--run", f"r{number}"] if words[0] == "train" else []
-            started = perf_counter()
-            done = command(work, among, *words, *run)
-            seconds[among].append(perf_counter() - started)
-            lost += [f"{name} exits with {done.returncode}: {done.stderr[-200:]}"] if done.returncode else []
-        without, among_them = min(seconds[None]), min(seconds[site])
-        rows.append((f"{name}: seconds without, with", f"{without:.2f}, {among_them:.2f}"))
-        if among_them - without > SLOWER:
-            lost.append(f"{name} is {among_them - without:.2f} s slower with broken plugins installed")
+        pairs: list[tuple[float, float]] = []
+        for number in range(rounds):
+            seconds = {}
+            for among in (None, site) if number % 2 else (site, None):
+                run = ["--run", f"r{number}-{among is site}"] if words[0] == "train" else []
+                started = perf_counter()
+                done = command(work, among, *words, *run)
+                seconds[among] = perf_counter() - started
+                lost += [f"{name} exits with {done.returncode}: {done.stderr[-200:]}"] if done.returncode else []
+            pairs.append((seconds[None], seconds[site]))
+        slower = median(among_them - without for without, among_them in pairs)
+        rows.append((f"{name}: without them", f"{median(without for without, _ in pairs):.2f} s"))
+        rows.append((f"{name}: slower with them by", f"{slower:.2f} s"))
+        if slower > SLOWER:
+            lost.append(f"{name} is {slower:.2f} s slower with broken plugins installed")
     rows.append(("imported by any of these commands", len(imported(site))))
     lost += [f"{name} was imported" for name in imported(site)]
     return Section(
         "Broken plugins",
         "Five distributions whose plugins raise ImportError, have a SyntaxError, want another hook specification, exit "
-        f"or sleep when they are imported. The fastest of {rounds} runs each, with and without them in turn.",
+        f"or sleep when they are imported. Each command {rounds} times without and with them, in turn; medians, of the "
+        "times and of the differences of a pair.",
         rows,
         lost,
     )

@@ -2,23 +2,38 @@
 
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buttress.checkpoint import list_checkpoints, load_checkpoint
+import torch
+from torch import Tensor
+
+from buttress.checkpoint import expect_undamaged, list_checkpoints, load_checkpoint
 from buttress.errors import ButtressError
+from buttress.files import read_tensors
+from buttress.metrics_file import MetricsFile
 from buttress.run_folder import existing_folder
-from buttress.seals import read_sealed, read_weights
+from buttress.seals import read_any_weights, read_sealed, read_weights
 from buttress.store import DiskHistory
 
 from .report import Section
 from .resume_points import fingerprint
 from .small import resume, small_config, start
 
-Reader = Callable[[], Sequence[str]]
-"""Reads a file as buttress does: raises an error of buttress, or returns what it said."""
+
+@dataclass(frozen=True)
+class Door:
+    """A file that a later command relies on, and how that command reads it.
+
+    Args:
+        path: the file.
+        read: raises an error of buttress, or returns what it said about the file; nothing where it took it for sound.
+    """
+
+    path: Path
+    read: Callable[[], Sequence[str]]
 
 
 @dataclass
@@ -38,63 +53,92 @@ def finished_run(work: Path) -> Path:
     return run
 
 
-def readers(run: Path) -> dict[Path, Reader]:
-    """Every file that a later command relies on, and the door through which that command reads it."""
+def doors(run: Path) -> list[Door]:
+    """Every file of a run that a later command relies on, with every way in which a command reads it."""
+    newest = load_checkpoint(list_checkpoints(run / "checkpoints")[0])
+    history, metrics = DiskHistory(run / "history" / "meat"), MetricsFile(run / "metrics.jsonl")
+    history.load_state_dict(newest["engine"]["plugins"]["meat"]["history"])
+    metrics.expect(newest["metrics_bytes"], newest["metrics_sha256"])
 
-    def folder() -> list[str]:
+    def folder(_: Path, say: Callable[[str], None]) -> None:
+        existing_folder(run, say)
+
+    def resumed(_: Path, say: Callable[[str], None]) -> None:
+        metrics.cut(say)
+
+    def loaded(path: Path, say: Callable[[str], None]) -> None:
+        load_checkpoint(path.with_suffix(".json"))
+
+    def median(_: Path, say: Callable[[str], None]) -> None:
+        history.reader()
+
+    def taken(path: Path, say: Callable[[str], None]) -> None:
+        """As weights of anybody, which need no seal: damage that has hidden the seal alone has left all values."""
+        if same_tensors(read_any_weights(path), sound[path]):
+            say("the same values")
+
+    def given(path: Path, say: Callable[[str], None]) -> None:
+        expect_undamaged(path)
+        taken(path, say)
+
+    found = [_door(folder, run / "config.yaml"), _door(folder, run / "manifest.json")]
+    found += [_door(resumed, run / "metrics.jsonl"), _door(lambda path, _: read_sealed(path), run / "summary.json")]
+    bodies = list_checkpoints(run / "checkpoints")
+    tensors = [path.with_suffix(".safetensors") for path in bodies]
+    weights, snapshots = sorted((run / "weights").iterdir()), sorted((run / "history" / "meat").iterdir())
+    sound = {path: read_tensors(path) for path in (*tensors, *weights, *snapshots)}
+    found += [_door(loaded, path) for path in (*bodies, *tensors)]
+    found += [_door(lambda path, _: read_weights(path), path) for path in weights]
+    found += [_door(median, path) for path in snapshots]
+    found += [_door(taken, path) for path in (*weights, *snapshots)]
+    return found + [_door(given, path) for path in sound]
+
+
+def _door(read: Callable[[Path, Callable[[str], None]], object], path: Path) -> Door:
+    def through() -> Sequence[str]:
         said: list[str] = []
-        existing_folder(run, said.append)
+        read(path, said.append)
         return said
 
-    def door(read: Callable[[Path], object], path: Path) -> Reader:
-        def through() -> Sequence[str]:
-            read(path)
-            return ()
-
-        return through
-
-    found: dict[Path, Reader] = {run / "config.yaml": folder, run / "manifest.json": folder}
-    found[run / "summary.json"] = door(read_sealed, run / "summary.json")
-    found[run / "metrics.jsonl"] = lambda: [line for line in resume(run).said if "metrics.jsonl" in line]
-    for path in list_checkpoints(run / "checkpoints"):
-        found[path] = found[path.with_suffix(".safetensors")] = door(load_checkpoint, path)
-    for path in (run / "weights").iterdir():
-        found[path] = door(read_weights, path)
-    history = DiskHistory(run / "history" / "meat")
-    newest = load_checkpoint(list_checkpoints(run / "checkpoints")[0])
-    history.load_state_dict(newest["engine"]["plugins"]["meat"]["history"])
-    for path in (run / "history" / "meat").iterdir():
-        found[path] = door(lambda _: history.reader(), path)
-    return found
+    return Door(path, through)
 
 
-def flip(doors: dict[Path, Reader], rng: random.Random, count: int, tally: Tally) -> None:
-    """Flip one random bit of a random file, ``count`` times."""
-    paths = sorted(doors)
+def same_tensors(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
+    """Bit for bit."""
+    return one.keys() == two.keys() and all(
+        one[name].dtype == value.dtype and torch.equal(one[name], value) for name, value in two.items()
+    )
+
+
+def flip(doors: Sequence[Door], rng: random.Random, count: int, tally: Tally) -> None:
+    """Flip one random bit of a file and read it through one of its doors, ``count`` times."""
     for _ in range(count):
-        path = rng.choice(paths)
-        whole = path.read_bytes()
+        door = rng.choice(doors)
+        whole = door.path.read_bytes()
         bit = rng.randrange(8 * len(whole))
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         tally.flips += 1
-        _try(path, bytes(damaged), doors[path], f"bit {bit}", tally)
+        _try(door, bytes(damaged), f"bit {bit}", tally)
 
 
-def truncate(doors: dict[Path, Reader], every: int, tally: Tally) -> None:
-    """Cut each file to every ``every``-th of its shorter lengths; the metrics, read by a whole resume, to fewer."""
-    for path, door in sorted(doors.items()):
+def truncate(doors: Sequence[Door], every: int, tally: Tally) -> None:
+    """Cut each file to every ``every``-th of its shorter lengths, and read it through each of its doors in turn."""
+    own: dict[Path, list[Door]] = {}
+    for door in doors:
+        own.setdefault(door.path, []).append(door)
+    for path, through in own.items():
         whole = path.read_bytes()
-        for length in range(0, len(whole), every if path.name != "metrics.jsonl" else max(every, len(whole) // 20)):
+        for number, length in enumerate(range(0, len(whole), every)):
             tally.truncations += 1
-            _try(path, whole[:length], door, f"cut to {length} bytes", tally)
+            _try(through[number % len(through)], whole[:length], f"cut to {length} bytes", tally)
 
 
-def _try(path: Path, content: bytes, door: Reader, what: str, tally: Tally) -> None:
-    name = f"{path.parent.name}/{path.name}"
+def _try(door: Door, content: bytes, what: str, tally: Tally) -> None:
+    path, name = door.path, f"{door.path.parent.name}/{door.path.name}"
     with _holding(path, content):
         try:
-            if not door():
+            if not door.read():
                 tally.lost.append(f"{name}, {what}: read without a word")
         except ButtressError as problem:
             if path.stem not in str(problem):
@@ -107,11 +151,18 @@ def _try(path: Path, content: bytes, door: Reader, what: str, tally: Tally) -> N
 def _holding(path: Path, content: bytes) -> Iterator[None]:
     """Let the file hold something else for a while; written in place, as a failing disk does."""
     whole = path.read_bytes()
-    path.write_bytes(content)
+    _overwrite(path, content)
     try:
         yield
     finally:
-        path.write_bytes(whole)
+        _overwrite(path, whole)
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Without emptying the file first, after which ext4 waits for the disk."""
+    with path.open("rb+") as stream:
+        stream.write(content)
+        stream.truncate()
 
 
 def resume_damaged(run: Path, rng: random.Random, count: int, tally: Tally) -> None:
@@ -156,19 +207,21 @@ def _damage(path: Path, rng: random.Random) -> str:
 
 def section(work: Path, rng: random.Random, flips: int = 1000, every: int = 1, resumes: int = 200) -> Section:
     tally, run = Tally(), finished_run(work)
-    doors = readers(run)
-    flip(doors, rng, flips, tally)
-    truncate(doors, every, tally)
+    ways = doors(run)
+    flip(ways, rng, flips, tally)
+    truncate(ways, every, tally)
     resume_damaged(run, rng, resumes, tally)
     return Section(
         "Damaged files",
         "Single bits flipped, and files cut to every shorter length: checkpoints (JSON and tensors), snapshots of a "
-        "history, config, manifest, weights, summary, metrics; each then read by the function that the commands read "
-        "it with. Noticed means: an error of buttress that names the file, or, for manifest and metrics, without which "
-        "a run can go on, a line that names it. Then runs resumed with one file flipped, cut or removed: refused, or "
-        "resumed to the same end by sha256.",
+        "history, config, manifest, weights, summary, metrics; each then read by the functions that the commands read "
+        "it with: to resume, evaluate, compare, make a median, analyse, make an ensemble. Noticed means: an error of "
+        "buttress that names the file, or, for manifest and metrics, without which a run can go on, a line that names "
+        "it. (One bit can hide a seal, and weights of strangers have none: there all values have to be the same.) Then "
+        "runs resumed with one file flipped, cut or removed: refused, or resumed to the same end by sha256.",
         [
-            ("files", len(doors)),
+            ("files", len({door.path for door in ways})),
+            ("ways to read them", len(ways)),
             ("bit flips", tally.flips),
             ("truncations", tally.truncations),
             ("resumes with a damaged file", tally.resumes),

@@ -141,7 +141,7 @@ def fuzz(give: st.SearchStrategy[Any], read: Callable[[Any], object], examples: 
 
 
 def section(work: Path, rng: random.Random, examples: int = 1000) -> Section:
-    rows: list[tuple[str, object]] = []
+    rows: list[tuple[str, int | str]] = []
     lost = []
     for name, (give, read) in targets(work).items():
         refused, wrong = fuzz(give, read, examples, rng.getrandbits(32))

@@ -51,7 +51,7 @@ def kill_runs(work: Path, rng: random.Random, kills: int) -> Tally:
         _until_done(run, rng, tally, kills)
         if tally.kills < kills or _finish(run):
             tally.finished_runs += 1
-            tally.lost += [f"run {number}: the next start left {path}" for path in sorted(_leftovers(run))]
+            tally.lost += [f"run {number}: the next start left {path}" for path, _ in sorted(_leftovers(run))]
             tally.lost += [
                 f"run {number}: {key} differs from the run that was never killed"
                 for key, value in fingerprint(run).items()
@@ -77,7 +77,7 @@ def _until_done(run: Path, rng: random.Random, tally: Tally, kills: int) -> None
         tally.lost += [f"kill {tally.kills}: {line}" for line in _examine(run)]
         kept = before & _leftovers(run)
         if kept and resumable and writes.heard:  # it had begun to train: the start was behind it
-            tally.lost.append(f"kill {tally.kills}: the next start left {sorted(kept)}")
+            tally.lost.append(f"kill {tally.kills}: the next start left {', '.join(path for path, _ in sorted(kept))}")
 
 
 def _examine(run: Path) -> list[str]:
@@ -114,11 +114,13 @@ def _lost_best(run: Path, checkpoint: Path, state: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def _leftovers(run: Path) -> set[str]:
-    """Temporary files, and parts of checkpoints that have no JSON."""
-    hidden = {str(path) for path in run.rglob(".*") if path.is_file()}
-    parts = [path for path in run.glob("checkpoints/step-*") if path.suffix != ".json"]
-    return hidden | {str(path) for path in parts if not path.with_suffix(".json").exists()}
+def _leftovers(run: Path) -> set[tuple[str, int]]:
+    """Temporary files, and parts of checkpoints without their JSON; with their times, as the next process killed may
+    leave one of the same name.
+    """
+    hidden = [path for path in run.rglob(".*") if path.is_file()]
+    parts = [path for path in run.glob("checkpoints/step-*") if not path.with_suffix(".json").exists()]
+    return {(str(path), path.stat().st_mtime_ns) for path in (*hidden, *parts)}
 
 
 # Processes

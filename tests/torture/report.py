@@ -1,5 +1,6 @@
 """What a torture found, and the page that says so."""
 
+import os
 import platform
 import textwrap
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 from buttress import __version__
+from buttress.run_folder import cpu_name
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 MARK = "<!-- From here on written by `make torture`; edit what stands above. -->"
@@ -23,17 +25,19 @@ class Section:
     Args:
         title: of the section.
         text: what was done, in a sentence or two.
-        rows: what was counted, and the count.
+        rows: what was counted, and the count, or a figure with its unit.
         lost: one line for each thing that was lost, silent or different; none is what is promised.
     """
 
     title: str
     text: str
-    rows: Sequence[tuple[str, int | float]]
+    rows: Sequence[tuple[str, int | str]]
     lost: Sequence[str] = ()
 
     def markdown(self) -> str:
-        table = ["| counted | |", "|---|---|", *(f"| {what} | {count:,} |" for what, count in self.rows)]
+        counts = [count if isinstance(count, str) else f"{count:,}" for _, count in self.rows]
+        table = ["| counted | |", "|---|---|"]
+        table += [f"| {what} | {count} |" for (what, _), count in zip(self.rows, counts, strict=True)]
         verdict = [f"- LOST: {line}" for line in self.lost] or ["Nothing lost."]
         return "\n".join([f"### {self.title}", "", _wrapped(self.text), "", *table, "", *verdict])
 
@@ -47,8 +51,10 @@ def write_page(sections: Sequence[Section], seed: int, seconds: float) -> None:
     head = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
     facts = (
         f"buttress {__version__}, Python {platform.python_version()}, torch {torch.__version__}, safetensors "
-        f"{version('safetensors')}, {platform.system()} {platform.machine()}, one thread, seed {seed}, "
-        f"{date.today().isoformat()}, {seconds / 60:.0f} minutes: `make torture`."
+        f"{version('safetensors')}, {platform.system()} {platform.machine()}, {cpu_name()}, {os.cpu_count()} cores, "
+        f"one thread, seed {seed}, {date.today().isoformat()}, {seconds / 60:.0f} minutes: `make torture`."
     )
-    parts = [head + MARK, "## What was counted", _wrapped(facts), *(section.markdown() for section in sections)]
-    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    lost = sum(len(section.lost) for section in sections)
+    verdict = f"{len(sections)} sections, {lost:,} lost." if lost else f"{len(sections)} sections, nothing lost."
+    parts = [head + MARK, "## What was counted", _wrapped(f"{facts} {verdict}")]
+    PAGE.write_text("\n\n".join([*parts, *(section.markdown() for section in sections)]) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """The smallest runs: 14 random images of 4x4, a network of 63 parameters, 4 epochs of 4 steps."""
 
-import functools
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,6 @@ import torch
 import yaml
 from rich.console import Console
 
-from buttress import registry
 from buttress.build import assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import InterruptionError
@@ -23,9 +21,6 @@ from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder, existing_folder
 from buttress.trainer import Trainer
 from buttress.yaml_source import parse_yaml
-
-installed = functools.cache(registry.sources)
-"""All installed components of a kind, searched once."""
 
 EPOCHS, STEPS = 4, 4  # the last batch of an epoch is incomplete
 
@@ -137,6 +132,6 @@ def _watch(engine: Any, seen: list[list[int]]) -> None:
 
 @contextmanager
 def quickly() -> Iterator[None]:
-    """Leave out what takes longer than the rest of such a run: the picture, and searching all installed metadata."""
-    with patch("buttress.trainer.draw_curves"), patch("buttress.registry.sources", installed):
+    """Leave out what takes longer than the rest of such a run, the picture, and the answer to hundreds of Ctrl-C."""
+    with patch("buttress.conclusion.draw_curves"), patch("buttress.stopping._answer"):
         yield

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .damage import Tally, finished_run, flip, readers, resume_damaged, truncate
+from .damage import Tally, doors, finished_run, flip, resume_damaged, truncate
 
 
 @pytest.fixture(scope="module")
@@ -15,14 +15,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_flipped_bit_is_noticed(run: Path):
     tally = Tally()
-    flip(readers(run), random.Random(0), 300, tally)
+    flip(doors(run), random.Random(0), 300, tally)
     assert tally.flips == 300
     assert tally.lost == []
 
 
 def test_every_truncation_is_noticed(run: Path):
     tally = Tally()
-    truncate(readers(run), 101, tally)
+    truncate(doors(run), 101, tally)
     assert tally.truncations > 300
     assert tally.lost == []
 
@@ -34,6 +34,6 @@ def test_a_run_with_a_damaged_file_is_refused_or_ends_the_same(run: Path):
     assert tally.lost == []
 
 
-def test_every_kind_of_file_of_a_run_has_a_reader(run: Path):
-    unread = {path for path in run.rglob("*") if path.is_file()} - set(readers(run))
+def test_every_kind_of_file_of_a_run_has_a_door(run: Path):
+    unread = {path for path in run.rglob("*") if path.is_file()} - {door.path for door in doors(run)}
     assert {path.parent.suffix for path in unread} <= {".weights"}  # second names of weights

@@ -2,10 +2,9 @@
 
 import torch._dynamo  # noqa: F401  (torch imports it with the first optimizer)
 
-from buttress.registry import GROUPS
+from buttress.registry import GROUPS, sources
 
 from . import kills  # noqa: F401
-from .small import installed
 
 for kind in GROUPS:
-    installed(kind)
+    sources(kind)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from buttress.checkpoint import list_checkpoints, load_checkpoint
 from buttress.errors import CheckpointError
-from buttress.files import read_facts, read_json, read_tensors
+from buttress.files import read_facts
 from buttress.run_folder import RunFolder
+from buttress.seals import read_any_weights, read_sealed, read_weights
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Snapshot:
         Raises:
             CheckpointError: the file is missing or damaged.
         """
-        tensors = load_checkpoint(self.path)["model"] if self.path.suffix == ".json" else read_tensors(self.path)
+        tensors = load_checkpoint(self.path)["model"] if self.path.suffix == ".json" else read_any_weights(self.path)
         return {name: value.view(like[name].shape) if name in like else value for name, value in tensors.items()}
 
 
@@ -53,7 +54,7 @@ def live_snapshots(folder: RunFolder, parameters: Mapping[str, Tensor]) -> list[
 
 def _weights(folder: RunFolder) -> list[Snapshot]:
     paths = [folder.weights_file(which, "live") for which in ("best", "last")]
-    return [Snapshot(read_facts(path)["epoch"], path, True) for path in paths if path.is_file()]
+    return [Snapshot(read_weights(path)[1]["epoch"], path, True) for path in paths if path.is_file()]
 
 
 def _checkpoints(folder: RunFolder) -> list[Snapshot]:
@@ -61,8 +62,8 @@ def _checkpoints(folder: RunFolder) -> list[Snapshot]:
     found = []
     for path in list_checkpoints(folder.checkpoints):
         try:
-            engine = read_json(path)["state"]["engine"]
-        except (CheckpointError, KeyError, TypeError):
+            engine = read_sealed(path)["state"]["engine"]
+        except CheckpointError:
             continue
         if engine["step"] == 0 and engine["epoch"] > 0:
             found.append(Snapshot(engine["epoch"] - 1, path, True))
