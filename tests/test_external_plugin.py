@@ -18,7 +18,7 @@ EXAMPLE = ROOT / "examples" / "external_plugin"
 
 def run(*words: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
     """Output of a command that must succeed."""
-    own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | (env or {})
+    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "BUTTRESS_BACKEND")} | (env or {})
     done = subprocess.run([str(word) for word in words], cwd=cwd, env=own, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
