@@ -26,11 +26,11 @@ from typing import Any
 import yaml
 from method_results import COMMON, TRACKS, digits, plugins_of, table
 
-from buttress import inventory
-from buttress.forecast import Passes
+from buttress.discovery import inventory
 from buttress.registry import find, load, sources
 from buttress.testing.cost import passes_added, passes_text
 from buttress.testing.subject import Subject
+from buttress.training.forecast import Passes
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for the table of refusals, which a test tries pair by pair

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from buttress.seals import read_sealed
+from buttress.storage.seals import read_sealed
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -18,7 +18,9 @@ EXAMPLE = ROOT / "examples" / "external_plugin"
 
 def run(*words: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
     """Output of a command that must succeed."""
-    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "BUTTRESS_BACKEND")} | (env or {})
+    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "BUTTRESS_BACKEND")} | (
+        env or {}
+    )
     done = subprocess.run([str(word) for word in words], cwd=cwd, env=own, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -79,10 +81,10 @@ def test_core_wheel_holds_both_packages_and_no_tests(installed: Installed):
         "buttress_recipes",
     }
     assert "buttress/py.typed" in names
-    assert {f"buttress/templates/package/{name}.txt" for name in ("pyproject", "readme", "config", "checks")} <= {
-        *names
-    }
-    assert "buttress/templates/hooks/adjust_grads.py" in names
+    assert {
+        f"buttress/authoring/templates/package/{name}.txt" for name in ("pyproject", "readme", "config", "checks")
+    } <= {*names}
+    assert "buttress/authoring/templates/hooks/adjust_grads.py" in names
     assert "buttress/testing/rules/state.py" in names
     assert "buttress_plugins/attacks/pgd.py" in names
     assert "buttress_recipes/digits/at.yaml" in names

@@ -15,7 +15,7 @@ from latex2mathml.converter import convert
 from buttress import Data, Split
 from buttress.build import assemble
 from buttress.config import ConfigFile
-from buttress.inventory import describe
+from buttress.discovery.inventory import describe
 from buttress.registry import sources
 from buttress.yaml_source import read_yaml
 

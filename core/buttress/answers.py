@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from buttress.checks import Answerer, Provider, ValueChecks
 from buttress.context import RunState
 from buttress.errors import ButtressError, DataError
-from buttress.files import PLAIN_NAME
+from buttress.storage.files import PLAIN_NAME
 from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track, TrackBuffers
 from buttress.weights import norms_of
 

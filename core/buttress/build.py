@@ -17,14 +17,14 @@ from torch.optim import Optimizer
 
 from buttress.config import ConfigFile
 from buttress.data import Data, check_data, fixed_order, steps_per_epoch
+from buttress.discovery.own_modules import DATA, MODEL, make, told
+from buttress.discovery.requirements import check_requirements
 from buttress.engine import Engine
 from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers
 from buttress.models import check_logits, load_weights
-from buttress.own_modules import DATA, MODEL, make, told
 from buttress.registry import LoadedPlugin, build, load_plugins
-from buttress.requirements import check_requirements
 from buttress.schedule import Schedule
 from buttress.threat import ThreatModel
 

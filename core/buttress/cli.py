@@ -261,21 +261,21 @@ def _as_json(value: object) -> str:
 
 def _train(options: argparse.Namespace) -> str:
     from buttress.config import load_config
-    from buttress.launch import launch
+    from buttress.training.launch import launch
 
     launch(load_config(options.config, options.overrides), options.runs, options.run, dry_run=options.dry_run)
     return ""
 
 
 def _resume(options: argparse.Namespace) -> str:
-    from buttress.launch import continue_run
+    from buttress.training.launch import continue_run
 
     continue_run(options.run)
     return ""
 
 
 def _reproduce(options: argparse.Namespace) -> str:
-    from buttress.reproduce import expect_equal, reproduce
+    from buttress.training.reproduce import expect_equal, reproduce
 
     result = reproduce(options.run, options.runs, options.name)
     _say(str(result))
@@ -286,9 +286,9 @@ def _reproduce(options: argparse.Namespace) -> str:
 def _evaluate(options: argparse.Namespace) -> str:
     from rich.console import Console
 
-    from buttress.assessment import assess, render
+    from buttress.evaluating.assessment import assess, render
+    from buttress.evaluating.subject import load_subject
     from buttress.reporter import Reporter
-    from buttress.subject import load_subject
 
     subject = load_subject(
         options.subject,
@@ -328,7 +328,7 @@ def _audit(options: argparse.Namespace) -> str:
 
 
 def _export(options: argparse.Namespace) -> str:
-    from buttress.export import export_run
+    from buttress.exporting.export import export_run
     from buttress.tables import table
 
     digests = export_run(options.run, options.output, options.track, options.checkpoint)
@@ -357,9 +357,9 @@ def _report(options: argparse.Namespace) -> str:
 
 
 def _compare(options: argparse.Namespace) -> str:
-    from buttress.compare import compare
+    from buttress.comparing.compare import compare
+    from buttress.comparing.sweep import plan, seeds_of
     from buttress.errors import ConfigError, WorkError
-    from buttress.sweep import plan, seeds_of
 
     configs = [Path(word) for word in options.overrides if "=" not in word]
     if not configs:
@@ -400,7 +400,7 @@ def _ensemble(options: argparse.Namespace) -> str:
 
 
 def _plugins_list(options: argparse.Namespace) -> str:
-    from buttress.inventory import inventory
+    from buttress.discovery.inventory import inventory
     from buttress.tables import table
 
     rows = inventory(options.kind, check=options.check, hook=options.hook)
@@ -410,15 +410,15 @@ def _plugins_list(options: argparse.Namespace) -> str:
 
 
 def _plugins_show(options: argparse.Namespace) -> str:
-    from buttress.inventory import describe, render
+    from buttress.discovery.inventory import describe, render
 
     facts = describe(options.kind, options.name)
     return _as_json(facts) if options.json else render(facts)
 
 
 def _plugins_check(options: argparse.Namespace) -> str:
+    from buttress.authoring.targets import subjects_of
     from buttress.errors import WorkError
-    from buttress.targets import subjects_of
     from buttress.testing import examine
 
     reports = [examine(subject) for subject in subjects_of(options.target, options.overrides)]
@@ -430,7 +430,7 @@ def _plugins_check(options: argparse.Namespace) -> str:
 
 
 def _plugins_new(options: argparse.Namespace) -> str:
-    from buttress.scaffold import new_plugin
+    from buttress.authoring.scaffold import new_plugin
 
     folder = new_plugin(options.name, options.hook, options.output)
     return (
@@ -440,7 +440,7 @@ def _plugins_new(options: argparse.Namespace) -> str:
 
 
 def _recipes_list(options: argparse.Namespace) -> str:
-    from buttress.recipes import recipes
+    from buttress.discovery.recipes import recipes
     from buttress.tables import table
 
     rows = [

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from buttress.disable import without_disabled
+from buttress.discovery.disable import without_disabled
+from buttress.discovery.own_modules import SCHEDULE, make
+from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
+from buttress.discovery.recipes import located
 from buttress.errors import ConfigError, nearest
-from buttress.own_modules import SCHEDULE, make
-from buttress.plugins_file import PluginsFile, read_plugins_file
-from buttress.recipes import located
 from buttress.registry import Local, construct, entry_of
 from buttress.schedule import SCHEDULES, Schedule, expect_factors
 from buttress.settings import NonNegativeFraction, validate

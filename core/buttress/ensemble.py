@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from buttress.build import assemble, load_data
-from buttress.checkpoint import MODEL_PREFIX, expect_undamaged
 from buttress.config import load_config
 from buttress.engine import Engine
 from buttress.errors import ConfigError
-from buttress.files import header_facts, write_tensors
 from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backend
 from buttress.kernels.averages import MEAN, trimmed_mean_rule
 from buttress.models import fit_weights, load_weights
 from buttress.reporter import byte_bar
-from buttress.run_folder import existing_folder
-from buttress.tensor_file import open_tensor_files
+from buttress.storage.files import header_facts, write_tensors
+from buttress.storage.run_folder import existing_folder
+from buttress.storage.tensor_file import open_tensor_files
+from buttress.training.checkpoint import MODEL_PREFIX, expect_undamaged
 from buttress.types import Track
 
 Method = Literal["median", "mean", "trimmed-mean"]

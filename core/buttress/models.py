@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from buttress.errors import CheckpointError, ModelError
 from buttress.modes import Modes
-from buttress.seals import read_any_weights
+from buttress.storage.seals import read_any_weights
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from buttress.files import storage_errors
+from buttress.storage.files import storage_errors
 from buttress.tables import duration
 
 # Seconds between progress lines where there is no terminal.

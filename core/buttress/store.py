@@ -14,9 +14,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from buttress.errors import CheckpointError, ConfigError
-from buttress.files import make_folder
-from buttress.seals import write_weights
-from buttress.verified_files import VerifiedFiles
+from buttress.storage.files import make_folder
+from buttress.storage.seals import write_weights
+from buttress.storage.verified_files import VerifiedFiles
 
 
 class Store:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from buttress.selection import Row
+from buttress.training.selection import Row
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -13,7 +13,7 @@ from buttress.analysis.histogram import histograms, last_convolution, moments
 from buttress.analysis.label_noise import fit_of_flipped
 from buttress.analysis.loss_groups import EDGES, group_counts, group_names, group_numbers
 from buttress.errors import ModelError
-from buttress.selection import Record
+from buttress.training.selection import Record
 from buttress_plugins.models.preact_resnet import preact_resnet18, preact_tiny
 
 from ..core.helpers import MLP, ConvNet

@@ -15,7 +15,7 @@ from buttress.analysis.study import Study
 from buttress.cli import main
 from buttress.functional import cross_entropy
 from buttress.modes import parameters_of
-from buttress.run_folder import read_metrics
+from buttress.storage.run_folder import read_metrics
 
 
 def numbers(run: Path, stem: str) -> dict[str, Any]:

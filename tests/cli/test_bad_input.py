@@ -309,7 +309,7 @@ def test_a_full_disk_fails_with_the_last_checkpoint_intact(workspace: Path):
 
     code = (
         "import resource, signal, sys\n"
-        "from buttress import trainer\n"
+        "from buttress.training import trainer\n"
         "from buttress.cli import main\n"
         "save = trainer.Trainer._save\n"
         "def fill(self):\n"

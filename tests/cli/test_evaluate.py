@@ -173,7 +173,7 @@ def test_an_unfinished_evaluation_is_known_by_everything_that_its_verdicts_depen
         names.append(partial.name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("buttress.assessment.attack_all", stop)
+    monkeypatch.setattr("buttress.evaluating.assessment.attack_all", stop)
     two = ["--attack", "pgd-2", "--attack", "fgsm"]
     variants = [
         two,

@@ -14,11 +14,11 @@ from torch import nn
 
 from buttress.cli import main
 from buttress.errors import CheckpointError, WorkError
-from buttress.export import _expect_same_logits, self_contained
-from buttress.files import file_sha256
+from buttress.evaluating.saved_run import load_run
+from buttress.exporting.export import _expect_same_logits, self_contained
 from buttress.modes import Modes
 from buttress.normalization import Normalize
-from buttress.saved_run import load_run
+from buttress.storage.files import file_sha256
 
 from .conftest import CONFIG
 
@@ -100,7 +100,7 @@ def test_the_card_and_the_entry_say_what_was_measured(exported: Path):
 
 
 def test_the_entry_quotes_autoattack_and_the_audit(exported: Path, monkeypatch: pytest.MonkeyPatch):
-    from buttress.model_card import model_card, robustbench_entry
+    from buttress.exporting.model_card import model_card, robustbench_entry
 
     run = load_run(Path("runs/small/a"), "meat", "last")
     (path,) = run.folder.eval.glob("*.json")
@@ -126,7 +126,7 @@ def test_the_entry_quotes_autoattack_and_the_audit(exported: Path, monkeypatch: 
 
 
 def test_the_worst_case_is_over_all_evaluations_of_the_same_examples(exported: Path):
-    from buttress.model_card import model_card, worst_cases
+    from buttress.exporting.model_card import model_card, worst_cases
 
     words = ["runs/small/a", "--track", "meat", "--checkpoint", "last"]
     assert main(["evaluate", *words, "--attack", "pgd-3", "--attack", "cw-2", "--examples", "7"]) == 0
@@ -151,7 +151,7 @@ def test_the_worst_case_is_over_all_evaluations_of_the_same_examples(exported: P
 
 
 def test_the_worst_case_is_not_above_the_run_s_own_attack(exported: Path):
-    from buttress.model_card import model_card
+    from buttress.exporting.model_card import model_card
 
     run = load_run(Path("runs/small/a"), "meat", "last")
     text = run.folder.metrics.read_text()

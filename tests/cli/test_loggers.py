@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from buttress import Engine, ThreatModel, hookimpl
+from buttress.comparing.jobs import Job
 from buttress.errors import PluginError, RunFolderError
-from buttress.jobs import Job
 from buttress.loggers import Loggers, check_logger
 from buttress.registry import as_loaded
 
@@ -58,7 +58,7 @@ def test_tensorboard_shows_what_the_metrics_hold(buttress: Run, workspace: Path)
 
 
 def test_a_resumed_run_continues_its_curves(workspace: Path):
-    from buttress.launch import continue_run
+    from buttress.training.launch import continue_run
 
     pytest.importorskip("tensorboard", reason="needs the package tensorboard")
     words = ["loggers=[tensorboard]", "log_every=1"]

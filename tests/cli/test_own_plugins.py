@@ -9,8 +9,8 @@ import yaml
 
 from buttress.build import load_data
 from buttress.config import ConfigFile, load_config
+from buttress.discovery.plugins_file import PluginsFile, read_plugins_file, snake_case
 from buttress.errors import ConfigError, PluginError
-from buttress.plugins_file import PluginsFile, read_plugins_file, snake_case
 from buttress.registry import find
 from buttress.yaml_source import parse_yaml
 

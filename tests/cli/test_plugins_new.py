@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from buttress.authoring.scaffold import new_plugin
 from buttress.cli import main
+from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import PluginError
 from buttress.hookspecs import HOOKS
-from buttress.plugins_file import read_plugins_file
-from buttress.scaffold import new_plugin
 from buttress.testing import promises
 
 from .conftest import Run

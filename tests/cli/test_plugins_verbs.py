@@ -34,7 +34,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_plugins_list_loads_neither_torch_nor_a_plugin():
     modules = loaded_by("from buttress.cli import main; main(['plugins', 'list'])")
-    assert "buttress.inventory" in modules
+    assert "buttress.discovery.inventory" in modules
     assert "torch" not in modules
     assert not [name for name in modules if name.startswith("buttress_plugins")]
 
@@ -52,7 +52,7 @@ def test_plugins_list_check_imports_each(buttress: Run):
 
 
 def test_a_check_does_not_hide_that_a_name_is_shadowed(monkeypatch: pytest.MonkeyPatch):
-    from buttress import inventory as module
+    from buttress.discovery import inventory as module
     from buttress.registry import Source
 
     found = [Source("attack", "pgd", "a:A", dist, "1", status) for dist, status in (("x", "shadowed"), ("y", "listed"))]

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from buttress.cli import main
+from buttress.comparing.sweep import plan
 from buttress.config import load_config
+from buttress.discovery.recipes import located, recipes
 from buttress.errors import ConfigError
-from buttress.recipes import located, recipes
-from buttress.sweep import plan
 
 from .conftest import CONFIG
 

@@ -14,8 +14,8 @@ from buttress.cli import main
 from buttress.errors import RunFolderError
 from buttress.report.material import methods, read_run
 from buttress.report.run import write_report
-from buttress.run_folder import RunFolder
-from buttress.seals import read_sealed, write_sealed
+from buttress.storage.run_folder import RunFolder
+from buttress.storage.seals import read_sealed, write_sealed
 
 
 def figures(page: str) -> dict[str, dict[str, Any]]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from buttress.config import load_config
-from buttress.launch import launch
-from buttress.reproduce import compare, first_difference
-from buttress.run_folder import RunFolder
+from buttress.storage.run_folder import RunFolder
+from buttress.training.launch import launch
+from buttress.training.reproduce import compare, first_difference
 
 from .conftest import Run
 

@@ -10,18 +10,18 @@ import torch
 import yaml
 from torch import nn
 
-from buttress.assessment import assess
 from buttress.build import assemble, load_data
-from buttress.checkpoint import list_checkpoints, load_checkpoint
 from buttress.config import load_config
 from buttress.errors import CheckpointError, InterruptionError, RunFolderError, WorkError
-from buttress.files import file_sha256, split_tensors
-from buttress.launch import continue_run, launch
+from buttress.evaluating.assessment import assess
+from buttress.evaluating.subject import load_subject
 from buttress.reporter import Reporter
-from buttress.run_folder import RunFolder, read_metrics
-from buttress.seals import write_weights
-from buttress.subject import load_subject
-from buttress.trainer import Trainer
+from buttress.storage.files import file_sha256, split_tensors
+from buttress.storage.run_folder import RunFolder, read_metrics
+from buttress.storage.seals import write_weights
+from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.launch import continue_run, launch
+from buttress.training.trainer import Trainer
 
 STEPS = 16  # 4 epochs of 4 steps, the last batch of each incomplete
 

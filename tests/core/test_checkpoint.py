@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from buttress.checkpoint import (
+from buttress.errors import CheckpointError, StorageError
+from buttress.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     remove_unfinished,
@@ -16,7 +17,6 @@ from buttress.checkpoint import (
     save_checkpoint,
     weights_copy,
 )
-from buttress.errors import CheckpointError, StorageError
 
 from .helpers import MLP, assert_same, clean_attack, engine_of, snapshot, step
 

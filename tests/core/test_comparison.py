@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from buttress.comparison import Comparison, Row
+from buttress.comparing.comparison import Comparison, Row
 
 
 def values(best: float, last: float) -> dict[str, float]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from buttress.errors import CheckpointError, StorageError
-from buttress.files import (
+from buttress.storage.files import (
     file_sha256,
     has_sha256,
     join_tensors,
@@ -162,7 +162,7 @@ def test_write_with_puts_any_file_in_place(tmp_path: Path):
 
 def test_a_killed_writer_never_leaves_half_a_file(tmp_path: Path):
     code = (
-        "import os, sys; from pathlib import Path; from buttress.files import write_with\n"
+        "import os, sys; from pathlib import Path; from buttress.storage.files import write_with\n"
         "def half(temporary):\n    temporary.write_text('half'); os._exit(9)\n"
         "write_with(Path(sys.argv[1]), half)"
     )

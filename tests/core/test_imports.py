@@ -36,14 +36,14 @@ def heavy(modules: set[str]) -> set[str]:
         "import buttress.config",
         "from buttress.registry import GROUPS, sources; [sources(kind) for kind in GROUPS]",
         "from buttress.registry import find; find('plugin', 'pgd')",
-        "from buttress.recipes import recipes; recipes()",
+        "from buttress.discovery.recipes import recipes; recipes()",
     ],
 )
 def test_names_lists_and_configs_load_no_torch_and_no_plugin(code: str):
     assert heavy(modules_after(code)) == set()
 
 
-@pytest.mark.parametrize("module", ["engine", "trainer"])
+@pytest.mark.parametrize("module", ["engine", "training.trainer"])
 def test_the_core_loads_no_plugin_module(module: str):
     found = modules_after(f"import buttress.{module}")
     assert "torch" in found

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from buttress import inventory as module
 from buttress import registry
-from buttress.inventory import inventory, paper
+from buttress.discovery import inventory as module
+from buttress.discovery.inventory import inventory, paper
 
 GOOD = '''"""A method. Source: Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2. More."""
 from buttress import hookimpl

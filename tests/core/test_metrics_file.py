@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from buttress.errors import StorageError
-from buttress.files import file_sha256
-from buttress.metrics_file import MetricsFile
+from buttress.storage.files import file_sha256
+from buttress.training.metrics_file import MetricsFile
 
 
 @pytest.fixture

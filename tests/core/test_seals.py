@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from buttress.errors import CheckpointError
-from buttress.files import read_facts, write_tensors
 from buttress.models import load_weights
-from buttress.seals import expect_whole, read_sealed, read_weights, write_sealed, write_weights
+from buttress.storage.files import read_facts, write_tensors
+from buttress.storage.seals import expect_whole, read_sealed, read_weights, write_sealed, write_weights
 
 BODY = {"lr": 1e-05, "name": "run", "steps": [1, 2]}
 TENSORS = {
@@ -77,7 +77,7 @@ def test_a_flipped_bit_of_any_byte_of_a_weights_file_is_noticed(tmp_path: Path):
 
 
 def test_the_same_is_noticed_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("buttress.tensor_file._PIECE", 16)
+    monkeypatch.setattr("buttress.storage.tensor_file._PIECE", 16)
     path = tmp_path / "w.safetensors"
     write_weights(path, TENSORS, {"track": "live", "epoch": 3})
     expect_whole(path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from buttress.selection import Record, best_epoch, summarize
+from buttress.training.selection import Record, best_epoch, summarize
 
 
 def history(track: str, validation: list[float], test: list[float]) -> list[Record]:

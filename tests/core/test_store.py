@@ -9,7 +9,7 @@ from torch import Tensor
 
 from buttress.context import Context, RunState
 from buttress.errors import CheckpointError, ConfigError
-from buttress.seals import read_weights
+from buttress.storage.seals import read_weights
 from buttress.store import DiskHistory, History, MemoryHistory, Store
 
 from .helpers import CPU, LINF

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from buttress.comparing.sweep import baselines, plan, seeds_of, split_values
 from buttress.errors import ConfigError
-from buttress.sweep import baselines, plan, seeds_of, split_values
 
 AT = "name: at\nplugins: [pgd]\nepochs: 4\n"
 RWP = "name: rwp\nplugins:\n- pgd\n- rwp: {k2: 1}\nepochs: 4\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from buttress import verified_files
-from buttress.files import file_sha256
-from buttress.verified_files import VerifiedFiles
+from buttress.storage import verified_files
+from buttress.storage.files import file_sha256
+from buttress.storage.verified_files import VerifiedFiles
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from buttress.discovery.own_modules import import_target
 from buttress.errors import CheckpointError, ModelError
-from buttress.files import write_tensors
 from buttress.models import check_logits, load_weights
-from buttress.own_modules import import_target
+from buttress.storage.files import write_tensors
 
 from .helpers import MLP, ConvNet, assert_same, snapshot
 

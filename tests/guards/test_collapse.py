@@ -10,15 +10,15 @@ import yaml
 
 from buttress import Batch, Split, ThreatModel
 from buttress.build import assemble, load_data
-from buttress.checkpoint import list_checkpoints, load_checkpoint
-from buttress.collapse import CollapseGuard, fallen
 from buttress.config import load_config
 from buttress.errors import ConfigError, DivergenceError
-from buttress.launch import continue_run
 from buttress.reporter import Reporter
-from buttress.run_folder import RunFolder, read_metrics
-from buttress.selection import Record
-from buttress.trainer import Trainer
+from buttress.storage.run_folder import RunFolder, read_metrics
+from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.collapse import CollapseGuard, fallen
+from buttress.training.launch import continue_run
+from buttress.training.selection import Record
+from buttress.training.trainer import Trainer
 from tests.core.helpers import Halfspace, engine_of, plugin
 
 CONFIG = {

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from buttress.checkpoint import list_checkpoints, load_checkpoint
 from buttress.config import load_config
 from buttress.errors import ConfigError, RunFolderError
-from buttress.launch import continue_run
-from buttress.run_folder import existing_folder, read_metrics
+from buttress.storage.run_folder import existing_folder, read_metrics
+from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.launch import continue_run
 
 # Written by the version before checkpoints had format 2 (and configs and manifests any), stopped after 2 of 4 epochs;
 # its metrics are those of the whole run.

@@ -17,7 +17,7 @@ from torch import Tensor
 from buttress.errors import CheckpointError, StorageError
 from buttress.kernels import combine_files, files, median_files, use_backend
 from buttress.kernels.averages import MEAN, trimmed_mean_rule
-from buttress.tensor_file import TensorFile
+from buttress.storage.tensor_file import TensorFile
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 NAMES = {"conv.weight": (4, 3, 3, 3), "scalar": (), "empty": (0, 2), "bn.bias": (5,), "long": (1_003,)}

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from buttress import Split, ThreatModel
 from buttress.errors import PluginError
+from buttress.evaluating.robust import attack_all
 from buttress.evaluation import Evaluator, evaluate, load_attack
-from buttress.robust import attack_all
 
 LINF, L2 = ThreatModel("linf", "1/20"), ThreatModel("l2", 0.25)
 norms = pytest.mark.parametrize(("threat", "norm"), [(LINF, "Linf"), (L2, "L2")], ids=["linf", "l2"])

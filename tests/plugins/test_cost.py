@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from buttress import forecast as forecasts
 from buttress.build import assemble, load_data
 from buttress.config import ConfigFile
-from buttress.forecast import Passes, counted, forecast
+from buttress.training import forecast as forecasts
+from buttress.training.forecast import Passes, counted, forecast
 from buttress.yaml_source import dump_yaml, parse_yaml
 
 PGD: dict[str, Any] = {"pgd": {"steps": 10}}

@@ -11,7 +11,7 @@ from PIL import Image
 from buttress import ThreatModel
 from buttress.config import ConfigFile
 from buttress.errors import DataError
-from buttress.launch import launch
+from buttress.training.launch import launch
 from buttress.yaml_source import dump_yaml, parse_yaml
 from buttress_plugins.data.image_folder import ImageFolder
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from buttress.checkpoint import expect_undamaged, list_checkpoints, load_checkpoint
 from buttress.errors import ButtressError
-from buttress.files import read_tensors
-from buttress.metrics_file import MetricsFile
-from buttress.run_folder import existing_folder
-from buttress.seals import read_any_weights, read_sealed, read_weights
+from buttress.storage.files import read_tensors
+from buttress.storage.run_folder import existing_folder
+from buttress.storage.seals import read_any_weights, read_sealed, read_weights
 from buttress.store import DiskHistory
+from buttress.training.checkpoint import expect_undamaged, list_checkpoints, load_checkpoint
+from buttress.training.metrics_file import MetricsFile
 
 from .report import Section
 from .resume_points import fingerprint

@@ -11,11 +11,11 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from buttress.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from buttress.config import apply_override, load_config
 from buttress.errors import ButtressError
-from buttress.files import read_tensors
 from buttress.kernels import median_files
+from buttress.storage.files import read_tensors
+from buttress.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from buttress.yaml_source import parse_yaml
 
 from .payloads import CONFIG

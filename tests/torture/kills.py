@@ -12,12 +12,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from buttress import files
-from buttress.checkpoint import list_checkpoints, load_checkpoint
 from buttress.config import ConfigFile
 from buttress.errors import CheckpointError
-from buttress.seals import read_weights
-from buttress.selection import Record, best_epoch
+from buttress.storage import files
+from buttress.storage.seals import read_weights
+from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.selection import Record, best_epoch
 
 from .report import Section
 from .resume_points import fingerprint

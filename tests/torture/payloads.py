@@ -20,15 +20,15 @@ import torch
 from safetensors.torch import save_file
 
 from buttress.build import assemble, load_data
-from buttress.checkpoint import load_checkpoint
 from buttress.cli import main
 from buttress.config import load_config
 from buttress.errors import ButtressError
-from buttress.files import read_json
 from buttress.kernels import median_files
 from buttress.models import load_weights
-from buttress.run_folder import existing_folder, planned_folder
+from buttress.storage.files import read_json
+from buttress.storage.run_folder import existing_folder, planned_folder
 from buttress.store import DiskHistory
+from buttress.training.checkpoint import load_checkpoint
 
 from .report import Section
 

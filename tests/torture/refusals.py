@@ -15,9 +15,9 @@ from typing import Any
 from unittest.mock import patch
 
 from buttress.cli import main
-from buttress.files import file_sha256
 from buttress.reporter import Reporter
-from buttress.run_folder import RunFolder
+from buttress.storage.files import file_sha256
+from buttress.storage.run_folder import RunFolder
 
 from .report import Section
 from .resume_points import fingerprint

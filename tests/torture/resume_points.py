@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from buttress.checkpoint import list_checkpoints, load_checkpoint
 from buttress.config import ConfigFile, load_config
-from buttress.files import file_sha256, split_tensors
+from buttress.storage.files import file_sha256, split_tensors
+from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from tests.plugins.catalogue import CATALOGUE, stack_of
 
 from .report import Section

@@ -18,8 +18,8 @@ from buttress.build import assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import InterruptionError
 from buttress.reporter import Reporter
-from buttress.run_folder import RunFolder, existing_folder
-from buttress.trainer import Trainer
+from buttress.storage.run_folder import RunFolder, existing_folder
+from buttress.training.trainer import Trainer
 from buttress.yaml_source import parse_yaml
 
 EPOCHS, STEPS = 4, 4  # the last batch of an epoch is incomplete
@@ -133,5 +133,5 @@ def _watch(engine: Any, seen: list[list[int]]) -> None:
 @contextmanager
 def quickly() -> Iterator[None]:
     """Leave out what takes longer than the rest of such a run, the picture, and the answer to hundreds of Ctrl-C."""
-    with patch("buttress.conclusion.draw_curves"), patch("buttress.stopping._answer"):
+    with patch("buttress.training.conclusion.draw_curves"), patch("buttress.training.stopping._answer"):
         yield

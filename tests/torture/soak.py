@@ -15,9 +15,9 @@ from rich.console import Console
 from buttress.build import assemble, load_data
 from buttress.config import ConfigFile, dump_config
 from buttress.reporter import Reporter
-from buttress.run_folder import RunFolder, read_metrics
-from buttress.selection import records_of
-from buttress.trainer import Trainer
+from buttress.storage.run_folder import RunFolder, read_metrics
+from buttress.training.selection import records_of
+from buttress.training.trainer import Trainer
 from buttress.yaml_source import parse_yaml
 
 from .report import Section

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 
-from buttress.collapse import Collapse, CollapseGuard
+from buttress.training.collapse import Collapse, CollapseGuard
 from tests.plugins.catalogue import CATALOGUE, stack_of
 
 from .resume_points import fingerprint

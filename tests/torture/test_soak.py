@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from buttress.checkpoint import save_checkpoint
-from buttress.selection import Record
+from buttress.training.checkpoint import save_checkpoint
+from buttress.training.selection import Record
 
 from .soak import PER_RECORD, Samples, grown, soak
 

@@ -7,7 +7,7 @@ the training attack is another number: it is measured in train mode, and under A
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from buttress.selection import Record
+from buttress.training.selection import Record
 
 
 @dataclass(frozen=True)

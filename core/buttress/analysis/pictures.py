@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib
 
 from buttress.analysis.loss_groups import group_names
-from buttress.curves import COLOURS
-from buttress.files import write_with
+from buttress.storage.files import write_with
+from buttress.training.curves import COLOURS
 
 # Dark to light: the order of the groups shows in every kind of colour vision, and in grey.
 _ORDERED = "viridis"

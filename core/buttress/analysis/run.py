@@ -7,8 +7,8 @@ from pathlib import Path
 from buttress.analysis.parts import PARTS, Missing, Options
 from buttress.analysis.study import Study
 from buttress.errors import ConfigError, nearest
-from buttress.files import make_folder, write_json
 from buttress.kernels import use_backend
+from buttress.storage.files import make_folder, write_json
 
 
 @dataclass

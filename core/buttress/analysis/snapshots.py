@@ -7,11 +7,11 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from buttress.checkpoint import list_checkpoints, load_checkpoint
 from buttress.errors import CheckpointError
-from buttress.files import read_facts
-from buttress.run_folder import RunFolder
-from buttress.seals import read_any_weights, read_sealed, read_weights
+from buttress.storage.files import read_facts
+from buttress.storage.run_folder import RunFolder
+from buttress.storage.seals import read_any_weights, read_sealed, read_weights
+from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 
 
 @dataclass(frozen=True)

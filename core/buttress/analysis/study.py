@@ -16,11 +16,11 @@ from buttress.build import assemble, load_data
 from buttress.config import load_config
 from buttress.data import fixed_order
 from buttress.evaluation import attack_name
-from buttress.files import read_facts
 from buttress.models import fit_weights, load_weights
 from buttress.modes import Modes, parameters_of
-from buttress.run_folder import existing_folder, read_metrics
-from buttress.selection import Record, records_of
+from buttress.storage.files import read_facts
+from buttress.storage.run_folder import existing_folder, read_metrics
+from buttress.training.selection import Record, records_of
 from buttress.types import Batch, Track
 
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from buttress.errors import CheckpointError
-from buttress.files import write_with
-from buttress.tensor_file import Entry, TensorFile, header_of, open_tensor_files
+from buttress.storage.files import write_with
+from buttress.storage.tensor_file import Entry, TensorFile, header_of, open_tensor_files
 
 Integers = Literal["last", "equal"]
 Progress = Callable[[int, int], object]

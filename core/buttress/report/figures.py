@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 
 from buttress.analysis.gap import generalization_gaps
 from buttress.analysis.loss_groups import group_names
-from buttress.curves import COLOURS
 from buttress.report.material import Method
+from buttress.training.curves import COLOURS
 
 # Viridis at seven places: dark to light, so that the order shows in every kind of colour vision and in grey.
 SHADES = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#e3cf1b")

@@ -12,9 +12,9 @@ from typing import Any
 from buttress.config import Config, load_config
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluation import attack_name, load_attack
-from buttress.files import read_json
-from buttress.run_folder import RunFolder, existing_folder, read_metrics
-from buttress.selection import Record, Row, records_of, summarize
+from buttress.storage.files import read_json
+from buttress.storage.run_folder import RunFolder, existing_folder, read_metrics
+from buttress.training.selection import Record, Row, records_of, summarize
 
 
 @dataclass(frozen=True)

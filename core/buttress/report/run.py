@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buttress.errors import RunFolderError
-from buttress.files import make_folder, write_text
 from buttress.report.material import methods, read_run
 from buttress.report.page import render
+from buttress.storage.files import make_folder, write_text
 
 
 def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:

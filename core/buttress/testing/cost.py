@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from time import perf_counter
 
-from buttress.forecast import Passes, counted
 from buttress.testing.subject import Subject, step
+from buttress.training.forecast import Passes, counted
 
 # Steps with and without the plugin, in turns, after one of each to warm up.
 _ROUNDS = 9

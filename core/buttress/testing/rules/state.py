@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from buttress.checkpoint import load_checkpoint, save_checkpoint
 from buttress.engine import Engine
 from buttress.testing.promise import Broken, expect, rule
 from buttress.testing.subject import EPOCHS, STEPS, Net, Subject, copied, differing, outcome, step, train
+from buttress.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def _stateful(subject: Subject) -> bool:

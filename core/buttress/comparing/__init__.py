@@ -1,0 +1,1 @@
+"""Methods x settings x seeds: variants, their runs, one table."""

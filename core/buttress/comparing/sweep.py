@@ -1,0 +1,198 @@
+"""From configs and swept settings to the variants of a comparison. Loads no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+
+from buttress.config import Config, ConfigFile, apply_override, plugin_names
+from buttress.discovery.recipes import located
+from buttress.errors import ConfigError, nearest
+from buttress.yaml_source import Source, read_yaml
+
+# Of a run folder's name before "-s<seed>": run names end at 100 characters.
+_LONGEST = 90
+# Keys that a comparison gives to its runs, and the option that stands for each.
+_OWN_KEYS = {"seed": "--seeds", "name": "--name"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A config with some settings, before it has a seed.
+
+    Args:
+        method: the config's name.
+        config: its file.
+        overrides: those that apply to it, ``key=value``, single ones and one of each sweep.
+        settings: the swept ones alone: what tells variants of one method apart.
+    """
+
+    method: str
+    config: Path
+    overrides: tuple[str, ...]
+    settings: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """``"digits-rwp rwp.c_min=1.0"``."""
+        return " ".join([self.method, *self.settings])
+
+    def file(self, comparison: str, seed: int) -> ConfigFile:
+        """The config of one run, which is called after the comparison."""
+        source = read_yaml(self.config)
+        for override in (*self.overrides, f"seed={seed}"):
+            source = apply_override(source, override)
+        ConfigFile(source)  # with its own name, which is about to be replaced and becomes part of a path
+        return ConfigFile(apply_override(source, f'name="{comparison}"'))
+
+    def run(self, seed: int) -> str:
+        """Name of its run folder: letters, digits, ``. _ -``; a long one is cut, and told apart by a hash."""
+        name = "-".join([self.method, *(setting.replace("=", "-") for setting in self.settings)])
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_")
+        if len(name) > _LONGEST:
+            name = f"{name[: _LONGEST - 9]}-{sha256(self.label.encode()).hexdigest()[:8]}"
+        return f"{name}-s{seed}"
+
+
+def plan(configs: Sequence[Path], overrides: Sequence[str]) -> list[Variant]:
+    """Every config with every combination of the swept settings that apply to it.
+
+    An override with commas (outside of brackets and quotes) is a sweep. One that sets a plugin applies to the configs
+    that have the plugin.
+
+    Raises:
+        ConfigError: two configs of one name; an override that applies to no config, or is none.
+    """
+    configs = [located(path) for path in configs]
+    sources = [read_yaml(path) for path in configs]
+    names = [_name(source) for source in sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"two configs are called {twice[0]!r}; give each a name of its own")
+    sweeps = _sweeps(overrides)
+    plugins = {name for source in sources for name in plugin_names(source.value)}
+    for key in sweeps:
+        if not _is_key_of(key, plugins):
+            first = _owner(key)
+            raise ConfigError(
+                f"override {key!r}: none of the configs has a key or a plugin {first!r}"
+                f"{nearest(first, {*Config.model_fields, *plugins})}"
+            )
+    variants = []
+    for path, source, name in zip(configs, sources, names, strict=True):
+        applying = {key: values for key, values in sweeps.items() if _is_key_of(key, set(plugin_names(source.value)))}
+        for chosen in product(*applying.values()):
+            words = dict(zip(applying, chosen, strict=True))
+            settings = tuple(f"{key}={value}" for key, value in words.items() if len(applying[key]) > 1)
+            variants.append(Variant(name, path, tuple(f"{key}={value}" for key, value in words.items()), settings))
+    folders: dict[str, str] = {}
+    for variant in variants:
+        other = folders.setdefault(variant.run(0), variant.label)
+        if other != variant.label:
+            raise ConfigError(
+                f"{other!r} and {variant.label!r} would share the run folder {variant.run(0)}; compare them apart, "
+                "each with its own --name"
+            )
+    return variants
+
+
+def baselines(variants: Sequence[Variant], wanted: str | None) -> dict[str, str]:
+    """With which variant each is compared, pair by pair.
+
+    Args:
+        variants: of the comparison.
+        wanted: label of one variant, for all; or a method: that variant of it which has the same settings. By default
+            the first method, or the first variant where there is one method only.
+
+    Returns:
+        Label to label; a variant that has no counterpart is missing.
+
+    Raises:
+        ConfigError: ``wanted`` is neither.
+    """
+    labels = [variant.label for variant in variants]
+    methods = list(dict.fromkeys(variant.method for variant in variants))
+    if wanted is None:
+        wanted = methods[0] if len(methods) > 1 else labels[0]
+    if wanted in labels:
+        return dict.fromkeys(labels, wanted)
+    if wanted not in methods:
+        raise ConfigError(f"--baseline {wanted!r}: expected one of {', '.join(dict.fromkeys([*methods, *labels]))}")
+    candidates = [variant for variant in variants if variant.method == wanted]
+    return {
+        variant.label: candidate.label
+        for variant in variants
+        for candidate in candidates
+        if set(candidate.settings) <= set(variant.settings)
+    }
+
+
+def seeds_of(text: str) -> list[int]:
+    """``"3"`` is seeds 0, 1, 2; ``"4,7"`` those two.
+
+    Raises:
+        ConfigError: neither.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = [-1]
+    seeds = numbers if "," in text else list(range(numbers[0]))
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds {text!r}: expected a number of seeds >= 1, or different seeds like 4,7")
+    return seeds
+
+
+def split_values(text: str) -> list[str]:
+    """``text`` at its commas, those inside of brackets, braces and quotes excepted."""
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        else:
+            depth += (character in "[{(") - (character in ")}]")
+        if character == "," and not quote and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def _sweeps(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Key to its values, one or several, in the order of the command line."""
+    found: dict[str, list[str]] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r}: expected key=value, or key=value,value,... for a sweep")
+        if key in _OWN_KEYS:
+            raise ConfigError(f"override {override!r}: a comparison sets {key} itself; use {_OWN_KEYS[key]}")
+        if key in found:
+            raise ConfigError(f"override {override!r}: {key} is given twice; list its values: {key}=value,value")
+        values = split_values(text)
+        if len(values) > 1 and (not all(values) or len(set(values)) < len(values)):
+            raise ConfigError(f"override {override!r}: expected different values between the commas")
+        found[key] = values
+    return found
+
+
+def _is_key_of(key: str, plugins: set[str]) -> bool:
+    return _owner(key) in {*Config.model_fields, *plugins}
+
+
+def _owner(key: str) -> str:
+    """The section, or the plugin, that a key belongs to: ``"rwp"`` of ``rwp.c_min`` and of ``plugins.rwp.c_min``."""
+    return (key.removeprefix("plugins.") if key != "plugins" else key).split(".")[0]
+
+
+def _name(source: Source) -> str:
+    name = source.value.get("name") if isinstance(source.value, dict) else None
+    if not isinstance(name, str):
+        raise ConfigError(f"{source.name}: expected a config with a name")
+    return name

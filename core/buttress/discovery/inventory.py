@@ -1,0 +1,241 @@
+"""What is installed: lists from metadata alone, checks in processes of their own, one component described. No torch."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from textwrap import wrap
+from typing import Any
+
+from buttress.errors import PluginError, nearest
+from buttress.hookspecs import EXCLUSIVE, HOOKS
+from buttress.registry import GROUPS, HOOKED, Source, check_class, find, load, sources
+from buttress.settings import settings_model
+from buttress.tables import table
+
+# A distribution whose components take longer than this to import is examined one by one, and each that still does is
+# reported as broken; torch itself takes 2 to 10 seconds.
+CHECK_SECONDS = 60.0
+
+# Components come as JSON on standard input, one line of JSON goes out for each: what they print themselves does not.
+_CHECK = """
+import contextlib, io, json, sys
+from buttress.discovery.inventory import facts_of
+from buttress.registry import Source
+out = sys.stdout
+for each in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()):
+        facts = facts_of(Source(**each))
+    print(json.dumps(facts), file=out, flush=True)
+"""
+
+Record = dict[str, Any]
+
+
+def inventory(kind: str | None = None, *, check: bool = False, hook: str | None = None) -> list[Record]:
+    """One record an installed component: kind, name, distribution, version, entry point, status.
+
+    Args:
+        kind: only this kind, or None for all.
+        check: import each, in a process of its distribution's own, and add to the status ``ok``, or ``broken`` with the
+            reason; and add its hooks, its paper, and what it adds to a training step.
+        hook: only plugins with this hook, which only an import can tell: ``check`` then goes without saying.
+
+    Raises:
+        PluginError: there is no such hook.
+    """
+    if hook is not None and hook not in HOOKS:
+        raise PluginError(f"{hook!r} is not a hook{nearest(hook, HOOKS)}")
+    found = [source for each in ([kind] if kind else GROUPS) for source in sources(each)]
+    rows = [
+        {
+            "kind": source.kind,
+            "name": source.name,
+            "distribution": source.distribution,
+            "version": source.version,
+            "entry point": source.target,
+            "status": source.status,
+        }
+        for source in found
+    ]
+    if not check and hook is None:
+        return rows
+    checked = _checked([source for source in found if source.status not in ("incompatible", "disabled")])
+    for row, source in zip(rows, found, strict=True):
+        facts = checked.get(source, {})
+        row["status"] = ", ".join(word for word in (source.status, facts.get("status")) if word and word != "listed")
+        row |= {key: facts.get(key, "") for key in ("hooks", "paper", "cost")}
+    return [row for row in rows if hook is None or hook in row["hooks"].split(", ")]
+
+
+def facts_of(source: Source) -> dict[str, str]:
+    """What an import tells about a component; runs in a process that may be lost."""
+    try:
+        component = load(source)
+        if source.kind in HOOKED:
+            check_class(component, source)
+    except PluginError as problem:
+        return {"status": f"broken: {problem}"}
+    return {
+        "status": "ok",
+        "hooks": ", ".join(hook.split(" ")[0] for hook in _hooks(component)) if source.kind in HOOKED else "",
+        "paper": paper(component),
+        "cost": _cost(component, source),
+    }
+
+
+def paper(component: Any) -> str:
+    """Where the method was published: the first reference after ``Source:`` in the docstring of the component's module.
+
+    It ends at a stop, semicolon or colon that is followed by a space; those of a title and of ``eq. 2`` are part of it.
+    """
+    module = inspect.getmodule(component)
+    text = " ".join((inspect.getdoc(module) or "").split()) if module else ""
+    found = re.search(r'Sources?: (?:as in )?((?:\b(?:al|eq)\.|"[^"]*"|[^.;:]|[.;:](?=\S))*)', text)
+    return found[1].strip() if found else ""
+
+
+def _cost(component: Any, source: Source) -> str:
+    """The passes that a plugin adds to a training step, counted in one; or why that is not known. Of plugins alone."""
+    if source.kind != "plugin":  # what evaluates, logs, or is trained takes no part in the step
+        return ""
+    from buttress.testing.cost import passes_added, passes_text
+    from buttress.testing.subject import Subject
+
+    try:
+        return passes_text(passes_added(Subject(component, None, source.name, source)))
+    except Exception as problem:
+        return f"not known ({str(problem).splitlines()[0]})"
+
+
+def _checked(found: Sequence[Source]) -> dict[Source, dict[str, str]]:
+    """The facts of every component. One process a distribution; where that is lost, one for each that it left out."""
+    facts: dict[Source, dict[str, str]] = {}
+    for distribution in dict.fromkeys(source.distribution for source in found):
+        together = [source for source in found if source.distribution == distribution]
+        facts |= dict(zip(together, _examined(together)[0], strict=False))
+        for source in together:
+            if source not in facts:
+                answers, problem = _examined([source])
+                facts[source] = answers[0] if answers else {"status": f"broken: {problem}"}
+    return facts
+
+
+def _examined(found: Sequence[Source]) -> tuple[list[dict[str, str]], str]:
+    """The answers of a process that examines ``found`` one after the other, and what became of it."""
+    order = json.dumps([asdict(source) for source in found])
+    command = [sys.executable, "-c", _CHECK]
+    try:
+        done = subprocess.run(command, input=order.encode(), capture_output=True, timeout=CHECK_SECONDS)
+    except subprocess.TimeoutExpired as expired:
+        return _answers(expired.stdout), f"its import takes more than {CHECK_SECONDS:.0f} s"
+    said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode} without a word"
+    return _answers(done.stdout), said.splitlines()[-1]
+
+
+def _answers(stdout: bytes | None) -> list[dict[str, str]]:
+    """The whole lines among those that the process has written."""
+    return [json.loads(line) for line in (stdout or b"").decode().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def describe(kind: str, name: str, *, cost: bool = True) -> dict[str, Any]:
+    """A component's documentation, settings and hooks; imports it.
+
+    Args:
+        kind: of component.
+        name: what a config calls it.
+        cost: count the passes that a plugin adds to a step, which takes training steps; else they are not told.
+
+    Raises:
+        PluginError: unknown or broken.
+    """
+    source = find(kind, name)
+    component = load(source)
+    if kind in HOOKED:
+        check_class(component, source)
+    schema = settings_model(
+        component, frozenset({"num_classes", "in_channels", "in_features"} if kind == "model" else {"num_classes"})
+    ).model_json_schema()
+    settings = [
+        {
+            "name": key,
+            "type": _type(entry),
+            "default": "required" if key in schema.get("required", ()) else entry.get("default"),
+            "meaning": entry.get("description", ""),
+        }
+        for key, entry in schema.get("properties", {}).items()
+    ]
+    text = inspect.getdoc(component) or ""
+    module = inspect.getmodule(component)
+    return {
+        "kind": kind,
+        "name": source.name,
+        "distribution": source.distribution,
+        "version": source.version,
+        "entry point": source.target,
+        "summary": text.split("\n\n")[0],
+        "source": inspect.getdoc(module) if module else "",
+        "paper": paper(component),
+        "hooks": _hooks(component),
+        "cost": _cost(component, source) if cost else "",
+        "settings": settings,
+        "schema": schema,
+    }
+
+
+def render(facts: dict[str, Any]) -> str:
+    """A description as text."""
+    lines = [
+        f"{facts['kind']} {facts['name']} ({facts['distribution']} {facts['version']}, {facts['entry point']})",
+        facts["summary"],
+        "",
+        facts["source"] or "",
+        "",
+    ]
+    if facts["hooks"]:
+        lines += [f"hooks: {', '.join(facts['hooks'])}", ""]
+    if facts["cost"]:
+        lines += [f"cost: {facts['cost']} a step, with these defaults", ""]
+    if facts["settings"]:
+        rows = [[s["name"], s["type"], _plain(s["default"])] for s in facts["settings"]]
+        head, rule, *entries = table(["setting", "type", "default"], rows).splitlines()
+        lines += [head, rule]
+        for entry, setting in zip(entries, facts["settings"], strict=True):
+            lines += [entry, *wrap(setting["meaning"], width=100, initial_indent="    ", subsequent_indent="    ")]
+    else:
+        lines.append("no settings")
+    return "\n".join(lines)
+
+
+def _hooks(component: Any) -> list[str]:
+    found = []
+    for name in dir(component):
+        options = getattr(inspect.getattr_static(component, name), "buttress_impl", None)
+        if options:
+            hook = options.get("specname") or name
+            kind = "wraps" if options["wrapper"] else ("provides" if hook in EXCLUSIVE else "joins")
+            found.append(f"{hook} ({kind})")
+    return found
+
+
+def _type(entry: dict[str, Any]) -> str:
+    if "enum" in entry:
+        return " | ".join(map(str, entry["enum"]))
+    if "const" in entry:
+        return str(entry["const"])
+    if "anyOf" in entry:
+        return " | ".join(_type(each) for each in entry["anyOf"])
+    bounds = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+    limits = ", ".join(f"{sign} {entry[key]}" for key, sign in bounds if key in entry)
+    kind = entry.get("type", "any")
+    kinds = kind if isinstance(kind, list) else [kind]
+    return " | ".join(f"{each} {limits}".strip() if each in ("number", "integer") else each for each in kinds)
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

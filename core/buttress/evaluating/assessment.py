@@ -1,0 +1,224 @@
+"""``buttress evaluate``: weights under attacks; a table with n and intervals, and every example's verdict on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from buttress.context import seeded_generator
+from buttress.data import Split
+from buttress.errors import ConfigError, InterruptionError
+from buttress.evaluating.robust import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
+from buttress.evaluating.subject import Subject
+from buttress.evaluation import attack_entry, attack_name, load_attack
+from buttress.registry import LoadedPlugin
+from buttress.reporter import Reporter
+from buttress.storage.files import make_folder, storage_errors, write_json, write_with
+from buttress.storage.run_folder import hardware
+from buttress.tables import table
+
+
+def assess(
+    subject: Subject,
+    attacks: Sequence[str] = (),
+    split: str = "test",
+    *,
+    examples: int | None = None,
+    each: bool = False,
+    output: Path | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Attack a subject, and write down what became of every example.
+
+    Args:
+        subject: weights, data and threat model.
+        attacks: ``clean``, ``fgsm``, ``pgd-K``, or YAML, in order; none for fgsm and the attack of the config.
+        split: ``test``, ``validation`` or ``train``.
+        examples: a fixed random subset of this size; all examples where there are no more.
+        each: let every attack see every example.
+        output: folder of the results; default ``eval/`` in the run, or beside the weights.
+        reporter: shows progress.
+
+    Returns:
+        What the JSON file says, see docs/evaluating.md.
+
+    Raises:
+        InputError: what was asked for is not there, or an attack refuses the model.
+        InterruptionError: Ctrl-C; the same call goes on where it stopped.
+    """
+    loaded = _load_attacks(attacks, subject)
+    data = subject.split(split)
+    index = subset(len(data), examples)
+    config = subject.file.config.evaluation
+    folder = output or subject.home / "eval"
+    facts = {
+        "run": str(subject.home),
+        "weights": str(subject.weights),
+        **subject.facts,
+        "split": split,
+        "split_size": len(data),
+        "n": len(index),
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "each": each,
+    }
+    settings = {name: {attack.label: dict(attack.settings)} for name, attack in loaded}
+    partial = folder / f"unfinished-{_digest(facts, settings, subject, data, index)}.npz"
+    make_folder(folder)
+    try:
+        verdicts = attack_all(
+            subject.model,
+            loaded,
+            subject.threat,
+            data,
+            index,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            each=each,
+            partial=partial,
+            reporter=reporter,
+        )
+    except KeyboardInterrupt:
+        raise InterruptionError(
+            f"stopped by Ctrl-C; what was done is kept in {folder}; give the same command again to go on"
+        ) from None
+    return _write(folder, partial, facts, settings, verdicts, index, _labels(data, index))
+
+
+def subset(n: int, examples: int | None) -> Tensor:
+    """``[min(n, examples)]`` positions in order: the same for the same numbers, a smaller subset within a larger one.
+
+    Raises:
+        ConfigError: fewer than one.
+    """
+    if examples is None:
+        return torch.arange(n)
+    if examples < 1:
+        raise ConfigError(f"--examples {examples}: expected a number >= 1")
+    order = torch.randperm(n, generator=seeded_generator("cpu", "evaluation", "subset"))
+    return order[:examples].sort().values
+
+
+def render(result: Mapping[str, Any], subject: Subject) -> str:
+    """The result as a table."""
+    each = result["each"]
+    rows = [
+        [
+            row["attack"],
+            row["attacked"],
+            row["wrong"],
+            *_percent(row if each else row["left"]),
+            row["n"],
+            f"{row['seconds']:.1f}",
+        ]
+        for row in result["attacks"]
+    ]
+    header = ["attack", "attacked", "wrong", "accuracy %" if each else "left %", "95 % interval", "n", "seconds"]
+    accuracy, spread = _percent(result["worst"])
+    note = "" if each else "\nleft: right without an attack and under all attacks so far"
+    some = "" if result["n"] == result["split_size"] else f" ({result['n']} of {result['split_size']} examples)"
+    return (
+        f"{subject}, {result['split']} split{some}, {result['threat']}, seed {result['seed']}\n\n"
+        f"{table(header, rows)}{note}\n\n"
+        f"worst case: {accuracy} % ({spread}, n = {result['n']})\nwritten to {result['file']}"
+    )
+
+
+def _percent(row: Mapping[str, Any]) -> tuple[str, str]:
+    return f"{100 * row['accuracy']:.1f}", f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+
+
+def _load_attacks(texts: Sequence[str], subject: Subject) -> list[tuple[str, LoadedPlugin]]:
+    """Attacks by the names that tables call them: short ones, or all of the text where the short name is taken.
+
+    Raises:
+        PluginError, ConfigError: unknown, wrong settings, or twice the same.
+    """
+    own = subject.file.config.evaluation.attack
+    entries = [(text, attack_entry(text)) for text in texts] or [("fgsm", {"fgsm": {}}), (json.dumps(own), own)]
+    named: dict[str, LoadedPlugin] = {}
+    for text, entry in entries:
+        attack = load_attack(entry, given={"num_classes": subject.data.num_classes}, local=subject.file.local)
+        if attack.label == "clean":  # it is always there, as the first row
+            continue
+        short = attack_name(attack)
+        name = text if short in named else short
+        if name in named:
+            raise ConfigError(
+                f"--attack {text!r} is given twice; leave one out, or write out what makes it another one"
+            )
+        named[name] = attack
+    return list(named.items())
+
+
+def _digest(facts: Mapping[str, Any], settings: Mapping[str, Any], subject: Subject, data: Split, index: Tensor) -> str:
+    """What an unfinished evaluation is known by: equal only where the same command means the same work."""
+    device = str(next(subject.model.parameters()).device)
+    asked = {
+        **facts,
+        "device": device,
+        "attacks": settings,
+        "order": list(settings),
+        "hardware": hardware()["packages"],
+    }
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
+    digest.update(index.numpy().tobytes())
+    for batch in data.batches(index, facts["batch_size"]):
+        digest.update(batch.x.contiguous().cpu().numpy().tobytes())
+        digest.update(batch.y.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _labels(data: Split, index: Tensor) -> np.ndarray[Any, Any]:
+    return torch.cat([batch.y for batch in data.batches(index, 1000)]).cpu().numpy()
+
+
+def _write(
+    folder: Path,
+    partial: Path,
+    facts: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    verdicts: Verdicts,
+    index: Tensor,
+    labels: np.ndarray[Any, Any],
+) -> dict[str, Any]:
+    stem = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    samples, path = folder / f"{stem}.npz", folder / f"{stem}.json"
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.savez_compressed(
+                stream,
+                index=index.numpy(),
+                label=labels,
+                attacks=np.array(verdicts.names),
+                attacked=verdicts.table != NOT_ATTACKED,
+                correct=verdicts.table == RIGHT,
+                worst=verdicts.worst,
+                seed=facts["seed"],
+            )
+
+    write_with(samples, save)
+    rows = [{**row, "settings": settings.get(row["attack"], {})} for row in verdicts.rows()]
+    result = {
+        **facts,
+        "attacks": rows,
+        "worst": share_of(verdicts.worst),
+        "command": sys.argv,
+        **hardware(),
+        "samples": str(samples),
+        "file": str(path),
+    }
+    write_json(path, result)
+    with storage_errors(partial):
+        partial.unlink(missing_ok=True)
+    return result

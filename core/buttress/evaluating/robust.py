@@ -1,0 +1,210 @@
+"""Robust accuracy in the worst case over several attacks: verdicts per example, kept batch by batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from buttress.data import Split
+from buttress.errors import CheckpointError
+from buttress.evaluating.meter import Meter, most_forwards
+from buttress.evaluation import Evaluator
+from buttress.functional import is_correct
+from buttress.modes import Modes
+from buttress.registry import LoadedPlugin
+from buttress.reporter import Reporter
+from buttress.storage.files import write_with
+from buttress.threat import ThreatModel
+
+NOT_ATTACKED, WRONG, RIGHT = -1, 0, 1
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What became of every example.
+
+    Args:
+        names: ``clean``, then the attacks in their order.
+        table: ``[1+A,n]`` int8: ``RIGHT``, ``WRONG``, or ``NOT_ATTACKED`` because it was wrong before.
+        seconds: ``[1+A]`` time spent.
+        each: every attack saw every example.
+    """
+
+    names: Sequence[str]
+    table: NDArray[np.int8]
+    seconds: NDArray[np.float64]
+    each: bool
+
+    def left_after(self, row: int) -> Flags:
+        """``[n]``: right without an attack, and under all attacks up to row ``row``."""
+        left: Flags = (self.table[: row + 1] != WRONG).all(0)
+        return left
+
+    @property
+    def worst(self) -> Flags:
+        """``[n]``: right without an attack and under every one."""
+        return self.left_after(len(self.table) - 1)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Clean and each attack: how many of n it saw, how many of them are wrong, its own accuracy, and what is left.
+
+        ``accuracy``, ``low`` and ``high`` are the attack's own, of all n; null where it saw only what other attacks had
+        left, which gives it none. ``left`` is the worst case over it and those before it.
+        """
+        return [
+            {
+                "attack": name,
+                "attacked": int((self.table[row] != NOT_ATTACKED).sum()),
+                "wrong": int((self.table[row] == WRONG).sum()),
+                **self._own(row),
+                "left": share_of(self.left_after(row)),
+                "seconds": round(float(self.seconds[row]), 1),
+            }
+            for row, name in enumerate(self.names)
+        ]
+
+    def _own(self, row: int) -> dict[str, Any]:
+        own = share_of(self.table[row] == RIGHT)
+        kept_from_it = (self.table[0] == RIGHT) & (self.table[row] == NOT_ATTACKED)
+        return {**own, "accuracy": None, "low": None, "high": None} if kept_from_it.any() else own
+
+
+def share_of(right: Flags) -> dict[str, Any]:
+    """The share of True in ``right [n]``, with its 95 % interval."""
+    n, count = len(right), int(right.sum())
+    low, high = interval(count, n)
+    return {"accuracy": count / n, "low": low, "high": high, "n": n}
+
+
+def interval(right: int, n: int) -> tuple[float, float]:
+    """The Wilson 95 % interval of a share: where the true accuracy may lie, given ``right`` of ``n``."""
+    z = 1.959964  # the 97.5 % quantile of the normal distribution
+    centre, spread = right + z * z / 2, z * math.sqrt(right * (n - right) / n + z * z / 4)
+    return max(0.0, (centre - spread) / (n + z * z)), min(1.0, (centre + spread) / (n + z * z))
+
+
+def read_worst(path: Path) -> tuple[NDArray[np.int64], Flags]:
+    """Of an evaluation's verdicts on disk: ``[n]`` positions in the split, and ``[n]`` right in the worst case.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream) as file:
+            return file["index"], file["worst"]
+    except (OSError, ValueError, KeyError, BadZipFile) as problem:
+        raise CheckpointError(
+            f"{path} is missing or damaged ({problem}): it has the verdicts of {path.with_suffix('.json').name}; "
+            "delete that too, and evaluate again"
+        ) from None
+
+
+def attack_all(
+    model: nn.Module,
+    attacks: Sequence[tuple[str, LoadedPlugin]],
+    threat: ThreatModel,
+    split: Split,
+    index: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int = 500,
+    each: bool = False,
+    partial: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Verdicts:
+    """Attack examples with one attack after the other; what is wrong already is not attacked again.
+
+    An example keeps its batch, so that what an attack draws for it depends on the seed, the batch and who is left in
+    it, and on nothing that happened in other batches.
+
+    Args:
+        model: maps ``[B,*]`` to logits ``[B,K]``; attacked in eval mode and left as found.
+        attacks: names, each once, and attacks, in order.
+        threat: the threat model.
+        split: the examples.
+        index: ``[n]`` positions in ``split``, on the CPU.
+        seed: of the attacks' random draws.
+        batch_size: examples an attack sees at once.
+        each: let every attack see every example, also those that are wrong already.
+        partial: file that keeps what is done, after every batch; if it exists, the work goes on from there. It must
+            be of the same call.
+        reporter: shows progress.
+
+    Raises:
+        HookError, InputError: an attack failed, or refuses the model.
+    """
+    modes, reporter = Modes(model), reporter or Reporter()
+    batches = [torch.arange(len(index))[first : first + batch_size] for first in range(0, len(index), batch_size)]
+    work = _Work.resume(partial, (1 + len(attacks), len(index)))
+    evaluators = [Evaluator(model, attack, threat, seed=seed, batch_size=batch_size) for _, attack in attacks]
+    names = ["clean", *(name for name, _ in attacks)]
+
+    def still_right(evaluator: Evaluator | None, columns: Tensor, number: int) -> Tensor:
+        (batch,) = split.batches(index[columns], len(columns))
+        x = batch.x if evaluator is None else evaluator.attacked(batch, number).x
+        with torch.no_grad(), modes.evaluating():
+            return is_correct(model(x), batch.y).cpu()
+
+    for row, (name, evaluator) in enumerate(zip(names, [None, *evaluators], strict=True)):
+        first = min(max(work.done - row * len(batches), 0), len(batches))
+        if first == len(batches):
+            continue
+        with reporter:
+            attack = None if evaluator is None else evaluator.attack
+            asked = batches if each else [work.left(row, batch) for batch in batches]
+            costs = [most_forwards(attack, len(columns)) for columns in asked]
+            meter = Meter(reporter, model, f"{name} ({row + 1} of {len(names)})", costs, first)
+            for number in range(first, len(batches)):
+                began, columns = monotonic(), asked[number]
+                with meter.batch(number):
+                    right = still_right(evaluator, columns, number) if len(columns) else columns.bool()
+                    work.keep(row, columns, right, monotonic() - began)
+    return Verdicts(names, work.table, work.seconds, each)
+
+
+@dataclass
+class _Work:
+    """What is done, on disk after every batch: ``done`` batches, counted over all attacks."""
+
+    path: Path | None
+    table: NDArray[np.int8]
+    seconds: NDArray[np.float64]
+    done: int = 0
+
+    @staticmethod
+    def resume(path: Path | None, shape: tuple[int, int]) -> _Work:
+        if path is None or not path.is_file():
+            return _Work(path, np.full(shape, NOT_ATTACKED, np.int8), np.zeros(shape[0]))
+        try:
+            with path.open("rb") as stream, np.load(stream) as file:
+                return _Work(path, file["table"].reshape(shape), file["seconds"].reshape(shape[0]), int(file["done"]))
+        except (OSError, ValueError, KeyError, BadZipFile) as problem:
+            raise CheckpointError(f"{path} is damaged ({problem}); delete it to start the evaluation anew") from None
+
+    def left(self, row: int, columns: Tensor) -> Tensor:
+        """Those of ``columns [B]`` that no row above ``row`` found wrong."""
+        return columns[torch.from_numpy((self.table[:row, columns.numpy()] != WRONG).all(0))]
+
+    def keep(self, row: int, columns: Tensor, right: Tensor, seconds: float) -> None:
+        """One batch under one attack is done: ``right [B]`` says which of ``columns [B]`` are."""
+        self.table[row, columns.numpy()] = right.numpy()
+        self.seconds[row] += seconds
+        self.done += 1
+        if self.path is not None:
+            write_with(self.path, self._write)
+
+    def _write(self, temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.savez(stream, table=self.table, seconds=self.seconds, done=self.done)

@@ -1,0 +1,155 @@
+"""What is evaluated: weights in the model that they were trained in, with data and a threat model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from buttress.build import build_model, load_data, threat_of
+from buttress.config import ConfigFile, apply_override, load_config
+from buttress.data import Data, Split
+from buttress.errors import CheckpointError, ConfigError
+from buttress.storage.files import file_sha256, read_facts
+from buttress.storage.run_folder import existing_folder
+from buttress.threat import ThreatModel
+from buttress.yaml_source import Source
+
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+# What a config has to say besides model, data and threat, for weights that no config comes with; none of it is used.
+_FREE_STANDING = {
+    "name": "weights",
+    "plugins": ["clean"],
+    "optimizer": {"lr": 0.1},
+    "epochs": 1,
+    "evaluation": {"best_by": "test"},
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with its data, ready to be attacked.
+
+    Args:
+        model: with the weights loaded, on the device of the config.
+        data: checked against the threat model, on the same device.
+        threat: the threat model.
+        file: the config, overrides applied.
+        weights: the file that the weights came from.
+        home: the run folder, or the folder of the weights.
+        track: name of the track, or None for a file of weights.
+        checkpoint: ``best`` or ``last``, or None for a file of weights.
+    """
+
+    model: nn.Module
+    data: Data
+    threat: ThreatModel
+    file: ConfigFile
+    weights: Path
+    home: Path
+    track: str | None
+    checkpoint: str | None
+
+    def __str__(self) -> str:
+        if self.checkpoint is None:
+            return f"weights {self.weights}"
+        epoch = self.epoch
+        return f"{self.track} weights, {self.checkpoint}" + ("" if epoch is None else f" (epoch {epoch + 1})")
+
+    @property
+    def epoch(self) -> int | None:
+        """The 0-based epoch that the weights are of, where their file says so."""
+        if self.weights.suffix != ".safetensors":
+            return None
+        epoch: int | None = read_facts(self.weights).get("epoch")
+        return epoch
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What a number about this subject is known by, JSON-able: numbers of equal facts are about the same thing."""
+        config = self.file.config
+        return {
+            "weights_sha256": file_sha256(self.weights),
+            "track": self.track,
+            "checkpoint": self.checkpoint,
+            "epoch": self.epoch,
+            "threat": str(self.threat),
+            "model": config.model.model_dump(mode="json"),
+            "data": config.data.model_dump(mode="json", exclude={"batch_size"}),
+        }
+
+    def split(self, name: str) -> Split:
+        """A split of the data by name.
+
+        Raises:
+            ConfigError: the data set has none of that name.
+        """
+        splits = self.data.splits()
+        if name not in splits:
+            raise ConfigError(f"{self.home}: the data set has no {name} split; choose one of {', '.join(splits)}")
+        return splits[name]
+
+
+def load_subject(
+    path: Path,
+    *,
+    overrides: Sequence[str] = (),
+    config: Path | None = None,
+    track: str | None = None,
+    checkpoint: str | None = None,
+) -> Subject:
+    """The weights of a run, or a file of weights.
+
+    Args:
+        path: run folder, or a ``.safetensors``, ``.pth`` or ``.pt`` file (read by torch's restricted loader).
+        overrides: ``key=value`` on the config; for a file they may stand for all of it.
+        config: the config that a file of weights belongs to.
+        track: of a run: ``live`` (the default) or an ensemble's name.
+        checkpoint: of a run: ``best`` (the default), ``last``, or a file of weights.
+
+    Raises:
+        RunFolderError, CheckpointError, ModelError, ConfigError, DataError: what was asked for is not there, or does
+            not fit together.
+    """
+    if path.suffix in WEIGHTS_SUFFIXES and not path.is_dir():
+        if track is not None or checkpoint is not None:
+            raise ConfigError(f"{path} is a file of weights: --track and --checkpoint choose among those of a run")
+        return _subject(_config_of_file(path, config, overrides), path, path.parent, None, None)
+    folder = existing_folder(path)
+    if config is not None:
+        raise ConfigError(f"{path} is a run folder and has a config: give changes as key=value, without --config")
+    file = load_config(folder.config, overrides)
+    if checkpoint not in (None, "best", "last"):
+        if track is not None:
+            raise ConfigError(f"--track {track}: {checkpoint} is one file of weights, and has no tracks")
+        return _subject(file, Path(checkpoint), path, None, None)
+    track, checkpoint = track or "live", checkpoint or "best"
+    return _subject(file, folder.saved_weights(checkpoint, track), path, track, checkpoint)
+
+
+def _subject(file: ConfigFile, weights: Path, home: Path, track: str | None, checkpoint: str | None) -> Subject:
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} does not exist; expected best, last, or a file of weights")
+    data, _ = load_data(file)
+    model, _ = build_model(file, data, weights)
+    return Subject(model, data, threat_of(file), file, weights, home, track, checkpoint)
+
+
+def _config_of_file(path: Path, config: Path | None, overrides: Sequence[str]) -> ConfigFile:
+    if config is not None:
+        return load_config(config, overrides)
+    source = Source({**_FREE_STANDING, "modules": str(Path.cwd())}, str(path), {})
+    for override in overrides:
+        source = apply_override(source, override)
+    missing = [key for key in ("model", "data", "threat") if key not in source.value]
+    if missing:
+        raise ConfigError(
+            f"{path}: which {', '.join(missing)} the weights belong to is not known; give --config CONFIG, or "
+            "model.name=... data.name=... threat.norm=... threat.eps=..."
+        )
+    return ConfigFile(source)

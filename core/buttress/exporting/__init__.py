@@ -1,0 +1,1 @@
+"""A model that leaves buttress, and what is said about it."""

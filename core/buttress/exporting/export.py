@@ -1,0 +1,120 @@
+"""``buttress export``: a model that leaves buttress, with all that a reader of its numbers has to know.
+
+Two files hold the model, and neither needs buttress:
+
+- ``model.safetensors``: every parameter and buffer under its plain name, those of the normalisation included.
+- ``model.pt2``: the program itself, by ``torch.export``, which works for any module and needs no source code. It takes
+  inputs as they are attacked (pixels in [0, 1]), and its names are those of the safetensors file.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from buttress.errors import RunFolderError, WorkError
+from buttress.evaluating.saved_run import SavedRun, load_run
+from buttress.exporting.model_card import model_card, robustbench_entry
+from buttress.modes import Modes
+from buttress.storage.files import file_sha256, make_folder, storage_errors, write_json, write_tensors, write_text
+
+WEIGHTS, PROGRAM, CARD, ENTRY = "model.safetensors", "model.pt2", "README.md", "robustbench.json"
+
+# Examples on which the exported model is compared with the run's.
+COMPARED = 32
+# Largest difference of logits, over their largest magnitude, that rounding may make between the two.
+TOLERANCE = 1e-4
+
+
+def export_run(path: Path, output: Path, track: str = "live", checkpoint: str = "best") -> dict[str, str]:
+    """Write a run's model to the folder ``output``: weights, program, model card and RobustBench's fields.
+
+    Returns:
+        File name to sha256.
+
+    Raises:
+        RunFolderError: ``output`` exists; ``path`` is no run.
+        CheckpointError: the run has no such weights.
+        WorkError: ``torch.export`` cannot follow the model, or the exported model gives other logits.
+    """
+    if output.exists():
+        raise RunFolderError(f"--output {output} exists and is never overwritten; choose another folder")
+    run = load_run(path, track, checkpoint)
+    make_folder(output.parent)
+    staging = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        make_folder(staging)
+        digests = _write_model(run, staging)
+        entry = robustbench_entry(run)
+        digests[ENTRY] = write_json(staging / ENTRY, entry)
+        digests[CARD] = write_text(staging / CARD, model_card(run, digests))
+        with storage_errors(output):
+            staging.rename(output)  # all of it, or nothing
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return digests
+
+
+def _write_model(run: SavedRun, folder: Path) -> dict[str, str]:
+    model = self_contained(run.model)
+    x = run.data.test.batches(torch.arange(min(COMPARED, len(run.data.test))), COMPARED)
+    inputs = next(iter(x)).x.cpu().contiguous()
+    with Modes(model).evaluating():
+        program = _program(model, inputs)
+        with torch.no_grad():
+            expected = model(inputs)
+    digests = {WEIGHTS: write_tensors(folder / WEIGHTS, model.state_dict())}
+    with storage_errors(folder / PROGRAM):
+        torch.export.save(program, folder / PROGRAM)
+    digests[PROGRAM] = file_sha256(folder / PROGRAM)
+    _expect_same_logits(folder, inputs, expected)
+    return digests
+
+
+def self_contained(model: nn.Module) -> nn.Module:
+    """A copy on the CPU whose ``state_dict`` holds every buffer, also those that a module keeps out of it."""
+    own: nn.Module = copy.deepcopy(model).to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for module in own.modules():
+        module._non_persistent_buffers_set.clear()
+    return own.requires_grad_(False)
+
+
+def _program(model: nn.Module, inputs: Tensor) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(model, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    except Exception as problem:  # torch.export raises many kinds; all mean: it cannot follow this model
+        first = str(problem).strip().splitlines()[0] if str(problem).strip() else ""
+        raise WorkError(
+            f"export: torch.export cannot follow {type(model).__name__}, with a batch of any size: "
+            f"{type(problem).__name__}: {first}; take what depends on values or on the batch size out of its forward, "
+            "or use the weights in the run's folder weights/"
+        ) from problem
+
+
+def _expect_same_logits(folder: Path, inputs: Tensor, expected: Tensor) -> None:
+    logits = load_exported(folder)(inputs)
+    difference, scale = float((logits - expected).abs().amax()), float(expected.abs().amax())
+    if not difference <= TOLERANCE * scale:
+        raise WorkError(
+            f"export: the exported model gives other logits than the run's, by up to {difference:g} of {scale:g}; "
+            "nothing was written"
+        )
+
+
+@torch.no_grad()
+def load_exported(folder: Path) -> nn.Module:
+    """The model in an exported folder, as somebody without buttress loads it: in eval mode, for good."""
+    weights: Mapping[str, Tensor] = load_file(folder / WEIGHTS)
+    with warnings.catch_warnings():  # the loader maps the program's own weights, which are replaced in a moment
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        model: nn.Module = torch.export.load(folder / PROGRAM).module()
+    model.load_state_dict(weights, assign=True)
+    return model

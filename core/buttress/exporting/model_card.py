@@ -1,0 +1,220 @@
+"""What is said about an exported model: a card for people, and the fields that RobustBench asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from buttress import __version__
+from buttress.audit.finding import Status
+from buttress.evaluating.robust import Flags, interval, read_worst, share_of
+from buttress.evaluating.saved_run import SavedRun
+from buttress.evaluation import attack_name, load_attack
+from buttress.storage.files import read_json
+
+LOADING = """```python
+import torch
+from safetensors.torch import load_file
+
+model = torch.export.load("model.pt2").module()  # in eval mode already: it has no train() and eval()
+model.load_state_dict(load_file("model.safetensors"), assign=True)
+logits = model(x)
+```"""
+
+
+def model_card(run: SavedRun, digests: Mapping[str, str]) -> str:
+    """The card as Markdown: threat model, numbers with their attacks, n, seeds and intervals, training, files."""
+    config, shape = run.file.config, run.data.train.example_shape
+    files = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in digests.items())
+    takes = "of any range" if run.threat.box is None else "in [{:g}, {:g}]".format(*run.threat.box)
+    return f"""# {config.name}, {run.track}
+
+{_architecture(run)} on {config.data.chosen}, {run.data.num_classes} classes, robust to {run.threat} as far as the
+numbers below say. It takes `x [B, {", ".join(map(str, shape))}]` {takes} and gives logits; normalisation is inside.
+
+## Use
+
+{LOADING}
+
+Load files only from where you trust them, and compare their sha256.
+
+## Robustness
+
+Test split; the 95 % intervals are Wilson's and say what n examples can tell, not how seeds differ: this is one run.
+The worst case is the number to quote: right without an attack and under each of these on the same n examples.
+
+{_numbers(run)}
+
+{_warnings(run)}
+
+## Training
+
+| | |
+|---|---|
+| weights | {run}, best epoch chosen on the {config.evaluation.best_by} split |
+| method | {_listing(config.plugins)} |
+| data | {config.data.chosen}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
+| optimizer | {config.optimizer.name}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
+| schedule | {config.schedule.chosen}{_settings(config.schedule.given())} |
+| epochs, batch size, seed | {config.epochs}, {config.data.batch_size}, {config.seed} |
+| versions | {_versions(run)} |
+
+## Files
+
+| file | sha256 |
+|---|---|
+{files}
+"""
+
+
+def robustbench_entry(run: SavedRun) -> dict[str, Any]:
+    """The fields of RobustBench's ``model_info`` files; null is for the authors to fill in, or was not measured.
+
+    Source: the JSON files and ``ModelInfo`` in github.com/RobustBench/robustbench. Accuracies are texts, in percent;
+    ``reported`` is what the authors claim, ``autoattack_acc`` what AutoAttack found.
+    """
+    auto, clean = _autoattack(run)
+    measured = "AutoAttack has not been run"
+    if auto is not None:
+        seen = "on what other attacks had left of" if auto["accuracy"] is None else "on"
+        measured = f"AutoAttack {seen} {auto['n']} test examples"
+    accuracy = None if auto is None else _percent(auto["left"]["accuracy"])
+    return {
+        "link": None,
+        "name": None,
+        "authors": None,
+        "additional_data": False if run.file.config.model.weights is None else None,
+        "number_forward_passes": 1,
+        "dataset": run.file.config.data.chosen,
+        "venue": None,
+        "architecture": _architecture(run),
+        "eps": str(run.threat.eps),
+        "clean_acc": None if clean is None else _percent(clean["accuracy"]),
+        "reported": accuracy,
+        "autoattack_acc": accuracy,
+        "footnote": f"{run.threat}; {measured}.",
+        "unreliable": _unreliable(run),
+    }
+
+
+def _autoattack(run: SavedRun) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The row of the newest AutoAttack, and the clean row of the same examples; without one the newest clean row."""
+    clean: dict[str, Any] | None = next(iter(_own_rows(run)), None)
+    for result in reversed(run.evaluations()):
+        for row in result["attacks"]:
+            if row["attack"].startswith("autoattack"):
+                return row, result["attacks"][0]
+    for result in run.evaluations():
+        clean = result["attacks"][0]
+    return None, clean
+
+
+def numbers(run: SavedRun) -> list[dict[str, Any]]:
+    """The newest row of each attack on equally many examples; one without an ``accuracy`` saw what others had left."""
+    rows: dict[tuple[str, int], dict[str, Any]] = {(row["attack"], row["n"]): row for row in _own_rows(run)}
+    for result in run.evaluations():
+        for row in result["attacks"]:
+            key = row["attack"], row["n"]
+            if row["accuracy"] is not None or rows.get(key, row)["accuracy"] is None:
+                rows[key] = {**row, "seed": result["seed"]}
+    return sorted(rows.values(), key=lambda row: int(row["n"]))
+
+
+def worst_cases(run: SavedRun) -> list[dict[str, Any]]:
+    """For every set of examples: right without an attack and under every one that was tried on them, one by one.
+
+    Raises:
+        CheckpointError: the verdicts of an evaluation are missing or damaged.
+    """
+    found: dict[bytes, Flags] = {}
+    for result in run.evaluations():
+        index, worst = read_worst(Path(result["samples"]))
+        key = index.tobytes()
+        found[key] = worst & found.get(key, worst)
+    return sorted((share_of(worst) for worst in found.values()), key=lambda row: int(row["n"]))
+
+
+def _own_rows(run: SavedRun) -> list[dict[str, Any]]:
+    """Clean and robust accuracy as the run itself has measured them; empty where it has not scored these weights."""
+    own, evaluation = run.own_result(), run.file.config.evaluation
+    if own is None:
+        return []
+    rows, attack = [], attack_name(load_attack(evaluation.attack, local=run.file.local))
+    for name, key in (("clean", "clean"), (attack, "robust")):
+        low, high = interval(round(own[key] * own["n"]), own["n"])
+        bounds = {"accuracy": own[key], "low": low, "high": high, "n": own["n"]}
+        rows.append({"attack": name, **bounds, "seed": evaluation.seed})
+    return rows
+
+
+def _numbers(run: SavedRun) -> str:
+    lines = ["| attack | accuracy % | 95 % interval | n | seed |", "|---|---|---|---|---|"]
+    worst = {row["n"]: row for row in worst_cases(run)}
+    rows = numbers(run)
+    for n in dict.fromkeys(row["n"] for row in rows):
+        same = [row for row in rows if row["n"] == n]
+        for row in same:
+            if row["accuracy"] is None:
+                broken = f"broke {row['wrong']} of {row['attacked']} that others had left"
+                lines.append(f"| {row['attack']} | {broken} | | {n} | {row['seed']} |")
+            else:
+                lines.append(f"| {row['attack']} | {_interval(row)} | {n} | {row['seed']} |")
+        if n in worst:
+            # The run's own attack has no verdicts, but the worst case is not above its accuracy either.
+            own = [row for row in same if row["accuracy"] is not None]
+            lowest = min([worst[n], *own], key=lambda row: float(row["accuracy"]))
+            lines.append(f"| **worst case** | {_interval(lowest)} | {n} | |")
+    return "\n".join(lines)
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{_percent(row['accuracy'])} | {_percent(row['low'])} to {_percent(row['high'])}"
+
+
+def _warnings(run: SavedRun) -> str:
+    said = []
+    if not run.folder.summary.is_file():
+        said.append("The run has not finished: these are its weights so far.")
+    if _autoattack(run)[0] is None:
+        said.append("AutoAttack has not been run on these weights: the true robust accuracy may be lower.")
+    if run.file.config.evaluation.best_by == "test" and run.checkpoint == "best":
+        said.append("The best epoch was chosen on the test split: the numbers are biased upward.")
+    findings = run.findings()
+    if not findings:
+        said.append("The evaluation has not been audited (`buttress audit`).")
+    else:
+        count = {status: sum(row["status"] == status for row in findings) for status in get_args(Status)}
+        said.append("Audit: " + ", ".join(f"{number} {status}" for status, number in count.items()) + ".")
+        said += [f"{row['status']} {row['check']}: {row['reason']}." for row in findings if row["status"] != "PASS"]
+    return "\n".join(f"- {line}" for line in said)
+
+
+def _unreliable(run: SavedRun) -> bool | None:
+    return any(row["status"] == "FAIL" for row in run.findings()) if run.findings() else None
+
+
+def _architecture(run: SavedRun) -> str:
+    model = run.file.config.model
+    return str(model.settings().get("arch") or model.chosen)
+
+
+def _listing(entries: list[dict[str, dict[str, Any]]]) -> str:
+    return "; ".join(f"{name}{_settings(settings)}" for entry in entries for name, settings in entry.items())
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    given = {key: value for key, value in settings.items() if value is not None}
+    return f" {json.dumps(given, default=str)}" if given else ""
+
+
+def _versions(run: SavedRun) -> str:
+    manifest = read_json(run.folder.manifest)
+    trained = manifest.get("buttress", "unknown")
+    commit = (manifest.get("git") or {}).get("commit")
+    return f"trained with buttress {trained}{f' at {commit}' if commit else ''}, exported with {__version__}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"

@@ -1,0 +1,322 @@
+"""The folder of a run: ``runs/<name>/<time or given>/``, made once everything that can be checked has been."""
+
+import fcntl
+import itertools
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from buttress import __version__
+from buttress.discovery.own_modules import expect_unchanged
+from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
+from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
+from buttress.kernels import status
+from buttress.registry import LoadedPlugin
+from buttress.storage.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_text
+from buttress.storage.seals import read_sealed, write_sealed
+
+logger = logging.getLogger("buttress")
+
+FORMAT = 1
+"""Of run folders: which files there are, and what the manifest holds. Checkpoints and configs have their own."""
+
+
+class RunFolder:
+    """Paths inside a run folder.
+
+    ========================  ==================================================
+    ``config.yaml``           the config with every default filled in
+    ``<plugins_file>``        a copy of the config's own file of plugins, where it has one
+    ``manifest.json``         versions, plugins, hooks, hardware, git, the config
+    ``metrics.jsonl``         one JSON object a line: training, evaluation
+    ``log.txt``               what the console showed
+    ``checkpoints/``          for resuming
+    ``weights/``              best and last weights of every track
+    ``history/``              snapshots that plugins keep
+    ``eval/``                 results of ``buttress evaluate``
+    ``analysis/``             results of ``buttress analyze``
+    ``summary.json``          best, last and diff of every track
+    ``curves.png``            learning curves
+    ``audit.json``            findings of ``buttress audit``
+    ``tensorboard/``          event files, with ``loggers: [tensorboard]``
+    ========================  ==================================================
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.manifest = path / "manifest.json"
+        self.metrics = path / "metrics.jsonl"
+        self.log = path / "log.txt"
+        self.checkpoints = path / "checkpoints"
+        self.weights = path / "weights"
+        self.history = path / "history"
+        self.eval = path / "eval"
+        self.analysis = path / "analysis"
+        self.summary = path / "summary.json"
+        self.curves = path / "curves.png"
+        self.audit = path / "audit.json"
+        self._descriptor: int | None = None
+
+    def create(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None = None) -> None:
+        """Make the folder with its config, a copy of the config's file of plugins, and the manifest, which holds the
+        config too.
+
+        Raises:
+            RunFolderError: it exists.
+            StorageError: it cannot be written.
+        """
+        with storage_errors(self.path):
+            make_folder(self.path.parent)
+            try:
+                self.path.mkdir()
+            except FileExistsError:
+                raise RunFolderError(_exists(self.path)) from None
+            self.metrics.touch()
+        if plugins_file is not None:
+            write_text(self.path / plugins_file.name, plugins_file.text)
+        write_sealed(self.manifest, {**manifest, "config": config_text})
+        write_text(self.config, config_text)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working here, and let ``expect_there`` notice when the folder is taken away.
+
+        Raises:
+            RunFolderError: another process is at work here.
+            StorageError: it cannot be opened.
+        """
+        with storage_errors(self.path):
+            descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(f"{self.path}: a process is at work there; wait for it, or stop it") from None
+            except OSError:
+                pass  # some network file systems have no locks, and train all the same
+            self._descriptor = descriptor
+            yield
+        finally:
+            self._descriptor = None
+            os.close(descriptor)
+
+    def expect_there(self) -> None:
+        """Made before anything that would make missing folders: a run never goes on in half a folder.
+
+        Raises:
+            StorageError: the folder has been deleted, moved or replaced since ``held``.
+        """
+        if self._descriptor is None:
+            return
+        with storage_errors(self.path):
+            if not os.path.samestat(os.fstat(self._descriptor), self.path.stat()):
+                raise StorageError(f"{self.path} has been replaced by another folder; this run cannot be saved there")
+
+    def weights_file(self, which: str, track: str) -> Path:
+        """``weights/best-meat.safetensors``."""
+        return self.weights / f"{which}-{track}.safetensors"
+
+    def saved_weights(self, which: str, track: str) -> Path:
+        """The weights file of ``track``, which is there.
+
+        Raises:
+            CheckpointError: it is not.
+        """
+        path = self.weights_file(which, track)
+        if path.is_file():
+            return path
+        saved = sorted({each.stem.partition("-")[2] for each in self.weights.glob("*.safetensors")})
+        if track not in saved:
+            raise CheckpointError(f"{self.path} has no track {track!r}{nearest(track, saved)}")
+        raise CheckpointError(
+            f"{self.path} has no {which} weights of track {track!r} yet; finish it: buttress resume {self.path}"
+        )
+
+
+def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
+    """Where a new run will live.
+
+    Raises:
+        RunFolderError: it exists, or ``run`` is no plain name.
+    """
+    if run is not None and not PLAIN_NAME.fullmatch(run):
+        raise RunFolderError(f"run name {run!r}: expected letters, digits, . _ - (no path)")
+    path = runs / name / (run or datetime.now().strftime("%Y%m%d-%H%M%S"))
+    if path.exists():
+        raise RunFolderError(_exists(path))
+    return RunFolder(path)
+
+
+def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *, runs_code: bool = True) -> RunFolder:
+    """The folder of a run that was started.
+
+    Args:
+        path: of the folder.
+        warn: is told when its manifest is damaged.
+        runs_code: the modules of its targets are about to be used, and have to be those of the run.
+
+    Raises:
+        RunFolderError: it is none, something in it is a link to elsewhere, a later version has written it, or its
+            config, its file of plugins or a module of a target is not the one that the run was started with.
+        ConfigError: its file of plugins cannot be read.
+    """
+    folder = RunFolder(path)
+    try:
+        if not folder.config.is_file() or not folder.manifest.is_file():
+            raise RunFolderError(f"{path} is no run folder: it has no config.yaml and manifest.json")
+        found = folder.config.read_bytes()
+    except OSError as problem:
+        raise RunFolderError(f"{path} cannot be read: {problem.strerror}; check its permissions") from None
+    _expect_inside(path)
+    _expect_format(folder.manifest)
+    try:
+        recorded = read_sealed(folder.manifest)
+    except CheckpointError as problem:
+        warn(f"{problem}; whether {folder.config} is the one that the run was started with is not known")
+        return folder
+    _expect_config(folder.config, found, recorded["config"])
+    if "plugins_file" in recorded:
+        _expect_plugins_file(folder, **recorded["plugins_file"])
+    if runs_code:
+        expect_unchanged(recorded.get("modules", {}), path)
+    return folder
+
+
+def _expect_config(path: Path, found: bytes, recorded: str) -> None:
+    if found == recorded.encode():
+        return
+    pairs = itertools.zip_longest(found.decode(errors="backslashreplace").split("\n"), recorded.split("\n"))
+    number, (line, before) = next((n, pair) for n, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
+    raise RunFolderError(
+        f"{path}:{number}: damaged or edited: expected {before!r}, with which the run was started, got {line!r}; put "
+        "it back; for other settings start a new run"
+    )
+
+
+def _expect_plugins_file(folder: RunFolder, name: str, sha256: str) -> None:
+    path = folder.path / name
+    if read_plugins_file(path).sha256 != sha256:
+        raise RunFolderError(
+            f"{path} has been changed since the run was started (its sha256 is not that of {folder.manifest.name}); "
+            "put it back, or start a run of the new one"
+        )
+
+
+def _expect_inside(path: Path) -> None:
+    """A folder from somebody else must not make us write or delete outside of it."""
+    home = path.resolve()
+    for parent, folders, files in os.walk(path):
+        for entry in (Path(parent, name) for name in (*folders, *files)):
+            if entry.is_symlink() and not entry.resolve().is_relative_to(home):
+                raise RunFolderError(
+                    f"{entry} is a link out of the run folder, to {entry.resolve()}; copy there what it points to, or "
+                    "move the whole run folder"
+                )
+
+
+def _expect_format(path: Path) -> None:
+    try:
+        written = read_json(path)["format"]
+    except (CheckpointError, KeyError, TypeError):  # damaged, or from before there were formats: format 1
+        return
+    if written != FORMAT:
+        raise RunFolderError(
+            f"{path}: the run folder has format {written!r}, this version of buttress reads {FORMAT}; use the version "
+            "that the manifest names"
+        )
+
+
+def manifest(
+    plugins: Sequence[LoadedPlugin], order: Mapping[str, list[str]], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a run depends on besides its config."""
+    return {
+        "format": FORMAT,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": sys.argv,
+        **hardware(),
+        "kernels": status(),
+        "git": _git(),
+        "plugins": {
+            loaded.label: {
+                "distribution": loaded.source.distribution if loaded.source else None,
+                "version": loaded.source.version if loaded.source else None,
+                "entry_point": loaded.source.target if loaded.source else None,
+                "settings": dict(loaded.settings),
+            }
+            for loaded in plugins
+        },
+        "hooks": dict(order),
+        **facts,
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Versions and hardware: what a number may depend on."""
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "pluggy", "pydantic", "safetensors", "pyautoattack")
+    return {
+        "buttress": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "hardware": {
+            "cpu": cpu_name(),
+            "cpus": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+    }
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a ``metrics.jsonl``; what a crash has left of a last line is left out.
+
+    Raises:
+        CheckpointError: missing or damaged; names the line.
+    """
+    records: list[dict[str, Any]] = []
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+        records.extend(json.loads(line) for line in lines if line.endswith(b"\n"))
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+    except (ValueError, RecursionError) as problem:
+        raise CheckpointError(f"{path}:{len(records) + 1} is damaged: {problem}") from None
+    return records
+
+
+def _exists(path: Path) -> str:
+    return f"{path} exists and is never overwritten; choose another --run, or continue it with: buttress resume {path}"
+
+
+def cpu_name() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    match = re.search(r"^model name\s*: (.*)$", text, flags=re.MULTILINE)
+    return match.group(1) if match else platform.processor()
+
+
+def _git() -> dict[str, Any] | None:
+    def ask(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,212 @@
+"""Checkpoints of a run: safetensors and JSON, written atomically, verified when read, pruned when superseded.
+
+``step-00000120.safetensors`` holds the tensors, ``step-00000120.json`` the rest and the sha256 of both. The JSON is
+written last: a checkpoint exists when its JSON does. ``step-00000120.weights/`` holds further names (hard links) of the
+weights files that belong to it, which a later epoch may replace before the next checkpoint is written.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from buttress.errors import CheckpointError
+from buttress.storage.files import (
+    file_sha256,
+    join_tensors,
+    link_file,
+    make_folder,
+    read_json,
+    read_tensors,
+    split_tensors,
+    storage_errors,
+    write_tensors,
+)
+from buttress.storage.seals import expect_seal, expect_whole, write_sealed
+
+FORMAT = 2
+"""What this version writes; it reads the older ones that ``_UPGRADES`` knows.
+
+1: as 2, before runs could be rolled back, and before it recorded the weights files and the metrics' sha256.
+"""
+
+
+def _from_1(state: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "rollbacks": 0, "weights": {}, "metrics_sha256": ""}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+
+# How the names of the model's tensors begin in a checkpoint's safetensors file: its place in the trainer's state.
+MODEL_PREFIX = "state.model."
+
+_NAME = re.compile(r"(step-\d+)\.(json|safetensors|weights)")
+
+
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int, weights: Sequence[Path] = ()) -> Path:
+    """Write a checkpoint, then remove all but it and the ``keep - 1`` good ones before it.
+
+    A damaged one does not count as kept, so that ``keep`` of them can be loaded.
+
+    Args:
+        folder: of the checkpoints.
+        step: the run's, of which the checkpoint is named.
+        state: tensors and plain values.
+        keep: number of good checkpoints that stay.
+        weights: files that belong to this state, see ``weights_copy``.
+
+    Raises:
+        StorageError: the disk is full or refuses; earlier checkpoints are intact.
+    """
+    make_folder(folder)
+    written = folder / f"{_stem(step)}.json"
+    tree, tensors = split_tensors(dict(state))
+    for path in weights:
+        copy = weights_copy(written, path.name)
+        make_folder(copy.parent)
+        link_file(path, copy)
+    sha256 = write_tensors(written.with_suffix(".safetensors"), tensors)
+    write_sealed(written, {"format": FORMAT, "step": step, "tensors_sha256": sha256, "state": tree})
+    with storage_errors(folder):
+        _prune(folder, written, keep)
+    return written
+
+
+def _prune(folder: Path, written: Path, keep: int) -> None:
+    found = list_checkpoints(folder)
+    at = found.index(written)  # those before it are newer: damaged, and passed over when this run was resumed
+    for newer in found[:at]:
+        _remove(newer)
+    good = 1
+    for older in found[at + 1 :]:
+        if good == keep:
+            _remove(older)
+        elif _is_good(older):
+            good += 1
+
+
+def weights_copy(checkpoint: Path, name: str) -> Path:
+    """Where a checkpoint keeps the weights file ``name`` as it was when the checkpoint was written."""
+    return checkpoint.with_suffix(".weights") / name
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints' JSON files, newest first.
+
+    Raises:
+        CheckpointError: the folder cannot be read.
+    """
+    return sorted((path for path in _parts(folder) if path.suffix == ".json"), reverse=True)
+
+
+def remove_unfinished(folder: Path) -> list[Path]:
+    """Remove what belongs to no checkpoint, because its writing or its removal was cut short; returns it."""
+    parts = _parts(folder)
+    lost = sorted(path for path in parts if path.with_suffix(".json") not in parts)
+    with storage_errors(folder):
+        for path in lost:
+            _remove_part(path)
+    return lost
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The state of one checkpoint, verified.
+
+    Raises:
+        CheckpointError: missing, truncated, changed, or of another format.
+    """
+    body = _read_body(path)
+    written = body["format"]
+    tensors = read_tensors(path.with_suffix(".safetensors"), body["tensors_sha256"])
+    try:
+        state = dict(join_tensors(body["state"], tensors))
+    except (KeyError, TypeError, ValueError, RecursionError) as problem:
+        raise CheckpointError(f"{path} is no checkpoint of buttress: {type(problem).__name__}: {problem}") from None
+    return state if written == FORMAT else _UPGRADES[written](state)
+
+
+def expect_undamaged(path: Path) -> str:
+    """The sha256 of a safetensors file, which is the one that its checkpoint or its own seal knows, where it has any.
+
+    Raises:
+        CheckpointError: missing, truncated, or changed since it was written.
+    """
+    try:
+        found = file_sha256(path)
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+    body = path.with_suffix(".json")
+    if not (_NAME.fullmatch(path.name) and body.is_file()):
+        expect_whole(path)
+    elif found != _read_body(body)["tensors_sha256"]:
+        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
+    return found
+
+
+def restore_newest(
+    folder: Path, restore: Callable[[dict[str, Any]], None], warn: Callable[[str], None], at_most: int | None = None
+) -> Path:
+    """Give the newest good checkpoint's state to ``restore``; ``warn`` names every damaged one that is passed over.
+
+    ``at_most``: only those of this global step or an earlier one.
+
+    Raises:
+        CheckpointError: there is none, or all are damaged.
+    """
+    found = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= _stem(at_most)]
+    for path in found:
+        try:
+            restore(load_checkpoint(path))
+            return path
+        except CheckpointError as problem:
+            warn(f"{problem}; trying the one before it")
+    what = f"all {len(found)} are damaged" if found else "there is none"
+    raise CheckpointError(f"{folder}: no checkpoint can be loaded: {what}; start the run again under another name")
+
+
+def _stem(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _read_body(path: Path) -> dict[str, Any]:
+    body = read_json(path)
+    if not isinstance(body, dict) or "sha256" not in body:
+        raise CheckpointError(f"{path} is no checkpoint of buttress")
+    written = body.get("format")
+    if written != FORMAT and written not in list(_UPGRADES):  # a list: whatever stands there can be compared
+        raise CheckpointError(
+            f"{path} has checkpoint format {written}, this version reads {min(_UPGRADES)} to {FORMAT}; use the version "
+            "of buttress named in the run's manifest.json"
+        )
+    expect_seal(path, body)
+    return body
+
+
+def _is_good(path: Path) -> bool:
+    try:
+        return bool(file_sha256(path.with_suffix(".safetensors")) == _read_body(path)["tensors_sha256"])
+    except (CheckpointError, OSError):
+        return False
+
+
+def _remove(path: Path) -> None:
+    """The JSON first: from then on the checkpoint does not exist."""
+    for part in (path, path.with_suffix(".safetensors"), path.with_suffix(".weights")):
+        _remove_part(part)
+
+
+def _remove_part(path: Path) -> None:
+    if path.suffix == ".weights":
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _parts(folder: Path) -> set[Path]:
+    try:
+        return {path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
+    except FileNotFoundError:
+        return set()
+    except OSError as problem:
+        raise CheckpointError(f"{folder} cannot be read: {problem.strerror}; check its permissions") from None

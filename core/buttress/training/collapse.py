@@ -1,0 +1,114 @@
+"""Sudden collapse of training, noticed at the evaluation after it: robust accuracy is back at chance.
+
+Two kinds are told apart by attacking the same split with the training attack. In *catastrophic overfitting* (Wong,
+Rice, Kolter, "Fast is better than free: Revisiting adversarial training", arXiv:2001.03994) the model has learnt to
+fool its own, weak attack: accuracy under it stays high while accuracy under the stronger evaluation attack falls to 0.
+Else the model has stopped to classify at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from buttress.data import Split
+from buttress.engine import Engine
+from buttress.errors import WorkError
+from buttress.functional import is_correct
+from buttress.modes import Modes
+from buttress.training.selection import Record
+from buttress.types import Batch
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """What was noticed; accuracies in [0, 1] of the live model.
+
+    Args:
+        epoch: of the evaluation, 0-based.
+        healthy_epoch: of the last evaluation before it.
+        robust: accuracy under the evaluation attack now.
+        best: the highest before.
+        chance: what a constant answer would score.
+        training_attack: accuracy under the training attack now, or None where it cannot attack this split.
+    """
+
+    epoch: int
+    healthy_epoch: int
+    robust: float
+    best: float
+    chance: float
+    training_attack: float | None
+
+    @property
+    def kind(self) -> str:
+        # At least half of what was lost is still there under the training attack.
+        fooled = self.training_attack is not None and self.training_attack - self.robust >= self.best / 2
+        return "catastrophic overfitting" if fooled else "collapse to chance"
+
+    def __str__(self) -> str:
+        own = "" if self.training_attack is None else f", {100 * self.training_attack:.1f} under the training attack"
+        return (
+            f"{self.kind} in epochs {self.healthy_epoch + 1} to {self.epoch}: robust accuracy fell from "
+            f"{100 * self.best:.1f} to {100 * self.robust:.1f} % (chance is {100 * self.chance:.1f}){own}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+
+class CollapseGuard:
+    """Looks at every evaluation of the live model.
+
+    Args:
+        engine: its training attack tells the kind of a collapse.
+        split: the one that chooses the best epoch, and its name in the records.
+        batch_size: examples a forward.
+    """
+
+    def __init__(self, engine: Engine, name: str, split: Split, batch_size: int) -> None:
+        self._engine, self._name, self._split, self._batch_size = engine, name, split, batch_size
+        self._modes = Modes(engine.model)
+        self._chance: float | None = None
+
+    def look(self, records: Sequence[Record]) -> Collapse | None:
+        """A collapse at the newest of the run's ``records``; None where there is none, or it was there before."""
+        own = [record for record in records if record.track == "live" and record.split == self._name]
+        now, before = own[-1], own[:-1]
+        if not before:
+            return None
+        if self._chance is None:
+            self._chance = majority(self._split, self._batch_size)
+        best = max(record.robust for record in before)
+        if not (
+            fallen(now.robust, best, self._chance, now.n) and not fallen(before[-1].robust, best, self._chance, now.n)
+        ):
+            return None
+        return Collapse(now.epoch, before[-1].epoch, now.robust, best, self._chance, self._under_training_attack())
+
+    def _under_training_attack(self) -> float | None:
+        right = torch.zeros((), dtype=torch.int64, device=self._engine.device)
+        try:
+            for batch in self._split.batches(torch.arange(len(self._split)), self._batch_size):
+                adv = self._engine.attack(Batch(batch.x, batch.y), "collapse")
+                with torch.no_grad(), self._modes.evaluating():
+                    right += is_correct(self._engine.model(adv.x), batch.y).sum()
+        except WorkError:  # an attack that keeps something per training example has nothing for these
+            return None
+        return int(right) / len(self._split)
+
+
+def fallen(robust: float, best: float, chance: float, n: int) -> bool:
+    """Whether robust accuracy is no better than chance and has been: two and four standard errors of chance."""
+    error = math.sqrt(chance * (1 - chance) / n)
+    return robust <= chance + 2 * error and best >= chance + 4 * error
+
+
+def majority(split: Split, batch_size: int) -> float:
+    """The share of the most frequent label: what the best constant answer scores."""
+    labels = torch.cat([batch.y for batch in split.batches(torch.arange(len(split)), batch_size)])
+    return int(labels.bincount().max()) / len(labels)

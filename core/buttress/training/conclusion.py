@@ -1,0 +1,40 @@
+"""What a run ends with: ``summary.json``, learning curves, and a table for the person."""
+
+from __future__ import annotations
+
+from buttress.build import Assembly
+from buttress.evaluation import attack_name
+from buttress.reporter import Reporter
+from buttress.storage.run_folder import RunFolder
+from buttress.storage.seals import write_sealed
+from buttress.tables import summary_table
+from buttress.training.curves import draw_curves
+from buttress.training.progress import Progress
+from buttress.training.selection import Row, summarize
+
+
+def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter: Reporter) -> list[Row]:
+    """Best, last and diff of every track, written into the run folder and said.
+
+    Raises:
+        StorageError: the disk is full or refuses.
+    """
+    config, attack, guard = assembly.file.config, attack_name(assembly.evaluator.attack), assembly.engine.bad_steps
+    by, seed = config.evaluation.best_by, config.seed
+    rows = summarize(progress.records, by)
+    summary = {
+        "best_by": by,
+        "attack": assembly.resolved["evaluation"]["attack"],
+        "seed": seed,
+        "rollbacks": progress.rollbacks,
+        **({"skipped_steps": guard.skipped} if guard else {}),
+        "tracks": [row.to_json() for row in rows],
+    }
+    write_sealed(folder.summary, summary)
+    drops = assembly.schedule.drops(config.epochs)
+    draw_curves(folder.curves, progress.records, rows, drops, f"{config.name}, seed {seed}", attack, by)
+    reporter.say(
+        f"\n{summary_table(rows, attack)}\n\nTest accuracies in %, n = {rows[0].n}, seed {seed}, one run; best epoch "
+        f"chosen on {by}.\nLearning curves: {folder.curves}\nRun folder: {folder.path}"
+    )
+    return rows

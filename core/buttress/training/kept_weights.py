@@ -1,0 +1,64 @@
+"""The weights that a run keeps: the best and the last of every track, in files that belong to a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from buttress.storage.files import has_sha256, link_file, make_folder
+from buttress.storage.run_folder import RunFolder
+from buttress.storage.seals import write_weights
+from buttress.training.checkpoint import weights_copy
+
+
+class KeptWeights:
+    """The files in ``weights/``.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self.sha256: dict[str, str] = {}
+        """Of each file, by its name."""
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self._folder.weights / name for name in self.sha256]
+
+    def keep(self, which: str, track: str, epoch: int, model: nn.Module) -> None:
+        """Write the model as the ``best`` or ``last`` weights of a track, in the place of those from before.
+
+        Raises:
+            StorageError: the disk is full or refuses; those from before are intact.
+        """
+        path = self._folder.weights_file(which, track)
+        make_folder(path.parent)
+        self.sha256[path.name] = write_weights(path, model.state_dict(), {"track": track, "epoch": epoch})
+
+    def put_back(self, checkpoint: Path, say: Callable[[str], None]) -> None:
+        """Put back the files that belong to the checkpoint: damaged, lost, or replaced after it.
+
+        ``say`` is told which; one whose copy is lost too is no longer known.
+
+        Raises:
+            CheckpointError: a file cannot be read.
+            StorageError: the disk is full or refuses.
+        """
+        for name, sha256 in list(self.sha256.items()):
+            path, copy = self._folder.weights / name, weights_copy(checkpoint, name)
+            if has_sha256(path, sha256):
+                continue
+            if has_sha256(copy, sha256):
+                make_folder(path.parent)
+                link_file(copy, path)
+                say(f"{path} was not that of {checkpoint.stem}, and is again")
+            else:
+                del self.sha256[name]
+                say(
+                    f"{path} is damaged or missing, and so is its copy {copy}: these weights are lost; training is not "
+                    "touched by it"
+                )

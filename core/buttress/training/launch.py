@@ -1,0 +1,135 @@
+"""The jobs behind the verbs that train: start a run, continue one."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from buttress.build import Assembly, assemble, load_data
+from buttress.config import ConfigFile, dump_config, load_config
+from buttress.discovery.own_modules import import_target, origin
+from buttress.errors import CheckpointError
+from buttress.kernels import use_backend
+from buttress.reporter import Reporter
+from buttress.settings import late_epochs
+from buttress.storage.run_folder import RunFolder, existing_folder, manifest, planned_folder
+from buttress.storage.seals import read_sealed
+from buttress.training.forecast import forecast as forecast_cost
+from buttress.training.selection import Row
+from buttress.training.trainer import Trainer
+
+
+def launch(
+    file: ConfigFile, runs: Path, run: str | None = None, *, dry_run: bool = False, forecast: bool = True
+) -> list[Row]:
+    """Start a run: check everything, forecast its cost, then train.
+
+    Args:
+        file: the config.
+        runs: folder of all runs.
+        run: name of the run folder, or None for the time.
+        dry_run: stop after the forecast; nothing is written.
+        forecast: say beforehand what the run will cost.
+
+    Returns:
+        Best, last and diff of every track; empty for a dry run.
+
+    Raises:
+        InputError: anything about the input; no run folder has been made.
+        WorkError: training could not go on; the run can be resumed.
+    """
+    folder = planned_folder(runs, file.config.name, run)
+    reporter = Reporter()
+    with use_backend(file.config.backend):
+        data, settings = load_data(file)
+        with tempfile.TemporaryDirectory() as scratch:  # calibrated on objects that are thrown away
+            probe = assemble(file, data, settings, Path(scratch))
+            _describe(reporter, probe)
+            if forecast:
+                reporter.say(f"cost: {forecast_cost(probe)}")
+            del probe
+        if dry_run:
+            reporter.say("dry run: everything is in order; nothing was written")
+            return []
+        torch.manual_seed(file.config.seed)  # for dropout in the user's model; nothing built in draws from it
+        assembly = assemble(file, data, settings, folder.history)
+        facts = {
+            "data": {"splits": {name: len(s) for name, s in data.splits().items()}, **data.notes},
+            "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
+            "seed": file.config.seed,
+        }
+        if file.plugins_file is not None:
+            facts["plugins_file"] = {"name": file.plugins_file.name, "sha256": file.plugins_file.sha256}
+        if file.targets():
+            facts["modules"] = {name: origin(target, file.modules) for name, target in file.targets().items()}
+        assembly.engine.tracks()  # starts it: plugins may still refuse their settings; the folder comes after
+        folder.create(
+            dump_config(assembly.resolved),
+            manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts),
+            file.plugins_file,
+        )
+    with folder.held():
+        reporter.write_to(folder.log)
+        return Trainer(assembly, folder, reporter).run()
+
+
+def continue_run(path: Path) -> list[Row]:
+    """Continue a run at its newest good checkpoint, to the same end as if it had never stopped.
+
+    Raises:
+        RunFolderError, CheckpointError: no run folder, or no checkpoint that can be loaded.
+    """
+    reporter = Reporter()
+    folder = existing_folder(path, reporter.say)
+    file = load_config(folder.config)
+    with folder.held():
+        reporter.write_to(folder.log)
+        _warn_of_threads(reporter, folder)
+        with use_backend(file.config.backend):
+            data, settings = load_data(file)
+            torch.manual_seed(file.config.seed)
+            assembly = assemble(file, data, settings, folder.history)
+            _say_loss(reporter, assembly)
+            trainer = Trainer(assembly, folder, reporter)
+            trainer.resume()
+        return trainer.run()
+
+
+def _describe(reporter: Reporter, assembly: Assembly) -> None:
+    config, order = assembly.file.config, assembly.engine.hooks.order()
+    _say_loss(reporter, assembly)
+    if assembly.file.disabled:
+        reporter.say(f"left out by disable: {', '.join(assembly.file.disabled)}")
+    reporter.say("hooks: " + "; ".join(f"{hook}: {', '.join(labels)}" for hook, labels in order.items()))
+    reporter.say("data: " + ", ".join(f"{name} {len(split)}" for name, split in assembly.data.splits().items()))
+    schedule = config.schedule
+    made_by = import_target(schedule.target, "", assembly.file.modules) if schedule.target else type(assembly.schedule)
+    given = assembly.resolved["schedule"]
+    settings = [("schedule", made_by, given.get("args", given))]
+    settings += [(plugin.label, type(plugin.plugin), plugin.settings) for plugin in assembly.engine.plugins]
+    for owner, component, values in settings:
+        for name, epoch in late_epochs(component, values, config.epochs).items():
+            reporter.say(
+                f"note: {owner}.{name} is epoch {epoch}, which never comes: epochs are 0 to {config.epochs - 1}"
+            )
+
+
+def _say_loss(reporter: Reporter, assembly: Assembly) -> None:
+    losses = assembly.engine.hooks.order().get("compute_loss", [])
+    if "cross_entropy" in losses and not any("cross_entropy" in entry for entry in assembly.file.config.plugins):
+        reporter.say("loss: no plugin provides one, so it is cross_entropy")
+
+
+def _warn_of_threads(reporter: Reporter, folder: RunFolder) -> None:
+    try:
+        before = read_sealed(folder.manifest)["hardware"]["torch_threads"]
+    except CheckpointError:
+        reporter.say(f"{folder.manifest} is damaged: with how many torch threads the run was started is not known")
+        return
+    if before != torch.get_num_threads():
+        reporter.say(
+            f"this run was started with {before} torch threads and continues with {torch.get_num_threads()}; for "
+            f"equality to the last bit set OMP_NUM_THREADS={before}"
+        )

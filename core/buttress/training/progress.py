@@ -1,0 +1,117 @@
+"""All that a run has come to, on its way from checkpoint to checkpoint: written, and put back to continue exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from buttress.engine import Engine
+from buttress.models import fit_weights
+from buttress.storage.run_folder import RunFolder
+from buttress.training.checkpoint import restore_newest, save_checkpoint
+from buttress.training.kept_weights import KeptWeights
+from buttress.training.metrics_file import MetricsFile
+from buttress.training.selection import Record
+
+
+class Progress:
+    """What changes while a run trains: the engine, and what the run keeps beside it.
+
+    Args:
+        engine: with model and optimizer.
+        folder: of the run.
+        keep: number of good checkpoints that stay.
+        say: tells the user.
+    """
+
+    def __init__(self, engine: Engine, folder: RunFolder, keep: int, say: Callable[[str], None]) -> None:
+        self._engine, self._folder, self._keep, self._say = engine, folder, keep, say
+        self.metrics, self.weights = MetricsFile(folder.metrics), KeptWeights(folder)
+        self.records: list[Record] = []
+        self.epoch_loss, self.interval_loss = RunningMean(engine.device), RunningMean(engine.device)
+        self.rollbacks = 0
+
+    def save(self) -> None:
+        """Write a checkpoint; the caller has made sure that what is saved is good.
+
+        Raises:
+            StorageError: the disk is full or refuses, or the run folder is gone; earlier checkpoints are intact.
+        """
+        self._folder.expect_there()
+        self.metrics.sync()
+        step, state = self._engine.global_step, self.state_dict()
+        save_checkpoint(self._folder.checkpoints, step, state, self._keep, self.weights.paths)
+
+    def restore(self, at_most: int | None = None) -> Path:
+        """Go back to the newest good checkpoint, of at most that global step; a damaged one is named and passed over.
+
+        Raises:
+            CheckpointError: none can be loaded.
+        """
+        return restore_newest(self._folder.checkpoints, self._load_state, self._say, at_most)
+
+    def put_back_files(self, checkpoint: Path) -> None:
+        """Make the kept weights and the metrics those of the checkpoint that has been restored.
+
+        Raises:
+            CheckpointError, StorageError: one cannot be read; the disk is full or refuses.
+        """
+        self.weights.put_back(checkpoint, self._say)
+        self.metrics.cut(self._say)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        engine = self._engine
+        return {
+            "model": dict(engine.model.state_dict()),
+            "optimizer": engine.optimizer.state_dict(),
+            "engine": engine.state_dict(),
+            "global_rng": torch.get_rng_state(),  # for dropout in the user's model; nothing built in draws from it
+            "cuda_rng": torch.cuda.get_rng_state(engine.device) if engine.device.type == "cuda" else None,
+            "records": [asdict(record) for record in self.records],
+            "rollbacks": self.rollbacks,
+            "epoch_loss": self.epoch_loss.state,
+            "interval_loss": self.interval_loss.state,
+            "weights": dict(self.weights.sha256),
+            "metrics_bytes": self.metrics.size,
+            "metrics_sha256": self.metrics.sha256,
+        }
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        engine = self._engine
+        fit_weights(engine.model, state["model"], "the checkpoint")
+        engine.load_state_dict(state["engine"])
+        engine.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["global_rng"])
+        if state["cuda_rng"] is not None and engine.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], engine.device)
+        self.records = [Record(**record) for record in state["records"]]
+        self.epoch_loss.state = state["epoch_loss"].to(engine.device)
+        self.interval_loss.state = state["interval_loss"].to(engine.device)
+        self.weights.sha256 = dict(state["weights"])
+        self.metrics.expect(state["metrics_bytes"], state["metrics_sha256"])
+        self.rollbacks = state["rollbacks"]
+
+
+class RunningMean:
+    """A mean that stays on the device until it is taken."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.state = torch.zeros(2, dtype=torch.float64, device=device)
+
+    def add(self, losses: Tensor, taken: Tensor | None) -> None:
+        """``taken`` is a 0-dim bool: whether the losses count; None: they do."""
+        total, count = losses.sum(), len(losses)
+        self.state[0] += total if taken is None else torch.where(taken, total, 0)
+        self.state[1] += count if taken is None else taken * count
+
+    def take(self) -> float:
+        """The mean so far, and start again; synchronises with the device."""
+        total, count = self.state.tolist()
+        self.state.zero_()
+        return float(total / count) if count else float("nan")

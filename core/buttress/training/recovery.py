@@ -1,0 +1,69 @@
+"""What a run does about a collapse: warn, stop, or go back to where it was healthy and train on more slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from buttress.build import Assembly
+from buttress.errors import DivergenceError
+from buttress.reporter import Reporter
+from buttress.training.collapse import Collapse, CollapseGuard
+from buttress.training.progress import Progress
+
+
+class Recovery:
+    """Looks at every evaluation, and does what the config's ``guards`` say.
+
+    Args:
+        assembly: engine, data and config.
+        progress: is put back, and saved there.
+        reporter: tells the user.
+        write: writes a metrics record.
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        progress: Progress,
+        reporter: Reporter,
+        write: Callable[[Mapping[str, object]], None],
+    ) -> None:
+        self._engine, self._steps, config = assembly.engine, assembly.steps, assembly.file.config
+        self._progress, self._reporter, self._write = progress, reporter, write
+        self._guards, by = config.guards, config.evaluation.best_by
+        self._guard = CollapseGuard(self._engine, by, assembly.data.splits()[by], config.evaluation.batch_size)
+
+    def rolled_back(self) -> bool:
+        """Whether the newest evaluation of the live model has found a collapse, and the run is back before it.
+
+        Raises:
+            DivergenceError: the run is to stop, or has been rolled back too often.
+            CheckpointError: no checkpoint from before the collapse can be loaded.
+        """
+        guards, count = self._guards, self._progress.rollbacks
+        collapse = None if guards.collapse == "off" else self._guard.look(self._progress.records)
+        if collapse is None:
+            return False
+        if guards.collapse == "warn":
+            self._reporter.say(f"warning: {collapse}")
+            self._write({"event": "collapse", **collapse.to_json()})
+            return False
+        if guards.collapse == "stop" or count == guards.max_rollbacks:
+            after = f" after {count} roll-backs" if count else ""
+            raise DivergenceError(f"{collapse}; stopped{after}; lower the learning rate, or set guards.collapse: warn")
+        self._roll_back(collapse, count + 1)
+        return True
+
+    def _roll_back(self, collapse: Collapse, count: int) -> None:
+        engine, guards = self._engine, self._guards
+        path = self._progress.restore(at_most=(collapse.healthy_epoch + 1) * self._steps)
+        self._progress.put_back_files(path)
+        self._progress.rollbacks = count
+        engine.scale_lr(guards.lr_factor)
+        self._reporter.rewind(engine.global_step)
+        self._reporter.say(
+            f"warning: {collapse}; rolled back to {path.stem} ({count} of at most {guards.max_rollbacks} times), "
+            f"learning rates times {guards.lr_factor:g} from there on"
+        )
+        self._write({"event": "rollback", "to_step": engine.global_step, **collapse.to_json()})
+        self._progress.save()  # a run that is killed now does not come back to the old learning rate

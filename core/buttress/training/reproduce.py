@@ -1,0 +1,175 @@
+"""A run made again from its own config: whether the numbers came out the same, and what may be the cause if not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buttress.config import load_config
+from buttress.errors import CheckpointError, WorkError
+from buttress.storage.files import file_sha256, read_json, write_json
+from buttress.storage.run_folder import RunFolder, existing_folder, planned_folder
+from buttress.training.launch import launch
+
+# What a number may depend on, of all that a manifest holds.
+_ENVIRONMENT = (
+    "buttress",
+    "python",
+    "packages",
+    "platform",
+    "hardware",
+    "kernels",
+    "git",
+    "plugins",
+    "hooks",
+    "data",
+    "modules",
+)
+
+# The keys of a metrics record that say where it stands.
+_PLACE = ("event", "epoch", "global_step", "track", "split")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What a run and its repetition have in common, and what not.
+
+    Args:
+        original: run folder.
+        repeated: run folder.
+        records: number of metrics records that were compared.
+        first_difference: the first record that differs and how, or nothing.
+        weights: number of weights files compared.
+        different_weights: those whose bytes differ.
+        environment: ``"packages.torch: 2.10.0, now 2.11.0"`` for all that the manifests say differently.
+        notes: what could not be compared.
+    """
+
+    original: Path
+    repeated: Path
+    records: int
+    first_difference: str
+    weights: int
+    different_weights: Sequence[str]
+    environment: Sequence[str]
+    notes: Sequence[str]
+
+    @property
+    def equal(self) -> bool:
+        return not self.first_difference and not self.different_weights
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "original": str(self.original), "repeated": str(self.repeated), "equal": self.equal}
+
+    def __str__(self) -> str:
+        same = f"all {self.records} metrics records and {self.weights} weights files are equal, to the last bit"
+        lines = [f"{self.repeated} against {self.original}: " + (same if self.equal else "not the same")]
+        if self.first_difference:
+            lines.append(f"first difference: {self.first_difference}")
+        if self.different_weights:
+            lines.append(f"weights that differ: {', '.join(self.different_weights)}")
+        lines += [f"environment: {line}" for line in self.environment] or ["environment: the same"]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def reproduce(path: Path, runs: Path, run: str | None = None) -> Reproduction:
+    """Run the config of ``path`` again, with its seed, into a new run folder, and compare.
+
+    Relative paths in the config (data, weights to start from) are looked up in the working folder, as in the first run.
+
+    Args:
+        path: run folder of the original, finished or not.
+        runs: folder of all runs.
+        run: name of the new run folder, or None for the time.
+
+    Returns:
+        The comparison, also in ``reproduction.json`` of the new folder.
+
+    Raises:
+        InputError: ``path`` is no run folder, or its config does not run here.
+        WorkError: the new run could not go on.
+    """
+    original = existing_folder(path)
+    file = load_config(original.config)
+    repeated = planned_folder(runs, file.config.name, run)
+    launch(file, runs, repeated.path.name)
+    result = compare(original, repeated)
+    write_json(repeated.path / "reproduction.json", result.to_json())
+    return result
+
+
+def expect_equal(result: Reproduction) -> None:
+    """Exit code 1 for a run that came out differently.
+
+    Raises:
+        WorkError: it did.
+    """
+    if not result.equal:
+        raise WorkError(f"{result.original} was not reproduced: {result.first_difference or 'weights differ'}")
+
+
+def compare(original: RunFolder, repeated: RunFolder) -> Reproduction:
+    """Metrics, weights and manifests of two run folders."""
+    notes = []
+    before, after = _lines(original.metrics), _lines(repeated.metrics)
+    if not original.summary.is_file():
+        notes.append(f"{original.path} has not finished: compared as far as its metrics go")
+        after = after[: len(before)]
+    kept = sorted(file.name for file in original.weights.glob("*.safetensors")) if original.summary.is_file() else []
+    different = [name for name in kept if not _same(original.weights / name, repeated.weights / name)]
+    return Reproduction(
+        original.path,
+        repeated.path,
+        min(len(before), len(after)),
+        first_difference(before, after),
+        len(kept),
+        different,
+        list(_differences(_environment(original, notes), _environment(repeated, notes))),
+        notes,
+    )
+
+
+def first_difference(before: Sequence[str], after: Sequence[str]) -> str:
+    """The first of two lists of metrics records (lines of JSON) that differs, and in what; nothing where none does."""
+    for number, (old, new) in enumerate(zip(before, after, strict=False), 1):
+        if old == new:
+            continue
+        try:
+            one, two = json.loads(old), json.loads(new)
+        except ValueError:
+            return f"metrics record {number}: {old!r}, now {new!r}"
+        if one != two:
+            at = ", ".join(f"{key} {one[key]}" for key in _PLACE if key in one)
+            return f"metrics record {number} ({at}): {'; '.join(_differences(one, two))}"
+    if len(before) != len(after):
+        return f"{len(before)} metrics records, now {len(after)}"
+    return ""
+
+
+def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
+    """``"a.b: 1, now 2"`` for every leaf of two JSON trees that is not the same."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+    elif old != new and not (old != old and new != new):  # NaN is the same as NaN
+        yield f"{at}: {json.dumps(old)}, now {json.dumps(new)}"
+
+
+def _environment(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
+    try:
+        manifest = read_json(folder.manifest)
+        return {key: manifest.get(key) for key in _ENVIRONMENT}
+    except (CheckpointError, AttributeError):
+        notes.append(f"{folder.manifest} is damaged: what its run depended on is not known")
+        return {}
+
+
+def _lines(metrics: Path) -> list[str]:
+    return metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+
+
+def _same(one: Path, two: Path) -> bool:
+    return two.is_file() and file_sha256(one) == file_sha256(two)

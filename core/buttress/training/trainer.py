@@ -1,0 +1,179 @@
+"""A run from its first step to its last: epochs, evaluation, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+
+import torch
+
+from buttress.build import Assembly
+from buttress.data import epoch_order
+from buttress.errors import InterruptionError
+from buttress.kernels import use_backend
+from buttress.loggers import Loggers
+from buttress.reporter import Reporter
+from buttress.storage.files import remove_leftovers
+from buttress.storage.run_folder import RunFolder
+from buttress.tables import duration
+from buttress.training.checkpoint import remove_unfinished
+from buttress.training.conclusion import conclude
+from buttress.training.progress import Progress
+from buttress.training.recovery import Recovery
+from buttress.training.scoreboard import Scoreboard
+from buttress.training.selection import Row
+from buttress.training.stopping import StopRequest
+
+
+class Trainer:
+    """Trains an assembly inside a run folder.
+
+    Args:
+        assembly: everything that the run needs, checked.
+        folder: an existing run folder.
+        reporter: tells the user.
+    """
+
+    def __init__(self, assembly: Assembly, folder: RunFolder, reporter: Reporter) -> None:
+        self._assembly, self._folder, self._reporter = assembly, folder, reporter
+        self._config, self._engine = assembly.file.config, assembly.engine
+        self._loggers = Loggers(assembly.loggers, assembly.engine, folder.path, reporter.say)
+        self._progress = Progress(assembly.engine, folder, self._config.checkpoint.keep, reporter.say)
+        self._scoreboard = Scoreboard(assembly, self._progress, self._write)
+        self._recovery = Recovery(assembly, self._progress, reporter, self._write)
+        self._stop = StopRequest()
+
+    def run(self) -> list[Row]:
+        """Train from where the assembly stands to the last epoch; returns the summary.
+
+        Raises:
+            InterruptionError: Ctrl-C or SIGTERM; a checkpoint has been written at that very step.
+            DivergenceError: the run has diverged or collapsed, and is to stop.
+            HookError, StorageError: a plugin failed, the disk is full; the last good checkpoint is intact.
+        """
+        engine, config, started = self._engine, self._config, perf_counter()
+        trained = engine.epoch < config.epochs
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
+        engine.start()
+        with self._stop.heard(), self._reporter, use_backend(config.backend):
+            self._reporter.begin(config.epochs * self._assembly.steps, engine.global_step)
+            try:
+                if trained:
+                    self._loggers.start()
+                while engine.epoch < config.epochs:
+                    self._train_epoch()
+                    self._finish_epoch()
+            finally:
+                self._loggers.close()
+                engine.close()
+        rows = conclude(self._assembly, self._folder, self._progress, self._reporter)
+        if trained:
+            self._reporter.say(f"done in {duration(perf_counter() - started)}")
+        return rows
+
+    def resume(self) -> None:
+        """Continue at the newest good checkpoint; a damaged one is named and passed over.
+
+        Raises:
+            CheckpointError: none can be loaded.
+        """
+        engine, say = self._engine, self._reporter.say
+        engine.start()  # start_run sees the initial weights, as it did the first time
+        path = self._progress.restore()
+        leftovers = remove_leftovers(self._folder.path) + remove_unfinished(self._folder.checkpoints)
+        if leftovers:
+            say(f"removed what a killed process left unfinished: {', '.join(p.name for p in leftovers)}")
+        self._progress.put_back_files(path)
+        if engine.epoch == self._config.epochs:
+            say(f"this run has finished: all {engine.epoch} epochs are trained; its results again:")
+            return
+        say(f"resumed {path.stem}: epoch {engine.epoch}, step {engine.epoch_step} of the epoch")
+
+    # One epoch
+
+    def _train_epoch(self) -> None:
+        engine, config, train = self._engine, self._config, self._assembly.data.train
+        order = epoch_order(len(train), config.seed, engine.epoch)[: self._assembly.steps * config.data.batch_size]
+        for batch in train.batches(order, config.data.batch_size, start=engine.epoch_step):
+            self._stop_if_asked()
+            self._set_lr()
+            losses, _ = engine.step(batch.x, batch.y, index=batch.index)
+            taken = engine.bad_steps.taken if engine.bad_steps else None
+            self._progress.epoch_loss.add(losses, taken)
+            self._progress.interval_loss.add(losses, taken)
+            if engine.global_step % config.log_every == 0:
+                self._log_training()
+            self._reporter.advance(f"epoch {engine.epoch + 1}/{config.epochs}")
+
+    def _finish_epoch(self) -> None:
+        engine, config = self._engine, self._config
+        self._read_checks()
+        loss = self._progress.epoch_loss.take()
+        self._folder.expect_there()  # a history would make its folder anew
+        engine.end_epoch({"loss": loss})
+        done = engine.epoch  # epochs completed
+        lr = engine.optimizer.param_groups[0]["lr"]
+        self._write({"event": "epoch", "epoch": done - 1, "loss": loss, "lr": lr, **self._skipped()})
+        last = done == config.epochs
+        if last or done % config.evaluation.every == 0:
+            live = self._scoreboard.score(done - 1)
+            if self._recovery.rolled_back():
+                return
+            found = self._scoreboard.finish(live, last=last)
+            self._reporter.say(f"epoch {done}/{config.epochs}  loss {loss:.3f}  {found}")
+        if last or done % config.checkpoint.every == 0:
+            self._save()
+
+    def _set_lr(self) -> None:
+        engine, schedule = self._engine, self._assembly.schedule
+        t = float(engine.epoch)
+        if schedule.per == "batch":
+            t += (engine.epoch_step + 1) / self._assembly.steps
+        engine.set_lr(schedule.factor(t, self._config.epochs), t)
+
+    def _stop_if_asked(self) -> None:
+        if self._stop.signal is None:
+            return
+        self._save()
+        engine = self._engine
+        raise InterruptionError(
+            f"stopped by {self._stop.signal} at epoch {engine.epoch}, step {engine.epoch_step} of the epoch; "
+            f"everything is saved; continue with: buttress resume {self._folder.path}"
+        )
+
+    def _save(self) -> None:
+        self._read_checks()  # what is saved is good: a step that was not is found here at the latest
+        self._progress.save()
+
+    # What it says about itself
+
+    def _log_training(self) -> None:
+        engine = self._engine
+        self._read_checks()
+        self._write(
+            {
+                "event": "train",
+                "epoch": engine.epoch,
+                "global_step": engine.global_step,
+                "loss": self._progress.interval_loss.take(),
+                "lr": engine.optimizer.param_groups[0]["lr"],
+                **engine.records(),
+                **self._skipped(),
+            }
+        )
+
+    def _skipped(self) -> dict[str, int]:
+        """Bad steps skipped since the beginning of the run, as a metric of runs that skip them."""
+        guard = self._engine.bad_steps
+        return {"skipped_steps": guard.skipped} if guard else {}
+
+    def _read_checks(self) -> None:
+        said = self._engine.read_checks()
+        if said:
+            self._reporter.say(said)
+
+    def _write(self, record: Mapping[str, object]) -> None:
+        self._progress.metrics.write(record)
+        self._engine.log(record)
+        self._loggers.log(record)
