@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,12 @@ from .test_tutorial import PAGE as TUTORIAL  # its test is there
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page != TUTORIAL])
 def test_the_blocks_of_a_page_run(page: str, run: Callable[[str], None]) -> None:
     run(page)
+
+
+def test_the_readme_shows_code_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands are those of the pages; some of them set everything up."""
+    monkeypatch.chdir(tmp_path)
+    runner.run_page("../README.md", {}, languages=("python", "yaml"))
 
 
 @pytest.mark.parametrize("page", PAGES)

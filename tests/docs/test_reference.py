@@ -7,8 +7,10 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from buttress import hookspecs
 from buttress.cli import make_parser
 from buttress.config import Config
+from buttress.hookspecs import HOOKS
 from buttress.registry import GROUPS
 from buttress.schedule import SCHEDULES
 
@@ -27,6 +29,10 @@ def test_every_part_stands_on_one_page() -> None:
 def test_every_public_module_stands_on_one_page() -> None:
     named = [name for page in PAGES for name in re.findall(r"^::: buttress\.(\w+)$", text_of(page), re.MULTILINE)]
     assert sorted(named) == sorted(SHOWN)
+
+
+def test_every_hook_has_a_docstring_to_show() -> None:
+    assert not [hook for hook in HOOKS if not getattr(hookspecs, hook).__doc__]
 
 
 def test_commands_have_every_verb_and_option() -> None:
