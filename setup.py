@@ -1,4 +1,4 @@
-"""The extension, and nothing else: ``buttress._C`` is built when torch and a C++ compiler are there.
+"""The extension: ``buttress._C`` is built when torch and a C++ compiler are there. And the list of packages.
 
 ``BUTTRESS_EXTENSION=0|1|auto``: never, always (fail where it cannot be built), or when torch and a compiler are found.
 ``BUTTRESS_CUDA=0|1|auto``: likewise for its CUDA part; auto looks for a toolkit (of torch's major version), not a GPU.
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_namespace_packages, setup
 
 # at::parallel_for is a plain loop without it. Apple's compiler has none.
 OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
@@ -80,4 +80,8 @@ def extension() -> dict[str, object]:
     return {"ext_modules": [module], "cmdclass": {"build_ext": cpp_extension.BuildExtension}}
 
 
-setup(**extension())
+# Here, because only code can add to what is found: configs/ is installed as the package of our recipes.
+RECIPES = ["buttress_recipes", *(f"buttress_recipes.{folder}" for folder in find_namespace_packages("configs"))]
+PACKAGES = [*find_namespace_packages("core"), *find_namespace_packages("plugins"), *RECIPES]
+
+setup(packages=PACKAGES, **extension())

@@ -28,7 +28,7 @@ def build_wheel(source: Path, into: Path) -> Path:
     """The wheel of a project, built from a copy, without the compiled extension."""
     into.mkdir()
     ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", ".*", "build", "dist", "runs")
-    names = ("core", "plugins", "csrc") if source == ROOT else ()
+    names = ("core", "plugins", "configs", "csrc") if source == ROOT else ()
     for folder in names:
         shutil.copytree(source / folder, into / "source" / folder, ignore=ignored)
     for file in source.iterdir():
@@ -73,7 +73,11 @@ def test_core_wheel_holds_both_packages_and_no_tests(installed: Installed):
     with ZipFile(installed.core_wheel) as wheel:
         names = wheel.namelist()
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"buttress", "buttress_plugins"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "buttress",
+        "buttress_plugins",
+        "buttress_recipes",
+    }
     assert "buttress/py.typed" in names
     assert {f"buttress/templates/package/{name}.txt" for name in ("pyproject", "readme", "config", "checks")} <= {
         *names
@@ -81,6 +85,7 @@ def test_core_wheel_holds_both_packages_and_no_tests(installed: Installed):
     assert "buttress/templates/hooks/adjust_grads.py" in names
     assert "buttress/testing/rules/state.py" in names
     assert "buttress_plugins/attacks/pgd.py" in names
+    assert "buttress_recipes/digits/at.yaml" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not [name for name in names if "test" in Path(name).name]
 
@@ -105,6 +110,15 @@ def test_plugin_is_listed_with_distribution_and_version(installed: Installed, tm
         *("buttress_centralize:Centralize", "listed"),
     ]
     assert {"buttress", "buttress-centralize"} <= {row["distribution"] for row in rows}
+
+
+def test_the_recipes_of_the_wheel_are_listed_and_used(installed: Installed, tmp_path: Path):
+    rows = json.loads(run(installed.bin / "buttress", "recipes", "list", "--json", cwd=tmp_path))
+    found = {row["recipe"].removeprefix("buttress:"): row["summary"] for row in rows}
+    files = (ROOT / "configs").rglob("*.yaml")
+    assert set(found) == {path.relative_to(ROOT / "configs").with_suffix("").as_posix() for path in files}
+    assert found["digits/at"] == "at on label-noise digits: a fifth of the training labels wrong on purpose."
+    assert run(installed.bin / "buttress", "config", "validate", "buttress:digits/at", cwd=tmp_path)
 
 
 def test_training_run_names_the_distribution(installed: Installed, tmp_path: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -21,7 +21,8 @@ from buttress.engine import Engine
 from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers
-from buttress.models import check_logits, expect_model_maker, import_target, load_weights
+from buttress.models import check_logits, load_weights
+from buttress.own_modules import DATA, MODEL, make, told
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.requirements import check_requirements
 from buttress.schedule import Schedule
@@ -60,17 +61,8 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
         ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
     """
     check_requirements(file.config.requires, file.under("requires"))
-    section, threat = file.config.data, threat_of(file)
-    dataset, _, settings = build(
-        "dataset", section.name, section.settings(), file.under("data"), named=file.where(("data", "name"))
-    )
-    try:
-        data: Data = dataset.load(file.config.seed)
-    except InputError:
-        raise
-    except ValueError as problem:
-        raise DataError(f"{file.where(('data',))}: {problem}") from problem
-    check_data(data, threat)
+    data, settings = _loaded(file)
+    check_data(data, threat_of(file))
     if data.validation is None and file.config.evaluation.best_by == "validation":
         raise ConfigError(
             f"{file.where(('evaluation', 'best_by'))}: the data set has no validation split to choose the best epoch "
@@ -85,6 +77,25 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
         )
     moved = {name: split.to(device, layout) for name, split in data.splits().items()}
     return replace(data, train=moved["train"], test=moved["test"], validation=moved.get("validation")), settings
+
+
+def _loaded(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
+    section, where, seed = file.config.data, file.under("data"), file.config.seed
+    if section.target is None:
+        name = str(section.name)  # ConfigFile has made sure that there is one
+        dataset, _, settings = build("dataset", name, section.settings(), where, named=where(("name",)))
+    else:
+        dataset, settings = make(DATA, section.target, section.args, where, file.modules, {"seed": seed})
+    try:
+        data = dataset if isinstance(dataset, Data) else dataset.load(seed)
+    except InputError:
+        raise
+    except Exception as problem:
+        known = isinstance(problem, ValueError) and section.target is None  # a data set's own words about its settings
+        raise DataError(f"{where(())}: {problem if known else told(problem)}") from problem
+    if not isinstance(data, Data):
+        raise DataError(f"{where(())}: {section.chosen} loaded a {type(data).__name__}, expected a buttress.Data")
+    return data, settings
 
 
 def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], history: Path | None) -> Assembly:
@@ -125,13 +136,13 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
         model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
     )
     resolved = config.model_dump()
-    resolved["data"] |= data_settings
-    resolved["model"] = {key: value for key, value in resolved["model"].items() if value not in (None, {})}
-    resolved["model"] |= model_settings
+    for section, settings in (("data", data_settings), ("model", model_settings), ("schedule", schedule_settings)):
+        resolved[section] = _component(resolved[section], settings)
+    if file.targets():
+        resolved["modules"] = str(file.modules)  # a run's config lies elsewhere
     resolved["plugins"] = _entries(plugins, [next(iter(entry)) for entry in config.plugins])
     resolved["loggers"] = _entries(loggers, [next(iter(entry)) for entry in config.loggers])
     resolved["optimizer"] |= optimizer_settings
-    resolved["schedule"] |= schedule_settings
     resolved["evaluation"]["attack"] = _entries([attack], [attack_name])[0]
     return Assembly(file, data, engine, evaluator, schedule, loggers, steps, resolved)
 
@@ -193,18 +204,10 @@ def build_model(file: ConfigFile, data: Data, weights: Path | None = None) -> tu
     with torch.random.fork_rng():  # initial weights follow the seed and move nobody's generator
         torch.manual_seed(file.config.seed)
         if section.target is not None:
-            constructor = import_target(section.target, where(("target",)))
-            expect_model_maker(constructor, where(("target",)))
-            try:
-                model = constructor(**section.args)
-            except Exception as problem:
-                raise ModelError(
-                    f"{where(('target',))}: {section.target} refused args {section.args}: "
-                    f"{type(problem).__name__}: {problem}"
-                ) from problem
+            model, _ = make(MODEL, section.target, section.args, where, file.modules)
         else:
-            assert section.name is not None  # ConfigFile has made sure
-            model, _, settings = build("model", section.name, section.settings(), where, facts, named=where(("name",)))
+            name = str(section.name)  # ConfigFile has made sure that there is one
+            model, _, settings = build("model", name, section.settings(), where, facts, named=where(("name",)))
     if not isinstance(model, nn.Module):
         raise ModelError(f"{where(())}: expected an nn.Module, got {type(model).__name__}")
     if weights is not None:
@@ -245,6 +248,12 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
     except (TypeError, ValueError, RuntimeError) as problem:
         raise ConfigError(f"{where(())}: {kind.__name__}: {str(problem).splitlines()[0]}") from None
     return factory, settings
+
+
+def _component(section: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with all settings: beside the name, or in the args of a target."""
+    given = {key: value for key, value in section.items() if value not in (None, {})}
+    return given | ({"args": dict(settings)} if "target" in given and settings else dict(settings))
 
 
 def _entries(plugins: Sequence[LoadedPlugin], names: list[str]) -> list[dict[str, Any]]:

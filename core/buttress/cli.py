@@ -108,7 +108,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     comparison = _verb(verbs, "compare", _compare, "train configs x swept settings x seeds; one table, one picture")
     comparison.add_argument(
-        "overrides", nargs="+", metavar="CONFIG|key=a,b,c", help="YAML files, and overrides; several values are a sweep"
+        "overrides",
+        nargs="+",
+        metavar="CONFIG|key=a,b,c",
+        help="YAML files or recipes, and overrides; several values are a sweep",
     )
     comparison.add_argument("--seeds", default="3", help="a number of seeds, or seeds like 4,7 (3)")
     comparison.add_argument(
@@ -205,6 +208,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     new.add_argument("--output", type=Path, metavar="FOLDER", help="folder to make (buttress-NAME)")
 
+    recipes = verbs.add_parser("recipes", help="configs that come with distributions")
+    listed = recipes.add_subparsers(required=True, metavar="VERB")
+    _json_flag(_verb(listed, "list", _recipes_list, "what can be given as a config; imports none of it"))
+
     config = verbs.add_parser("config", help="look at configs").add_subparsers(required=True, metavar="VERB")
     config_show = _verb(config, "show", _config_show, "the config with every default filled in")
     _config_arguments(config_show)
@@ -227,7 +234,7 @@ def _verb(
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file, or dist:recipe (see: recipes list)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="epochs=10, data.batch_size=64, pgd.steps=5")
 
 
@@ -430,6 +437,27 @@ def _plugins_new(options: argparse.Namespace) -> str:
     return (
         f"made {folder}; next:\n\n  cd {folder}\n  pip install --editable '.[test]'\n  pytest\n"
         "  buttress train config.yaml"
+    )
+
+
+def _recipes_list(options: argparse.Namespace) -> str:
+    from buttress.recipes import recipes
+    from buttress.tables import table
+
+    rows = [
+        {
+            "recipe": str(recipe),
+            "distribution": recipe.distribution,
+            "version": recipe.version,
+            "summary": recipe.summary,
+            "path": str(recipe.path),
+        }
+        for recipe in recipes()
+    ]
+    if options.json:
+        return _as_json(rows)
+    return table(
+        ["recipe", "version", "summary"], [[row[key] for key in ("recipe", "version", "summary")] for row in rows]
     )
 
 

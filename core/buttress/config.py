@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from buttress.disable import without_disabled
 from buttress.errors import ConfigError, nearest
+from buttress.own_modules import SCHEDULE, make
 from buttress.plugins_file import PluginsFile, read_plugins_file
-from buttress.registry import Local, entry_of
-from buttress.schedule import SCHEDULES
-from buttress.settings import NonNegativeFraction, settings_model, validate
+from buttress.recipes import located
+from buttress.registry import Local, construct, entry_of
+from buttress.schedule import SCHEDULES, Schedule, expect_factors
+from buttress.settings import NonNegativeFraction, validate
 from buttress.yaml_source import Path_, Source, dump_yaml, parse_yaml, read_yaml
 
 FORMAT = 1
@@ -62,20 +64,35 @@ class _OpenSection(BaseModel):
         return dict(self.model_extra or {})
 
 
-class DataSection(_OpenSection):
+class _ComponentSection(_OpenSection):
+    """A section that names an installed component, with its settings, or a ``target`` with its ``args``."""
+
+    name: str | None = None
+    target: str | None = Field(None, description="package.module:Name, a class or function of your own")
+    args: dict[str, Any] = Field(default_factory=dict, description="arguments of target")
+
+    @property
+    def chosen(self) -> str:
+        """What was chosen: the name or the target."""
+        return self.name or self.target or ""
+
+    def given(self) -> dict[str, Any]:
+        """The settings of what was chosen."""
+        return self.settings() if self.target is None else dict(self.args)
+
+
+class DataSection(_ComponentSection):
     """``data``: further keys are the data set's settings."""
 
-    name: str = Field(description="a data set: buttress plugins list --kind dataset")
+    name: str | None = Field(None, description="a data set: buttress plugins list --kind dataset")
     batch_size: Count = Field(128, description="training examples a step")
     drop_last: bool = Field(False, description="leave out an incomplete last batch")
 
 
-class ModelSection(_OpenSection):
+class ModelSection(_ComponentSection):
     """``model``: further keys are the settings of the model that is named."""
 
     name: str | None = Field(None, description="a model: buttress plugins list --kind model")
-    target: str | None = Field(None, description="package.module:Class, any nn.Module")
-    args: dict[str, Any] = Field(default_factory=dict, description="arguments of target")
     weights: str | None = Field(None, description="file to start from: .safetensors, or a .pth of tensors")
     memory_format: Literal["contiguous", "channels_last"] = Field(
         "contiguous", description="layout of weights and inputs; channels_last is faster for convolutions"
@@ -97,10 +114,16 @@ class OptimizerSection(_OpenSection):
     lr: Annotated[float, Field(gt=0)] = Field(description="initial learning rate")
 
 
-class ScheduleSection(_OpenSection):
-    """``schedule``: further keys are the schedule's settings."""
+class ScheduleSection(_ComponentSection):
+    """``schedule``: further keys are the schedule's settings; without name and target it is constant."""
 
-    name: str = Field("constant", description=f"one of {', '.join(SCHEDULES)}")
+    name: str | None = Field(None, description=f"one of {', '.join(SCHEDULES)}")
+
+    @model_validator(mode="after")
+    def _constant(self) -> ScheduleSection:
+        if self.name is None and self.target is None:
+            self.name = "constant"
+        return self
 
 
 class EvaluationSection(_Section):
@@ -179,6 +202,10 @@ class Config(_Section):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,90}\.py$",
         description="a Python file beside the config whose plugin classes may be named in plugins",
     )
+    modules: str | None = Field(
+        None,
+        description="folder of the modules that targets name, relative to the config (default: that of the config)",
+    )
     requires: list[Requirement_] = Field(
         default_factory=list, description="distributions with versions that must be installed: my-defense>=1.2"
     )
@@ -187,6 +214,10 @@ class Config(_Section):
     )
     targets: TargetsSection | None = Field(None, description="published numbers to compare with")
     log_every: Count = Field(50, description="steps between training records, each one synchronisation with the device")
+
+
+_COMPONENTS = ("data", "model", "schedule")
+"""Sections that take a name or a target."""
 
 
 class ConfigFile:
@@ -216,15 +247,20 @@ class ConfigFile:
         if validated.plugins_file is not None and plugins_file is None:
             path = Path(source.name).parent / validated.plugins_file
             self.plugins_file = read_plugins_file(path, self.where(("plugins_file",)))
-        model = self.config.model
-        if (model.name is None) == (model.target is None):
-            raise ConfigError(f"{self.where(('model',))}: expected exactly one of name and target")
-        if model.target is not None and model.settings():
-            unknown = next(iter(model.settings()))
-            raise ConfigError(f"{self.where(('model', unknown))}: unknown key; arguments of target go under args")
-        if model.name is not None and model.args:
-            raise ConfigError(f"{self.where(('model', 'args'))}: args belong to target; write settings beside name")
+        for section in _COMPONENTS:
+            self._expect_one_choice(section)
         self._expect_way_back()
+
+    def _expect_one_choice(self, name: str) -> None:
+        """A component has a name with settings beside it, or a target with args."""
+        section: _ComponentSection = getattr(self.config, name)
+        if (section.name is None) == (section.target is None):
+            raise ConfigError(f"{self.where((name,))}: expected exactly one of name and target")
+        if section.target is not None and section.settings():
+            unknown = next(iter(section.settings()))
+            raise ConfigError(f"{self.where((name, unknown))}: unknown key; arguments of target go under args")
+        if section.name is not None and section.args:
+            raise ConfigError(f"{self.where((name, 'args'))}: args belong to target; write settings beside name")
 
     def _expect_way_back(self) -> None:
         """A roll-back needs a checkpoint that is as old as the last evaluation but one."""
@@ -250,21 +286,37 @@ class ConfigFile:
         """The ``where`` of a section."""
         return lambda path: self.where((*prefix, *path))
 
-    def schedule(self) -> tuple[Any, dict[str, Any]]:
-        """The schedule and its settings."""
-        section = self.config.schedule
+    @property
+    def modules(self) -> Path:
+        """The folder in which the modules of targets are looked up first."""
+        return (Path(self.source.name).parent / (self.config.modules or "")).resolve()
+
+    def targets(self) -> dict[str, str]:
+        """Section to target, of those that have one."""
+        chosen = {name: getattr(self.config, name).target for name in _COMPONENTS}
+        return {name: target for name, target in chosen.items() if target is not None}
+
+    def schedule(self) -> tuple[Schedule, dict[str, Any]]:
+        """The schedule and its settings.
+
+        Raises:
+            ConfigError: unknown, wrong settings, or one of the user's own that is none.
+        """
+        section, where = self.config.schedule, self.under("schedule")
+        if section.target is not None:
+            schedule, settings = make(SCHEDULE, section.target, section.args, where, self.modules)
+            expect_factors(schedule, self.config.epochs, f"{where(('target',))}: {section.target}")
+            return schedule, settings
         if section.name not in SCHEDULES:
-            hint = nearest(section.name, SCHEDULES)
-            raise ConfigError(f"{self.where(('schedule', 'name'))}: unknown schedule {section.name!r}{hint}")
-        kind = SCHEDULES[section.name]
-        checked = validate(settings_model(kind), section.settings(), self.under("schedule"))
-        schedule = kind(**{key: getattr(checked, key) for key in type(checked).model_fields})
+            hint = nearest(str(section.name), SCHEDULES)
+            raise ConfigError(f"{where(('name',))}: unknown schedule {section.name!r}{hint}")
+        schedule, settings = construct(SCHEDULES[section.name], section.settings(), where)
         try:
             schedule.drops(self.config.epochs)
         except ConfigError as problem:
             key = "knots" if "knots" in section.settings() else "milestones"
-            raise ConfigError(f"{self.where(('schedule', key))}: {problem}") from None
-        return schedule, checked.model_dump()
+            raise ConfigError(f"{where((key,))}: {problem}") from None
+        return schedule, settings
 
 
 def _expect_format(source: Source) -> None:
@@ -278,14 +330,14 @@ def _expect_format(source: Source) -> None:
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
-    """Read a config file and apply ``key=value`` overrides.
+    """Read a config file, or the recipe ``dist:name`` of a distribution, and apply ``key=value`` overrides.
 
     A key is a path (``data.batch_size``, ``plugins.pgd.steps``) or a plugin and its setting (``pgd.steps``).
 
     Raises:
         ConfigError: see ``ConfigFile``; an override that is not ``key=value``, or whose key is unknown.
     """
-    source = read_yaml(path)
+    source = read_yaml(located(path))
     for override in overrides:
         source = apply_override(source, override)
     return ConfigFile(source)

@@ -91,10 +91,13 @@ def facts_of(source: Source) -> dict[str, str]:
 
 
 def paper(component: Any) -> str:
-    """Where the method was published: the first sentence of ``Source:`` in the docstring of the component's module."""
+    """Where the method was published: the first reference after ``Source:`` in the docstring of the component's module.
+
+    It ends at a stop, semicolon or colon that is followed by a space; those of a title and of ``eq. 2`` are part of it.
+    """
     module = inspect.getmodule(component)
     text = " ".join((inspect.getdoc(module) or "").split()) if module else ""
-    found = re.search(r'Source: ((?:et al\.|"[^"]*"|[^.;]|\.(?=\S))*)', text)
+    found = re.search(r'Sources?: (?:as in )?((?:\b(?:al|eq)\.|"[^"]*"|[^.;:]|[.;:](?=\S))*)', text)
     return found[1].strip() if found else ""
 
 
@@ -141,8 +144,13 @@ def _answers(stdout: bytes | None) -> list[dict[str, str]]:
     return [json.loads(line) for line in (stdout or b"").decode().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def describe(kind: str, name: str) -> dict[str, Any]:
+def describe(kind: str, name: str, *, cost: bool = True) -> dict[str, Any]:
     """A component's documentation, settings and hooks; imports it.
+
+    Args:
+        kind: of component.
+        name: what a config calls it.
+        cost: count the passes that a plugin adds to a step, which takes training steps; else they are not told.
 
     Raises:
         PluginError: unknown or broken.
@@ -166,7 +174,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         "source": inspect.getdoc(module) if module else "",
         "paper": paper(component),
         "hooks": _hooks(component),
-        "cost": _cost(component, source),
+        "cost": _cost(component, source) if cost else "",
         "settings": keys_of(model),
         "schema": model.model_json_schema(),
     }
@@ -233,13 +241,13 @@ def _type(entry: dict[str, Any]) -> str:
         return str(entry["const"])
     if "anyOf" in entry:
         return " | ".join(_type(each) for each in entry["anyOf"])
-    kind = entry.get("type", "any")
-    if kind == "array" and "items" in entry:
+    if entry.get("type") == "array" and "items" in entry:
         return f"list of {_type(entry['items'])}"
-    text = " | ".join(kind) if isinstance(kind, list) else str(kind)
     bounds = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
-    limits = [f"{sign} {entry[key]}" for key, sign in bounds if key in entry]
-    return " ".join([text, *limits])
+    limits = ", ".join(f"{sign} {entry[key]}" for key, sign in bounds if key in entry)
+    kind = entry.get("type", "any")
+    kinds = kind if isinstance(kind, list) else [kind]
+    return " | ".join(f"{each} {limits}".strip() if each in ("number", "integer") else each for each in kinds)
 
 
 def as_yaml(value: object) -> str:

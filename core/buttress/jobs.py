@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -20,9 +20,10 @@ from typing import Any
 from buttress.assessment import assess
 from buttress.cli import exit_code_of
 from buttress.config import ConfigFile
-from buttress.errors import InterruptionError, RunFolderError
+from buttress.errors import CheckpointError, InterruptionError, RunFolderError
 from buttress.files import make_folder, storage_errors
 from buttress.launch import continue_run, launch
+from buttress.own_modules import expect_unchanged
 from buttress.plugins_file import PluginsFile, read_plugins_file
 from buttress.run_folder import RunFolder
 from buttress.seals import read_sealed, write_sealed
@@ -32,6 +33,8 @@ from buttress.yaml_source import parse_yaml, read_yaml
 
 # Seconds between looks at the processes.
 _LOOK = 0.05
+# Keys of a config that no number depends on; of ``modules``, the manifest knows the files.
+_CHANGES_NOTHING = ("loggers", "modules")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Job:
         folder, cure = self.folder, "choose another --name, or move that folder away"
         if folder.config.is_file():
             there, asked = (
-                {key: value for key, value in source.value.items() if key != "loggers"}  # they change nothing
+                {key: value for key, value in source.value.items() if key not in _CHANGES_NOTHING}
                 for source in (read_yaml(folder.config), parse_yaml(self.config, ""))
             )
             if there != asked:
@@ -97,6 +100,8 @@ class Job:
             name = asked.get("plugins_file")
             if name and read_plugins_file(folder.path / name).text != self.plugins_text:
                 raise RunFolderError(f"{folder.path} holds a run of another {name}; {cure}")
+            with suppress(CheckpointError):  # a damaged manifest: what it said is not known
+                expect_unchanged(read_sealed(folder.manifest).get("modules", {}), folder.path)
         elif folder.path.exists() and not folder.metrics.exists() and any(folder.path.iterdir()):
             raise RunFolderError(f"{folder.path} is no run folder, and a run is to live there; {cure}")
 

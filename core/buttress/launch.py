@@ -12,6 +12,7 @@ from buttress.config import ConfigFile, dump_config, load_config
 from buttress.errors import CheckpointError
 from buttress.forecast import forecast as forecast_cost
 from buttress.kernels import use_backend
+from buttress.own_modules import import_target, origin
 from buttress.reporter import Reporter
 from buttress.run_folder import RunFolder, existing_folder, manifest, planned_folder
 from buttress.seals import read_sealed
@@ -61,6 +62,8 @@ def launch(
         }
         if file.plugins_file is not None:
             facts["plugins_file"] = {"name": file.plugins_file.name, "sha256": file.plugins_file.sha256}
+        if file.targets():
+            facts["modules"] = {name: origin(target, file.modules) for name, target in file.targets().items()}
         assembly.engine.tracks()  # starts it: plugins may still refuse their settings; the folder comes after
         folder.create(
             dump_config(assembly.resolved),
@@ -101,7 +104,10 @@ def _describe(reporter: Reporter, assembly: Assembly) -> None:
         reporter.say(f"left out by disable: {', '.join(assembly.file.disabled)}")
     reporter.say("hooks: " + "; ".join(f"{hook}: {', '.join(labels)}" for hook, labels in order.items()))
     reporter.say("data: " + ", ".join(f"{name} {len(split)}" for name, split in assembly.data.splits().items()))
-    settings = [("schedule", type(assembly.schedule), assembly.resolved["schedule"])]
+    schedule = config.schedule
+    made_by = import_target(schedule.target, "", assembly.file.modules) if schedule.target else type(assembly.schedule)
+    given = assembly.resolved["schedule"]
+    settings = [("schedule", made_by, given.get("args", given))]
     settings += [(plugin.label, type(plugin.plugin), plugin.settings) for plugin in assembly.engine.plugins]
     for owner, component, values in settings:
         for name, epoch in late_epochs(component, values, config.epochs).items():

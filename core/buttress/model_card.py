@@ -29,8 +29,8 @@ def model_card(run: SavedRun, digests: Mapping[str, str]) -> str:
     takes = "of any range" if run.threat.box is None else "in [{:g}, {:g}]".format(*run.threat.box)
     return f"""# {config.name}, {run.track}
 
-{_architecture(run)} on {config.data.name}, {run.data.num_classes} classes, robust to {run.threat} as far as the numbers
-below say. It takes `x [B, {", ".join(map(str, shape))}]` {takes} and gives logits; normalisation is inside.
+{_architecture(run)} on {config.data.chosen}, {run.data.num_classes} classes, robust to {run.threat} as far as the
+numbers below say. It takes `x [B, {", ".join(map(str, shape))}]` {takes} and gives logits; normalisation is inside.
 
 ## Use
 
@@ -52,9 +52,9 @@ Test split; the 95 % intervals are Wilson's and say what n examples can tell, no
 |---|---|
 | weights | {run}, best epoch chosen on the {config.evaluation.best_by} split |
 | method | {_listing(config.plugins)} |
-| data | {config.data.name}{_settings(config.data.settings())}; training examples: {len(run.data.train)} |
+| data | {config.data.chosen}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
 | optimizer | {config.optimizer.name}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
-| schedule | {config.schedule.name}{_settings(config.schedule.settings())} |
+| schedule | {config.schedule.chosen}{_settings(config.schedule.given())} |
 | epochs, batch size, seed | {config.epochs}, {config.data.batch_size}, {config.seed} |
 | versions | {_versions(run)} |
 
@@ -83,7 +83,7 @@ def robustbench_entry(run: SavedRun) -> dict[str, Any]:
         "authors": None,
         "additional_data": False if run.file.config.model.weights is None else None,
         "number_forward_passes": 1,
-        "dataset": run.file.config.data.name,
+        "dataset": run.file.config.data.chosen,
         "venue": None,
         "architecture": _architecture(run),
         "eps": str(run.threat.eps),
@@ -157,7 +157,7 @@ def _unreliable(run: SavedRun) -> bool | None:
 
 def _architecture(run: SavedRun) -> str:
     model = run.file.config.model
-    return str(model.settings().get("arch") or model.name or model.target)
+    return str(model.settings().get("arch") or model.chosen)
 
 
 def _listing(entries: list[dict[str, dict[str, Any]]]) -> str:

@@ -1,12 +1,8 @@
-"""Models by name or by target, with weights to start from."""
+"""Weights to start from, and whether a model fits the data."""
 
-import inspect
 import re
-import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -16,43 +12,6 @@ from buttress.files import read_facts, read_tensors
 from buttress.modes import Modes
 from buttress.seals import KEY as SEAL
 from buttress.seals import expect_contents
-
-
-def import_target(target: str, where: str) -> Any:
-    """The object that ``package.module:Name`` stands for; the working folder is searched first.
-
-    Raises:
-        ModelError: not of that form, or its import fails.
-    """
-    module, colon, name = target.partition(":")
-    if not colon or not module or not name:
-        raise ModelError(f"{where}: expected package.module:Class, got {target!r}")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return getattr(import_module(module), name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as cause:
-        raise ModelError(f"{where}: {target!r} cannot be imported: {type(cause).__name__}: {cause}") from cause
-
-
-def expect_model_maker(target: Any, where: str) -> None:
-    """Refuse whatever is not meant to make models: a config must not be able to call ``os.system``.
-
-    Raises:
-        ModelError: neither a class derived from ``nn.Module`` nor a function annotated to return one.
-    """
-    try:
-        made = target if inspect.isclass(target) else get_type_hints(target).get("return")
-    except (TypeError, NameError):  # no function, or an annotation that names nothing
-        made = None
-    if not (inspect.isclass(made) and issubclass(made, nn.Module)):
-        raise ModelError(
-            f"{where}: {getattr(target, '__qualname__', target)} is refused: expected a class derived from "
-            "torch.nn.Module, or a function annotated to return one: def net(...) -> nn.Module"
-        )
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

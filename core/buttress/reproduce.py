@@ -15,7 +15,19 @@ from buttress.launch import launch
 from buttress.run_folder import RunFolder, existing_folder, planned_folder
 
 # What a number may depend on, of all that a manifest holds.
-_ENVIRONMENT = ("buttress", "python", "packages", "platform", "hardware", "kernels", "git", "plugins", "hooks", "data")
+_ENVIRONMENT = (
+    "buttress",
+    "python",
+    "packages",
+    "platform",
+    "hardware",
+    "kernels",
+    "git",
+    "plugins",
+    "hooks",
+    "data",
+    "modules",
+)
 
 # The keys of a metrics record that say where it stands.
 _PLACE = ("event", "epoch", "global_step", "track", "split")

@@ -22,6 +22,7 @@ from buttress import __version__
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
 from buttress.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_text
 from buttress.kernels import status
+from buttress.own_modules import expect_unchanged
 from buttress.plugins_file import PluginsFile, read_plugins_file
 from buttress.registry import LoadedPlugin
 from buttress.seals import read_sealed, write_sealed
@@ -159,12 +160,17 @@ def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
     return RunFolder(path)
 
 
-def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning) -> RunFolder:
-    """The folder of a run that was started; ``warn`` is told when its manifest is damaged.
+def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *, runs_code: bool = True) -> RunFolder:
+    """The folder of a run that was started.
+
+    Args:
+        path: of the folder.
+        warn: is told when its manifest is damaged.
+        runs_code: the modules of its targets are about to be used, and have to be those of the run.
 
     Raises:
         RunFolderError: it is none, something in it is a link to elsewhere, a later version has written it, or its
-            config, or its file of plugins, is not the one that the run was started with.
+            config, its file of plugins or a module of a target is not the one that the run was started with.
         ConfigError: its file of plugins cannot be read.
     """
     folder = RunFolder(path)
@@ -184,6 +190,8 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning) ->
     _expect_config(folder.config, found, recorded["config"])
     if "plugins_file" in recorded:
         _expect_plugins_file(folder, **recorded["plugins_file"])
+    if runs_code:
+        expect_unchanged(recorded.get("modules", {}), path)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import cos, pi
+from math import cos, inf, pi
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
@@ -134,6 +134,32 @@ class Cyclic:
 
     def drops(self, epochs: int) -> list[int]:
         return []
+
+
+def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
+    """Ask a schedule of somebody's own all that training asks, before it begins.
+
+    Args:
+        schedule: the schedule.
+        epochs: of the run.
+        who: it is, for messages.
+
+    Raises:
+        ConfigError: ``per`` is unknown, a factor is no finite number >= 0, or the drops are no epochs.
+    """
+    per = getattr(schedule, "per", None)
+    if per not in ("epoch", "batch"):
+        raise ConfigError(f"{who}: expected an attribute per that is 'epoch' or 'batch', got {per!r}")
+    try:
+        factors = {t: schedule.factor(t, epochs) for t in range(epochs + (per == "batch"))}
+        drops = schedule.drops(epochs)
+    except Exception as problem:
+        raise ConfigError(f"{who}: {type(problem).__name__}: {problem}") from problem
+    for t, factor in factors.items():
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 <= factor < inf:
+            raise ConfigError(f"{who}: expected factor({t}, {epochs}) to be a finite number >= 0, got {factor!r}")
+    if not isinstance(drops, list) or not all(isinstance(epoch, int) for epoch in drops):
+        raise ConfigError(f"{who}: expected drops({epochs}) to be a list of epochs, got {drops!r}")
 
 
 def interpolate(t: float, at: Sequence[float], values: Sequence[float]) -> float:

@@ -127,7 +127,7 @@ def _subject(file: ConfigFile, weights: Path, home: Path, track: str | None, che
 def _config_of_file(path: Path, config: Path | None, overrides: Sequence[str]) -> ConfigFile:
     if config is not None:
         return load_config(config, overrides)
-    source = Source(_FREE_STANDING, str(path), {})
+    source = Source({**_FREE_STANDING, "modules": str(Path.cwd())}, str(path), {})
     for override in overrides:
         source = apply_override(source, override)
     missing = [key for key in ("model", "data", "threat") if key not in source.value]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from buttress.config import Config, ConfigFile, apply_override, plugin_names
 from buttress.errors import ConfigError, nearest
+from buttress.recipes import located
 from buttress.yaml_source import Source, read_yaml
 
 # Of a run folder's name before "-s<seed>": run names end at 100 characters.
@@ -66,6 +67,7 @@ def plan(configs: Sequence[Path], overrides: Sequence[str]) -> list[Variant]:
     Raises:
         ConfigError: two configs of one name; an override that applies to no config, or is none.
     """
+    configs = [located(path) for path in configs]
     sources = [read_yaml(path) for path in configs]
     names = [_name(source) for source in sources]
     twice = sorted({name for name in names if names.count(name) > 1})

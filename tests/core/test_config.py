@@ -73,7 +73,7 @@ def test_a_small_config_gets_every_default():
         ("name: small", "name: ../up", "c.yaml:1: name: "),
         ("name: small", "name: ''", "c.yaml:1: name: "),
         ("name: small", "name: .hidden", "c.yaml:1: name: "),
-        ("name: digits", "nam: digits", "c.yaml:2: data.name: required, and not given"),
+        ("name: digits", "nam: digits", "c.yaml:2: data: expected exactly one of name and target"),
         (
             "{name: preact_tiny}",
             "{name: preact_tiny, target: 'a:B'}",

@@ -36,6 +36,7 @@ def heavy(modules: set[str]) -> set[str]:
         "import buttress.config",
         "from buttress.registry import GROUPS, sources; [sources(kind) for kind in GROUPS]",
         "from buttress.registry import find; find('plugin', 'pgd')",
+        "from buttress.recipes import recipes; recipes()",
     ],
 )
 def test_names_lists_and_configs_load_no_torch_and_no_plugin(code: str):

@@ -52,7 +52,7 @@ def test_a_broken_component_is_named_and_hides_no_other():
     assert found["b_good"]["status"] == found["f_good"]["status"] == "ok"
     assert found["f_good"]["hooks"] == "adjust_grads"
     assert found["f_good"]["cost"] == "no passes"
-    assert found["f_good"]["paper"] == 'Author et al., "A Title. With a stop", arXiv:1234.56789, eq'
+    assert found["f_good"]["paper"] == 'Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2'
     assert found["c_exits"]["status"] == "broken: exit code 3 without a word"
     assert "ZeroDivisionError: division by zero" in found["d_raises"]["status"]
     assert found["e_hangs"]["status"] == "broken: its import takes more than 15 s"
@@ -60,3 +60,24 @@ def test_a_broken_component_is_named_and_hides_no_other():
 
 def test_a_module_without_a_source_has_no_paper():
     assert paper(Path) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ('Source: A and B, "C: d; e. F", arXiv:1.2, section 3: a line.', 'A and B, "C: d; e. F", arXiv:1.2, section 3'),
+        ("Sources: A et al., X 2020, eq. 9 to 11; B, Y 2021. More.", "A et al., X 2020, eq. 9 to 11"),
+        ("Source: as in A, X 2020, section 4: as there.", "A, X 2020, section 4"),
+        ("A method without one.", ""),
+    ],
+)  # fmt: skip
+def test_a_paper_is_the_first_reference(text: str, reference: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module.inspect, "getdoc", lambda _: f"A method.\n\n{text}")
+    assert paper(Path) == reference
+
+
+def test_a_type_has_its_bounds_beside_the_number():
+    assert module._type({"type": ["number", "null"], "minimum": 0, "maximum": 1}) == "number >= 0, <= 1 | null"
+    assert (
+        module._type({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}]}) == "integer > 0 | null"
+    )

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from buttress.errors import CheckpointError, ModelError
 from buttress.files import write_tensors
-from buttress.models import check_logits, import_target, load_weights
+from buttress.models import check_logits, load_weights
+from buttress.own_modules import import_target
 
 from .helpers import MLP, ConvNet, assert_same, snapshot
 
@@ -104,7 +105,7 @@ def test_a_target_is_found_in_the_working_folder(tmp_path: Path, monkeypatch: py
         (":Net", r"^here: expected package\.module:Class"),
         ("torch.nn:", r"^here: expected package\.module:Class"),
         ("no_such_package_x:Net", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package_x'"),
-        ("torch.nn:Liner", "cannot be imported: AttributeError"),
+        ("torch.nn:Liner", "cannot be imported: module torch.nn has no 'Liner'"),
     ],
 )
 def test_a_wrong_target_is_refused(target: str, message: str, monkeypatch: pytest.MonkeyPatch):

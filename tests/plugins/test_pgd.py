@@ -473,3 +473,8 @@ def test_a_start_of_another_shape_is_refused_instead_of_broadcast(restarts: int,
     batch = batch_of()
     with pytest.raises(DataError, match=r"draws\['pgd\.start'\]: expected a tensor of shape"):
         engine.step(batch.x, batch.y, draws={"pgd.start": torch.zeros(shape)})
+
+
+def test_a_divergence_from_the_start_itself_is_refused():
+    with pytest.raises(ValueError, match=r"^start: loss kl is smallest at x itself"):
+        PGD(loss="kl", start="none")

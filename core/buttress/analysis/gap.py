@@ -45,6 +45,7 @@ def generalization_gaps(records: Sequence[Record]) -> list[Gap]:
 def best_difference(gaps: Sequence[Gap]) -> float:
     """Best robust accuracy on the training set minus the best on the test set, each at its own epoch.
 
-    Source: Yan, Xu, Zhang, Li, Xie, "Adversarial Training with Adversarial Model Perturbation" (AT-AMP), figure 5.
+    Source: Yan, Xu, Zhang, Li, Xie, "Improving Adversarial Robustness via Finding Flat Minimum of the Weight Loss
+    Landscape" (AT-AMP), figure 5.
     """
     return max(gap.robust_train for gap in gaps) - max(gap.robust_test for gap in gaps)

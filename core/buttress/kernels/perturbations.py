@@ -152,8 +152,8 @@ def ascend_(
     Raises:
         ValueError: xi or delta is negative or not finite; lists that differ, or share memory (names the index).
 
-    Source: Yan et al., "Adversarial Training with Adversarial Model Perturbation", Algorithm 1. Cost: seven times the
-    weights moved.
+    Source: Yan et al., "Improving Adversarial Robustness via Finding Flat Minimum of the Weight Loss Landscape",
+    Algorithm 1. Cost: seven times the weights moved.
     """
     _check_length("ascend_", "xi", xi)
     _check_length("ascend_", "delta", delta)

@@ -79,7 +79,7 @@ def read_run(path: Path) -> Run:
         RunFolderError: no run folder.
         ConfigError, PluginError: its config cannot be read, or its attack is not installed.
     """
-    folder = existing_folder(path)
+    folder = existing_folder(path, runs_code=False)
     file = load_config(folder.config)
     config = file.config
     records = records_of(read_metrics(folder.metrics))

@@ -85,8 +85,8 @@ def _facts(found: Sequence[Method]) -> list[tuple[str, str]]:
     threats = (ThreatModel(run.config.threat.norm, run.config.threat.eps, run.config.threat.box) for run in runs)
     facts = {
         "threat model": map(str, threats),
-        "data": (run.config.data.name for run in runs),
-        "model": (run.config.model.name or run.config.model.target or "" for run in runs),
+        "data": (run.config.data.chosen for run in runs),
+        "model": (run.config.model.chosen for run in runs),
         "attack of the curves": (run.attack for run in runs),
         "best epoch chosen on": (run.config.evaluation.best_by for run in runs),
         "test examples": (str(run.rows[0].n) for run in runs if run.rows),

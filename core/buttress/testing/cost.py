@@ -31,7 +31,8 @@ class Cost:
 
 def passes_text(passes: Passes) -> str:
     """``"+10 forwards, +10 backwards to the input"``."""
-    names = {"forwards": "forwards", "input_backwards": "backwards to the input", "weight_backwards": "to the weights"}
+    names = {"forwards": "forwards", "input_backwards": "backwards to the input"}
+    names["weight_backwards"] = "to the weights" if passes.input_backwards else "backwards to the weights"
     parts = [f"{number:+d} {names[key]}" for key, number in asdict(passes).items() if number]
     return ", ".join(parts) or "no passes"
 

@@ -1,6 +1,6 @@
 """CW: projected gradient ascent on the margin between the best wrong logit and the right one.
 
-Sources: the loss f6 of Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv:1608.04644;
+Sources: Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv:1608.04644, the loss f6;
 under a norm bound as in Madry et al., arXiv:1706.06083, which robustness papers call CW-inf. It is not the original L2
 attack, which looks for the smallest perturbation. The right class is masked with -inf; some public codes multiply by
 zero instead, so that their best wrong logit is never below 0.
@@ -22,7 +22,7 @@ class CW:
     """PGD on the margin, L-inf or L2 as the threat model says.
 
     Args:
-        steps: gradient steps; 100 as in the AWP and RWP papers.
+        steps: gradient steps; 100 as in the AT-AMP and RWP papers.
         step_size: length of a step in units of the input; default eps / 4 (2/255 at eps 8/255).
         kappa: confidence in units of logits: no gain beyond this margin. 50, which the public codes have, never binds
             in practice.

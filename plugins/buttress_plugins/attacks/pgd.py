@@ -49,6 +49,10 @@ class PGD:
         projection_order: Literal["norm_then_box", "box_then_norm"] = "norm_then_box",
         attack_mode: AttackMode = "eval",
     ) -> None:
+        if loss == "kl" and start == "none":
+            raise ValueError(
+                "start: loss kl is smallest at x itself, with no gradient to leave it; use gaussian or uniform"
+            )
         self.steps, self.step_size, self.loss, self.start = steps, step_size, loss, start
         self.restarts, self.projection_order, self.attack_mode = restarts, projection_order, attack_mode
         self.refuses = {"soft labels": "its loss margin is of one label against the others"} if loss == "margin" else {}

@@ -1,9 +1,9 @@
 """EMA: exponential moving average of the weights, per step (WA; with warm-up and averaged buffers, SEAT).
 
-Sources: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", arXiv:1803.05407, for the
-re-estimated batch norm; Gowal et al., "Uncovering the Limits of Adversarial Training against Norm-Bounded Adversarial
-Examples", arXiv:2010.03593, for averaging in adversarial training; Wang and Wang, "Self-Ensemble Adversarial Training
-for Improved Robustness", arXiv:2203.09678 (SEAT): ``{warmup: true, buffers: ema, track: seat}``.
+Sources: Gowal et al., "Uncovering the Limits of Adversarial Training against Norm-Bounded Adversarial Examples",
+arXiv:2010.03593; for the re-estimated batch norm Izmailov et al., "Averaging Weights Leads to Wider Optima and Better
+Generalization", arXiv:1803.05407; Wang and Wang, "Self-Ensemble Adversarial Training for Improved Robustness",
+arXiv:2203.09678 (SEAT): ``{warmup: true, buffers: ema, track: seat}``.
 """
 
 from collections.abc import Mapping

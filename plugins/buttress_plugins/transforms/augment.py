@@ -1,8 +1,9 @@
 """Augment: random crop, flip and rotation of whole batches, on their device.
 
-The crops and flips of both lineages of adversarial training (spec of their public codes): reflection padding for
-CIFAR-10 in the RO lineage (Rice, Wong, Kolter, arXiv:2002.11569), zeros in the TRADES lineage; a rotation by up to 15
-degrees for CIFAR-100 in the code of AWP and RWP. New draws in every step, which is one draw an example and epoch.
+Source: Rice, Wong, Kolter, "Overfitting in adversarially robust deep learning", arXiv:2002.11569: the crops and flips
+of its public code (RO lineage), with reflection padding for CIFAR-10; the TRADES lineage pads with zeros. A rotation by
+up to 15 degrees for CIFAR-100 is in the code of AWP and RWP. New draws in every step, which is one draw an example and
+epoch.
 """
 
 from dataclasses import replace

@@ -1,7 +1,8 @@
 """AMP: the loss is minimised at the worst weights in a ball around the current ones.
 
-Sources: Yan, Xu, Zhang, Li, Xie, "Adversarial Training with Adversarial Model Perturbation" (AT-AMP), Algorithm 1;
-Zheng, Zhang, Mao, "Regularizing Neural Networks via Adversarial Model Perturbation", arXiv:2010.04925.
+Sources: Yan, Xu, Zhang, Li, Xie, "Improving Adversarial Robustness via Finding Flat Minimum of the Weight Loss
+Landscape", 2022 (AT-AMP), Algorithm 1; Zheng, Zhang, Mao, "Regularizing Neural Networks via Adversarial Model
+Perturbation", arXiv:2010.04925.
 
 The ball is the paper's: one radius for the concatenation of all parameters. The public code of AMP clips each tensor to
 the radius on its own: ``ball: per_tensor``. The first inner iteration uses the attack that the step has made anyway, at

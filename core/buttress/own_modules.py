@@ -1,0 +1,281 @@
+"""A class or function of the user's own in a config: ``target: "package.module:Name"``, with ``args``.
+
+For a model, a data set or a schedule, from any module that Python finds: in the config's folder (or the one that the
+config calls ``modules``), in the working folder, or installed. A target is what an entry point would name, without the
+entry point. A run keeps no copy of such a module; its manifest says where it was, and the sha256 of its file, and a run
+goes on with the same file alone. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from sysconfig import get_path
+from typing import Any, get_type_hints
+
+from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
+from buttress.registry import construct
+from buttress.settings import Where, signature_of
+
+# Files that are nobody's own code: of buttress, of Python, what is installed, and the import system's frozen part.
+_NOT_OWN = (str(Path(__file__).parent), *(get_path(name) for name in ("stdlib", "purelib", "platlib")), "<")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a target may be, and how it is made.
+
+    Args:
+        error: what is raised for a wrong one.
+        makes: whether a class, or what a function says that it returns, is such a thing.
+        expected: says so in messages.
+        strict: ``args`` are the keyword-only, annotated parameters, checked as a plugin's settings are; else they are
+            whatever the target takes.
+    """
+
+    error: type[InputError]
+    makes: Callable[[type], bool]
+    expected: str
+    strict: bool = True
+
+
+def _makes_models(made: type) -> bool:
+    from torch import nn
+
+    return issubclass(made, nn.Module)
+
+
+def _loads_data(made: type) -> bool:
+    from buttress.data import Data
+
+    returned = made if issubclass(made, Data) else _returned(getattr(made, "load", None))
+    return inspect.isclass(returned) and issubclass(returned, Data)
+
+
+def _is_schedule(made: type) -> bool:
+    return all(callable(getattr(made, name, None)) for name in ("factor", "drops"))
+
+
+MODEL = Kind(
+    ModelError,
+    _makes_models,
+    "a class derived from torch.nn.Module, or a function annotated to return one: def net(...) -> nn.Module",
+    strict=False,
+)
+DATA = Kind(
+    DataError,
+    _loads_data,
+    "a class with a method load(self, seed: int) -> buttress.Data, or a function annotated to return one: "
+    "def data(...) -> Data",
+)
+SCHEDULE = Kind(
+    ConfigError,
+    _is_schedule,
+    "a class with the methods factor(self, t, epochs) and drops(self, epochs), or a function annotated to return one: "
+    "def schedule(...) -> Schedule",
+)
+
+
+def make(
+    kind: Kind,
+    target: str,
+    args: Mapping[str, Any],
+    where: Where,
+    folder: Path,
+    given: Mapping[str, Any] | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """What ``target`` makes of ``args``, and the args with every default filled in.
+
+    Args:
+        kind: what it has to be.
+        target: ``package.module:Name``.
+        args: from the config.
+        where: the place of a key of the section; ``target`` and ``args`` are two.
+        folder: searched first, before the working folder and what is installed.
+        given: values for parameters of a function which the config leaves out.
+
+    Raises:
+        InputError: ``kind.error`` for a target that is not there, cannot be imported, is something else, or raises;
+            ConfigError for wrong args.
+    """
+    place = where(("target",))
+    component = import_target(target, place, folder, kind.error)
+    _expect(kind, component, target, place)
+    inner = _under_args(where)
+    try:
+        if kind.strict:
+            return _constructed(kind, component, args, inner, place, given)
+        _expect_known(component, args, inner)
+        return component(**args), dict(args)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as problem:
+        raise kind.error(f"{place}: {target} refused args {dict(args)}: {told(problem)}") from problem
+
+
+def import_target(target: str, place: str, folder: Path | None = None, error: type[InputError] = ModelError) -> Any:
+    """The object that ``package.module:Name`` stands for.
+
+    Args:
+        target: the words of the config.
+        place: of them, for messages.
+        folder: searched first; then the working folder, then what is installed.
+        error: what is raised.
+
+    Raises:
+        InputError: ``error``: not of that form, its import fails, or another module of that name is loaded.
+    """
+    name, colon, attribute = target.partition(":")
+    if not colon or not name or not attribute:
+        raise error(f"{place}: expected package.module:Class, got {target!r}")
+    folders = _folders(folder)
+    sys.path[:0] = [str(each) for each in folders if str(each) not in sys.path]
+    top = name.partition(".")[0]
+    _expect_not_another(top, folders, place, error)
+    try:
+        module = import_module(name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # SystemExit too: a module must not end the program
+        missing = isinstance(problem, ModuleNotFoundError) and problem.name == top
+        looked = f" (looked in {', '.join(map(str, folders))}, and among what is installed)" if missing else ""
+        raise error(f"{place}: {target!r} cannot be imported: {told(problem)}{looked}") from problem
+    _expect_not_another(top, folders, place, error)  # a folder that was on the path before may stand behind others
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == name]
+        raise error(
+            f"{place}: {target!r} cannot be imported: module {name} has no {attribute!r}{nearest(attribute, own)}"
+        ) from None
+
+
+def told(problem: BaseException) -> str:
+    """``"KeyError: 'x' (my_data.py:12)"``: an exception, with the line of the user's own code that it comes from."""
+    if isinstance(problem, SyntaxError):
+        return f"SyntaxError: {problem.msg} ({Path(problem.filename or '?').name}:{problem.lineno})"
+    trace, at = problem.__traceback__, ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(_NOT_OWN):
+            at = f" ({Path(file).name}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{type(problem).__name__}: {problem}{at}"
+
+
+def origin(target: str, folder: Path) -> dict[str, str]:
+    """Where the imported module of ``target`` comes from, for a run's manifest.
+
+    Returns:
+        For one that is installed: ``target``, ``distribution``, ``version``. For a file of the user's own: ``target``,
+        the ``folder`` that was searched, its ``file`` relative to that, and its ``sha256``.
+    """
+    name = target.partition(":")[0]
+    top, file = name.partition(".")[0], sys.modules[name].__file__
+    if file is None:  # no file, nothing to record
+        return {"target": target}
+    path = Path(file).resolve()
+    home = next((each for each in _folders(folder) if _is_directly_in(path, each, top)), None)
+    distributions = packages_distributions().get(top, []) if home is None else []
+    if distributions:
+        return {"target": target, "distribution": distributions[0], "version": version(distributions[0])}
+    home = home or path.parents[name.count(".") + (path.name == "__init__.py")]
+    digest = sha256(path.read_bytes()).hexdigest()
+    return {"target": target, "folder": str(home), "file": str(path.relative_to(home)), "sha256": digest}
+
+
+def expect_unchanged(origins: Mapping[str, Mapping[str, str]], run: Path) -> None:
+    """Refuse to go on with a run whose own modules are gone or have changed.
+
+    Args:
+        origins: section of the config to ``origin``, from the run's manifest.
+        run: the run folder, for messages.
+
+    Raises:
+        RunFolderError: names the first such module.
+    """
+    for section, recorded in origins.items():
+        if "sha256" not in recorded:
+            continue
+        file, places = recorded["file"], [Path(recorded["folder"]), Path.cwd()]
+        found = next((place / file for place in places if (place / file).is_file()), None)
+        what = f"{run}: {section}.target is {recorded['target']}"
+        if found is None:
+            raise RunFolderError(
+                f"{what}, and {file} is neither in {places[0]}, where it was, nor in the working folder; put it back, "
+                "or go to the folder that it is in now"
+            )
+        if sha256(found.read_bytes()).hexdigest() != recorded["sha256"]:
+            raise RunFolderError(
+                f"{what}, and {found} has been changed since the run was started (its sha256 is not that of "
+                "manifest.json); put it back, or start a run of the new one"
+            )
+
+
+def _folders(folder: Path | None) -> list[Path]:
+    """Where modules are looked for first."""
+    return list(dict.fromkeys(path.resolve() for path in (*([folder] if folder else []), Path.cwd())))
+
+
+def _is_directly_in(path: Path, folder: Path, top: str) -> bool:
+    return path.is_relative_to(folder) and path.relative_to(folder).parts[0] in (top, f"{top}.py")
+
+
+def _expect_not_another(top: str, folders: Sequence[Path], place: str, error: type[InputError]) -> None:
+    """What is loaded under the name must not be another module than the one in the config's folder."""
+    loaded = getattr(sys.modules.get(top), "__file__", None)
+    spec = PathFinder.find_spec(top, [str(folder) for folder in folders])
+    if loaded and spec and spec.origin and Path(loaded).resolve() != Path(spec.origin).resolve():
+        raise error(
+            f"{place}: module {top!r} is {spec.origin}, but another one of that name is loaded already, {loaded}; "
+            "rename yours"
+        )
+
+
+def _expect(kind: Kind, component: Any, target: str, place: str) -> None:
+    """Refuse whatever is not meant to be such a thing: a config must not be able to call ``os.system``."""
+    made = component if inspect.isclass(component) else _returned(component)
+    if not (inspect.isclass(made) and kind.makes(made)):
+        raise kind.error(f"{place}: {target} is refused: expected {kind.expected}")
+
+
+def _returned(function: Any) -> Any:
+    """What a function's annotation says that it returns, or None."""
+    with suppress(TypeError, NameError, AttributeError):  # no function, or an annotation that names nothing
+        return get_type_hints(function).get("return")
+    return None
+
+
+def _constructed(
+    kind: Kind, component: Any, args: Mapping[str, Any], where: Where, place: str, given: Mapping[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    try:
+        signature_of(component)
+    except PluginError as problem:
+        raise kind.error(f"{place}: {problem}") from None
+    return construct(component, args, where, None if inspect.isclass(component) else given)
+
+
+def _expect_known(component: Any, args: Mapping[str, Any], where: Where) -> None:
+    """Every key of ``args`` is a parameter of ``component``, where its signature tells."""
+    try:
+        parameters = inspect.signature(component).parameters
+    except (TypeError, ValueError):
+        return
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
+    for key in args:
+        if key not in parameters:
+            raise ConfigError(f"{where((key,))}: unknown key{nearest(key, parameters)}")
+
+
+def _under_args(where: Where) -> Where:
+    return lambda path: where(("args", *path))

@@ -1,0 +1,102 @@
+"""Recipes: configs that distributions bring along, found by entry point and read without importing anything of theirs.
+
+An entry point of the group ``buttress.recipes`` names a package, a folder of ``.yaml`` files: ``digits/at.yaml`` in it
+is the recipe ``digits/at``, and ``dist:digits/at`` wherever a config is asked for. Loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from buttress.errors import ConfigError, nearest
+
+GROUP = "buttress.recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A config of a distribution; ``path`` is the file."""
+
+    distribution: str
+    version: str
+    name: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.distribution}:{self.name}"
+
+    @property
+    def summary(self) -> str:
+        """The comment on its first line, if it has one."""
+        try:
+            first = self.path.read_text(encoding="utf-8").partition("\n")[0]
+        except (OSError, UnicodeDecodeError):  # what is wrong with it is said when it is read as a config
+            return ""
+        return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+def recipes() -> list[Recipe]:
+    """All that are installed, by distribution and name; an entry point that names no folder has none."""
+    found = [recipe for point in entry_points(group=GROUP) for recipe in _recipes_of(point)]
+    return sorted(found, key=lambda recipe: (canonicalize_name(recipe.distribution), recipe.name))
+
+
+def located(config: Path) -> Path:
+    """The file that a person means: a path as it is, or ``dist:recipe``, unless there is a file of that name.
+
+    Raises:
+        ConfigError: no such distribution or recipe, with the nearest; or two files of that name in it.
+    """
+    distribution, colon, name = str(config).partition(":")
+    if not colon or config.exists():
+        return config
+    wanted = canonicalize_name(distribution)
+    points = [point for point in entry_points(group=GROUP) if canonicalize_name(_owner(point)[0]) == wanted]
+    if not points:
+        known = {_owner(point)[0] for point in entry_points(group=GROUP)}
+        hint = nearest(distribution, known)
+        raise ConfigError(f"{config}: no such file, and no distribution {distribution!r} with recipes{hint}")
+    for point in points:
+        if not _folders(point):
+            raise ConfigError(
+                f"{config}: entry point {point.name} = {point.value} of {' '.join(_owner(point))} names no folder; "
+                f"repair or uninstall {distribution}"
+            )
+    of_distribution = [recipe for point in points for recipe in _recipes_of(point)]
+    matching = [recipe.path for recipe in of_distribution if recipe.name == name]
+    if not matching:
+        hint = nearest(name, {recipe.name for recipe in of_distribution})
+        raise ConfigError(f"{config}: {distribution} has no recipe {name!r}{hint} (see: buttress recipes list)")
+    if len(matching) > 1:
+        files = " and ".join(map(str, matching))
+        raise ConfigError(f"{config}: {distribution} has two recipes {name!r}: give one of the files, {files}")
+    return matching[0]
+
+
+def _owner(point: EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution."""
+    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "?")
+
+
+def _recipes_of(point: EntryPoint) -> Iterator[Recipe]:
+    for folder in _folders(point):
+        for path in sorted(folder.rglob("*.yaml")):
+            yield Recipe(*_owner(point), path.relative_to(folder).with_suffix("").as_posix(), path)
+
+
+def _folders(point: EntryPoint) -> list[Path]:
+    """Where the package lies. Finding a top-level package executes nothing; one below it would execute that above."""
+    top, *below = point.value.split(".")
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return []
+    places = (spec.submodule_search_locations if spec else None) or []
+    folders = dict.fromkeys(Path(place, *below) for place in places)
+    return [folder for folder in folders if folder.is_dir()]

@@ -1,0 +1,76 @@
+"""The median of checkpoints that any training script has left, batch norm measured afresh, evaluated under attack.
+
+    python examples/offline_median.py epoch_*.pth last.safetensors --output median.safetensors
+
+``.pth`` files go through torch's restricted loader, which runs no code; ``.safetensors`` hold none. The network and the
+data below are those of the checkpoints: put yours in their place. Files of buttress's own runs need no script:
+``buttress ensemble``.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_digits
+from torch import nn
+
+from buttress import Split, ThreatModel, evaluate
+from buttress.batchnorm import reestimate
+from buttress.kernels import median
+from buttress.models import fit_weights
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which training scripts put the weights
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 36, 10))
+
+
+def data() -> tuple[Split, Split]:
+    digits = load_digits()
+    x, y = torch.tensor(digits.images / 16).float().unsqueeze(1), torch.tensor(digits.target)
+    return Split(x[:1400], y[:1400]), Split(x[1400:], y[1400:])
+
+
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """Names to tensors, out of whatever wrapper, without the prefix of ``DataParallel``."""
+    if path.suffix == ".safetensors":
+        found = load_file(path)
+    else:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), dict)), found)
+    return {name.removeprefix("module."): tensor for name, tensor in found.items()}
+
+
+def middle(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """The median, element by element, the lower one of an even number; counters are those of the last file."""
+    return median(tensors) if tensors[0].is_floating_point() else tensors[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The median of checkpoints of one network.")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+
+    model, (train, test) = network(), data()
+    threat, attack = ThreatModel("linf", "1/20"), {"pgd": {"steps": 20, "step_size": "1/160"}}
+
+    def score(name: str) -> None:
+        found = evaluate(model, test, attack, threat)
+        print(f"{name}: clean {100 * found.clean:.1f} %, PGD-20 {100 * found.robust:.1f} %, n = {found.n}")
+
+    checkpoints = [read(path) for path in options.files]
+    for path, weights in zip(options.files, checkpoints, strict=True):
+        fit_weights(model, weights, str(path))  # every name and shape, or a message that says which
+        score(path.name)
+    model.load_state_dict({name: middle([each[name] for each in checkpoints]) for name in model.state_dict()})
+    score("median, batch norm too")
+    reestimate(model, train.x.split(100))
+    score("median, batch norm measured afresh")
+    save_file(model.state_dict(), options.output)
+
+
+if __name__ == "__main__":
+    main()

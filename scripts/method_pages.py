@@ -1,0 +1,235 @@
+"""Write what code and measurements know into the pages of docs/methods/; a test compares the pages with this.
+
+A page is written by hand, but for its parts between ``<!-- generated: PART -->`` and ``<!-- end -->``:
+
+    facts                 hooks, exit order, code, paper, recipes
+    settings [ATTACK]     a table of settings: the page's plugin's, or those of an attack of evaluations
+    cost [SETTINGS, ...]  passes that the plugin adds to a training step, counted; also with each of the settings
+    refused               the plugins that the core refuses beside it, and why
+    digits                what was measured on label-noise digits (``method_results.py``)
+    index                 all pages, by hook
+
+``python scripts/method_pages.py`` brings them up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from method_results import COMMON, TRACKS, digits, plugins_of, table
+
+from buttress import inventory
+from buttress.forecast import Passes
+from buttress.registry import find, load, sources
+from buttress.testing.cost import passes_added, passes_text
+from buttress.testing.subject import Subject
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # for the table of refusals, which a test tries pair by pair
+PAGES = ROOT / "docs" / "methods"
+PART = re.compile(r"(<!-- generated: (\w+)(?: ([^\n]+))? -->\n).*?(<!-- end -->)", flags=re.DOTALL)
+
+# In the order of a step, and what the index calls them.
+HOOKS = {
+    "param_groups": "Parameter groups, once before the first step",
+    "transform_batch": "Batches",
+    "generate_adv": "Attacks",
+    "perturb_weights": "Weight perturbations",
+    "compute_loss": "Losses",
+    "adjust_grads": "Gradients",
+    "ensemble_weights": "Ensembles",
+}
+RECIPES = ("digits", "cifar10/linf")
+# What the index counts with, where the defaults do nothing in the counted step: the losses of an untrained network of
+# ten classes lie above RWP's c_min.
+TYPICAL: dict[str, dict[str, Any]] = {"rwp": {"c_min": "inf"}}
+
+describe = cache(partial(inventory.describe, cost=False))
+
+
+def plugins() -> list[str]:
+    """Names of the built-in plugins."""
+    return [source.name for source in sources("plugin") if source.distribution == "buttress"]
+
+
+def page(name: str) -> Path:
+    return PAGES / f"{name}.md"
+
+
+def filled(name: str) -> str:
+    """The page ``name`` as it should read.
+
+    Raises:
+        KeyError: it asks for a part that there is not.
+    """
+
+    def part(found: re.Match[str]) -> str:
+        begin, what, arguments, end = found.groups("")
+        return f"{begin}\n{PARTS[what](name, arguments)}\n\n{end}"
+
+    return PART.sub(part, page(name).read_text(encoding="utf-8"))
+
+
+# Facts
+
+
+def facts(name: str, _: str) -> str:
+    known = describe("plugin", name)
+    plugin = Subject(load(find("plugin", name)), name=name).plugin().plugin
+    rows = [["hooks", ", ".join(f"`{hook}` {kind}" for hook, kind in _hooks(known).items())]]
+    if "perturb_weights" in _hooks(known):
+        rows.append(["exit order", f"`{plugin.exit_order}`"])
+    module, _, class_name = known["entry point"].partition(":")
+    rows.append(["code", f"[`{class_name}`](../../plugins/{module.replace('.', '/')}.py)"])
+    if known["paper"]:
+        rows.append(["paper", known["paper"]])
+    if recipes := _recipes(name):
+        rows.append(["recipes", ", ".join(f"[{each}](../../configs/{each}.yaml)" for each in recipes)])
+    return table(["", ""], rows)
+
+
+def _hooks(known: Mapping[str, Any]) -> dict[str, str]:
+    """Hook to what the plugin does there: ``(provides)``."""
+    return dict(hook.split(" ") for hook in known["hooks"])
+
+
+def _recipes(name: str) -> list[str]:
+    """The recipes of the method alone; of one that has none, those with it."""
+    having = {recipe: own for recipe, own in _methods().items() if name in own}
+    return [recipe for recipe, own in having.items() if (own - TRACKS or own) == {name}] or list(having)
+
+
+@cache
+def _methods() -> dict[str, set[str]]:
+    """Recipe to the plugins that make it what it is."""
+    paths = [path for folder in RECIPES for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
+    listed = {path.relative_to(ROOT / "configs").with_suffix("").as_posix(): set(plugins_of(path)) for path in paths}
+    return {recipe: names - COMMON or names for recipe, names in listed.items()}
+
+
+# Settings
+
+
+def settings(name: str, attack: str) -> str:
+    known = describe("attack" if attack else "plugin", attack or name)["settings"]
+    if not known:
+        return "None."
+    rows = [[f"`{s['name']}`", s["type"], _default(s["default"]), _code(s["meaning"])] for s in known]
+    return table(["setting", "type", "default", "meaning"], rows)
+
+
+def _default(value: object) -> str:
+    return "required" if value == "required" else f"`{json.dumps(value) if not isinstance(value, str) else value}`"
+
+
+def _code(text: str) -> str:
+    return text.replace("``", "`")
+
+
+def _code_list(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+# Cost
+
+
+def cost(name: str, more: str) -> str:
+    rows = []
+    for chosen in [{}, *yaml.safe_load(more or "[]")]:
+        forwards, to_input, to_weights = astuple(_passes(name, json.dumps(chosen)))
+        rows.append([_chosen(chosen) or "the defaults", str(forwards), str(to_input), str(to_weights)])
+    return table(["with", "forwards", "backwards to the input", "backwards to the weights"], rows)
+
+
+def _chosen(settings: Mapping[str, Any]) -> str:
+    return _code_list(
+        f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()
+    )
+
+
+@cache
+def _passes(name: str, chosen: str) -> Passes:
+    return passes_added(Subject(load(find("plugin", name)), json.loads(chosen), name))
+
+
+# Refusals
+
+
+def refused(name: str, _: str) -> str:
+    from tests.composition.stacks import REFUSED
+
+    by_reason: dict[str, list[str]] = {}
+    for pair, reason in REFUSED.items():
+        if name in pair:
+            by_reason.setdefault(reason, []).extend(f"[`{other}`]({other}.md)" for other in pair - {name})
+    if not by_reason:
+        return "The core refuses nothing beside it."
+    lines = [f"- {', '.join(sorted(others))}: {reason}." for reason, others in by_reason.items()]
+    return "\n".join(["Refused beside it, before step 1:", "", *lines])
+
+
+# The index
+
+
+def index(*_: str) -> str:
+    described = {name: describe("plugin", name) for name in plugins()}
+    parts = []
+    for hook, title in HOOKS.items():
+        rows = [
+            [f"[`{name}`]({name}.md)", _code_list(_own(known)), what(name), short(known["paper"]), _added(name)]
+            for name, known in described.items()
+            if _own(known)[0] == hook
+        ]
+        header = ["name", "hook", "what", "source", "adds to a step"]
+        if rows:
+            parts.append(f"## {title}\n\n{table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def _own(known: Mapping[str, Any]) -> list[str]:
+    """The hooks that say what a plugin is, in the order of a step."""
+    return [hook for hook in HOOKS if hook in _hooks(known)]
+
+
+def what(name: str) -> str:
+    """What the page's heading says of the method."""
+    heading = page(name).read_text(encoding="utf-8").partition("\n")[0]
+    return heading.partition(": ")[2]
+
+
+def short(paper: str) -> str:
+    """``Wu et al., arXiv:2004.05884``, the number a link."""
+    authors = [each for each in paper.partition(' "')[0].strip(",").split(", ") if each]
+    who = f"{authors[0]} et al." if len(authors) > 1 else "".join(authors)
+    if number := re.search(r"arXiv:(\d+\.\d+)", paper):
+        return f"{who}, [{number[0]}](https://arxiv.org/abs/{number[1]})"
+    year = re.search(r"([A-Z]+ )?\b\d{4}\b", paper)
+    return f"{who}, {year[0]}" if year else who
+
+
+def _added(name: str) -> str:
+    chosen = TYPICAL.get(name, {})
+    text = passes_text(_passes(name, json.dumps(chosen))).replace("no passes", "nothing")
+    return f"{text} (with {_chosen(chosen)})" if chosen else text
+
+
+PARTS: dict[str, Callable[[str, str], str]] = {
+    part.__name__: part for part in (facts, settings, cost, refused, digits, index)
+}
+
+
+def main() -> None:
+    for path in sorted(PAGES.glob("*.md")):
+        path.write_text(filled(path.stem), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Recipes that an installed distribution brings along: listed and used by name, without importing its code."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from buttress.cli import main
+from buttress.config import load_config
+from buttress.errors import ConfigError
+from buttress.recipes import located, recipes
+from buttress.sweep import plan
+
+from .conftest import CONFIG
+
+
+def install(folder: Path, name: str, entry_points: str, files: dict[str, str]) -> None:
+    """A distribution, as pip would leave it in ``folder``."""
+    info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[buttress.recipes]\n{entry_points}\n")
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+
+
+RECIPE = "# A small run.\n" + yaml.safe_dump(CONFIG, sort_keys=False)
+
+
+@pytest.fixture
+def acme(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of ``Acme-Defense``, whose package must not be imported."""
+    site = workspace / "site"
+    files = {
+        "acme/__init__.py": "raise SystemExit('imported')\n",
+        "acme/recipes/small.yaml": RECIPE,
+        "acme/recipes/deep/down/other.yaml": RECIPE.replace("name: small", "name: other").partition("\n")[2],
+        "acme/recipes/deep/notes.txt": "no recipe",
+    }
+    install(site, "Acme-Defense", "recipes = acme.recipes", files)
+    monkeypatch.syspath_prepend(site)
+    return site
+
+
+def of(distribution: str) -> list[tuple[str, str, str]]:
+    return [(str(found), found.version, found.summary) for found in recipes() if found.distribution == distribution]
+
+
+def test_recipes_are_found_by_metadata_alone(acme: Path):
+    assert of("Acme-Defense") == [
+        ("Acme-Defense:deep/down/other", "1.2", ""),
+        ("Acme-Defense:small", "1.2", "A small run."),
+    ]
+    assert located(Path("acme-defense:small")) == acme / "acme" / "recipes" / "small.yaml"
+    assert not [name for name in sys.modules if name.split(".")[0] == "acme"]
+
+
+def test_they_are_listed(acme: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["recipes", "list"]) == 0
+    assert "Acme-Defense:small" in capsys.readouterr().out
+    assert main(["recipes", "list", "--json"]) == 0
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["recipe"] == "Acme-Defense:small"]
+    assert row == {
+        "recipe": "Acme-Defense:small",
+        "distribution": "Acme-Defense",
+        "version": "1.2",
+        "summary": "A small run.",
+        "path": str(acme / "acme" / "recipes" / "small.yaml"),
+    }
+
+
+def test_a_recipe_stands_wherever_a_config_does(acme: Path, capsys: pytest.CaptureFixture[str]):
+    for words in (("train", "--dry-run"), ("config", "show"), ("config", "validate")):
+        verb, rest = (words[:1], words[1:]) if words[0] == "train" else (words, ())
+        assert main([*verb, "acme-defense:small", "epochs=1", *rest]) == 0
+    assert "epochs: 1\n" in capsys.readouterr().out
+    found = plan([Path("acme-defense:small"), Path("Acme_Defense:deep/down/other")], ["epochs=1"])
+    assert [variant.label for variant in found] == ["small", "other"]
+    assert found[0].file("c", 0).config.epochs == 1
+
+
+def test_a_mistake_in_a_recipe_has_the_line_of_its_file(acme: Path):
+    path = acme / "acme" / "recipes" / "small.yaml"
+    path.write_text(RECIPE.replace("epochs: 4", "epochs: none"))
+    line = path.read_text().splitlines().index("epochs: none") + 1
+    with pytest.raises(ConfigError, match=rf"acme/recipes/small\.yaml:{line}: epochs: expected a valid integer"):
+        load_config(Path("acme-defense:small"))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "acme-defense:smal",
+            r"acme-defense has no recipe 'smal'; did you mean 'small'\? \(see: buttress recipes list",
+        ),
+        ("acme-defense:", "acme-defense has no recipe ''; known: deep/down/other, small"),
+        ("acme-defence:small", "no such file, and no distribution 'acme-defence' with recipes; did you mean 'Acme-Def"),
+        ("acme-defense:../../../small", "acme-defense has no recipe '../../../small'"),
+        (
+            "acme-empty:small",
+            "entry point here = nowhere_at_all.recipes of acme-empty 1.2 names no folder; repair or un",
+        ),
+        (
+            "acme-twice:small",
+            "acme-twice has two recipes 'small': give one of the files, .*one/small.yaml and .*two/smal",
+        ),
+    ],
+)
+def test_a_wrong_recipe_is_refused(word: str, message: str, acme: Path, capsys: pytest.CaptureFixture[str]):
+    install(acme, "acme-empty", "here = nowhere_at_all.recipes", {})
+    install(acme, "acme-twice", "a = one\nb = two", {"one/small.yaml": RECIPE, "two/small.yaml": RECIPE})
+    assert of("acme-empty") == []
+    with pytest.raises(ConfigError, match=message):
+        located(Path(word))
+    assert main(["train", word]) == 2
+    assert capsys.readouterr().err.startswith(f"buttress: {word}: ")
+
+
+def test_a_file_comes_before_a_recipe_of_its_name(acme: Path, workspace: Path):
+    (workspace / "acme-defense:small").write_text(RECIPE.replace("epochs: 4", "epochs: 7"))
+    assert load_config(Path("acme-defense:small")).config.epochs == 7
