@@ -27,7 +27,7 @@ def main(pages: list[str]) -> int:
             copy_for(page, stage, folder)
             try:
                 with contextlib.chdir(folder):
-                    run_page(page, make_environment(folder / ".venv"), everything=True)
+                    run_page(page, make_environment(folder / ".venv", stage / "configs"), everything=True)
                 verdict = "done"
             except Exception as problem:
                 failed.append(page)

@@ -26,10 +26,14 @@ runpy.run_module("{module}", run_name="__main__", alter_sys=True)
 """
 
 
-def make_environment(folder: Path) -> dict[str, str]:
+def make_environment(folder: Path, recipes: Path = ROOT / "configs") -> dict[str, str]:
     """A virtual environment of one's own; installing into it leaves the running one as it is.
 
     It sees this repository and the packages of the running environment, which are appended to its path.
+
+    Args:
+        folder: to be made.
+        recipes: what ``buttress:...`` stands for there.
 
     Returns: the variables of a shell in which it is active.
     """
@@ -42,6 +46,7 @@ def make_environment(folder: Path) -> dict[str, str]:
     seen = [ROOT / "core", ROOT / "plugins", *_entry_points(), *map(sysconfig.get_path, ("purelib", "platlib"))]
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)}))
     (site / "seen.pth").write_text("".join(f"{path}\n" for path in dict.fromkeys(seen)))
+    (site / "buttress_recipes").symlink_to(recipes)
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     return kept | {
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",

@@ -70,7 +70,7 @@ def test_components_have_every_data_set_model_logger_and_schedule() -> None:
         if point.dist and point.dist.name == "buttress"
     }
     assert named == installed | set(SCHEDULES)
-    assert "| <code>train&#95;per&#95;class</code> | integer &gt;= 1 &lt;= 170 | <code>40</code> |" in text
+    assert "| <code>train&#95;per&#95;class</code> | integer &gt;= 1, &lt;= 170 | <code>40</code> |" in text
 
 
 def test_markup_in_a_text_is_shown_as_it_is() -> None:

@@ -44,6 +44,21 @@ def test_links_out_of_docs_lead_to_pages_that_show_the_file() -> None:
     assert turn(text, page=PAGE) == expected
 
 
+def test_a_method_is_called_by_its_name_in_the_navigation() -> None:
+    def page(path: str, heading: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            file=SimpleNamespace(src_uri=path, content_string=f"{heading}\n\nText: more."), title=None
+        )
+
+    pages = [
+        page("methods/awp.md", "# awp: worst weights"),
+        page("methods/index.md", "# Methods"),
+        page("a.md", "# b: c"),
+    ]
+    load("titles")["on_nav"](SimpleNamespace(pages=pages))
+    assert [each.title for each in pages] == ["awp", None, None]
+
+
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
