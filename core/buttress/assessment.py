@@ -18,10 +18,10 @@ from buttress.context import seeded_generator
 from buttress.data import Split
 from buttress.errors import ConfigError, InterruptionError
 from buttress.evaluation import attack_entry, attack_name, load_attack
-from buttress.files import file_sha256, make_folder, storage_errors, write_json, write_with
+from buttress.files import make_folder, storage_errors, write_json, write_with
 from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
-from buttress.robust import NOT_ATTACKED, RIGHT, Verdicts, accuracy, attack_all
+from buttress.robust import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
 from buttress.run_folder import hardware
 from buttress.subject import Subject
 from buttress.tables import table
@@ -63,14 +63,10 @@ def assess(
     facts = {
         "run": str(subject.home),
         "weights": str(subject.weights),
-        "weights_sha256": file_sha256(subject.weights),
-        "track": subject.track,
-        "checkpoint": subject.checkpoint,
-        "epoch": subject.epoch,
+        **subject.facts,
         "split": split,
         "split_size": len(data),
         "n": len(index),
-        "threat": str(subject.threat),
         "seed": config.seed,
         "batch_size": config.batch_size,
         "each": each,
@@ -116,7 +112,14 @@ def render(result: Mapping[str, Any], subject: Subject) -> str:
     """The result as a table."""
     each = result["each"]
     rows = [
-        [row["attack"], row["attacked"], row["wrong"], *_percent(row), row["n"], f"{row['seconds']:.1f}"]
+        [
+            row["attack"],
+            row["attacked"],
+            row["wrong"],
+            *_percent(row if each else row["left"]),
+            row["n"],
+            f"{row['seconds']:.1f}",
+        ]
         for row in result["attacks"]
     ]
     header = ["attack", "attacked", "wrong", "accuracy %" if each else "left %", "95 % interval", "n", "seconds"]
@@ -159,12 +162,17 @@ def _load_attacks(texts: Sequence[str], subject: Subject) -> list[tuple[str, Loa
 
 def _digest(facts: Mapping[str, Any], settings: Mapping[str, Any], subject: Subject, data: Split, index: Tensor) -> str:
     """What an unfinished evaluation is known by: equal only where the same command means the same work."""
-    config = subject.file.config
-    model = {"model": config.model.model_dump(), "device": str(next(subject.model.parameters()).device)}
-    asked = {**facts, **model, "attacks": settings, "order": list(settings), "hardware": hardware()["packages"]}
+    device = str(next(subject.model.parameters()).device)
+    asked = {
+        **facts,
+        "device": device,
+        "attacks": settings,
+        "order": list(settings),
+        "hardware": hardware()["packages"],
+    }
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
     digest.update(index.numpy().tobytes())
-    for batch in data.batches(index, config.evaluation.batch_size):
+    for batch in data.batches(index, facts["batch_size"]):
         digest.update(batch.x.contiguous().cpu().numpy().tobytes())
         digest.update(batch.y.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -204,7 +212,7 @@ def _write(
     result = {
         **facts,
         "attacks": rows,
-        "worst": accuracy(int(verdicts.worst.sum()), len(verdicts.worst)),
+        "worst": share_of(verdicts.worst),
         "command": sys.argv,
         **hardware(),
         "samples": str(samples),

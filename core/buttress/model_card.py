@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 from buttress import __version__
+from buttress.audit.finding import Status
 from buttress.evaluation import attack_name, load_attack
 from buttress.files import read_json
-from buttress.robust import interval
+from buttress.robust import Flags, interval, read_worst, share_of
 from buttress.saved_run import SavedRun
 
 LOADING = """```python
@@ -41,6 +43,7 @@ Load files only from where you trust them, and compare their sha256.
 ## Robustness
 
 Test split; the 95 % intervals are Wilson's and say what n examples can tell, not how seeds differ: this is one run.
+The worst case is the number to quote: right without an attack and under each of these on the same n examples.
 
 {_numbers(run)}
 
@@ -72,11 +75,12 @@ def robustbench_entry(run: SavedRun) -> dict[str, Any]:
     Source: the JSON files and ``ModelInfo`` in github.com/RobustBench/robustbench. Accuracies are texts, in percent;
     ``reported`` is what the authors claim, ``autoattack_acc`` what AutoAttack found.
     """
-    found = {row["attack"]: row for row in numbers(run)}
-    auto = next((row for name, row in found.items() if str(name).startswith("autoattack")), None)
-    clean = found.get("clean")
-    accuracy = None if auto is None else _percent(auto["accuracy"])
-    measured = "AutoAttack has not been run" if auto is None else f"AutoAttack on {auto['n']} test examples"
+    auto, clean = _autoattack(run)
+    measured = "AutoAttack has not been run"
+    if auto is not None:
+        seen = "on what other attacks had left of" if auto["accuracy"] is None else "on"
+        measured = f"AutoAttack {seen} {auto['n']} test examples"
+    accuracy = None if auto is None else _percent(auto["left"]["accuracy"])
     return {
         "link": None,
         "name": None,
@@ -95,64 +99,100 @@ def robustbench_entry(run: SavedRun) -> dict[str, Any]:
     }
 
 
+def _autoattack(run: SavedRun) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The row of the newest AutoAttack, and the clean row of the same examples; without one the newest clean row."""
+    clean: dict[str, Any] | None = next(iter(_own_rows(run)), None)
+    for result in reversed(run.evaluations()):
+        for row in result["attacks"]:
+            if row["attack"].startswith("autoattack"):
+                return row, result["attacks"][0]
+    for result in run.evaluations():
+        clean = result["attacks"][0]
+    return None, clean
+
+
 def numbers(run: SavedRun) -> list[dict[str, Any]]:
-    """Each attack's newest row on the test split; the run's own evaluation where nothing else was measured."""
-    rows = {row["attack"]: row for row in [*_own_rows(run), *run.results()]}
-    return list(rows.values())
+    """The newest row of each attack on equally many examples; one without an ``accuracy`` saw what others had left."""
+    rows: dict[tuple[str, int], dict[str, Any]] = {(row["attack"], row["n"]): row for row in _own_rows(run)}
+    for result in run.evaluations():
+        for row in result["attacks"]:
+            key = row["attack"], row["n"]
+            if row["accuracy"] is not None or rows.get(key, row)["accuracy"] is None:
+                rows[key] = {**row, "seed": result["seed"]}
+    return sorted(rows.values(), key=lambda row: int(row["n"]))
+
+
+def worst_cases(run: SavedRun) -> list[dict[str, Any]]:
+    """For every set of examples: right without an attack and under every one that was tried on them, one by one.
+
+    Raises:
+        CheckpointError: the verdicts of an evaluation are missing or damaged.
+    """
+    found: dict[bytes, Flags] = {}
+    for result in run.evaluations():
+        index, worst = read_worst(Path(result["samples"]))
+        key = index.tobytes()
+        found[key] = worst & found.get(key, worst)
+    return sorted((share_of(worst) for worst in found.values()), key=lambda row: int(row["n"]))
 
 
 def _own_rows(run: SavedRun) -> list[dict[str, Any]]:
+    """Clean and robust accuracy as the run itself has measured them; empty where it has not scored these weights."""
     own, evaluation = run.own_result(), run.file.config.evaluation
     if own is None:
         return []
-    rows = []
-    for attack, key in (
-        ("clean", "clean"),
-        (attack_name(load_attack(evaluation.attack, local=run.file.local)), "robust"),
-    ):
+    rows, attack = [], attack_name(load_attack(evaluation.attack, local=run.file.local))
+    for name, key in (("clean", "clean"), (attack, "robust")):
         low, high = interval(round(own[key] * own["n"]), own["n"])
-        seed = evaluation.seed
-        rows.append({"attack": attack, "accuracy": own[key], "low": low, "high": high, "n": own["n"], "seed": seed})
+        bounds = {"accuracy": own[key], "low": low, "high": high, "n": own["n"]}
+        rows.append({"attack": name, **bounds, "seed": evaluation.seed})
     return rows
 
 
 def _numbers(run: SavedRun) -> str:
     lines = ["| attack | accuracy % | 95 % interval | n | seed |", "|---|---|---|---|---|"]
-    for row in numbers(run):
-        between = f"{_percent(row['low'])} to {_percent(row['high'])}"
-        name = row["attack"] + (" and those before it" if row.get("after") else "")
-        lines.append(f"| {name} | {_percent(row['accuracy'])} | {between} | {row['n']} | {row['seed']} |")
+    worst = {row["n"]: row for row in worst_cases(run)}
+    rows = numbers(run)
+    for n in dict.fromkeys(row["n"] for row in rows):
+        same = [row for row in rows if row["n"] == n]
+        for row in same:
+            if row["accuracy"] is None:
+                broken = f"broke {row['wrong']} of {row['attacked']} that others had left"
+                lines.append(f"| {row['attack']} | {broken} | | {n} | {row['seed']} |")
+            else:
+                lines.append(f"| {row['attack']} | {_interval(row)} | {n} | {row['seed']} |")
+        if n in worst:
+            # The run's own attack has no verdicts, but the worst case is not above its accuracy either.
+            own = [row for row in same if row["accuracy"] is not None]
+            lowest = min([worst[n], *own], key=lambda row: float(row["accuracy"]))
+            lines.append(f"| **worst case** | {_interval(lowest)} | {n} | |")
     return "\n".join(lines)
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{_percent(row['accuracy'])} | {_percent(row['low'])} to {_percent(row['high'])}"
 
 
 def _warnings(run: SavedRun) -> str:
     said = []
-    if not any(str(row["attack"]).startswith("autoattack") for row in numbers(run)):
+    if not run.folder.summary.is_file():
+        said.append("The run has not finished: these are its weights so far.")
+    if _autoattack(run)[0] is None:
         said.append("AutoAttack has not been run on these weights: the true robust accuracy may be lower.")
     if run.file.config.evaluation.best_by == "test" and run.checkpoint == "best":
         said.append("The best epoch was chosen on the test split: the numbers are biased upward.")
-    findings = _findings(run)
-    if findings is None:
+    findings = run.findings()
+    if not findings:
         said.append("The evaluation has not been audited (`buttress audit`).")
     else:
-        count = {status: sum(row["status"] == status for row in findings) for status in ("PASS", "WARN", "FAIL")}
+        count = {status: sum(row["status"] == status for row in findings) for status in get_args(Status)}
         said.append("Audit: " + ", ".join(f"{number} {status}" for status, number in count.items()) + ".")
         said += [f"{row['status']} {row['check']}: {row['reason']}." for row in findings if row["status"] != "PASS"]
     return "\n".join(f"- {line}" for line in said)
 
 
-def _findings(run: SavedRun) -> list[dict[str, Any]] | None:
-    """The audit of these very weights, or None."""
-    if not run.folder.audit.is_file():
-        return None
-    rows: list[dict[str, Any]] = read_json(run.folder.audit)
-    own = {"track": run.track, "checkpoint": run.checkpoint, "epoch": run.epoch}
-    return [row for row in rows if own.items() <= row.items()] or None
-
-
 def _unreliable(run: SavedRun) -> bool | None:
-    findings = _findings(run)
-    return None if findings is None else any(row["status"] == "FAIL" for row in findings)
+    return any(row["status"] == "FAIL" for row in run.findings()) if run.findings() else None
 
 
 def _architecture(run: SavedRun) -> str:

@@ -65,11 +65,11 @@ class Reporter:
             self._task = self._progress.add_task(what, total=total, completed=done)
             self._progress.start()
 
-    def advance(self, description: str) -> None:
-        """One step is done."""
-        self._done += 1
+    def advance(self, description: str, steps: int = 1) -> None:
+        """So many more steps are done."""
+        self._done += steps
         if self._progress is not None:
-            self._progress.update(self._task, advance=1, description=description)
+            self._progress.update(self._task, advance=steps, description=description)
         elif self._done < self._total and monotonic() - self._last_line > LINE_EVERY:
             left = (monotonic() - self._started) / (self._done - self._first) * (self._total - self._done)
             self.say(f"{description}: step {self._done}/{self._total}, about {duration(left)} left")

@@ -20,6 +20,7 @@ from buttress.errors import CheckpointError
 from buttress.evaluation import Evaluator
 from buttress.files import write_with
 from buttress.functional import is_correct
+from buttress.meter import Meter, most_forwards
 from buttress.modes import Modes
 from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
@@ -57,30 +58,34 @@ class Verdicts:
         return self.left_after(len(self.table) - 1)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Clean and each attack: how many it saw, how many of them are wrong, and the accuracy on all n.
+        """Clean and each attack: how many of n it saw, how many of them are wrong, its own accuracy, and what is left.
 
-        The accuracy is the attack's own where every attack saw everything, and otherwise that of the worst case over
-        it and those before it: an attack that saw only what others had left has none of its own.
+        ``accuracy``, ``low`` and ``high`` are the attack's own, of all n; null where it saw only what other attacks had
+        left, which gives it none. ``left`` is the worst case over it and those before it.
         """
-        found = []
-        for row, name in enumerate(self.names):
-            right = self.table[row] == RIGHT if self.each else self.left_after(row)
-            found.append(
-                {
-                    "attack": name,
-                    "attacked": int((self.table[row] != NOT_ATTACKED).sum()),
-                    "wrong": int((self.table[row] == WRONG).sum()),
-                    **accuracy(int(right.sum()), len(right)),
-                    "seconds": round(float(self.seconds[row]), 1),
-                }
-            )
-        return found
+        return [
+            {
+                "attack": name,
+                "attacked": int((self.table[row] != NOT_ATTACKED).sum()),
+                "wrong": int((self.table[row] == WRONG).sum()),
+                **self._own(row),
+                "left": share_of(self.left_after(row)),
+                "seconds": round(float(self.seconds[row]), 1),
+            }
+            for row, name in enumerate(self.names)
+        ]
+
+    def _own(self, row: int) -> dict[str, Any]:
+        own = share_of(self.table[row] == RIGHT)
+        kept_from_it = (self.table[0] == RIGHT) & (self.table[row] == NOT_ATTACKED)
+        return {**own, "accuracy": None, "low": None, "high": None} if kept_from_it.any() else own
 
 
-def accuracy(right: int, n: int) -> dict[str, Any]:
-    """The share ``right`` of ``n`` with its 95 % interval."""
-    low, high = interval(right, n)
-    return {"accuracy": right / n, "low": low, "high": high, "n": n}
+def share_of(right: Flags) -> dict[str, Any]:
+    """The share of True in ``right [n]``, with its 95 % interval."""
+    n, count = len(right), int(right.sum())
+    low, high = interval(count, n)
+    return {"accuracy": count / n, "low": low, "high": high, "n": n}
 
 
 def interval(right: int, n: int) -> tuple[float, float]:
@@ -88,6 +93,22 @@ def interval(right: int, n: int) -> tuple[float, float]:
     z = 1.959964  # the 97.5 % quantile of the normal distribution
     centre, spread = right + z * z / 2, z * math.sqrt(right * (n - right) / n + z * z / 4)
     return max(0.0, (centre - spread) / (n + z * z)), min(1.0, (centre + spread) / (n + z * z))
+
+
+def read_worst(path: Path) -> tuple[NDArray[np.int64], Flags]:
+    """Of an evaluation's verdicts on disk: ``[n]`` positions in the split, and ``[n]`` right in the worst case.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream) as file:
+            return file["index"], file["worst"]
+    except (OSError, ValueError, KeyError, BadZipFile) as problem:
+        raise CheckpointError(
+            f"{path} is missing or damaged ({problem}): it has the verdicts of {path.with_suffix('.json').name}; "
+            "delete that too, and evaluate again"
+        ) from None
 
 
 def attack_all(
@@ -141,14 +162,15 @@ def attack_all(
         if first == len(batches):
             continue
         with reporter:
-            what = f"{name} ({row + 1} of {len(names)})"
-            reporter.begin(len(batches), first, what)
+            attack = None if evaluator is None else evaluator.attack
+            asked = batches if each else [work.left(row, batch) for batch in batches]
+            costs = [most_forwards(attack, len(columns)) for columns in asked]
+            meter = Meter(reporter, model, f"{name} ({row + 1} of {len(names)})", costs, first)
             for number in range(first, len(batches)):
-                began = monotonic()
-                columns = batches[number] if each else work.left(row, batches[number])
-                right = still_right(evaluator, columns, number) if len(columns) else columns.bool()
-                work.keep(row, columns, right, monotonic() - began)
-                reporter.advance(what)
+                began, columns = monotonic(), asked[number]
+                with meter.batch(number):
+                    right = still_right(evaluator, columns, number) if len(columns) else columns.bool()
+                    work.keep(row, columns, right, monotonic() - began)
     return Verdicts(names, work.table, work.seconds, each)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from buttress.files import read_json
+from buttress.errors import CheckpointError
+from buttress.files import read_json, write_json
 from buttress.run_folder import RunFolder, read_metrics
 from buttress.subject import Subject, load_subject
 
@@ -17,21 +19,48 @@ class SavedRun(Subject):
     def folder(self) -> RunFolder:
         return RunFolder(self.home)
 
-    def results(self) -> list[dict[str, Any]]:
-        """What ``buttress evaluate`` found for these weights on the test split, the newest last.
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Results of ``buttress evaluate`` for these weights on the test split, the newest last.
 
-        Each is a row with ``attack``, ``accuracy``, ``low``, ``high`` and ``n``, the ``seed`` of the evaluation, and
-        ``after``: whether the accuracy is that of the worst case over this attack and others before it.
+        Those under another threat model, on other data or with another model than the run's own are left out.
+
+        Raises:
+            CheckpointError: a file is damaged, so that a low number might be missing.
         """
         found = []
-        wanted = {"track": self.track, "checkpoint": self.checkpoint, "epoch": self.epoch, "split": "test"}
         for path in sorted(self.folder.eval.glob("*.json")):
-            result = read_json(path)
-            if isinstance(result, dict) and wanted.items() <= result.items():
-                for position, row in enumerate(result["attacks"]):  # the first is the clean one
-                    after = position > 1 and row["attacked"] < row["n"]
-                    found.append({"seed": result["seed"], "after": after, **row})
+            try:
+                result = read_json(path)
+            except CheckpointError as problem:
+                raise CheckpointError(f"{problem}; delete it, and evaluate again what it was about") from None
+            if isinstance(result, dict) and {**self.facts, "split": "test"}.items() <= result.items():
+                found.append({**result, "samples": str(path.with_suffix(".npz"))})  # also after the run was moved
         return found
+
+    def findings(self) -> list[dict[str, Any]]:
+        """What ``buttress audit`` found for these weights; empty without an audit."""
+        return [row for row in self._every_finding() if self._audited.items() <= row.items()]
+
+    def keep_findings(self, findings: Sequence[Mapping[str, str]]) -> None:
+        """Write an audit of these weights to ``audit.json``, beside those of other tracks and checkpoints."""
+        others = [row for row in self._every_finding() if (row.get("track"), row.get("checkpoint")) != self._which]
+        write_json(self.folder.audit, [*others, *({**row, **self._audited} for row in findings)])
+
+    @property
+    def _which(self) -> tuple[str | None, str | None]:
+        return self.track, self.checkpoint
+
+    @property
+    def _audited(self) -> dict[str, Any]:
+        return {key: self.facts[key] for key in ("track", "checkpoint", "epoch", "weights_sha256")}
+
+    def _every_finding(self) -> list[dict[str, Any]]:
+        """Of every track and checkpoint that has been audited; a damaged file counts as none."""
+        try:
+            rows = read_json(self.folder.audit)
+        except CheckpointError:
+            return []
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
     def own_result(self) -> dict[str, Any] | None:
         """The run's own evaluation of these weights on the test split: ``clean``, ``robust``, ``n``."""

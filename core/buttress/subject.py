@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -12,7 +14,7 @@ from buttress.build import build_model, load_data, threat_of
 from buttress.config import ConfigFile, apply_override, load_config
 from buttress.data import Data, Split
 from buttress.errors import CheckpointError, ConfigError
-from buttress.files import read_facts
+from buttress.files import file_sha256, read_facts
 from buttress.run_folder import existing_folder
 from buttress.threat import ThreatModel
 from buttress.yaml_source import Source
@@ -66,6 +68,20 @@ class Subject:
             return None
         epoch: int | None = read_facts(self.weights).get("epoch")
         return epoch
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What a number about this subject is known by, JSON-able: numbers of equal facts are about the same thing."""
+        config = self.file.config
+        return {
+            "weights_sha256": file_sha256(self.weights),
+            "track": self.track,
+            "checkpoint": self.checkpoint,
+            "epoch": self.epoch,
+            "threat": str(self.threat),
+            "model": config.model.model_dump(mode="json"),
+            "data": config.data.model_dump(mode="json", exclude={"batch_size"}),
+        }
 
     def split(self, name: str) -> Split:
         """A split of the data by name.

@@ -1,5 +1,7 @@
 """Broken models are flagged, honest ones are not."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -129,39 +131,66 @@ def test_grades(amount: float, status: str):
     assert graded("x", amount, 0.1, 0.2, "reason", "cure").status == status
 
 
-def row(attack: str, accuracy: float, n: int = 100) -> dict[str, object]:
-    return {"attack": attack, "accuracy": accuracy, "n": n}
+def alone(attack: str, accuracy: float, n: int = 100) -> dict[str, Any]:
+    """An evaluation with one attack, which has seen everything."""
+    return {"attacks": [{"attack": attack, "accuracy": accuracy, "wrong": 0, "n": n}]}
+
+
+def after(*attacks: tuple[str, int], n: int = 100) -> dict[str, Any]:
+    """An evaluation with several, each on what those before it had left; with the number that it broke."""
+    own = [1 - attacks[0][1] / n, *[None] * (len(attacks) - 1)]
+    rows = zip(attacks, own, strict=True)
+    return {"attacks": [{"attack": name, "accuracy": share, "wrong": wrong, "n": n} for (name, wrong), share in rows]}
 
 
 @pytest.mark.parametrize(
-    ("rows", "status"),
+    ("results", "status"),
     [
-        ([row("pgd-20", 0.5)], "WARN"),
-        ([row("pgd-20", 0.5), row("autoattack", 0.4)], "PASS"),
-        ([row("pgd-20", 0.5), row("autoattack", 0.5)], "PASS"),
-        ([row("autoattack", 0.51), row("pgd-100", 0.5)], "FAIL"),
-        ([row("autoattack", 0.51), row("cw-20", 0.5)], "FAIL"),
-        ([row("autoattack", 0.51, 50), row("cw-20", 0.5)], "PASS"),
-        ([row("autoattack", 0.51), row("fgsm", 0.3)], "PASS"),
+        ([], "WARN"),
+        ([alone("pgd-20", 0.5)], "WARN"),
+        ([alone("pgd-20", 0.5), alone("autoattack", 0.4)], "PASS"),
+        ([alone("pgd-20", 0.5), alone("autoattack", 0.5)], "PASS"),
+        ([alone("autoattack", 0.51), alone("pgd-100", 0.5)], "WARN"),
+        ([alone("autoattack", 0.53), alone("cw-20", 0.5), alone("pgd-20", 0.54)], "FAIL"),
+        ([alone("autoattack", 0.6), alone("cw-20", 0.5), alone("autoattack", 0.5)], "PASS"),  # the newest counts
+        ([alone("autoattack", 0.51, 50), alone("cw-20", 0.5)], "SKIP"),
+        ([alone("autoattack", 0.51), alone("fgsm", 0.3)], "SKIP"),
+        ([after(("pgd-100", 40), ("autoattack", 3))], "SKIP"),  # AutoAttack has no accuracy of its own here
+        ([after(("autoattack", 40), ("pgd-100", 0))], "PASS"),
+        ([after(("autoattack", 40), ("fgsm", 20), ("pgd-100", 2))], "WARN"),
+        ([after(("autoattack", 40), ("pgd-100", 0), ("cw-100", 3))], "FAIL"),
     ],
 )
-def test_autoattack_is_compared_with_pgd_and_cw(rows: list[dict[str, object]], status: str):
-    assert autoattack_is_strongest(rows).status == status
+def test_autoattack_is_compared_with_pgd_and_cw(results: list[dict[str, Any]], status: str):
+    found = autoattack_is_strongest(results)
+    assert (found.status, bool(found.cure)) == (status, status != "PASS")
 
 
 @pytest.mark.parametrize(
-    ("rows", "status"),
+    ("results", "status"),
     [
-        ([row("pgd-20", 0.5)], "PASS"),
-        ([row("pgd-20", 0.5), row("spsa-100", 0.55)], "PASS"),
-        ([row("pgd-20", 0.5), row("cw-20", 0.47), row("spsa-100", 0.46)], "PASS"),
-        ([row("pgd-20", 0.5), row("spsa-100", 0.46)], "WARN"),
-        ([row("pgd-20", 0.5), row("spsa-100", 0.3)], "FAIL"),
-        ([row("pgd-20", 0.5), row("spsa-100", 0.3, 50)], "PASS"),
+        ([alone("pgd-20", 0.5)], "SKIP"),
+        ([alone("spsa-20", 0.5)], "SKIP"),
+        ([alone("pgd-20", 0.5), alone("spsa-100", 0.55)], "PASS"),
+        ([alone("pgd-20", 0.5), alone("cw-20", 0.47), alone("spsa-100", 0.46)], "PASS"),
+        ([alone("pgd-20", 0.5), alone("spsa-100", 0.46)], "WARN"),
+        ([alone("pgd-20", 0.5), alone("spsa-100", 0.3)], "FAIL"),
+        ([alone("pgd-20", 0.5), alone("spsa-100", 0.3, 50)], "SKIP"),
+        ([after(("pgd-100", 40), ("cw-100", 1), ("spsa-100", 2))], "PASS"),
+        ([after(("pgd-100", 40), ("spsa-100", 4))], "WARN"),
+        ([after(("fgsm", 40), ("spsa-100", 9), ("pgd-20", 9))], "SKIP"),
     ],
 )
-def test_spsa_is_compared_with_gradient_attacks(rows: list[dict[str, object]], status: str):
-    assert spsa_is_weaker(rows).status == status
+def test_spsa_is_compared_with_gradient_attacks(results: list[dict[str, Any]], status: str):
+    found = spsa_is_weaker(results)
+    assert (found.status, bool(found.cure)) == (status, status != "PASS")
+
+
+@pytest.mark.parametrize(("examples", "status"), [(49, "WARN"), (100, "PASS")])
+def test_a_handful_of_examples_is_said_to_be_one(examples: int, status: str):
+    model, threat = honest("natural")
+    findings = audit(model, digits()[1], threat, examples=examples)
+    assert statuses(findings)["enough to attack"] == status
 
 
 @pytest.mark.parametrize(

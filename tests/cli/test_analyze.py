@@ -149,7 +149,7 @@ def test_what_a_run_lacks_is_said(workspace: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert "gap: not there: the run was not scored on its training set; train with evaluation.train=true" in said
     assert "label_noise: not there: no label noise was injected" in said
-    assert "distance: not there: the run has kept its live model's weights at 1 epoch" in said
+    assert "distance: not there: the run has kept its live model's weights of 1 epoch" in said
     assert list((workspace / "runs" / "small" / "a" / "analysis").iterdir()) == []
 
 

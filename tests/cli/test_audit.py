@@ -14,13 +14,43 @@ def test_an_audit_is_printed_and_kept(workspace: Path, capsys: pytest.CaptureFix
     code = main(["audit", "runs/small/a", "--track", "meat", "--checkpoint", "last", "--examples", "10"])
     said = capsys.readouterr()
     rows = json.loads((workspace / "runs/small/a/audit.json").read_text())
-    assert {*rows[0]} == {"check", "status", "reason", "cure", "track", "checkpoint", "epoch"}
+    assert {*rows[0]} == {"check", "status", "reason", "cure", "track", "checkpoint", "epoch", "weights_sha256"}
     assert {(row["track"], row["checkpoint"]) for row in rows} == {("meat", "last")}
     failed = [row["check"] for row in rows if row["status"] == "FAIL"]
     assert code == (1 if failed else 0)
     assert all(f"{row['status']}  {row['check']}" in said.out for row in rows)
     assert ("AutoAttack is strongest", "WARN") in [(row["check"], row["status"]) for row in rows]
     assert all(check in said.err for check in failed)
+    main(["audit", "runs/small/a", "--examples", "5"])  # of other weights: the first audit is kept beside it
+    main(["audit", "runs/small/a", "--examples", "5"])  # of the same weights: replaced
+    both = json.loads((workspace / "runs/small/a/audit.json").read_text())
+    assert both[: len(rows)] == rows
+    assert [row["track"] for row in both[len(rows) :]] == ["live"] * len(rows)
+
+
+def test_evaluations_of_something_else_are_not_looked_at(workspace: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "small.yaml", "--run", "a", "epochs=1"]) == 0
+    run = ["runs/small/a", "--attack", "pgd-2", "--attack", "spsa: {steps: 1, samples: 2}"]
+    (workspace / "other.npz").write_bytes((workspace / "small.npz").read_bytes())
+
+    def status() -> str:
+        main(["audit", "runs/small/a", "--examples", "5"])
+        rows = json.loads((workspace / "runs/small/a/audit.json").read_text())
+        (found,) = [row["status"] for row in rows if row["check"] == "SPSA is weaker"]
+        return str(found)
+
+    normal = "model={name: preact_tiny, width: 2, mean: [0.5], std: [1]}"
+    for change in ("threat.eps=1/255", normal, "data.path=other.npz"):
+        assert main(["evaluate", *run, change]) == 0
+        assert status() == "SKIP"  # it has not been run on what the run is about
+    assert main(["evaluate", *run]) == 0
+    assert status() == "PASS"
+    newest = sorted((workspace / "runs/small/a/eval").glob("*.json"))[-1]
+    newest.write_text(newest.read_text()[:-9])
+    capsys.readouterr()
+    assert main(["audit", "runs/small/a"]) == 2
+    assert f"{newest.name} cannot be read" in (said := capsys.readouterr().err)
+    assert "delete it, and evaluate again" in said
 
 
 def test_a_model_that_fails_ends_with_exit_code_1(workspace: Path, capsys: pytest.CaptureFixture[str]):

@@ -75,9 +75,9 @@ def test_results_and_verdicts_are_written_and_agree(trained: Path, capsys: pytes
             assert np.array_equal(attacked, left)
             assert (row["attacked"], row["wrong"]) == (attacked.sum(), (attacked & ~correct).sum())
             left &= correct
-            assert row["accuracy"] == left.mean()
+            assert row["left"]["accuracy"] == left.mean()
         assert np.array_equal(file["worst"], left)
-    assert result["worst"]["accuracy"] == result["attacks"][-1]["accuracy"]
+    assert result["worst"] == result["attacks"][-1]["left"]
     assert sorted(path.suffix for path in Path(RUN, "eval").iterdir()) == [".json", ".npz"]  # nothing unfinished
 
 
@@ -129,7 +129,7 @@ def test_another_threat_model_and_seed_are_overrides(trained: Path, capsys: pyte
 def test_a_stopped_evaluation_goes_on_with_the_same_command(
     number: int, trained: Path, capsys: pytest.CaptureFixture[str]
 ):
-    words = [RUN, "--attack", "pgd-2", "--attack", "pgd-100", "--attack", "cw-100", "evaluation.batch_size=2"]
+    words = [RUN, "--attack", "pgd-2", "--attack", "pgd-300", "--attack", "cw-300", "evaluation.batch_size=2"]
     command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", "evaluate", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

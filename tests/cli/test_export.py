@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from buttress.cli import main
-from buttress.errors import WorkError
+from buttress.errors import CheckpointError, WorkError
 from buttress.export import _expect_same_logits, self_contained
 from buttress.files import file_sha256
 from buttress.modes import Modes
@@ -75,7 +76,8 @@ def test_weights_have_plain_keys_and_hold_the_normalisation(exported: Path):
 def test_the_card_and_the_entry_say_what_was_measured(exported: Path):
     run = load_run(Path("runs/small/a"), "meat", "last")
     card = (exported / "README.md").read_text()
-    rows = {row["attack"]: row for row in run.results()}
+    (result,) = run.evaluations()
+    rows = {row["attack"]: row for row in result["attacks"]}
     assert set(rows) == {"clean", "fgsm"}
     own = run.own_result()
     assert own is not None
@@ -103,21 +105,61 @@ def test_the_entry_quotes_autoattack_and_the_audit(exported: Path, monkeypatch: 
     run = load_run(Path("runs/small/a"), "meat", "last")
     (path,) = run.folder.eval.glob("*.json")
     result = json.loads(path.read_text())
-    result["attacks"].append(
-        {"attack": "autoattack", "accuracy": 0.25, "low": 0.1, "high": 0.5, "n": 20, "attacked": 9}
-    )
+    none = {"accuracy": None, "low": None, "high": None, "n": 20}
+    left = {"accuracy": 0.25, "low": 0.1, "high": 0.5, "n": 20}
+    result["attacks"].append({"attack": "autoattack", **none, "left": left, "attacked": 9, "wrong": 4})
     path.write_text(json.dumps(result))
-    finding = {"check": "inputs", "status": "FAIL", "reason": "outside", "cure": "scale"}
-    run.folder.audit.write_text(json.dumps([{**finding, "track": "meat", "checkpoint": "last", "epoch": 1}]))
+    run.keep_findings([{"check": "inputs", "status": "FAIL", "reason": "outside", "cure": "scale"}])
     entry = robustbench_entry(run)
     assert (entry["autoattack_acc"], entry["reported"], entry["unreliable"]) == ("25.00", "25.00", True)
-    assert entry["footnote"].endswith("AutoAttack on 20 test examples.")
+    assert entry["footnote"].endswith("AutoAttack on what other attacks had left of 20 test examples.")
     card = model_card(run, {})
     assert "FAIL inputs: outside" in card
-    assert "| autoattack and those before it | 25.00 | 10.00 to 50.00 | 20 | 0 |" in card
+    assert "Audit: 0 PASS, 0 SKIP, 0 WARN, 1 FAIL." in card
+    assert "| autoattack | broke 4 of 9 that others had left | | 20 | 0 |" in card
     assert "AutoAttack has not been run" not in card
-    monkeypatch.setattr(type(run), "epoch", 0)  # the same file of weights, before a resumed run replaced it
-    assert (run.results(), robustbench_entry(run)["unreliable"]) == ([], None)
+    assert "The run has not finished" not in card
+    run.folder.summary.unlink()
+    assert "The run has not finished: these are its weights so far." in model_card(run, {})
+    monkeypatch.setitem(run.facts, "weights_sha256", "of weights that a resumed run has replaced")
+    assert (run.evaluations(), robustbench_entry(run)["unreliable"]) == ([], None)
+
+
+def test_the_worst_case_is_over_all_evaluations_of_the_same_examples(exported: Path):
+    from buttress.model_card import model_card, worst_cases
+
+    words = ["runs/small/a", "--track", "meat", "--checkpoint", "last"]
+    assert main(["evaluate", *words, "--attack", "pgd-3", "--attack", "cw-2", "--examples", "7"]) == 0
+    assert main(["evaluate", *words, "--attack", "fgsm", "threat.eps=1"]) == 0  # of another threat model: not counted
+    run = load_run(Path("runs/small/a"), "meat", "last")
+    first = run.evaluations()[0]["samples"]
+    with np.load(first) as file:
+        arrays, n = dict(file), len(file["worst"])
+    arrays["worst"] = np.arange(n) < 12
+    np.savez(first, **arrays)
+    second = first.replace(".npz", "-2")  # the same examples again, attacked by something else
+    arrays["worst"] = np.arange(n) > 10
+    np.savez(f"{second}.npz", **arrays)
+    Path(f"{second}.json").write_text(Path(first).with_suffix(".json").read_text())
+    rows = worst_cases(run)
+    assert [row["n"] for row in rows] == [7, 20]
+    assert rows[1]["accuracy"] == 1 / 20
+    assert "| **worst case** | 5.00 | 0.89 to 23.61 | 20 | |" in model_card(run, {})
+    Path(first).unlink()
+    with pytest.raises(CheckpointError, match="is missing or damaged"):
+        worst_cases(run)
+
+
+def test_the_worst_case_is_not_above_the_run_s_own_attack(exported: Path):
+    from buttress.model_card import model_card
+
+    run = load_run(Path("runs/small/a"), "meat", "last")
+    text = run.folder.metrics.read_text()
+    own = run.own_result()
+    assert own is not None
+    assert "| **worst case** | 0.00 |" not in model_card(run, {})
+    run.folder.metrics.write_text(text.replace(f'"robust": {own["robust"]}', '"robust": 0.0'))
+    assert "| **worst case** | 0.00 |" in model_card(run, {})
 
 
 def test_the_folder_is_made_whole_or_not_at_all(exported: Path, capsys: pytest.CaptureFixture[str]):

@@ -34,23 +34,36 @@ def curve(figure: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(found)
 
 
+def share(found: dict[str, Any]) -> list[str]:
+    """A share with its interval, as a table shows it."""
+    accuracy, low, high = (f"{100 * found[key]:.1f}" for key in ("accuracy", "low", "high"))
+    return [accuracy, f"{low} to {high}", str(found["n"])]
+
+
 def test_a_page_of_one_run_stands_in_its_folder(noisy: Path, capsys: pytest.CaptureFixture[str]):
     run = noisy / "s0"
     assert main(["evaluate", str(run), "--attack", "fgsm", "--track", "meat"]) == 0
     assert main(["analyze", str(run), "--points", "3", "--examples", "20"]) == 0
     (run / "audit.json").write_text(
-        json.dumps([{"check": "inputs in the box", "status": "PASS", "reason": "all <1> do", "cure": None}])
+        json.dumps(
+            [
+                {"check": "inputs in the box", "status": "PASS", "reason": "all <1> do", "cure": "", "track": "live"},
+                {"check": "inputs in the box", "status": "FAIL", "reason": "none", "cure": "scale", "track": "meat"},
+            ]
+        )
     )
     capsys.readouterr()
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out == f"report: {run / 'report.html'}\n"
     page = (run / "report.html").read_text()
     assert "Not there" not in page
-    assert ["PASS", "inputs in the box", "all <1> do", ""] in cells(page)
+    assert ["PASS", "inputs in the box", "all <1> do"] in cells(page)  # without a column of cures
+    assert ["FAIL", "inputs in the box", "none", "scale"] in cells(page)
     (result,) = (json.loads(path.read_text()) for path in (run / "eval").glob("*.json"))
     for row in result["attacks"]:
-        shown = [f"{100 * row[key]:.1f}" for key in ("accuracy", "low", "high")]
-        assert [row["attack"], shown[0], f"{shown[1]} to {shown[2]}", str(row["n"])] in cells(page)
+        assert [row["attack"], str(row["attacked"]), str(row["wrong"]), *share(row["left"])] in cells(page)
+    assert ["worst case", "", "", *share(result["worst"])] in cells(page)
+    assert "which is not an attack's own accuracy" in unescape(page)
     assert set(figures(page)) == {
         "noisy: robust accuracy (pgd-2)",
         "noisy: clean accuracy",
@@ -77,7 +90,7 @@ def test_numbers_are_those_of_the_run(noisy: Path):
             for kind in ("clean", "robust")
             for measure in ("best", "last", "diff")
         ]
-        assert ["noisy", row["track"], *measures, str(row["best_epoch"] + 1), "1"] in cells(page)
+        assert [row["track"], *measures, str(row["best_epoch"] + 1), "1"] in cells(page)
     records = read_run(noisy / "s0").records
     figure = figures(page)["noisy: robust accuracy (pgd-2)"]
     for name, track, split in (("live", "live", "test"), ("meat, training set", "meat", "train")):
@@ -93,8 +106,8 @@ def test_seeds_of_one_config_are_one_curve_with_a_band(noisy: Path, tmp_path: Pa
     page = output.read_text()
     runs = [read_run(noisy / name) for name in ("s0", "s1")]
     last = [100 * run.rows[0].robust_last for run in runs]
-    row = next(row for row in cells(page) if row[:2] == ["noisy", "live"])
-    assert row[6] == f"{mean(last):.1f} ± {stdev(last):.1f}"
+    row = next(row for row in cells(page) if row[:1] == ["live"])
+    assert row[5] == f"{mean(last):.1f} ± {stdev(last):.1f}"
     assert row[-1] == "2"
     figure = figures(page)["noisy: robust accuracy (pgd-2)"]
     assert curve(figure, "live")["y"][-1] == pytest.approx(mean(last))
@@ -121,6 +134,15 @@ def test_other_configs_stand_side_by_side_in_colours_of_their_own(noisy: Path, t
     one, two = curve(figure, "s0"), curve(figure, "s1")  # the configs have one name, so the folders tell them apart
     assert one["line"]["color"] != two["line"]["color"]
     assert curve(figure, "s0, meat")["visible"] == "legendonly"
+    assert figure["layout"]["xaxis"]["dtick"] == 1  # four epochs, each written once
+    assert "do not compare" not in page
+
+
+def test_methods_under_other_threat_models_are_not_to_be_compared(noisy: Path, tmp_path: Path):
+    started_with(noisy / "s1", {"eps: 1/10": "eps: 1/5"})
+    page = write_report([noisy / "s0", noisy / "s1"], tmp_path / "a.html").read_text()
+    assert "The methods differ in threat model: their robust accuracies do not compare." in page
+    assert "linf eps 1/10, box [0, 1]; linf eps 1/5, box [0, 1]" in page
 
 
 def test_names_of_methods_are_the_shortest_that_differ(noisy: Path, tmp_path: Path):
@@ -172,7 +194,7 @@ def test_damaged_results_are_left_out(noisy: Path):
     (run / "audit.json").write_text("[1, {}]")
     (run / "eval" / "b.json").write_text('{"attacks": [{"attack": "new kind"}, 3], "samples": "b.npz"}')
     page = write_report([run]).read_text()
-    assert ["new kind", "", "", ""] in cells(page)
+    assert ["new kind", "", "", "", "", ""] in cells(page)
 
 
 @pytest.mark.parametrize(

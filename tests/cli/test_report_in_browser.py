@@ -115,6 +115,19 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, page: str):
 def test_on_paper_everything_is_open(browser: Any, page: str):
     opened(browser, page, 1280)
     browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+    # The 3-D landscape is drawn for the paper before it is printed: whole, which is in both halves of its width.
+    halves = """dispatchEvent(new Event("beforeprint"));
+        const {width, height, data} = (copy => copy.getContext("2d").getImageData(0, 0, copy.width, copy.height))(
+            document.querySelector(".paper-copy"));
+        const drawn = [0, 0];
+        for (let i = 0; i < width * height; i++) if (data[4 * i + 3]) drawn[+(i % width >= width / 2)]++;
+        return [document.querySelector(".paper-copy").style.width, ...drawn]"""
+    width, left, right = browser.execute_script(halves)
+    assert width == "680px"
+    assert 0 < left < 2 * right < 4 * left
+    assert browser.execute_script(
+        "dispatchEvent(new Event('afterprint')); return !document.querySelector('.paper-copy')"
+    )
     # Headless printing fires beforeprint and afterprint, and what was opened stays open.
     assert browser.execute_script("return [...document.querySelectorAll('details')].every(fold => fold.open)")
     assert errors(browser) == []

@@ -13,6 +13,7 @@ from buttress import Adv, Split, ThreatModel, evaluate
 from buttress.errors import CheckpointError
 from buttress.evaluation import load_attack
 from buttress.registry import LoadedPlugin
+from buttress.reporter import Reporter
 from buttress.robust import NOT_ATTACKED, RIGHT, WRONG, Verdicts, attack_all, interval
 
 from .helpers import LINF, ConvNet, Halfspace, batch_of, plugin
@@ -45,12 +46,49 @@ def test_what_is_wrong_is_not_attacked_again(batch_size: int):
     ]
     assert found.worst.tolist() == [False, False, True, False, True]
     rows = found.rows()
-    assert [(row["attack"], row["attacked"], row["wrong"], row["accuracy"], row["n"]) for row in rows] == [
-        ("clean", 5, 1, 0.8, 5),
-        ("half", 4, 1, 0.6, 5),
-        ("full", 3, 1, 0.4, 5),
-    ]
-    assert all(row["low"] < row["accuracy"] < row["high"] for row in rows)
+    shown = [[row[key] for key in ("attack", "attacked", "wrong", "accuracy", "n")] for row in rows]
+    # The first attack saw whatever is right without one; the second has no accuracy of its own.
+    assert shown == [["clean", 5, 1, 0.8, 5], ["half", 4, 1, 0.6, 5], ["full", 3, 1, None, 5]]
+    assert [row["left"]["accuracy"] for row in rows] == [0.8, 0.6, 0.4]
+    assert (rows[2]["low"], rows[2]["high"]) == (None, None)
+    assert all(row["left"]["low"] < row["left"]["accuracy"] < row["left"]["high"] for row in rows)
+
+
+def test_an_attack_that_saw_all_that_is_right_has_an_accuracy_of_its_own():
+    nothing = ("nothing", load_attack({"fgsm": {"step_size": 0}}))
+    assert [row["accuracy"] for row in run([nothing, FULL, HALF]).rows()] == [0.8, 0.8, 0.4, None]
+
+
+class Bar(Reporter):
+    """Remembers what a progress bar shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total, self.steps = 0, [0]
+
+    def begin(self, total: int, done: int, what: str = "training") -> None:
+        self.total, self.steps = total, [done]
+
+    def advance(self, description: str, steps: int = 1) -> None:
+        self.steps.append(self.steps[-1] + steps)
+
+
+@pytest.mark.parametrize(
+    "attack", [{"pgd": {"steps": 7}}, {"cw": {"steps": 7}}, {"spsa": {"steps": 7, "samples": 6, "forward_size": 10}}]
+)
+def test_progress_is_shown_within_a_batch_and_ends_at_its_total(attack: dict[str, Any]):
+    bar = Bar()
+    run([("one", load_attack(attack))], reporter=bar)
+    assert bar.steps[-1] == bar.total
+    assert len(bar.steps) > 7
+    assert bar.steps == sorted(bar.steps)
+    assert max(np.diff(bar.steps)) < bar.total / 2
+
+
+def test_an_attack_that_does_not_say_what_it_costs_is_counted_in_batches():
+    bar = Bar()
+    run([FULL], reporter=bar, batch_size=2)
+    assert bar.steps == [0, 1, 2, 3]
 
 
 def test_an_attack_that_sees_nobody_is_not_called():
@@ -70,6 +108,7 @@ def test_each_lets_every_attack_see_everything_and_gives_the_accuracy_of_an_eval
     found = run([FULL, HALF], each=True)
     assert (found.table != NOT_ATTACKED).all()
     assert [row["accuracy"] for row in found.rows()] == [0.8, 0.4, 0.6]
+    assert [row["left"]["accuracy"] for row in found.rows()] == [0.8, 0.4, 0.4]
     assert found.worst.tolist() == [False, False, True, False, True]
     for (_, attack), row in zip([FULL, HALF], found.rows()[1:], strict=True):
         assert evaluate(Halfspace(W), SPLIT, attack, THREAT).robust == row["accuracy"]

@@ -53,6 +53,19 @@ def test_it_agrees_with_the_package_called_directly_sample_by_sample(threat: Thr
     assert not right[:3].any()
 
 
+def test_a_model_that_resists_costs_the_forwards_that_progress_bars_count_on():
+    model, made = Net(4), []
+    model.layers[1].weight.data.mul_(1e-3)  # hardly depends on its input
+    model.register_forward_pre_hook(lambda *_: made.append(1))
+    x = torch.rand((2, 1, 5, 5), generator=torch.Generator().manual_seed(1))
+    split = Split(x, model(x).argmax(1))
+    attack = load_attack("autoattack", given={"num_classes": 4})
+    (batch,) = split.batches(torch.arange(2), 2)
+    made.clear()
+    Evaluator(model, attack, LINF).attacked(batch)
+    assert len(made) == pytest.approx(attack.plugin.forwards(2), abs=5)  # the conditions are looked at, too
+
+
 @norms
 def test_it_is_never_above_pgd_100_or_cw(threat: ThreatModel, norm: str):
     model = Net()

@@ -204,8 +204,8 @@ def distance(study: Study, options: Options) -> Iterator[Finding]:
     found = study.snapshots()
     if len(found) < 2:
         raise Missing(
-            f"the run has kept its live model's weights at {len(found)} epochs, and a distance needs two; keep more "
-            "checkpoints (checkpoint.keep), or a history (plugin meat)"
+            f"the run has kept its live model's weights of {len(found) or 'no'} epoch, and a distance needs two; keep "
+            "more checkpoints (checkpoint.keep), or a history (plugin meat)"
         )
     groups = named_groups(study.model)
     last = found[-1].read(parameters)

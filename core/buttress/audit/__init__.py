@@ -8,6 +8,7 @@ from torch import nn
 
 from buttress.audit.attacks import (
     black_box_is_weaker,
+    enough_to_attack,
     epsilon_grows_to_zero,
     more_steps_help,
     starts_agree,
@@ -28,6 +29,7 @@ CHECKS = (
     outputs_are_logits,
     gradients_exist,
     gradients_match_differences,
+    enough_to_attack,
     more_steps_help,
     starts_agree,
     black_box_is_weaker,

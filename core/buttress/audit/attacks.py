@@ -15,6 +15,16 @@ SLACK, MUCH = 0.02, 0.05
 STARTS = 4
 
 
+def enough_to_attack(probe: Probe) -> Finding:
+    """On a handful of examples one of them decides, and what is wrong already can hide nothing."""
+    name, right, needed = "enough to attack", int(probe.clean.sum()), round(1 / SLACK)
+    reason = f"{right} of {len(probe)} examples are classified correctly"
+    if right >= needed:
+        return Finding(name, "PASS", reason)
+    cure = f"the checks of attacks need {needed} such examples: look at more of them, or at other weights"
+    return Finding(name, "WARN", reason, cure)
+
+
 def more_steps_help(probe: Probe) -> Finding:
     """Many small steps find at least what one large step finds, and more steps at least what fewer find."""
     accuracy = {1: share(probe.clean & probe.correct(probe.attacked(1))), STEPS: share(probe.after_pgd)}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Status = Literal["PASS", "WARN", "FAIL"]
+Status = Literal["PASS", "SKIP", "WARN", "FAIL"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class Finding:
 
     Args:
         check: its name.
-        status: ``PASS``; ``WARN``, a number may mislead; ``FAIL``, a number would mean nothing.
+        status: ``PASS``; ``SKIP``, could not be looked at; ``WARN``, a number may mislead; ``FAIL``, a number would
+            mean nothing.
         reason: what was seen, with numbers.
         cure: what to do about it; empty where nothing is to be done.
     """

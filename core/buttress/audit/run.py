@@ -5,7 +5,6 @@ from pathlib import Path
 from buttress.audit import audit
 from buttress.audit.finding import Finding
 from buttress.audit.records import autoattack_is_strongest, selection_is_honest, spsa_is_weaker
-from buttress.files import write_json
 from buttress.modes import Modes
 from buttress.saved_run import SavedRun, load_run
 
@@ -13,7 +12,7 @@ from buttress.saved_run import SavedRun, load_run
 def audit_run(
     path: Path, track: str = "live", checkpoint: str = "best", *, examples: int = 200
 ) -> tuple[SavedRun, list[Finding]]:
-    """Audit the weights of a run; the findings are also written to ``audit.json``.
+    """Audit the weights of a run; the findings are also kept in ``audit.json``.
 
     Args:
         path: run folder.
@@ -28,12 +27,11 @@ def audit_run(
     evaluation = run.file.config.evaluation
     with Modes(run.model).evaluating():
         findings = audit(run.model, run.data.test, run.threat, examples=examples, seed=evaluation.seed)
-    rows = run.results()
+    evaluations = run.evaluations()
     findings += [
-        spsa_is_weaker(rows),
-        autoattack_is_strongest(rows),
+        spsa_is_weaker(evaluations),
+        autoattack_is_strongest(evaluations),
         selection_is_honest(evaluation.best_by, checkpoint),
     ]
-    about = {"track": track, "checkpoint": checkpoint, "epoch": run.epoch}
-    write_json(run.folder.audit, [{**finding.to_json(), **about} for finding in findings])
+    run.keep_findings([finding.to_json() for finding in findings])
     return run, findings

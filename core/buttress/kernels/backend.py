@@ -22,7 +22,7 @@ def backend() -> Backend:
     Raises:
         ConfigError: BUTTRESS_BACKEND holds something else.
     """
-    return _chosen.get() or _checked(os.environ.get("BUTTRESS_BACKEND", "auto"), "BUTTRESS_BACKEND")
+    return _chosen.get() or _checked(os.environ.get("BUTTRESS_BACKEND") or "auto", "BUTTRESS_BACKEND")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from buttress.report.material import Method
 SHADES = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#e3cf1b")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 # Nats: beyond it the walls of a landscape would hide its valley.
-_HIGHEST = 6.0
+HIGHEST = 6.0
 
 Points = dict[int, list[float]]
 """Epochs trained to one value a seed, in percent."""
@@ -49,6 +49,7 @@ def curves(method: Method, measure: str) -> go.Figure:
             hovertemplate="%{y:.1f}",
         )
     figure.update_layout(legend_traceorder="reversed")
+    _whole_ticks(figure)
     _mark_drops(figure, method.runs[0].drops)
     return figure
 
@@ -61,6 +62,7 @@ def side_by_side(methods: Sequence[Method]) -> go.Figure:
             name = method.label if track == "live" else f"{method.label}, {track}"
             shown = True if track == "live" else "legendonly"
             _line(figure, _points(method, track, "test", "robust"), name, colour, dash, group=name, visible=shown)
+    _whole_ticks(figure)
     return figure
 
 
@@ -76,20 +78,21 @@ def gaps(method: Method) -> go.Figure | None:
     if not figure.data:
         return None
     figure.update_layout(legend_traceorder="reversed")
+    _whole_ticks(figure)
     _mark_drops(figure, method.runs[0].drops)
     return figure
 
 
 def landscape(numbers: Mapping[str, Any]) -> go.Figure:
     """Mean loss of every LSC group along one direction."""
-    figure = _figure("adversarial loss, nats", x="step along the direction", whole=False)
+    figure = _figure("adversarial loss, nats", x="step along the direction, in norms of the filters", whole=False)
     names = group_names(numbers["edges"])
     for name, size, losses, colour in zip(names, numbers["sizes"], numbers["groups"], SHADES * 9, strict=False):
         if size:
             label = f"{name} ({size})"
             _scatter(figure, numbers["mu"], losses, label, colour, hover="%{y:.2f}")
     _scatter(figure, numbers["mu"], numbers["mean"], f"all ({numbers['n']})", "#000000", dash="dash", hover="%{y:.2f}")
-    figure.update_yaxes(range=[0, _HIGHEST])
+    figure.update_yaxes(range=[0, HIGHEST])
     return figure
 
 
@@ -97,7 +100,7 @@ def surfaces(named: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
     """Losses over the plane of two directions, all in one scene: the first shown, the others in the legend."""
     figure = go.Figure(layout={"template": "none"})
     for position, (name, numbers) in enumerate(named):
-        cut = [[None if z is None else min(z, _HIGHEST) for z in row] for row in numbers["loss"]]
+        cut = [[None if z is None else min(z, HIGHEST) for z in row] for row in numbers["loss"]]
         figure.add_surface(
             x=numbers["steps"],
             y=numbers["steps"],
@@ -107,7 +110,7 @@ def surfaces(named: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
             visible=True if position == 0 else "legendonly",
             colorscale="Viridis",
             cmin=0,
-            cmax=_HIGHEST,
+            cmax=HIGHEST,
             showscale=False,  # the axis has the same numbers
             hovertemplate="%{x:.2f}, %{y:.2f}: %{z:.2f} nats<extra>" + name.replace("%", "") + "</extra>",
         )
@@ -119,7 +122,13 @@ def surfaces(named: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
         scene={
             "xaxis": {**axis, "title": {"text": "direction 1", "font": small}},
             "yaxis": {**axis, "title": {"text": "direction 2", "font": small}},
-            "zaxis": {**axis, "title": {"text": "nats", "font": small}, "range": [0, _HIGHEST]},
+            # No 0: it would lie on the label of the axis below.
+            "zaxis": {
+                **axis,
+                "title": {"text": "loss, nats", "font": small},
+                "range": [0, HIGHEST],
+                "tickvals": [2, 4, 6],
+            },
             "aspectmode": "manual",
             "aspectratio": {"x": 1.2, "y": 1.2, "z": 0.85},
             "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.1}},
@@ -158,6 +167,7 @@ def loss_groups(numbers: Mapping[str, Any]) -> go.Figure:
             hovertemplate="%{y:.1f} %",
         )
     figure.update_yaxes(range=[0, 100])
+    _whole_ticks(figure)
     return figure
 
 
@@ -181,19 +191,20 @@ def label_noise(numbers: Mapping[str, Any], inputs: str) -> go.Figure:
     figure.update_layout(
         barmode="stack", hovermode="y unified", height=140 + 30 * len(rows), legend_traceorder="normal"
     )
-    figure.update_xaxes(range=[0, 100])
-    figure.update_yaxes(automargin=True)
+    figure.update_xaxes(range=[0, 100], dtick=20)
+    figure.update_layout(margin={"r": 20})  # for half of the last label
     return figure
 
 
 def distance(numbers: Mapping[str, Any]) -> go.Figure:
     """Relative distance of every layer group from the last weights, over epochs."""
-    figure = _figure("relative distance")
+    figure = _figure("distance over norm of the last")
     epochs = [row["epoch"] + 1 for row in numbers["snapshots"]] + [numbers["last_epoch"] + 1]
     for group, colour in zip(numbers["groups"], COLOURS * 9, strict=False):
         values = [row["to_last"][group]["relative"] for row in numbers["snapshots"]]
         _scatter(figure, epochs, [*values, 0.0], group, colour, hover="%{y:.3f}", markers=True)
     figure.update_yaxes(rangemode="tozero")
+    _whole_ticks(figure)
     return figure
 
 
@@ -261,7 +272,7 @@ def _scatter(
         x=list(x),
         y=list(y),
         name=name,
-        mode="lines+markers" if markers else "lines",
+        mode="lines+markers" if markers or len(x) == 1 else "lines",  # a single point has no line
         line={"color": colour, "dash": dash, "width": 2, "shape": shape},
         marker={"size": 5},
         hovertemplate=hover,
@@ -280,7 +291,9 @@ def _figure(y: str, x: str = "epochs trained", whole: bool = True) -> go.Figure:
         "ticks": "outside",
         "tickcolor": "#999999",
     }
-    figure.update_xaxes(title={"text": x, "standoff": 8}, tickformat=",d" if whole else None, nticks=9, **axis)
+    figure.update_xaxes(title={"text": x, "standoff": 8}, nticks=9, **axis)
+    if whole:
+        figure.update_xaxes(tickformat=",d")
     figure.update_yaxes(title={"text": y, "standoff": 6}, automargin=True, **axis)
     return figure
 
@@ -297,12 +310,25 @@ def _base() -> dict[str, Any]:
     }
 
 
+def _whole_ticks(figure: go.Figure) -> None:
+    """Of few epochs each gets a tick of its own, so that none is written twice."""
+    reached = [x for trace in figure.data for x in trace.x or ()]
+    if reached and max(reached) < 10:
+        figure.update_xaxes(tickmode="linear", tick0=0, dtick=1)
+
+
 def _mark_drops(figure: go.Figure, drops: Sequence[int]) -> None:
     for drop in drops:
         figure.add_vline(
             x=drop,
             line={"color": "#888888", "dash": "dash", "width": 1},
-            annotation={"text": "lr drop", "font": {"size": 11, "color": "#666666"}, "yanchor": "bottom", "y": 0},
+            annotation={
+                "text": "lr drop",
+                "font": {"size": 11, "color": "#666666"},
+                "yanchor": "bottom",
+                "y": 0,
+                "xshift": 3,
+            },
         )
 
 

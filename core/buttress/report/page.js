@@ -20,11 +20,27 @@ for (const plot of plots) {
   Plotly.newPlot(plot, figure.data, figure.layout, options);
 }
 
+// What WebGL draws reaches the paper with the next frame of the screen, for which printing does not wait: a copy does.
+function paperCopy(drawing) {
+  const copy = document.createElement("canvas");
+  copy.className = "paper-copy";
+  copy.width = drawing.width;
+  copy.height = drawing.height;
+  copy.style.cssText = drawing.style.cssText + "; background: #fff";
+  copy.getContext("2d").drawImage(drawing, 0, 0);
+  drawing.after(copy);
+}
+
 addEventListener("beforeprint", () => {
   for (const fold of document.querySelectorAll("details")) fold.open = true;
-  for (const plot of plots) Plotly.relayout(plot, { width: PAPER });
+  for (const plot of plots) {
+    Plotly.relayout(plot, { width: PAPER });
+    const drawing = plot.querySelector(".gl-container canvas");
+    if (drawing) paperCopy(drawing);
+  }
 });
 
 addEventListener("afterprint", () => {
+  for (const copy of document.querySelectorAll(".paper-copy")) copy.remove();
   for (const plot of plots) Plotly.relayout(plot, { width: null, autosize: true });
 });

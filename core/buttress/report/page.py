@@ -82,9 +82,8 @@ def render(found: Sequence[Method]) -> str:
 
 def _facts(found: Sequence[Method]) -> list[tuple[str, str]]:
     runs = [run for method in found for run in method.runs]
-    threats = (ThreatModel(run.config.threat.norm, run.config.threat.eps, run.config.threat.box) for run in runs)
     facts = {
-        "threat model": map(str, threats),
+        "threat model": map(_threat, runs),
         "data": (run.config.data.chosen for run in runs),
         "model": (run.config.model.chosen for run in runs),
         "attack of the curves": (run.attack for run in runs),
@@ -92,13 +91,29 @@ def _facts(found: Sequence[Method]) -> list[tuple[str, str]]:
         "test examples": (str(run.rows[0].n) for run in runs if run.rows),
         "seeds": (str(run.config.seed) for run in runs),
     }
-    return [(name, ", ".join(dict.fromkeys(values))) for name, values in facts.items()]
+    return [(name, "; ".join(dict.fromkeys(values))) for name, values in facts.items()]
+
+
+def _threat(run: Run) -> str:
+    threat = run.config.threat
+    return str(ThreatModel(threat.norm, threat.eps, threat.box))
 
 
 def _summary(found: Sequence[Method]) -> Section:
     attacks = list(dict.fromkeys(run.attack for method in found for run in method.runs))
     robust = attacks[0] if len(attacks) == 1 else "robust"
-    header = ["method", "track", "clean best", "last", "diff", f"{robust} best", "last", "diff", "best epoch", "seeds"]
+    several = len(found) > 1
+    header = ["method"] * several + [
+        "track",
+        "clean best",
+        "last",
+        "diff",
+        f"{robust} best",
+        "last",
+        "diff",
+        "best epoch",
+        "seeds",
+    ]
     lines = []
     for method in found:
         for track in method.tracks:
@@ -109,12 +124,20 @@ def _summary(found: Sequence[Method]) -> Section:
                 for measure in ("best", "last", "diff")
             ]
             epochs = ", ".join(str(row.best_epoch + 1) for row in rows)
-            lines.append([method.label, track, *measures, epochs, len(rows)])
+            lines.append([*[method.label] * several, track, *measures, epochs, len(rows)])
     unfinished = [run.name for method in found for run in method.runs if not _finished(run)]
     note = (
         "Test accuracies in %; mean ± sample standard deviation where there are several seeds. diff: best minus last."
     )
     note += f" Not finished yet: {', '.join(unfinished)}." if unfinished else ""
+    runs = [run for method in found for run in method.runs]
+    for what, asked in (
+        ("threat model", {_threat(run) for run in runs}),
+        ("attack", set(attacks)),
+        ("data", {run.config.data.chosen for run in runs}),
+    ):
+        if len(asked) > 1:
+            note += f" The methods differ in {what}: their robust accuracies do not compare."
     missing = "" if lines else "No run has been evaluated yet."
     return Section("Best, last and their difference", [Table(header, lines, note)] if lines else [], missing=missing)
 
@@ -144,33 +167,70 @@ def _gaps(found: Sequence[Method]) -> Section:
 
 
 def _evaluations(found: Sequence[Method]) -> Section:
-    tables = []
-    for run in (run for method in found for run in method.runs):
-        for result in run.evaluations:
-            rows = [_attack_row(row) for row in result.get("attacks", []) if isinstance(row, Mapping)]
-            epoch = result.get("epoch")
-            about = [
-                run.name,
-                f"{result.get('track', 'unknown')} weights",
-                str(result.get("checkpoint", "")) + (f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""),
-                f"{result.get('split', '')} split",
-                str(result.get("threat", "")),
-                f"seed {result.get('seed', 'unknown')}",
-            ]
-            tables.append(Table(["attack", "accuracy %", "95 % interval", "n"], rows, ", ".join(filter(None, about))))
+    tables = [_evaluation(run, result) for method in found for run in method.runs for result in run.evaluations]
     missing = "" if tables else "Not there yet; this makes it: buttress evaluate RUN"
     return Section("Evaluation under attack", tables, missing=missing)
+
+
+def _evaluation(run: Run, result: Mapping[str, Any]) -> Table:
+    """One ``buttress evaluate``: a row an attack, and the worst case below."""
+    each, worst = result.get("each"), result.get("worst")
+    header = ["attack", "attacked", "wrong", "accuracy %" if each else "left %", "95 % interval", "n"]
+    attacks = [row for row in result.get("attacks", []) if isinstance(row, Mapping)]
+    rows = [
+        [
+            row.get("attack", ""),
+            row.get("attacked", ""),
+            row.get("wrong", ""),
+            *_bounds(row if each else row.get("left")),
+        ]
+        for row in attacks
+    ]
+    if isinstance(worst, Mapping):
+        rows.append(["worst case", "", "", *_bounds(worst)])
+    kinds = [*[""] * len(attacks), "total"][: len(rows)]
+    epoch = result.get("epoch")
+    about = [
+        run.name,
+        f"{result.get('track') or result.get('weights', 'unknown')} weights",
+        str(result.get("checkpoint") or "") + (f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""),
+        f"{result.get('split', '')} split",
+        str(result.get("threat", "")),
+        f"seed {result.get('seed', 'unknown')}",
+    ]
+    meaning = (
+        "Every attack saw every example; worst case: right without an attack and under each of them."
+        if each
+        else "Left: right without an attack and under all attacks so far, which is not an attack's own accuracy."
+    )
+    return Table(header, rows, f"{', '.join(filter(None, about))}. {meaning}", kinds)
+
+
+def _bounds(row: object) -> list[str]:
+    """Accuracy, interval and n of a share; blank where they are not known."""
+    found = row if isinstance(row, Mapping) else {}
+    bounds = [_percent(found.get(key)) for key in ("low", "high")]
+    return [_percent(found.get("accuracy")), " to ".join(bounds) if all(bounds) else "", str(found.get("n", ""))]
 
 
 def _audit(found: Sequence[Method]) -> Section:
     tables = []
     for run in (run for method in found for run in method.runs):
-        if run.audit is not None:
-            rows = [[row.get(key, "") or "" for key in ("status", "check", "reason", "cure")] for row in run.audit]
-            kinds = [str(row[0]).lower() for row in rows]
-            tables.append(Table(["status", "check", "reason", "cure"], rows, run.name, kinds))
+        audited: dict[str, list[Mapping[str, Any]]] = {}
+        order = {row.track: number for number, row in enumerate(run.rows)}
+        for row in sorted(run.audit or [], key=lambda row: order.get(str(row.get("track")), 0)):
+            about = f"{run.name}, {row.get('track', 'unknown')} weights, {row.get('checkpoint', 'unknown')}"
+            audited.setdefault(about, []).append(row)
+        tables += [_audited(about, rows) for about, rows in audited.items()]
     missing = "" if tables else "Not there yet; this makes it: buttress audit RUN"
     return Section("Audit of the evaluation", tables, missing=missing)
+
+
+def _audited(about: str, findings: Sequence[Mapping[str, Any]]) -> Table:
+    """The audit of one set of weights; a column of cures only where there is one."""
+    header = ["status", "check", "reason", *(["cure"] if any(row.get("cure") for row in findings) else [])]
+    rows = [[row.get(key) or "" for key in header] for row in findings]
+    return Table(header, rows, about, [f"finding {str(row[0]).lower()}" for row in rows])
 
 
 def _landscapes(found: Sequence[Method]) -> Section:
@@ -180,14 +240,15 @@ def _landscapes(found: Sequence[Method]) -> Section:
             title = f"{method.label}, {_whose(numbers)}"
             note = (
                 f"Training examples of {run.name} in groups by their adversarial loss ({numbers['attack']}) at 0; "
-                f"inputs {numbers['inputs']}. One filter-normalised direction for all groups."
+                f"inputs {numbers['inputs']}. One filter-normalised direction for all groups. Legend: loss in nats "
+                f"(examples). Cut off at {figures.HIGHEST:g} nats."
             )
             made.append(_figure(title, figures.landscape(numbers), note))
         planes += [(f"{method.label}, {_whose(numbers)}", numbers) for _, numbers in method.analysed("surface-")]
     if planes:
         same = len({numbers["directions"] for _, numbers in planes}) == 1
         note = "The same two directions, filter-normalised, for all." if same else "Directions differ: do not compare."
-        note += " Cut off at 6 nats. Choose surfaces in the legend; drag to turn."
+        note += f" Cut off at {figures.HIGHEST:g} nats. Choose surfaces in the legend; drag to turn."
         made.insert(0, _figure("Loss over the plane of two directions", figures.surfaces(planes), note, wide=True))
     return Section("Loss landscapes", figures=made, missing="" if made else _ANALYZE)
 
@@ -250,16 +311,6 @@ def _sources(run: Run) -> dict[str, str]:
 def _figure(title: str, figure: go.Figure, note: str = "", wide: bool = False) -> Figure:
     text: str = to_json(figure)
     return Figure(title, text.replace("<", "\\u003c"), note, wide)
-
-
-def _attack_row(row: Mapping[str, Any]) -> list[str]:
-    bounds = [_percent(row.get(key)) for key in ("low", "high")]
-    return [
-        str(row.get("attack", "unknown")),
-        _percent(row.get("accuracy")),
-        " to ".join(bounds) if all(bounds) else "",
-        str(row.get("n", "")),
-    ]
 
 
 def _percent(value: object) -> str:

@@ -23,6 +23,8 @@ from buttress.threat import ThreatModel
 TARGETS = 9
 # The targeted DLR loss divides by a difference that involves the four largest logits.
 FEWEST_CLASSES = 4
+# Forwards of the package for a batch that nothing breaks: those of each target class, and all others (Square: 5,000).
+FORWARDS_OF_TARGET, OTHER_FORWARDS = 305, 5120
 # Square's first L2 perturbation is a grid of five by five tiles.
 SMALLEST_L2_SIDE = 5
 
@@ -35,8 +37,11 @@ class AutoAttack:
     """
 
     def __init__(self, *, num_classes: int | None = None) -> None:
-        if num_classes is not None:
-            target_count(num_classes)
+        self._targets = TARGETS if num_classes is None else target_count(num_classes)
+
+    def forwards(self, examples: int) -> int:
+        """Of a batch that resists, for progress bars."""
+        return OTHER_FORWARDS + FORWARDS_OF_TARGET * self._targets
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:

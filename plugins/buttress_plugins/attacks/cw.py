@@ -39,6 +39,10 @@ class CW:
     ) -> None:
         self.steps, self.step_size, self.kappa, self.start = steps, step_size, kappa, start
 
+    def forwards(self, examples: int) -> int:
+        """Of a batch, for progress bars."""
+        return self.steps
+
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         start = None

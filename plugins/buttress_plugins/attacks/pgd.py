@@ -57,6 +57,10 @@ class PGD:
         self.restarts, self.projection_order, self.attack_mode = restarts, projection_order, attack_mode
         self.refuses = {"soft labels": "its loss margin is of one label against the others"} if loss == "margin" else {}
 
+    def forwards(self, examples: int) -> int:
+        """Of a batch, for progress bars."""
+        return self.steps * self.restarts
+
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size

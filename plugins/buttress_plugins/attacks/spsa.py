@@ -51,6 +51,10 @@ class SPSA:
     ) -> None:
         self.steps, self.samples, self.radius, self.lr, self.forward_size = steps, samples, radius, lr, forward_size
 
+    def forwards(self, examples: int) -> int:
+        """Of a batch that resists, for progress bars."""
+        return self.steps * (1 + math.ceil(self.samples / copies(self.forward_size, examples)))
+
     @hookimpl
     @torch.no_grad()
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
@@ -112,6 +116,11 @@ def spsa(
     return found
 
 
+def copies(forward_size: int, examples: int) -> int:
+    """How many random signs one forward takes for a batch of ``examples``."""
+    return max(1, forward_size // (2 * examples))
+
+
 def spsa_gradient(
     loss: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -126,7 +135,7 @@ def spsa_gradient(
     unbiased one. A non-finite difference counts as zero. ``loss`` takes ``[2S*B,*]``: as many copies of the batch as
     ``forward_size`` allows, and at least two.
     """
-    total, per_forward = torch.zeros_like(x), max(1, forward_size // (2 * len(x)))
+    total, per_forward = torch.zeros_like(x), copies(forward_size, len(x))
     for first in range(0, samples, per_forward):
         shape = (min(per_forward, samples - first), *x.shape)
         signs = torch.randint(0, 2, shape, generator=generator, device=x.device).to(x.dtype).mul_(2).sub_(1)
