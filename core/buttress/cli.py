@@ -17,7 +17,7 @@ KINDS = ("plugin", "attack", "model", "dataset", "logger")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the entry point of the ``buttress`` command."""
-    parser = _parser()
+    parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):
         hint = "; a setting is given without dashes: epochs=4" if hasattr(options, "overrides") else ""
@@ -43,7 +43,8 @@ def exit_code_of(call: Callable[[], object]) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """All verbs and their options; the reference of the command line is made of it."""
     parser = argparse.ArgumentParser(
         prog="buttress",
         description="Adversarial training with plugins, and the methods that cure robust overfitting.",
@@ -190,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     _json_flag(listing)
     show = _verb(plugins, "show", _plugins_show, "a plugin's settings, hooks and source")
     show.add_argument("name", help="as in a config")
-    show.add_argument("--kind", choices=KINDS, default="plugin")
+    show.add_argument("--kind", choices=KINDS, default="plugin", help="of what the name is (plugin)")
     _json_flag(show)
     check = _verb(plugins, "check", _plugins_check, "examine which promises a plugin keeps")
     check.add_argument("target", metavar="NAME|PATH", help="an installed plugin, a .py file, or a package's folder")

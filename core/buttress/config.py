@@ -181,7 +181,7 @@ class Config(_Section):
     plugins: list[Entry] = Field(min_length=1, description="in the order of calls: buttress plugins list")
     optimizer: OptimizerSection
     schedule: ScheduleSection = Field(default_factory=ScheduleSection)
-    epochs: Count
+    epochs: Count = Field(description="passes over the training data")
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
     loggers: list[Entry] = Field(

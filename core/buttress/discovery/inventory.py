@@ -10,11 +10,14 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
+from pydantic import BaseModel
+
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
 from buttress.registry import GROUPS, HOOKED, Source, check_class, find, load, sources
 from buttress.settings import settings_model
 from buttress.tables import table
+from buttress.yaml_source import dump_yaml
 
 # A distribution whose components take longer than this to import is examined one by one, and each that still does is
 # reported as broken; torch itself takes 2 to 10 seconds.
@@ -156,18 +159,9 @@ def describe(kind: str, name: str, *, cost: bool = True) -> dict[str, Any]:
     component = load(source)
     if kind in HOOKED:
         check_class(component, source)
-    schema = settings_model(
+    model = settings_model(
         component, frozenset({"num_classes", "in_channels", "in_features"} if kind == "model" else {"num_classes"})
-    ).model_json_schema()
-    settings = [
-        {
-            "name": key,
-            "type": _type(entry),
-            "default": "required" if key in schema.get("required", ()) else entry.get("default"),
-            "meaning": entry.get("description", ""),
-        }
-        for key, entry in schema.get("properties", {}).items()
-    ]
+    )
     text = inspect.getdoc(component) or ""
     module = inspect.getmodule(component)
     return {
@@ -181,9 +175,28 @@ def describe(kind: str, name: str, *, cost: bool = True) -> dict[str, Any]:
         "paper": paper(component),
         "hooks": _hooks(component),
         "cost": _cost(component, source) if cost else "",
-        "settings": settings,
-        "schema": schema,
+        "settings": keys_of(model),
+        "schema": model.model_json_schema(),
     }
+
+
+def keys_of(model: type[BaseModel]) -> list[Record]:
+    """One record a key of ``model``: name, type, default (``required`` without one), meaning."""
+    schema = model.model_json_schema()
+    return [
+        {
+            "name": key,
+            "type": _type(entry),
+            "default": "required" if key in schema.get("required", ()) else _default(model, key, entry),
+            "meaning": entry.get("description", ""),
+        }
+        for key, entry in schema.get("properties", {}).items()
+    ]
+
+
+def _default(model: type[BaseModel], key: str, entry: dict[str, Any]) -> object:
+    """As JSON has it; a default that is made anew for each instance is not there."""
+    return entry["default"] if "default" in entry else model.model_fields[key].get_default(call_default_factory=True)
 
 
 def render(facts: dict[str, Any]) -> str:
@@ -200,7 +213,7 @@ def render(facts: dict[str, Any]) -> str:
     if facts["cost"]:
         lines += [f"cost: {facts['cost']} a step, with these defaults", ""]
     if facts["settings"]:
-        rows = [[s["name"], s["type"], _plain(s["default"])] for s in facts["settings"]]
+        rows = [[s["name"], s["type"], as_yaml(s["default"])] for s in facts["settings"]]
         head, rule, *entries = table(["setting", "type", "default"], rows).splitlines()
         lines += [head, rule]
         for entry, setting in zip(entries, facts["settings"], strict=True):
@@ -228,6 +241,8 @@ def _type(entry: dict[str, Any]) -> str:
         return str(entry["const"])
     if "anyOf" in entry:
         return " | ".join(_type(each) for each in entry["anyOf"])
+    if entry.get("type") == "array" and "items" in entry:
+        return f"list of {_type(entry['items'])}"
     bounds = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
     limits = ", ".join(f"{sign} {entry[key]}" for key, sign in bounds if key in entry)
     kind = entry.get("type", "any")
@@ -235,7 +250,10 @@ def _type(entry: dict[str, Any]) -> str:
     return " | ".join(f"{each} {limits}".strip() if each in ("number", "integer") else each for each in kinds)
 
 
-def _plain(value: object) -> str:
+def as_yaml(value: object) -> str:
+    """A default as a config would have it."""
     if value is None:
         return "null"
+    if isinstance(value, (dict, list)):
+        return dump_yaml(value).strip()
     return str(value).lower() if isinstance(value, bool) else str(value)

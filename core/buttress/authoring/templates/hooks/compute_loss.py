@@ -36,7 +36,6 @@ def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tenso
 def test_smoothed_cross_entropy_known_values() -> None:
     logits = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
     first, second = -torch.log_softmax(logits, 1)[0]
-    expected = (0.9 * first + 0.1 * second).view(
-        1
-    )  # a smoothing of 0.2 takes 0.1 from the label for each of two classes
+    # A smoothing of 0.2 takes 0.1 from the label for each of two classes.
+    expected = (0.9 * first + 0.1 * second).view(1)
     torch.testing.assert_close(smoothed_cross_entropy(logits, torch.tensor([0]), 0.2), expected)

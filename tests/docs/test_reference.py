@@ -1,0 +1,90 @@
+"""The parts of the reference that the site makes of the code leave nothing out."""
+
+import argparse
+import re
+import runpy
+from importlib.metadata import entry_points
+
+import pytest
+
+from buttress import hookspecs
+from buttress.cli import make_parser
+from buttress.config import Config
+from buttress.hookspecs import HOOKS
+from buttress.registry import GROUPS
+from buttress.schedule import SCHEDULES
+
+from .blocks import DOCS, PAGES, ROOT, text_of
+
+REFERENCE = runpy.run_path(str(ROOT / "scripts" / "site" / "reference.py"))
+# Modules whose docstrings the site shows.
+SHOWN = ("hookspecs", "types", "functional", "kernels", "engine", "testing", "context", "evaluation", "threat")
+
+
+def test_every_part_stands_on_one_page() -> None:
+    marks = [mark for page in PAGES for mark in re.findall(r"^<!-- insert: (\w+) -->$", text_of(page), re.MULTILINE)]
+    assert sorted(marks) == sorted(REFERENCE["PARTS"])
+
+
+def test_every_public_module_stands_on_one_page() -> None:
+    named = [name for page in PAGES for name in re.findall(r"^::: buttress\.(\w+)$", text_of(page), re.MULTILINE)]
+    assert sorted(named) == sorted(SHOWN)
+
+
+def test_every_hook_has_a_docstring_to_show() -> None:
+    assert not [hook for hook in HOOKS if not getattr(hookspecs, hook).__doc__]
+
+
+def test_commands_have_every_verb_and_option() -> None:
+    text = REFERENCE["commands"]()
+    found = set(re.findall(r"^## buttress ([\w ]+)$", text, flags=re.MULTILINE))
+    assert {"train", "plugins new", "config schema", "doctor"} <= found
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    for parser, section in zip(REFERENCE["verbs"](make_parser()), sections, strict=True):
+        assert section.startswith(f"{parser.prog}\n")
+        for action in parser._actions:
+            if not isinstance(action, argparse._HelpAction):
+                assert action.help, f"{parser.prog}: {action.dest} has no help"
+                assert REFERENCE["plain"](action.help) in section
+                assert all(option in section for option in action.option_strings)
+
+
+def test_config_has_every_key_with_its_description() -> None:
+    text = REFERENCE["config"]()
+    for name, field in Config.model_fields.items():
+        section = REFERENCE["_section"](name)
+        assert (f"{{#{name}}}" in text) == (section is not None)
+        for key, inner in (section.model_fields if section else {name: field}).items():
+            assert inner.description, f"{name}: {key} has no description"
+            row = f"| <code>{REFERENCE['plain'](key)}</code> |"
+            assert any(line.startswith(row) and inner.description in line for line in text.splitlines()), (name, key)
+
+
+def test_components_have_every_data_set_model_logger_and_schedule() -> None:
+    text = REFERENCE["components"]()
+    named = set(re.findall(r"\{#(\w+)\}", text))
+    installed = {
+        point.name
+        for kind in ("dataset", "model", "logger")
+        for point in entry_points(group=GROUPS[kind])
+        if point.dist and point.dist.name == "buttress"
+    }
+    assert named == installed | set(SCHEDULES)
+    assert "| <code>train&#95;per&#95;class</code> | integer &gt;= 1, &lt;= 170 | <code>40</code> |" in text
+
+
+def test_markup_in_a_text_is_shown_as_it_is() -> None:
+    assert REFERENCE["code"]("RUN|*_[FILE]") == "<code>RUN&#124;&#42;&#95;&#91;FILE&#93;</code>"
+
+
+def test_a_part_that_nobody_makes_is_refused() -> None:
+    with pytest.raises(Exception, match=r"a\.md: nothing is called 'prices'; expected one of commands"):
+        REFERENCE["_part"]("prices", "a.md")
+
+
+def test_navigation_names_every_page() -> None:
+    """Pages under a pattern are named by it; a page that is neither would be found by nobody."""
+    text = (DOCS / ".nav.yml").read_text(encoding="utf-8")
+    patterns = re.findall(r"([\w-]+)/\*", text)
+    missing = [page for page in PAGES if page not in text and page.split("/")[0] not in patterns]
+    assert not missing
