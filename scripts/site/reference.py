@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from buttress.cli import make_parser
 from buttress.config import Config
-from buttress.inventory import as_yaml, describe, keys_of
+from buttress.discovery.inventory import as_yaml, describe, keys_of
 from buttress.registry import sources
 from buttress.schedule import SCHEDULES
 from buttress.settings import settings_model
