@@ -102,9 +102,11 @@ class Answers:
             self._finite(who, torch.isfinite(loss.total().detach()), lambda: message)
         return loss
 
-    def gradients(self, who: Answerer, grads: Mapping[str, Tensor]) -> None:
+    def gradients(self, who: Answerer, found: Callable[[], Mapping[str, Tensor]]) -> None:
         """By the names of the parameters: of the loss, or as ``adjust_grads`` has left them, or of a perturbation."""
-        if grads and self._checks.watches_finite:
+        if not self._checks.watches_finite:
+            return  # before anything is looked for: names of parameters cost microseconds
+        if grads := found():
             good = torch.isfinite(norms_of(list(grads.values())))
             names = [f"the gradient of {name!r}" for name in grads]
             self._finite(who, good, lambda: _nonfinite_gradients(list(grads), good), names)

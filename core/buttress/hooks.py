@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Literal
 
 import pluggy
@@ -276,12 +277,15 @@ class Hooks:
 
     def expect_gradients(self, model: nn.Module) -> None:
         """The gradients of the training objective, in ``.grad``, must be finite."""
-        self.answers.gradients(self.table["compute_loss"].providers[0], _grads_of(model))
+        self.answers.gradients(self.table["compute_loss"].providers[0], partial(_grads_of, model))
 
     def expect_ascent(self, model: nn.Module, weights: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
         """The gradients along which ``perturb_weights`` moves the weights must be finite."""
-        names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
-        found = {names[w]: grad for w, grad in zip(weights, grads, strict=True) if grad is not None and w in names}
+
+        def found() -> dict[str, Tensor]:
+            names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
+            return {names[w]: grad for w, grad in zip(weights, grads, strict=True) if grad is not None and w in names}
+
         self.answers.gradients(self.table["perturb_weights"].providers[0], found)
 
     def perturb_weights(
@@ -313,7 +317,7 @@ class Hooks:
     def adjust_grads(self, model: nn.Module, optimizer: Optimizer) -> None:
         for implementation in self.table["adjust_grads"].providers:
             implementation({"model": model, "optimizer": optimizer})
-            self.answers.gradients(implementation, _grads_of(model))
+            self.answers.gradients(implementation, partial(_grads_of, model))
 
     def ensemble_weights(self, model: nn.Module, event: Literal["step", "epoch"]) -> None:
         for implementation in self.table["ensemble_weights"].providers:
