@@ -129,8 +129,13 @@ def test_another_threat_model_and_seed_are_overrides(trained: Path, capsys: pyte
 def test_a_stopped_evaluation_goes_on_with_the_same_command(
     number: int, trained: Path, capsys: pytest.CaptureFixture[str]
 ):
-    words = [RUN, "--attack", "pgd-2", "--attack", "pgd-300", "--attack", "cw-300", "evaluation.batch_size=2"]
-    command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", "evaluate", *words]
+    words = [RUN, "--attack", "pgd-2", "--attack", "pgd-100", "--attack", "cw-100", "evaluation.batch_size=2"]
+    # What a shell starts in the background ignores Ctrl-C, and so would this process if the tests are started there.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from buttress.cli import main; raise SystemExit(main())"
+    )
+    command = [sys.executable, "-c", program, "evaluate", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     folder, deadline = Path(RUN, "eval"), time.monotonic() + 90
