@@ -70,7 +70,7 @@ def ensemble(
     """
     rule, settings = _rule(method, even, trim, len(paths))
     _check_output(output)
-    prefix, names = _contents(paths)
+    prefix, shapes = _contents(paths)
     engine = None if source is None else _engine(source)
     with ThreadPoolExecutor() as pool:
         inputs = [
@@ -88,7 +88,12 @@ def ensemble(
     if engine is not None:
         facts["reestimated"] = str(source)
         _write_reestimated(output, engine, weights, facts)
-    elif any(name.endswith("running_mean") for name in names):
+    elif all(len(shape) == 1 for shape in shapes.values()):
+        notes.append(
+            "these are snapshots of a history, flattened parameters alone, which no model loads; "
+            "--reestimate CONFIG|RUN makes a whole model's weights of them"
+        )
+    elif any(name.endswith("running_mean") for name in shapes):
         notes.append("batch-norm statistics were combined like weights; --reestimate CONFIG|RUN measures them afresh")
     if counted.bad:
         notes.append(f"{counted.bad:,} values are not finite: some file holds NaN or infinity there")
@@ -123,11 +128,11 @@ def _check_output(output: Path) -> None:
         raise ConfigError(f"--output {output}: {output.parent} is no folder; make it first")
 
 
-def _contents(paths: Sequence[Path]) -> tuple[str, list[str]]:
-    """How the names of the model's tensors begin in the files, and the names in the first one."""
+def _contents(paths: Sequence[Path]) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """How the names of the model's tensors begin in the files, and the shapes by name in the first one."""
     with open_tensor_files(paths) as files:
-        names = list(files[0].entries)
-    return MODEL_PREFIX if any(name.startswith(MODEL_PREFIX) for name in names) else "", names
+        shapes = {name: entry.shape for name, entry in files[0].entries.items()}
+    return MODEL_PREFIX if any(name.startswith(MODEL_PREFIX) for name in shapes) else "", shapes
 
 
 class _Counted:

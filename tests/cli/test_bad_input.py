@@ -242,7 +242,7 @@ def test_missing_config_is_named(buttress: Run):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["evaluate", "nowhere"], "no run folder"),
+        (["evaluate", "nowhere"], "no run folder: it does not exist"),
         (["resume", "nowhere"], "no run folder"),
         (["plugins", "show", "pdg"], "unknown plugin 'pdg'; did you mean 'pgd'?"),
         (["evaluate", "runs/small/a", "--track", "maet"], "no track 'maet'; did you mean 'meat'?"),

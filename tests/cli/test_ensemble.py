@@ -79,6 +79,14 @@ def test_files_of_a_run_with_a_flipped_bit_are_refused(
     assert not (workspace / "out.safetensors").exists()
 
 
+def test_a_history_without_a_model_is_said_to_load_nowhere(
+    workspace: Path, run: Path, capsys: pytest.CaptureFixture[str]
+):
+    history = sorted((run / "history" / "meat").glob("*.safetensors"))
+    assert main(["ensemble", *words(history, workspace), "--output", "out.safetensors"]) == 0
+    assert "which no model loads; --reestimate CONFIG|RUN makes a whole model's weights" in capsys.readouterr().out
+
+
 def test_checkpoints_without_their_json_are_taken_as_files_of_anybody(workspace: Path, run: Path):
     for number, path in enumerate(sorted((run / "checkpoints").glob("*.safetensors"))[-2:]):
         (workspace / f"step-{number}.safetensors").write_bytes(path.read_bytes())

@@ -230,7 +230,7 @@ LIVE = f"{RUN}/weights/best-live.safetensors"
 THREE = ["three.safetensors", *OF_FILE[:3], "data.path=three.npz", *THREAT]
 
 BAD = {
-    "missing run": ([RUN[:-1] + "b"], ["runs/small/b is no run folder"]),
+    "missing run": ([RUN[:-1] + "b"], ["runs/small/b is no run folder: it does not exist; known: a"]),
     "missing file": (["no.pth", *OF_FILE, *THREAT], ["no.pth does not exist"]),
     "unknown track": ([RUN, "--track", "maet"], ["has no track 'maet'; did you mean 'meat'?"]),
     "unknown checkpoint": ([RUN, "--checkpoint", "worst"], ["worst does not exist; expected best, last, or a file"]),

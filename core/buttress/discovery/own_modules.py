@@ -152,7 +152,7 @@ def import_target(target: str, place: str, folder: Path | None = None, error: ty
     try:
         return getattr(module, attribute)
     except AttributeError:
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == name]
+        own = [key for key, value in vars(module).items() if inspect.isclass(value) or inspect.isfunction(value)]
         raise error(
             f"{place}: {target!r} cannot be imported: module {name} has no {attribute!r}{nearest(attribute, own)}"
         ) from None

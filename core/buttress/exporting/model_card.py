@@ -212,8 +212,10 @@ def _settings(settings: Mapping[str, Any]) -> str:
 def _versions(run: SavedRun) -> str:
     manifest = read_json(run.folder.manifest)
     trained = manifest.get("buttress", "unknown")
-    commit = (manifest.get("git") or {}).get("commit")
-    return f"trained with buttress {trained}{f' at {commit}' if commit else ''}, exported with {__version__}"
+    git = manifest.get("git") or {}  # of the working folder: the user's own project
+    changed = " with changes" if git.get("dirty") else ""
+    where = f" in a working folder at commit {git['commit']}{changed}" if git.get("commit") else ""
+    return f"trained with buttress {trained}{where}, exported with {__version__}"
 
 
 def _percent(share: float) -> str:

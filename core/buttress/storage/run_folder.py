@@ -176,7 +176,7 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
     folder = RunFolder(path)
     try:
         if not folder.config.is_file() or not folder.manifest.is_file():
-            raise RunFolderError(f"{path} is no run folder: it has no config.yaml and manifest.json")
+            raise RunFolderError(_no_run_folder(path))
         found = folder.config.read_bytes()
     except OSError as problem:
         raise RunFolderError(f"{path} cannot be read: {problem.strerror}; check its permissions") from None
@@ -193,6 +193,16 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
     if runs_code:
         expect_unchanged(recorded.get("modules", {}), path)
     return folder
+
+
+def _no_run_folder(path: Path) -> str:
+    if not path.is_dir():
+        beside = [run.parent.name for run in path.parent.glob("*/manifest.json")]
+        hint = nearest(path.name, beside) if beside else ""
+        return f"{path} is no run folder: it {'is a file' if path.exists() else 'does not exist'}{hint}"
+    inside = sorted(str(run.parent) for run in path.glob("*/manifest.json"))
+    hint = f"; runs in it: {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}" if inside else ""
+    return f"{path} is no run folder: it has no config.yaml and manifest.json{hint}"
 
 
 def _expect_config(path: Path, found: bytes, recorded: str) -> None:

@@ -113,7 +113,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _expect_same(path: Path, found: str, facts: Mapping[str, Any]) -> None:
     if found != facts[KEY]:
-        raise CheckpointError(f"{path} is damaged: the sha256 of its contents is not the recorded one")
+        cure = f"; buttress resume {path.parent.parent} puts it back" if path.parent.name == "weights" else ""
+        raise CheckpointError(f"{path} is damaged: the sha256 of its contents is not the recorded one{cure}")
 
 
 def _contents(tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> str:
