@@ -149,8 +149,11 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
 
 def threat_of(file: ConfigFile) -> ThreatModel:
     section = file.config.threat
-    with at(file.where(("threat",))):
+    try:
         return ThreatModel(section.norm, section.eps, section.box)
+    except ConfigError as problem:
+        key, _, said = str(problem).partition(": ")  # threat.eps or threat.box
+        raise ConfigError(f"{file.where(tuple(key.split('.')))}: {said}") from None
 
 
 @contextmanager

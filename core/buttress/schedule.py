@@ -170,7 +170,9 @@ def interpolate(t: float, at: Sequence[float], values: Sequence[float]) -> float
 def _increasing(settings: Sequence[int | float], epochs: int) -> list[int]:
     resolved = [resolve_epoch(setting, epochs) for setting in settings]
     if any(later <= earlier for earlier, later in pairwise(resolved)):
-        raise ConfigError(f"expected increasing epochs, got {resolved} (of {epochs} epochs)")
+        raise ConfigError(
+            f"expected increasing epochs, got {resolved} (of {epochs} epochs); take more epochs, or others of them"
+        )
     return resolved
 
 

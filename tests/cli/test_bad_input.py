@@ -96,7 +96,7 @@ BAD = {
         ["hook specification 2.0", "acme-new"],
     ),
     "eps 8/0": (None, ["threat.eps=8/0"], ["threat.eps", "finite fraction like 8/255", "8/0"]),
-    "eps of 8 pixels of 255": (None, ["threat.eps=8"], ["threat: threat.eps: 8 reaches beyond", "did you mean 8/255?"]),
+    "eps of 8 pixels of 255": (None, ["threat.eps=8"], ["override 'threat.eps=8': threat.eps: 8 reaches beyond", "did you mean 8/255?"]),
     "negative eps": (None, ["threat.eps=-1/255"], ["threat.eps", ">= 0"]),
     "inputs outside the box": (array("x_train", set_large), [], ["split train", "example 5", "outside of the box", "scale"]),
     "NaN in the data": (array("x_test", set_nan), [], ["split test", "NaN or infinity in example 7"]),

@@ -136,7 +136,7 @@ def test_a_missing_history_file_is_never_a_smaller_median(workspace: Path):
     launch(load_config(Path("small.yaml")), Path("runs"), "whole")
     run = Path("runs/small/whole")
     (run / "history" / "meat" / "00000.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="all 2 are damaged"):
+    with pytest.raises(CheckpointError, match="none of 2 is whole, the newest because"):
         continue_run(run)
 
 

@@ -120,7 +120,10 @@ def test_a_state_that_restore_refuses_counts_as_damaged(tmp_path: Path):
 def test_when_all_are_damaged_it_says_so(tmp_path: Path):
     for path in saved(tmp_path, range(2)):
         damage(path, "truncated")
-    with pytest.raises(CheckpointError, match=rf"{tmp_path}: no checkpoint can be loaded: all 2 are damaged"):
+    with pytest.raises(
+        CheckpointError,
+        match=rf"{tmp_path}: no checkpoint can be loaded: none of 2 is whole, the newest because .*step-",
+    ):
         restore_newest(tmp_path, lambda _: None, lambda _: None)
 
 

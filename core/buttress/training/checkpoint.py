@@ -155,13 +155,15 @@ def restore_newest(
         CheckpointError: there is none, or all are damaged.
     """
     found = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= _stem(at_most)]
+    newest = None
     for path in found:
         try:
             restore(load_checkpoint(path))
             return path
         except CheckpointError as problem:
+            newest = newest or problem
             warn(f"{problem}; trying the one before it")
-    what = f"all {len(found)} are damaged" if found else "there is none"
+    what = f"none of {len(found)} is whole, the newest because {newest}" if found else "there is none"
     raise CheckpointError(f"{folder}: no checkpoint can be loaded: {what}; start the run again under another name")
 
 
