@@ -12,7 +12,8 @@ from typing import Any
 from buttress import __version__
 from buttress.errors import ButtressError
 
-KINDS = ("plugin", "attack", "model", "dataset", "logger")
+HOOKED = ("plugin", "attack", "logger")
+KINDS = (*HOOKED, "model", "dataset")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,8 +194,9 @@ def make_parser() -> argparse.ArgumentParser:
     show.add_argument("name", help="as in a config")
     show.add_argument("--kind", choices=KINDS, default="plugin", help="of what the name is (plugin)")
     _json_flag(show)
-    check = _verb(plugins, "check", _plugins_check, "examine which promises a plugin keeps")
-    check.add_argument("target", metavar="NAME|PATH", help="an installed plugin, a .py file, or a package's folder")
+    check = _verb(plugins, "check", _plugins_check, "examine which promises a plugin, an attack or a logger keeps")
+    check.add_argument("target", metavar="NAME|PATH", help="something installed, a .py file, or a package's folder")
+    check.add_argument("--kind", choices=HOOKED, help="only this kind (all that have the name, or are in the package)")
     check.add_argument("overrides", nargs="*", metavar="key=value", help="settings to examine it with")
     _json_flag(check)
     new = _verb(plugins, "new", _plugins_new, "make a package with a working plugin and its tests")
@@ -418,13 +420,13 @@ def _plugins_show(options: argparse.Namespace) -> str:
 
 
 def _plugins_check(options: argparse.Namespace) -> str:
-    from buttress.authoring.targets import subjects_of
+    from buttress.authoring.examination import examined
     from buttress.errors import WorkError
-    from buttress.testing import examine
 
-    reports = [examine(subject) for subject in subjects_of(options.target, options.overrides)]
-    _say(_as_json([report.to_json() for report in reports]) if options.json else "\n\n".join(map(str, reports)))
-    broken = [f"{report.plugin} breaks {result.name}" for report in reports for result in report.broken]
+    reports = examined(options.target, options.overrides, options.kind)
+    texts = [report.pop("text") for report in reports]
+    _say(_as_json(reports) if options.json else "\n\n".join(texts))
+    broken = [f"{report['plugin']} breaks {name}" for report in reports for name in report["broken"]]
     if broken:
         raise WorkError(f"{options.target}: {', '.join(broken)}")
     return ""

@@ -275,12 +275,15 @@ class ConfigFile:
 
     @property
     def local(self) -> Local:
-        """The plugins of its ``plugins_file`` by name; executes the file. None where it has no such file.
+        """The plugins of its ``plugins_file`` by name; executes the file. Empty where it has no such file.
 
         Raises:
-            PluginError: see ``PluginsFile.plugins``.
+            PluginError: see ``PluginsFile.plugins`` and ``expect_new_names``.
         """
-        return self.plugins_file.plugins if self.plugins_file else {}
+        if self.plugins_file is None:
+            return {}
+        self.plugins_file.expect_new_names()
+        return self.plugins_file.plugins
 
     def under(self, *prefix: str | int) -> Any:
         """The ``where`` of a section."""

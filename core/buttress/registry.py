@@ -297,7 +297,12 @@ def provides(loaded: LoadedPlugin, hook: str) -> bool:
 
 def hooks_of(loaded: LoadedPlugin) -> set[str]:
     """The hooks that a plugin provides, joins or wraps."""
-    return {hook for hook, _, _ in _marked(type(loaded.plugin))}
+    return hooks_in(type(loaded.plugin))
+
+
+def hooks_in(cls: type) -> set[str]:
+    """The hooks that a class provides, joins or wraps."""
+    return {hook for hook, _, _ in _marked(cls)}
 
 
 def _marked(cls: type) -> Iterator[tuple[str, Mapping[str, Any], list[str]]]:

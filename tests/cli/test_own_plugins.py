@@ -117,7 +117,7 @@ def test_a_wrong_plugins_file_is_refused_with_its_line(text: str, message: str, 
     file = load_config(write(workspace, plugins_file="mine.py"))
     assert file.plugins_file is not None
     with pytest.raises(PluginError, match=message):
-        assert file.plugins_file.plugins
+        assert file.local
 
 
 @pytest.mark.parametrize(

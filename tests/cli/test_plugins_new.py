@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from buttress.authoring.scaffold import new_plugin
+from buttress.authoring.targets import subjects_of
 from buttress.cli import main
-from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import PluginError
 from buttress.hookspecs import HOOKS
-from buttress.testing import promises
+from buttress.testing import examine
 
 from .conftest import Run
 
@@ -34,15 +34,18 @@ def run(*words: str | Path, cwd: Path, path: Path | None = None) -> str:
 
 
 @pytest.mark.parametrize("hook", sorted(HOOKS))
-def test_the_example_of_a_hook_is_that_of_its_hook_and_keeps_its_promises(hook: str, tmp_path: Path):
+def test_the_example_of_a_hook_is_that_of_its_hook_and_keeps_its_promises(
+    hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     folder = new_plugin("mine", [hook], tmp_path / "made")
-    ((name, (cls, _)),) = read_plugins_file(folder / "buttress_mine.py").plugins.items()
-    assert name == "mine"
-    found = promises(cls)
-    assert found[0].subject.provides == {hook}
-    for promise in found:
-        if str(promise) in ("trains", "documented_settings", "bounded_settings"):  # all of them below, hooks together
-            promise.check()
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "buttress_mine", raising=False)  # that of another hook
+    subjects = subjects_of(str(folder))  # of its pyproject
+    assert [subject.kind for subject in subjects] == (["plugin", "attack"] if hook == "generate_adv" else ["plugin"])
+    for subject in subjects:
+        assert str(subject) == f"{subject.kind} 'mine'"
+        assert subject.provides == {hook}
+        assert examine(subject).broken == []
 
 
 def test_a_package_with_every_hook_passes_its_own_tests_and_is_tidy(tmp_path: Path):

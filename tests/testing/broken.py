@@ -1,4 +1,4 @@
-"""One plugin for each promise that breaks it, and says which by its attribute ``breaks``."""
+"""One plugin for each promise, that breaks it: it says which by ``breaks``, and by ``also`` what follows from it."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +11,10 @@ from annotated_types import Ge, Lt
 from buttress import Loss, Track, hookimpl
 
 Share = Annotated[float, Ge(0), Lt(1)]
+
+
+def grads_of(model):
+    return [weight.grad for weight in model.parameters() if weight.grad is not None]
 
 
 class Passes:
@@ -31,14 +35,15 @@ class Stops:
 
     @hookimpl
     def adjust_grads(self, model):
-        for weight in model.parameters():
-            weight.grad.zero_()
+        for grad in grads_of(model):
+            grad.zero_()
 
 
 class LeavesBox:
     """Adds a constant and does not clamp."""
 
     breaks = "inside_box"
+    also = ("trains",)  # the core refuses its batches
 
     @hookimpl
     def transform_batch(self, batch):
@@ -72,6 +77,7 @@ class KeepsShape:
     """Mixes in the batch before, of the same size."""
 
     breaks = "incomplete_batch"
+    also = ("exact_resume",)  # the batch before is in no checkpoint
 
     def __init__(self) -> None:
         self._before = None
@@ -101,6 +107,19 @@ class NamesItsTrack:
 
 
 # Settings
+
+
+class SaysNothing(Passes):
+    """Has a line for its setting that says nothing.
+
+    Args:
+        alpha: -
+    """
+
+    breaks = "documented_settings"
+
+    def __init__(self, *, alpha: Share = 0.5) -> None:
+        self.alpha = alpha
 
 
 class NoSource:
@@ -181,6 +200,17 @@ class Equals(Passes):
 # Surroundings
 
 
+class NeedsEveryGradient:
+    """Takes for granted that every weight has a gradient."""
+
+    breaks = "trains_beside_frozen"
+
+    @hookimpl
+    def adjust_grads(self, model):
+        for weight in model.parameters():
+            weight.grad.clamp_(-1, 1)
+
+
 class Evaluates:
     """Leaves the classifier in eval mode."""
 
@@ -195,6 +225,7 @@ class Freezes:
     """Freezes a layer in the middle of the run."""
 
     breaks = "requires_grad_restored"
+    also = ("exact_resume",)  # what it froze is in no checkpoint
 
     @hookimpl
     def ensemble_weights(self, model, event):
@@ -206,6 +237,7 @@ class MovesFrozen:
     """Decays every weight, frozen or not."""
 
     breaks = "frozen_weights_stay"
+    also = ("weights_as_found",)
 
     @hookimpl
     def ensemble_weights(self, model, event):
@@ -249,6 +281,7 @@ class EditsWeights:
     """Shrinks the weights where it should shrink the gradients."""
 
     breaks = "weights_as_found"
+    also = ("frozen_weights_stay",)
 
     @hookimpl
     def adjust_grads(self, model):
@@ -298,6 +331,7 @@ class DrawsGlobally:
     """Draws its noise from the global generator."""
 
     breaks = "global_generators_untouched"
+    also = ("equal_seeds_equal_draws",)
 
     @hookimpl
     def transform_batch(self, batch, ctx):
@@ -370,9 +404,9 @@ class HalfPrecision:
 
     @hookimpl
     def adjust_grads(self, model):
-        for weight in model.parameters():
-            if weight.dtype == torch.float32:
-                weight.grad.copy_(weight.grad.bfloat16())
+        for grad in grads_of(model):
+            if grad.dtype == torch.float32:
+                grad.copy_(grad.bfloat16())
 
 
 class Underflows:
@@ -382,9 +416,9 @@ class Underflows:
 
     @hookimpl
     def adjust_grads(self, model):
-        for weight in model.parameters():
-            one = torch.ones((), dtype=weight.dtype)
-            weight.grad *= (one + 1e-3 - one) * 1e3
+        for grad in grads_of(model):
+            one = torch.ones((), dtype=grad.dtype)
+            grad *= (one + 1e-3 - one) * 1e3
 
 
 # State
@@ -406,7 +440,7 @@ class KeepsSet(Passes):
 
 
 class Forgets:
-    """Clips to a running mean that no checkpoint holds."""
+    """Divides by a count of steps that no checkpoint holds."""
 
     breaks = "exact_resume"
 
@@ -416,8 +450,8 @@ class Forgets:
     @hookimpl
     def adjust_grads(self, model):
         self._steps += 1
-        for weight in model.parameters():
-            weight.grad /= self._steps
+        for grad in grads_of(model):
+            grad /= self._steps
 
 
 class SharesState:

@@ -9,18 +9,26 @@ from unittest import SkipTest
 import pytest
 import torch
 
+from buttress.authoring.targets import subjects_of
 from buttress.cli import main
-from buttress.errors import ConfigError, PluginError
+from buttress.discovery.plugins_file import snake_case
+from buttress.errors import ConfigError, InputError, PluginError
 from buttress.registry import find, load
-from buttress.testing import BrokenPromiseError, check_plugin, promises
+from buttress.testing import BrokenPromiseError, check_plugin, examine, promises
 from buttress.testing.cost import passes_added
 from buttress.testing.promise import RULES
 from buttress.testing.subject import Subject
 
-from ..plugins.catalogue import CATALOGUE
-from . import broken
+from ..plugins.catalogue import ATTACKS, CATALOGUE
+from . import broken, broken_attacks, broken_loggers
 
-BROKEN = {cls.__name__: cls for cls in vars(broken).values() if inspect.isclass(cls) and hasattr(cls, "breaks")}
+FILES = {"plugin": broken, "attack": broken_attacks, "logger": broken_loggers}
+
+
+def broken_of(kind: str) -> dict[str, type]:
+    """The deliberately broken classes, by the names that a config would give them."""
+    classes = vars(FILES[kind]).values()
+    return {snake_case(cls.__name__): cls for cls in classes if inspect.isclass(cls) and hasattr(cls, "breaks")}
 
 
 @pytest.fixture(autouse=True)
@@ -44,49 +52,62 @@ def test_a_built_in_plugin_keeps_its_promises(name: str):
     assert not wrong, "\n".join(wrong)
 
 
-def test_there_is_a_plugin_that_breaks_each_promise():
-    assert {cls.breaks for cls in BROKEN.values()} == set(RULES)
+def test_there_is_one_that_breaks_each_promise_of_its_kind():
+    for kind in FILES:
+        own = {name for name, rule in RULES.items() if kind in rule.kinds}
+        named = {cls.breaks for cls in broken_of(kind).values()}
+        assert named <= own
+        of_all = {name for name in own if set(RULES[name].kinds) == set(FILES)}
+        assert own - named <= (set() if kind == "plugin" else of_all)  # those of settings do not look at the kind
     assert len(RULES) >= 15
 
 
-@pytest.mark.parametrize("cls", BROKEN.values(), ids=lambda cls: cls.__name__)
-def test_a_broken_promise_is_named(cls: Any):
-    (promise,) = [promise for promise in promises(cls) if str(promise) == cls.breaks]
-    with pytest.raises(BrokenPromiseError, match=rf"plugin '{cls.__name__}' breaks '{cls.breaks}' \(") as found:
-        promise.check()
-    assert RULES[cls.breaks].text in str(found.value)
+def test_what_a_promise_presumes_is_asked_for_before():
+    order = list(RULES)
+    for rule in RULES.values():
+        presumed = [name for name in rule.presumes if set(RULES[name].kinds) & set(rule.kinds)]
+        assert all(order.index(name) < order.index(rule.name) for name in presumed), rule.name
 
 
-def test_the_command_names_the_broken_promises_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "from buttress import hookimpl\n" + inspect.getsource(broken.Evaluates) + inspect.getsource(broken.NoSource)
-    )
-    assert main(["plugins", "check", str(path), "--json"]) == 1
+@pytest.mark.parametrize("kind", FILES)
+def test_the_command_names_what_each_broken_one_breaks_and_nothing_else(kind: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["plugins", "check", str(FILES[kind].__file__), "--kind", kind, "--json"]) == 1
     said = capsys.readouterr()
-    evaluates, no_source = json.loads(said.out)
-    assert "mode_restored" in evaluates["broken"]
-    assert "documented_source" in no_source["broken"]
-    assert "evaluates breaks mode_restored" in said.err
-    assert {result["status"] for result in evaluates["results"]} == {"kept", "broken", "not asked"}
-    assert main(["plugins", "check", "clean"]) == 0
-    assert "plugin 'clean' (buttress " in capsys.readouterr().out
+    reports = {report["plugin"]: report for report in json.loads(said.out)}
+    for name, cls in broken_of(kind).items():
+        report = reports.pop(name)
+        assert set(report["broken"]) == {cls.breaks, *getattr(cls, "also", ())}, name
+        (found,) = [result["found"] for result in report["results"] if result["name"] == cls.breaks]
+        assert f"{kind} '{name}' breaks '{cls.breaks}' ({RULES[cls.breaks].text}):" in found
+        assert f"{name} breaks {cls.breaks}" in said.err
+    assert not any(report["broken"] for report in reports.values())  # what they are derived from keeps its promises
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nobody"], "unknown plugin 'nobody'"),
-        (["nowhere/mine.py"], "cannot be read: No such file"),
-        (["nowhere/mine"], "no such file or folder"),
-        (["cutout", "size=0"], "cutout.size: "),
-        (["cutout", "cutot.size=3"], "expected key=value, or plugin.key=value; did you mean 'cutout'"),
-        (["cutout", "--json", "size"], "expected key=value"),
+        (["nobody"], r"unknown plugin, attack or logger 'nobody'"),
+        (["autoatack"], r"did you mean 'autoattack'"),
+        (["nowhere/mine.py"], r"cannot be read: No such file"),
+        (["nowhere/mine"], r"no such file or folder"),
+        (["wrn_28_10"], r"'wrn_28_10' is a model; promises are examined of plugins, attacks, loggers"),
+        (["digits"], r"'digits' is a dataset; .*buttress config validate"),
+        (["cw", "plugin"], r"'cw' is an attack; .*expected one of \[buttress\.plugins\]"),
+        (["cutout", None, "size=0"], r"cutout\.size: "),
+        (["cutout", None, "cutot.size=3"], r"expected key=value, or plugin\.key=value; did you mean 'cutout'"),
+        (["cutout", None, "size"], r"expected key=value"),
+        ([broken_loggers.__file__, "attack"], r"broken_loggers\.py: holds no attack"),
     ],
 )
-def test_what_cannot_be_examined_is_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]):
-    assert main(["plugins", "check", *words]) == 2
-    assert message in capsys.readouterr().err
+def test_what_cannot_be_examined_is_refused(words: list[Any], message: str):
+    target, kind, *settings = words if len(words) > 1 else [*words, None]
+    with pytest.raises(InputError, match=message):
+        subjects_of(target, settings, kind)
+
+
+def test_a_refusal_of_the_command_is_one_message(capsys: pytest.CaptureFixture[str]):
+    assert main(["plugins", "check", "cutout", "size=0"]) == 2
+    assert capsys.readouterr().err.startswith("buttress: cutout.size: ")
 
 
 def test_settings_that_are_required_are_asked_for_and_taken():
@@ -141,8 +162,80 @@ def test_the_external_example_keeps_its_promises(capsys: pytest.CaptureFixture[s
     assert "plugin 'centralize' (buttress-centralize 0.1.0): " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("hook", "kind"), [("generate_adv(self, batch)", "plugin"), ("log(self, metrics)", "logger")])
+def test_a_class_of_a_file_is_what_its_hooks_say_and_may_be_installed_already(hook: str, kind: str, tmp_path: Path):
+    path = tmp_path / "again.py"
+    path.write_text(
+        f"from buttress import hookimpl\nclass PGD:\n    name = 'pgd'\n    @hookimpl\n    def {hook}: ...\n"
+    )
+    (subject,) = subjects_of(str(path))
+    assert (subject.kind, subject.name) == (kind, "pgd")
+
+
+def test_a_name_and_a_package_mean_all_kinds_that_they_have(tmp_path: Path):
+    assert [subject.kind for subject in subjects_of("pgd")] == ["plugin", "attack"]
+    assert [subject.kind for subject in subjects_of("pgd", kind="attack")] == ["attack"]
+    assert [subject.kind for subject in subjects_of("tensorboard")] == ["logger"]
+    (tmp_path / "only_attack.py").write_text(inspect.getsource(broken_attacks))
+    head = '[project]\nname = "only"\nversion = "1"\n'
+    project = head + '[project.entry-points."buttress.{}"]\nmine = "only_attack:Works"\n'
+    (tmp_path / "pyproject.toml").write_text(project.format("attacks"))
+    (subject,) = subjects_of(str(tmp_path))
+    assert str(subject) == "attack 'mine'"
+    (tmp_path / "pyproject.toml").write_text(project.format("models"))
+    with pytest.raises(PluginError, match=r"pyproject\.toml: names a model; promises are examined of"):
+        subjects_of(str(tmp_path))
+
+
+ENDS = """
+import os
+from buttress import hookimpl
+
+class Ends:
+    \"\"\"Ends the process in its third step.\"\"\"
+    steps = 0
+    @hookimpl
+    def adjust_grads(self):
+        self.steps += 1
+        if self.steps == 3:
+            os._exit(0)
+
+class Stays:
+    \"\"\"Is examined after it.\"\"\"
+    @hookimpl
+    def end_epoch(self):
+        print("not to be read as JSON")
+"""
+
+
+def test_a_plugin_that_ends_the_process_is_named_with_the_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "mine.py").write_text(ENDS)
+    assert main(["plugins", "check", str(tmp_path / "mine.py"), "--json"]) == 1
+    said = capsys.readouterr()
+    assert "ends breaks trains" in said.err
+    ends, stays = json.loads(said.out)
+    (found,) = [result["found"] for result in ends["results"] if result["name"] == "trains"]
+    assert "the process ended with exit code 0 while this was examined" in found
+    assert set(ends["broken"]) == {"trains", "documented_source"}
+    assert set(stays["broken"]) == {"documented_source"}
+    (tmp_path / "mine.py").write_text("import os\nos.abort()\n")
+    assert main(["plugins", "check", str(tmp_path / "mine.py")]) == 2
+    assert "mine.py: the process ended with SIGABRT before anything was examined" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_built_in_attack_keeps_its_promises(name: str):
+    check_plugin(load(find("attack", name)), ATTACKS[name][0], name=name, kind="attack")
+
+
+def test_the_loggers_keep_their_promises():
+    check_plugin(load(find("logger", "tensorboard")), name="tensorboard", kind="logger")
+    (subject,) = subjects_of(str(Path(__file__).parents[2] / "examples" / "csv_logger.py"))
+    assert examine(subject).broken == []
+
+
 def test_the_document_lists_every_promise():
     text = (Path(__file__).parents[2] / "docs" / "writing_a_plugin.md").read_text(encoding="utf-8")
-    _, _, rest = text.partition("| promise | what is promised |\n|---|---|\n")
+    _, _, rest = text.partition("| promise | what is promised | of |\n|---|---|---|\n")
     table = rest.partition("\n\n")[0]
-    assert table == "\n".join(f"| `{rule.name}` | {rule.text} |" for rule in RULES.values())
+    assert table == "\n".join(f"| `{rule.name}` | {rule.text} | {', '.join(rule.kinds)} |" for rule in RULES.values())

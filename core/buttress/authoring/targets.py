@@ -1,73 +1,129 @@
-"""What ``buttress plugins check`` is pointed at: an installed plugin, a file of plugins, or the folder of a package."""
+"""What ``buttress plugins check`` is pointed at: something installed, a file of plugins, or the folder of a package."""
 
 from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import ConfigError, PluginError, nearest
-from buttress.registry import GROUPS, Local, Source, find, load
+from buttress.registry import GROUPS, HOOKED, Source, find, hooks_in, load, sources
 from buttress.yaml_source import parse_yaml
 
 if TYPE_CHECKING:
     from buttress.testing import Subject
 
+# Hooks of what is a logger where nobody says what it is.
+_LOGGER = {"start_run", "log", "end_run"}
 
-def subjects_of(target: str, words: Sequence[str] = ()) -> list[Subject]:
-    """The plugins that ``target`` means, with their settings.
+Found = list[tuple[str, Any, Source]]
+"""Kind, class and source."""
+
+
+def subjects_of(target: str, words: Sequence[str] = (), kind: str | None = None) -> list[Subject]:
+    """The plugins, attacks and loggers that ``target`` means, with their settings.
 
     Args:
-        target: the name of an installed plugin, a ``.py`` file, or the folder of a package (with a ``pyproject.toml``).
+        target: the name of something installed, a ``.py`` file, or the folder of a package (with a ``pyproject.toml``).
         words: ``key=value`` for one plugin, or ``name.key=value``.
+        kind: ``plugin``, ``attack`` or ``logger``: only this; or all that there is.
 
     Raises:
         PluginError, ConfigError: there is no such plugin, it cannot be imported, or the settings are wrong.
     """
     from buttress.testing import Subject
 
-    found = _found(target)
-    settings = _settings(words, list(found))
-    return [Subject(component, settings[name], name, source) for name, (component, source) in found.items()]
+    found = _found(target, kind)
+    settings = _settings(words, list(dict.fromkeys(source.name for _, _, source in found)))
+    return [Subject(component, settings[source.name], source.name, source, each) for each, component, source in found]
 
 
-def _found(target: str) -> Local:
+def _found(target: str, kind: str | None) -> Found:
     path = Path(target)
     if path.suffix == ".py":
-        return read_plugins_file(path).plugins
+        return _file(path, kind)
     if path.is_dir():
-        return _package(path)
+        return _package(path, kind)
     if "/" in target:
         raise PluginError(f"{target}: no such file or folder")
-    source = find("plugin", target)
-    return {source.name: (load(source), source)}
+    return _installed(target, kind)
 
 
-def _package(folder: Path) -> Local:
-    """The plugins that a package's ``pyproject.toml`` names, from its own files, installed or not."""
+def _installed(name: str, kind: str | None) -> Found:
+    short = name.rpartition(":")[2]
+    kinds = [each for each in GROUPS if any(source.name == short for source in sources(each))]
+    wanted = [each for each in kinds if each in HOOKED and kind in (None, each)]
+    if kinds and not wanted:
+        raise PluginError(f"{name!r} is {_listed(kinds)}; {_expected(kind)}")
+    if not wanted:
+        known = {source.name for each in ([kind] if kind else HOOKED) for source in sources(each)}
+        raise PluginError(
+            f"unknown {kind or 'plugin, attack or logger'} {name!r}{nearest(short, known)} (see: buttress plugins list)"
+        )
+    return [(each, load(source), source) for each in wanted for source in [find(each, name)]]
+
+
+def _file(path: Path, kind: str | None) -> Found:
+    """The classes of a file; with one hook or another they may serve as an attack or a logger."""
+    found: Found = []
+    for component, source in read_plugins_file(path).plugins.values():
+        hooks = hooks_in(component)
+        guess = "logger" if "log" in hooks <= _LOGGER else "plugin"
+        if kind is None or kind == "plugin" or {"attack": "generate_adv", "logger": "log"}[kind] in hooks:
+            found.append((kind or guess, component, source))
+    if not found:
+        raise PluginError(f"{path}: holds no {kind}; {_expected(kind)}")
+    return found
+
+
+def _package(folder: Path, kind: str | None) -> Found:
+    """What a package's ``pyproject.toml`` names, from its own files, installed or not."""
     path = folder / "pyproject.toml"
     try:
         project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
     except (OSError, ValueError) as problem:
         raise PluginError(f"{path}: cannot be read: {problem}") from None
-    points: Mapping[str, str] = project.get("entry-points", {}).get(GROUPS["plugin"], {})
-    if not points:
-        raise PluginError(f'{path}: names no plugin; expected [project.entry-points."{GROUPS["plugin"]}"]')
+    groups: Mapping[str, Mapping[str, str]] = project.get("entry-points", {})
+    kinds = [each for each, group in GROUPS.items() if groups.get(group)]
+    wanted = [each for each in kinds if each in HOOKED and kind in (None, each)]
+    if not wanted:
+        raise PluginError(f"{path}: names {_listed(kinds) if kinds else 'no entry points'}; {_expected(kind)}")
     for place in (folder / "src", folder):
         sys.path.insert(0, str(place.resolve()))
-    found = {}
-    for name, value in points.items():
-        source = Source("plugin", name, value, project.get("name", folder.name), str(project.get("version", "?")))
-        component = load(source)
-        file = Path(sys.modules[EntryPoint(name, value, GROUPS["plugin"]).module].__file__ or "")
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise PluginError(f"{path}: entry point {value} is not in this folder: {file} came first")
-        found[name] = (component, source)
-    return found
+    return [
+        (each, _own(source, folder), source)
+        for each in wanted
+        for name, value in groups[GROUPS[each]].items()
+        for source in [Source(each, name, value, project.get("name", folder.name), str(project.get("version", "?")))]
+    ]
+
+
+def _own(source: Source, folder: Path) -> Any:
+    """The component, which must lie in ``folder``."""
+    component = load(source)
+    file = Path(sys.modules[EntryPoint(source.name, source.target, "").module].__file__ or "")
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise PluginError(
+            f"{folder / 'pyproject.toml'}: entry point {source.target} is not in this folder: {file} came first"
+        )
+    return component
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    return " and ".join("an attack" if each == "attack" else f"a {each}" for each in kinds)
+
+
+def _expected(kind: str | None) -> str:
+    """What can be examined, and what to do with the rest."""
+    groups = ", ".join(GROUPS[each] for each in ([kind] if kind else HOOKED))
+    return (
+        f"promises are examined of {'s, '.join(HOOKED)}s, expected one of [{groups}]; models and data sets are tried "
+        "by buttress config validate"
+    )
 
 
 def _settings(words: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:

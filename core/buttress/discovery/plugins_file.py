@@ -50,8 +50,7 @@ class PluginsFile:
         """Its plugins by name, each with its source; executes the file.
 
         Raises:
-            PluginError: it cannot be executed, holds no plugin, two of one name, or one with the name of an installed
-                plugin.
+            PluginError: it cannot be executed, holds no plugin, or two of one name.
         """
         module = self._executed()
         found: dict[str, tuple[Any, Source]] = {}
@@ -61,17 +60,25 @@ class PluginsFile:
             name = str(getattr(cls, "name", None) or snake_case(cls.__name__))
             if name in found:
                 raise self._wrong(f"two classes are called {name!r}; give one an attribute name = ...")
+            source = Source("plugin", name, f"{self.name}:{cls.__name__}", self.name, f"sha256:{self.sha256[:12]}")
+            found[name] = (cls, source)
+        if not found:
+            raise self._wrong("holds no plugin: no class with a method marked @hookimpl")
+        return found
+
+    def expect_new_names(self) -> None:
+        """Refuse the names of installed plugins: a config could not tell the two apart.
+
+        Raises:
+            PluginError: one is taken, or see ``plugins``.
+        """
+        for name, (cls, _) in self.plugins.items():
             taken = [source for source in sources("plugin") if source.name == name]
             if taken:
                 raise self._wrong(
                     f"class {cls.__name__} would be called {name!r}, as the plugin of {taken[0]}; rename it, or give "
                     "it an attribute name = ..."
                 )
-            source = Source("plugin", name, f"{self.name}:{cls.__name__}", self.name, f"sha256:{self.sha256[:12]}")
-            found[name] = (cls, source)
-        if not found:
-            raise self._wrong("holds no plugin: no class with a method marked @hookimpl")
-        return found
 
     def _executed(self) -> ModuleType:
         known = f"buttress_plugins_file_{self.path.stem}_{self.sha256[:12]}"

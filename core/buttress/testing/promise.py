@@ -1,8 +1,8 @@
-"""What a promise is: a name, a line that says what is promised, for which plugins, and the check."""
+"""What a promise is: a name, a line that says what is promised, by which components, and the check."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import SkipTest
@@ -12,6 +12,10 @@ from buttress.testing.subject import Subject
 
 Examination = Callable[[Subject], None]
 Applies = Callable[[Subject], bool]
+
+
+# The promises without which a run of a component says nothing: one of each kind.
+RUNS = ("trains", "attacks", "told")
 
 
 class BrokenPromiseError(AssertionError):
@@ -24,18 +28,22 @@ class Broken(Exception):  # noqa: N818  (what a check found; becomes a BrokenPro
 
 @dataclass(frozen=True)
 class Rule:
-    """A promise that plugins make.
+    """A promise that components of some kinds make.
 
     Args:
         name: of the promise.
         text: what is promised, one line.
-        applies: whether a plugin makes it.
+        kinds: of the components that make it.
+        applies: whether one of them does.
+        presumes: promises without which this one cannot be asked for: where one is broken, it would be blamed twice.
         examine: raises where it is broken.
     """
 
     name: str
     text: str
+    kinds: Collection[str]
     applies: Applies
+    presumes: Collection[str]
     examine: Examination
 
 
@@ -43,11 +51,17 @@ RULES: dict[str, Rule] = {}
 """All promises by name, in the order in which they are checked."""
 
 
-def rule(text: str, applies: Applies = lambda subject: True) -> Callable[[Examination], Examination]:
-    """Register a check as the promise that is called like the function."""
+def rule(
+    text: str,
+    applies: Applies = lambda subject: True,
+    *,
+    kinds: Collection[str] = ("plugin",),
+    presumes: Collection[str] = RUNS,
+) -> Callable[[Examination], Examination]:
+    """Register a check as the promise that is called like the function; what it presumes is registered before."""
 
     def register(examine: Examination) -> Examination:
-        RULES[examine.__name__] = Rule(examine.__name__, text, applies, examine)
+        RULES[examine.__name__] = Rule(examine.__name__, text, kinds, applies, presumes, examine)
         return examine
 
     return register
@@ -60,7 +74,7 @@ def needs(*hooks: str) -> Applies:
 
 @dataclass(frozen=True)
 class Promise:
-    """One promise of one plugin."""
+    """One promise of one component."""
 
     rule: Rule
     subject: Subject
@@ -69,21 +83,29 @@ class Promise:
         return self.rule.name
 
     def check(self) -> None:
-        """Examine the plugin.
+        """Examine the component.
 
         Raises:
             BrokenPromiseError: the promise is broken; says how.
-            unittest.SkipTest: the plugin cannot be asked, with the reason; pytest takes it for a skip.
+            unittest.SkipTest: it cannot be asked for, with the reason; pytest takes it for a skip.
         """
+        spoilt = [name for name in self.rule.presumes if name in self.subject.broken]
+        if spoilt:
+            raise SkipTest(f"asked for where {spoilt[0]!r} is kept")
         try:
             self.rule.examine(self.subject)
         except SkipTest:
             raise
         except Exception as found:
+            self.subject.broken.add(self.rule.name)
             named = str(found) if isinstance(found, (Broken, ButtressError)) else f"{type(found).__name__}: {found}"
-            raise BrokenPromiseError(
-                f"plugin {self.subject.name!r} breaks {self.rule.name!r} ({self.rule.text}):\n  {named}"
-            ) from (found.__cause__ if isinstance(found, Broken) else found)
+            raise BrokenPromiseError(self.accusation(named)) from (
+                found.__cause__ if isinstance(found, Broken) else found
+            )
+
+    def accusation(self, found: str) -> str:
+        """What a report says of this promise where it is broken."""
+        return f"{self.subject} breaks {self.rule.name!r} ({self.rule.text}):\n  {found}"
 
 
 def expect(good: bool, found: str) -> None:

@@ -1,8 +1,8 @@
-"""All promises of a plugin in one report."""
+"""All promises of a plugin, an attack or a logger in one report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from textwrap import indent
 from typing import Any, Literal
@@ -10,12 +10,16 @@ from unittest import SkipTest
 
 from buttress.testing import rules
 from buttress.testing.cost import Cost, cost_of
-from buttress.testing.promise import RULES, BrokenPromiseError, Promise
+from buttress.testing.promise import RULES, RUNS, BrokenPromiseError, Promise
 from buttress.testing.subject import Subject
 
 assert rules  # imported for the promises that it registers
 
 Status = Literal["kept", "broken", "not asked"]
+
+# What is found where the process ends; {end} says how.
+ENDED = "the process ended with {end} while this was examined; raise an exception instead"
+_COST, _TIMED = "cost", "its steps can be timed"
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Result:
     Args:
         name: of the promise.
         text: what is promised.
-        status: ``kept``, ``broken``, or ``not asked`` of such a plugin.
+        status: ``kept``, ``broken``, or ``not asked``.
         found: what was found, or why it was not asked.
     """
 
@@ -37,15 +41,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """Of one plugin.
+    """Of one plugin, attack or logger.
 
     Args:
+        kind: ``plugin``, ``attack`` or ``logger``.
         plugin: its name.
         source: its distribution and version, or its class.
-        results: every promise, in order.
-        cost: of a step; None where no step can be taken.
+        results: every promise of its kind, in order.
+        cost: of a step; None where no step can be taken, and of what takes no part in one.
     """
 
+    kind: str
     plugin: str
     source: str
     results: Sequence[Result]
@@ -60,61 +66,100 @@ class Report:
 
     def __str__(self) -> str:
         kept = [result.name for result in self.results if result.status == "kept"]
-        lines = [f"plugin {self.plugin!r} ({self.source}): {len(kept)} promises kept, {len(self.broken)} broken"]
+        lines = [f"{self.kind} {self.plugin!r} ({self.source}): {len(kept)} promises kept, {len(self.broken)} broken"]
         width = max(len(result.name) for result in self.results)
         for result in self.results:
             lines.append(f"  {result.status:9}  {result.name:{width}}  {result.text}")
             if result.status == "broken":
                 lines.append(indent(result.found, "    "))
-        return "\n".join([*lines, f"  cost: {self.cost or 'not known: no step can be taken'}"])
+        if self.kind == "plugin":
+            lines.append(f"  cost: {self.cost or 'not known: no step can be taken'}")
+        return "\n".join(lines)
 
 
-def promises(component: Any, settings: Mapping[str, Any] | None = None, *, name: str | None = None) -> list[Promise]:
+def promises(
+    component: Any, settings: Mapping[str, Any] | None = None, *, name: str | None = None, kind: str = "plugin"
+) -> list[Promise]:
     """The promises that a plugin makes, for ``pytest.mark.parametrize``.
 
     Args:
         component: the plugin's class.
         settings: to examine it with, as in a config; those that it requires, at least.
         name: what a config calls it.
+        kind: ``plugin``; ``attack`` of evaluations; or ``logger``.
 
     Raises:
-        PluginError, ConfigError: the class is no plugin, or the settings are wrong.
+        PluginError, ConfigError: the class is none of that kind, or the settings are wrong.
     """
-    subject = Subject(component, settings, name)
-    return [Promise(rule, subject) for rule in RULES.values() if rule.applies(subject)]
+    subject = Subject(component, settings, name, kind=kind)
+    return [Promise(rule, subject) for rule in RULES.values() if subject.kind in rule.kinds and rule.applies(subject)]
 
 
-def examine(subject: Subject) -> Report:
-    """Check every promise and measure the cost."""
-    results = [_result(subject, name) for name in RULES]
+def examine(
+    subject: Subject,
+    known: Mapping[str, Result] | None = None,
+    begin: Callable[[Result], None] = lambda result: None,
+    end: Callable[[Result], None] = lambda result: None,
+) -> Report:
+    """Check every promise and measure the cost.
+
+    Args:
+        subject: the plugin, attack or logger.
+        known: results of an examination that ended before its time, by name; they are not asked for again.
+        begin: called before each promise, and before the cost is measured, with the result if the process ends now.
+        end: called with each result.
+    """
+    results, known = [], known or {}
+    subject.broken |= {name for name, result in known.items() if result.status == "broken"}
+    for rule in RULES.values():
+        if subject.kind not in rule.kinds:
+            continue
+        promise = Promise(rule, subject)
+        if rule.name not in known:
+            begin(Result(rule.name, rule.text, "broken", promise.accusation(ENDED)))
+        results.append(known.get(rule.name) or _result(promise))
+        end(results[-1])
+    cost = None
+    if _COST in known:
+        results.append(known[_COST])
+    elif subject.kind == "plugin":
+        begin(Result(_COST, _TIMED, "broken", f"{subject} breaks {_COST!r} ({_TIMED}):\n  {ENDED}"))
+        cost = _cost(subject)
     source = str(subject.source or f"{subject.component.__module__}.{subject.component.__qualname__}")
-    try:
-        cost = cost_of(subject)
-    except Exception:  # what is wrong stands among the promises
-        cost = None
-    return Report(subject.name, source, results, cost)
+    return Report(subject.kind, subject.name, source, results, cost)
 
 
-def check_plugin(component: Any, settings: Mapping[str, Any] | None = None, *, name: str | None = None) -> Report:
+def check_plugin(
+    component: Any, settings: Mapping[str, Any] | None = None, *, name: str | None = None, kind: str = "plugin"
+) -> Report:
     """Check every promise of a plugin; arguments as in ``promises``.
 
     Raises:
         BrokenPromiseError: names every promise that is broken, and what was found.
     """
-    report = examine(Subject(component, settings, name))
+    report = examine(Subject(component, settings, name, kind=kind))
     if report.broken:
         raise BrokenPromiseError("\n".join(result.found for result in report.broken))
     return report
 
 
-def _result(subject: Subject, name: str) -> Result:
-    rule = RULES[name]
-    if not rule.applies(subject):
-        return Result(name, rule.text, "not asked", "it has no such hook, state or setting")
+def _result(promise: Promise) -> Result:
+    rule = promise.rule
+    if not rule.applies(promise.subject):
+        return Result(rule.name, rule.text, "not asked", "it has no such hook, state, setting or method")
     try:
-        Promise(rule, subject).check()
+        promise.check()
     except SkipTest as reason:
-        return Result(name, rule.text, "not asked", str(reason))
+        return Result(rule.name, rule.text, "not asked", str(reason))
     except BrokenPromiseError as broken:
-        return Result(name, rule.text, "broken", str(broken))
-    return Result(name, rule.text, "kept")
+        return Result(rule.name, rule.text, "broken", str(broken))
+    return Result(rule.name, rule.text, "kept")
+
+
+def _cost(subject: Subject) -> Cost | None:
+    if subject.broken & set(RUNS):
+        return None
+    try:
+        return cost_of(subject)
+    except Exception:  # what is wrong stands among the promises
+        return None

@@ -1,10 +1,11 @@
-"""The plugin under examination, and the small bench that it is examined on: a network, a batch, a stack, a run."""
+"""The component under examination, and the small bench that it is examined on: a network, a batch, a stack, a run."""
 
 from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from buttress.engine import Engine
+from buttress.errors import ButtressError, PluginError
 from buttress.hookspecs import HOOKS
-from buttress.registry import LoadedPlugin, Source, check_class, construct
+from buttress.loggers import check_logger
+from buttress.registry import HOOKED, LoadedPlugin, Source, check_class, construct
 from buttress.settings import in_code
 from buttress.threat import ThreatModel
 from buttress.types import Batch
@@ -49,16 +52,20 @@ class Net(nn.Module):
 
 
 class Subject:
-    """A plugin class under examination.
+    """A class under examination: a plugin, an attack of evaluations, or a logger.
 
     Args:
         component: the class.
         settings: with which it is examined, as in a config; those that it requires, at least.
         name: what a config calls it; by default the class's own name.
         source: where it comes from, if it is installed.
+        kind: ``plugin``, ``attack`` or ``logger``: as what it is examined.
+
+    Attributes:
+        broken: names of the promises that were found broken.
 
     Raises:
-        PluginError: it is no plugin.
+        PluginError: it is none of that kind.
         ConfigError: the settings are wrong, or one that it requires is missing.
     """
 
@@ -68,11 +75,16 @@ class Subject:
         settings: Mapping[str, Any] | None = None,
         name: str | None = None,
         source: Source | None = None,
+        kind: str = "plugin",
     ) -> None:
+        if kind not in HOOKED:
+            raise PluginError(f"kind {kind!r}: promises are those of {', '.join(HOOKED)}")
         check_class(component, source)
-        self.component, self.settings, self.source = component, dict(settings or {}), source
+        self.component, self.settings, self.source, self.kind = component, dict(settings or {}), source, kind
         self.name = name or str(getattr(component, "name", component.__name__))
         self.given = {"num_classes": CLASSES}
+        self.broken: set[str] = set()
+        self._engines: list[Engine] = []
         marks = [
             (getattr(inspect.getattr_static(component, member), "buttress_impl", None), member)
             for member in dir(component)
@@ -82,7 +94,18 @@ class Subject:
         self.wraps = frozenset(hook for hook, wrapper in found if wrapper) & HOOKS
         self.writes_back = bool(getattr(component, "writes_back", False))
         self.has_state = hasattr(component, "state_dict") or hasattr(component, "load_state_dict")
-        self.plugin()
+        plugin = self.plugin()
+        if kind == "logger":
+            check_logger(plugin)
+        if kind == "attack" and "generate_adv" not in self.provides:
+            raise PluginError(f"attack {plugin} does not implement generate_adv; choose an attack")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r}"
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Subject:
+        """The same class with other settings."""
+        return Subject(self.component, settings, self.name, self.source, self.kind)
 
     def plugin(self) -> LoadedPlugin:
         """A new instance."""
@@ -113,11 +136,12 @@ class Subject:
             threat: by default L-inf.
             options: of the engine.
         """
+        without = without or self.kind != "plugin"
         before = [] if "generate_adv" in self.provides and not without else [attack]
         stack = [*before, *([] if without else [self.plugin()]), *beside]
         model = Net() if model is None else model
         dtype = next(model.parameters()).dtype
-        return Engine(
+        engine = Engine(
             model,
             optimizer,
             stack,
@@ -129,10 +153,21 @@ class Subject:
             batches=lambda: [batch_of(step, dtype=dtype) for step in range(STEPS)],
             **options,
         )
+        self._engines.append(engine)
+        return engine
 
-    def scratch(self) -> tempfile.TemporaryDirectory[str]:
-        """A folder for one examination."""
-        return tempfile.TemporaryDirectory(prefix="buttress-check-")
+    @contextmanager
+    def scratch(self) -> Iterator[str]:
+        """A folder for one examination; the engines that are made meanwhile are closed, as a run is at its end."""
+        first = len(self._engines)
+        with tempfile.TemporaryDirectory(prefix="buttress-check-") as folder:
+            try:
+                yield folder
+            finally:
+                for engine in self._engines[first:]:
+                    with suppress(ButtressError):  # ``trains`` closes its engine by itself, and is told
+                        engine.close()
+                del self._engines[first:]
 
 
 def batch_of(seed: int = 0, n: int = EXAMPLES, dtype: torch.dtype = torch.float32) -> Batch:
@@ -149,17 +184,38 @@ def step(engine: Engine, seed: int, n: int = EXAMPLES) -> Tensor:
     return engine.step(batch.x, batch.y, index=batch.index).losses
 
 
-def train(engine: Engine, epochs: int = EPOCHS, each: Callable[[str], None] | None = None) -> Engine:
-    """Train to the end of epoch number ``epochs``; ``each(where)`` is called after every step and epoch."""
+def train(
+    engine: Engine,
+    epochs: int = EPOCHS,
+    each: Callable[[str], None] | None = None,
+    log: Callable[[Mapping[str, object]], None] | None = None,
+) -> Engine:
+    """Train to the end of epoch number ``epochs``.
+
+    Args:
+        engine: to train.
+        epochs: its number of epochs afterwards.
+        each: called with the place after every step and epoch.
+        log: is given every record; by default the engine's plugins are.
+    """
+    log = log or engine.log
     while engine.epoch < epochs:
         for number in range(engine.epoch_step, STEPS):
             step(engine, STEPS * engine.epoch + number)
             if each:
                 each(f"a step of epoch {engine.epoch}")
+            log(_record("train", engine, loss=2.3))
+        log(_record("epoch", engine, loss=2.3))
         engine.end_epoch()
+        log(_record("evaluation", engine, track="live", split="test", clean=0.5, robust=0.25, n=EXAMPLES))
         if each:
             each("the end of an epoch")
     return engine
+
+
+def _record(event: str, engine: Engine, **measured: object) -> dict[str, object]:
+    """A record, as a run writes it to ``metrics.jsonl``; what was ``measured`` is made up."""
+    return {"event": event, "epoch": engine.epoch, "global_step": engine.global_step, **measured}
 
 
 def outcome(engine: Engine) -> dict[str, Tensor]:

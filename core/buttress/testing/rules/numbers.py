@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from buttress.testing.promise import expect, rule
+from buttress.testing.same_draws import SameDraws
 from buttress.testing.subject import Net, Subject, step, train
 
 # Of the first step's update, relative to its L2 norm in float64. float32: machine epsilon is 1.2e-7; what is left of it
@@ -54,22 +51,7 @@ def _update(subject: Subject, dtype: torch.dtype) -> Tensor:
     """What the first step adds to the weights ``[P]``, in float64."""
     model = Net().to(dtype)
     before = [weight.detach().double().clone() for weight in model.parameters()]
-    with subject.scratch() as scratch, _SameDraws():
+    with subject.scratch() as scratch, SameDraws(), torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(0)
         step(subject.engine(scratch, model=model, attack="clean"), 0)
     return torch.cat([(w.detach().double() - b).flatten() for w, b in zip(model.parameters(), before, strict=True)])
-
-
-class _SameDraws(TorchFunctionMode):
-    """Draws in float64 and rounds: a generator gives other numbers in every dtype, and here they are to be the same."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in (torch.rand, torch.randn):
-            dtype = kwargs.get("dtype") or torch.get_default_dtype()
-            return func(*args, **{**kwargs, "dtype": torch.float64}).to(dtype)
-        if func in (torch.Tensor.uniform_, torch.Tensor.normal_):
-            wide = torch.empty(args[0].shape, dtype=torch.float64, device=args[0].device)
-            return args[0].copy_(func(wide, *args[1:], **kwargs))
-        return func(*args, **kwargs)

@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from buttress.errors import ButtressError, ConfigError, PluginError
-from buttress.registry import construct
+from buttress.registry import HOOKED, construct
 from buttress.settings import documentation_of, in_code, settings_model, signature_of
 from buttress.testing.promise import Broken, expect, rule
-from buttress.testing.subject import Subject, step
+from buttress.testing.subject import Subject
+from buttress.testing.use import use
 
 # Beyond what any setting means: a learning rate, a radius, a number of steps, an epoch.
 _HUGE = 10**30
+# Characters of a line under Args.
+_SHORTEST = 3
+
+setting = partial(rule, kinds=HOOKED, presumes=())  # of every kind, whether it can be run or not
 
 
-@rule("the class has a docstring, and the module says where the method comes from")
+@setting("the class has a docstring, and the module says where the method comes from")
 def documented_source(subject: Subject) -> None:
     module = inspect.getmodule(subject.component)
     expect(bool(inspect.getdoc(subject.component)), "the class has no docstring; say what the plugin does")
     expect(bool(module and inspect.getdoc(module)), "its module has no docstring; name the method and its source")
 
 
-@rule("every setting is documented under Args, and nothing else is")
+@setting("every setting is documented under Args, and nothing else is")
 def documented_settings(subject: Subject) -> None:
     documented = documentation_of(subject.component)
     expected = [parameter.name for parameter in signature_of(subject.component)]
-    missing = [name for name in expected if len(documented.get(name, "")) < 3]
+    missing = [name for name in expected if name not in documented]
     expect(not missing, f"no line under Args for: {', '.join(missing)}")
+    short = [f"{name}: {documented[name]!r}" for name in expected if len(documented[name]) < _SHORTEST]
+    expect(not short, f"a line under Args that says nothing: {', '.join(short)}; write what the setting means")
     extra = [name for name in documented if name not in expected]
     expect(not extra, f"Args documents settings that do not exist: {', '.join(extra)}")
 
 
-@rule("every default passes the check of its own setting")
+@setting("every default passes the check of its own setting")
 def valid_defaults(subject: Subject) -> None:
     schema = _schema(subject)
     required = set(schema.get("required", ()))
@@ -49,7 +57,7 @@ def valid_defaults(subject: Subject) -> None:
     expect(not wrong, f"a config that writes these defaults out is refused: {', '.join(wrong)}")
 
 
-@rule("every number has a bound: a huge value is refused, on one side at least")
+@setting("every number has a bound: a huge value is refused, on one side at least")
 def bounded_settings(subject: Subject) -> None:
     loose = [name for name, huge in _numbers(subject) if _is_loose(subject, name, huge)]
     expect(
@@ -59,7 +67,7 @@ def bounded_settings(subject: Subject) -> None:
     )
 
 
-@rule("a value of a wrong kind is refused by the setting's name, and so are unknown settings")
+@setting("a value of a wrong kind is refused by the setting's name, and so are unknown settings")
 def refuses_bad_settings(subject: Subject) -> None:
     names = [parameter.name for parameter in signature_of(subject.component) if parameter.name not in subject.given]
     for name, value in [("no_such_setting", 1), *((name, value) for name in names for value in (object(), {"a": [1]}))]:
@@ -68,7 +76,7 @@ def refuses_bad_settings(subject: Subject) -> None:
         expect(name in str(refusal), f"{name}: {value!r} was refused without the setting's name: {refusal}")
 
 
-@rule("two instances share nothing and are not equal")
+@setting("two instances share nothing and are not equal")
 def own_instances(subject: Subject) -> None:
     one, two = subject.plugin().plugin, subject.plugin().plugin
     expect(one is not two, "the same object twice")
@@ -114,7 +122,7 @@ def _is_loose(subject: Subject, name: str, huge: float) -> bool:
         return False
     with subject.scratch() as scratch:
         try:
-            step(Subject(subject.component, low, subject.name).engine(scratch), 0)
+            use(subject.with_settings(low), scratch, 1)
         except ButtressError:
             return False
     return True

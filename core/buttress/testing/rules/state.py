@@ -12,6 +12,7 @@ from torch import Tensor
 
 from buttress.engine import Engine
 from buttress.testing.promise import Broken, expect, rule
+from buttress.testing.rules.randomness import REPEATS
 from buttress.testing.subject import EPOCHS, STEPS, Net, Subject, copied, differing, outcome, step, train
 from buttress.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -34,7 +35,10 @@ def plain_state(subject: Subject) -> None:
         expect(_flat(back) == _flat(state), "its state does not come back from a checkpoint as it was")
 
 
-@rule("a run that stops and resumes, after any step, ends as the run that never stopped, bit for bit")
+@rule(
+    "a run that stops and resumes, after any step, ends as the run that never stopped, bit for bit",
+    presumes=(*REPEATS, "plain_state"),
+)
 def exact_resume(subject: Subject) -> None:
     with subject.scratch() as scratch:
         whole = Path(scratch) / "whole"

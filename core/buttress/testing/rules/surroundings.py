@@ -15,8 +15,10 @@ from buttress.engine import Engine
 from buttress.errors import HookError
 from buttress.hookspecs import HOOKS
 from buttress.modes import ATTACK_MODES
-from buttress.testing.promise import Broken, expect, needs, rule
+from buttress.testing.promise import RUNS, Broken, expect, needs, rule
 from buttress.testing.subject import Net, Subject, batch_of, copied, differing, step, train
+from buttress.testing.use import attacked
+from buttress.testing.views import flags, gradients, modes, weights
 from buttress.types import Loss
 
 
@@ -41,17 +43,29 @@ class _Fails:
         return loss
 
 
-@rule("every module's train or eval mode is as the user set it, after every step, epoch and track")
+@rule("training goes through where the user froze weights, whose .grad is None")
+def trains_beside_frozen(subject: Subject) -> None:
+    with subject.scratch() as scratch:
+        model = Net()
+        model.layer1.weight.requires_grad_(False)
+        train(subject.engine(scratch, model=model), 1)
+
+
+# The promises below are asked for with frozen weights.
+_FROZEN = (*RUNS, "trains_beside_frozen")
+
+
+@rule("every module's train or eval mode is as the user set it, after every step, epoch and track", presumes=_FROZEN)
 def mode_restored(subject: Subject) -> None:
-    _unchanged(subject, _modes, "module {} is in another mode; put back what you switch, or let the core do it")
+    _unchanged(subject, modes, "module {} is in another mode; put back what you switch, or let the core do it")
 
 
-@rule("requires_grad of every weight is as the user set it")
+@rule("requires_grad of every weight is as the user set it", presumes=_FROZEN)
 def requires_grad_restored(subject: Subject) -> None:
-    _unchanged(subject, _flags, "requires_grad of {} has changed; freeze by param_groups")
+    _unchanged(subject, flags, "requires_grad of {} has changed; freeze by param_groups")
 
 
-@rule("weights that the user froze stay bit for bit")
+@rule("weights that the user froze stay bit for bit", presumes=_FROZEN)
 def frozen_weights_stay(subject: Subject) -> None:
     def frozen(model: nn.Module) -> dict[str, Tensor]:
         return copied({name: weight for name, weight in model.named_parameters() if name.startswith("layer1.")})
@@ -70,7 +84,7 @@ def no_gradients_left(subject: Subject) -> None:
             left = [name for name, weight in engine.model.named_parameters() if weight.grad is not None]
             expect(not left, f"generate_adv left gradients in {', '.join(left)}; use torch.autograd.grad(loss, x)")
     found = _watched(
-        subject, HOOKS - {"adjust_grads", "perturb_weights", "compute_loss", "generate_adv"}, _gradients, "eval"
+        subject, HOOKS - {"adjust_grads", "perturb_weights", "compute_loss", "generate_adv"}, gradients, "eval"
     )
     expect(not found, f"{found}; use ctx.grads(loss, params) or torch.autograd.grad")
 
@@ -92,10 +106,10 @@ def weights_as_found(subject: Subject) -> None:
     with subject.scratch() as scratch:
         engine = subject.engine(scratch, optimizer=partial(_Still, lr=0.5, momentum=0.9))
         engine.start()
-        before = _weights(engine.model)
+        before = weights(engine.model)
 
         def look(where: str) -> None:
-            changed = differing(before, _weights(engine.model))
+            changed = differing(before, weights(engine.model))
             if changed and not (subject.writes_back and where.startswith("the end")):
                 raise Broken(f"after {where} with an optimizer that takes no step, {changed[0]} has moved")
 
@@ -110,7 +124,7 @@ def weights_restored_after_failure(subject: Subject) -> None:
         failing = _Fails()
         engine = subject.engine(scratch, beside=[failing])
         step(engine, 0)
-        before = _weights(engine.model), _modes(engine.model), _flags(engine.model)
+        before = weights(engine.model), modes(engine.model), flags(engine.model)
         failing.now = True
         try:
             step(engine, 1)
@@ -119,7 +133,7 @@ def weights_restored_after_failure(subject: Subject) -> None:
                 raise
         else:
             raise Broken("swallowed the exception of the training loss; let it pass")
-        after = _weights(engine.model), _modes(engine.model), _flags(engine.model)
+        after = weights(engine.model), modes(engine.model), flags(engine.model)
         changed = [name for one, two in zip(before, after, strict=True) for name in differing(one, two)]
         expect(
             not changed,
@@ -128,12 +142,15 @@ def weights_restored_after_failure(subject: Subject) -> None:
         )
 
 
-@rule("the given examples and labels are read, never written")
+@rule("the given examples and labels are read, never written", kinds=("plugin", "attack"))
 def inputs_as_found(subject: Subject) -> None:
     with subject.scratch() as scratch:
-        engine, batch = subject.engine(scratch), batch_of()
+        batch = batch_of()
         x, y = batch.x.clone(), batch.y.clone()
-        engine.step(batch.x, batch.y, index=batch.index)
+        if subject.kind == "attack":
+            attacked(subject, batch)
+        else:
+            subject.engine(scratch).step(batch.x, batch.y, index=batch.index)
         expect(torch.equal(x, batch.x), "wrote into x; work on a copy: batch.x.clone()")
         expect(torch.equal(y, batch.y), "wrote into y; work on a copy: batch.y.clone()")
 
@@ -213,19 +230,3 @@ def _spied(
         return answer
 
     return call
-
-
-def _modes(model: nn.Module) -> dict[str, Tensor]:
-    return {f"module {name or 'the model'}": torch.tensor(module.training) for name, module in model.named_modules()}
-
-
-def _flags(model: nn.Module) -> dict[str, Tensor]:
-    return {f"requires_grad of {name}": torch.tensor(p.requires_grad) for name, p in model.named_parameters()}
-
-
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return copied(dict(model.named_parameters()))
-
-
-def _gradients(model: nn.Module) -> dict[str, Tensor]:
-    return {f"the .grad of {name}": p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

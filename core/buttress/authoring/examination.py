@@ -1,0 +1,84 @@
+"""``buttress plugins check`` in a process of its own: a plugin that ends its process is named. Loads no torch here."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import IO, Any
+
+from buttress.errors import InputError, PluginError
+
+# The order comes as JSON on standard input; a line of JSON goes out for every event. What the plugins print goes to
+# standard error.
+_EXAMINE = """
+import json, os, sys
+from buttress.authoring.examination import answer
+lines = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+answer(json.load(sys.stdin), lines)
+"""
+
+Line = dict[str, Any]
+
+
+def examined(target: str, words: Sequence[str] = (), kind: str | None = None) -> list[Line]:
+    """The reports, as ``Report.to_json`` gives them, each with its ``text``; arguments as in ``targets.subjects_of``.
+
+    Raises:
+        InputError: there is nothing to examine, or its import ends the process.
+    """
+    known: dict[str, dict[str, Line]] = {}
+    while True:
+        order = json.dumps({"target": target, "words": list(words), "kind": kind, "known": known})
+        command = [sys.executable, "-P", "-c", _EXAMINE]  # -P: modules of this folder are no part of the installation
+        done = subprocess.run(command, input=order.encode(), stdout=subprocess.PIPE)
+        lines = [json.loads(line) for line in done.stdout.decode().splitlines(keepends=True) if line.endswith("\n")]
+        last = lines[-1] if lines else {}
+        if "refused" in last:
+            raise InputError(last["refused"])
+        if "reports" in last:
+            reports: list[Line] = last["reports"]
+            return reports
+        for line in lines:  # of two about one promise the later one holds
+            known.setdefault(line["about"], {})[line["name"]] = line["result"]
+        if "lost" not in last:
+            raise PluginError(f"{target}: the process ended with {_end(done.returncode)} before anything was examined")
+        result = last["result"]
+        result["found"] = result["found"].replace("{end}", _end(done.returncode))
+
+
+def answer(order: Line, lines: IO[str]) -> None:
+    """Examine what is ordered; runs in a process that may be lost."""
+    from buttress.authoring.targets import subjects_of
+    from buttress.testing import Result, examine
+
+    def say(**line: Any) -> None:
+        print(json.dumps(line, default=str), file=lines, flush=True)
+
+    def told(about: str, **more: Any) -> Callable[[Result], None]:
+        return lambda result: say(about=about, name=result.name, result=asdict(result), **more)
+
+    reports = []
+    try:
+        for subject in subjects_of(order["target"], order["words"], order["kind"]):
+            about = str(subject)
+            known = {name: Result(**result) for name, result in order["known"].get(about, {}).items()}
+            report = examine(
+                subject,
+                known,
+                begin=told(about, lost=True),
+                end=told(about),
+            )
+            reports.append({**report.to_json(), "text": str(report)})
+    except InputError as refusal:
+        say(refused=str(refusal))
+    else:
+        say(reports=reports)
+
+
+def _end(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
