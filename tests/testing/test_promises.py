@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -90,9 +91,9 @@ def test_the_command_names_what_each_broken_one_breaks_and_nothing_else(kind: st
         (["autoatack"], r"did you mean 'autoattack'"),
         (["nowhere/mine.py"], r"cannot be read: No such file"),
         (["nowhere/mine"], r"no such file or folder"),
-        (["wrn_28_10"], r"'wrn_28_10' is a model; promises are examined of plugins, attacks, loggers"),
+        (["wrn_28_10"], r"'wrn_28_10' is a model; promises are those of plugins, attacks and loggers"),
         (["digits"], r"'digits' is a dataset; .*buttress config validate"),
-        (["cw", "plugin"], r"'cw' is an attack; .*expected one of \[buttress\.plugins\]"),
+        (["cw", "plugin"], r"'cw' is an attack, and no plugin; promises are those of"),
         (["cutout", None, "size=0"], r"cutout\.size: "),
         (["cutout", None, "cutot.size=3"], r"expected key=value, or plugin\.key=value; did you mean 'cutout'"),
         (["cutout", None, "size"], r"expected key=value"),
@@ -126,12 +127,36 @@ def test_settings_that_are_required_are_asked_for_and_taken():
     assert check_plugin(Needs, {"alpha": 0.5}).broken == []
 
 
-def test_a_class_that_is_no_plugin_is_refused():
+def test_a_class_that_is_none_of_its_kind_or_cannot_be_made_is_refused():
     class Nothing:
         pass
 
+    class Raises(broken.Passes):
+        def __init__(self) -> None:
+            raise KeyError("gone")
+
     with pytest.raises(PluginError, match="implements no hook"):
         promises(Nothing)
+    with pytest.raises(PluginError, match=r"^plugin 'Raises' cannot be made: KeyError: 'gone'"):
+        promises(Raises)
+    with pytest.raises(PluginError, match="does not implement generate_adv"):
+        promises(broken.Passes, kind="attack")
+    with pytest.raises(PluginError, match="does not implement log"):
+        promises(broken.Passes, kind="logger")
+    with pytest.raises(PluginError, match=r"kind 'model': promises are those of plugin, attack, logger"):
+        promises(broken.Passes, kind="model")
+
+
+def test_a_line_under_args_that_says_nothing_is_shown():
+    with pytest.raises(BrokenPromiseError, match="a line under Args that says nothing: alpha: '-'; write what"):
+        check_plugin(broken.SaysNothing)
+
+
+def test_a_promise_that_presumes_a_broken_one_is_not_asked_and_says_so():
+    report = examine(Subject(broken.LeavesBox))
+    assert [result.name for result in report.broken] == ["trains", "inside_box"]
+    assert "  not asked  exact_resume" in str(report)
+    assert "asked for where 'trains' is kept" in str(report)
 
 
 def test_promises_are_those_of_the_plugin_s_hooks():
@@ -172,7 +197,8 @@ def test_a_class_of_a_file_is_what_its_hooks_say_and_may_be_installed_already(ho
     assert (subject.kind, subject.name) == (kind, "pgd")
 
 
-def test_a_name_and_a_package_mean_all_kinds_that_they_have(tmp_path: Path):
+def test_a_name_and_a_package_mean_all_kinds_that_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
     assert [subject.kind for subject in subjects_of("pgd")] == ["plugin", "attack"]
     assert [subject.kind for subject in subjects_of("pgd", kind="attack")] == ["attack"]
     assert [subject.kind for subject in subjects_of("tensorboard")] == ["logger"]
@@ -183,7 +209,7 @@ def test_a_name_and_a_package_mean_all_kinds_that_they_have(tmp_path: Path):
     (subject,) = subjects_of(str(tmp_path))
     assert str(subject) == "attack 'mine'"
     (tmp_path / "pyproject.toml").write_text(project.format("models"))
-    with pytest.raises(PluginError, match=r"pyproject\.toml: names a model; promises are examined of"):
+    with pytest.raises(PluginError, match=r'names a model, expected \[project\.entry-points\."buttress\.plugins"\]'):
         subjects_of(str(tmp_path))
 
 

@@ -13,10 +13,11 @@ from typing import IO, Any
 from buttress.errors import InputError, PluginError
 
 # The order comes as JSON on standard input; a line of JSON goes out for every event. What the plugins print goes to
-# standard error.
+# standard error, and Ctrl-C ends it without a word: the command itself has one.
 _EXAMINE = """
-import json, os, sys
+import json, os, signal, sys
 from buttress.authoring.examination import answer
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 lines = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 answer(json.load(sys.stdin), lines)

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 # Hooks of what is a logger where nobody says what it is.
 _LOGGER = {"start_run", "log", "end_run"}
 
+_EXAMINED = (
+    "promises are those of plugins, attacks and loggers (--kind); a model or a data set is tried by buttress config "
+    "validate"
+)
+
 Found = list[tuple[str, Any, Source]]
 """Kind, class and source."""
 
@@ -58,7 +63,7 @@ def _installed(name: str, kind: str | None) -> Found:
     kinds = [each for each in GROUPS if any(source.name == short for source in sources(each))]
     wanted = [each for each in kinds if each in HOOKED and kind in (None, each)]
     if kinds and not wanted:
-        raise PluginError(f"{name!r} is {_listed(kinds)}; {_expected(kind)}")
+        raise PluginError(f"{name!r} is {_listed(kinds)}{_but(kind)}; {_EXAMINED}")
     if not wanted:
         known = {source.name for each in ([kind] if kind else HOOKED) for source in sources(each)}
         raise PluginError(
@@ -76,7 +81,7 @@ def _file(path: Path, kind: str | None) -> Found:
         if kind is None or kind == "plugin" or {"attack": "generate_adv", "logger": "log"}[kind] in hooks:
             found.append((kind or guess, component, source))
     if not found:
-        raise PluginError(f"{path}: holds no {kind}; {_expected(kind)}")
+        raise PluginError(f"{path}: holds no {kind}; {_EXAMINED}")
     return found
 
 
@@ -91,7 +96,9 @@ def _package(folder: Path, kind: str | None) -> Found:
     kinds = [each for each, group in GROUPS.items() if groups.get(group)]
     wanted = [each for each in kinds if each in HOOKED and kind in (None, each)]
     if not wanted:
-        raise PluginError(f"{path}: names {_listed(kinds) if kinds else 'no entry points'}; {_expected(kind)}")
+        expected = " or ".join(f'[project.entry-points."{GROUPS[each]}"]' for each in ([kind] if kind else HOOKED))
+        named = f"names {_listed(kinds)}" if kinds else "names nothing of buttress"
+        raise PluginError(f"{path}: {named}, expected {expected}; {_EXAMINED}")
     for place in (folder / "src", folder):
         sys.path.insert(0, str(place.resolve()))
     return [
@@ -117,13 +124,8 @@ def _listed(kinds: Iterable[str]) -> str:
     return " and ".join("an attack" if each == "attack" else f"a {each}" for each in kinds)
 
 
-def _expected(kind: str | None) -> str:
-    """What can be examined, and what to do with the rest."""
-    groups = ", ".join(GROUPS[each] for each in ([kind] if kind else HOOKED))
-    return (
-        f"promises are examined of {'s, '.join(HOOKED)}s, expected one of [{groups}]; models and data sets are tried "
-        "by buttress config validate"
-    )
+def _but(kind: str | None) -> str:
+    return f", and no {kind}" if kind else ""
 
 
 def _settings(words: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:

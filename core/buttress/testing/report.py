@@ -19,6 +19,7 @@ Status = Literal["kept", "broken", "not asked"]
 
 # What is found where the process ends; {end} says how.
 ENDED = "the process ended with {end} while this was examined; raise an exception instead"
+_NOT_ITS_OWN = "it has no such hook, state, setting or method"
 _COST, _TIMED = "cost", "its steps can be timed"
 
 
@@ -70,7 +71,7 @@ class Report:
         width = max(len(result.name) for result in self.results)
         for result in self.results:
             lines.append(f"  {result.status:9}  {result.name:{width}}  {result.text}")
-            if result.status == "broken":
+            if result.status == "broken" or (result.status == "not asked" and result.found != _NOT_ITS_OWN):
                 lines.append(indent(result.found, "    "))
         if self.kind == "plugin":
             lines.append(f"  cost: {self.cost or 'not known: no step can be taken'}")
@@ -146,7 +147,7 @@ def check_plugin(
 def _result(promise: Promise) -> Result:
     rule = promise.rule
     if not rule.applies(promise.subject):
-        return Result(rule.name, rule.text, "not asked", "it has no such hook, state, setting or method")
+        return Result(rule.name, rule.text, "not asked", _NOT_ITS_OWN)
     try:
         promise.check()
     except SkipTest as reason:

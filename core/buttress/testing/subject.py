@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from buttress.engine import Engine
-from buttress.errors import ButtressError, PluginError
+from buttress.errors import ButtressError, InputError, PluginError
 from buttress.hookspecs import HOOKS
 from buttress.loggers import check_logger
 from buttress.registry import HOOKED, LoadedPlugin, Source, check_class, construct
@@ -65,7 +65,7 @@ class Subject:
         broken: names of the promises that were found broken.
 
     Raises:
-        PluginError: it is none of that kind.
+        PluginError: it is none of that kind, or cannot be made.
         ConfigError: the settings are wrong, or one that it requires is missing.
     """
 
@@ -94,7 +94,7 @@ class Subject:
         self.wraps = frozenset(hook for hook, wrapper in found if wrapper) & HOOKS
         self.writes_back = bool(getattr(component, "writes_back", False))
         self.has_state = hasattr(component, "state_dict") or hasattr(component, "load_state_dict")
-        plugin = self.plugin()
+        plugin = self._first()
         if kind == "logger":
             check_logger(plugin)
         if kind == "attack" and "generate_adv" not in self.provides:
@@ -106,6 +106,14 @@ class Subject:
     def with_settings(self, settings: Mapping[str, Any]) -> Subject:
         """The same class with other settings."""
         return Subject(self.component, settings, self.name, self.source, self.kind)
+
+    def _first(self) -> LoadedPlugin:
+        try:
+            return self.plugin()
+        except InputError:
+            raise
+        except (Exception, SystemExit) as problem:
+            raise PluginError(f"{self} cannot be made: {type(problem).__name__}: {problem}") from problem
 
     def plugin(self) -> LoadedPlugin:
         """A new instance."""
