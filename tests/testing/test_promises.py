@@ -90,6 +90,7 @@ def test_the_command_names_what_each_broken_one_breaks_and_nothing_else(kind: st
         (["nobody"], r"unknown plugin, attack or logger 'nobody'"),
         (["autoatack"], r"did you mean 'autoattack'"),
         (["nowhere/mine.py"], r"cannot be read: No such file"),
+        (["other-dist:pgd"], r"unknown plugin, attack or logger 'other-dist:pgd'"),
         (["nowhere/mine"], r"no such file or folder"),
         (["wrn_28_10"], r"'wrn_28_10' is a model; promises are those of plugins, attacks and loggers"),
         (["digits"], r"'digits' is a dataset; .*buttress config validate"),
@@ -200,7 +201,7 @@ def test_a_class_of_a_file_is_what_its_hooks_say_and_may_be_installed_already(ho
 def test_a_name_and_a_package_mean_all_kinds_that_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert [subject.kind for subject in subjects_of("pgd")] == ["plugin", "attack"]
-    assert [subject.kind for subject in subjects_of("pgd", kind="attack")] == ["attack"]
+    assert [subject.kind for subject in subjects_of("buttress:pgd", kind="attack")] == ["attack"]
     assert [subject.kind for subject in subjects_of("tensorboard")] == ["logger"]
     (tmp_path / "only_attack.py").write_text(inspect.getsource(broken_attacks))
     head = '[project]\nname = "only"\nversion = "1"\n'

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import ConfigError, PluginError, nearest
-from buttress.registry import GROUPS, HOOKED, Source, find, hooks_in, load, sources
+from buttress.registry import GROUPS, HOOKED, Source, find, hooks_in, load, means, sources
 from buttress.yaml_source import parse_yaml
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Hooks of what is a logger where nobody says what it is.
 _LOGGER = {"start_run", "log", "end_run"}
-
+# What is wrong with anything else.
 _EXAMINED = (
     "promises are those of plugins, attacks and loggers (--kind); a model or a data set is tried by buttress config "
     "validate"
@@ -60,7 +60,7 @@ def _found(target: str, kind: str | None) -> Found:
 
 def _installed(name: str, kind: str | None) -> Found:
     short = name.rpartition(":")[2]
-    kinds = [each for each in GROUPS if any(source.name == short for source in sources(each))]
+    kinds = [each for each in GROUPS if any(_is(source, name, short) for source in sources(each))]
     wanted = [each for each in kinds if each in HOOKED and kind in (None, each)]
     if kinds and not wanted:
         raise PluginError(f"{name!r} is {_listed(kinds)}{_but(kind)}; {_EXAMINED}")
@@ -70,6 +70,11 @@ def _installed(name: str, kind: str | None) -> Found:
             f"unknown {kind or 'plugin, attack or logger'} {name!r}{nearest(short, known)} (see: buttress plugins list)"
         )
     return [(each, load(source), source) for each in wanted for source in [find(each, name)]]
+
+
+def _is(source: Source, name: str, short: str) -> bool:
+    """Whether it is called ``short``, and ``name``, which may be ``dist:short``, means it."""
+    return source.name == short and means(name, source.name, source.distribution)
 
 
 def _file(path: Path, kind: str | None) -> Found:

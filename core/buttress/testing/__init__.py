@@ -1,4 +1,4 @@
-"""The promises that a plugin keeps, as checks that its author runs: one test each in pytest, or all in one report.
+"""The promises that a plugin, an attack or a logger keeps: one test each in its author's pytest, or one report of all.
 
     from buttress.testing import promises
 
@@ -7,7 +7,8 @@
         promise.check()
 
 ``check_plugin(MyDefense)`` checks all at once and raises with every promise that is broken; ``examine`` gives the
-report of ``buttress plugins check``.
+report of ``buttress plugins check``. An attack of evaluations is examined with ``kind="attack"``, a logger with
+``kind="logger"``.
 """
 
 from buttress.testing.promise import BrokenPromiseError, Promise
