@@ -33,7 +33,7 @@ check: setup
 # The C++ headers under the address and undefined-behaviour sanitizers, at every instruction set of this processor.
 sanitize:
 	mkdir -p build
-	$(CXX) -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -Icsrc \
+	$(CXX) -std=c++20 -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -Icsrc \
 	  tests/sanitize/median.cpp csrc/median/cpu.cpp -o build/sanitize-median
 	build/sanitize-median --levels | while read level; do BUTTRESS_SIMD=$$level build/sanitize-median || exit 1; done
 

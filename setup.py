@@ -74,7 +74,7 @@ def extension() -> dict[str, object]:
         sources=[*map(str, Path("csrc").rglob("*.cpp")), *(map(str, Path("csrc").rglob("*.cu")) if with_cuda else [])],
         include_dirs=[str(Path("csrc").resolve())],
         define_macros=[("BUTTRESS_WITH_CUDA", "1")] if with_cuda else [],
-        extra_compile_args={"cxx": ["-O3", "-std=c++20", *OPENMP], "nvcc": ["-O3", "-std=c++20"]},
+        extra_compile_args={"cxx": ["-O3", "-g0", "-std=c++20", *OPENMP], "nvcc": ["-O3", "-std=c++20"]},
         extra_link_args=OPENMP,
     )
     return {"ext_modules": [module], "cmdclass": {"build_ext": cpp_extension.BuildExtension}}
