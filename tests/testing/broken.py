@@ -440,6 +440,27 @@ class SharesState:
         self.count = state["count"]
 
 
+# Telling
+
+
+class KeepsOpen:
+    """Makes its file once, and cannot go on with it after a resume."""
+
+    breaks = "told_a_run"
+
+    @hookimpl
+    def start_run(self, ctx):
+        self._stream = (ctx.folder / "log.txt").open("x")
+
+    @hookimpl
+    def log(self, metrics):
+        print(metrics["event"], file=self._stream)
+
+    @hookimpl
+    def end_run(self):
+        self._stream.close()
+
+
 # Company
 
 

@@ -1,4 +1,4 @@
-"""What ``buttress plugins check`` is pointed at: an installed plugin, a file of plugins, or the folder of a package."""
+"""What ``buttress plugins check`` examines: an installed plugin or logger, those in a file, or those of a package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import ConfigError, PluginError, nearest
-from buttress.registry import GROUPS, Local, Source, find, load
+from buttress.registry import GROUPS, HOOKED, Local, Source, find_any, load
 from buttress.yaml_source import parse_yaml
 
 if TYPE_CHECKING:
@@ -43,27 +43,29 @@ def _found(target: str) -> Local:
         return _package(path)
     if "/" in target:
         raise PluginError(f"{target}: no such file or folder")
-    source = find("plugin", target)
+    source = find_any(target, HOOKED)
     return {source.name: (load(source), source)}
 
 
 def _package(folder: Path) -> Local:
-    """The plugins that a package's ``pyproject.toml`` names, from its own files, installed or not."""
+    """The plugins and loggers that a package's ``pyproject.toml`` names, from its own files, installed or not."""
     path = folder / "pyproject.toml"
     try:
         project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
     except (OSError, ValueError) as problem:
         raise PluginError(f"{path}: cannot be read: {problem}") from None
-    points: Mapping[str, str] = project.get("entry-points", {}).get(GROUPS["plugin"], {})
+    groups: Mapping[str, Mapping[str, str]] = project.get("entry-points", {})
+    points = {name: (kind, value) for kind in HOOKED[::-1] for name, value in groups.get(GROUPS[kind], {}).items()}
     if not points:
-        raise PluginError(f'{path}: names no plugin; expected [project.entry-points."{GROUPS["plugin"]}"]')
+        expected = " or ".join(f'[project.entry-points."{GROUPS[kind]}"]' for kind in HOOKED)
+        raise PluginError(f"{path}: names no plugin; expected {expected}")
     for place in (folder / "src", folder):
         sys.path.insert(0, str(place.resolve()))
     found = {}
-    for name, value in points.items():
-        source = Source("plugin", name, value, project.get("name", folder.name), str(project.get("version", "?")))
+    for name, (kind, value) in points.items():
+        source = Source(kind, name, value, project.get("name", folder.name), str(project.get("version", "?")))
         component = load(source)
-        file = Path(sys.modules[EntryPoint(name, value, GROUPS["plugin"]).module].__file__ or "")
+        file = Path(sys.modules[EntryPoint(name, value, GROUPS[kind]).module].__file__ or "")
         if not file.resolve().is_relative_to(folder.resolve()):
             raise PluginError(f"{path}: entry point {value} is not in this folder: {file} came first")
         found[name] = (component, source)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import SkipTest
 
 from buttress.errors import ButtressError, PluginError
-from buttress.testing.subject import Subject
+from buttress.testing.subject import Kind, Subject
 
 Examination = Callable[[Subject], None]
 Applies = Callable[[Subject], bool]
@@ -43,11 +43,14 @@ RULES: dict[str, Rule] = {}
 """All promises by name, in the order in which they are checked."""
 
 
-def rule(text: str, applies: Applies = lambda subject: True) -> Callable[[Examination], Examination]:
-    """Register a check as the promise that is called like the function."""
+def rule(
+    text: str, applies: Applies = lambda subject: True, *, of: Sequence[Kind] = ("plugin",)
+) -> Callable[[Examination], Examination]:
+    """Register a check as the promise that is called like the function, of those kinds of components."""
 
     def register(examine: Examination) -> Examination:
-        RULES[examine.__name__] = Rule(examine.__name__, text, applies, examine)
+        made = Rule(examine.__name__, text, lambda subject: subject.kind in of and applies(subject), examine)
+        RULES[made.name] = made
         return examine
 
     return register

@@ -11,7 +11,7 @@ from unittest import SkipTest
 from buttress.testing import rules
 from buttress.testing.cost import Cost, cost_of
 from buttress.testing.promise import RULES, BrokenPromiseError, Promise
-from buttress.testing.subject import Subject
+from buttress.testing.subject import Kind, Subject
 
 assert rules  # imported for the promises that it registers
 
@@ -41,12 +41,14 @@ class Report:
 
     Args:
         plugin: its name.
+        kind: whether it is a plugin or a logger.
         source: its distribution and version, or its class.
         results: every promise, in order.
-        cost: of a step; None where no step can be taken.
+        cost: of a step; None where no step can be taken, and of a logger.
     """
 
     plugin: str
+    kind: Kind
     source: str
     results: Sequence[Result]
     cost: Cost | None
@@ -60,13 +62,14 @@ class Report:
 
     def __str__(self) -> str:
         kept = [result.name for result in self.results if result.status == "kept"]
-        lines = [f"plugin {self.plugin!r} ({self.source}): {len(kept)} promises kept, {len(self.broken)} broken"]
+        lines = [f"{self.kind} {self.plugin!r} ({self.source}): {len(kept)} promises kept, {len(self.broken)} broken"]
         width = max(len(result.name) for result in self.results)
         for result in self.results:
             lines.append(f"  {result.status:9}  {result.name:{width}}  {result.text}")
             if result.status == "broken":
                 lines.append(indent(result.found, "    "))
-        return "\n".join([*lines, f"  cost: {self.cost or 'not known: no step can be taken'}"])
+        none = "none: a logger takes no part in a step" if self.kind == "logger" else "not known: no step can be taken"
+        return "\n".join([*lines, f"  cost: {self.cost or none}"])
 
 
 def promises(component: Any, settings: Mapping[str, Any] | None = None, *, name: str | None = None) -> list[Promise]:
@@ -89,10 +92,10 @@ def examine(subject: Subject) -> Report:
     results = [_result(subject, name) for name in RULES]
     source = str(subject.source or f"{subject.component.__module__}.{subject.component.__qualname__}")
     try:
-        cost = cost_of(subject)
+        cost = cost_of(subject) if subject.kind == "plugin" else None
     except Exception:  # what is wrong stands among the promises
         cost = None
-    return Report(subject.name, source, results, cost)
+    return Report(subject.name, subject.kind, source, results, cost)
 
 
 def check_plugin(component: Any, settings: Mapping[str, Any] | None = None, *, name: str | None = None) -> Report:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from buttress.engine import Engine
-from buttress.hookspecs import HOOKS
+from buttress.hookspecs import HOOKS, makes_logger
 from buttress.registry import LoadedPlugin, Source, check_class, construct
 from buttress.settings import in_code
 from buttress.threat import ThreatModel
@@ -24,6 +24,8 @@ from buttress.types import Batch
 # Of the bench. Two steps an epoch, so that both the middle and the end of an epoch are looked at.
 CLASSES, EXAMPLES, STEPS, EPOCHS = 10, 6, 2, 3
 EPS = "8/255"
+
+Kind = Literal["plugin", "logger"]
 
 
 class Net(nn.Module):
@@ -82,6 +84,7 @@ class Subject:
         self.wraps = frozenset(hook for hook, wrapper in found if wrapper) & HOOKS
         self.writes_back = bool(getattr(component, "writes_back", False))
         self.has_state = hasattr(component, "state_dict") or hasattr(component, "load_state_dict")
+        self.kind: Kind = "logger" if makes_logger(self.provides | self.wraps) else "plugin"
         self.plugin()
 
     def plugin(self) -> LoadedPlugin:

@@ -16,14 +16,14 @@ from buttress.testing.subject import Subject, step
 _HUGE = 10**30
 
 
-@rule("the class has a docstring, and the module says where the method comes from")
+@rule("the class has a docstring, and the module says where the method comes from", of=("plugin", "logger"))
 def documented_source(subject: Subject) -> None:
     module = inspect.getmodule(subject.component)
     expect(bool(inspect.getdoc(subject.component)), "the class has no docstring; say what the plugin does")
     expect(bool(module and inspect.getdoc(module)), "its module has no docstring; name the method and its source")
 
 
-@rule("every setting is documented under Args, and nothing else is")
+@rule("every setting is documented under Args, and nothing else is", of=("plugin", "logger"))
 def documented_settings(subject: Subject) -> None:
     documented = documentation_of(subject.component)
     expected = [parameter.name for parameter in signature_of(subject.component)]
@@ -33,7 +33,7 @@ def documented_settings(subject: Subject) -> None:
     expect(not extra, f"Args documents settings that do not exist: {', '.join(extra)}")
 
 
-@rule("every default passes the check of its own setting")
+@rule("every default passes the check of its own setting", of=("plugin", "logger"))
 def valid_defaults(subject: Subject) -> None:
     schema = _schema(subject)
     required = set(schema.get("required", ()))
@@ -49,7 +49,7 @@ def valid_defaults(subject: Subject) -> None:
     expect(not wrong, f"a config that writes these defaults out is refused: {', '.join(wrong)}")
 
 
-@rule("every number has a bound: a huge value is refused, on one side at least")
+@rule("every number has a bound: a huge value is refused, on one side at least", of=("plugin", "logger"))
 def bounded_settings(subject: Subject) -> None:
     loose = [name for name, huge in _numbers(subject) if _is_loose(subject, name, huge)]
     expect(
@@ -59,7 +59,7 @@ def bounded_settings(subject: Subject) -> None:
     )
 
 
-@rule("a value of a wrong kind is refused by the setting's name, and so are unknown settings")
+@rule("a value of a wrong kind is refused by the setting's name, and so are unknown settings", of=("plugin", "logger"))
 def refuses_bad_settings(subject: Subject) -> None:
     names = [parameter.name for parameter in signature_of(subject.component) if parameter.name not in subject.given]
     for name, value in [("no_such_setting", 1), *((name, value) for name in names for value in (object(), {"a": [1]}))]:
@@ -68,7 +68,7 @@ def refuses_bad_settings(subject: Subject) -> None:
         expect(name in str(refusal), f"{name}: {value!r} was refused without the setting's name: {refusal}")
 
 
-@rule("two instances share nothing and are not equal")
+@rule("two instances share nothing and are not equal", of=("plugin", "logger"))
 def own_instances(subject: Subject) -> None:
     one, two = subject.plugin().plugin, subject.plugin().plugin
     expect(one is not two, "the same object twice")
