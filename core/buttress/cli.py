@@ -357,7 +357,7 @@ def _analyze(options: argparse.Namespace) -> str:
 def _report(options: argparse.Namespace) -> str:
     from buttress.report.run import write_report
 
-    return f"report: {write_report(options.runs, options.output)}"
+    return f"report: {write_report(options.runs, options.output, _say)}"
 
 
 def _compare(options: argparse.Namespace) -> str:
