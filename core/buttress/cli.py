@@ -213,7 +213,11 @@ def make_parser() -> argparse.ArgumentParser:
 
     recipes = verbs.add_parser("recipes", help="configs that come with distributions")
     listed = recipes.add_subparsers(required=True, metavar="VERB")
-    _json_flag(_verb(listed, "list", _recipes_list, "what can be given as a config; imports none of it"))
+    recipes_list = _verb(listed, "list", _recipes_list, "what can be given as a config; imports none of it")
+    recipes_list.add_argument(
+        "pattern", nargs="?", default="", metavar="PATTERN", help="only names that hold it: cifar10, 'digits/*awp'"
+    )
+    _json_flag(recipes_list)
 
     config = verbs.add_parser("config", help="look at configs").add_subparsers(required=True, metavar="VERB")
     config_show = _verb(config, "show", _config_show, "the config with every default filled in")
@@ -454,10 +458,12 @@ def _recipes_list(options: argparse.Namespace) -> str:
             "summary": recipe.summary,
             "path": str(recipe.path),
         }
-        for recipe in recipes()
+        for recipe in recipes(options.pattern)
     ]
     if options.json:
         return _as_json(rows)
+    if not rows:
+        return f"no recipe holds {options.pattern!r}" if options.pattern else "no recipes"
     return table(
         ["recipe", "version", "summary"], [[row[key] for key in ("recipe", "version", "summary")] for row in rows]
     )
