@@ -202,10 +202,10 @@ def test_loggers_are_left_out_too():
 @pytest.mark.parametrize(
     ("word", "changes", "message"),
     [
-        ("buttress", {}, r"'buttress' means attack 'pgd' of evaluation\.attack too, which a run cannot do without"),
-        ("pgd", {"evaluation": {}}, r"c\.yaml:\d+: disable: 'pgd' means attack 'pgd' of evaluation\.attack too"),
-        ("Preact.Tiny", {}, r"means model 'preact_tiny' of model\.name too, .* choose another one there"),
-        ("buttress:npz", {}, r"means dataset 'npz' of data\.name too"),
+        ("buttress", {}, r"'buttress' means attack 'pgd' of evaluation\.attack, which a run cannot do without"),
+        ("pgd", {"evaluation": {}}, r"c\.yaml:\d+: disable: 'pgd' means attack 'pgd' of evaluation\.attack, which"),
+        ("Preact.Tiny", {}, r"means model 'preact_tiny' of model\.name, .* choose another one there"),
+        ("buttress:npz", {}, r"means dataset 'npz' of data\.name, which"),
     ],
 )
 def test_what_a_run_cannot_do_without_is_not_left_out(word: str, changes: dict[str, object], message: str):

@@ -56,8 +56,8 @@ def _expect_dispensable(word: str, place: str, listed: Sequence[Choice], needed:
         if _means(word, choice):
             key = ".".join(map(str, choice.path))
             raise ConfigError(
-                f"{place}: {word!r} means {choice.kind} {choice.name!r} of {key} too, which a run cannot do without; "
-                f"choose another one there"
+                f"{place}: {word!r} means {choice.kind} {choice.name!r} of {key}, which a run cannot do without; "
+                "choose another one there"
             )
     if not any(_means(word, choice) for choice in listed):
         hint = nearest(word, {choice.name for choice in [*listed, *needed]})
