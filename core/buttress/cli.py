@@ -185,14 +185,17 @@ def make_parser() -> argparse.ArgumentParser:
     plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
     listing = _verb(plugins, "list", _plugins_list, "what is installed, from metadata alone")
     listing.add_argument("--kind", choices=KINDS, help="only this kind")
-    listing.add_argument("--hook", metavar="HOOK", help="only plugins with this hook; imports them, as --check does")
+    listing.add_argument(
+        "--hook", metavar="HOOK", help="only what has this hook, or is broken; imports it, as --check does"
+    )
     listing.add_argument(
         "--check", action="store_true", help="also import each, apart from this process: status, hooks, paper, cost"
     )
     _json_flag(listing)
-    show = _verb(plugins, "show", _plugins_show, "a plugin's settings, hooks and source")
+    show = _verb(plugins, "show", _plugins_show, "a component's settings, hooks, paper and cost")
     show.add_argument("name", help="as in a config")
-    show.add_argument("--kind", choices=KINDS, default="plugin", help="of what the name is (plugin)")
+    show.add_argument("--kind", choices=KINDS, help="of what the name is (the first of these that has it)")
+    show.add_argument("--check", action="store_true", help="import it apart from this process first: status")
     _json_flag(show)
     check = _verb(plugins, "check", _plugins_check, "examine which promises a plugin, an attack or a logger keeps")
     check.add_argument("target", metavar="NAME|PATH", help="something installed, a .py file, or a package's folder")
@@ -212,7 +215,11 @@ def make_parser() -> argparse.ArgumentParser:
 
     recipes = verbs.add_parser("recipes", help="configs that come with distributions")
     listed = recipes.add_subparsers(required=True, metavar="VERB")
-    _json_flag(_verb(listed, "list", _recipes_list, "what can be given as a config; imports none of it"))
+    recipes_list = _verb(listed, "list", _recipes_list, "what can be given as a config; imports none of it")
+    recipes_list.add_argument(
+        "pattern", nargs="?", default="", metavar="PATTERN", help="only names that hold it: cifar10, 'digits/*awp'"
+    )
+    _json_flag(recipes_list)
 
     config = verbs.add_parser("config", help="look at configs").add_subparsers(required=True, metavar="VERB")
     config_show = _verb(config, "show", _config_show, "the config with every default filled in")
@@ -356,7 +363,7 @@ def _analyze(options: argparse.Namespace) -> str:
 def _report(options: argparse.Namespace) -> str:
     from buttress.report.run import write_report
 
-    return f"report: {write_report(options.runs, options.output)}"
+    return f"report: {write_report(options.runs, options.output, _say)}"
 
 
 def _compare(options: argparse.Namespace) -> str:
@@ -404,18 +411,17 @@ def _ensemble(options: argparse.Namespace) -> str:
 
 def _plugins_list(options: argparse.Namespace) -> str:
     from buttress.discovery.inventory import inventory
-    from buttress.tables import table
+    from buttress.discovery.inventory_text import render_list
 
     rows = inventory(options.kind, check=options.check, hook=options.hook)
-    if options.json:
-        return _as_json(rows)
-    return table(list(rows[0]) if rows else ["name"], [list(row.values()) for row in rows])
+    return _as_json(rows) if options.json else render_list(rows)
 
 
 def _plugins_show(options: argparse.Namespace) -> str:
-    from buttress.discovery.inventory import describe, render
+    from buttress.discovery.inventory import describe
+    from buttress.discovery.inventory_text import render
 
-    facts = describe(options.kind, options.name)
+    facts = describe(options.kind, options.name, check=options.check)
     return _as_json(facts) if options.json else render(facts)
 
 
@@ -433,12 +439,12 @@ def _plugins_check(options: argparse.Namespace) -> str:
 
 
 def _plugins_new(options: argparse.Namespace) -> str:
-    from buttress.authoring.scaffold import new_plugin
+    from buttress.authoring.scaffold import install_command, new_plugin
 
     folder = new_plugin(options.name, options.hook, options.output)
     return (
-        f"made {folder}; next:\n\n  cd {folder}\n  pip install --editable '.[test]'\n  pytest\n"
-        "  buttress train config.yaml"
+        f'made {folder}; next:\n\n  {install_command(str(folder))}\n  pytest "{folder}"\n'
+        f'  buttress train "{folder / "config.yaml"}"'
     )
 
 
@@ -454,10 +460,12 @@ def _recipes_list(options: argparse.Namespace) -> str:
             "summary": recipe.summary,
             "path": str(recipe.path),
         }
-        for recipe in recipes()
+        for recipe in recipes(options.pattern)
     ]
     if options.json:
         return _as_json(rows)
+    if not rows:
+        return f"no recipe holds {options.pattern!r}" if options.pattern else "no recipes"
     return table(
         ["recipe", "version", "summary"], [[row[key] for key in ("recipe", "version", "summary")] for row in rows]
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from buttress.discovery.disable import without_disabled
+from buttress.discovery.disable import Choice, without_disabled
 from buttress.discovery.own_modules import SCHEDULE, make
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.discovery.recipes import located
@@ -210,10 +210,17 @@ class Config(_Section):
         default_factory=list, description="distributions with versions that must be installed: my-defense>=1.2"
     )
     disable: list[str] = Field(
-        default_factory=list, description="plugins to leave out: a name of plugins, a distribution, or dist:name"
+        default_factory=list,
+        description="plugins and loggers to leave out: a name, a distribution, or dist:name",
     )
     targets: TargetsSection | None = Field(None, description="published numbers to compare with")
     log_every: Count = Field(50, description="steps between training records, each one synchronisation with the device")
+
+    def needed(self) -> list[Choice]:
+        """The components that it names and that a run cannot do without."""
+        attack = Choice(("evaluation", "attack"), "attack", next(iter(self.evaluation.attack)))
+        sections = (("data", "dataset", self.data.name), ("model", "model", self.model.name))
+        return [attack, *(Choice((section, "name"), kind, name) for section, kind, name in sections if name)]
 
 
 _COMPONENTS = ("data", "model", "schedule")
@@ -230,15 +237,16 @@ class ConfigFile:
     Raises:
         ConfigError: every mistake, one line each.
 
-    The plugins that ``disable`` names are left out: they are in ``disabled``, and no longer in the config.
+    What ``disable`` means is left out: its names are in ``disabled``, and no longer in the config.
     """
 
     def __init__(self, source: Source, plugins_file: PluginsFile | None = None) -> None:
         if not isinstance(source.value, dict):
             raise ConfigError(f"{source.name}: expected a mapping of keys, got {type(source.value).__name__}")
         _expect_format(source)
-        validate(Config, source.value, source.where)
-        self.source, self.disabled = without_disabled(source)
+        whole = validate(Config, source.value, source.where)
+        assert isinstance(whole, Config)
+        self.source, self.disabled = without_disabled(source, whole.needed())
         self.where = self.source.where
         validated = validate(Config, self.source.value, self.where)
         assert isinstance(validated, Config)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pluggy import HookspecMarker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
@@ -135,3 +135,10 @@ CHAIN = frozenset(
 )
 EXCLUSIVE = frozenset({"generate_adv", "perturb_weights", "compute_loss"})
 HOOKS = CHAIN | EXCLUSIVE
+LOGGER_HOOKS = ("start_run", "log", "end_run")
+"""All that a logger may have; what has ``log`` and no other than these is one."""
+
+
+def makes_logger(hooks: Collection[str]) -> bool:
+    """Whether a class with these hooks is a logger, and not a plugin that takes part in training."""
+    return "log" in hooks and set(hooks) <= set(LOGGER_HOOKS)

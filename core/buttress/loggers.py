@@ -14,10 +14,9 @@ from buttress.context import RunState
 from buttress.engine import Engine
 from buttress.errors import ButtressError, PluginError
 from buttress.hooks import Implementation, resolve
+from buttress.hookspecs import LOGGER_HOOKS
 from buttress.registry import LoadedPlugin, as_loaded, hooks_of, load_plugins
 from buttress.settings import Where
-
-HOOKS = ("start_run", "log", "end_run")
 
 
 def load_loggers(entries: Sequence[str | Mapping[str, Any]], where: Where | None = None) -> tuple[LoadedPlugin, ...]:
@@ -41,11 +40,11 @@ def check_logger(logger: LoadedPlugin) -> None:
     hooks = hooks_of(logger)
     if "log" not in hooks:
         raise PluginError(f"logger {logger} does not implement log; choose a logger")
-    others = sorted(hooks - set(HOOKS))
+    others = sorted(hooks - set(LOGGER_HOOKS))
     if others:
         raise PluginError(
-            f"logger {logger} implements {', '.join(others)}; a logger has {', '.join(HOOKS)} only: list what takes "
-            "part in training under plugins"
+            f"logger {logger} implements {', '.join(others)}; a logger has {', '.join(LOGGER_HOOKS)} only: list what "
+            "takes part in training under plugins"
         )
 
 
@@ -64,7 +63,7 @@ class Loggers:
         self._state = RunState(engine.threat, engine.device)
         self._state.folder = folder
         table = resolve(as_loaded(loggers), self._state)
-        self._calls = {hook: table[hook].providers for hook in HOOKS}
+        self._calls = {hook: table[hook].providers for hook in LOGGER_HOOKS}
         self._failed: set[str] = set()
 
     def start(self) -> None:

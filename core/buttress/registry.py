@@ -108,11 +108,13 @@ def _is_shadowed(source: Source, claims: Mapping[str, set[str]]) -> bool:
 
 
 def means(word: str, name: str, distribution: str) -> bool:
-    """Whether ``word`` (a component's name, a distribution's, or ``dist:name``) means this component."""
-    first, colon, second = word.rpartition(":")
-    if colon:
-        return second == name and canonicalize_name(first) == canonicalize_name(distribution)
-    return word == name or canonicalize_name(word) == canonicalize_name(distribution)
+    """Whether ``word`` (a component's name, a distribution's, or ``dist:name``) means this component.
+
+    As in names of distributions, case and the kind of separator make no difference: ``My-Defense`` is ``my_defense``.
+    """
+    first, colon, second = map(canonicalize_name, word.rpartition(":"))
+    own, owner = canonicalize_name(name), canonicalize_name(distribution)
+    return (first, second) == (owner, own) if colon else second in (own, owner)
 
 
 def _excludes_us(requirement: str) -> bool:
@@ -147,8 +149,7 @@ def find(kind: str, name: str, where: str = "") -> Source:
             "out of that list, or leave it out of the config"
         )
     if not matching:
-        known = {source.name for source in sources(kind)}
-        raise PluginError(f"{at}unknown {kind} {name!r}{nearest(short, known)} (see: buttress plugins list)")
+        raise PluginError(f"{at}unknown {kind} {name!r}{_hint(kind, short)} (see: buttress plugins list)")
     if len(matching) > 1:
         claims = " and ".join(f"{source} ({source.target})" for source in matching)
         raise PluginError(
@@ -160,6 +161,33 @@ def find(kind: str, name: str, where: str = "") -> Source:
             f"install a version of {matching[0].distribution} that allows it"
         )
     return matching[0]
+
+
+def _hint(kind: str, name: str) -> str:
+    """Where else there is a component of that name; else the nearest of this kind."""
+    others = kinds_of(name)
+    if others:
+        return f"; {name!r} is a component of another kind: {', '.join(others)}"
+    return nearest(name, {source.name for source in sources(kind)})
+
+
+def find_any(name: str) -> Source:
+    """The component called ``name`` (as in ``find``), of the first kind that has one.
+
+    Raises:
+        PluginError: as in ``find``; no kind has it, with the nearest name of all of them.
+    """
+    short = name.rpartition(":")[2]
+    having = kinds_of(short)
+    if having:
+        return find(having[0], name)
+    known = {source.name for kind in GROUPS for source in sources(kind)}
+    raise PluginError(f"unknown plugin {name!r}{nearest(short, known)} (see: buttress plugins list)")
+
+
+def kinds_of(name: str) -> list[str]:
+    """The kinds of component in which something is called ``name``."""
+    return [kind for kind in GROUPS if any(source.name == name for source in sources(kind))]
 
 
 def load(source: Source) -> Any:

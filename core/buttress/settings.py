@@ -192,7 +192,8 @@ def in_code(name: str) -> Where:
 
 def _lines(model: type[BaseModel], failure: ValidationError, where: Where) -> list[str]:
     lines = []
-    for error in failure.errors():
+    errors = sorted(failure.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    for error in errors:  # unknown keys first: one that is mistyped makes the one that was meant missing
         path = tuple(part for part in error["loc"])
         if error["type"] == "extra_forbidden":
             owner = _owner(model, path[:-1])

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from buttress.cli import make_parser
 from buttress.config import Config
-from buttress.discovery.inventory import as_yaml, describe, keys_of
+from buttress.discovery.inventory import describe, keys_of
+from buttress.discovery.inventory_text import as_yaml
 from buttress.registry import sources
 from buttress.schedule import SCHEDULES
 from buttress.settings import settings_model

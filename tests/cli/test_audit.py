@@ -19,7 +19,10 @@ def test_an_audit_is_printed_and_kept(workspace: Path, capsys: pytest.CaptureFix
     failed = [row["check"] for row in rows if row["status"] == "FAIL"]
     assert code == (1 if failed else 0)
     assert all(f"{row['status']}  {row['check']}" in said.out for row in rows)
-    assert ("AutoAttack is strongest", "WARN") in [(row["check"], row["status"]) for row in rows]
+    (strongest,) = [row for row in rows if row["check"] == "AutoAttack is strongest"]
+    assert strongest["status"] == "WARN"
+    command = "buttress evaluate runs/small/a --track meat --checkpoint last --attack autoattack"
+    assert strongest["cure"].startswith(command)
     assert all(check in said.err for check in failed)
     main(["audit", "runs/small/a", "--examples", "5"])  # of other weights: the first audit is kept beside it
     main(["audit", "runs/small/a", "--examples", "5"])  # of the same weights: replaced

@@ -236,7 +236,9 @@ def test_a_setting_with_dashes_is_told_how_settings_are_given(buttress: Run):
 def test_missing_config_is_named(buttress: Run):
     done = buttress("train", "nowhere.yaml")
     assert done.returncode == 2
-    assert done.stderr == "buttress: nowhere.yaml: cannot be read: No such file or directory\n"
+    assert done.stderr == (
+        "buttress: nowhere.yaml: cannot be read: no such file; see for those that come along: buttress recipes list\n"
+    )
 
 
 @pytest.mark.parametrize(

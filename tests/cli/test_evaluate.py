@@ -55,6 +55,13 @@ def without_time(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in result["attacks"]]
 
 
+def test_more_examples_than_there_are_is_said_once(trained: Path, capsys: pytest.CaptureFixture[str]):
+    for examples, times in ((21, 1), (20, 0)):
+        assert main(["evaluate", RUN, "--attack", "fgsm", "--examples", str(examples)]) == 0
+        said = capsys.readouterr().err
+        assert said.count("note: --examples 21, and the test split has 20: all of them are taken") == times
+
+
 def test_results_and_verdicts_are_written_and_agree(trained: Path, capsys: pytest.CaptureFixture[str]):
     attacks = ["fgsm", "fgsm: {start: uniform}", "mifgsm-3", "cw-3", "spsa: {steps: 2, samples: 4}"]
     words = [word for attack in attacks for word in ("--attack", attack)]

@@ -149,6 +149,8 @@ def test_a_class_is_called_as_in_a_config():
         (["nobody-has-this>=1; python_version < '3'"], ""),
         (["torch<1"], r"own\.yaml:\d+: requires: torch<1 is required, and torch \S+ is installed"),
         (["nobody-has-this>=1.2"], "nobody-has-this>=1.2 is required, and nobody-has-this is not installed"),
+        (["preact_tiny>=1"], 'model preact_tiny is of distribution buttress, .* write "buttress>=0'),
+        (["torhc>=2"], r"torhc is not installed; did you mean torch, of which \S+ is installed\?"),
         (["torch >> 2"], r"own\.yaml:\d+: requires: expected a requirement like my-defense>=1\.2"),
     ],
 )
@@ -175,6 +177,7 @@ def config(**changes: object) -> ConfigFile:
     [
         (["swa"], ["pgd", "meat", "ema"]),
         (["ema", "buttress:swa"], ["pgd", "meat"]),
+        (["EMA", "Buttress:Swa"], ["pgd", "meat"]),
         ([], ["pgd", "meat", "ema", "swa"]),
     ],
 )
@@ -190,9 +193,24 @@ def test_places_of_the_plugins_that_are_left_are_still_their_own():
     assert file.where(("plugins", 1, "ema", "tau")) == config().where(("plugins", 2, "ema", "tau"))
 
 
-def test_a_distribution_is_disabled_as_a_whole():
-    with pytest.raises(ConfigError, match="plugins"):
-        config(disable=["buttress"])  # nothing is left
+def test_loggers_are_left_out_too():
+    file = config(disable=["Tensor_Board"], loggers=["tensorboard", "mine:tensor-board"])
+    assert file.disabled == ["mine:tensor-board"]
+    assert [next(iter(entry)) for entry in file.config.loggers] == ["tensorboard"]
+
+
+@pytest.mark.parametrize(
+    ("word", "changes", "message"),
+    [
+        ("buttress", {}, r"'buttress' means attack 'pgd' of evaluation\.attack, which a run cannot do without"),
+        ("pgd", {"evaluation": {}}, r"c\.yaml:\d+: disable: 'pgd' means attack 'pgd' of evaluation\.attack, which"),
+        ("Preact.Tiny", {}, r"means model 'preact_tiny' of model\.name, .* choose another one there"),
+        ("buttress:npz", {}, r"means dataset 'npz' of data\.name, which"),
+    ],
+)
+def test_what_a_run_cannot_do_without_is_not_left_out(word: str, changes: dict[str, object], message: str):
+    with pytest.raises(ConfigError, match=message):
+        config(disable=[word], **changes)
 
 
 def test_a_word_that_means_no_plugin_of_the_config_is_refused():
@@ -203,9 +221,10 @@ def test_a_word_that_means_no_plugin_of_the_config_is_refused():
 
 
 def test_disable_works_from_the_command_line(buttress: Run):
-    done = buttress("train", "small.yaml", "disable=[meat, ema]", "--dry-run")
+    words = ["disable=[meat, ema, tensorboard]", "loggers=[tensorboard]"]
+    done = buttress("train", "small.yaml", *words, "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "left out by disable: meat, ema" in done.stdout
+    assert "left out by disable: meat, ema, tensorboard" in done.stdout
     assert "ensemble_weights: swa" in done.stdout
 
 

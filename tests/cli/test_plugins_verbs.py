@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from buttress.cli import main
+
 from .conftest import Run
 
 
@@ -78,6 +80,22 @@ def test_plugins_show_documents_settings_hooks_and_source(buttress: Run):
     assert all(setting["meaning"] for setting in facts["settings"])
     model = json.loads(buttress("plugins", "show", "preact_tiny", "--kind", "model", "--json").stdout)
     assert [setting["name"] for setting in model["settings"]] == ["width", "mean", "std"]
+
+
+def test_a_name_of_another_kind_is_shown_as_that_and_refused_with_a_hint(capsys: pytest.CaptureFixture[str]):
+    assert main(["plugins", "show", "cifar10", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "dataset"
+    assert main(["plugins", "show", "pgd"]) == 0
+    both = capsys.readouterr().out.splitlines()
+    assert both[0].startswith("plugin pgd (buttress ")
+    assert both[1] == "another component of that name: --kind attack"
+    assert 'paper: Madry et al., "Towards Deep Learning Models' in "\n".join(both)
+    for words, message in (
+        (["show", "cw", "--kind", "plugin"], "unknown plugin 'cw'; 'cw' is a component of another kind: attack"),
+        (["show", "cifr10"], "unknown plugin 'cifr10'; did you mean 'cifar10'?"),
+    ):
+        assert main(["plugins", *words]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_config_show_fills_in_every_default(buttress: Run):

@@ -72,6 +72,32 @@ def test_they_are_listed(acme: Path, capsys: pytest.CaptureFixture[str]):
     }
 
 
+def test_they_are_listed_by_a_pattern(acme: Path, capsys: pytest.CaptureFixture[str]):
+    for pattern, names in (
+        ("DOWN", ["deep/down/other"]),
+        ("acme*:*a*l", ["small"]),
+        ("acme", ["deep/down/other", "small"]),
+    ):
+        assert main(["recipes", "list", pattern, "--json"]) == 0
+        found = [row["recipe"] for row in json.loads(capsys.readouterr().out)]
+        assert found == [f"Acme-Defense:{name}" for name in names]
+    assert main(["recipes", "list", "nothing-has-this"]) == 0
+    assert capsys.readouterr().out == "no recipe holds 'nothing-has-this'\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("smal.yaml", r"; did you mean small\.yaml\?"),
+        ("configs/deep/down/other.yaml", "; it comes with Acme-Defense as a recipe: Acme-Defense:deep/down/other"),
+        ("nowhere/like/this.yaml", "; see for those that come along: buttress recipes list"),
+    ],
+)
+def test_a_path_that_is_not_there_is_answered_with_what_may_be_meant(acme: Path, path: str, hint: str):
+    with pytest.raises(ConfigError, match=rf"^{path}: cannot be read: no such file{hint}$"):
+        located(Path(path))
+
+
 def test_a_recipe_stands_wherever_a_config_does(acme: Path, capsys: pytest.CaptureFixture[str]):
     for words in (("train", "--dry-run"), ("config", "show"), ("config", "validate")):
         verb, rest = (words[:1], words[1:]) if words[0] == "train" else (words, ())

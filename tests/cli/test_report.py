@@ -186,15 +186,23 @@ def test_a_run_that_is_not_finished_is_shown_as_far_as_it_goes(noisy: Path):
     assert "No run has been evaluated yet." in write_report([run]).read_text()
 
 
-def test_damaged_results_are_left_out(noisy: Path):
+def test_damaged_results_are_left_out_and_named(noisy: Path, capsys: pytest.CaptureFixture[str]):
     run = noisy / "s0"
     for folder in ("eval", "analysis"):
         (run / folder).mkdir()
         (run / folder / "gap.json").write_text("{")
     (run / "audit.json").write_text("[1, {}]")
     (run / "eval" / "b.json").write_text('{"attacks": [{"attack": "new kind"}, 3], "samples": "b.npz"}')
-    page = write_report([run]).read_text()
+    assert main(["report", str(run)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    for line, file in zip(said[:-1], ("eval/gap.json", "audit.json", "analysis/gap.json"), strict=True):
+        assert line.startswith(f"left out: {run / file}")
+    page = (run / "report.html").read_text()
     assert ["new kind", "", "", "", "", ""] in cells(page)
+    left_out = re.findall(
+        r'<p class="missing">(.*?)</p>', page.partition('id="left-out"')[2].partition("</section>")[0]
+    )
+    assert [f"left out: {unescape(line)}" for line in left_out] == said[:-1]
 
 
 @pytest.mark.parametrize(

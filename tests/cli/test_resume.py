@@ -58,7 +58,9 @@ def start_and_stop(after: int, name: str, *overrides: str) -> Path:
     assembly = assemble(file, data, settings, folder.history)
     torch.manual_seed(file.config.seed)
     folder.create(yaml.safe_dump(assembly.resolved), {"hardware": {"torch_threads": torch.get_num_threads()}})
-    with pytest.raises(InterruptionError, match="everything is saved; continue with: buttress resume"):
+    epoch, done = divmod(after, assembly.steps)
+    place = f"epoch {epoch + 1}/{file.config.epochs}, {done} of its {assembly.steps} steps done"
+    with pytest.raises(InterruptionError, match=f": {place}; everything is saved; continue with: buttress resume"):
         Trainer(assembly, folder, InterruptingReporter(after)).run()
     return folder.path
 
@@ -128,7 +130,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(
     continue_run(run)
     said = capsys.readouterr().out
     assert f"{newest.name} is damaged" in said
-    assert "resumed step-00000012" in said
+    assert "resumed step-00000012: epoch 4/4, 0 of its 4 steps done" in said
     assert fingerprint(run) == whole
 
 

@@ -85,6 +85,12 @@ def test_resolved_config_starts_the_same_run_again(buttress: Run, workspace: Pat
     assert (run / "metrics.jsonl").read_bytes() == (run.parent / "b" / "metrics.jsonl").read_bytes()
 
 
+def test_examples_that_are_not_moved_are_said_once(workspace: Path, capsys: pytest.CaptureFixture[str]):
+    for eps, times in (("0", 1), ("1/255", 0)):
+        assert main(["train", "small.yaml", "--dry-run", f"threat.eps={eps}"]) == 0
+        assert capsys.readouterr().out.count("note: threat.eps is 0: adversarial examples equal the clean") == times
+
+
 def test_dry_run_writes_nothing(buttress: Run, workspace: Path):
     before = sorted(workspace.rglob("*"))
     done = buttress("train", "small.yaml", "--dry-run")

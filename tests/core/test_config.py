@@ -40,6 +40,12 @@ def message(text: str) -> str:
     return str(caught.value)
 
 
+def test_a_mistyped_key_is_named_before_the_one_that_is_missing_for_it():
+    first, second = message(changed("epochs: 4", "epochz: 4")).splitlines()
+    assert first == "c.yaml:11: epochz: unknown key; did you mean 'epochs'?"
+    assert second.endswith("epochs: required, and not given")
+
+
 def test_a_small_config_gets_every_default():
     config = parsed(CONFIG).config
     assert config.threat.eps == Fraction(1, 10)

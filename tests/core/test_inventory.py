@@ -6,7 +6,9 @@ import pytest
 
 from buttress import registry
 from buttress.discovery import inventory as module
-from buttress.discovery.inventory import inventory, paper
+from buttress.discovery.inventory import describe, facts_of, inventory, paper
+from buttress.discovery.inventory_text import render, render_list
+from buttress.registry import Source, find
 
 GOOD = '''"""A method. Source: Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2. More."""
 from buttress import hookimpl
@@ -51,11 +53,51 @@ def test_a_broken_component_is_named_and_hides_no_other():
     assert list(found) == list(CODES)
     assert found["b_good"]["status"] == found["f_good"]["status"] == "ok"
     assert found["f_good"]["hooks"] == "adjust_grads"
-    assert found["f_good"]["cost"] == "no passes"
+    assert found["f_good"]["cost"] == "no passes a step"
     assert found["f_good"]["paper"] == 'Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2'
     assert found["c_exits"]["status"] == "broken: exit code 3 without a word"
     assert "ZeroDivisionError: division by zero" in found["d_raises"]["status"]
     assert found["e_hangs"]["status"] == "broken: its import takes more than 15 s"
+
+
+def checked(found: list[Source]) -> dict[Source, dict[str, str]]:
+    """As the import in another process would answer, without the process."""
+    good = {"status": "ok", "hooks": "adjust_grads", "paper": "", "cost": ""}
+    return {each: good if "good" in each.name else {"status": "broken: why"} for each in found}
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_is_broken_is_listed_by_every_hook(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_checked", checked)
+    rows = inventory("plugin", hook="compute_loss")
+    assert {row["name"]: row["status"] for row in rows} == dict.fromkeys(
+        CODES.keys() - {"b_good", "f_good"}, "broken: why"
+    )
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_check_before_a_description_says_what_is_broken(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_checked", checked)
+    assert render(describe("plugin", "d_raises", check=True)).endswith("d_raises_module:Plugin)\nstatus: broken: why")
+    said = render(describe(None, "b_good", check=True)).splitlines()
+    assert said[:2] == ["plugin b_good (mixed 1.2, b_good_module:Plugin)", "status: ok"]
+    assert 'paper: Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2' in said
+
+
+def test_a_list_fits_a_terminal_and_says_why_something_is_broken():
+    row = dict.fromkeys(("kind", "name", "distribution", "version", "entry point", "hooks", "paper", "cost"), "word")
+    text = render_list([row | {"status": "broken: " + 40 * "why ", "paper": 40 * "title "}, row | {"status": "ok"}])
+    assert max(map(len, text.splitlines())) <= 100
+    assert "broken  word\n    why: why why" in text
+    assert "    cost: word\n    paper: title title" in text
+
+
+def test_what_an_attack_of_evaluations_costs_is_what_it_says_or_counted():
+    costs = {name: facts_of(find("attack", name))["cost"] for name in ("cw", "ifgsm", "clean")}
+    assert costs["cw"] == "at most 100 forwards a batch"
+    assert costs["ifgsm"] == "+10 forwards, +10 backwards to the input a batch"
+    assert costs["clean"] == "no passes a batch"
+    assert facts_of(find("logger", "tensorboard"))["cost"] == "none: a logger takes no part in a step"
 
 
 def test_a_module_without_a_source_has_no_paper():

@@ -10,6 +10,8 @@ Result = Mapping[str, Any]
 """What one ``buttress evaluate`` wrote: ``each``, and ``attacks``, its rows in order."""
 
 WHITE_BOX = ("pgd", "cw")
+# Where nothing is known of the run.
+EVALUATE = "buttress evaluate RUN"
 AUTOATTACK, SPSA = ("autoattack",), ("spsa",)
 
 
@@ -24,40 +26,42 @@ def selection_is_honest(best_by: str, checkpoint: str) -> Finding:
     return Finding(name, "PASS", chosen)
 
 
-def spsa_is_weaker(results: Sequence[Result]) -> Finding:
+def spsa_is_weaker(results: Sequence[Result], evaluate: str = EVALUATE) -> Finding:
     """What sees no gradients cannot find much that gradient attacks do not.
 
     Args:
         results: every evaluation of the weights, the newest last.
+        evaluate: the command that evaluates them, for the cure.
     """
     name = "SPSA is weaker"
+    cure = f"{evaluate} --attack pgd-100 --attack spsa --examples 100"
     if not _was_run(SPSA, results):
         reason = "SPSA has not been run on these weights; the random search above is the only attack without gradients"
-        return Finding(name, "SKIP", reason, "buttress evaluate RUN --attack pgd-100 --attack spsa --examples 100")
+        return Finding(name, "SKIP", reason, cure)
     found = _comparisons(results, strong=WHITE_BOX, weak=SPSA)
     if not found:
-        cure = "buttress evaluate RUN --attack pgd-100 --attack spsa --examples 100"
         return Finding(name, "SKIP", "neither PGD nor CW has been run on the examples that SPSA attacked", cure)
     least = min(found, key=lambda pair: pair.more)
     return graded(name, least.more, SLACK, MUCH, str(least), MASKED)
 
 
-def autoattack_is_strongest(results: Sequence[Result]) -> Finding:
+def autoattack_is_strongest(results: Sequence[Result], evaluate: str = EVALUATE) -> Finding:
     """AutoAttack holds PGD and more, so PGD and CW cannot find on the same examples what it does not.
 
     Args:
         results: every evaluation of the weights, the newest last.
+        evaluate: the command that evaluates them, for the cure.
     """
     name = "AutoAttack is strongest"
     if not _was_run(AUTOATTACK, results):
-        cure = "buttress evaluate RUN --attack autoattack; where it refuses model or data, pgd, cw and spsa together"
+        cure = f"{evaluate} --attack autoattack; where it refuses model or data, pgd, cw and spsa together"
         return Finding(name, "WARN", "AutoAttack has not been run on these weights", cure)
     found = _comparisons(results, strong=AUTOATTACK, weak=WHITE_BOX)
     if not found:
         reason = (
             "AutoAttack saw only what others had left, or nothing else was run: there is nothing to compare it with"
         )
-        return Finding(name, "SKIP", reason, "buttress evaluate RUN --attack autoattack --attack pgd-100 --attack cw")
+        return Finding(name, "SKIP", reason, f"{evaluate} --attack autoattack --attack pgd-100 --attack cw")
     most = max(found, key=lambda pair: pair.more)
     cure = "look for randomness in the model and for another input range; believe the lowest number"
     return graded(name, most.more, 0.0, SLACK, str(most), cure)

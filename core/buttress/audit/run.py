@@ -1,5 +1,6 @@
 """``buttress audit RUN``: the checks of a model on a run's weights and test split, and those of its records."""
 
+import shlex
 from pathlib import Path
 
 from buttress.audit import audit
@@ -28,9 +29,10 @@ def audit_run(
     with Modes(run.model).evaluating():
         findings = audit(run.model, run.data.test, run.threat, examples=examples, seed=evaluation.seed)
     evaluations = run.evaluations()
+    evaluate = shlex.join(["buttress", "evaluate", str(path), "--track", track, "--checkpoint", checkpoint])
     findings += [
-        spsa_is_weaker(evaluations),
-        autoattack_is_strongest(evaluations),
+        spsa_is_weaker(evaluations, evaluate),
+        autoattack_is_strongest(evaluations, evaluate),
         selection_is_honest(evaluation.best_by, checkpoint),
     ]
     run.keep_findings([finding.to_json() for finding in findings])

@@ -14,8 +14,8 @@ from textwrap import indent
 
 from buttress import __version__
 from buttress.errors import PluginError, nearest
-from buttress.hookspecs import HOOKS
-from buttress.registry import sources
+from buttress.hookspecs import HOOKS, makes_logger
+from buttress.registry import GROUPS, sources
 from buttress.settings import documentation_in
 from buttress.storage.files import make_folder, storage_errors
 
@@ -62,6 +62,8 @@ class _Piece:
 def new_plugin(name: str, hooks: Sequence[str] = (), output: Path | None = None) -> Path:
     """Write a package whose plugin has an example of each hook; returns its folder.
 
+    With ``log``, and no hook but those of loggers, it is a logger.
+
     Args:
         name: what configs will call the plugin: small letters, digits, ``_`` and ``-``.
         hooks: names of hooks; by default ``adjust_grads``.
@@ -74,17 +76,18 @@ def new_plugin(name: str, hooks: Sequence[str] = (), output: Path | None = None)
     plugin = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,60}", plugin) or plugin.endswith("_") or keyword.iskeyword(plugin):
         raise PluginError(f"plugin name {name!r}: expected small letters, digits, _ and -, beginning with a letter")
-    taken = [source for source in sources("plugin") if source.name == plugin]
-    if taken:
-        raise PluginError(f"plugin name {name!r} is that of a plugin of {taken[0]}; choose another one")
     for hook in hooks:
         if hook not in HOOKS:
             raise PluginError(f"{hook!r} is not a hook{nearest(hook, HOOKS)}")
+    kind = "logger" if makes_logger(hooks) else "plugin"
+    taken = [source for source in sources(kind) if source.name == plugin]
+    if taken:
+        raise PluginError(f"{kind} name {name!r} is that of a {kind} of {taken[0]}; choose another one")
     folder = output or Path(f"buttress-{plugin.replace('_', '-')}")
     if folder.exists():
         raise PluginError(f"{folder} exists, and nothing is overwritten; choose another --output")
     pieces = [_piece(hook) for hook in dict.fromkeys(hooks or [_DEFAULT])]
-    files = _package(plugin, pieces)
+    files = _package(plugin, pieces, kind, folder)
     for relative, text in files.items():
         path = folder / relative
         with storage_errors(path):
@@ -97,12 +100,17 @@ def _piece(hook: str) -> _Piece:
     return _Piece(hook, (_TEMPLATES / "hooks" / f"{hook}.py").read_text(encoding="utf-8"))
 
 
-def _package(plugin: str, pieces: Sequence[_Piece]) -> dict[str, str]:
-    """Path to text of every file of the package."""
+def install_command(folder: str) -> str:
+    """Installs the package in ``folder`` with its tests' needs; nothing is downloaded to build it."""
+    return f'pip install --no-build-isolation --editable "{folder}[test]"'
+
+
+def _package(plugin: str, pieces: Sequence[_Piece], kind: str, folder: Path) -> dict[str, str]:
+    """Path to text of every file of the package of a plugin or a logger, which ``kind`` says."""
     slug, module = plugin.replace("_", "-"), f"buttress_{plugin}"
     cls = "".join(word.capitalize() for word in plugin.split("_"))
-    attacks = any(piece.hook == "generate_adv" for piece in pieces)
-    summary = _summary(pieces[0]) if len(pieces) == 1 else "a plugin for buttress"
+    groups = [kind, "attack"] if any(piece.hook == "generate_adv" for piece in pieces) else [kind]
+    summary = _summary(pieces[0]) if len(pieces) == 1 else f"a {kind} for buttress"
     values = {
         "plugin": plugin,
         "slug": slug,
@@ -112,10 +120,14 @@ def _package(plugin: str, pieces: Sequence[_Piece]) -> dict[str, str]:
         "summary": summary.replace('"', "'"),
         "version": ".".join(__version__.split(".")[:2]),
         "hooks": ", ".join(f"`{piece.hook}`" for piece in pieces),
-        "attack_entry": f'\n[project.entry-points."buttress.attacks"]\n{plugin} = "{module}:{cls}"\n'
-        if attacks
-        else "",
-        "stack": f"  - {plugin}" if attacks else f"  - pgd: {{steps: 10, step_size: 1/40}}\n  - {plugin}",
+        "kind": kind,
+        "examined": "" if kind == "plugin" else f', kind="{kind}"',  # as what; by default as a plugin
+        "folder": folder.name,
+        "install": install_command(folder.name),
+        "entries": "\n".join(
+            f'[project.entry-points."{GROUPS[group]}"]\n{plugin} = "{module}:{cls}"\n' for group in groups
+        ),
+        "stack": _stack(plugin, groups),
         "imports": _test_imports(pieces, module, cls),
         "tests": "\n\n\n".join(piece.source(node) for piece in pieces for node in piece.functions(tests=True)),
     }
@@ -130,6 +142,14 @@ def _package(plugin: str, pieces: Sequence[_Piece]) -> dict[str, str]:
         f"{module}.py": _module(cls, pieces),
         f"tests/test_{plugin}.py": filled("checks.txt"),
     }
+
+
+def _stack(plugin: str, groups: Sequence[str]) -> str:
+    """The lines of a config that list the plugin, or the logger, beside the attack that it needs."""
+    attack = "  - pgd: {steps: 10, step_size: 1/40}"
+    if "attack" in groups:
+        return f"plugins:\n  - {plugin}"
+    return f"plugins:\n{attack}\nloggers: [{plugin}]" if "logger" in groups else f"plugins:\n{attack}\n  - {plugin}"
 
 
 def _module(cls: str, pieces: Sequence[_Piece]) -> str:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import ConfigError, PluginError, nearest
+from buttress.hookspecs import makes_logger
 from buttress.registry import GROUPS, HOOKED, Source, find, hooks_in, load, means, sources
 from buttress.yaml_source import parse_yaml
 
 if TYPE_CHECKING:
     from buttress.testing import Subject
 
-# Hooks of what is a logger where nobody says what it is.
-_LOGGER = {"start_run", "log", "end_run"}
 # What is wrong with anything else.
 _EXAMINED = (
     "promises are those of plugins, attacks and loggers (--kind); a model or a data set is tried by buttress config "
@@ -82,7 +81,7 @@ def _file(path: Path, kind: str | None) -> Found:
     found: Found = []
     for component, source in read_plugins_file(path).plugins.values():
         hooks = hooks_in(component)
-        guess = "logger" if "log" in hooks <= _LOGGER else "plugin"
+        guess = "logger" if makes_logger(hooks) else "plugin"
         if kind is None or kind == "plugin" or {"attack": "generate_adv", "logger": "log"}[kind] in hooks:
             found.append((kind or guess, component, source))
     if not found:

@@ -5,19 +5,16 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from textwrap import wrap
 from typing import Any
 
 from pydantic import BaseModel
 
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
-from buttress.registry import GROUPS, HOOKED, Source, check_class, find, load, sources
+from buttress.registry import GROUPS, HOOKED, Source, check_class, find, find_any, kinds_of, load, sources
 from buttress.settings import settings_model
-from buttress.tables import table
-from buttress.yaml_source import dump_yaml
 
 # A distribution whose components take longer than this to import is examined one by one, and each that still does is
 # reported as broken; torch itself takes 2 to 10 seconds.
@@ -45,7 +42,8 @@ def inventory(kind: str | None = None, *, check: bool = False, hook: str | None 
         kind: only this kind, or None for all.
         check: import each, in a process of its distribution's own, and add to the status ``ok``, or ``broken`` with the
             reason; and add its hooks, its paper, and what it adds to a training step.
-        hook: only plugins with this hook, which only an import can tell: ``check`` then goes without saying.
+        hook: only what has this hook, which only an import can tell: ``check`` then goes without saying. What cannot be
+            imported is listed too, since it may have it.
 
     Raises:
         PluginError: there is no such hook.
@@ -69,9 +67,19 @@ def inventory(kind: str | None = None, *, check: bool = False, hook: str | None 
     checked = _checked([source for source in found if source.status not in ("incompatible", "disabled")])
     for row, source in zip(rows, found, strict=True):
         facts = checked.get(source, {})
-        row["status"] = ", ".join(word for word in (source.status, facts.get("status")) if word and word != "listed")
+        row["status"] = _status(source, facts)
         row |= {key: facts.get(key, "") for key in ("hooks", "paper", "cost")}
-    return [row for row in rows if hook is None or hook in row["hooks"].split(", ")]
+    return [row for row in rows if hook is None or hook in row["hooks"].split(", ") or _may_have_hooks(row)]
+
+
+def _status(source: Source, facts: Mapping[str, str]) -> str:
+    """What the metadata say, where that is more than ``listed``, and what the import says."""
+    return ", ".join(word for word in (source.status, facts.get("status")) if word and word != "listed")
+
+
+def _may_have_hooks(row: Record) -> bool:
+    """Whether it is of a kind with hooks, and nobody knows which."""
+    return row["kind"] in HOOKED and not row["hooks"]
 
 
 def facts_of(source: Source) -> dict[str, str]:
@@ -102,14 +110,25 @@ def paper(component: Any) -> str:
 
 
 def _cost(component: Any, source: Source) -> str:
-    """The passes that a plugin adds to a training step, counted in one; or why that is not known. Of plugins alone."""
-    if source.kind != "plugin":  # what evaluates, logs, or is trained takes no part in the step
+    """What a component costs with its default settings, or why that is not known; nothing of models and data sets.
+
+    Of a plugin the passes that it adds to a training step, counted in one. Of an attack of evaluations those of one
+    batch: the most forwards, as it says itself, else counted.
+    """
+    if source.kind not in HOOKED:
         return ""
+    if source.kind == "logger":
+        return "none: a logger takes no part in a step"
     from buttress.testing.cost import passes_added, passes_text
-    from buttress.testing.subject import Subject
+    from buttress.testing.subject import EXAMPLES, Subject
 
     try:
-        return passes_text(passes_added(Subject(component, None, source.name, source)))
+        subject = Subject(component, None, source.name, source)
+        if source.kind == "plugin":
+            return f"{passes_text(passes_added(subject))} a step"
+        if hasattr(component, "forwards"):
+            return f"at most {subject.plugin().plugin.forwards(EXAMPLES):,} forwards a batch"
+        return f"{passes_text(passes_added(subject))} a batch"
     except Exception as problem:
         return f"not known ({str(problem).splitlines()[0]})"
 
@@ -144,32 +163,40 @@ def _answers(stdout: bytes | None) -> list[dict[str, str]]:
     return [json.loads(line) for line in (stdout or b"").decode().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def describe(kind: str, name: str, *, cost: bool = True) -> dict[str, Any]:
+def describe(kind: str | None, name: str, *, cost: bool = True, check: bool = False) -> dict[str, Any]:
     """A component's documentation, settings and hooks; imports it.
 
     Args:
-        kind: of component.
+        kind: of component; by default the first of ``GROUPS`` in which something has that name.
         name: what a config calls it.
         cost: count the passes that a plugin adds to a step, which takes training steps; else they are not told.
+        check: import it in a process of its own first, and tell its ``status``; of what is broken that is all.
 
     Raises:
-        PluginError: unknown or broken.
+        PluginError: unknown; broken, unless ``check``.
     """
-    source = find(kind, name)
-    component = load(source)
-    if kind in HOOKED:
-        check_class(component, source)
-    model = settings_model(
-        component, frozenset({"num_classes", "in_channels", "in_features"} if kind == "model" else {"num_classes"})
-    )
-    text = inspect.getdoc(component) or ""
-    module = inspect.getmodule(component)
-    return {
-        "kind": kind,
+    source = find(kind, name) if kind else find_any(name)
+    facts: dict[str, Any] = {
+        "kind": source.kind,
         "name": source.name,
+        "other kinds": [other for other in kinds_of(source.name) if other != source.kind],
         "distribution": source.distribution,
         "version": source.version,
         "entry point": source.target,
+    }
+    if check:
+        facts["status"] = _status(source, _checked([source])[source])
+        if "broken" in facts["status"]:
+            return facts
+    component = load(source)
+    if source.kind in HOOKED:
+        check_class(component, source)
+    given = {"num_classes", "in_channels", "in_features"} if source.kind == "model" else {"num_classes"}
+    model = settings_model(component, frozenset(given))
+    text = inspect.getdoc(component) or ""
+    module = inspect.getmodule(component)
+    return {
+        **facts,
         "summary": text.split("\n\n")[0],
         "source": inspect.getdoc(module) if module else "",
         "paper": paper(component),
@@ -199,30 +226,6 @@ def _default(model: type[BaseModel], key: str, entry: dict[str, Any]) -> object:
     return entry["default"] if "default" in entry else model.model_fields[key].get_default(call_default_factory=True)
 
 
-def render(facts: dict[str, Any]) -> str:
-    """A description as text."""
-    lines = [
-        f"{facts['kind']} {facts['name']} ({facts['distribution']} {facts['version']}, {facts['entry point']})",
-        facts["summary"],
-        "",
-        facts["source"] or "",
-        "",
-    ]
-    if facts["hooks"]:
-        lines += [f"hooks: {', '.join(facts['hooks'])}", ""]
-    if facts["cost"]:
-        lines += [f"cost: {facts['cost']} a step, with these defaults", ""]
-    if facts["settings"]:
-        rows = [[s["name"], s["type"], as_yaml(s["default"])] for s in facts["settings"]]
-        head, rule, *entries = table(["setting", "type", "default"], rows).splitlines()
-        lines += [head, rule]
-        for entry, setting in zip(entries, facts["settings"], strict=True):
-            lines += [entry, *wrap(setting["meaning"], width=100, initial_indent="    ", subsequent_indent="    ")]
-    else:
-        lines.append("no settings")
-    return "\n".join(lines)
-
-
 def _hooks(component: Any) -> list[str]:
     found = []
     for name in dir(component):
@@ -248,12 +251,3 @@ def _type(entry: dict[str, Any]) -> str:
     kind = entry.get("type", "any")
     kinds = kind if isinstance(kind, list) else [kind]
     return " | ".join(f"{each} {limits}".strip() if each in ("number", "integer") else each for each in kinds)
-
-
-def as_yaml(value: object) -> str:
-    """A default as a config would have it."""
-    if value is None:
-        return "null"
-    if isinstance(value, (dict, list)):
-        return dump_yaml(value).strip()
-    return str(value).lower() if isinstance(value, bool) else str(value)

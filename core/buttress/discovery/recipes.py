@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,9 +43,14 @@ class Recipe:
         return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
-def recipes() -> list[Recipe]:
-    """All that are installed, by distribution and name; an entry point that names no folder has none."""
+def recipes(pattern: str = "") -> list[Recipe]:
+    """All that are installed, by distribution and name; an entry point that names no folder has none.
+
+    Args:
+        pattern: only those whose ``dist:name`` holds it, case ignored; ``*``, ``?`` and ``[...]`` as in a shell.
+    """
     found = [recipe for point in entry_points(group=GROUP) for recipe in _recipes_of(point)]
+    found = [recipe for recipe in found if fnmatchcase(str(recipe).lower(), f"*{pattern.lower()}*")]
     return sorted(found, key=lambda recipe: (canonicalize_name(recipe.distribution), recipe.name))
 
 
@@ -51,11 +58,13 @@ def located(config: Path) -> Path:
     """The file that a person means: a path as it is, or ``dist:recipe``, unless there is a file of that name.
 
     Raises:
-        ConfigError: no such distribution or recipe, with the nearest; or two files of that name in it.
+        ConfigError: no such file, distribution or recipe, with the nearest; or two files of that name in it.
     """
     distribution, colon, name = str(config).partition(":")
-    if not colon or config.exists():
+    if config.exists():
         return config
+    if not colon:
+        raise ConfigError(f"{config}: cannot be read: no such file{_nearest_config(config)}")
     wanted = canonicalize_name(distribution)
     points = [point for point in entry_points(group=GROUP) if canonicalize_name(_owner(point)[0]) == wanted]
     if not points:
@@ -77,6 +86,17 @@ def located(config: Path) -> Path:
         files = " and ".join(map(str, matching))
         raise ConfigError(f"{config}: {distribution} has two recipes {name!r}: give one of the files, {files}")
     return matching[0]
+
+
+def _nearest_config(config: Path) -> str:
+    """A recipe whose name the path ends with, as one of a checkout does; else the nearest YAML file beside it."""
+    parts = config.with_suffix("").parts
+    meant = [each for each in recipes() if Path(each.name).parts == parts[-len(Path(each.name).parts) :]]
+    if meant:
+        return f"; it comes with {meant[0].distribution} as a recipe: {meant[0]}"
+    beside = {path.name: path for path in (*config.parent.glob("*.yaml"), *config.parent.glob("*.yml"))}
+    close = get_close_matches(config.name, beside, n=1)
+    return f"; did you mean {beside[close[0]]}?" if close else "; see for those that come along: buttress recipes list"
 
 
 def _owner(point: EntryPoint) -> tuple[str, str]:

@@ -58,6 +58,9 @@ def assess(
     loaded = _load_attacks(attacks, subject)
     data = subject.split(split)
     index = subset(len(data), examples)
+    if examples is not None and examples > len(data):
+        reporter = reporter or Reporter()
+        reporter.say(f"note: --examples {examples}, and the {split} split has {len(data)}: all of them are taken")
     config = subject.file.config.evaluation
     folder = output or subject.home / "eval"
     facts = {

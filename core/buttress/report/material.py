@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from buttress.config import Config, load_config
 from buttress.errors import CheckpointError, RunFolderError
@@ -15,6 +15,8 @@ from buttress.evaluation import attack_name, load_attack
 from buttress.storage.files import read_json
 from buttress.storage.run_folder import RunFolder, existing_folder, read_metrics
 from buttress.training.selection import Record, Row, records_of, summarize
+
+_Kind = TypeVar("_Kind", dict[str, Any], list[Any])
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Run:
         audit: the findings of ``buttress audit``, or None.
         analysis: the numbers of ``buttress analyze`` by file stem.
         manifest: what the run depends on besides its config.
+        damaged: files of results that cannot be read, with the reason; they are left out.
     """
 
     folder: RunFolder
@@ -43,6 +46,7 @@ class Run:
     audit: list[dict[str, Any]] | None
     analysis: dict[str, dict[str, Any]]
     manifest: dict[str, Any]
+    damaged: list[str]
 
     @property
     def name(self) -> str:
@@ -85,6 +89,7 @@ def read_run(path: Path) -> Run:
     records = records_of(read_metrics(folder.metrics))
     whole = {(each.track, each.epoch) for each in records if each.split == "test"}  # the split that is written last
     records = [each for each in records if (each.track, each.epoch) in whole]
+    damaged: list[str] = []
     return Run(
         folder=folder,
         config=config,
@@ -92,10 +97,11 @@ def read_run(path: Path) -> Run:
         attack=attack_name(load_attack(config.evaluation.attack, local=file.local)),
         records=records,
         rows=summarize(records, config.evaluation.best_by) if records else [],
-        evaluations=[found for _, found in _objects(sorted(folder.eval.glob("*.json")))],
-        audit=_audit(folder.audit),
-        analysis={path.stem: numbers for path, numbers in _objects(sorted(folder.analysis.glob("*.json")))},
-        manifest=_manifest(folder),
+        evaluations=[found for _, found in _objects(sorted(folder.eval.glob("*.json")), damaged)],
+        audit=_audit(folder.audit, damaged),
+        analysis={path.stem: numbers for path, numbers in _objects(sorted(folder.analysis.glob("*.json")), damaged)},
+        manifest=_manifest(folder, damaged),
+        damaged=damaged,
     )
 
 
@@ -136,27 +142,34 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
-def _objects(paths: Sequence[Path]) -> list[tuple[Path, dict[str, Any]]]:
-    """The JSON objects in ``paths``; what is damaged or something else is left out."""
-    found = []
-    for path in paths:
-        try:
-            value = read_json(path)
-        except CheckpointError:
-            continue
-        if isinstance(value, dict):
-            found.append((path, value))
-    return found
+def _objects(paths: Sequence[Path], damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:
+    """The JSON objects in ``paths``; what is damaged or something else is left out, and named in ``damaged``."""
+    found = [(path, _read(path, dict, damaged)) for path in paths]
+    return [(path, value) for path, value in found if value is not None]
 
 
-def _audit(path: Path) -> list[dict[str, Any]] | None:
-    try:
-        found = read_json(path)
-    except CheckpointError:
+def _audit(path: Path, damaged: list[str]) -> list[dict[str, Any]] | None:
+    found = _read(path, list, damaged) if path.exists() else None
+    if found is None:
         return None
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else None
+    rows = [row for row in found if isinstance(row, dict)]
+    if len(rows) < len(found):
+        damaged.append(f"{path}: expected objects, got {len(found) - len(rows)} entries of another kind")
+    return rows
 
 
-def _manifest(folder: RunFolder) -> dict[str, Any]:
-    ((_, manifest),) = _objects([folder.manifest]) or [(folder.manifest, {})]
-    return manifest
+def _manifest(folder: RunFolder, damaged: list[str]) -> dict[str, Any]:
+    return _read(folder.manifest, dict, damaged) or {}
+
+
+def _read(path: Path, kind: type[_Kind], damaged: list[str]) -> _Kind | None:
+    """The JSON value of that kind in a file, or None."""
+    try:
+        value = read_json(path)
+    except CheckpointError as problem:
+        damaged.append(str(problem))
+        return None
+    if not isinstance(value, kind):
+        damaged.append(f"{path}: expected JSON of the kind {kind.__name__}, got {type(value).__name__}")
+        return None
+    return value

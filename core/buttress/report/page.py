@@ -72,6 +72,7 @@ def render(found: Sequence[Method]) -> str:
         title=", ".join(method.label for method in found),
         facts=_facts(found),
         sections=[make(found) for make in _SECTIONS],
+        damaged=[line for method in found for run in method.runs for line in run.damaged],
         runs=[_sources(run) for method in found for run in method.runs],
         version=__version__,
         style=loader.get_source(environment, "style.css")[0],

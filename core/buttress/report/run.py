@@ -1,6 +1,6 @@
 """``buttress report``: reads run folders, writes one page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from buttress.errors import RunFolderError
@@ -9,12 +9,15 @@ from buttress.report.page import render
 from buttress.storage.files import make_folder, write_text
 
 
-def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
+def write_report(
+    runs: Sequence[Path], output: Path | None = None, say: Callable[[str], None] = lambda line: None
+) -> Path:
     """Write the page; one that is there is replaced.
 
     Args:
         runs: run folders, finished or not.
         output: the file; None for ``report.html`` in the run folder, or in the working folder for several runs.
+        say: is told which damaged files of results are left out; the page says so too.
 
     Raises:
         RunFolderError: no run folder, one that is given twice, or an output that is no HTML file.
@@ -24,7 +27,10 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
         output = runs[0] / "report.html" if len(runs) == 1 else Path("report.html")
     if output.suffix not in (".html", ".htm") or output.is_dir():
         raise RunFolderError(f"--output {output}: expected the name of a file that ends in .html")
-    page = render(methods([read_run(path) for path in runs]))
+    read = [read_run(path) for path in runs]
+    for line in (line for run in read for line in run.damaged):
+        say(f"left out: {line}")
+    page = render(methods(read))
     make_folder(output.parent)
     write_text(output, page)
     return output

@@ -102,6 +102,8 @@ def _describe(reporter: Reporter, assembly: Assembly) -> None:
     _say_loss(reporter, assembly)
     if assembly.file.disabled:
         reporter.say(f"left out by disable: {', '.join(assembly.file.disabled)}")
+    if config.threat.eps == 0:
+        reporter.say("note: threat.eps is 0: adversarial examples equal the clean ones")
     reporter.say("hooks: " + "; ".join(f"{hook}: {', '.join(labels)}" for hook, labels in order.items()))
     reporter.say("data: " + ", ".join(f"{name} {len(split)}" for name, split in assembly.data.splits().items()))
     schedule = config.schedule

@@ -88,7 +88,7 @@ class Trainer:
         if engine.epoch == self._config.epochs:
             say(f"this run has finished: all {engine.epoch} epochs are trained; its results again:")
             return
-        say(f"resumed {path.stem}: epoch {engine.epoch}, step {engine.epoch_step} of the epoch")
+        say(f"resumed {path.stem}: {self._place()}")
 
     # One epoch
 
@@ -136,10 +136,9 @@ class Trainer:
         if self._stop.signal is None:
             return
         self._save()
-        engine = self._engine
         raise InterruptionError(
-            f"stopped by {self._stop.signal} at epoch {engine.epoch}, step {engine.epoch_step} of the epoch; "
-            f"everything is saved; continue with: buttress resume {self._folder.path}"
+            f"stopped by {self._stop.signal}: {self._place()}; everything is saved; continue with: buttress resume "
+            f"{self._folder.path}"
         )
 
     def _save(self) -> None:
@@ -147,6 +146,11 @@ class Trainer:
         self._progress.save()
 
     # What it says about itself
+
+    def _place(self) -> str:
+        """``"epoch 3/12, 4 of its 10 steps done"``: epochs count from 1, as in progress lines."""
+        engine, epochs = self._engine, self._config.epochs
+        return f"epoch {engine.epoch + 1}/{epochs}, {engine.epoch_step} of its {self._assembly.steps} steps done"
 
     def _log_training(self) -> None:
         engine = self._engine

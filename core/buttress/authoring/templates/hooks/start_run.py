@@ -1,18 +1,21 @@
-"""Initial norm: records how large the weights are when the run begins."""
+"""Initial norm: says how large the weights are when the run begins."""
+
+import logging
 
 import torch
 from torch import Tensor, nn
 
 from buttress import hookimpl
-from buttress.context import Context
+
+logger = logging.getLogger(__name__)
 
 
 class Example:
-    """Records the norm of the initial weights."""
+    """Says the norm of the initial weights."""
 
     @hookimpl
-    def start_run(self, model: nn.Module, ctx: Context) -> None:
-        ctx.record("initial_norm", weight_norm(model))
+    def start_run(self, model: nn.Module) -> None:
+        logger.info("initial norm %.4g", weight_norm(model).item())
 
 
 @torch.no_grad()
