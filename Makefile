@@ -3,7 +3,8 @@ BIN := .venv/bin
 
 .PHONY: demo test check docs compare torture sanitize format setup clean
 
-METHODS := at piat_nmse amp awp rwp rat_lr rat_wp trades mart trades_rwp
+METHODS := at piat_nmse amp awp rwp rat_lr rat_wp trades mart trades_rwp \
+  alp drop_easy augment cutout mixup l1 l2 fix_param fgsm clean
 
 demo: setup
 	$(BIN)/buttress train configs/demo.yaml
