@@ -47,7 +47,8 @@ HOOKS = {
     "adjust_grads": "Gradients",
     "ensemble_weights": "Ensembles",
 }
-RECIPES = ("digits", "cifar10/linf")
+# Folders of recipes, and what nearly every one in them has beside its method.
+RECIPES = {"digits": COMMON, "cifar10/linf": COMMON | {"augment"}}
 # What the index counts with, where the defaults do nothing in the counted step: the losses of an untrained network of
 # ten classes lie above RWP's c_min.
 TYPICAL: dict[str, dict[str, Any]] = {"rwp": {"c_min": "inf"}}
@@ -110,9 +111,12 @@ def _recipes(name: str) -> list[str]:
 @cache
 def _methods() -> dict[str, set[str]]:
     """Recipe to the plugins that make it what it is."""
-    paths = [path for folder in RECIPES for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
-    listed = {path.relative_to(ROOT / "configs").with_suffix("").as_posix(): set(plugins_of(path)) for path in paths}
-    return {recipe: names - COMMON or names for recipe, names in listed.items()}
+    found = {}
+    for folder, common in RECIPES.items():
+        for path in sorted((ROOT / "configs" / folder).glob("*.yaml")):
+            names = set(plugins_of(path))
+            found[f"{folder}/{path.stem}"] = names - common or names
+    return found
 
 
 # Settings

@@ -12,8 +12,8 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 
-# What nearly every recipe has beside its method, and the ensembles that are evaluated beside the live model.
-COMMON = {"pgd", "augment"}
+# What nearly every recipe on digits has beside its method, and the ensembles that are evaluated beside the live model.
+COMMON = {"pgd"}
 TRACKS = {"meat", "ema", "swa"}
 # The methods of the baseline, plain PGD-AT.
 BASELINE = {"pgd", "cross_entropy"}

@@ -223,6 +223,10 @@ DIGITS: dict[str, list[Any]] = {
     "l2": [{"l2_groups": {"weight_decay": 5e-3}}],
     "mixup": ["mixup"],
     "cutout": [{"cutout": {"size": 3}}],
+    "augment": [{"augment": {"pad": 1, "padding": "zeros", "flip": False}}],  # a mirrored digit is none
+    "drop_easy": [{"drop_easy": {"c_min": 1.0}}],  # RWP's
+    "fgsm": [],
+    "clean": [],
     "trades_rwp": [
         {"trades": {"beta": 6.0}},
         {"rwp": {"gamma": 0.02, "c_min": 1.0, "k2": 1}},
@@ -232,10 +236,14 @@ DIGITS: dict[str, list[Any]] = {
     "fix_lr": [{"rat_lr": {"layers": [3, 4]}}],
     "awp_layers": [{"rat_wp": {"gamma": 0.02, "layers": [3, 4]}}],
 }
-ATTACKS = {
-    "trades": {"loss": "kl", "start": "gaussian"},
-    "trades_rwp": {"loss": "kl", "start": "gaussian"},
-    "mart": {"start": "gaussian"},
+PGD = {"steps": 10, "step_size": "1/40"}
+# Where it is not plain PGD.
+ATTACKS: dict[str, Any] = {
+    "trades": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
+    "trades_rwp": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
+    "mart": {"pgd": {**PGD, "start": "gaussian"}},
+    "fgsm": {"fgsm": {"start": "uniform"}},
+    "clean": "clean",
 }
 SWEEPS = {"fix_param": "freeze_layers", "fix_lr": "rat_lr", "awp_layers": "rat_wp"}
 
@@ -252,7 +260,7 @@ def digits(method: str) -> dict[str, Any]:
         },
         "model": {"name": "preact_tiny", "memory_format": "channels_last"},
         "threat": {"norm": "linf", "eps": "1/10"},
-        "plugins": [{"pgd": {"steps": 10, "step_size": "1/40", **ATTACKS.get(method, {})}}, *DIGITS[method]],
+        "plugins": [ATTACKS.get(method, {"pgd": PGD}), *DIGITS[method]],
         "optimizer": {"name": "sgd", "lr": 0.3, "momentum": 0.9, "weight_decay": 2e-3},
         "schedule": {"name": "piecewise", "milestones": [0.4, 0.8], "factor": 0.1},
         "epochs": 48,

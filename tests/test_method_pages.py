@@ -124,6 +124,12 @@ def test_a_page_names_the_papers_of_the_code(name: str):
     assert [paper for paper in papers if paper not in source] == []
 
 
+@every_method
+def test_a_method_was_measured_on_digits(name: str):
+    _, _, measured = text(name).partition("## On digits")
+    assert re.search(r"^\| \[[^]]*\]\(\S+configs/\S+\) \|.*\d", measured, flags=re.MULTILINE)
+
+
 @every_page
 def test_every_formula_becomes_mathml(name: str):
     for formula in formulas(text(name)):

@@ -1,4 +1,4 @@
-"""Every block of every page, the slow ones too, each command in a shell: a part of ``make docs``.
+"""Every block of every page and README, the slow ones too, each command in a shell: a part of ``make docs``.
 
 python -m tests.docs [PAGE...]
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from .blocks import PAGES, blocks
+from .blocks import PAGES, READMES, blocks
 from .runner import run_page
 from .stage import copy_for, make_environment, make_folder
 
@@ -22,7 +22,7 @@ def main(pages: list[str]) -> int:
     failed = []
     with tempfile.TemporaryDirectory() as scratch:
         stage = make_folder(Path(scratch, "stage"))
-        for number, page in enumerate(pages or [page for page in PAGES if blocks(page)]):
+        for number, page in enumerate(pages or [page for page in (*READMES, *PAGES) if blocks(page)]):
             folder, began = Path(scratch, f"page{number}"), time.monotonic()
             copy_for(page, stage, folder)
             try:
@@ -32,7 +32,7 @@ def main(pages: list[str]) -> int:
             except Exception as problem:
                 failed.append(page)
                 verdict = f"{type(problem).__name__}: {problem}"
-            print(f"{page:<28} {time.monotonic() - began:6.1f} s  {verdict}", flush=True)
+            print(f"{page:<38} {time.monotonic() - began:6.1f} s  {verdict}", flush=True)
     print(f"{len(failed)} pages failed: {', '.join(failed)}" if failed else "every block ran")
     return 1 if failed else 0
 

@@ -1,4 +1,4 @@
-"""The pages of the documentation, and the fenced blocks of a page.
+"""The pages of the documentation, the files README.md beside them, and the fenced blocks of each.
 
 A block whose first line is the comment ``# slow: REASON`` runs in ``make docs`` only, one with ``# not run: REASON``
 never. A block with a title (```` ```yaml title="config.yaml" ````) is a file of that name.
@@ -11,6 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = tuple(sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")))
+# What stands outside of the site: relative to ``docs/``, as pages are.
+READMES = ("../README.md", "../examples/README.md", "../examples/external_plugin/README.md")
 LANGUAGES = frozenset({"console", "cpp", "python", "sh", "text", "toml", "yaml"})
 
 FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', flags=re.MULTILINE | re.DOTALL)
@@ -55,6 +57,6 @@ def text_of(page: str) -> str:
 
 
 def blocks(page: str) -> list[Block]:
-    """Every fenced block of a page of ``docs/``, in order."""
+    """Every fenced block of a page or README, in order."""
     text = text_of(page)
     return [Block(m[1], m[2], text.count("\n", 0, m.start()) + 1, m[3]) for m in FENCE.finditer(text)]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from buttress.config import Config
 from buttress.settings import validate
 from buttress.yaml_source import parse_yaml
 
-from .blocks import DOCS, LANGUAGES, Block, blocks
+from .blocks import DOCS, Block, blocks
 
 # What a fragment of a config is put upon, to be checked as a whole.
 _WHOLE = {
@@ -34,17 +34,14 @@ class PageError(AssertionError):
     """A block of a page does not do what it says."""
 
 
-def run_page(
-    page: str, environment: Mapping[str, str], *, everything: bool = False, languages: Collection[str] = LANGUAGES
-) -> None:
+def run_page(page: str, environment: Mapping[str, str], *, everything: bool = False) -> None:
     """Run a page's blocks.
 
     Args:
-        page: below ``docs/``.
+        page: relative to ``docs/``.
         environment: variables of the shell.
         everything: the slow blocks too, and every command in a shell; else a block of ``buttress`` commands alone
             runs in this process, which has torch loaded already.
-        languages: blocks in others are left out.
 
     Raises:
         PageError: a command failed, or a fragment of a config is not valid.
@@ -55,7 +52,7 @@ def run_page(
     sys.path.insert(0, here)
     try:
         for block in blocks(page):
-            if block.language not in languages or block.mark in skipped:
+            if block.mark in skipped:
                 continue
             _run(block, f"{page}:{block.line}", environment, namespace, everything)
     finally:

@@ -53,6 +53,7 @@ def make_environment(folder: Path, recipes: Path = ROOT / "configs") -> dict[str
         "VIRTUAL_ENV": str(folder),
         "OMP_NUM_THREADS": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # which means no isolation: it would fetch setuptools
         "PIP_NO_INDEX": "1",
         "PYTEST_ADDOPTS": "-p no:cacheprovider",
     }

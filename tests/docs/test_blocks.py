@@ -1,36 +1,31 @@
-"""Every block of every page runs; the slow ones in ``make docs`` (``python -m tests.docs``)."""
+"""Every block of every page and README runs; the slow ones in ``make docs`` (``python -m tests.docs``)."""
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from buttress.errors import ButtressError
 
 from . import runner
-from .blocks import LANGUAGES, PAGES, Block, blocks
+from .blocks import LANGUAGES, PAGES, READMES, Block, blocks
 from .test_tutorial import PAGE as TUTORIAL  # its test is there
 
+EVERYWHERE = (*READMES, *PAGES)
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page != TUTORIAL])
+
+@pytest.mark.parametrize("page", [page for page in EVERYWHERE if blocks(page) and page != TUTORIAL])
 def test_the_blocks_of_a_page_run(page: str, run: Callable[[str], None]) -> None:
     run(page)
 
 
-def test_the_readme_shows_code_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its commands are those of the pages; some of them set everything up."""
-    monkeypatch.chdir(tmp_path)
-    runner.run_page("../README.md", {}, languages=("python", "yaml"))
-
-
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", EVERYWHERE)
 def test_every_block_says_what_it_is(page: str) -> None:
     assert {block.language for block in blocks(page)} <= LANGUAGES
 
 
 def test_blocks_that_are_not_run_are_rare_and_say_why() -> None:
-    marked = [f"{page}:{block.line}" for page in PAGES for block in blocks(page) if block.mark == "not run"]
+    marked = [f"{page}:{block.line}" for page in EVERYWHERE for block in blocks(page) if block.mark == "not run"]
     assert len(marked) <= 3, marked
 
 

@@ -9,7 +9,7 @@ from markdown.extensions.toc import slugify
 
 from buttress.hookspecs import HOOKS
 
-from .blocks import DOCS, FENCE, PAGES, ROOT, blocks, text_of
+from .blocks import DOCS, FENCE, PAGES, READMES, ROOT, blocks, text_of
 
 _MADE_BY_THE_SITE = re.compile(r"^(<!-- insert: |::: )", flags=re.MULTILINE)
 
@@ -64,7 +64,7 @@ def problem(page: str, target: str) -> str | None:
     return None if known is None or anchor in known else "no such heading"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*READMES, *PAGES])
 def test_relative_links_and_anchors_lead_somewhere(page: str) -> None:
     text = FENCE.sub("", text_of(page))
     targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]

@@ -1,7 +1,7 @@
 """AT-fix-param: some layer groups stay as they were initialised.
 
 Source: Nguyen, Yu, Nandakumar, Lee, Liu, "On Intriguing Layer-Wise Properties of Robust Overfitting in Adversarial
-Training", TMLR 2024, section 3.1: a diagnostic, not a defense. Frozen weights take no step, no decay and no momentum;
+Training", TMLR 2024, section 3: a diagnostic, not a defense. Frozen weights take no step, no decay and no momentum;
 gradients still flow through them to the input, for the attack. Their batch-norm statistics go on moving (the paper does
 not say), unless ``freeze_bn``.
 """

@@ -1,7 +1,7 @@
 """MART: misclassified examples weigh more.
 
 Source: Wang, Zou, Yi, Bailey, Ma, Gu, "Improving Adversarial Robustness Requires Revisiting Misclassified Examples",
-ICLR 2020, eq. 9 to 11; with the constants of the public code (1.0001, 1.0000001, 1e-12), which move the loss visibly
+ICLR 2020; with the constants of the public code (1.0001, 1.0000001, 1e-12), which move the loss visibly
 where a probability is near 0 or 1. The attack is ``pgd: {start: gaussian}``.
 """
 

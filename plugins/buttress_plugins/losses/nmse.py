@@ -1,7 +1,7 @@
 """NMSE: cross-entropy, and clean and adversarial logits of one direction.
 
 Source: Liu, Yang, He, Hopcroft, "Parameter Interpolation Adversarial Training for Robust Image Classification",
-arXiv:2511.00836, eq. 11 and 12. The logits are compared after division by their L2 norm. Not legible in the sources,
+arXiv:2511.00836, eq. 12. The logits are compared after division by their L2 norm. Not legible in the sources,
 and chosen here: the weight of an example is ``1 - p_y(x)`` at its clean input, as in MART; the squared difference is
 summed over classes; mu = 4. The gradient flows through both directions and, unless detached, through the weight.
 """

@@ -1,6 +1,6 @@
 """AWP: the loss is taken at the worst weights of one step, each layer moved by a share of its own norm.
 
-Source: Wu, Xia, Wang, "Adversarial Weight Perturbation Helps Robust Generalization", arXiv:2004.05884, eq. 7 to 10.
+Source: Wu, Xia, Wang, "Adversarial Weight Perturbation Helps Robust Generalization", arXiv:2004.05884.
 As in the public code: tensors with more than one dimension and ``weight`` in their name (convolutions, shortcuts, the
 classifier; no batch norm, no bias), the same adversarial examples throughout, and the optimizer's step while the
 weights are perturbed, so that weight decay sees ``w + v``. Different from it: the gradient is taken at the weights
