@@ -18,7 +18,8 @@ docs: setup
 	$(BIN)/python scripts/site/check.py site
 	$(BIN)/python -m tests.docs
 
-# Every method on label-noise digits over three seeds: sixty runs of about half a minute on one core. The same command goes on after Ctrl-C.
+# Every method on label-noise digits over three seeds: sixty runs of about half a minute on one core. The same command
+# goes on after Ctrl-C.
 compare: setup
 	$(BIN)/buttress compare $(METHODS:%=configs/digits/%.yaml) --seeds 3 --jobs 2 --name digits \
 	  --attack 'pgd: {steps: 20, step_size: 1/80, loss: margin}'
