@@ -6,6 +6,7 @@ set of the first-level cache). ``limit`` is the larger of a sequential sum over 
 the share of it is the median's (N + 1) arrays moved over that bandwidth. Peers: ``torch.stack(...).median(0)``,
 ``numpy.partition`` and chunked ``torch.median``. All in one process, rounds interleaved, the median of the rounds.
 On one thread the clock is that thread's processor time: it stands still while other processes have the core.
+Before each call other data are read through the caches: no candidate pays for writing back what the one before left.
 ``BUTTRESS_SIMD=avx2`` in the environment measures another instruction set than the processor's best.
 """
 
@@ -24,14 +25,19 @@ from buttress.kernels import median, status, use_backend
 from buttress.tables import table
 
 PAGE = 4096
+OTHER = torch.zeros(1 << 26)  # 256 MiB: larger than the caches
 
 
 def placed(n: int, size: int, dtype: torch.dtype, congruent: bool) -> list[Tensor]:
-    """N arrays of one offset within their pages, or of N different ones."""
-    item, rows = torch.empty(0, dtype=dtype).element_size(), []
+    """N arrays of one offset within their pages, or of N different ones; one after another, as a system maps large
+    allocations, whatever was allocated before (at a distance of a large power of two they would share the sets of the
+    address translation's cache, too)."""
+    item = torch.empty(0, dtype=dtype).element_size()
+    stride = (size * item + 2 * PAGE - 1) // PAGE * PAGE
+    memory = torch.empty((n + 1) * stride, dtype=torch.uint8)
+    first, rows = -memory.data_ptr() % PAGE, []
     for i in range(n):
-        memory = torch.empty(size * item + 2 * PAGE, dtype=torch.uint8)
-        start = -memory.data_ptr() % PAGE + (0 if congruent else 64 * (7 * i % 64))
+        start = first + i * stride + (0 if congruent else 64 * (7 * i % 64))
         row = memory[start : start + size * item].view(dtype)
         row.copy_(torch.randn(size))
         rows.append(row)
@@ -72,6 +78,7 @@ def measure(n: int, options: argparse.Namespace, congruent: bool) -> dict[str, f
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(options.rounds + 1):
         for name, (call, size) in candidates.items():
+            OTHER.sum()
             begin = clock()
             call()
             if number:  # the first round warms up

@@ -1,16 +1,21 @@
-// The Python module buttress._C: build facts for `buttress doctor`. Importing it registers the operators.
+// The Python module buttress._C: build facts for `buttress doctor`, and reading of files. Importing it registers the
+// operators.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/version.h>
 
 #include <map>
 #include <string>
+#include <vector>
 
+#include "files/read.h"
 #include "median/cpu.h"
 
 #ifdef BUTTRESS_WITH_CUDA
 #include "facts/facts.h"
 #endif
+
+namespace py = pybind11;
 
 namespace {
 
@@ -49,9 +54,27 @@ std::map<std::string, std::string> build_facts() {
   return facts;
 }
 
+// Fills memory from files, range by range; other Python threads run meanwhile.
+std::size_t read_rows(const std::vector<int>& files, const std::vector<std::int64_t>& offsets,
+                      const std::vector<py::buffer>& rows) {
+  if (files.size() != rows.size() || offsets.size() != rows.size()) {
+    throw py::value_error("read_rows: expected a file and an offset for each row");
+  }
+  std::vector<py::buffer_info> memory;
+  std::vector<buttress::Range> ranges;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    memory.push_back(rows[i].request(/*writable=*/true));
+    ranges.push_back({memory[i].ptr, std::size_t(memory[i].size * memory[i].itemsize), files[i], offsets[i]});
+  }
+  const py::gil_scoped_release others;
+  return buttress::read_ranges(ranges);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
-  module.doc() = "Build facts of buttress.";
+  module.doc() = "Build facts of buttress, and reading of files.";
   module.def("build_facts", &build_facts, "What the extension was built with, fact by fact.");
+  module.def("read_rows", &read_rows, "Fill rows of bytes from files; how many were filled before one could not be.",
+             py::arg("files"), py::arg("offsets"), py::arg("rows"));
 }

@@ -6,7 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from torch import Tensor
 from buttress.errors import CheckpointError, StorageError
 from buttress.kernels import combine_files, files, median_files, use_backend
 from buttress.kernels.averages import MEAN, trimmed_mean_rule
-from buttress.storage.tensor_file import TensorFile
+from buttress.kernels.backend import operation
+from buttress.storage.tensor_file import TensorFile, open_tensor_files
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 NAMES = {"conv.weight": (4, 3, 3, 3), "scalar": (), "empty": (0, 2), "bn.bias": (5,), "long": (1_003,)}
@@ -87,19 +88,41 @@ def test_a_small_budget_gives_the_same_in_smaller_blocks(
     tmp_path: Path, n: int, budget: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ):
     read: list[int] = []
-    read_into = TensorFile.read_into
+    read_rows = operation("read_rows", torch.device("cpu"))
 
-    def counted(self: TensorFile, target: memoryview, offset: int) -> None:
-        read.append(len(target))
-        read_into(self, target, offset)
+    def counted(opened: Sequence[TensorFile], offsets: Sequence[int], rows: Sequence[memoryview]) -> None:
+        read.extend(map(len, rows))
+        read_rows(opened, offsets, rows)
 
-    monkeypatch.setattr(TensorFile, "read_into", counted)
+    monkeypatch.setattr(files, "operation", lambda name, device: counted)
     paths = saved(tmp_path, n)
     assert_medians(median_files(paths, budget=budget), n)
     floating = sum(tensor.nbytes for tensor in version(0).values() if tensor.is_floating_point())
     assert sum(read) == n * floating + 8 + 2  # every value once; integers from the last file only
     assert n * max(read) < budget
     assert (max(read) < 4 * 1_003) == (budget < 1 << 20)  # several blocks, or one
+
+
+def test_rows_are_filled_from_their_files_and_offsets(tmp_path: Path, backend: None):
+    paths = saved(tmp_path, 3)
+    rows = [bytearray(size) for size in (100, 1, 0)]
+    with open_tensor_files(paths) as opened:
+        operation("read_rows", torch.device("cpu"))(opened, [9, 0, 4], [memoryview(row) for row in rows])
+    contents = [path.read_bytes() for path in paths]
+    assert rows == [contents[0][9:109], contents[1][:1], b""]
+
+
+def test_a_row_beyond_the_end_of_its_file_names_the_file(tmp_path: Path, backend: None):
+    paths = saved(tmp_path, 3)
+    rows, size = [bytearray(b"?" * 20) for _ in paths], paths[1].stat().st_size
+    read_rows = operation("read_rows", torch.device("cpu"))
+    with (
+        open_tensor_files(paths) as opened,
+        pytest.raises(CheckpointError, match=rf"{paths[1]} cannot be read: it has become shorter"),
+    ):
+        read_rows(opened, [0, size - 7, 0], [memoryview(row) for row in rows])
+    assert rows[0] == paths[0].read_bytes()[:20]
+    assert rows[2] == b"?" * 20
 
 
 def test_rows_begin_at_different_offsets_in_their_pages():

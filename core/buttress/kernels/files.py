@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from buttress.errors import CheckpointError
+from buttress.kernels.backend import operation
 from buttress.storage.files import write_with
 from buttress.storage.tensor_file import Entry, TensorFile, header_of, open_tensor_files
 
@@ -222,6 +223,9 @@ class _Work:
         self._workers, size = _share(budget, len(files), itemsize, rule.scratch(len(files), itemsize))
         self._row = size * itemsize
         self._blocks = list(_blocks(entries, size))
+        self._read_rows: Callable[[Sequence[TensorFile], Sequence[int], Sequence[memoryview]], None] = operation(
+            "read_rows", torch.device("cpu")
+        )
         self._progress, self._lock, self._done = progress, Lock(), 0
         self._total = sum(self._reads(block) * block.nbytes for block in self._blocks)
 
@@ -273,12 +277,12 @@ class _Work:
         return values[0]
 
     def _read(self, block: _Block, views: Sequence[memoryview], count: int) -> None:
-        start = block.start * block.dtype.itemsize
-        places = zip(self._files[-count:], self._begins[block.name][-count:], views, strict=False)
-        for file, begin, view in places:
-            file.read_into(view, begin + start)
-            if block.ahead:
-                file.will_need(begin + start + _AHEAD, _AHEAD)
+        files, start = self._files[-count:], block.start * block.dtype.itemsize
+        offsets = [begin + start for begin in self._begins[block.name][-count:]]
+        self._read_rows(files, offsets, views[:count])
+        if block.ahead:
+            for file, offset in zip(files, offsets, strict=True):
+                file.will_need(offset + _AHEAD, _AHEAD)
 
     def _report(self, block: _Block) -> None:
         if self._progress is None:

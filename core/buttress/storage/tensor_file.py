@@ -66,6 +66,10 @@ class TensorFile:
         self.path, self.entries = path, entries
         self._descriptor = descriptor
 
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._descriptor
+
     def read_into(self, target: memoryview, offset: int) -> None:
         """Fill ``target`` with the file's bytes from ``offset`` on.
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from buttress.errors import ConfigError
-from buttress.kernels.native import losses, medians, perturbations
+from buttress.kernels.native import files, losses, medians, perturbations
 
 CURE = "build it with: pip install --no-build-isolation . (needs torch and a C++ compiler; see buttress doctor)"
 
@@ -22,6 +22,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "ascend_": perturbations.ascend_,
     "lsc_mean": losses.lsc_mean,
     "lsc_cross_entropy": losses.lsc_cross_entropy,
+    "read_rows": files.read_rows,
 }
 
 _loading = Lock()
