@@ -21,7 +21,7 @@ struct Job {
   bool mean;
 };
 
-// Bytes of scratch, aligned to 64, that `median_elements` needs: below 32 KiB for up to 128 arrays.
+// Bytes of scratch, aligned to 64, that `median_elements` needs: below 96 KiB for up to 128 arrays.
 std::size_t median_scratch(int n);
 
 // Elements begin to end.
