@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -62,6 +62,7 @@ class RunState:
         self.asked: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
         self.attack: Callable[[], Adv] | None = None
+        self.recomputing: Callable[[], AbstractContextManager[None]] = nullcontext
         self.check_ascent: Callable[[Sequence[Tensor], Sequence[Tensor | None]], None] | None = None
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
         self._generators: Streams = {}
@@ -103,9 +104,12 @@ class RunState:
     def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
 
-        The only door to weight gradients, training's backward included: N processes will all-reduce here.
+        The only door to weight gradients, training's backward included: N processes will all-reduce here. Where the
+        model recomputes activations (``torch.utils.checkpoint``) its forward runs again in here: in the modes, and with
+        the buffers, that it ran with at first.
         """
-        return _apart(torch.autograd.grad(loss, params, allow_unused=True))
+        with self.recomputing():
+            return _apart(torch.autograd.grad(loss, params, allow_unused=True))
 
 
 def _no_batches(reader: str) -> Iterable[Batch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -187,19 +187,21 @@ class Engine:
 
     @contextmanager
     def _perturbed(self, batch: Batch, adv: Adv, saved: Sequence[Tensor]) -> Iterator[Perturbed]:
+        state = self._state
+
         def losses(at: Adv, update_bn: bool) -> Tensor:
-            if update_bn:
-                return self.hooks.compute_loss(self.model, batch, at).per_example
-            with self._modes.buffers_as_found():
+            state.recomputing = nullcontext if update_bn else self._modes.buffers_as_found
+            with state.recomputing():
                 return self.hooks.compute_loss(self.model, batch, at).per_example
 
         def masked(at: Adv, c_min: float, inclusive: bool) -> tuple[Tensor, Tensor]:
-            with self._modes.buffers_as_found():
+            state.recomputing = self._modes.buffers_as_found
+            with state.recomputing():
                 return self.hooks.masked_loss(self.model, batch, at, c_min, inclusive)
 
-        self._state.phase = "perturb"
-        self._state.attack = lambda: self._attack(batch)
-        self._state.check_ascent = partial(self.hooks.expect_ascent, self.model)
+        state.phase = "perturb"
+        state.attack = lambda: self._attack(batch)
+        state.check_ascent = partial(self.hooks.expect_ascent, self.model)
         try:
             manager = self.hooks.perturb_weights(self.model, batch, adv, Objective(losses, masked))
             if manager is None:
@@ -209,10 +211,11 @@ class Engine:
                 with perturbed(manager, adv, weights, order, saved, self._copies.after) as perturbation:
                     yield perturbation
         finally:
-            self._state.attack = self._state.check_ascent = None
+            state.attack = state.check_ascent = None
+            state.recomputing = nullcontext
 
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
-        self._state.phase, self._state.attack = "train", None
+        self._state.phase, self._state.attack, self._state.recomputing = "train", None, nullcontext
         for weight in self._trainable():
             weight.grad = None
         return self.hooks.compute_loss(self.model, batch, adv)

@@ -1,6 +1,6 @@
 """Model modes: what an attack, a weight perturbation or an evaluation may change, and what is put back afterwards."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeGuard
 
@@ -23,7 +23,8 @@ class Modes:
     def __init__(self, model: nn.Module) -> None:
         self._modules = tuple(model.modules())
         self._norms = tuple(module for module in self._modules if _obeys_track_running_stats(module))
-        # All other buffers (spectral norm's vectors, instance norm's statistics): rare, only a copy can protect them.
+        # All other buffers (spectral norm's vectors, masks, the statistics of norms with a forward of their own): any
+        # forward may write into them, so forwards that are to leave no trace get copies.
         self._others = tuple(module for module in self._modules if not _obeys_track_running_stats(module))
         self._parameters = tuple(model.parameters())
 
@@ -63,7 +64,7 @@ class Modes:
             yield
         except BaseException:
             for module, training in zip(self._modules, found, strict=True):
-                _set_training(module, training)
+                _set(module, "training", training)
             for parameter, flag, grad in zip(self._parameters, required, grads, strict=True):
                 parameter.requires_grad = flag
                 parameter.grad = grad
@@ -75,11 +76,11 @@ class Modes:
         found = [module.training for module in self._modules]
         try:
             for module in self._modules:
-                _set_training(module, False)
+                _set(module, "training", False)
             yield
         finally:
             for module, training in zip(self._modules, found, strict=True):
-                _set_training(module, training)
+                _set(module, "training", training)
 
     @contextmanager
     def buffers_as_found(self) -> Iterator[None]:
@@ -87,12 +88,12 @@ class Modes:
         norms = [norm for norm in self._norms if norm.training and norm.track_running_stats]
         try:
             for norm in norms:
-                norm.track_running_stats = False
-            with _buffers_kept(self._others):
+                _set(norm, "track_running_stats", False)
+            with _buffers_lent(self._others):
                 yield
         finally:
             for norm in norms:
-                norm.track_running_stats = True
+                _set(norm, "track_running_stats", True)
 
 
 def _obeys_track_running_stats(module: nn.Module) -> TypeGuard[_BatchNorm]:
@@ -101,27 +102,66 @@ def _obeys_track_running_stats(module: nn.Module) -> TypeGuard[_BatchNorm]:
 
 
 @contextmanager
-def _buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Every buffer of ``modules`` comes back: the tensor that was there, with the values that it had."""
-    saved = [
-        (module, name, buffer, buffer.clone())
-        for module in modules
-        for name, buffer in module._buffers.items()
-        if buffer is not None
+def _buffers_lent(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Forwards inside read and write copies of the buffers of ``modules``; afterwards the buffers themselves are back.
+
+    The copies stay as the forwards left them, because autograd may need them until its backward. A buffer that somebody
+    wrote into by another way than its module's attribute gets its values back in place.
+    """
+    found = [
+        (module, name, buffer) for module in modules for name, buffer in module._buffers.items() if buffer is not None
     ]
+    copies = _copies([buffer for _, _, buffer in found])
+    versions = [(buffer._version, copy._version) for (_, _, buffer), copy in zip(found, copies, strict=True)]
     try:
+        for (module, name, _), copy in zip(found, copies, strict=True):
+            module._buffers[name] = copy
         yield
     finally:
-        with torch.no_grad():
-            for module, name, buffer, copy in saved:
-                module._buffers[name] = buffer.copy_(copy)
+        for (module, name, buffer), copy, before in zip(found, copies, versions, strict=True):
+            module._buffers[name] = buffer
+            if buffer._version != before[0] and copy._version == before[1]:
+                with torch.no_grad():
+                    buffer.copy_(copy)
 
 
-def _set_training(module: nn.Module, training: bool) -> None:
-    if "training" in module.__dict__:
-        module.__dict__["training"] = training  # nn.Module.__setattr__ costs twenty times this
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies that share memory with one another where ``tensors`` do."""
+    memories = list(map(_memory, tensors))
+    if len(set(memories)) == len(memories):
+        return [tensor.detach().clone() for tensor in tensors]
+    copies: dict[int, Tensor] = {}  # of whole memories, as bytes; of tensors without one, as they are
+    for tensor, memory in zip(tensors, memories, strict=True):
+        if memory not in copies:
+            copies[memory] = tensor.detach().clone() if memory < 0 else _bytes_copied(tensor)
+    return [
+        copies[memory] if memory < 0 else _as(tensor, copies[memory])
+        for tensor, memory in zip(tensors, memories, strict=True)
+    ]
+
+
+def _memory(tensor: Tensor) -> int:
+    """The address of a tensor's memory; a negative number of its own where it has none (sparse, empty)."""
+    has = tensor.layout is torch.strided and tensor.numel() > 0 and not tensor.is_meta
+    return tensor.untyped_storage().data_ptr() if has else -id(tensor)
+
+
+def _bytes_copied(tensor: Tensor) -> Tensor:
+    """A copy of all bytes of the memory that ``tensor`` lies in."""
+    copy = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    return copy.set_(tensor.untyped_storage().clone())  # type: ignore[no-untyped-call]
+
+
+def _as(tensor: Tensor, memory: Tensor) -> Tensor:
+    """The part of ``memory``, bytes, that lies as ``tensor`` does in its own."""
+    return memory.view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+
+def _set(module: nn.Module, flag: str, value: bool) -> None:
+    if flag in module.__dict__:
+        module.__dict__[flag] = value  # nn.Module.__setattr__ costs twenty times this
     else:
-        module.training = training
+        setattr(module, flag, value)
 
 
 def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -145,14 +185,13 @@ def weights_kept_on_error(model: nn.Module, memory: Buffers) -> Iterator[list[Te
 def weights_swapped(model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Iterator[None]:
     """``model`` with other weights and buffers (those not named stay); all put back bit for bit afterwards."""
     parameters = parameters_of(model)
-    places = {**parameters, **dict(model.named_buffers())}
     saved = {name: place.detach().clone() for name, place in parameters.items()}
-    with _buffers_kept(model.modules()):
+    with _buffers_lent(model.modules()):
         try:
-            _copy_into(places, {**weights, **buffers})
+            _copy_into({**parameters, **dict(model.named_buffers())}, {**weights, **buffers})
             yield
         finally:
-            _copy_into(places, saved)
+            _copy_into(parameters, saved)
 
 
 @torch.no_grad()
