@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from buttress.config import ConfigFile
 from buttress.data import Data, check_data, fixed_order, steps_per_epoch
+from buttress.discovery.arguments import read_arguments
 from buttress.discovery.own_modules import DATA, MODEL, make, told
 from buttress.discovery.requirements import check_requirements
 from buttress.engine import Engine
@@ -207,7 +208,7 @@ def build_model(file: ConfigFile, data: Data, weights: Path | None = None) -> tu
     with torch.random.fork_rng():  # initial weights follow the seed and move nobody's generator
         torch.manual_seed(file.config.seed)
         if section.target is not None:
-            model, _ = make(MODEL, section.target, section.args, where, file.modules)
+            model, settings = make(MODEL, section.target, section.args, where, file.modules, facts)
         else:
             name = str(section.name)  # ConfigFile has made sure that there is one
             model, _, settings = build("model", name, section.settings(), where, facts, named=where(("name",)))
@@ -235,11 +236,7 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
     kind = known.get(section.name.lower())
     if kind is None:
         raise ConfigError(f"{where(('name',))}: unknown optimizer {section.name!r}{nearest(section.name, known)}")
-    accepted = set(inspect.signature(kind).parameters) - {"params", "lr"}
-    for key in section.settings():
-        if key not in accepted:
-            raise ConfigError(f"{where((key,))}: unknown key{nearest(key, accepted)}")
-    settings = {"lr": section.lr, **section.settings()}
+    settings = {"lr": section.lr, **read_arguments(kind, section.settings(), where, taken=("params", "lr"))}
 
     def factory(groups: list[dict[str, Any]]) -> Optimizer:
         return kind(groups, **settings)

@@ -18,7 +18,7 @@ from buttress.discovery.recipes import located
 from buttress.errors import ConfigError, nearest
 from buttress.registry import Local, construct, entry_of
 from buttress.schedule import SCHEDULES, Schedule, expect_factors
-from buttress.settings import NonNegativeFraction, validate
+from buttress.settings import Flag, NonNegativeFraction, Number, validate
 from buttress.yaml_source import Path_, Source, dump_yaml, parse_yaml, read_yaml
 
 FORMAT = 1
@@ -86,7 +86,7 @@ class DataSection(_ComponentSection):
 
     name: str | None = Field(None, description="a data set: buttress plugins list --kind dataset")
     batch_size: Count = Field(128, description="training examples a step")
-    drop_last: bool = Field(False, description="leave out an incomplete last batch")
+    drop_last: Flag = Field(False, description="leave out an incomplete last batch")
 
 
 class ModelSection(_ComponentSection):
@@ -104,14 +104,14 @@ class ThreatSection(_Section):
 
     norm: Literal["linf", "l2"] = Field(description="norm of the perturbation")
     eps: NonNegativeFraction = Field(description="radius in units of the input, exact: 8/255")
-    box: list[float] | None = Field([0.0, 1.0], min_length=2, max_length=2, description="range of inputs; null: none")
+    box: list[Number] | None = Field([0.0, 1.0], min_length=2, max_length=2, description="range of inputs; null: none")
 
 
 class OptimizerSection(_OpenSection):
     """``optimizer``: further keys are the arguments of the class in torch.optim."""
 
     name: str = Field("sgd", description="a class of torch.optim, case ignored")
-    lr: Annotated[float, Field(gt=0)] = Field(description="initial learning rate")
+    lr: Annotated[Number, Field(gt=0)] = Field(description="initial learning rate")
 
 
 class ScheduleSection(_ComponentSection):
@@ -134,7 +134,7 @@ class EvaluationSection(_Section):
     best_by: Literal["validation", "test"] = Field(
         "validation", description="split that chooses the best epoch; test is the papers' protocol, and biased"
     )
-    train: bool = Field(False, description="score the training split too, for the robust generalization gap")
+    train: Flag = Field(False, description="score the training split too, for the robust generalization gap")
     batch_size: Count = Field(500, description="examples a forward")
     seed: Seed = Field(0, description="of the attack's random starts")
 
@@ -156,7 +156,7 @@ class GuardsSection(_Section):
     collapse: Literal["off", "warn", "stop", "roll_back"] = Field(
         "warn", description="what robust accuracy that falls to chance does, when it is next evaluated"
     )
-    lr_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+    lr_factor: Annotated[Number, Field(gt=0, le=1)] = Field(
         0.5, description="roll_back: learning rates from then on, relative to before"
     )
     max_rollbacks: Count = Field(3, description="roll_back: a further collapse stops the run")
@@ -194,7 +194,7 @@ class Config(_Section):
     checks: Literal["auto", "always", "interval", "off"] = Field(
         "auto", description="of the values that plugins answer: auto is always on the CPU, interval on CUDA"
     )
-    deterministic: bool = Field(
+    deterministic: Flag = Field(
         False, description="only deterministic algorithms of torch (needed on CUDA for exact resume)"
     )
     plugins_file: str | None = Field(

@@ -6,10 +6,13 @@ The settings of a plugin, model, data set or schedule are the keyword-only, anno
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from itertools import groupby
 from math import floor, inf
-from typing import Annotated, Any
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -24,6 +27,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from buttress.errors import ConfigError, PluginError, nearest
+from buttress.storage.user_path import user_path
 
 
 def exact_fraction(value: object) -> Fraction:
@@ -46,6 +50,100 @@ def exact_fraction(value: object) -> Fraction:
         raise ValueError(f"expected a finite fraction like 8/255, got {value!r} (division by zero)") from None
     except ValueError:
         raise ValueError(f"expected a finite number or a fraction like 8/255, got {value!r}") from None
+
+
+class Word(str):
+    """A word of a config, without quotes, that is text in YAML 1.2 and a value in other languages: ``no``, ``off``.
+
+    The type of the setting decides which is meant; in quotes it is text.
+    """
+
+    __slots__ = ()
+
+
+_FLAGS = {"yes": True, "y": True, "on": True, "no": False, "n": False, "off": False}
+
+
+def read_flag(value: object) -> bool:
+    meant = _FLAGS.get(value.lower()) if isinstance(value, Word) else value
+    if not isinstance(meant, bool):
+        raise ValueError(f"expected true or false, got {value!r}")
+    return meant
+
+
+def read_number(value: object) -> object:
+    return float(exact_fraction(value)) if isinstance(value, str) and "/" in value else value
+
+
+def _unambiguous(value: object) -> object:
+    """Refuse words of which no type says what they mean, at any depth."""
+    if isinstance(value, Word):
+        raise ValueError(f"expected true, false or null, or quotes around a text ('{value}'), got {value}")
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _unambiguous(part)
+    return value
+
+
+def _home(value: object) -> object:
+    return user_path(value) if isinstance(value, str) else value
+
+
+def read_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Flag = Annotated[bool, BeforeValidator(read_flag)]
+"""``true`` or ``false``; ``yes``, ``no``, ``on`` and ``off`` without quotes are taken too."""
+Number = Annotated[float, BeforeValidator(read_number)]
+"""A number, which may be written as a fraction: ``1/10``."""
+
+_READERS: dict[object, Callable[[Any], object]] = {
+    bool: read_flag,
+    float: read_number,
+    tuple: read_tuple,
+    Path: _home,
+    Any: _unambiguous,
+}
+_CONTAINERS = (list, dict, set, frozenset, Sequence, Mapping)
+
+
+def readable(annotation: Any) -> Any:
+    """``annotation`` as a type that values of a config satisfy.
+
+    Where it expects a bool, ``no`` is one; where it expects a number, ``1/10`` is one; where it expects a tuple, a list
+    is one; where it says nothing, a word that may be text or a bool is refused.
+    """
+    kind, parts = get_origin(annotation), get_args(annotation)
+    if kind is Annotated:
+        inner, *metadata = parts
+        base = get_origin(inner) or inner
+        if base in _READERS:  # the reader comes last: constraints apply to what it has read
+            return Annotated[(_with_readable_parts(inner), *metadata, BeforeValidator(_READERS[base]))]
+        return Annotated[(readable(inner), *metadata)]
+    base = kind or annotation
+    if base in _READERS:
+        return Annotated[_with_readable_parts(annotation), BeforeValidator(_READERS[base])]
+    return _with_readable_parts(annotation)
+
+
+def _with_readable_parts(annotation: Any) -> Any:
+    kind, parts = get_origin(annotation), get_args(annotation)
+    if kind in (Union, UnionType):
+        return annotation if any(map(_takes_words, parts)) else Union[tuple(map(readable, parts))]  # noqa: UP007
+    if annotation in (list, dict):
+        return readable(list[Any] if annotation is list else dict[str, Any])
+    if parts and (kind is tuple or kind in _CONTAINERS):
+        return kind[tuple(part if part is Ellipsis else readable(part) for part in parts)]
+    return annotation
+
+
+def _takes_words(annotation: Any) -> bool:
+    """Whether a word like ``off`` is a value of this type as it stands."""
+    if get_origin(annotation) is Annotated:
+        return _takes_words(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return any(isinstance(value, str) and value.lower() in _FLAGS for value in get_args(annotation))
+    return annotation is str
 
 
 def _non_negative(value: object) -> Fraction:
@@ -161,7 +259,7 @@ def settings_model(component: Callable[..., object], given: frozenset[str] = fro
         if parameter.name in given:
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[parameter.name] = (parameter.annotation, Field(default, description=docs.get(parameter.name)))
+        fields[parameter.name] = (readable(parameter.annotation), Field(default, description=docs.get(parameter.name)))
     return create_model(
         component.__name__,
         __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True),
@@ -178,7 +276,7 @@ def validate(model: type[BaseModel], values: dict[str, Any], where: "Where") -> 
     try:
         return model.model_validate(values)
     except ValidationError as failure:
-        raise ConfigError("\n".join(_lines(model, failure, where))) from None
+        raise ConfigError("\n".join(_lines(model, failure, where, values))) from None
 
 
 Where = Callable[[tuple[str | int, ...]], str]
@@ -190,21 +288,51 @@ def in_code(name: str) -> Where:
     return lambda path: ".".join([name, *map(str, path)])
 
 
-def _lines(model: type[BaseModel], failure: ValidationError, where: Where) -> list[str]:
-    lines = []
-    errors = sorted(failure.errors(), key=lambda error: error["type"] != "extra_forbidden")
-    for error in errors:  # unknown keys first: one that is mistyped makes the one that was meant missing
-        path = tuple(part for part in error["loc"])
-        if error["type"] == "extra_forbidden":
+def _lines(model: type[BaseModel], failure: ValidationError, where: Where, values: object) -> list[str]:
+    unknown, others = [], []
+    for path, errors in _by_key(failure, values):
+        if errors[0]["type"] == "extra_forbidden":
             owner = _owner(model, path[:-1])
-            lines.append(f"{where(path)}: unknown key{nearest(str(path[-1]), owner)}")
-        elif error["type"] == "missing":
-            lines.append(f"{where(path)}: required, and not given")
+            unknown.append(f"{where(path)}: unknown key{nearest(str(path[-1]), owner)}")
         else:
-            message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-            got = "" if "got" in message else f", got {error['input']!r}"
-            lines.append(f"{where(path)}: {message}{got}")
-    return list(dict.fromkeys(lines))
+            others.append(f"{where(path)}: {_what_is_wrong(errors)}")
+    return unknown + others  # unknown keys first: one that is mistyped makes the one that was meant missing
+
+
+def problems(failure: ValidationError, values: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """For each key that is wrong its path in ``values``, and what was expected and what came."""
+    return ((path, _what_is_wrong(errors)) for path, errors in _by_key(failure, values))
+
+
+def _by_key(failure: ValidationError, values: object) -> Iterator[tuple[tuple[str | int, ...], list[Any]]]:
+    """The errors of each key: several where it may be one of several types."""
+    located = [(_path(error["loc"], values), error) for error in failure.errors()]
+    for path, group in groupby(located, key=lambda pair: pair[0]):
+        yield path, [error for _, error in group]
+
+
+def _path(location: tuple[str | int, ...], values: object) -> tuple[str | int, ...]:
+    """The keys of ``location``, without the names that pydantic gives to the members of a union."""
+    path: list[str | int] = []
+    for part in location:
+        if isinstance(values, Mapping):
+            path, values = [*path, part], values.get(part)
+        elif isinstance(part, int) and isinstance(values, (list, tuple)):
+            path, values = [*path, part], values[part] if part < len(values) else None
+    return tuple(path)
+
+
+def _what_is_wrong(errors: Sequence[Any]) -> str:
+    if errors[0]["type"] == "missing":
+        too_short = isinstance(errors[0]["loc"][-1], int)
+        return f"expected more values, got {list(errors[0]['input'])}" if too_short else "required, and not given"
+    messages = [error["msg"].removeprefix("Value error, ").replace("Input should be", "expected") for error in errors]
+    whole = [message for message in messages if ", got " in message]
+    if whole:  # the words of a setting's own check
+        return str(whole[0])
+    first, *others = map(str, dict.fromkeys(messages))
+    choices = " or ".join([first, *(other.removeprefix("expected ") for other in others)])
+    return f"{choices}, got {errors[0]['input']!r}"
 
 
 def _owner(model: type[BaseModel], path: tuple[str | int, ...]) -> dict[str, FieldInfo]:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from buttress.errors import ConfigError
+from buttress.settings import Word
 
 Path_ = tuple[str | int, ...]
 
@@ -18,7 +19,7 @@ MAX_DEPTH = 100
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain scalars as in YAML 1.2's core schema: ``2e-3`` is a number, ``on`` and ``12:30`` are text."""
+    """Plain scalars as in YAML 1.2's core schema: ``2e-3`` is a number, ``12:30`` is text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own class attribute)
 
@@ -32,6 +33,7 @@ for _tag, _pattern, _first in (
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         "-+.0123456789",
     ),
+    ("word", r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF|None", "yYnNoO"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""])
 
@@ -40,6 +42,9 @@ class _Dumper(yaml.SafeDumper):
     """Quotes whatever text ``_Loader`` would take for something else."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+_Dumper.add_representer(Word, lambda dumper, word: dumper.represent_scalar("tag:yaml.org,2002:word", str(word)))
 
 
 def dump_yaml(value: object) -> str:
@@ -157,4 +162,4 @@ def _scalar(node: yaml.Node) -> Any:
         return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)
     if kind == "float":
         return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
-    return str(node.value)
+    return Word(node.value) if kind == "word" else str(node.value)

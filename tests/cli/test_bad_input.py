@@ -126,6 +126,14 @@ BAD = {
     "unknown optimizer": (None, ["optimizer.name=sdg"], ["unknown optimizer 'sdg'; did you mean 'sgd'?"]),
     "unknown optimizer setting": (None, ["optimizer.momentun=0.9"], ["momentun: unknown key; did you mean 'momentum'?"]),
     "wrong optimizer value": (None, ["optimizer.momentum=-1"], ["optimizer", "Invalid momentum"]),
+    "a word that is no truth value": (None, ["optimizer.maximize=nope"], ["optimizer.maximize: expected true or false, got 'nope'"]),
+    "a quoted word for a truth value": (None, ["optimizer.maximize='no'"], ["optimizer.maximize: expected true or false, got 'no'"]),
+    "a quoted word for a key of the config": (None, ["deterministic='no'"], ["deterministic: expected true or false, got 'no'"]),
+    "a pair of one number": (None, ["optimizer={name: adam, lr: 0.1, betas: [0.9]}"], ["optimizer.betas: expected more values, got [0.9]"]),
+    "a word where no type says what it means": (
+        None, ["model={name: timm, arch: resnet18, options: {pretrained: no}}"],
+        ["model.options.pretrained: expected true, false or null, or quotes around a text ('no'), got no"],
+    ),
     "unknown schedule": (None, ["schedule.name=step"], ["schedule.name: unknown schedule 'step'"]),
     "milestones not increasing": (None, ["schedule.milestones=[3,1]"], ["schedule.milestones", "increasing"]),
     "no validation": (

@@ -20,6 +20,8 @@ from buttress.config import load_config
 from buttress.discovery.own_modules import import_target, origin
 from buttress.engine import Engine
 from buttress.errors import InputError
+from buttress.settings import Word
+from buttress.yaml_source import dump_yaml
 
 from .conftest import CONFIG
 
@@ -139,6 +141,11 @@ from torch import nn
 class Net(nn.Sequential):
     def __init__(self, width: int = 4, num_classes: int = 2) -> None:
         super().__init__(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))
+
+
+class Bare(nn.Sequential):
+    def __init__(self, in_features, num_classes=7, bias=True, p=0.5, extra=None):
+        super().__init__(nn.Flatten(), nn.Dropout(p), nn.Linear(in_features, num_classes, bias=bias))
 """
 
 OWN: dict[str, Any] = {
@@ -173,7 +180,7 @@ def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write(folder: Path, **changes: Any) -> Path:
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump({**CONFIG, **OWN, **changes}, sort_keys=False))
+    path.write_text(dump_yaml({**CONFIG, **OWN, **changes}))
     return path
 
 
@@ -297,6 +304,23 @@ def test_a_function_may_make_data_and_schedule_and_is_given_the_seed(project: Pa
     assert fixed.resolved["data"]["args"] == {"seed": 2, "n": 24}
 
 
+def test_a_model_that_asks_for_the_sizes_of_the_data_is_given_them(project: Path):
+    write(project, model={"target": "own_net:Bare"})
+    found = check_config(load_config(project / "own.yaml"))
+    assert found.engine.model[2].weight.shape == (2, 64)
+    assert "args" not in found.resolved["model"]
+    write(project, model={"target": "own_net:Bare", "args": {"num_classes": 3}})
+    with pytest.raises(InputError, match=r"expected logits of shape \(2, 2\), got \(2, 3\)"):
+        check_config(load_config(project / "own.yaml"))
+
+
+def test_arguments_of_a_model_have_the_types_of_its_defaults(project: Path):
+    write(project, model={"target": "own_net:Bare", "args": {"bias": Word("no"), "p": "1/4"}})
+    found = check_config(load_config(project / "own.yaml"))
+    assert found.engine.model[2].bias is None
+    assert found.resolved["model"]["args"] == {"bias": False, "p": 0.25}
+
+
 MISTAKES = {
     "unknown key": ("data", {"target": "own_data:Stripes", "args": {"nn": 3}}, r"data\.args\.nn: unknown key; did you"),
     "beside args": ("data", {"target": "own_data:Stripes", "n": 3}, r"data\.n: unknown key; arguments of target go un"),
@@ -370,8 +394,18 @@ MISTAKES = {
     ),
     "model raises": (
         "model",
+        {"target": "own_net:Net", "args": {"width": -1}},
+        r"own_net:Net refused args .* RuntimeError",
+    ),
+    "no whole number": (
+        "model",
         {"target": "own_net:Net", "args": {"width": "x"}},
-        r"own_net:Net refused args .* TypeError",
+        r"model\.args\.width: expected a valid integer, got 'x'",
+    ),
+    "a word that no type explains": (
+        "model",
+        {"target": "own_net:Bare", "args": {"extra": Word("no")}},
+        r"model\.args\.extra: expected true, false or null, or quotes around a text \('no'\), got no",
     ),
 }
 

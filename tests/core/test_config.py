@@ -131,6 +131,26 @@ def test_a_wrong_schedule_is_refused(section: str, expected: str):
     assert expected in str(caught.value)
 
 
+# Words and numbers: what they mean, the type of the key says
+
+
+def test_words_are_truth_values_where_one_is_expected():
+    file = parsed(CONFIG + "deterministic: off\nevaluation: {train: yes, best_by: test}\nguards: {collapse: off}\n")
+    config = file.config
+    assert (config.deterministic, config.evaluation.train, config.guards.collapse) == (False, True, "off")
+
+
+def test_fractions_are_numbers_where_one_is_expected():
+    config = parsed(changed("lr: 0.3", "lr: 1/10").replace("eps: 1/10", "eps: 1, box: [-1/2, 3/2]")).config
+    assert (config.optimizer.lr, config.threat.box) == (0.1, [-0.5, 1.5])
+
+
+def test_a_resolved_config_keeps_words_that_are_text():
+    resolved = {"collapse": "off", "track": "no", "none": "None", "flag": False}
+    assert parse_yaml(dump_config(resolved), "").value == resolved
+    assert {type(value) for value in parse_yaml(dump_config(resolved), "").value.values()} == {str, bool}
+
+
 # Overrides
 
 

@@ -12,6 +12,7 @@ from buttress.errors import ConfigError, PluginError
 from buttress.settings import (
     Epoch,
     NonNegativeFraction,
+    Word,
     documentation_of,
     exact_fraction,
     in_code,
@@ -32,6 +33,9 @@ class Component:
         mode: one or the other.
         start: when.
         rate: of something.
+        flag: yes or no.
+        pair: two numbers.
+        options: of something else.
 
     Not: part of the settings.
     """
@@ -44,6 +48,9 @@ class Component:
         mode: Literal["one", "other"] = "one",
         start: Epoch = 0.5,
         rate: Annotated[float, Gt(0)] = 1.0,
+        flag: bool = False,
+        pair: tuple[float, float] = (0.1, 0.2),
+        options: dict[str, Any] = {},  # noqa: B006
     ) -> None: ...
 
 
@@ -63,6 +70,12 @@ def checked(**values: Any) -> BaseModel:
         ("start", 0, 0),
         ("start", 0.4, 0.4),
         ("rate", 2, 2.0),
+        ("rate", "1/10", 0.1),
+        ("flag", Word("no"), False),
+        ("flag", Word("Off"), False),
+        ("flag", Word("YES"), True),
+        ("pair", [1, "1/2"], (1.0, 0.5)),
+        ("options", {"a": ["no"]}, {"a": ["no"]}),
     ],
 )
 def test_settings_are_taken(key: str, value: Any, kept: Any):
@@ -93,8 +106,18 @@ def test_settings_are_taken(key: str, value: Any, kept: Any):
         ("rate", float("inf"), r"^component\.rate: .*finite"),
         ("rate", float("nan"), r"^component\.rate: .*(finite|greater)"),
         ("rate", "1.0", r"^component\.rate: expected a valid number, got '1\.0'$"),
+        ("rate", "-1/10", r"^component\.rate: expected greater than 0, got -0\.1$"),
+        ("rate", "1/0", r"^component\.rate: expected a finite fraction like 8/255"),
+        ("flag", "no", r"^component\.flag: expected true or false, got 'no'$"),
+        ("flag", 0, r"^component\.flag: expected true or false, got 0$"),
+        ("pair", [1, 2, 3], r"^component\.pair: .*at most 2"),
+        (
+            "options",
+            {"a": [Word("no")]},
+            r"^component\.options\.a: expected true, false or null, or quotes .* got no$",
+        ),
         ("stepz", 3, r"^component\.stepz: unknown key; did you mean 'steps'\?$"),
-        ("zzz", 3, r"^component\.zzz: unknown key; known: mode, rate, size, start, steps$"),
+        ("zzz", 3, r"^component\.zzz: unknown key; known: flag, mode, options, pair, rate, size, start, steps$"),
     ],
 )
 def test_wrong_settings_are_refused_with_key_and_value(key: str, value: Any, message: str):
@@ -135,6 +158,9 @@ def test_documentation_is_the_args_section_and_no_more():
         "mode": "one or the other.",
         "start": "when.",
         "rate": "of something.",
+        "flag": "yes or no.",
+        "pair": "two numbers.",
+        "options": "of something else.",
     }
 
 

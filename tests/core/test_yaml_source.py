@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from buttress.errors import ConfigError
+from buttress.settings import Word
 from buttress.yaml_source import MAX_BYTES, MAX_NODES, parse_yaml, read_yaml
 
 
@@ -31,10 +32,15 @@ def value(text: str) -> Any:
         ("null", None),
         ("~", None),
         ("", None),
-        ("yes", "yes"),
-        ("no", "no"),
-        ("on", "on"),
-        ("off", "off"),
+        ("yes", Word("yes")),
+        ("no", Word("no")),
+        ("on", Word("on")),
+        ("off", Word("off")),
+        ("NO", Word("NO")),
+        ("None", Word("None")),
+        ("nope", "nope"),
+        ("'no'", "no"),
+        ('"off"', "off"),
         ("12:30:45", "12:30:45"),
         ("1_000", "1_000"),
         ("2001-01-01", "2001-01-01"),

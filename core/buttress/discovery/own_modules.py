@@ -21,6 +21,7 @@ from pathlib import Path
 from sysconfig import get_path
 from typing import Any, get_type_hints
 
+from buttress.discovery.arguments import parameters_of, read_arguments
 from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
 from buttress.registry import construct
 from buttress.settings import Where, signature_of
@@ -100,7 +101,7 @@ def make(
         args: from the config.
         where: the place of a key of the section; ``target`` and ``args`` are two.
         folder: searched first, before the working folder and what is installed.
-        given: values for parameters of a function which the config leaves out.
+        given: values for parameters of these names which the config leaves out: of functions, and of all models.
 
     Raises:
         InputError: ``kind.error`` for a target that is not there, cannot be imported, is something else, or raises;
@@ -113,8 +114,7 @@ def make(
     try:
         if kind.strict:
             return _constructed(kind, component, args, inner, place, given)
-        _expect_known(component, args, inner)
-        return component(**args), dict(args)
+        return _called(component, args, inner, given)
     except InputError:
         raise
     except (Exception, SystemExit) as problem:
@@ -264,17 +264,12 @@ def _constructed(
     return construct(component, args, where, None if inspect.isclass(component) else given)
 
 
-def _expect_known(component: Any, args: Mapping[str, Any], where: Where) -> None:
-    """Every key of ``args`` is a parameter of ``component``, where its signature tells."""
-    try:
-        parameters = inspect.signature(component).parameters
-    except (TypeError, ValueError):
-        return
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        return
-    for key in args:
-        if key not in parameters:
-            raise ConfigError(f"{where((key,))}: unknown key{nearest(key, parameters)}")
+def _called(
+    component: Any, args: Mapping[str, Any], where: Where, given: Mapping[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    read = read_arguments(component, args, where)
+    asked = {key: value for key, value in (given or {}).items() if key in (parameters_of(component) or ())}
+    return component(**{**asked, **read}), read
 
 
 def _under_args(where: Where) -> Where:
