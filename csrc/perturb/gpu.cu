@@ -128,7 +128,7 @@ struct AccumulateSums {
         own.of[0] += product(d.widen(w), d.widen(w));
         t.total[i] = some ? t.direction[i] : d.narrow(Wide(0));
       } else {
-        t.total[i] = d.narrow(Wide(keep) * d.widen(t.total[i]) + d.widen(t.direction[i]));
+        t.total[i] = d.narrow(multiplier<Wide>(keep) * d.widen(t.total[i]) + d.widen(t.direction[i]));
       }
       own.of[1] += product(d.widen(t.total[i]), d.widen(t.total[i]));
     });
@@ -204,7 +204,7 @@ struct Perturb {
       using Wide = typename decltype(d)::Wide;
       const auto w = t.weight[i];
       if (t.origin != nullptr) t.origin[i] = w;
-      t.weight[i] = d.narrow(d.widen(w) + Wide(scale) * d.widen(t.direction[i]));
+      t.weight[i] = d.narrow(d.widen(w) + multiplier<Wide>(scale) * d.widen(t.direction[i]));
     });
   }
 };
@@ -253,7 +253,7 @@ struct Accumulate {
     if (!some) return;
     each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
       using Wide = typename decltype(d)::Wide;
-      t.weight[i] = d.narrow(d.widen(t.origin[i]) + Wide(scale) * d.widen(t.total[i]));
+      t.weight[i] = d.narrow(d.widen(t.origin[i]) + multiplier<Wide>(scale) * d.widen(t.total[i]));
     });
   }
 };

@@ -1,6 +1,7 @@
 // What is done to one weight, and the factors that it takes: the formulas of the CPU's and the GPU's loops.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 
@@ -14,8 +15,8 @@
 
 namespace buttress::perturbation {
 
-// Guards the division by the norm of a gradient (the constant of the public codes of AWP and RWP).
-constexpr double kTiny = 1e-20;
+// The constant that torch.nn.utils.clip_grad_norm_ adds to the norm.
+constexpr double kClipGuard = 1e-6;
 
 // One parameter and what belongs to it: arrays of one size and dtype, laid out alike. Which are used depends on the
 // operation; the others are null.
@@ -43,9 +44,19 @@ BUTTRESS_FORMULA int owner(const Item* items, int n, std::int64_t block) {
   return low;
 }
 
-// Wu et al., eq. 8: the factor that makes a direction `gamma` times as long as the weights. A zero one stays zero.
+// Wu et al., eq. 8: the factor that makes a direction `gamma` times as long as the weights. A zero one stays zero. The
+// public codes add 1e-20 to the norm of the direction; that is invisible until the gradients of saturated logits, which
+// are smaller than that, would move nothing.
 BUTTRESS_FORMULA double relative_scale(double gamma, double weights, double direction) {
-  return direction == 0 ? 0.0 : gamma * weights / (direction + kTiny);
+  return direction == 0 ? 0.0 : gamma * weights / direction;
+}
+
+// A relative scale in the type that multiplies; the largest finite one where the direction is so short that it
+// overflows.
+template <typename Wide>
+BUTTRESS_FORMULA Wide multiplier(double scale) {
+  constexpr double largest = sizeof(Wide) == sizeof(float) ? double(FLT_MAX) : DBL_MAX;
+  return Wide(scale > largest ? largest : scale);
 }
 
 // The factor that brings a vector of length `norm` into the ball of radius `bound`.
@@ -56,11 +67,17 @@ struct Products {
   double gg, mg, mm;
 };
 
-// The factor of g in m + a g: the step size, shortened to a gradient of norm `clip` (infinity: as it is). 0 where the
-// gradient is not finite; g itself must not be touched then.
+// The factor by which torch.nn.utils.clip_grad_norm_ multiplies gradients of norm `norm`; infinity clips nothing.
+BUTTRESS_FORMULA double clip_factor(double clip, double norm) {
+  const double factor = clip / (norm + kClipGuard);
+  return factor < 1.0 ? factor : 1.0;
+}
+
+// The factor of g in m + a g: the step size, shortened for a gradient clipped at `clip`. 0 where the gradient is not
+// finite; g itself must not be touched then.
 BUTTRESS_FORMULA double step_size(double xi, double clip, double gg) {
   const double norm = std::sqrt(gg);
-  return norm < INFINITY ? xi * into_ball(clip, norm) : 0.0;
+  return norm < INFINITY ? xi * clip_factor(clip, norm) : 0.0;
 }
 
 // ||m + a g||, from products; exact enough because m lies in the ball: where the sum leaves it, nothing cancels.

@@ -283,8 +283,9 @@ def amp(
             else:
                 with ref.statistics_kept():
                     b = ref.grads(losses(ref, x, adv, y).mean())
-            if clip is not None and norm(b) > clip:
-                b = {name: clip / norm(b) * value for name, value in b.items()}
+            if clip is not None:  # as torch.nn.utils.clip_grad_norm_, which the public code calls
+                shorter = min(1.0, clip / (norm(b) + 1e-6))
+                b = {name: shorter * value for name, value in b.items()}
             moved = {name: moved[name] + xi * b[name] for name in moved}
             if per_tensor:
                 moved = {k: delta * d / d.norm() if d.norm() > delta else d for k, d in moved.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from buttress.kernels import (
     accumulate_,
@@ -125,6 +125,33 @@ def test_unperturb_moves_the_saved_weights_as_the_step_moved_the_perturbed_ones(
     still = clones(perturbed)
     unperturb_(still, saved, perturbed)  # a step of nothing
     assert_equal(still, saved)
+
+
+@NORMS
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [
+        (torch.float32, 1e-20),
+        (torch.float32, 1e-30),
+        (torch.float32, 1e15),
+        (torch.float64, 1e-20),
+        (torch.float64, 1e-40),
+        (torch.float64, 1e-100),
+        (torch.float64, 1e100),
+        (torch.bfloat16, 1e-30),
+    ],
+    ids=str,
+)
+def test_the_scale_of_the_directions_does_not_matter(dtype: torch.dtype, factor: float, norm: Any):
+    """As small as the gradients of examples whose logits are a hundred apart: exp(-100) is 4e-44."""
+    directions = [direction * factor for direction in draw(1, dtype)]
+    weights = draw(0, dtype)
+    expected = moved(weights, directions, 0.1, norm)
+    accumulated, state = clones(weights), torch.empty(2, len(weights), dtype=torch.float64)
+    accumulate_(accumulated, directions, like(weights), like(weights), state, 0.1, norm=norm, begin=True)
+    perturb_(weights, directions, 0.1, norm=norm)
+    assert_near(weights, expected, 4)
+    assert_near(accumulated, expected, 4)
 
 
 @NORMS
@@ -252,8 +279,7 @@ def amp(
     """Algorithm 1 by hand, with step size 0.5, in float64."""
     v = [torch.zeros_like(weight.double()) for weight in weights]
     for gradient in gradients:
-        long = length(gradient)
-        shorter = min(1.0, clip / long) if clip else 1.0
+        shorter = min(1.0, clip / (length(gradient) + 1e-6)) if clip else 1.0  # torch.nn.utils.clip_grad_norm_
         v = [each + 0.5 * shorter * g.double() for each, g in zip(v, gradient, strict=True)]
         longs = lengths(v, "global" if ball == "global" else "layer")
         v = [each * min(1.0, delta / one) if one else each for each, one in zip(v, longs, strict=True)]
@@ -278,6 +304,21 @@ def test_several_steps_of_amp_are_those_of_its_algorithm(dtype: torch.dtype, del
     assert_near(weights, expected, 8)
     assert found.shape == ()
     assert float(found) == pytest.approx(norm, rel=1e-12 if dtype == torch.float64 else 1e-2)
+
+
+@pytest.mark.parametrize("clip", [0.5, 4.999, 5.0, 5.0000005, 5.1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_clip_norm_scales_a_gradient_as_clip_grad_norm_does(dtype: torch.dtype, clip: float):
+    gradient = [torch.tensor([3.0], dtype=dtype), torch.tensor([4.0], dtype=dtype)]
+    weights = [torch.zeros_like(each) for each in gradient]
+    ascend_(weights, gradient, like(weights), like(weights), xi=1.0, delta=100.0, clip_norm=clip, begin=True)
+    expected = [nn.Parameter(torch.zeros_like(each)) for each in gradient]
+    for parameter, each in zip(expected, gradient, strict=True):
+        parameter.grad = each.clone()
+    nn.utils.clip_grad_norm_(expected, clip)
+    assert_near(weights, [parameter.grad for parameter in expected], 2)
+    if clip == 0.5 and dtype == torch.float64:
+        assert [float(each) for each in weights] == pytest.approx([0.299999940, 0.399999920], abs=5e-10)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])

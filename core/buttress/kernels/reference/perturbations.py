@@ -9,8 +9,8 @@ from torch import Tensor
 Norm = Literal["layer", "global"]
 Ball = Literal["global", "per_tensor"]
 
-# Guards the division by the norm of a gradient (the constant of the public codes of AWP and RWP).
-_TINY = 1e-20
+# What torch.nn.utils.clip_grad_norm_ adds to the norm.
+_CLIP_GUARD = 1e-6
 
 
 @torch.no_grad()
@@ -86,7 +86,7 @@ def ascend_(
         restore_(origin, weights)
         torch._foreach_zero_(list(total))
     length = torch.linalg.vector_norm(_norms(directions))
-    size = xi * (torch.ones_like(length) if clip_norm is None else (clip_norm / length).clamp_max(1.0))
+    size = xi * (torch.ones_like(length) if clip_norm is None else (clip_norm / (length + _CLIP_GUARD)).clamp_max(1.0))
     finite = torch.isfinite(length)
     moved = [
         torch.where(finite, each + _scaled(direction, size), each)
@@ -103,20 +103,25 @@ def ascend_(
 
 
 def _norms(tensors: Sequence[Tensor]) -> Tensor:
-    """``[n]`` L2 norms, float64, each taken in float32 or wider."""
-    wide = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
-    return torch.stack(torch._foreach_norm(list(tensors), dtype=wide)).double()
+    """``[n]`` L2 norms, taken in float64: squares of gradients of 1e-23 are below what float32 holds."""
+    return torch.stack(torch._foreach_norm(list(tensors), dtype=torch.float64))
 
 
 def _relative_scales(sizes: Tensor, lengths: Tensor, gamma: float, norm: Norm) -> Tensor:
-    """``[n]`` factors that give each direction ``gamma`` times the length of its weights; a zero one stays zero."""
+    """``[n]`` factors that give each direction ``gamma`` times the length of its weights; a zero one stays zero.
+
+    The public codes of AWP and RWP add 1e-20 to ``lengths``; that is invisible until the gradients of saturated logits,
+    which are smaller than that, would move nothing.
+    """
     if norm == "global":
         sizes, lengths = (torch.linalg.vector_norm(each).expand_as(each) for each in (sizes, lengths))
-    return torch.where(lengths == 0, 0.0, gamma * sizes / (lengths + _TINY))
+    return torch.where(lengths == 0, 0.0, gamma * sizes / lengths)
 
 
 def _scaled(tensor: Tensor, scale: Tensor) -> Tensor:
-    """``scale * tensor`` in the tensor's dtype. Of half types in float32: a factor may be beyond what they hold."""
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        return (tensor.float() * scale.float()).to(tensor.dtype)
-    return tensor * scale.to(tensor.dtype)
+    """``scale * tensor`` in the tensor's dtype, half types by way of float32: a factor may be beyond what they hold.
+
+    A factor that is beyond what float32 holds, too, is its largest finite number.
+    """
+    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return (tensor.to(wide) * scale.clamp_max(torch.finfo(wide).max).to(wide)).to(tensor.dtype)
