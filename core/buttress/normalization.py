@@ -1,13 +1,14 @@
 """Normalisation as a model's first layer, so that eps stays in units of the raw input."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """``(x - mean) / std`` per channel of ``x [B,C,H,W]``.
+    """``(x - mean) / std`` per channel of ``x [B,C,H,W]``, both rounded once, to the dtype that the module has.
 
     Args:
         mean: one value a channel.
@@ -19,8 +20,19 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self._values = {"mean": [float(value) for value in mean], "std": [float(value) for value in std]}
+        for name, values in self._values.items():
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What ``double()`` and ``to()`` call. A new dtype rounds the values themselves, not what an old one left."""
+        before = self.mean.dtype
+        super()._apply(fn, recurse)
+        if self.mean.dtype != before:
+            for name, values in self._values.items():
+                rounded = torch.tensor(values, dtype=self.mean.dtype, device=self.mean.device)
+                setattr(self, name, rounded.view(-1, 1, 1))
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

@@ -85,6 +85,28 @@ def test_normalize_subtracts_the_mean_and_divides_by_the_deviation_of_each_chann
     np.testing.assert_allclose(Normalize(mean, std)(torch.from_numpy(x)).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("way", [(), (torch.float16,), (torch.bfloat16, torch.float32)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_normalize_rounds_its_values_to_the_dtype_that_it_has_now(dtype: torch.dtype, way: tuple[torch.dtype, ...]):
+    mean, std = [0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616]
+    model = torch.nn.Sequential(Normalize(mean, std))
+    for stop in (*way, dtype):
+        model.to(stop)
+    x = torch.rand(2, 3, 4, 4, dtype=dtype)
+    expected = (x.double().numpy() - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
+    bound = 4 * torch.finfo(dtype).eps
+    np.testing.assert_allclose(model(x).numpy(), expected, rtol=bound, atol=bound)
+    assert model(x).dtype == dtype
+
+
+def test_normalize_keeps_what_a_user_wrote_into_it_when_it_changes_the_device_alone():
+    model = Normalize([0.5], [0.25])
+    model.mean.fill_(1.0)
+    assert model.to("cpu").share_memory().mean.is_shared()
+    assert float(model.mean) == 1.0
+    assert model.to("meta").mean.device.type == "meta"
+
+
 def test_normalisation_is_the_first_layer_and_no_part_of_the_state():
     torch.random.manual_seed(1)
     plain = preact_tiny(in_channels=2, num_classes=3, width=2).eval()
