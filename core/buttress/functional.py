@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from buttress.threat import TINY_NORM, ThreatModel, l2_norm, per_example
+from buttress.threat import Shrink, ThreatModel, l2_norm, per_example, unit_l2
 
 InputLoss = Callable[[Tensor], Tensor]
 """Inputs ``[B,*]`` to losses ``[B]``."""
@@ -30,6 +30,16 @@ def kl_divergence(logits_q: Tensor, log_p: Tensor) -> Tensor:
     return F.kl_div(F.log_softmax(logits_q, 1), log_p, reduction="none", log_target=True).sum(1)
 
 
+def relative_to(logits: Tensor, index: Tensor) -> Tensor:
+    """``logits [B,K]`` minus the one of class ``index [B]``, in float32 or wider; every softmax stays as it is.
+
+    Through the difference, the gradient of the class ``index`` is minus the sum of the others'. The softmax alone gives
+    ``p - 1`` there, which is 0 in float32 from a logit gap of 17 on, and an attack would only raise the other classes.
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return wide - wide.gather(1, index[:, None])
+
+
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """``[B]`` margins ``max_{k != y} z_k - z_y`` of ``logits [B,K]``, labels ``y [B]``: positive is misclassified."""
     own = logits.gather(1, y[:, None])
@@ -49,20 +59,60 @@ def attack_loss(name: AttackLoss, model: nn.Module, x: Tensor, y: Tensor) -> Inp
     """What an attack on ``x [B,*]`` with labels ``y`` maximises, as a function of the attacked inputs.
 
     ``ce`` is the cross-entropy, ``kl`` the divergence from the prediction for clean ``x`` (one forward, here), and
-    ``margin`` the best wrong logit minus the right one.
+    ``margin`` the best wrong logit minus the right one. The direction of their gradients is exact also where the
+    softmax is saturated (see ``relative_to``).
 
     Raises:
         ValueError: ``margin`` with soft labels.
     """
     if name == "kl":
         with torch.no_grad():
-            log_p = torch.log_softmax(model(x), 1)
-        return lambda x_adv: kl_divergence(model(x_adv), log_p)
+            logits = model(x)
+            top = logits.argmax(1)
+            log_p = torch.log_softmax(relative_to(logits, top), 1)
+        return lambda x_adv: kl_divergence(relative_to(model(x_adv), top), log_p)
     if name == "margin":
         if y.dim() != 1:
             raise ValueError("loss margin needs hard labels [B]; use ce with soft labels")
         return lambda x_adv: margin(model(x_adv), y)
-    return lambda x_adv: cross_entropy(model(x_adv), y)
+    label = y if y.dim() == 1 else y.argmax(1)
+    return lambda x_adv: cross_entropy(relative_to(model(x_adv), label), y)
+
+
+L2Variant = Literal["exact", "ro", "trades"]
+"""An L2 attack as it should be, or to the digits of a public code: see ``L2Rule``."""
+
+
+class L2Rule(NamedTuple):
+    """What differs between the L2 steps of the lineages.
+
+    Args:
+        guard: added to the norm of the gradient of the batch's *mean* loss before the division by it; with 0 the length
+            of a step depends neither on the batch size nor on the scale of the loss.
+        shrink: how a perturbation comes back into the ball.
+        projection_order: which of ball and box comes first.
+    """
+
+    guard: float
+    shrink: Shrink
+    projection_order: str
+
+
+L2_RULES: dict[L2Variant, L2Rule] = {
+    "exact": L2Rule(0.0, "exact", "norm_then_box"),
+    "ro": L2Rule(1e-10, "renorm", "norm_then_box"),  # Rice et al., and what builds on their code
+    "trades": L2Rule(0.0, "renorm", "box_then_norm"),
+}
+
+
+def l2_direction(grad: Tensor, guard: float = 0.0) -> Tensor:
+    """``[B,*]`` gradients of the summed loss, each divided by its L2 norm; a zero one stays zero.
+
+    Args:
+        grad: ``[B,*]``.
+        guard: see ``L2Rule``.
+    """
+    return unit_l2(grad) if guard == 0 else grad / per_example(l2_norm(grad) + guard * len(grad), grad)
 
 
 def input_gradient(loss: InputLoss, x: Tensor, nonfinite: Tensor | None = None) -> Tensor:
@@ -84,7 +134,8 @@ def pgd(
     steps: int,
     step_size: Fraction | float,
     start: Tensor | None = None,
-    projection_order: str = "norm_then_box",
+    projection_order: str | None = None,
+    l2_variant: L2Variant = "exact",
     nonfinite: Tensor | None = None,
 ) -> Tensor:
     """Ascend ``loss`` from ``x + start`` inside the threat model.
@@ -96,7 +147,9 @@ def pgd(
         steps: gradient steps, each one forward and one backward with respect to the input only.
         step_size: length of a step.
         start: the finished first perturbation ``[B,*]`` (used as it is, unprojected), or None for zero.
-        projection_order: see ``ThreatModel.project``.
+        projection_order: see ``ThreatModel.project``; None: that of ``l2_variant``.
+        l2_variant: step and projection under an L2 threat model: ``exact``, or those of a public code, ``ro`` (Rice et
+            al.) or ``trades``; see ``L2Rule``.
         nonfinite: ``[B]`` counter to which the number of non-finite gradient elements is added, or None.
 
     Returns:
@@ -108,7 +161,7 @@ def pgd(
     if start is not None and start.shape != x.shape:
         raise ValueError(f"start: expected a perturbation of shape {tuple(x.shape)}, got {tuple(start.shape)}")
     x = x.detach()
-    alpha = float(step_size)
+    alpha, rule = float(step_size), L2_RULES[l2_variant]
     x_adv = x.clone() if start is None else x + start
     if threat.norm == "linf":  # ball and box are boxes: one pair of bounds serves all steps
         low, high = threat.clamp(x - float(threat.eps)), threat.clamp(x + float(threat.eps))
@@ -117,6 +170,6 @@ def pgd(
         if threat.norm == "linf":
             x_adv = torch.clamp(x_adv.add_(grad.sign_(), alpha=alpha), low, high)
         else:
-            x_adv = x_adv + alpha * grad / per_example(l2_norm(grad) + TINY_NORM, grad)
-            x_adv = threat.project(x_adv, x, order=projection_order)
+            x_adv = x_adv + alpha * l2_direction(grad, rule.guard)
+            x_adv = threat.project(x_adv, x, order=projection_order or rule.projection_order, shrink=rule.shrink)
     return x_adv

@@ -12,9 +12,8 @@ from buttress.errors import ConfigError
 from buttress.settings import exact_fraction
 
 Norm = Literal["linf", "l2"]
-
-# Guards the division of a zero gradient or a zero perturbation by its norm (spec of the RO lineage's L2 attack).
-TINY_NORM = 1e-10
+Shrink = Literal["exact", "renorm"]
+"""How a perturbation longer than the radius comes back into an L2 ball: ``shrink_l2``, or ``torch.renorm``."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +61,20 @@ class ThreatModel:
         """``x [B,*]`` clipped to the box."""
         return x if self.box is None else x.clamp(*self.box)
 
-    def project(self, x_adv: Tensor, x: Tensor, *, order: str = "norm_then_box") -> Tensor:
+    def project(self, x_adv: Tensor, x: Tensor, *, order: str = "norm_then_box", shrink: Shrink = "exact") -> Tensor:
         """The point of the norm ball around ``x [B,*]`` reached from ``x_adv [B,*]``, and inside the box.
 
-        For L-inf both sets are boxes and the order is void. For L2, ``norm_then_box`` (RO lineage) and
-        ``box_then_norm`` (TRADES) differ at the border of the box.
+        For L-inf both sets are boxes; ``order`` and ``shrink`` change nothing. For L2, ``norm_then_box`` (RO lineage)
+        and ``box_then_norm`` (TRADES) differ at the border of the box. ``shrink: renorm`` is the projection of both
+        public codes: ``torch.renorm``, which divides by the norm plus 1e-7.
         """
         eps = float(self.eps)
         if self.norm == "linf":
             return self.clamp(torch.minimum(torch.maximum(x_adv, x - eps), x + eps))
+        shrunk = shrink_l2 if shrink == "exact" else renorm_l2
         if order == "box_then_norm":
-            return self.clamp(x + shrink_l2(self.clamp(x_adv) - x, eps))  # clamped again: the sum is rounded
-        return self.clamp(x + shrink_l2(x_adv - x, eps))
+            return self.clamp(x + shrunk(self.clamp(x_adv) - x, eps))  # clamped again: the sum is rounded
+        return self.clamp(x + shrunk(x_adv - x, eps))
 
     def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A random point of the ball around ``x [B,*]``, inside the box.
@@ -87,7 +88,7 @@ class ThreatModel:
             return self.clamp(x + noise.mul_(2 * eps).sub_(eps))
         direction = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         radius = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device) * eps
-        return self.clamp(x + direction * per_example(radius / l2_norm(direction).clamp_min(TINY_NORM), x))
+        return self.clamp(x + unit_l2(direction) * per_example(radius, x))
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """``[B]`` distances in the norm of the threat model."""
@@ -128,6 +129,23 @@ def per_example(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
+def unit_l2(x: Tensor) -> Tensor:
+    """``x [B,*]``, every example divided by its L2 norm, whatever its scale; a zero example stays zero.
+
+    The largest magnitude is divided out first, because the squares of a small gradient are below, and those of a large
+    one above what the dtype holds.
+    """
+    tiny = torch.finfo(x.dtype).tiny  # below it, nothing but zero divides without loss
+    scaled = x / per_example(torch.linalg.vector_norm(x.flatten(1), math.inf, dim=1).clamp_min(tiny), x)
+    return scaled / per_example(l2_norm(scaled).clamp_min(tiny), x)
+
+
 def shrink_l2(delta: Tensor, radius: float) -> Tensor:
     """``delta [B,*]`` scaled per example into the L2 ball; examples inside it are left as they are."""
-    return delta * per_example((radius / l2_norm(delta).clamp_min(TINY_NORM)).clamp_max(1.0), delta)
+    tiny = torch.finfo(delta.dtype).tiny
+    return delta * per_example((radius / l2_norm(delta).clamp_min(tiny)).clamp_max(1.0), delta)
+
+
+def renorm_l2(delta: Tensor, radius: float) -> Tensor:
+    """``shrink_l2`` as ``torch.renorm`` does it: a longer example ends ``1e-7 radius / norm`` short of the radius."""
+    return delta.flatten(1).renorm(2, 0, radius).view_as(delta)

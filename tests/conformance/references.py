@@ -103,6 +103,38 @@ class Reference:
         return adv.detach()
 
 
+def renorm(delta: Tensor, eps: float) -> Tensor:
+    """delta <- delta eps / (||delta||_2 + 1e-7) where ||delta||_2 > eps: torch.renorm, by hand, example by example."""
+    lengths = [each.norm() for each in delta]
+    return torch.stack([d * eps / (n + 1e-7) if n > eps else d for d, n in zip(delta, lengths, strict=True)])
+
+
+def l2_attack_ro(model: nn.Module, x: Tensor, y: Tensor, start: Tensor, eps: float, alpha: float, steps: int) -> Tensor:
+    """Rice et al.: the gradient of the batch's mean loss over its norm plus 1e-10; ball, then box."""
+    delta = start
+    for _ in range(steps):
+        delta = delta.detach().requires_grad_()
+        (g,) = torch.autograd.grad(F.cross_entropy(model(x + delta), y), delta)
+        scaled = torch.stack([each / (each.norm() + 1e-10) for each in g])
+        delta = renorm(delta + alpha * scaled, eps)
+        delta = torch.minimum(torch.maximum(delta, 0 - x), 1 - x)
+    return (x + delta).detach()
+
+
+def l2_attack_trades(
+    model: nn.Module, x: Tensor, y: Tensor, start: Tensor, eps: float, alpha: float, steps: int
+) -> Tensor:
+    """Zhang et al.: the gradient of the summed divergence over its norm; box, then ball; the box again at the end."""
+    delta, p = start, F.softmax(model(x), 1).detach()
+    for _ in range(steps):
+        delta = delta.detach().requires_grad_()
+        value = (p * (p.log() - F.log_softmax(model(x + delta), 1))).sum()
+        (g,) = torch.autograd.grad(value, delta)
+        delta = delta + alpha * torch.stack([each / each.norm() for each in g])
+        delta = renorm((x + delta).clamp(0, 1) - x, eps)
+    return (x + delta).clamp(0, 1).detach()
+
+
 Step = Callable[[Reference, Tensor, Tensor, Tensor], None]
 Losses = Callable[[Reference, Tensor, Tensor, Tensor], Tensor]
 """(reference, x, x', y) to losses [B]; clean forward first."""

@@ -98,7 +98,7 @@ def test_l2_pgd_on_a_linear_model_ends_along_the_weights(steps: int):
     model = Halfspace(WEIGHT)
     found = pgd(attack_loss("ce", model, CENTRE, BOTH), CENTRE, ThreatModel("l2", "1/4"), steps=steps, step_size=0.25)
     expected = CENTRE + 0.25 * along(WEIGHT, BOTH, 2) / WEIGHT.norm()
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)  # the guard of the norm is 1e-10
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-15)
 
 
 def test_a_step_moves_by_the_step_size():

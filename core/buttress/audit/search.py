@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from buttress.functional import margin
-from buttress.threat import TINY_NORM, ThreatModel, l2_norm, per_example
+from buttress.threat import ThreatModel, per_example, unit_l2
 
 # Queries an example, and the share of its elements that the first query changes; it falls to a hundredth of that.
 QUERIES, FIRST_SHARE = 300, 0.3
@@ -61,5 +61,5 @@ def random_search(
 def _corner(x: Tensor, signs: Tensor, threat: ThreatModel) -> Tensor:
     """``x`` moved by eps in the directions ``signs``; for L2 as far as the ball allows."""
     if threat.norm == "l2":
-        signs = signs / per_example(l2_norm(signs).clamp_min(TINY_NORM), x)
+        signs = unit_l2(signs)
     return threat.project(x + float(threat.eps) * signs, x)

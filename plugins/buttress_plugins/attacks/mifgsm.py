@@ -15,7 +15,7 @@ from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import InputLoss, attack_loss, input_gradient
 from buttress.settings import NonNegativeFraction
-from buttress.threat import TINY_NORM, ThreatModel, l2_norm, per_example
+from buttress.threat import ThreatModel, per_example, unit_l2
 
 
 class MIFGSM:
@@ -55,9 +55,6 @@ def mifgsm(
         grad = input_gradient(loss, x_adv)
         size = grad.flatten(1).abs().sum(1).clamp_min(torch.finfo(grad.dtype).tiny)
         velocity = decay * velocity + grad / per_example(size, grad)
-        if threat.norm == "linf":
-            direction = velocity.sign()
-        else:
-            direction = velocity / per_example(l2_norm(velocity) + TINY_NORM, velocity)
+        direction = velocity.sign() if threat.norm == "linf" else unit_l2(velocity)
         x_adv = threat.project(x_adv + float(step_size) * direction, x)
     return x_adv

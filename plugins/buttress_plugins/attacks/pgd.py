@@ -1,10 +1,12 @@
 """PGD: projected gradient ascent on the loss of the input, the attack of adversarial training.
 
-Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv:1706.06083. L2 steps, the
-L2 start and restarts follow the public code of Rice et al., "Overfitting in adversarially robust deep learning",
+Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv:1706.06083. The L2 start
+and restarts follow the public code of Rice et al., "Overfitting in adversarially robust deep learning",
 arXiv:2002.11569: a normal direction with a uniform radius, and of several restarts the one of highest final loss.
 Differences: a non-finite gradient element counts as zero (and is counted in ``aux``); with one restart the final
-forward, which would select nothing, is not made.
+forward, which would select nothing, is not made. An L2 step has the step size whatever the scale of the loss, and the
+projection ends at eps; the public codes guard these divisions, and ``l2_variant: ro`` and ``trades`` give their digits.
+Where a gradient is zero the code of TRADES takes a step of normal noise; here such an example stays.
 """
 
 from typing import Annotated, Literal
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
-from buttress.functional import AttackLoss, attack_loss, pgd
+from buttress.functional import AttackLoss, L2Variant, attack_loss, pgd
 from buttress.modes import AttackMode
 from buttress.settings import NonNegativeFraction
 from buttress.threat import per_example
@@ -31,7 +33,9 @@ class PGD:
             ``margin`` best wrong logit minus right logit.
         start: ``uniform`` in the ball, ``gaussian`` (x + 0.001 N(0, 1), not clamped; TRADES, MART), ``none``.
         restarts: independent starts; per example the one with the highest final loss is kept.
-        projection_order: for L2 at the border of the box: ``norm_then_box`` (RO lineage), ``box_then_norm`` (TRADES).
+        l2_variant: steps and projection for L2: ``exact``, or the public code's of Rice et al. (``ro``) or ``trades``.
+        projection_order: for L2 at the border of the box: ``norm_then_box`` (RO lineage), ``box_then_norm`` (TRADES);
+            null: as the variant, and ``norm_then_box`` for ``exact``.
         attack_mode: mode of the model during the training attack: ``eval``, ``train`` (RO lineage), ``train_notrack``.
             Evaluation always attacks in eval mode.
 
@@ -46,7 +50,8 @@ class PGD:
         loss: AttackLoss = "ce",
         start: Literal["uniform", "gaussian", "none"] = "uniform",
         restarts: Annotated[int, Ge(1)] = 1,
-        projection_order: Literal["norm_then_box", "box_then_norm"] = "norm_then_box",
+        l2_variant: L2Variant = "exact",
+        projection_order: Literal["norm_then_box", "box_then_norm"] | None = None,
         attack_mode: AttackMode = "eval",
     ) -> None:
         if loss == "kl" and start == "none":
@@ -54,7 +59,8 @@ class PGD:
                 "start: loss kl is smallest at x itself, with no gradient to leave it; use gaussian or uniform"
             )
         self.steps, self.step_size, self.loss, self.start = steps, step_size, loss, start
-        self.restarts, self.projection_order, self.attack_mode = restarts, projection_order, attack_mode
+        self.restarts, self.attack_mode = restarts, attack_mode
+        self.l2_variant, self.projection_order = l2_variant, projection_order
         self.refuses = {"soft labels": "its loss margin is of one label against the others"} if loss == "margin" else {}
 
     def forwards(self, examples: int) -> int:
@@ -81,6 +87,7 @@ class PGD:
                 step_size=step_size,
                 start=start,
                 projection_order=self.projection_order,
+                l2_variant=self.l2_variant,
                 nonfinite=nonfinite,
             )
             if self.restarts == 1:

@@ -23,8 +23,9 @@ from buttress.threat import ThreatModel, per_example
 StackedLoss = Callable[[Tensor, Tensor], Tensor]
 """Inputs ``[S*B,*]``, S copies of a batch one after the other, and positions ``[B]`` in it, to losses ``[S*B]``."""
 
-# Adam's usual decays and guard.
-BETA1, BETA2, GUARD = 0.9, 0.999, 1e-8
+# Adam's usual decays. Its usual guard of 1e-8 is left out: it is in units of the logits, so that a model could slow the
+# attack down by scaling them.
+BETA1, BETA2 = 0.9, 0.999
 
 
 class SPSA:
@@ -105,7 +106,8 @@ def spsa(
         if threat.norm == "l2":
             square = per_example(square.flatten(1).mean(1), grad).expand_as(grad)
         second = BETA2 * second + (1 - BETA2) * square
-        direction = first / (1 - BETA1**step) / ((second / (1 - BETA2**step)).sqrt() + GUARD)
+        scale = (second / (1 - BETA2**step)).sqrt().clamp_min(torch.finfo(grad.dtype).tiny)  # first is 0 where it is
+        direction = first / (1 - BETA1**step) / scale
         x_adv = threat.project(x_adv + lr * direction, x[active])
         found[active] = x_adv
         left = loss(x_adv, active) <= enough
