@@ -27,7 +27,7 @@ class Normalize(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What ``double()`` and ``to()`` call. A new dtype rounds the values themselves, not what an old one left."""
         before = self.mean.dtype
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.mean.dtype != before:
             for name, values in self._values.items():
                 rounded = torch.tensor(values, dtype=self.mean.dtype, device=self.mean.device)
