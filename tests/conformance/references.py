@@ -161,11 +161,11 @@ def trades_two_forwards(ref: Reference, x: Tensor, adv: Tensor, y: Tensor) -> Te
 
 
 def mart(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, lam: float = 5.0) -> Tensor:
-    p, q = F.softmax(ref.model(x), 1), F.softmax(ref.model(adv), 1)
-    rows = torch.arange(len(y))
+    p, log_q = F.softmax(ref.model(x), 1), F.log_softmax(ref.model(adv), 1)
+    q, rows = log_q.exp(), torch.arange(len(y))
     wrong = q.clone()
     wrong[rows, y] = 0
-    bce = -(q[rows, y] + 1e-12).log() - (1.0001 - wrong.max(1).values + 1e-12).log()
+    bce = -log_q[rows, y] - (1.0001 - wrong.max(1).values + 1e-12).log()
     kl = (p * (p.log() - (q + 1e-12).log())).sum(1)
     return bce + lam * kl * (1.0000001 - p[rows, y])
 

@@ -2,7 +2,8 @@
 
 Source: Wang, Zou, Yi, Bailey, Ma, Gu, "Improving Adversarial Robustness Requires Revisiting Misclassified Examples",
 ICLR 2020; with the constants of the public code (1.0001, 1.0000001, 1e-12), which move the loss visibly
-where a probability is near 0 or 1. The attack is ``pgd: {start: gaussian}``.
+where a probability is near 0 or 1. As there, the cross-entropy itself has no guard: 1e-12 in its logarithm would take
+the gradient from the most misclassified examples. The attack is ``pgd: {start: gaussian}``.
 """
 
 from typing import Annotated
@@ -13,6 +14,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Loss, hookimpl
+from buttress.functional import cross_entropy
 
 TINY = 1e-12
 NO_SOFT_LABELS = {"soft labels": "its boosted cross-entropy sets the label's class against the best other one"}
@@ -43,7 +45,6 @@ def mart(logits: Tensor, adv_logits: Tensor, y: Tensor, lam: float) -> Tensor:
     p, adv_p = F.softmax(logits, 1), F.softmax(adv_logits, 1)
     own = y[:, None]
     best_other = adv_p.scatter(1, own, -1.0).amax(1)
-    log_adv_p = torch.log(adv_p + TINY)
-    boosted = -log_adv_p.gather(1, own)[:, 0] - torch.log(1.0001 - best_other + TINY)
-    divergence = (p * (F.log_softmax(logits, 1) - log_adv_p)).sum(1)
+    boosted = cross_entropy(adv_logits, y) - torch.log(1.0001 - best_other + TINY)
+    divergence = (p * (F.log_softmax(logits, 1) - torch.log(adv_p + TINY))).sum(1)
     return boosted + lam * divergence * (1.0000001 - p.gather(1, own)[:, 0])
