@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from buttress.context import seeded_generator
 from buttress.errors import DataError
+from buttress.storage.fingerprints import sha256_of_tensor
 from buttress.threat import ThreatModel
 from buttress.types import Batch
 
@@ -51,6 +54,15 @@ class Split:
         """The same examples on a device, with batches in a memory format."""
         return Split(self.x.to(device), self.y.to(device), memory_format)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What a run records, to notice later that the examples are others: ``n``, and sha256 of the tensors.
+
+        A split without tensors that does not override this is known by the number and the shape of its examples alone.
+        """
+        tensors = {"inputs": getattr(self, "x", None), "labels": getattr(self, "y", None)}
+        hashes = {name: sha256_of_tensor(found) for name, found in tensors.items() if isinstance(found, Tensor)}
+        return {"n": len(self), "shape": list(self.example_shape), **hashes}
+
     def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
         """Batches of ``order`` (``[n]`` int64 positions, on the CPU), from batch number ``start`` on."""
         order = order.to(self.y.device)
@@ -83,6 +95,11 @@ class Data:
         """Split by name, in the order train, validation, test; a missing validation split is left out."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
+
+    @cached_property
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        """Split name to the fingerprint of its examples; computed once."""
+        return {name: split.fingerprint() for name, split in self.splits().items()}
 
 
 def check_data(data: Data, threat: ThreatModel) -> None:

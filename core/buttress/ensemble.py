@@ -26,6 +26,7 @@ from buttress.storage.files import header_facts, write_tensors
 from buttress.storage.run_folder import existing_folder
 from buttress.storage.tensor_file import open_tensor_files
 from buttress.training.checkpoint import MODEL_PREFIX, expect_undamaged
+from buttress.training.same_data import expect_same_data
 from buttress.types import Track
 
 Method = Literal["median", "mean", "trimmed-mean"]
@@ -156,6 +157,8 @@ def _engine(source: Path) -> Engine:
     file = load_config(folder.config if folder else source)
     with use_backend(file.config.backend):
         data, settings = load_data(file)
+        if folder:
+            expect_same_data(folder, data.fingerprint)
         with tempfile.TemporaryDirectory() as scratch:
             engine = assemble(file, data, settings, Path(scratch)).engine
     if folder and (live := folder.weights_file("last", "live")).is_file():

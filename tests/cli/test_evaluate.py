@@ -202,12 +202,14 @@ def test_an_unfinished_evaluation_is_known_by_everything_that_its_verdicts_depen
     ]
     for words in variants:
         assert main(["evaluate", RUN, *words]) == 1
+    own = [f"{RUN}/weights/best-live.safetensors", "--config", f"{RUN}/config.yaml"]  # as a run: its own data alone
+    assert main(["evaluate", *own, *two]) == 1
     with np.load("small.npz") as file:
         arrays = {name: 1 - file[name] if name == "x_test" else file[name] for name in file.files}
     np.savez("small.npz", **arrays)
-    assert main(["evaluate", RUN, *two]) == 1
-    assert len(set(names)) == len(variants) + 1
-    assert main(["evaluate", RUN, *two]) == 1
+    assert main(["evaluate", *own, *two]) == 1
+    assert len(set(names)) == len(variants) + 2
+    assert main(["evaluate", *own, *two]) == 1
     assert names[-1] == names[-2]
 
 

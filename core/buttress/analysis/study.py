@@ -20,6 +20,7 @@ from buttress.models import fit_weights, load_weights
 from buttress.modes import Modes, parameters_of
 from buttress.storage.files import read_facts
 from buttress.storage.run_folder import existing_folder, read_metrics
+from buttress.training.same_data import expect_same_data
 from buttress.training.selection import Record, records_of
 from buttress.types import Batch, Track
 
@@ -40,6 +41,7 @@ class Study:
         self.folder, self.checkpoint = existing_folder(path), checkpoint
         self.file = load_config(self.folder.config)
         self.data, settings = load_data(self.file)
+        expect_same_data(self.folder, self.data.fingerprint)
         with tempfile.TemporaryDirectory() as scratch:
             assembly = assemble(self.file, self.data, settings, Path(scratch))
         self.engine, self._evaluator = assembly.engine, assembly.evaluator

@@ -13,6 +13,7 @@ from typing import Any
 from buttress.build import check_config
 from buttress.comparing.comparison import Comparison, Row, draw_comparison
 from buttress.comparing.jobs import Job, Pool, alone
+from buttress.comparing.same_examples import expect_same_data_as_started, other_examples
 from buttress.comparing.sweep import Variant, baselines
 from buttress.config import dump_config
 from buttress.errors import ConfigError
@@ -75,10 +76,13 @@ def compare(
     ]
     for job in planned:
         job.check()
+    expect_same_data_as_started(planned)
     with alone(folder) as lock:
         failed = Pool(planned, jobs, lock, say).run()
         finished = [job for job in planned if (job.label, job.seed) not in failed]
-        found = Comparison([own, *columns.values()], _rows(finished, own, columns), failed, paired, best_by)
+        found = Comparison(
+            [own, *columns.values()], _rows(finished, own, columns), failed, paired, best_by, other_examples(finished)
+        )
         _write(found, folder, seeds, say)
     return found
 

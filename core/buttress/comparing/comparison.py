@@ -56,6 +56,7 @@ class Comparison:
         failed: label of a variant and seed to the last line of its error.
         baselines: label of a variant to the label of the one with whose live model it is compared.
         by: split on which the best epochs were chosen.
+        caution: a sentence about numbers that are not of the same examples; empty where they are.
     """
 
     attacks: list[str]
@@ -63,6 +64,7 @@ class Comparison:
     failed: dict[tuple[str, int], str]
     baselines: Mapping[str, str]
     by: str
+    caution: str = ""
 
     def baseline_of(self, row: Row) -> Row | None:
         """The row of the live model that ``row`` is compared with, if there is one."""
@@ -103,7 +105,7 @@ class Comparison:
         return (
             f"Test accuracies in %{of}: mean +- sample standard deviation over seeds; best epoch chosen on {self.by}"
             f"{bias} by {self.attacks[0]}, every best column at that same epoch. paired: last {self.attacks[0]} minus "
-            f"that of the live model of {whose}, seed by seed."
+            f"that of the live model of {whose}, seed by seed." + (f" {self.caution}" if self.caution else "")
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -112,6 +114,7 @@ class Comparison:
             "attacks": self.attacks,
             "baselines": dict(self.baselines),
             "best_by": self.by,
+            "caution": self.caution,
             "rows": [
                 {
                     "method": row.label,

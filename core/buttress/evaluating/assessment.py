@@ -69,6 +69,7 @@ def assess(
         **subject.facts,
         "split": split,
         "split_size": len(data),
+        "fingerprint": subject.data.fingerprint[split],
         "n": len(index),
         "seed": config.seed,
         "batch_size": config.batch_size,

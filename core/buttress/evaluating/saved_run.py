@@ -28,12 +28,14 @@ class SavedRun(Subject):
             CheckpointError: a file is damaged, so that a low number might be missing.
         """
         found = []
+        wanted, own = {**self.facts, "split": "test"}, self.data.fingerprint["test"]
         for path in sorted(self.folder.eval.glob("*.json")):
             try:
                 result = read_json(path)
             except CheckpointError as problem:
                 raise CheckpointError(f"{problem}; delete it, and evaluate again what it was about") from None
-            if isinstance(result, dict) and {**self.facts, "split": "test"}.items() <= result.items():
+            known = isinstance(result, dict) and wanted.items() <= result.items()
+            if known and result.get("fingerprint", own) == own:  # older versions wrote none
                 found.append({**result, "samples": str(path.with_suffix(".npz"))})  # also after the run was moved
         return found
 

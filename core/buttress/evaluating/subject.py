@@ -17,6 +17,7 @@ from buttress.errors import CheckpointError, ConfigError
 from buttress.storage.files import file_sha256, read_facts
 from buttress.storage.run_folder import existing_folder
 from buttress.threat import ThreatModel
+from buttress.training.same_data import expect_same_data
 from buttress.yaml_source import Source
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -124,12 +125,21 @@ def load_subject(
     if config is not None:
         raise ConfigError(f"{path} is a run folder and has a config: give changes as key=value, without --config")
     file = load_config(folder.config, overrides)
-    if checkpoint not in (None, "best", "last"):
-        if track is not None:
-            raise ConfigError(f"--track {track}: {checkpoint} is one file of weights, and has no tracks")
-        return _subject(file, Path(checkpoint), path, None, None)
-    track, checkpoint = track or "live", checkpoint or "best"
-    return _subject(file, folder.saved_weights(checkpoint, track), path, track, checkpoint)
+    if checkpoint in (None, "best", "last"):
+        track, checkpoint = track or "live", checkpoint or "best"
+        subject = _subject(file, folder.saved_weights(checkpoint, track), path, track, checkpoint)
+    elif track is None:
+        subject = _subject(file, Path(checkpoint), path, None, None)
+    else:
+        raise ConfigError(f"--track {track}: {checkpoint} is one file of weights, and has no tracks")
+    if _data_settings(file) == _data_settings(load_config(folder.config)):  # else others have been asked for
+        expect_same_data(folder, subject.data.fingerprint)
+    return subject
+
+
+def _data_settings(file: ConfigFile) -> tuple[object, int]:
+    """The settings on which the examples depend."""
+    return file.config.data.model_dump(exclude={"batch_size", "drop_last"}), file.config.seed
 
 
 def _subject(file: ConfigFile, weights: Path, home: Path, track: str | None, checkpoint: str | None) -> Subject:

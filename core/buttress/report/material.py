@@ -13,7 +13,9 @@ from buttress.config import Config, load_config
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluation import attack_name, load_attack
 from buttress.storage.files import read_json
+from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder, existing_folder, read_metrics
+from buttress.training.same_data import recorded_data
 from buttress.training.selection import Record, Row, records_of, summarize
 
 _Kind = TypeVar("_Kind", dict[str, Any], list[Any])
@@ -52,6 +54,10 @@ class Run:
     def name(self) -> str:
         """``"demo/20260101-120000"``: the last two parts of the path."""
         return "/".join(self.folder.path.resolve().parts[-2:])
+
+    def examples(self, split: str) -> Fingerprint | None:
+        """The fingerprint of a split; None for a run of a version that recorded none."""
+        return (recorded_data(self.manifest) or {}).get(split)
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,16 @@ def methods(runs: Sequence[Run]) -> list[Method]:
         Method(label, sorted(own, key=lambda run: run.config.seed))
         for label, own in zip(labels, groups.values(), strict=True)
     ]
+
+
+def different_examples(found: Sequence[Method]) -> bool:
+    """Whether runs of one seed were tested on different examples, as far as their manifests tell."""
+    by_seed: dict[int, list[Fingerprint]] = {}
+    for run in (run for method in found for run in method.runs):
+        examples = run.examples("test")
+        if examples is not None:
+            by_seed.setdefault(run.config.seed, []).append(examples)
+    return any(examples != same[0] for same in by_seed.values() for examples in same)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from buttress import __version__
 from buttress.config import dump_config
 from buttress.report import figures
-from buttress.report.material import Method, Run
+from buttress.report.material import Method, Run, different_examples
 from buttress.threat import ThreatModel
 
 
@@ -139,6 +139,8 @@ def _summary(found: Sequence[Method]) -> Section:
     ):
         if len(asked) > 1:
             note += f" The methods differ in {what}: their robust accuracies do not compare."
+    if different_examples(found):
+        note += " Runs of one seed were tested on different examples: their accuracies do not compare."
     missing = "" if lines else "No run has been evaluated yet."
     return Section("Best, last and their difference", [Table(header, lines, note)] if lines else [], missing=missing)
 
@@ -191,11 +193,13 @@ def _evaluation(run: Run, result: Mapping[str, Any]) -> Table:
         rows.append(["worst case", "", "", *_bounds(worst)])
     kinds = [*[""] * len(attacks), "total"][: len(rows)]
     epoch = result.get("epoch")
+    own, used = run.examples(str(result.get("split"))), result.get("fingerprint")
+    others = " of other data than the run's" if None not in (own, used) and own != used else ""
     about = [
         run.name,
         f"{result.get('track') or result.get('weights', 'unknown')} weights",
         str(result.get("checkpoint") or "") + (f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""),
-        f"{result.get('split', '')} split",
+        f"{result.get('split', '')} split{others}",
         str(result.get("threat", "")),
         f"seed {result.get('seed', 'unknown')}",
     ]

@@ -26,6 +26,7 @@ def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter
         "best_by": by,
         "attack": assembly.resolved["evaluation"]["attack"],
         "seed": seed,
+        "data": assembly.data.fingerprint,
         "rollbacks": progress.rollbacks,
         **({"skipped_steps": guard.skipped} if guard else {}),
         "tracks": [row.to_json() for row in rows],

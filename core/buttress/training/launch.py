@@ -17,12 +17,19 @@ from buttress.settings import late_epochs
 from buttress.storage.run_folder import RunFolder, existing_folder, manifest, planned_folder
 from buttress.storage.seals import read_sealed
 from buttress.training.forecast import forecast as forecast_cost
+from buttress.training.same_data import expect_same_data
 from buttress.training.selection import Row
 from buttress.training.trainer import Trainer
 
 
 def launch(
-    file: ConfigFile, runs: Path, run: str | None = None, *, dry_run: bool = False, forecast: bool = True
+    file: ConfigFile,
+    runs: Path,
+    run: str | None = None,
+    *,
+    dry_run: bool = False,
+    forecast: bool = True,
+    same_data_as: RunFolder | None = None,
 ) -> list[Row]:
     """Start a run: check everything, forecast its cost, then train.
 
@@ -32,6 +39,7 @@ def launch(
         run: name of the run folder, or None for the time.
         dry_run: stop after the forecast; nothing is written.
         forecast: say beforehand what the run will cost.
+        same_data_as: folder of a run whose data are expected, or None.
 
     Returns:
         Best, last and diff of every track; empty for a dry run.
@@ -44,6 +52,8 @@ def launch(
     reporter = Reporter()
     with use_backend(file.config.backend):
         data, settings = load_data(file)
+        if same_data_as is not None:
+            expect_same_data(same_data_as, data.fingerprint, reporter.say)
         with tempfile.TemporaryDirectory() as scratch:  # calibrated on objects that are thrown away
             probe = assemble(file, data, settings, Path(scratch))
             _describe(reporter, probe)
@@ -56,7 +66,11 @@ def launch(
         torch.manual_seed(file.config.seed)  # for dropout in the user's model; nothing built in draws from it
         assembly = assemble(file, data, settings, folder.history)
         facts = {
-            "data": {"splits": {name: len(s) for name, s in data.splits().items()}, **data.notes},
+            "data": {
+                "splits": {name: len(split) for name, split in data.splits().items()},
+                **data.notes,
+                "fingerprint": data.fingerprint,
+            },
             "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
             "seed": file.config.seed,
         }
@@ -80,6 +94,7 @@ def continue_run(path: Path) -> list[Row]:
 
     Raises:
         RunFolderError, CheckpointError: no run folder, or no checkpoint that can be loaded.
+        DataError: the data are not those that the run was started with.
     """
     reporter = Reporter()
     folder = existing_folder(path, reporter.say)
@@ -89,6 +104,7 @@ def continue_run(path: Path) -> list[Row]:
         _warn_of_threads(reporter, folder)
         with use_backend(file.config.backend):
             data, settings = load_data(file)
+            expect_same_data(folder, data.fingerprint, reporter.say)
             torch.manual_seed(file.config.seed)
             assembly = assemble(file, data, settings, folder.history)
             _say_loss(reporter, assembly)

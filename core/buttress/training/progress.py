@@ -12,10 +12,12 @@ from torch import Tensor
 
 from buttress.engine import Engine
 from buttress.models import fit_weights
+from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
 from buttress.training.checkpoint import restore_newest, save_checkpoint
 from buttress.training.kept_weights import KeptWeights
 from buttress.training.metrics_file import MetricsFile
+from buttress.training.same_data import expect_equal_data
 from buttress.training.selection import Record
 
 
@@ -24,13 +26,21 @@ class Progress:
 
     Args:
         engine: with model and optimizer.
+        data: fingerprint of each split.
         folder: of the run.
         keep: number of good checkpoints that stay.
         say: tells the user.
     """
 
-    def __init__(self, engine: Engine, folder: RunFolder, keep: int, say: Callable[[str], None]) -> None:
-        self._engine, self._folder, self._keep, self._say = engine, folder, keep, say
+    def __init__(
+        self,
+        engine: Engine,
+        data: Mapping[str, Fingerprint],
+        folder: RunFolder,
+        keep: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._engine, self._data, self._folder, self._keep, self._say = engine, data, folder, keep, say
         self.metrics, self.weights = MetricsFile(folder.metrics), KeptWeights(folder)
         self.records: list[Record] = []
         self.epoch_loss, self.interval_loss = RunningMean(engine.device), RunningMean(engine.device)
@@ -52,6 +62,7 @@ class Progress:
 
         Raises:
             CheckpointError: none can be loaded.
+            DataError: it is of a run on other data.
         """
         return restore_newest(self._folder.checkpoints, self._load_state, self._say, at_most)
 
@@ -68,6 +79,7 @@ class Progress:
         """All that the rest of the run depends on."""
         engine = self._engine
         return {
+            "data": dict(self._data),
             "model": dict(engine.model.state_dict()),
             "optimizer": engine.optimizer.state_dict(),
             "engine": engine.state_dict(),
@@ -84,6 +96,8 @@ class Progress:
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
         engine = self._engine
+        if "data" in state:  # where the manifest is damaged, a checkpoint still knows them
+            expect_equal_data(self._folder, state["data"], self._data)
         fit_weights(engine.model, state["model"], "the checkpoint")
         engine.load_state_dict(state["engine"])
         engine.optimizer.load_state_dict(state["optimizer"])

@@ -89,13 +89,13 @@ def reproduce(path: Path, runs: Path, run: str | None = None) -> Reproduction:
         The comparison, also in ``reproduction.json`` of the new folder.
 
     Raises:
-        InputError: ``path`` is no run folder, or its config does not run here.
+        InputError: ``path`` is no run folder, its config does not run here, or its data are others now.
         WorkError: the new run could not go on.
     """
     original = existing_folder(path)
     file = load_config(original.config)
     repeated = planned_folder(runs, file.config.name, run)
-    launch(file, runs, repeated.path.name)
+    launch(file, runs, repeated.path.name, same_data_as=original)
     result = compare(original, repeated)
     write_json(repeated.path / "reproduction.json", result.to_json())
     return result

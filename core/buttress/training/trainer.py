@@ -38,7 +38,9 @@ class Trainer:
         self._assembly, self._folder, self._reporter = assembly, folder, reporter
         self._config, self._engine = assembly.file.config, assembly.engine
         self._loggers = Loggers(assembly.loggers, assembly.engine, folder.path, reporter.say)
-        self._progress = Progress(assembly.engine, folder, self._config.checkpoint.keep, reporter.say)
+        self._progress = Progress(
+            assembly.engine, assembly.data.fingerprint, folder, self._config.checkpoint.keep, reporter.say
+        )
         self._scoreboard = Scoreboard(assembly, self._progress, self._write)
         self._recovery = Recovery(assembly, self._progress, reporter, self._write)
         self._stop = StopRequest()

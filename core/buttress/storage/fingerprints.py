@@ -1,0 +1,57 @@
+"""Fingerprints of data: what a run records about each of its splits, and how two records differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Fingerprint = Mapping[str, Any]
+"""Of one split: ``n``, and sha256 or other plain values by what they are of (``inputs``, ``labels``, ``names``)."""
+
+
+def sha256_of_tensor(tensor: Tensor) -> str:
+    """sha256 of dtype, shape and values of a dense tensor; its device, strides and gradient make no difference.
+
+    Speed: that of sha256 over the tensor's own memory, where it is contiguous on the CPU; no copy is made.
+    """
+    own = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(json.dumps([str(own.dtype), list(own.shape)]).encode())
+    digest.update(own.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def sha256_of_values(values: Iterable[object]) -> str:
+    """sha256 of a sequence of texts or numbers."""
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(json.dumps(value).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def differences(recorded: Mapping[str, Fingerprint], found: Mapping[str, Fingerprint]) -> list[str]:
+    """How the splits that are there differ from the recorded ones, one phrase for each difference.
+
+    Args:
+        recorded: split name to fingerprint, as it was.
+        found: split name to fingerprint, as it is now.
+    """
+    return [line for name in dict.fromkeys([*recorded, *found]) for line in _of_split(name, recorded, found)]
+
+
+def _of_split(name: str, recorded: Mapping[str, Fingerprint], found: Mapping[str, Fingerprint]) -> Iterator[str]:
+    if name not in found:
+        yield f"there is no {name} split any more"
+    elif name not in recorded:
+        yield f"there was no {name} split"
+    elif recorded[name].get("n") != found[name].get("n"):  # then everything else differs too
+        yield f"{name} has {found[name].get('n')} examples and had {recorded[name].get('n')}"
+    else:
+        before, now = recorded[name], found[name]
+        changed = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
+        if changed:
+            yield f"{name} has other {' and '.join(changed)}"

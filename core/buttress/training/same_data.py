@@ -1,0 +1,63 @@
+"""Whether the data that are there are those that a run was started with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from buttress.errors import CheckpointError, DataError
+from buttress.storage.fingerprints import Fingerprint, differences
+from buttress.storage.run_folder import RunFolder
+from buttress.storage.seals import read_sealed
+
+logger = logging.getLogger("buttress")
+
+
+def expect_same_data(
+    folder: RunFolder, found: Mapping[str, Fingerprint], warn: Callable[[str], None] = logger.warning
+) -> None:
+    """Compare the data that are there with what the manifest of a run records.
+
+    Args:
+        folder: of the run.
+        found: split name to fingerprint, of the data that are there.
+        warn: is told when the run's manifest records no fingerprint; a damaged manifest has been named before.
+
+    Raises:
+        DataError: they differ; says in what.
+    """
+    try:
+        manifest = read_sealed(folder.manifest)
+    except CheckpointError:
+        return
+    recorded = recorded_data(manifest)
+    if recorded is None:
+        warn(
+            f"{folder.path} was started by a version that did not record its data: whether they are still the same is "
+            "not known"
+        )
+        return
+    expect_equal_data(folder, recorded, found)
+
+
+def recorded_data(manifest: Mapping[str, Any]) -> Mapping[str, Fingerprint] | None:
+    """Split name to fingerprint, as a manifest records it; None in the manifest of an older version."""
+    data = manifest.get("data")
+    found = data.get("fingerprint") if isinstance(data, Mapping) else None
+    return found if isinstance(found, Mapping) else None
+
+
+def expect_equal_data(folder: RunFolder, recorded: Mapping[str, Fingerprint], found: Mapping[str, Fingerprint]) -> None:
+    """Compare two records of the data of one run.
+
+    Raises:
+        DataError: they differ; says in what.
+    """
+    changed = differences(recorded, found)
+    if changed:
+        raise DataError(
+            f"{folder.path} was started with other data: {'; '.join(changed)}. Put the data back as they were, or "
+            f"start a new run. To attack its weights on the data that are there now: buttress evaluate "
+            f"{folder.weights_file('best', 'live')} --config {folder.config}"
+        )
