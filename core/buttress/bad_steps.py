@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from buttress.checks import Answerer, FirstBad
-from buttress.errors import DivergenceError
+from buttress.errors import DivergenceError, moment
 from buttress.weights import norms_of
 
 
@@ -93,7 +93,7 @@ class BadSteps:
         self._counts[2] = row
         found = self._first_bad.take()
         assert found is not None  # whatever was counted was noted
-        first = f"the first at epoch {found.epoch}, step {found.step}: {found.part} is not finite ({found.who})"
+        first = f"the first at {moment(found.epoch, found.step)}: {found.part} is not finite ({found.who})"
         if longest >= self._limit:
             raise DivergenceError(
                 f"the run has diverged: {longest} steps in a row had to be skipped; since the last look, {first}; "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from buttress.errors import ButtressError
+from buttress.errors import ButtressError, moment
 
 if TYPE_CHECKING:
     from buttress.bad_steps import BadSteps
@@ -149,5 +149,5 @@ class ValueChecks:
             else ("its answer was outside of what the hook allows (values, norm ball or finiteness)")
         )
         raise found.who.fault(
-            f"{what}; run with checks: always to see the values", f" first at epoch {found.epoch}, step {found.step}"
+            f"{what}; run with checks: always to see the values", f" first at {moment(found.epoch, found.step)}"
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from buttress.errors import ConfigError, DataError
+from buttress.errors import ConfigError, DataError, moment
 from buttress.settings import resolve_epoch
 from buttress.store import History, Store
 
@@ -57,7 +57,7 @@ class RunState:
         self.phase: Phase = phase
         self.store = store or Store(None)
         self.folder: Path | None = None
-        self.evaluation = ""  # which one and where in it, outside of training
+        self.elsewhere = ""  # where we are while no step is being made: which evaluation, and where in it
         self.draws: Mapping[str, Tensor] = {}
         self.asked: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
@@ -71,7 +71,24 @@ class RunState:
     @property
     def place(self) -> str:
         """Where in the run we are, for messages."""
-        return self.evaluation or f"epoch {self.epoch}, step {self.step}"
+        return self.elsewhere or moment(self.epoch, self.step)
+
+    @property
+    def between_steps(self) -> str:
+        """Where in the run we are while no step is being made, for messages."""
+        if self.step:
+            return f"after step {self.step} of epoch {self.epoch + 1}"
+        return f"after epoch {self.epoch}" if self.epoch else "before the first step"
+
+    @contextmanager
+    def outside_of_steps(self, what: str = "") -> Iterator[None]:
+        """Messages say that what happens inside is no training step; ``what`` says what it is."""
+        before = self.elsewhere
+        self.elsewhere = ", ".join(part for part in (what, self.between_steps) if part)
+        try:
+            yield
+        finally:
+            self.elsewhere = before
 
     def generator(self, plugin: str, purpose: str) -> torch.Generator:
         """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it."""
@@ -88,12 +105,15 @@ class RunState:
     def streams_apart(self, name: str, streams: Streams | None = None) -> Iterator[None]:
         """Draw from streams of their own, and without injected draws: what happens inside moves nothing outside.
 
+        It is no training step, and messages say so: ``name`` is what it is.
+
         ``streams``, a dictionary that was empty at first, continues from one block to the next.
         """
         found, draws, apart = self._generators, self.draws, self._apart
         self._generators, self.draws, self._apart = {} if streams is None else streams, {}, name
         try:
-            yield
+            with self.outside_of_steps(name):
+                yield
         finally:
             self._generators, self.draws, self._apart = found, draws, apart
 

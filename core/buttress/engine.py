@@ -340,7 +340,7 @@ class Engine:
         self._checks.read()
         said = self._bad_steps.read() if self._bad_steps else ""
         if self._checks.level != "off":
-            expect_finite(self.model, f"epoch {self.epoch}, step {self.epoch_step}")
+            expect_finite(self.model, self._state.between_steps)
         return said
 
     def log(self, record: Mapping[str, object]) -> None:
@@ -449,8 +449,9 @@ class Engine:
 
     @contextmanager
     def _kept_on_error(self) -> Iterator[None]:
-        """Where a hook raises, weights, modes and gradients are put back."""
-        with self._modes.kept_on_error(), weights_kept_on_error(self.model, self._copies.before):
+        """Outside of steps: where a hook raises, weights, modes and gradients are put back."""
+        kept = weights_kept_on_error(self.model, self._copies.before)
+        with self._state.outside_of_steps(), self._modes.kept_on_error(), kept:
             yield
 
     @contextmanager

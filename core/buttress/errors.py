@@ -75,6 +75,11 @@ class InterruptionError(WorkError):
     pass
 
 
+def moment(epoch: int, step: int) -> str:
+    """``"epoch 3, step 14"`` for messages: counted from 1, as people do; the arguments are positions, from 0."""
+    return f"epoch {epoch + 1}, step {step + 1}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'pgd'?"`` for a mistyped name, else the list of the known ones."""
     known = sorted(known)

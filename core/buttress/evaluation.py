@@ -104,7 +104,7 @@ class Evaluator:
 
     def attacked(self, batch: Batch, number: int = 0) -> Adv:
         """Adversarial examples for batch number ``number``, made in eval mode."""
-        self._state.step, self._state.evaluation = number, f"{self._name}, batch {number}"
+        self._state.step, self._state.elsewhere = number, f"{self._name}, batch {number + 1}"
         self._state.rewind()
         with self._modes.attacking("eval"):
             return self._hooks.generate_adv(self._model, batch)
@@ -112,7 +112,7 @@ class Evaluator:
     def score(self, split: Split, epoch: int | None = None) -> Score:
         """Clean and robust accuracy on ``split``; one synchronisation with the device at the end.
 
-        ``epoch``: after which this is, for messages.
+        ``epoch``: after which this is, from 1, for messages.
 
         Raises:
             DataError: the split is empty.

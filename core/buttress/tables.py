@@ -22,14 +22,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def summary_table(rows: Sequence[Row], attack: str) -> str:
-    """Best, last and diff of every track, in percent; the best epoch counts from 1, as in progress lines."""
+    """Best, last and diff of every track, in percent."""
     header = ["track", "best epoch", "clean best", "last", "diff", f"{attack} best", "last", "diff", "n"]
     return table(
         header,
         [
             [
                 row.track,
-                row.best_epoch + 1,
+                row.best_epoch,
                 *(f"{100 * value:.1f}" for value in (row.clean_best, row.clean_last, row.clean_diff)),
                 *(f"{100 * value:.1f}" for value in (row.robust_best, row.robust_last, row.robust_diff)),
                 row.n,

@@ -45,7 +45,7 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def expect_finite(model: nn.Module, when: str) -> None:
-    """Synchronises with the device.
+    """Synchronises with the device; ``when`` is ``"after epoch 3"``, for the message.
 
     Raises:
         DivergenceError: a parameter holds NaN or infinity.
@@ -57,7 +57,7 @@ def expect_finite(model: nn.Module, when: str) -> None:
         bad = int((~torch.isfinite(weight)).sum())
         if bad:
             raise DivergenceError(
-                f"the run has diverged: parameter {name!r} holds {bad} non-finite values at {when}; they are not "
+                f"the run has diverged: parameter {name!r} holds {bad} non-finite values {when}; they are not "
                 "saved; lower the learning rate and start again"
             )
 

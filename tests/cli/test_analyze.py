@@ -32,7 +32,7 @@ def test_every_part_leaves_numbers_and_a_picture(noisy: Path, capsys: pytest.Cap
     assert capsys.readouterr().out.count("analysis/") == 9
     gap = numbers(run, "gap")
     (first, last) = gap["tracks"]["live"]["epochs"]
-    assert (first["epoch"], last["epoch"]) == (1, 3)
+    assert (first["epoch"], last["epoch"]) == (2, 4)
     assert last["robust"] == last["robust_train"] - last["robust_test"]
 
     landscape, surface = numbers(run, "landscape-live-last"), numbers(run, "surface-meat-last")
@@ -52,9 +52,9 @@ def test_every_part_leaves_numbers_and_a_picture(noisy: Path, capsys: pytest.Cap
     assert all(row["as_given"] + row["as_true"] + row["as_other"] == 15 for row in noise["rows"])
 
     distance = numbers(run, "distance")
-    assert distance["last_epoch"] == 3
+    assert distance["last_epoch"] == 4
     steps = distance["snapshots"]
-    assert [row["epoch"] for row in steps] == [1, 2]  # the history begins at epoch 1
+    assert [row["epoch"] for row in steps] == [2, 3]  # the history begins after epoch 2
     assert steps[-1]["to_last"] == steps[-1]["to_next"]
 
 
@@ -75,7 +75,7 @@ def test_losses_recorded_in_training_are_those_of_the_saved_weights(noisy: Path)
     run = noisy / "s0"
     recorded = [record for record in read_metrics(run / "metrics.jsonl") if record["event"] == "losses"]
     assert {(record["epoch"], record["track"]) for record in recorded} == {
-        (1, "live"), (3, "live"), (1, "meat"), (3, "meat"),
+        (2, "live"), (4, "live"), (2, "meat"), (4, "meat"),
     }  # fmt: skip
     assert all(sum(record["counts"]) == 60 for record in recorded)
     assert main(["analyze", str(run), "--part", "loss_groups"]) == 0
@@ -86,7 +86,7 @@ def test_losses_recorded_in_training_are_those_of_the_saved_weights(noisy: Path)
     assert main(["analyze", str(run), "--part", "loss_groups"]) == 0
     measured = numbers(run, "loss_groups")
     assert "measured at saved weights" in measured["source"]
-    assert [row["epoch"] for row in measured["epochs"]] == [1, 2, 3]
+    assert [row["epoch"] for row in measured["epochs"]] == [2, 3, 4]
     # The examples come in another order, so that their attacks start elsewhere: groups differ by an example or two.
     difference = np.subtract(measured["epochs"][-1]["counts"], found["epochs"][-1]["counts"])
     assert np.abs(difference).sum() <= 6
@@ -95,12 +95,12 @@ def test_losses_recorded_in_training_are_those_of_the_saved_weights(noisy: Path)
 def test_snapshots_of_checkpoints_and_of_a_history_are_the_same_weights(noisy: Path):
     study = Study(noisy / "s0")
     found = study.snapshots()
-    assert [(each.epoch, each.complete) for each in found] == [(1, True), (2, True), (3, True)]
+    assert [(each.epoch, each.complete) for each in found] == [(2, True), (3, True), (4, True)]
     shutil.rmtree(noisy / "s0" / "checkpoints")
     shutil.rmtree(noisy / "s0" / "weights")
     parameters = parameters_of(study.model)
     history = live_snapshots(study.folder, parameters)
-    assert [(each.epoch, each.complete) for each in history] == [(1, False), (2, False), (3, False)]
+    assert [(each.epoch, each.complete) for each in history] == [(2, False), (3, False), (4, False)]
 
 
 def test_weights_of_a_history_equal_those_of_the_checkpoint(noisy: Path):

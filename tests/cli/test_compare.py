@@ -134,7 +134,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(two: Path, capfd:
     process = subprocess.Popen(command, cwd=two, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     run = two / "runs" / "cut" / "one-s0"
     deadline = time.monotonic() + 90
-    while not ((run / "metrics.jsonl").exists() and '"epoch": 3' in (run / "metrics.jsonl").read_text()):
+    while not ((run / "metrics.jsonl").exists() and '"epoch": 4' in (run / "metrics.jsonl").read_text()):
         assert time.monotonic() < deadline, "waited for 90 seconds"
         time.sleep(0.02)
     assert main([*words, "--name", "cut"]) == 2  # one at a time

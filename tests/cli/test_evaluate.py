@@ -129,7 +129,7 @@ def test_another_threat_model_and_seed_are_overrides(trained: Path, capsys: pyte
     assert clean["accuracy"] == fgsm["accuracy"]
     assert result["seed"] == 7
     assert "eps 0" in result["threat"]
-    assert (result["track"], result["checkpoint"], result["epoch"]) == ("meat", "best", 0)
+    assert (result["track"], result["checkpoint"], result["epoch"]) == ("meat", "best", 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -90,12 +90,12 @@ def test_numbers_are_those_of_the_run(noisy: Path):
             for kind in ("clean", "robust")
             for measure in ("best", "last", "diff")
         ]
-        assert [row["track"], *measures, str(row["best_epoch"] + 1), "1"] in cells(page)
+        assert [row["track"], *measures, str(row["best_epoch"]), "1"] in cells(page)
     records = read_run(noisy / "s0").records
     figure = figures(page)["noisy: robust accuracy (pgd-2)"]
     for name, track, split in (("live", "live", "test"), ("meat, training set", "meat", "train")):
         drawn, own = curve(figure, name), [r for r in records if (r.track, r.split) == (track, split)]
-        assert drawn["x"] == [record.epoch + 1 for record in own]
+        assert drawn["x"] == [record.epoch for record in own]
         assert drawn["y"] == [100 * record.robust for record in own]
     assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [2]  # the learning-rate drop
 
@@ -175,8 +175,8 @@ def test_text_of_a_run_is_no_html_of_the_page(noisy: Path):
 def test_a_run_that_is_not_finished_is_shown_as_far_as_it_goes(noisy: Path):
     run = noisy / "s0"
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
-    first = [line for line in lines if json.loads(line)["epoch"] < 2]
-    train = next(line for line in lines if '"epoch": 3' in line and '"split": "train"' in line)
+    first = [line for line in lines if json.loads(line)["epoch"] <= 2]
+    train = next(line for line in lines if '"epoch": 4' in line and '"split": "train"' in line)
     (run / "metrics.jsonl").write_text("".join(first) + train + lines[-1][:9])  # stopped in the middle of a line
     (run / "summary.json").unlink()
     page = write_report([run]).read_text()

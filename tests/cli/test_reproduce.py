@@ -42,7 +42,7 @@ def test_another_result_is_stated_with_its_first_difference_and_exit_1(buttress:
     edit(original / "manifest.json", '"torch": "', '"torch": "0.')
     done = buttress("reproduce", str(original), "--run", "b")
     assert done.returncode == 1
-    assert "first difference: metrics record 1 (event epoch, epoch 0): loss: " in done.stdout
+    assert "first difference: metrics record 1 (event epoch, epoch 1): loss: " in done.stdout
     assert "environment: packages.torch: " in done.stdout
     assert "was not reproduced: metrics record 1" in done.stderr
     assert json.loads(Path("runs/small/b/reproduction.json").read_text())["equal"] is False

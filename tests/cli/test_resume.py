@@ -232,7 +232,7 @@ def test_metrics_with_a_flipped_bit_are_said_and_training_goes_on(workspace: Pat
     run = start_and_stop(12, "stopped")
     metrics = run / "metrics.jsonl"
     content = metrics.read_bytes()
-    metrics.write_bytes(content.replace(b'"epoch": 0', b'"epoch": 1', 1))
+    metrics.write_bytes(content.replace(b'"epoch": 1', b'"epoch": 9', 1))
     continue_run(run)
     assert "metrics.jsonl is damaged: its sha256 is not the recorded one" in capsys.readouterr().out
     metrics.write_bytes(metrics.read_bytes().replace(b"}", b"", 1))

@@ -105,7 +105,7 @@ def test_a_bad_step_changes_nothing_and_is_named(spoil: Any, optimizer: Any, che
         else:
             assert not torch.equal(before["conv.weight"], snapshot(engine.model)["conv.weight"])
     said = engine.read_checks()
-    assert said.startswith("1 bad step skipped, the first at epoch 0, step 2: ")
+    assert said.startswith("1 bad step skipped, the first at epoch 1, step 3: ")
     assert "plugin 'spoiled_" in said
     assert ("the loss" if spoil is spoiled_loss else "the gradient of 'linear.weight'") in said
     assert engine.bad_steps.skipped == 1
@@ -188,7 +188,7 @@ def test_a_bad_step_in_a_built_in_perturbation_has_not_happened(name: str, phase
     assert_same(everything(spoiled), everything(sound))
     said = spoiled.read_checks()
     hook = "perturb_weights" if (phase, what) == ("perturb", "gradient") else "compute_loss"
-    assert said.startswith("1 bad step skipped, the first at epoch 0, step 2: the " + what)
+    assert said.startswith("1 bad step skipped, the first at epoch 1, step 3: the " + what)
     assert f"hook {hook}" in said
 
 
@@ -198,7 +198,7 @@ def test_stop_names_the_perturbation_whose_gradient_is_not_finite(name: str, che
     engine = skipping(
         ConvNet(), PERTURBATIONS[name], spoiled_in("perturb", "gradient"), nonfinite="stop", checks=checks
     )
-    with pytest.raises(HookError, match=rf"plugin '{name}'.*hook perturb_weights.*epoch 0, step 2(.|\n)*'\w+\.weight'"):
+    with pytest.raises(HookError, match=rf"plugin '{name}'.*hook perturb_weights.*epoch 1, step 3(.|\n)*'\w+\.weight'"):
         steps(engine, BAD + 1, read_at=BAD)
 
 
@@ -209,7 +209,7 @@ def test_as_many_in_a_row_as_allowed_stop_the_run_and_a_good_one_between_them_co
 
     for checks, stops_at in (("always", 6), ("interval", 7)):
         engine = skipping(ConvNet(), plugin("nan", compute_loss=compute_loss), max_skipped=3, checks=checks)
-        said = r"3 steps in a row.*epoch 0, step 1: the loss is not finite \(plugin 'nan'"
+        said = r"3 steps in a row.*epoch 1, step 2: the loss is not finite \(plugin 'nan'"
         with pytest.raises(DivergenceError, match=said):
             steps(engine, 8, read_at=6)
         assert engine.global_step == stops_at + (checks == "always"), checks
@@ -231,7 +231,7 @@ def test_a_gradient_is_named_where_the_loss_of_the_same_plugin_is_finite(checks:
     except HookError as problem:
         said = str(problem)
     assert "'linear.bias'" in said
-    assert "epoch 0, step 2" in said
+    assert "epoch 1, step 3" in said
 
 
 def test_records_of_a_skipped_step_do_not_count():
@@ -257,7 +257,7 @@ def test_counts_travel_with_the_state(read_at: int | None):
 @pytest.mark.parametrize(("spoil", "names"), [(spoiled_loss, "loss"), (spoiled_gradient, "linear.weight")])
 def test_stop_is_the_default_and_names_plugin_step_and_layer(spoil: Any, names: str, checks: Any):
     engine = engine_of(ConvNet(), clean_attack(), spoil(), checks=checks)
-    with pytest.raises(HookError, match=rf"plugin '{spoil.__name__}'.*hook .*epoch 0, step 2") as caught:
+    with pytest.raises(HookError, match=rf"plugin '{spoil.__name__}'.*hook .*epoch 1, step 3") as caught:
         steps(engine, 5, read_at=4)
     assert names in str(caught.value)
 

@@ -528,7 +528,7 @@ def test_a_manager_that_fails_halfway_leaves_the_weights_as_found():
     model = MLP()
     before = weights_of(model)
     bad = plugin("bad", perturb_weights=lambda self, model: halfway(list(model.parameters())))
-    with pytest.raises(HookError, match=r"plugin 'bad'.*hook perturb_weights, epoch 0, step 0:\n  ValueError: halfway"):
+    with pytest.raises(HookError, match=r"plugin 'bad'.*hook perturb_weights, epoch 1, step 1:\n  ValueError: halfway"):
         step(recording_engine(model, bad))
     assert_same(before, weights_of(model))
 
@@ -1379,7 +1379,7 @@ def test_checks_always_is_the_default_on_the_cpu_and_stops_at_the_step():
     before = weights_of(model)
     with pytest.raises(
         HookError,
-        match=r"plugin 'far' .*hook generate_adv, epoch 0, step 1:\n  expected adversarial examples within linf "
+        match=r"plugin 'far' .*hook generate_adv, epoch 1, step 2:\n  expected adversarial examples within linf "
         r"distance 1/10 of x, got 0\.2",
     ):
         step(engine)
@@ -1390,7 +1390,7 @@ def test_checks_at_intervals_report_the_first_bad_step_when_read():
     engine = engine_of(MLP(), leaving_the_ball({2, 3}), checks="interval")
     for seed in range(5):
         step(engine, seed)
-    with pytest.raises(HookError, match=r"plugin 'far' .*hook generate_adv, first at epoch 0, step 2:"):
+    with pytest.raises(HookError, match=r"plugin 'far' .*hook generate_adv, first at epoch 1, step 3:"):
         engine.read_checks()
     engine.read_checks()
 
@@ -1398,7 +1398,7 @@ def test_checks_at_intervals_report_the_first_bad_step_when_read():
 def test_checks_at_intervals_are_read_at_the_end_of_the_epoch():
     engine = engine_of(MLP(), leaving_the_ball({0}), checks="interval")
     step(engine)
-    with pytest.raises(HookError, match="first at epoch 0, step 0"):
+    with pytest.raises(HookError, match="first at epoch 1, step 1"):
         engine.end_epoch()
 
 
@@ -1472,7 +1472,7 @@ def test_checks_on_cuda_are_read_at_intervals_by_default():
     for seed in range(3):
         batch = batch_of(seed=seed)
         engine.step(batch.x.cuda(), batch.y.cuda())
-    with pytest.raises(HookError, match="first at epoch 0, step 1"):
+    with pytest.raises(HookError, match="first at epoch 1, step 2"):
         engine.read_checks()
 
 

@@ -151,7 +151,7 @@ def test_an_evaluation_on_no_example_is_refused():
         evaluate(MLP(), Split(torch.zeros(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64)), "clean", LINF)
 
 
-@pytest.mark.parametrize(("epoch", "place"), [(5, "evaluation after epoch 5, batch 1"), (None, "evaluation, batch 1")])
+@pytest.mark.parametrize(("epoch", "place"), [(5, "evaluation after epoch 5, batch 2"), (None, "evaluation, batch 2")])
 def test_an_attack_that_fails_in_an_evaluation_is_named_with_the_place(epoch: int | None, place: str):
     def generate_adv(self: Any, batch: Any, ctx: Any) -> Adv:
         if ctx.step == 1:

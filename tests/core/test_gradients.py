@@ -74,11 +74,11 @@ def spoil(self: Any, model: MLP) -> None:
 @pytest.mark.parametrize(
     ("make", "plugins", "message"),
     [
-        (Root, [], r"(?s)'cross_entropy'.*compute_loss, epoch 0, step 0.*1 parameters, the first 'scale'"),
+        (Root, [], r"(?s)'cross_entropy'.*compute_loss, epoch 1, step 1.*1 parameters, the first 'scale'"),
         (
             MLP,
             [plugin("fine", adjust_grads=lambda self: None), plugin("spoils", adjust_grads=spoil)],
-            r"(?s)plugin 'spoils' .*adjust_grads, epoch 0, step 0.*the first 'second\.bias'",
+            r"(?s)plugin 'spoils' .*adjust_grads, epoch 1, step 1.*the first 'second\.bias'",
         ),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_gradient_that_is_not_finite_stops_the_step_before_it_is_taken(make: A
 def test_at_intervals_a_bad_gradient_is_found_when_checks_are_read_and_named_with_its_step():
     engine = engine_of(Root(), clean_attack(), checks="interval")
     step(engine)
-    with pytest.raises(HookError, match=r"compute_loss, first at epoch 0, step 0"):
+    with pytest.raises(HookError, match=r"compute_loss, first at epoch 1, step 1"):
         engine.read_checks()
 
 
@@ -108,7 +108,7 @@ def test_weights_that_are_not_finite_are_found_at_the_end_of_the_epoch_before_an
     step(engine)
     with torch.no_grad():
         model.first.weight[0, :2] = value
-    with pytest.raises(DivergenceError, match=r"'first\.weight' holds 2 non-finite values at epoch 0, step 1"):
+    with pytest.raises(DivergenceError, match=r"'first\.weight' holds 2 non-finite values after step 1 of epoch 1"):
         engine.end_epoch()
     assert seen == ["step"]
 

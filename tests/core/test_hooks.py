@@ -278,7 +278,7 @@ def test_a_wrapper_sees_the_exception_of_the_provider_and_may_answer_in_its_plac
 
 def test_a_provider_is_to_blame_for_its_exception_through_any_wrapper():
     calls: list[str] = []
-    with pytest.raises(HookError, match=r"plugin 'loss' .*hook compute_loss, epoch 0, step 0:\n  ValueError: no"):
+    with pytest.raises(HookError, match=r"plugin 'loss' .*hook compute_loss, epoch 1, step 1:\n  ValueError: no"):
         losses_of(wrapper("w", wrapping(calls, "w")), constant_loss(error=ValueError("no")))
     assert calls == ["w>"]
 
@@ -321,7 +321,7 @@ def twice_on_error(self: Any) -> Any:
 )
 def test_a_wrapper_is_to_blame_for_its_own_faults(around: Any, message: str):
     outer: list[str] = []
-    with pytest.raises(HookError, match=rf"plugin 'w' .*hook compute_loss, epoch 0, step 0:\n  {re.escape(message)}"):
+    with pytest.raises(HookError, match=rf"plugin 'w' .*hook compute_loss, epoch 1, step 1:\n  {re.escape(message)}"):
         losses_of(wrapper("outer", wrapping(outer, "o")), wrapper("w", around), constant_loss())
     assert outer == ["o>"]  # the outer one saw the exception at its yield
 
@@ -450,7 +450,7 @@ def test_a_wrong_answer_names_plugin_hook_epoch_and_step(hook: str, answer: Any,
     hooks = hooks_of(plugin("culprit", **{hook: lambda self: answer}), epoch=3, at_step=14)
     with pytest.raises(HookError, match=message) as caught:
         CALLS[hook](hooks)
-    assert re.match(rf"plugin 'culprit' \(.*\), hook {hook}, epoch 3, step 14:\n  ", str(caught.value))
+    assert re.match(rf"plugin 'culprit' \(.*\), hook {hook}, epoch 4, step 15:\n  ", str(caught.value))
 
 
 @pytest.mark.parametrize("hook", CALLS)
@@ -460,7 +460,7 @@ def test_an_exception_names_plugin_hook_epoch_and_step(hook: str):
 
     hooks = hooks_of(plugin("culprit", **{hook: fail}), epoch=3, at_step=14)
     with pytest.raises(
-        HookError, match=rf"^plugin 'culprit' \(.*\), hook {hook}, epoch 3, step 14:\n  ZeroDivisionError: oops$"
+        HookError, match=rf"^plugin 'culprit' \(.*\), hook {hook}, epoch 4, step 15:\n  ZeroDivisionError: oops$"
     ) as caught:
         CALLS[hook](hooks)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)

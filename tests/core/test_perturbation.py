@@ -148,11 +148,11 @@ def test_of_several_faults_on_record_the_earliest_is_raised_and_then_forgotten()
         checks.expect(good, torch.tensor(True), (3, number), lambda: "unread")
         checks.expect(late, torch.tensor(number < 4), (3, number), lambda: "unread")
         checks.expect(early, torch.tensor(number < 2), (3, number), lambda: "unread")
-    with pytest.raises(DataError, match=r"^early first at epoch 3, step 2: its answer was outside"):
+    with pytest.raises(DataError, match=r"^early first at epoch 4, step 3: its answer was outside"):
         checks.read()
     checks.read()
     checks.expect(early, torch.tensor(False), (9, 1), lambda: "unread")
-    with pytest.raises(DataError, match=r"^early first at epoch 9, step 1:"):
+    with pytest.raises(DataError, match=r"^early first at epoch 10, step 2:"):
         checks.read()
 
 

@@ -81,9 +81,9 @@ LOST = (20, 21, 22, 23, 24)
 def test_a_collapse_is_said_at_the_next_evaluation_and_training_goes_on():
     folder = run("a", steps=LOST)
     said = folder.log.read_text()
-    assert said.count("warning: collapse to chance in epochs 4 to 5: robust accuracy fell from") == 1
+    assert said.count("warning: collapse to chance in epochs 5 to 6: robust accuracy fell from") == 1
     (event,) = [record for record in read_metrics(folder.metrics) if record["event"] == "collapse"]
-    assert (event["epoch"], event["healthy_epoch"], event["chance"]) == (5, 3, 0.5)
+    assert (event["epoch"], event["healthy_epoch"], event["chance"]) == (6, 4, 0.5)
     assert event["robust"] <= 0.5 < event["best"]
     assert json.loads(folder.summary.read_text())["rollbacks"] == 0
 
@@ -95,7 +95,7 @@ def test_a_run_without_a_collapse_says_nothing_and_off_is_off():
 
 def test_stop_ends_the_run_and_keeps_the_checkpoint_from_before():
     with pytest.raises(
-        DivergenceError, match=r"collapse to chance in epochs 4 to 5.*; stopped; lower the learning rate"
+        DivergenceError, match=r"collapse to chance in epochs 5 to 6.*; stopped; lower the learning rate"
     ):
         run("a", "guards.collapse=stop", steps=LOST)
     assert list_checkpoints(Path("a/checkpoints"))[0].stem == "step-00000020"
@@ -108,8 +108,9 @@ def test_roll_back_returns_to_the_healthy_checkpoint_with_a_lower_learning_rate(
     records = read_metrics(folder.metrics)
     (event,) = [record for record in records if record["event"] == "rollback"]
     assert (event["to_step"], event["kind"]) == (16, "collapse to chance")
+    # a history without the lost epochs
     epochs = [(record["epoch"], record["lr"]) for record in records if record["event"] == "epoch"]
-    assert epochs == [(epoch, 0.3 if epoch < 4 else 0.15) for epoch in range(8)]  # a history without the lost epochs
+    assert epochs == [(epoch, 0.3 if epoch <= 4 else 0.15) for epoch in range(1, 9)]
     summary = json.loads(folder.summary.read_text())
     assert summary["rollbacks"] == 1
     assert summary["tracks"][0]["robust_last"] > 0.6

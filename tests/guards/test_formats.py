@@ -33,17 +33,27 @@ def test_a_run_of_the_version_before_goes_on_to_the_results_that_it_had_there(ol
         assert now.keys() == then.keys()
         for key, value in then.items():  # other processors round differently
             assert now[key] == (pytest.approx(value, rel=1e-3, abs=0.03) if isinstance(value, float) else value), key
-    assert json.loads(list_checkpoints(older / "checkpoints")[0].read_text())["format"] == 2
+    numbers = [json.loads(line)["epoch"] for line in (older / "metrics.jsonl").read_text().splitlines()]
+    assert (min(numbers), max(numbers)) == (0, 3)  # it goes on counting from 0, as it began, and is read from 1
+    assert (min(record["epoch"] for record in found), max(record["epoch"] for record in found)) == (1, 4)
+    assert json.loads((older / "summary.json").read_text())["tracks"][0]["best_epoch"] == 4
+    assert json.loads(list_checkpoints(older / "checkpoints")[0].read_text())["format"] == 3
 
 
 def test_an_older_checkpoint_is_read_as_the_newer_format(older: Path):
     assert load_checkpoint(older / "checkpoints" / "step-00000008.json")["rollbacks"] == 0
 
 
+def test_the_records_of_an_older_checkpoint_count_epochs_from_1_once_they_are_read(older: Path):
+    checkpoint = older / "checkpoints" / "step-00000008.json"
+    assert {record["epoch"] for record in json.loads(checkpoint.read_text())["state"]["records"]} == {1}
+    assert {record["epoch"] for record in load_checkpoint(checkpoint)["records"]} == {2}
+
+
 def test_a_newer_run_folder_is_refused_with_the_cure(older: Path):
     manifest = older / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 2}))
-    with pytest.raises(RunFolderError, match=r"has format 2, this version of buttress reads 1; use the version that"):
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 3}))
+    with pytest.raises(RunFolderError, match=r"has format 3, this version of buttress reads 1 to 2; use the"):
         existing_folder(older)
 
 

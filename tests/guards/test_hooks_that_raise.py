@@ -14,7 +14,7 @@ from buttress.hookspecs import HOOKS
 from buttress.registry import LoadedPlugin, Source
 from tests.core.helpers import LINF, ConvNet, assert_same, plugin, step, weights_of
 
-AT = 3  # the step of epoch 1 at which the hook raises
+AT = 3  # steps done of epoch 2 when the hook raises
 
 
 def mess(model: nn.Module) -> None:
@@ -137,7 +137,8 @@ def test_a_hook_that_raises_is_named_and_leaves_the_model_as_found(hook: str, er
     state.armed = True
     with pytest.raises(HookError) as caught:
         CALLS[hook](engine)
-    when = "epoch 0, step 0" if hook == "start_run" else f"epoch 1, step {AT}"
+    when = f"epoch 2, step {AT + 1}" if CALLS[hook] is step else f"after step {AT} of epoch 2"
+    when = "before the first step" if hook == "start_run" else when
     name, said = hook.split(":")[0], type(error).__name__
     assert str(caught.value).startswith(f"plugin 'bad' (acme-bad 1.2), hook {name}, {when}:\n  {said}: ")
     assert caught.value.__cause__ is error
@@ -152,7 +153,7 @@ def test_param_groups_that_raises_leaves_the_model_as_found():
     made, state = raising("param_groups", ValueError("no"))
     state.model, state.armed = model, True
     weights, (modes, flags, grads) = weights_of(model), look(model)
-    with pytest.raises(HookError, match=r"hook param_groups, epoch 0, step 0:\n  ValueError: no"):
+    with pytest.raises(HookError, match=r"hook param_groups, before the first step:\n  ValueError: no"):
         Engine(model, lambda groups: torch.optim.SGD(groups, lr=0.1), [made], LINF)
     assert look(model) == (modes, flags, grads)
     assert_same(weights_of(model), weights)

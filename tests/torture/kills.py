@@ -105,7 +105,7 @@ def _lost_best(run: Path, checkpoint: Path, state: dict[str, Any]) -> list[str]:
         name, best = f"best-{track}.safetensors", best_epoch(records, track, "validation")
         for path in (run / "weights" / name, checkpoint.with_suffix(".weights") / name):
             try:
-                if files.has_sha256(path, state["weights"][name]) and read_weights(path)[1]["epoch"] == best:
+                if files.has_sha256(path, state["weights"][name]) and read_weights(path)[1]["epoch"] == best - 1:
                     break
             except (CheckpointError, KeyError):
                 continue

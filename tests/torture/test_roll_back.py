@@ -23,7 +23,7 @@ def test_a_plugin_that_was_rolled_back_equals_the_run_that_never_fell(tmp_path: 
     file = small_config(tmp_path, stack, guards={"collapse": "roll_back", "lr_factor": 1.0})
     with patch.object(CollapseGuard, "look", return_value=None):
         start(file, tmp_path / "whole")
-    fall = Collapse(epoch=3, healthy_epoch=1, robust=0.3, best=0.9, chance=0.3, training_attack=None)
+    fall = Collapse(epoch=4, healthy_epoch=2, robust=0.3, best=0.9, chance=0.3, training_attack=None)
     with patch.object(CollapseGuard, "look", side_effect=[None, fall, None]):  # at the ends of epochs 1, 3, and 3 again
         said = start(file, tmp_path / "fell").said
     assert any("rolled back to step-00000008 (1 of at most 3 times)" in line for line in said)

@@ -12,7 +12,7 @@ from buttress.training.selection import Record
 
 @dataclass(frozen=True)
 class Gap:
-    """Accuracies in [0, 1] of one track at one epoch (0-based), and how far training is ahead of the test."""
+    """Accuracies in [0, 1] of one track after one epoch (from 1), and how far training is ahead of the test."""
 
     epoch: int
     track: str

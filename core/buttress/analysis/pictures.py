@@ -21,7 +21,7 @@ def draw_gap(path: Path, numbers: Mapping[str, Any]) -> None:
     """Robust accuracy on training set and test set over epochs, and their difference, of every track."""
     with _figure(path, "robust generalization gap") as axes:
         for (track, found), colour in zip(numbers["tracks"].items(), COLOURS * 9, strict=False):
-            epochs = [row["epoch"] + 1 for row in found["epochs"]]
+            epochs = [row["epoch"] for row in found["epochs"]]
             for key, line, label in (("robust_train", ":", None), ("robust_test", "--", None), ("robust", "-", track)):
                 values = [100 * row[key] for row in found["epochs"]]
                 # The live curve on top: a track that has not begun coincides with it.
@@ -85,7 +85,7 @@ def draw_histogram(path: Path, numbers: Mapping[str, Any]) -> None:
 
 def draw_loss_groups(path: Path, numbers: Mapping[str, Any]) -> None:
     """Share of the training examples in each group, over epochs."""
-    epochs = [row["epoch"] + 1 for row in numbers["epochs"]]
+    epochs = [row["epoch"] for row in numbers["epochs"]]
     shares = [
         [100 * row["counts"][i] / numbers["n"] for row in numbers["epochs"]] for i in range(len(numbers["groups"]))
     ]
@@ -125,8 +125,8 @@ def draw_label_noise(path: Path, numbers: Mapping[str, Any]) -> None:
 
 def draw_distance(path: Path, numbers: Mapping[str, Any]) -> None:
     """Relative distance of every layer group from the last weights, over epochs."""
-    with _figure(path, f"distance from the weights after epoch {numbers['last_epoch'] + 1}") as axes:
-        epochs = [row["epoch"] + 1 for row in numbers["snapshots"]] + [numbers["last_epoch"] + 1]
+    with _figure(path, f"distance from the weights after epoch {numbers['last_epoch']}") as axes:
+        epochs = [row["epoch"] for row in numbers["snapshots"]] + [numbers["last_epoch"]]
         for group, colour in zip(numbers["groups"], COLOURS * 9, strict=False):
             values = [row["to_last"][group]["relative"] for row in numbers["snapshots"]] + [0.0]
             axes.plot(epochs, _gaps(values), color=colour, marker="o", markersize=3, linewidth=1.6, label=group)
@@ -171,4 +171,4 @@ def _number(value: float | None) -> str:
 
 
 def _whose(numbers: Mapping[str, Any]) -> str:
-    return f"{numbers['track']}, {numbers['checkpoint']} (epoch {numbers['epoch'] + 1}), n = {numbers['n']}"
+    return f"{numbers['track']}, {numbers['checkpoint']} (epoch {numbers['epoch']}), n = {numbers['n']}"

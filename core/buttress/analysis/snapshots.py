@@ -10,7 +10,7 @@ from torch import Tensor
 from buttress.errors import CheckpointError
 from buttress.storage.files import read_facts
 from buttress.storage.run_folder import RunFolder
-from buttress.storage.seals import read_any_weights, read_sealed, read_weights
+from buttress.storage.seals import after_epoch, read_any_weights, read_sealed, read_weights
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 
 
@@ -19,7 +19,7 @@ class Snapshot:
     """Saved weights of the live model.
 
     Args:
-        epoch: 0-based, at whose end they were taken.
+        epoch: the one (from 1) after which they were taken.
         path: the file.
         complete: whether it has the buffers too; a plugin's history has parameters alone, flattened.
     """
@@ -54,7 +54,7 @@ def live_snapshots(folder: RunFolder, parameters: Mapping[str, Tensor]) -> list[
 
 def _weights(folder: RunFolder) -> list[Snapshot]:
     paths = [folder.weights_file(which, "live") for which in ("best", "last")]
-    return [Snapshot(read_weights(path)[1]["epoch"], path, True) for path in paths if path.is_file()]
+    return [Snapshot(after_epoch(read_weights(path)[1]), path, True) for path in paths if path.is_file()]
 
 
 def _checkpoints(folder: RunFolder) -> list[Snapshot]:
@@ -66,7 +66,7 @@ def _checkpoints(folder: RunFolder) -> list[Snapshot]:
         except CheckpointError:
             continue
         if engine["step"] == 0 and engine["epoch"] > 0:
-            found.append(Snapshot(engine["epoch"] - 1, path, True))
+            found.append(Snapshot(engine["epoch"], path, True))
     return found
 
 
@@ -74,11 +74,11 @@ def _histories(folder: RunFolder, parameters: Mapping[str, Tensor]) -> list[Snap
     found = []
     for path in sorted(folder.history.glob("*/*.safetensors")):
         try:
-            epoch = read_facts(path).get("epoch")
+            facts = read_facts(path)
             with safe_open(path, framework="pt") as file:
                 names = set(file.keys())
         except (SafetensorError, OSError):
             continue
-        if epoch is not None and names == set(parameters):
-            found.append(Snapshot(epoch, path, False))
+        if "epoch" in facts and names == set(parameters):
+            found.append(Snapshot(after_epoch(facts), path, False))
     return found

@@ -20,6 +20,7 @@ from buttress.models import fit_weights, load_weights
 from buttress.modes import Modes, parameters_of
 from buttress.storage.files import read_facts
 from buttress.storage.run_folder import existing_folder, read_metrics
+from buttress.storage.seals import after_epoch
 from buttress.training.same_data import expect_same_data
 from buttress.training.selection import Record, records_of
 from buttress.types import Batch, Track
@@ -76,14 +77,15 @@ class Study:
         return {name: weight.detach().clone() for name, weight in parameters_of(self.model).items()}
 
     def load(self, track: str, checkpoint: str | None = None) -> int:
-        """Put a track's saved weights into the model; returns their epoch (0-based).
+        """Put a track's saved weights into the model; returns the epoch (from 1) after which they were
+        saved.
 
         Raises:
             CheckpointError: the run has no such weights.
         """
         path = self.folder.saved_weights(checkpoint or self.checkpoint, track)
         load_weights(self.model, path)
-        return int(read_facts(path)["epoch"])
+        return after_epoch(read_facts(path))
 
     def snapshots(self) -> list[Snapshot]:
         """Saved weights of the live model, in the order of epochs."""

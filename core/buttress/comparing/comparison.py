@@ -30,7 +30,7 @@ class Row:
         track: ``live`` or an ensemble's name.
         n: test examples.
         values: seed to measure (``"clean best"``, ``"pgd-20 last"``) to accuracy in [0, 1].
-        best_epochs: seed to the 0-based epoch that was chosen.
+        best_epochs: seed to the epoch (from 1) that was chosen.
         metrics: the ``metrics.jsonl`` of every seed.
     """
 
@@ -109,7 +109,7 @@ class Comparison:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, accuracies in [0, 1] and epochs 0-based; a deviation needs two seeds, else it is null."""
+        """Everything, accuracies in [0, 1]; a deviation needs two seeds, else it is null."""
         return {
             "attacks": self.attacks,
             "baselines": dict(self.baselines),
@@ -202,7 +202,7 @@ def _curve(row: Row) -> tuple[list[int], list[float], list[float]]:
     for path in row.metrics:
         for record in read_metrics(path):
             if record["event"] == "evaluation" and record["track"] == row.track and record["split"] == "test":
-                found.setdefault(record["epoch"] + 1, []).append(100 * record["robust"])
+                found.setdefault(record["epoch"], []).append(100 * record["robust"])
     epochs = sorted(found)
     middle = [mean(found[epoch]) for epoch in epochs]
     return epochs, middle, [stdev(found[epoch]) if len(found[epoch]) > 1 else 0.0 for epoch in epochs]

@@ -16,6 +16,7 @@ from buttress.data import Data, Split
 from buttress.errors import CheckpointError, ConfigError
 from buttress.storage.files import file_sha256, read_facts
 from buttress.storage.run_folder import existing_folder
+from buttress.storage.seals import after_epoch
 from buttress.threat import ThreatModel
 from buttress.training.same_data import expect_same_data
 from buttress.yaml_source import Source
@@ -60,15 +61,15 @@ class Subject:
         if self.checkpoint is None:
             return f"weights {self.weights}"
         epoch = self.epoch
-        return f"{self.track} weights, {self.checkpoint}" + ("" if epoch is None else f" (epoch {epoch + 1})")
+        return f"{self.track} weights, {self.checkpoint}" + ("" if epoch is None else f" (epoch {epoch})")
 
     @property
     def epoch(self) -> int | None:
-        """The 0-based epoch that the weights are of, where their file says so."""
+        """The epoch (from 1) after which the weights were saved, where their file says so."""
         if self.weights.suffix != ".safetensors":
             return None
-        epoch: int | None = read_facts(self.weights).get("epoch")
-        return epoch
+        facts = read_facts(self.weights)
+        return after_epoch(facts) if "epoch" in facts else None
 
     @cached_property
     def facts(self) -> dict[str, Any]:

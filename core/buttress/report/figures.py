@@ -37,7 +37,7 @@ def curves(method: Method, measure: str) -> go.Figure:
             points = _points(method, track, split, measure)
             name = track if split == "test" else f"{track}, training set"
             _line(figure, points, name, colour, dash, group=track, legend=split == "test")
-        stars = [(row.best_epoch + 1, 100 * getattr(row, f"{measure}_best")) for row in _rows(method, track)]
+        stars = [(row.best_epoch, 100 * getattr(row, f"{measure}_best")) for row in _rows(method, track)]
         figure.add_scatter(
             x=[x for x, _ in stars],
             y=[y for _, y in stars],
@@ -73,7 +73,7 @@ def gaps(method: Method) -> go.Figure | None:
         points: Points = {}
         for run in method.runs:
             for gap in generalization_gaps([record for record in run.records if record.track == track]):
-                points.setdefault(gap.epoch + 1, []).append(100 * gap.robust)
+                points.setdefault(gap.epoch, []).append(100 * gap.robust)
         _line(figure, points, track, colour, "solid", group=track)
     if not figure.data:
         return None
@@ -154,7 +154,7 @@ def histogram(numbers: Mapping[str, Any], tracks: Sequence[str]) -> go.Figure:
 def loss_groups(numbers: Mapping[str, Any]) -> go.Figure:
     """Share of the training examples in each LSC group, over epochs."""
     figure = _figure("training examples, %")
-    epochs = [row["epoch"] + 1 for row in numbers["epochs"]]
+    epochs = [row["epoch"] for row in numbers["epochs"]]
     for number, (name, colour) in enumerate(zip(numbers["groups"], SHADES * 9, strict=False)):
         figure.add_scatter(
             x=epochs,
@@ -199,7 +199,7 @@ def label_noise(numbers: Mapping[str, Any], inputs: str) -> go.Figure:
 def distance(numbers: Mapping[str, Any]) -> go.Figure:
     """Relative distance of every layer group from the last weights, over epochs."""
     figure = _figure("distance over norm of the last")
-    epochs = [row["epoch"] + 1 for row in numbers["snapshots"]] + [numbers["last_epoch"] + 1]
+    epochs = [row["epoch"] for row in numbers["snapshots"]] + [numbers["last_epoch"]]
     for group, colour in zip(numbers["groups"], COLOURS * 9, strict=False):
         values = [row["to_last"][group]["relative"] for row in numbers["snapshots"]]
         _scatter(figure, epochs, [*values, 0.0], group, colour, hover="%{y:.3f}", markers=True)
@@ -213,7 +213,7 @@ def _points(method: Method, track: str, split: str, measure: str) -> Points:
     for run in method.runs:
         for record in run.records:
             if record.track == track and record.split == split:
-                points.setdefault(record.epoch + 1, []).append(100 * getattr(record, measure))
+                points.setdefault(record.epoch, []).append(100 * getattr(record, measure))
     return points
 
 

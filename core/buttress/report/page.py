@@ -124,7 +124,7 @@ def _summary(found: Sequence[Method]) -> Section:
                 for kind in ("clean", "robust")
                 for measure in ("best", "last", "diff")
             ]
-            epochs = ", ".join(str(row.best_epoch + 1) for row in rows)
+            epochs = ", ".join(str(row.best_epoch) for row in rows)
             lines.append([*[method.label] * several, track, *measures, epochs, len(rows)])
     unfinished = [run.name for method in found for run in method.runs if not _finished(run)]
     note = (
@@ -198,7 +198,7 @@ def _evaluation(run: Run, result: Mapping[str, Any]) -> Table:
     about = [
         run.name,
         f"{result.get('track') or result.get('weights', 'unknown')} weights",
-        str(result.get("checkpoint") or "") + (f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""),
+        str(result.get("checkpoint") or "") + (f" (epoch {epoch})" if isinstance(epoch, int) else ""),
         f"{result.get('split', '')} split{others}",
         str(result.get("threat", "")),
         f"seed {result.get('seed', 'unknown')}",
@@ -272,7 +272,7 @@ def _weights(found: Sequence[Method]) -> Section:
             header = ["track", "std", "largest magnitude", "kurtosis (normal: 3)"]
             tables.append(Table(header, rows, f"{run.name}, {numbers['layer']}, {numbers['checkpoint']} weights"))
         for run, numbers in method.analysed("distance"):
-            note = f"{run.name}. L2, from the weights after epoch {numbers['last_epoch'] + 1}."
+            note = f"{run.name}. L2, from the weights after epoch {numbers['last_epoch']}."
             made.append(_figure(f"{method.label}: distance by layer group", figures.distance(numbers), note))
     return Section("Weights", tables, made, missing="" if made else _ANALYZE)
 
@@ -337,8 +337,8 @@ def _band(found: Sequence[Method]) -> str:
 
 
 def _finished(run: Run) -> bool:
-    return any(record.epoch == run.config.epochs - 1 for record in run.records)
+    return any(record.epoch == run.config.epochs for record in run.records)
 
 
 def _whose(numbers: Mapping[str, Any]) -> str:
-    return f"{numbers['track']}, {numbers['checkpoint']} (epoch {numbers['epoch'] + 1})"
+    return f"{numbers['track']}, {numbers['checkpoint']} (epoch {numbers['epoch']})"

@@ -29,8 +29,11 @@ from buttress.storage.seals import read_sealed, write_sealed
 
 logger = logging.getLogger("buttress")
 
-FORMAT = 1
-"""Of run folders: which files there are, and what the manifest holds. Checkpoints and configs have their own."""
+FORMAT = 2
+"""Of run folders: which files there are, and what they hold. Checkpoints and configs have formats of their own.
+
+1: as 2, but metrics counted epochs from 0. Such a run goes on as it began; ``read_metrics`` counts from 1.
+"""
 
 
 class RunFolder:
@@ -242,11 +245,20 @@ def _expect_format(path: Path) -> None:
         written = read_json(path)["format"]
     except (CheckpointError, KeyError, TypeError):  # damaged, or from before there were formats: format 1
         return
-    if written != FORMAT:
+    if written not in (1, FORMAT):
         raise RunFolderError(
-            f"{path}: the run folder has format {written!r}, this version of buttress reads {FORMAT}; use the version "
-            "that the manifest names"
+            f"{path}: the run folder has format {written!r}, this version of buttress reads 1 to {FORMAT}; use the "
+            "version that the manifest names"
         )
+
+
+def first_epoch(path: Path) -> int:
+    """Number of the first epoch in the metrics of the run folder ``path``: 1, and 0 in folders of format 1."""
+    try:
+        found = read_json(path / "manifest.json")
+    except CheckpointError:  # what it said is not known: as today
+        return 1
+    return 0 if isinstance(found, dict) and found.get("format", 1) == 1 else 1
 
 
 def manifest(
@@ -292,7 +304,7 @@ def hardware() -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``; what a crash has left of a last line is left out.
+    """The records of a run's ``metrics.jsonl``, epochs from 1; what a crash has left of a last line is left out.
 
     Raises:
         CheckpointError: missing or damaged; names the line.
@@ -305,7 +317,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
     except (ValueError, RecursionError) as problem:
         raise CheckpointError(f"{path}:{len(records) + 1} is damaged: {problem}") from None
-    return records
+    later = 1 - first_epoch(path.parent)
+    return [counted_later(record, later) for record in records] if later else records
+
+
+def counted_later(record: Mapping[str, Any], by: int) -> dict[str, Any]:
+    """A record whose epochs have numbers larger ``by`` so much."""
+    return {key: value + by if key in ("epoch", "healthy_epoch") else value for key, value in record.items()}
 
 
 def _exists(path: Path) -> str:

@@ -75,6 +75,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, {key: value for key, value in facts.items() if key != KEY}
 
 
+def after_epoch(facts: Mapping[str, Any]) -> int:
+    """Number of the epoch, counted from 1, after which weights were saved; their file holds its position, from 0."""
+    return int(facts["epoch"]) + 1
+
+
 def read_any_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of any safetensors file, on the CPU; checked where it has a seal.
 

@@ -211,7 +211,7 @@ def train(
         for number in range(engine.epoch_step, STEPS):
             step(engine, STEPS * engine.epoch + number)
             if each:
-                each(f"a step of epoch {engine.epoch}")
+                each(f"a step of epoch {engine.epoch + 1}")
             log(_record("train", engine, loss=2.3))
         log(_record("epoch", engine, loss=2.3))
         engine.end_epoch()
@@ -223,7 +223,8 @@ def train(
 
 def _record(event: str, engine: Engine, **measured: object) -> dict[str, object]:
     """A record, as a run writes it to ``metrics.jsonl``; what was ``measured`` is made up."""
-    return {"event": event, "epoch": engine.epoch, "global_step": engine.global_step, **measured}
+    epoch = engine.epoch + (event != "evaluation")  # an evaluation is of the epoch that has ended
+    return {"event": event, "epoch": epoch, "global_step": engine.global_step, **measured}
 
 
 def outcome(engine: Engine) -> dict[str, Tensor]:

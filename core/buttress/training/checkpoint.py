@@ -25,10 +25,11 @@ from buttress.storage.files import (
 )
 from buttress.storage.seals import expect_seal, expect_whole, write_sealed
 
-FORMAT = 2
+FORMAT = 3
 """What this version writes; it reads the older ones that ``_UPGRADES`` knows.
 
 1: as 2, before runs could be rolled back, and before it recorded the weights files and the metrics' sha256.
+2: as 3, but the records of evaluations counted epochs from 0.
 """
 
 
@@ -36,7 +37,12 @@ def _from_1(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "rollbacks": 0, "weights": {}, "metrics_sha256": ""}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+def _from_2(state: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "records": [{**record, "epoch": record["epoch"] + 1} for record in state["records"]]}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+"""Format to what brings a state of it to the next one."""
 
 # How the names of the model's tensors begin in a checkpoint's safetensors file: its place in the trainer's state.
 MODEL_PREFIX = "state.model."
@@ -123,7 +129,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = dict(join_tensors(body["state"], tensors))
     except (KeyError, TypeError, ValueError, RecursionError) as problem:
         raise CheckpointError(f"{path} is no checkpoint of buttress: {type(problem).__name__}: {problem}") from None
-    return state if written == FORMAT else _UPGRADES[written](state)
+    for older in range(written, FORMAT):
+        state = _UPGRADES[older](state)
+    return state
 
 
 def expect_undamaged(path: Path) -> str:

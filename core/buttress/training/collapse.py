@@ -29,7 +29,7 @@ class Collapse:
     """What was noticed; accuracies in [0, 1] of the live model.
 
     Args:
-        epoch: of the evaluation, 0-based.
+        epoch: after which it was noticed, from 1.
         healthy_epoch: of the last evaluation before it.
         robust: accuracy under the evaluation attack now.
         best: the highest before.

@@ -39,7 +39,7 @@ def draw_curves(
         # The live curve on top: a track that has not begun coincides with it.
         order = 3 if row.track == "live" else 2
         axes.plot(epochs, robust, color=colour, marker="o", markersize=3, linewidth=1.8, label=label, zorder=order)
-        axes.plot([row.best_epoch + 1], [100 * row.robust_best], color=colour, marker="*", markersize=13, zorder=4)
+        axes.plot([row.best_epoch], [100 * row.robust_best], color=colour, marker="*", markersize=13, zorder=4)
     epochs, train = _curve(records, "live", "train")
     if epochs:
         axes.plot(
@@ -60,4 +60,4 @@ def draw_curves(
 
 def _curve(records: Sequence[Record], track: str, split: str) -> tuple[list[int], list[float]]:
     chosen = sorted((r for r in records if r.track == track and r.split == split), key=lambda r: r.epoch)
-    return [r.epoch + 1 for r in chosen], [100 * r.robust for r in chosen]
+    return [r.epoch for r in chosen], [100 * r.robust for r in chosen]

@@ -30,14 +30,16 @@ class KeptWeights:
         return [self._folder.weights / name for name in self.sha256]
 
     def keep(self, which: str, track: str, epoch: int, model: nn.Module) -> None:
-        """Write the model as the ``best`` or ``last`` weights of a track, in the place of those from before.
+        """Write the model, as it is after ``epoch`` (from 1), as the ``best`` or ``last`` weights of a track.
+
+        Those from before are replaced.
 
         Raises:
             StorageError: the disk is full or refuses; those from before are intact.
         """
-        path = self._folder.weights_file(which, track)
+        path, facts = self._folder.weights_file(which, track), {"track": track, "epoch": epoch - 1}  # a position
         make_folder(path.parent)
-        self.sha256[path.name] = write_weights(path, model.state_dict(), {"track": track, "epoch": epoch})
+        self.sha256[path.name] = write_weights(path, model.state_dict(), facts)
 
     def put_back(self, checkpoint: Path, say: Callable[[str], None]) -> None:
         """Put back the files that belong to the checkpoint: damaged, lost, or replaced after it.

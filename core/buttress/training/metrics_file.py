@@ -9,17 +9,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from buttress.storage.files import cut_to_lines, storage_errors
+from buttress.storage.run_folder import counted_later, first_epoch
 
 
 class MetricsFile:
     """One JSON object a line.
 
     Args:
-        path: an existing file.
+        path: an existing file in a run folder.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._later = first_epoch(path.parent) - 1
         self.size, self._sha256 = 0, hashlib.sha256()
         self._expected = (0, "")
 
@@ -29,12 +31,12 @@ class MetricsFile:
         return self._sha256.hexdigest()
 
     def write(self, record: Mapping[str, object]) -> None:
-        """Append one record.
+        """Append one record, epochs from 1; a run of an older format goes on counting as it began.
 
         Raises:
             StorageError: the disk is full or refuses, or the file has been removed with its folder.
         """
-        line = f"{json.dumps(record)}\n".encode()
+        line = f"{json.dumps(counted_later(record, self._later) if self._later else record)}\n".encode()
         with storage_errors(self._path), self._path.open("ab") as stream:
             stream.write(line)
         self.size += len(line)

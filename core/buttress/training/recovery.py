@@ -56,7 +56,7 @@ class Recovery:
 
     def _roll_back(self, collapse: Collapse, count: int) -> None:
         engine, guards = self._engine, self._guards
-        path = self._progress.restore(at_most=(collapse.healthy_epoch + 1) * self._steps)
+        path = self._progress.restore(at_most=collapse.healthy_epoch * self._steps)
         self._progress.put_back_files(path)
         self._progress.rollbacks = count
         engine.scale_lr(guards.lr_factor)

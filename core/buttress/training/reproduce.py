@@ -11,7 +11,7 @@ from typing import Any
 from buttress.config import load_config
 from buttress.errors import CheckpointError, WorkError
 from buttress.storage.files import file_sha256, read_json, write_json
-from buttress.storage.run_folder import RunFolder, existing_folder, planned_folder
+from buttress.storage.run_folder import RunFolder, existing_folder, first_epoch, planned_folder, read_metrics
 from buttress.training.launch import launch
 
 # What a number may depend on, of all that a manifest holds.
@@ -168,7 +168,11 @@ def _environment(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
 
 
 def _lines(metrics: Path) -> list[str]:
-    return metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+    if not metrics.is_file():
+        return []
+    if first_epoch(metrics.parent) == 0:  # an older run, which counts epochs otherwise
+        return [json.dumps(record) for record in read_metrics(metrics)]
+    return metrics.read_text(encoding="utf-8").splitlines()
 
 
 def _same(one: Path, two: Path) -> bool:

@@ -28,7 +28,7 @@ class Scoreboard:
         self._splits = {name: s for name, s in assembly.data.splits().items() if name != "train" or wanted}
 
     def score(self, epoch: int, track: str = "live") -> list[Record]:
-        """Evaluate the model, which has the weights of ``track`` in it, after ``epoch``."""
+        """Evaluate the model, which has the weights of ``track`` in it, after ``epoch`` (from 1)."""
         records = []
         for name, split in self._splits.items():
             score = self._assembly.evaluator.score(split, epoch)

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Record:
-    """One evaluation of one track on one split; accuracies in [0, 1]."""
+    """One evaluation of one track on one split, after epoch ``epoch`` (from 1); accuracies in [0, 1]."""
 
     epoch: int
     track: str
@@ -30,7 +30,9 @@ def records_of(metrics: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 @dataclass(frozen=True)
 class Row:
-    """A track's line in the table; accuracies in [0, 1] on the test split, best minus last as ``diff``."""
+    """A track's line in the table: its best epoch (from 1), accuracies in [0, 1] on the test split, best minus last as
+    ``diff``.
+    """
 
     track: str
     best_epoch: int
@@ -53,7 +55,7 @@ class Row:
 
 
 def best_epoch(records: Iterable[Record], track: str, by: str) -> int:
-    """The epoch of the highest robust accuracy of ``track`` on split ``by``; the first of equals."""
+    """The epoch (from 1) of the highest robust accuracy of ``track`` on split ``by``; the first of equals."""
     return max((r for r in records if r.track == track and r.split == by), key=lambda r: r.robust).epoch
 
 

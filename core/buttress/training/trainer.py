@@ -116,10 +116,10 @@ class Trainer:
         engine.end_epoch({"loss": loss})
         done = engine.epoch  # epochs completed
         lr = engine.optimizer.param_groups[0]["lr"]
-        self._write({"event": "epoch", "epoch": done - 1, "loss": loss, "lr": lr, **self._skipped()})
+        self._write({"event": "epoch", "epoch": done, "loss": loss, "lr": lr, **self._skipped()})
         last = done == config.epochs
         if last or done % config.evaluation.every == 0:
-            live = self._scoreboard.score(done - 1)
+            live = self._scoreboard.score(done)
             if self._recovery.rolled_back():
                 return
             found = self._scoreboard.finish(live, last=last)
@@ -160,7 +160,7 @@ class Trainer:
         self._write(
             {
                 "event": "train",
-                "epoch": engine.epoch,
+                "epoch": engine.epoch + 1,
                 "global_step": engine.global_step,
                 "loss": self._progress.interval_loss.take(),
                 "lr": engine.optimizer.param_groups[0]["lr"],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from buttress.engine import Engine
+from buttress.errors import moment
 from buttress.testing.promise import Broken, expect, rule
 from buttress.testing.rules.randomness import REPEATS
 from buttress.testing.subject import EPOCHS, STEPS, Net, Subject, copied, differing, outcome, step, train
@@ -54,7 +55,7 @@ def exact_resume(subject: Subject) -> None:
 
         expected = outcome(train(engine, each=save))
         for state, history in saved[: EPOCHS * (STEPS + 1) - 1]:
-            at = f"epoch {state['engine']['epoch']}, step {state['engine']['step']}"
+            at = moment(state["engine"]["epoch"], state["engine"]["step"])
             try:
                 resumed = _resumed(subject, state, history)
                 changed = differing(expected, outcome(train(resumed)))

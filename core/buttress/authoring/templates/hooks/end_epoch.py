@@ -25,7 +25,7 @@ class Example:
     @hookimpl
     def end_epoch(self, metrics: Mapping[str, float], ctx: Context) -> None:
         if is_above(metrics, self.limit):
-            logger.warning("epoch %d: training loss %.3g", ctx.epoch, metrics["loss"])
+            logger.warning("epoch %d: training loss %.3g", ctx.epoch + 1, metrics["loss"])
 
 
 def is_above(metrics: Mapping[str, float], limit: float) -> bool:
