@@ -14,7 +14,7 @@ from buttress.errors import DataError, PluginError
 from buttress.functional import cross_entropy, is_correct
 from buttress.hooks import Hooks
 from buttress.modes import Modes
-from buttress.registry import LoadedPlugin, Local, build, entry_of
+from buttress.registry import LoadedPlugin, Local, build, entry_of, provides
 from buttress.settings import Where
 from buttress.threat import ThreatModel
 from buttress.types import Adv, Batch
@@ -55,9 +55,10 @@ def load_attack(
     """
     name, settings = entry_of(entry, "attack")
     attack, source, resolved = build("attack", name, settings, where, given, local=local)
-    if not hasattr(attack, "generate_adv"):
+    loaded = LoadedPlugin(source.name, attack, source, resolved)
+    if not provides(loaded, "generate_adv"):
         raise PluginError(f"attack {name!r} from {source} does not implement generate_adv; choose an attack")
-    return LoadedPlugin(source.name, attack, source, resolved)
+    return loaded
 
 
 def attack_entry(text: str) -> dict[str, dict[str, Any]]:

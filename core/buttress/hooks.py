@@ -6,7 +6,7 @@ wrapper protocol and cost about a microsecond each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal
@@ -18,12 +18,13 @@ from torch.optim import Optimizer
 from buttress import hookspecs
 from buttress.answers import Answers, kind
 from buttress.checks import ValueChecks
+from buttress.components.plugin_class import check_class
 from buttress.context import Context, RunState
 from buttress.errors import ButtressError, HookError, InputError, PluginError
-from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
+from buttress.hookspecs import EXCLUSIVE, HOOKS
 from buttress.kernels import lsc_mean
 from buttress.perturbation import EXIT_ORDERS, ExitOrder, Objective
-from buttress.registry import LoadedPlugin, check_class
+from buttress.registry import LoadedPlugin
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
 Values = dict[str, Any]
@@ -57,6 +58,12 @@ class Implementation:
             raise
         except (Exception, SystemExit) as error:  # sys.exit(0) in a plugin must not look like a run that has ended well
             raise self.fault(f"{type(error).__name__}: {error}") from error
+
+    def tell(self, values: Values) -> None:
+        """Call a hook whose answer nobody takes: it must have run when it answers."""
+        answer = self(values)
+        if answer is not None and _has_not_run(answer):
+            raise self.fault(f"expected None, got a {type(answer).__name__}, which has not run; write a plain method")
 
     def __str__(self) -> str:
         return f"plugin {self.plugin}, hook {self.hook}"
@@ -152,7 +159,7 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, Resol
 
     Raises:
         PluginError: two plugins under one label, a signature that does not fit the specification, two providers of
-            an exclusive hook, or a class that is no plugin (see ``registry.check_class``).
+            an exclusive hook, or a class that is no plugin (see ``plugin_class.check_class``).
     """
     manager = pluggy.PluginManager("buttress")
     manager.add_hookspecs(hookspecs)
@@ -176,8 +183,6 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, Resol
         ]
         providers = [implementation for is_wrapper, implementation in made if not is_wrapper]
         wrappers = [implementation for is_wrapper, implementation in made if is_wrapper]
-        if wrappers and name in CHAIN:
-            raise PluginError(f"plugin {wrappers[0].plugin}: {name} is a chain hook; only exclusive hooks are wrapped")
         if name in EXCLUSIVE and len(providers) > 1:
             both = " and ".join(str(implementation.plugin) for implementation in providers)
             raise PluginError(f"{name} takes one provider, got {both}; remove one of them from plugins")
@@ -316,7 +321,7 @@ class Hooks:
 
     def adjust_grads(self, model: nn.Module, optimizer: Optimizer) -> None:
         for implementation in self.table["adjust_grads"].providers:
-            implementation({"model": model, "optimizer": optimizer})
+            implementation.tell({"model": model, "optimizer": optimizer})
             self.answers.gradients(implementation, partial(_grads_of, model))
 
     def ensemble_weights(self, model: nn.Module, event: Literal["step", "epoch"]) -> None:
@@ -349,7 +354,12 @@ class Hooks:
 
     def _all(self, hook: str, values: Values) -> None:
         for implementation in self.table[hook].providers:
-            implementation(values)
+            implementation.tell(values)
+
+
+def _has_not_run(answer: object) -> bool:
+    """Whether it is work that waits for somebody: a generator, a coroutine, a context manager."""
+    return isinstance(answer, (Generator, Awaitable, AsyncGenerator, AbstractContextManager))
 
 
 def _grads_of(model: nn.Module) -> dict[str, Tensor]:

@@ -87,7 +87,7 @@ class Loggers:
 
     def _try(self, logger: Implementation, values: dict[str, Any]) -> None:
         try:
-            logger(values)
+            logger.tell(values)
         except ButtressError as problem:
             self._failed.add(logger.plugin.label)
             self._say(f"a logger failed and is left out from now on; training is not touched by it: {problem}")

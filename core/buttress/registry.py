@@ -6,9 +6,8 @@ This module loads no torch, and no plugin before it is chosen.
 import inspect
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from buttress import __version__, hookspecs
+from buttress import __version__
+from buttress.components.plugin_class import check_class, hooks_in, marked
 from buttress.errors import ConfigError, InputError, PluginError, nearest
-from buttress.hookspecs import HOOKS, SPEC_VERSION
 from buttress.settings import Where, in_code, settings_model, validate
 
 GROUPS = {
@@ -320,33 +319,12 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
 
 def provides(loaded: LoadedPlugin, hook: str) -> bool:
     """Whether a plugin provides an exclusive hook (wrapping it does not count)."""
-    return any(found == hook and not options["wrapper"] for found, options, _ in _marked(type(loaded.plugin)))
+    return any(found.hook == hook and not found.options["wrapper"] for found in marked(type(loaded.plugin)))
 
 
 def hooks_of(loaded: LoadedPlugin) -> set[str]:
     """The hooks that a plugin provides, joins or wraps."""
     return hooks_in(type(loaded.plugin))
-
-
-def hooks_in(cls: type) -> set[str]:
-    """The hooks that a class provides, joins or wraps."""
-    return {hook for hook, _, _ in _marked(cls)}
-
-
-def _marked(cls: type) -> Iterator[tuple[str, Mapping[str, Any], list[str]]]:
-    """Hook, ``@hookimpl`` options and arguments of every marked method."""
-    for name in dir(cls):
-        method = inspect.getattr_static(cls, name)
-        options = getattr(method, "buttress_impl", None)
-        if options is not None:
-            yield options.get("specname") or name, options, _arguments(getattr(cls, name))
-
-
-def _arguments(function: Callable[..., object]) -> list[str]:
-    return [name for name in inspect.signature(function).parameters if name != "self"]
-
-
-_ARGUMENTS = {hook: _arguments(getattr(hookspecs, hook)) for hook in HOOKS}
 
 
 def entry_of(entry: object, where: str) -> tuple[str, dict[str, Any]]:
@@ -362,42 +340,3 @@ def entry_of(entry: object, where: str) -> tuple[str, dict[str, Any]]:
 
 def _under(where: Where, prefix: tuple[str | int, ...]) -> Where:
     return lambda path: where((*prefix, *path))
-
-
-def check_class(component: Any, source: Source | None = None) -> None:
-    """Refuse a class that cannot be a plugin.
-
-    Raises:
-        PluginError: another hook specification, no hook, a misspelled hook, a hook without ``@hookimpl``, or a hook
-            that asks to be called first or last.
-    """
-    cls = component if inspect.isclass(component) else type(component)
-    who = f"plugin {source.name!r} from {source}" if source else f"plugin {cls.__qualname__}"
-    version = str(getattr(cls, "hookspec", SPEC_VERSION))
-    if version.split(".")[0] != SPEC_VERSION.split(".")[0]:
-        raise PluginError(
-            f"{who} is written for hook specification {version}, this is {SPEC_VERSION}; install another "
-            f"version of {source.distribution if source else 'the plugin'}"
-        )
-    for name in HOOKS:
-        member = inspect.getattr_static(cls, name, None)
-        if callable(member) and not hasattr(member, "buttress_impl"):
-            raise PluginError(f"{who}: method {name} is named like a hook but not marked; put @hookimpl above it")
-    marked = list(_marked(cls))
-    for hook, options, arguments in marked:
-        if hook not in HOOKS:
-            raise PluginError(f"{who}: {hook!r} is not a hook{nearest(hook, HOOKS)}")
-        unknown = [name for name in arguments if name not in _ARGUMENTS[hook]]
-        if unknown:
-            raise PluginError(
-                f"{who}, hook {hook}: unknown argument {unknown[0]!r}{nearest(unknown[0], _ARGUMENTS[hook])} (the hook "
-                f"has {', '.join(_ARGUMENTS[hook])}; leave out what is not needed)"
-            )
-        if options["tryfirst"] or options["trylast"]:
-            raise PluginError(f"{who}, hook {hook}: tryfirst and trylast are refused; order is the config's")
-        if options["hookwrapper"]:
-            raise PluginError(f"{who}, hook {hook}: old-style wrapper; write @hookimpl(wrapper=True)")
-    if not marked:
-        close = [name for name in vars(cls) if get_close_matches(name, HOOKS, n=1, cutoff=0.7)]
-        hint = f"; {close[0]!r} looks like one{nearest(close[0], HOOKS)}" if close else ""
-        raise PluginError(f"{who} implements no hook{hint} (a hook is a method marked @hookimpl)")

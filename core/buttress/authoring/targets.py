@@ -9,10 +9,11 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from buttress.components.plugin_class import hooks_in
 from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import ConfigError, PluginError, nearest
 from buttress.hookspecs import makes_logger
-from buttress.registry import GROUPS, HOOKED, Source, find, hooks_in, load, means, sources
+from buttress.registry import GROUPS, HOOKED, Source, find, load, means, sources
 from buttress.yaml_source import parse_yaml
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from buttress.components.plugin_class import check_class
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
-from buttress.registry import GROUPS, HOOKED, Source, check_class, find, find_any, kinds_of, load, sources
+from buttress.registry import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
 from buttress.settings import settings_model
 
 # A distribution whose components take longer than this to import is examined one by one, and each that still does is

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from buttress.components.plugin_class import check_class
 from buttress.engine import Engine
 from buttress.errors import ButtressError, InputError, PluginError
 from buttress.hookspecs import HOOKS
 from buttress.loggers import check_logger
-from buttress.registry import HOOKED, LoadedPlugin, Source, check_class, construct
+from buttress.registry import HOOKED, LoadedPlugin, Source, construct
 from buttress.settings import in_code
 from buttress.threat import ThreatModel
 from buttress.types import Batch

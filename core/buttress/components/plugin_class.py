@@ -1,0 +1,192 @@
+"""What the class of a plugin has to look like: its hooks are found, and each gets every argument that it names.
+
+pluggy passes over what is no plain method, leaves out every argument that has a default, and runs no generator that is
+not marked as a wrapper, all without a word. Here each of these is refused. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from functools import cached_property, partial, partialmethod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from buttress import hookspecs
+from buttress.errors import PluginError, nearest
+from buttress.hookspecs import CHAIN, HOOKS, SPEC_VERSION
+
+if TYPE_CHECKING:
+    from buttress.registry import Source
+
+
+class Marked(NamedTuple):
+    """A member of a class that is marked ``@hookimpl``.
+
+    Args:
+        name: name of the member.
+        hook: the hook that it implements.
+        options: what was given to ``@hookimpl``.
+        member: as it stands in the class: a function, a static method, ...
+    """
+
+    name: str
+    hook: str
+    options: Mapping[str, Any]
+    member: Any
+
+
+def marked(cls: type) -> Iterator[Marked]:
+    """Every marked member of a class, those of its bases too."""
+    for name in dir(cls):
+        member = inspect.getattr_static(cls, name)
+        options = _mark(member)
+        if options is not None:
+            yield Marked(name, options.get("specname") or name, options, member)
+
+
+def hooks_in(cls: type) -> set[str]:
+    """The hooks that a class provides, joins or wraps."""
+    return {found.hook for found in marked(cls)}
+
+
+def check_class(component: Any, source: Source | None = None) -> None:
+    """Refuse a class, or an object, that cannot be a plugin.
+
+    Raises:
+        PluginError: another hook specification, no hook, a misspelled hook, a hook without ``@hookimpl``, a hook that
+            asks to be called first or last, or one that would not be called, or not be given what it asks for.
+    """
+    cls = component if inspect.isclass(component) else type(component)
+    who = f"plugin {source.name!r} from {source}" if source else f"plugin {cls.__qualname__}"
+    version = str(getattr(cls, "hookspec", SPEC_VERSION))
+    if version.split(".")[0] != SPEC_VERSION.split(".")[0]:
+        raise PluginError(
+            f"{who} is written for hook specification {version}, this is {SPEC_VERSION}; install another "
+            f"version of {source.distribution if source else 'the plugin'}"
+        )
+    found = list(marked(cls))
+    names = {hook.name for hook in found}
+    for name in sorted(HOOKS - names):
+        member = inspect.getattr_static(cls, name, None)
+        if callable(member) or hasattr(type(member), "__get__"):
+            raise PluginError(f"{who}: method {name} is named like a hook but not marked; put @hookimpl above it")
+    for hook in found:
+        _check_hook(f"{who}, hook {hook.hook}", hook, who)
+    if not found:
+        close = [name for name in vars(cls) if get_close_matches(name, HOOKS, n=1, cutoff=0.7)]
+        hint = f"; {close[0]!r} looks like one{nearest(close[0], HOOKS)}" if close else ""
+        raise PluginError(f"{who} implements no hook{hint} (a hook is a method marked @hookimpl)")
+    if component is not cls:
+        _expect_nothing_hidden(who, component, names)
+
+
+def shape_fault(member: Any) -> str:
+    """What keeps a member of a class from being a plain method that runs when it is called; nothing if all is well."""
+    if not inspect.isfunction(member):
+        return f"it is a {type(member).__name__} and no plain method; write def ...(self, ...)"
+    if inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member):
+        return "it is 'async', and nobody awaits it; write def in the place of async def"
+    return ""
+
+
+def parameters_of(method: Callable[..., object]) -> list[inspect.Parameter]:
+    """The parameters of a plain method of a class, ``self`` first.
+
+    Raises:
+        ValueError: its signature cannot be read, or it has none.
+    """
+    try:
+        found = list(inspect.signature(method).parameters.values())
+    except (TypeError, ValueError):
+        raise ValueError("its signature cannot be read; write a method in Python that calls it") from None
+    if not found:
+        raise ValueError("expected self as the first argument, got none")
+    return found
+
+
+def _mark(member: Any) -> Mapping[str, Any] | None:
+    """What ``@hookimpl`` left on a member, or on the function inside of a class method, a property, a partial."""
+    inner = member
+    for kinds, attribute in _AROUND:
+        inner = getattr(inner, attribute) if isinstance(inner, kinds) else inner
+    found = (inspect.getattr_static(each, "buttress_impl", None) for each in (member, inner))
+    return next((options for options in found if isinstance(options, Mapping)), None)
+
+
+# What may stand around a function, and the attribute that holds the function.
+_AROUND: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((staticmethod, classmethod), "__func__"),
+    ((property,), "fget"),
+    ((cached_property, partial, partialmethod), "func"),
+)
+_ARGUMENTS = {hook: list(inspect.signature(getattr(hookspecs, hook)).parameters) for hook in HOOKS}
+
+
+def _check_hook(at: str, found: Marked, who: str) -> None:
+    hook, options = found.hook, found.options
+    if hook not in HOOKS:
+        raise PluginError(f"{who}: {hook!r} is not a hook{nearest(hook, HOOKS)}")
+    if options["tryfirst"] or options["trylast"]:
+        raise PluginError(f"{at}: tryfirst and trylast are refused; order is the config's")
+    if options["hookwrapper"]:
+        raise PluginError(f"{at}: old-style wrapper; write @hookimpl(wrapper=True)")
+    fault = shape_fault(found.member) or _yield_fault(hook, options["wrapper"], found.member)
+    fault = fault or _argument_fault(hook, found.member)
+    if fault:
+        raise PluginError(f"{at}: {fault}")
+
+
+def _yield_fault(hook: str, wrapper: bool, method: Callable[..., object]) -> str:
+    if wrapper and hook in CHAIN:
+        return f"{hook} is a chain hook; only exclusive hooks are wrapped"
+    if wrapper == inspect.isgeneratorfunction(method):
+        return ""
+    if wrapper:
+        return "it is marked as a wrapper and has no yield; write answer = yield, then return answer"
+    fault = "it has a yield and is not marked as a wrapper, so that nothing in it would run"
+    if hook in CHAIN:
+        return f"{fault}; leave the yield out"
+    manager = ", or @contextmanager below @hookimpl" if hook == "perturb_weights" else ", or return the answer"
+    return f"{fault}; write @hookimpl(wrapper=True){manager}"
+
+
+def _argument_fault(hook: str, method: Callable[..., object]) -> str:
+    try:
+        own, *parameters = parameters_of(method)
+    except ValueError as problem:
+        return str(problem)
+    known = _ARGUMENTS[hook]
+    if own.name != "self":
+        return f"expected self as the first argument, got {own.name!r}"
+    for parameter in parameters:
+        name, kind = parameter.name, parameter.kind
+        if kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            return f"{parameter} would stay empty; name the arguments that it needs, of {', '.join(known)}"
+        if name not in known:
+            return (
+                f"unknown argument {name!r}{nearest(name, known)} (the hook has {', '.join(known)}; leave out what is "
+                "not needed)"
+            )
+        if parameter.default is not parameter.empty:
+            return f"argument {name!r} has a default, and would always have it; write {name} without '= ...'"
+        if kind is parameter.KEYWORD_ONLY:
+            return f"argument {name!r} stands after a '*', and arguments are passed by position; leave the '*' out"
+    return ""
+
+
+def _expect_nothing_hidden(who: str, plugin: Any, names: set[str]) -> None:
+    """An attribute of the object must not take the place of a hook of its class, nor be meant as one."""
+    for name, value in attributes_of(plugin).items():
+        if name in names:
+            raise PluginError(f"{who}: the attribute {name!r} of the object hides the hook; give it another name")
+        if _mark(value) or (name in HOOKS and callable(value)):
+            raise PluginError(f"{who}: {name!r} is set on the object; a hook is a marked method of the class")
+
+
+def attributes_of(plugin: Any) -> dict[str, Any]:
+    """The attributes that an object itself has; those of its class, and what ``__getattr__`` makes up, are left out."""
+    with suppress(AttributeError):  # a class with __slots__
+        return dict(object.__getattribute__(plugin, "__dict__"))
+    return {}
