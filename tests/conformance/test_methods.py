@@ -227,7 +227,11 @@ def remeasure(model: nn.Module, inputs: list[Tensor]) -> None:
 def test_median_mean_and_average_of_historical_weights(kind: type[nn.Module]):
     model = model_of(kind)
     reference = ref.Reference(model, ref.plain())
-    entries = [{"meat": {"start": 0, "history": "memory"}}, {"swa": {"start": 0}}, {"ema": {"tau": 0.8}}]
+    entries = [
+        {"meat": {"start": 0, "history": "memory"}},
+        {"swa": {"start": 0}},
+        {"ema": {"tau": 0.8, "warmup": False}},
+    ]
     engine = engine_of(model, [PGD, *entries])
     history: list[dict[str, Tensor]] = []
     average = {key: weight.detach().clone() for key, weight in reference.weights.items()}

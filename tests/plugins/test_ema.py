@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from buttress_plugins.ensembles.ema import decay
+from buttress_plugins.ensembles.ema import EMA, decay
 
 from .conftest import TinyNet, assert_same, batch_of, engine_of, parameters, pooled_statistics, state, train
 
@@ -98,9 +98,40 @@ def test_a_start_at_an_epoch_copies_the_weights_at_its_beginning(start: float):
 def test_a_fraction_that_rounds_to_the_first_epoch_starts_with_the_untrained_weights():
     model = TinyNet()
     before = parameters(model)
-    engine = engine_with(model, tau=1.0, start=0.1)
+    engine = engine_with(model, tau=1.0, start=0.1, warmup=False)
     train(engine, 2)
     assert_same(only_track(engine).weights, before)
+
+
+def test_by_default_a_short_run_forgets_the_untrained_weights():
+    model = TinyNet()
+    before = parameters(model)
+    engine = engine_with(model)
+    for d in range(40):
+        step(engine, d)
+    share = 1.0  # of the untrained weights in the average
+    for d in range(40):
+        share *= min(0.999, (1 + d) / (10 + d))
+    assert share < 1e-6
+    assert any(not torch.equal(weight, before[name]) for name, weight in only_track(engine).weights.items())
+    assert EMA().warmup
+
+
+@pytest.mark.parametrize(
+    ("settings", "noted"),
+    [
+        ({"warmup": False}, "tau 0.999 remembers 1,000 steps, and the run has 120 from start on"),
+        ({"warmup": False, "start": 0.5}, "tau 0.999 remembers 1,000 steps, and the run has 60 from start on"),
+        ({"warmup": False, "tau": 1.0}, "tau 1 remembers inf steps"),
+        ({"warmup": False, "tau": 0.99}, ""),
+        ({}, ""),
+        ({"warmup": False, "start": 12}, ""),  # it never starts: another note says so
+    ],
+)
+def test_a_memory_longer_than_the_run_is_noted(settings: dict[str, Any], noted: str):
+    notes = list(EMA(**settings).notes(12, 10))
+    assert len(notes) == bool(noted)
+    assert all(noted in note and "leave out warmup: false" in note for note in notes)
 
 
 def test_the_live_training_does_not_notice():

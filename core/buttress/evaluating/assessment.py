@@ -25,6 +25,7 @@ from buttress.reporter import Reporter
 from buttress.storage.files import make_folder, storage_errors, write_json, write_with
 from buttress.storage.run_folder import hardware
 from buttress.tables import table
+from buttress.training.notes import steps_of_attack
 
 
 def assess(
@@ -61,6 +62,9 @@ def assess(
     if examples is not None and examples > len(data):
         reporter = reporter or Reporter()
         reporter.say(f"note: --examples {examples}, and the {split} split has {len(data)}: all of them are taken")
+    for name, attack in loaded:
+        for note in steps_of_attack(name, attack.settings, subject.threat):
+            (reporter or Reporter()).say(f"note: {note}")
     config = subject.file.config.evaluation
     folder = output or subject.home / "eval"
     facts = {

@@ -104,11 +104,18 @@ class CollapseGuard:
 
 def fallen(robust: float, best: float, chance: float, n: int) -> bool:
     """Whether robust accuracy is no better than chance and has been: two and four standard errors of chance."""
-    error = math.sqrt(chance * (1 - chance) / n)
+    error = chance_error(chance, n)
     return robust <= chance + 2 * error and best >= chance + 4 * error
+
+
+def chance_error(chance: float, n: int) -> float:
+    """The standard error of the accuracy of a constant answer on ``n`` examples."""
+    return math.sqrt(chance * (1 - chance) / n)
 
 
 def majority(split: Split, batch_size: int) -> float:
     """The share of the most frequent label: what the best constant answer scores."""
-    labels = torch.cat([batch.y for batch in split.batches(torch.arange(len(split)), batch_size)])
+    labels: torch.Tensor | None = getattr(split, "y", None)
+    if labels is None:  # it reads its examples anew, the labels with them
+        labels = torch.cat([batch.y for batch in split.batches(torch.arange(len(split)), batch_size)])
     return int(labels.bincount().max()) / len(labels)

@@ -8,7 +8,9 @@ from buttress.reporter import Reporter
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import write_sealed
 from buttress.tables import summary_table
+from buttress.training.collapse import majority
 from buttress.training.curves import draw_curves
+from buttress.training.notes import never_above_chance
 from buttress.training.progress import Progress
 from buttress.training.selection import Row, summarize
 
@@ -38,4 +40,8 @@ def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter
         f"\n{summary_table(rows, attack)}\n\nTest accuracies in %, n = {rows[0].n}, seed {seed}, one run; best epoch "
         f"chosen on {by}.\nLearning curves: {folder.curves}\nRun folder: {folder.path}"
     )
+    chance = majority(assembly.data.splits()[by], config.evaluation.batch_size)
+    note = never_above_chance(progress.records, by, chance)
+    if note:
+        reporter.say(f"note: {note}")
     return rows

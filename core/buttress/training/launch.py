@@ -9,14 +9,14 @@ import torch
 
 from buttress.build import Assembly, assemble, load_data
 from buttress.config import ConfigFile, dump_config, load_config
-from buttress.discovery.own_modules import import_target, origin
+from buttress.discovery.own_modules import origin
 from buttress.errors import CheckpointError
 from buttress.kernels import use_backend
 from buttress.reporter import Reporter
-from buttress.settings import late_epochs
 from buttress.storage.run_folder import RunFolder, existing_folder, manifest, planned_folder
 from buttress.storage.seals import read_sealed
 from buttress.training.forecast import forecast as forecast_cost
+from buttress.training.notes import before_training
 from buttress.training.same_data import expect_same_data
 from buttress.training.selection import Row
 from buttress.training.trainer import Trainer
@@ -114,24 +114,14 @@ def continue_run(path: Path) -> list[Row]:
 
 
 def _describe(reporter: Reporter, assembly: Assembly) -> None:
-    config, order = assembly.file.config, assembly.engine.hooks.order()
+    order = assembly.engine.hooks.order()
     _say_loss(reporter, assembly)
     if assembly.file.disabled:
         reporter.say(f"left out by disable: {', '.join(assembly.file.disabled)}")
-    if config.threat.eps == 0:
-        reporter.say("note: threat.eps is 0: adversarial examples equal the clean ones")
     reporter.say("hooks: " + "; ".join(f"{hook}: {', '.join(labels)}" for hook, labels in order.items()))
     reporter.say("data: " + ", ".join(f"{name} {len(split)}" for name, split in assembly.data.splits().items()))
-    schedule = config.schedule
-    made_by = import_target(schedule.target, "", assembly.file.modules) if schedule.target else type(assembly.schedule)
-    given = assembly.resolved["schedule"]
-    settings = [("schedule", made_by, given.get("args", given))]
-    settings += [(plugin.label, type(plugin.plugin), plugin.settings) for plugin in assembly.engine.plugins]
-    for owner, component, values in settings:
-        for name, epoch in late_epochs(component, values, config.epochs).items():
-            reporter.say(
-                f"note: {owner}.{name} is epoch {epoch}, which never comes: epochs are 0 to {config.epochs - 1}"
-            )
+    for text in before_training(assembly):
+        reporter.say(f"note: {text}")
 
 
 def _say_loss(reporter: Reporter, assembly: Assembly) -> None:

@@ -3,10 +3,11 @@
 Sources: Gowal et al., "Uncovering the Limits of Adversarial Training against Norm-Bounded Adversarial Examples",
 arXiv:2010.03593; for the re-estimated batch norm Izmailov et al., "Averaging Weights Leads to Wider Optima and Better
 Generalization", arXiv:1803.05407; Wang and Wang, "Self-Ensemble Adversarial Training for Improved Robustness",
-arXiv:2203.09678 (SEAT): ``{warmup: true, buffers: ema, track: seat}``.
+arXiv:2203.09678 (SEAT): ``{buffers: ema, track: seat}``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Annotated, Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from buttress import Track, hookimpl
 from buttress.context import Context
 from buttress.hookspecs import Event
-from buttress.settings import Epoch
+from buttress.settings import Epoch, resolve_epoch
 
 
 class EMA:
@@ -25,7 +26,8 @@ class EMA:
     Args:
         tau: weight of the past.
         start: the average begins as the weights at the start of this epoch: 0-based, or a fraction in (0, 1).
-        warmup: use ``min(tau, (1 + d) / (10 + d))`` in the d-th step after the start (SEAT, Gowal et al.).
+        warmup: use ``min(tau, (1 + d) / (10 + d))`` in the d-th step after the start (SEAT, Gowal et al.), so that a
+            short run forgets its beginning too; ``false``: a constant ``tau``.
         buffers: batch-norm statistics: ``reestimate`` on clean training inputs, ``copy`` the live ones, or ``ema``
             averages of all float buffers (SEAT); integer buffers are always the live ones.
         track: name of the track.
@@ -36,7 +38,7 @@ class EMA:
         *,
         tau: Annotated[float, Ge(0), Le(1)] = 0.999,
         start: Epoch = 0,
-        warmup: bool = False,
+        warmup: bool = True,
         buffers: Literal["reestimate", "copy", "ema"] = "reestimate",
         track: str = "ema",
     ) -> None:
@@ -45,6 +47,15 @@ class EMA:
         self._average: dict[str, Tensor] = {}
         self._steps = 0
         self._device = torch.device("cpu")
+
+    def notes(self, epochs: int, steps_per_epoch: int) -> Iterator[str]:
+        """Said before training, where a constant ``tau`` remembers more steps than the run has."""
+        steps = max(0, epochs - resolve_epoch(self.start, epochs)) * steps_per_epoch
+        if not self.warmup and 0 < steps < memory(self.tau):
+            yield (
+                f"tau {self.tau:g} remembers {memory(self.tau):,.0f} steps, and the run has {steps:,} from start on: "
+                "the average stays near where it began; leave out warmup: false, or lower tau"
+            )
 
     @hookimpl
     def start_run(self, model: nn.Module, ctx: Context) -> None:
@@ -89,6 +100,11 @@ class EMA:
             for name, value in state["average"].items()
         }
         self._steps = state["steps"]
+
+
+def memory(tau: float) -> float:
+    """The number of steps after which a constant ``tau`` has forgotten."""
+    return inf if tau == 1 else 1 / (1 - tau)
 
 
 def decay(tau: float, step: int, warmup: bool) -> float:

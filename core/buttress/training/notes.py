@@ -1,0 +1,150 @@
+"""What a run says that is no error, but seldom what was meant: one function for each note.
+
+A new note is a function of an ``Assembly`` that yields sentences, listed in ``NOTES``. A plugin says what its own
+settings mean for the length of a run in a method ``notes(epochs, steps_per_epoch)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from buttress.build import Assembly
+from buttress.discovery.own_modules import import_target, told
+from buttress.errors import PluginError
+from buttress.modes import Modes
+from buttress.settings import exact_fraction, late_epochs
+from buttress.threat import ThreatModel
+from buttress.training.collapse import chance_error
+from buttress.training.selection import Record
+
+# Examples that a model's outputs are judged by, before training.
+_EXAMPLES = 16
+
+Note = Callable[[Assembly], Iterator[str]]
+
+
+def before_training(assembly: Assembly) -> list[str]:
+    """The notes about a run that has not begun, without the word *note*."""
+    return [text for note in NOTES for text in note(assembly)]
+
+
+def radius_of_zero(assembly: Assembly) -> Iterator[str]:
+    if assembly.engine.threat.eps == 0:
+        yield "threat.eps is 0: adversarial examples equal the clean ones"
+
+
+def epochs_that_never_come(assembly: Assembly) -> Iterator[str]:
+    schedule, epochs = assembly.file.config.schedule, assembly.file.config.epochs
+    made_by = import_target(schedule.target, "", assembly.file.modules) if schedule.target else type(assembly.schedule)
+    given = assembly.resolved["schedule"]
+    settings = [("schedule", made_by, given.get("args", given))]
+    settings += [(plugin.label, type(plugin.plugin), plugin.settings) for plugin in assembly.engine.plugins]
+    for owner, component, values in settings:
+        for name, epoch in late_epochs(component, values, epochs).items():
+            yield f"{owner}.{name} is epoch {epoch}, which never comes: epochs are 0 to {epochs - 1}"
+
+
+def notes_of_plugins(assembly: Assembly) -> Iterator[str]:
+    for plugin in assembly.engine.plugins:
+        if callable(getattr(type(plugin.plugin), "notes", None)):
+            try:
+                texts = list(plugin.plugin.notes(assembly.file.config.epochs, assembly.steps))
+            except Exception as problem:
+                raise PluginError(f"plugin {plugin}: its method notes raised {told(problem)}") from problem
+            yield from (f"{plugin.label}: {text}" for text in texts)
+
+
+def steps_of_attacks(assembly: Assembly) -> Iterator[str]:
+    training, evaluation = assembly.engine.hooks.provider("generate_adv"), assembly.evaluator.attack
+    if training is not None:
+        yield from steps_of_attack(training.label, training.settings, assembly.engine.threat)
+    yield from steps_of_attack(f"evaluation.attack.{evaluation.label}", evaluation.settings, assembly.engine.threat)
+
+
+def steps_of_attack(name: str, settings: Mapping[str, Any], threat: ThreatModel) -> Iterator[str]:
+    """Notes on the lengths among the settings of an attack called ``name``, against the radius of the ball."""
+    if threat.eps == 0:
+        return
+    for key in ("step_size", "lr", "radius"):
+        length = _length(settings, key)
+        if length is not None and length > 2 * threat.eps:
+            meant = f"; did you mean {length}/255?" if length.denominator == 1 else ""
+            yield (
+                f"{name}.{key} is {settings[key]}, and the ball is {2 * threat.eps} across (twice threat.eps): every "
+                f"step leaves it and is put back onto its border{meant}"
+            )
+    step, steps = _length(settings, "step_size"), settings.get("steps", 1)
+    if step is not None and isinstance(steps, int) and steps * step < threat.eps:
+        reach = f"{steps} x {settings['step_size']}" if steps > 1 else settings["step_size"]
+        yield f"{name}: its steps reach no farther than {reach}, and threat.eps is {threat.eps}"
+
+
+def _length(settings: Mapping[str, Any], key: str) -> Fraction | None:
+    """A setting that is a number; None where it is not given, or means something else."""
+    try:
+        return exact_fraction(settings.get(key))
+    except ValueError:
+        return None
+
+
+def batch_larger_than_the_data(assembly: Assembly) -> Iterator[str]:
+    size, examples = assembly.file.config.data.batch_size, len(assembly.data.train)
+    if size > examples:
+        yield f"data.batch_size is {size}, and there are {examples} training examples: an epoch is one step"
+
+
+def outputs_that_are_probabilities(assembly: Assembly) -> Iterator[str]:
+    model, train = assembly.engine.model, assembly.data.train
+    batch = next(iter(train.batches(torch.arange(min(_EXAMPLES, len(train))), _EXAMPLES)))
+    with torch.no_grad(), Modes(model).evaluating():
+        kind = kind_of_outputs(model(batch.x))
+    if kind:
+        yield (
+            f"the outputs of the model look like those of a {kind}, and the losses expect logits: take the {kind} out, "
+            "else gradients nearly vanish and attacks are weak"
+        )
+
+
+def kind_of_outputs(outputs: Tensor) -> str:
+    """``"softmax"`` or ``"sigmoid"`` where ``outputs [B,K]`` are surely no logits; else nothing."""
+    if bool((outputs < 0).any() | (outputs > 1).any()) or bool((outputs == 0).all()):
+        return ""
+    if bool(((outputs.sum(1) - 1).abs() < 1e-3).all()):
+        return "softmax"
+    return "sigmoid" if bool(((outputs > 0) & (outputs < 1)).all()) else ""
+
+
+NOTES: Sequence[Note] = (
+    radius_of_zero,
+    epochs_that_never_come,
+    notes_of_plugins,
+    steps_of_attacks,
+    batch_larger_than_the_data,
+    outputs_that_are_probabilities,
+)
+"""All notes before the first step, in the order in which they are said."""
+
+
+def never_above_chance(records: Sequence[Record], split: str, chance: float) -> str:
+    """A note on a run whose model was at no evaluation better than a constant answer, or nothing.
+
+    Args:
+        records: of all evaluations.
+        split: that is judged.
+        chance: share of the most frequent label in it.
+    """
+    own = [record for record in records if record.track == "live" and record.split == split]
+    best = max((record.clean for record in own), default=inf)
+    if best > chance + 2 * chance_error(chance, own[0].n if own else 1):
+        return ""
+    return (
+        f"at none of {len(own)} evaluations was the model better than a constant answer: clean accuracy on {split} was "
+        f"at most {100 * best:.1f} %, and chance is {100 * chance:.1f} %; it has learned nothing: look at the learning "
+        "rate, the labels and the range of the inputs"
+    )

@@ -1,0 +1,153 @@
+"""Notes before and after a run: what is no error, but seldom what was meant."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from buttress.build import check_config
+from buttress.config import load_config
+from buttress.errors import PluginError
+from buttress.training.notes import before_training, kind_of_outputs, never_above_chance
+from buttress.training.selection import Record
+from buttress_plugins.ensembles.ema import EMA
+
+from ..cli.conftest import make_workspace
+
+NETS = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, end: str) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 4), eval(f"nn.{end}"))
+
+
+def zero() -> nn.Module:
+    net = Net("Identity()")
+    nn.init.zeros_(net[1].weight)
+    nn.init.zeros_(net[1].bias)
+    return net
+"""
+
+Noted = Callable[..., list[str]]
+
+
+@pytest.fixture
+def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Noted:
+    make_workspace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "note_nets.py").write_text(NETS)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "note_nets", raising=False)
+    return lambda *overrides: before_training(check_config(load_config(tmp_path / "small.yaml", overrides)))
+
+
+NOTES = {
+    "a step for 2/255": (["pgd.step_size=2"], ["pgd.step_size is 2, and the ball is 16/255", "did you mean 2/255?"]),
+    "a step beyond the ball": (["pgd.step_size=17/255"], ["pgd.step_size is 1/15, and the ball is 16/255 across"]),
+    "a step of the evaluation": (
+        ["evaluation.attack={pgd: {step_size: 2}}"], ["evaluation.attack.pgd.step_size is 2, and the ball is"],
+    ),
+    "steps that do not reach the border": (
+        ["pgd.step_size=1/255"], ["pgd: its steps reach no farther than 2 x 1/255, and threat.eps is 8/255"],
+    ),
+    "one step": (["pgd={steps: 1, step_size: 1/255}"], ["pgd: its steps reach no farther than 1/255, and"]),
+    "a learning rate of spsa": (
+        ["evaluation.attack={spsa: {lr: 0.5, radius: 3}}"],
+        ["evaluation.attack.spsa.lr is 0.5", "evaluation.attack.spsa.radius is 3"],
+    ),
+    "no radius": (["threat.eps=0", "pgd.step_size=2"], ["threat.eps is 0: adversarial examples equal the clean ones"]),
+    "a batch larger than the data": (
+        ["data.batch_size=41"], ["data.batch_size is 41, and there are 40 training examples: an epoch is one step"],
+    ),
+    "an average that remembers more than the run": (
+        ["ema.warmup=false", "ema.tau=0.999"], ["ema: tau 0.999 remembers 1,000 steps, and the run has 12"],
+    ),
+    "a softmax": (["model={target: 'note_nets:Net', args: {end: Softmax(1)}}"], ["those of a softmax"]),
+    "a sigmoid": (["model={target: 'note_nets:Net', args: {end: Sigmoid()}}"], ["those of a sigmoid"]),
+    "an epoch that never comes": (["meat.start=60"], ["meat.start is epoch 60, which never comes: epochs are 0 to 3"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NOTES)
+def test_what_is_seldom_meant_is_noted(case: str, noted: Noted):
+    overrides, expected = NOTES[case]
+    if overrides[0].startswith("pgd={"):
+        overrides = ["plugins=[{pgd: " + overrides[0].removeprefix("pgd=") + "}]"]
+    said = noted(*overrides)
+    assert all(any(part in note for note in said) for part in expected), said
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["pgd.step_size=16/255"],
+        ["pgd.step_size=4/255"],
+        ["threat={norm: linf, eps: 8, box: [0, 255]}", "pgd.step_size=4", "evaluation.attack=fgsm"],
+        ["data.batch_size=40"],
+        ["model={target: 'note_nets:zero'}"],
+        ["model={target: 'note_nets:Net', args: {end: LogSoftmax(1)}}"],
+        ["model={target: 'note_nets:Net', args: {end: Tanh()}}"],
+    ],
+)
+def test_what_is_in_order_is_not_noted(overrides: list[str], noted: Noted):
+    assert noted(*overrides) == []
+
+
+def test_notes_of_a_plugin_that_raise_are_its_fault(noted: Noted, monkeypatch: pytest.MonkeyPatch):
+    def notes(self: EMA, epochs: int, steps_per_epoch: int) -> list[str]:
+        raise KeyError("x")
+
+    monkeypatch.setattr(EMA, "notes", notes)
+    with pytest.raises(PluginError, match=r"^plugin 'ema' .*: its method notes raised KeyError: 'x'"):
+        noted()
+
+
+def test_a_training_set_is_looked_at_without_moving_the_model():
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Softmax(1))
+    assert kind_of_outputs(model(torch.rand(5, 3))) == "softmax"
+
+
+def record(epoch: int, clean: float, track: str = "live", split: str = "validation") -> Record:
+    return Record(epoch, track, split, clean, 0.0, 100)
+
+
+def test_a_run_that_never_left_chance_is_noted():
+    records = [record(0, 0.25), record(1, 0.3), record(1, 0.9, split="test"), record(1, 0.9, track="ema")]
+    said = never_above_chance(records, "validation", 0.25)
+    assert "at none of 2 evaluations" in said
+    assert "at most 30.0 %, and chance is 25.0 %" in said
+    assert never_above_chance([*records, record(2, 0.4)], "validation", 0.25) == ""
+    assert never_above_chance([], "validation", 0.25) == ""
+
+
+def test_a_run_at_chance_says_so_at_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from buttress.cli import main
+
+    make_workspace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "small.yaml", "epochs=1", "plugins=[clean]", "optimizer.lr=1e-9"]) == 0
+    assert "note: at none of 1 evaluations was the model better than a constant answer" in capsys.readouterr().out
+
+
+def test_an_attack_of_evaluate_is_noted_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from safetensors.torch import save_file
+
+    from buttress.cli import main
+    from buttress_plugins.models.preact_resnet import preact_tiny
+
+    make_workspace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    save_file(preact_tiny(in_channels=1, num_classes=4, width=2).state_dict(), tmp_path / "w.safetensors")
+    words = ["evaluate", "w.safetensors", "--config", "small.yaml", "--attack", "pgd: {steps: 1, step_size: 2}"]
+    assert main(words) == 0
+    assert "note: pgd-1.step_size is 2, and the ball is 16/255 across" in capsys.readouterr().err
