@@ -13,7 +13,10 @@ from buttress.config import ConfigFile
 from buttress.errors import DataError
 from buttress.training.launch import launch
 from buttress.yaml_source import dump_yaml, parse_yaml
+from buttress_plugins.data import image_folder
 from buttress_plugins.data.image_folder import ImageFolder
+
+BOX = ThreatModel("linf", "8/255")
 
 
 @pytest.fixture
@@ -85,6 +88,70 @@ def test_every_way_in_which_an_image_cannot_be_read_is_one_clear_error(
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # 64 pixels are then more than twice as many
     with pytest.raises(DataError, match=r"^image_folder: .*\.png cannot be read: .*; repair or remove it$"):
         list(folder(root, workers=workers).train.batches(torch.tensor([8]), 1))
+
+
+def test_an_unreadable_header_is_found_before_the_first_step(root: Path, monkeypatch: pytest.MonkeyPatch):
+    (root / "train" / "dog" / "2.png").write_bytes(b"no image")
+    train = folder(root).train
+    with pytest.raises(DataError, match=r"train/dog/2\.png cannot be read: cannot identify image file"):
+        train.check("train", 2, BOX)
+    monkeypatch.setattr(image_folder, "READ_BEFORE", 100)  # of a larger set the headers are not read
+    train.check("train", 2, BOX)
+
+
+# Fingerprints
+
+
+def overwrite(path: Path) -> None:
+    """Change one byte of the pixels, not the size."""
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+
+
+CHANGES = {
+    "contents of files": lambda root: overwrite(root / "train" / "cat" / "1.png"),
+    "sizes of files": lambda root: (root / "train" / "cat" / "1.png").write_bytes(b"x"),
+    "names of files": lambda root: (root / "train" / "cat" / "1.png").rename(root / "train" / "cat" / "1b.png"),
+    "labels": lambda root: (root / "train" / "cat" / "5.png").rename(root / "train" / "dog" / "a.png"),
+    "n": lambda root: (root / "train" / "cat" / "1.png").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_of_the_files_changes_the_fingerprint(root: Path, change: str):
+    before = folder(root).train.fingerprint()
+    CHANGES[change](root)
+    now = folder(root).train.fingerprint()
+    assert before[change] != now[change]
+    same = {"n", "shape", "labels", "names of files", "sizes of files", "contents of files"} - {change}
+    assert change != "contents of files" or all(before[key] == now[key] for key in same)
+
+
+def test_a_folder_that_moves_and_settings_of_reading_change_no_fingerprint(root: Path):
+    before = folder(root, validation=4).fingerprint
+    root.rename(root.with_name("moved"))
+    after = folder(root.with_name("moved"), validation=4, workers=2)
+    assert after.fingerprint == before
+    assert set(before) == {"train", "validation", "test"}
+    assert after.train.to(torch.device("cpu"), torch.channels_last).fingerprint() == before["train"]
+
+
+def test_of_a_large_set_names_and_sizes_are_known(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(image_folder, "READ_BEFORE", 100)
+    before = folder(root).train.fingerprint()
+    assert "contents of files" not in before
+    overwrite(root / "train" / "cat" / "1.png")
+    assert folder(root).train.fingerprint() == before
+    (root / "train" / "cat" / "1.png").write_bytes(b"x")
+    assert folder(root).train.fingerprint() != before
+
+
+def test_a_file_that_cannot_be_read_is_named_by_the_fingerprint(root: Path):
+    train = folder(root).train
+    (root / "train" / "cat" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"train/cat/1\.png cannot be read"):
+        train.fingerprint()
 
 
 def test_missing_folders_and_other_classes_are_refused(root: Path, tmp_path: Path):
