@@ -108,10 +108,11 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     config = file.config
     steps = steps_per_epoch(data.train, config.data.batch_size, config.data.drop_last)
     entries = [dict(entry) for entry in config.plugins]
-    plugins = load_plugins(entries, file.under("plugins"), {"num_classes": data.num_classes}, local=file.local)
+    facts = {"num_classes": data.num_classes}
+    plugins = load_plugins(entries, file.under("plugins"), facts, local=file.local)
     ((attack_name, attack_settings),) = config.evaluation.attack.items()
     attack = load_attack(
-        {attack_name: attack_settings}, file.under("evaluation", "attack", attack_name), local=file.local
+        {attack_name: attack_settings}, file.under("evaluation", "attack", attack_name), facts, local=file.local
     )
     loggers = load_loggers(config.loggers, file.under("loggers"))
     schedule, schedule_settings = file.schedule()

@@ -16,7 +16,7 @@ from buttress.discovery.own_modules import SCHEDULE, make
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.discovery.recipes import located
 from buttress.errors import ConfigError, nearest
-from buttress.registry import Local, construct, entry_of
+from buttress.registry import Local, attack_entry_of, construct, entry_of
 from buttress.schedule import SCHEDULES, Schedule, expect_factors
 from buttress.settings import Flag, NonNegativeFraction, Number, validate
 from buttress.yaml_source import Path_, Source, dump_yaml, parse_yaml, read_yaml
@@ -38,6 +38,18 @@ def _entry(value: object) -> dict[str, dict[str, Any]]:
 
 Entry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_entry)]
 """A component with its settings: ``pgd``, or ``pgd: {steps: 20}``."""
+
+
+def _attack_entry(value: object) -> dict[str, dict[str, Any]]:
+    try:
+        name, settings = attack_entry_of(value, "")
+    except ConfigError as problem:
+        raise ValueError(str(problem).removeprefix(": ")) from None
+    return {name: settings}
+
+
+AttackEntry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_attack_entry)]
+"""An attack of evaluations with its settings, as ``Entry``, or with its steps: ``pgd-20``."""
 
 
 def _requirement(value: object) -> str:
@@ -130,7 +142,10 @@ class EvaluationSection(_Section):
     """``evaluation``: when and how the run is scored while it trains."""
 
     every: Count = Field(1, description="epochs between evaluations; the last epoch is always evaluated")
-    attack: Entry = Field({"pgd": {"steps": 20}}, description="the attack that robust accuracy is measured with")
+    attack: AttackEntry = Field(
+        {"pgd": {"steps": 20}},
+        description="the attack that robust accuracy is measured with: pgd-20, or pgd: {steps: 20, restarts: 3}",
+    )
     best_by: Literal["validation", "test"] = Field(
         "validation", description="split that chooses the best epoch; test is the papers' protocol, and biased"
     )

@@ -14,7 +14,7 @@ from buttress.errors import DataError, PluginError
 from buttress.functional import cross_entropy, is_correct
 from buttress.hooks import Hooks
 from buttress.modes import Modes
-from buttress.registry import LoadedPlugin, Local, build, entry_of, provides
+from buttress.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.settings import Where
 from buttress.threat import ThreatModel
 from buttress.types import Adv, Batch
@@ -48,12 +48,12 @@ def load_attack(
     given: Mapping[str, Any] | None = None,
     local: Local | None = None,
 ) -> LoadedPlugin:
-    """An evaluation attack by name: ``"fgsm"`` or ``{"pgd": {"steps": 20}}``; the rest as in ``registry.build``.
+    """An evaluation attack by name: ``"fgsm"``, ``"pgd-20"`` or ``{"pgd": {"steps": 20}}``; the rest as in ``build``.
 
     Raises:
         PluginError, ConfigError: unknown or broken attack, wrong settings, or a plugin without ``generate_adv``.
     """
-    name, settings = entry_of(entry, "attack")
+    name, settings = attack_entry_of(entry, "attack")
     attack, source, resolved = build("attack", name, settings, where, given, local=local)
     loaded = LoadedPlugin(source.name, attack, source, resolved)
     if not provides(loaded, "generate_adv"):
@@ -67,17 +67,18 @@ def attack_entry(text: str) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: none of these.
     """
-    name, settings = entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
-    stem, dash, steps = name.rpartition("-")
-    if dash and steps.isdigit():
-        name, settings = stem, {"steps": int(steps), **settings}
+    name, settings = attack_entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
     return {name: settings}
 
 
 def attack_name(attack: LoadedPlugin) -> str:
-    """What tables call an attack: ``pgd-20``, ``pgd-50x3`` for three restarts, ``pgd-20-margin``, ``fgsm``."""
-    steps, restarts, loss = (attack.settings.get(key) for key in ("steps", "restarts", "loss"))
+    """What tables and files call an attack: ``pgd-20``, ``pgd-20-margin``, ``pgd-50x3`` for three restarts, ``fgsm``.
+
+    A setting ``version`` other than ``standard`` is part of the name.
+    """
+    steps, restarts, loss, version = (attack.settings.get(key) for key in ("steps", "restarts", "loss", "version"))
     name = attack.label + (f"-{steps}" if steps else "") + (f"x{restarts}" if restarts and restarts > 1 else "")
+    name = name if version in (None, "standard") else f"{name}-{version}"
     return name if loss in (None, "ce") else f"{name}-{loss}"
 
 

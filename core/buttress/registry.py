@@ -5,6 +5,7 @@ This module loads no torch, and no plugin before it is chosen.
 
 import inspect
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -336,6 +337,21 @@ def entry_of(entry: object, where: str) -> tuple[str, dict[str, Any]]:
         if isinstance(name, str) and (settings is None or isinstance(settings, Mapping)):
             return name, dict(settings or {})
     raise ConfigError(f"{where}: expected a name or 'name: {{settings}}', got {entry!r}")
+
+
+def attack_entry_of(entry: object, where: str) -> tuple[str, dict[str, Any]]:
+    """As ``entry_of``, for an attack of evaluations: ``"pgd-20"`` is ``pgd`` with 20 steps.
+
+    Raises:
+        ConfigError: no such entry, or steps beside a number of steps in the name.
+    """
+    name, settings = entry_of(entry, where)
+    counted = re.fullmatch(r"(.+)-([0-9]{1,9})", name)
+    if counted is None or any(source.name == name.rpartition(":")[2] for source in sources("attack")):
+        return name, settings
+    if "steps" in settings:
+        raise ConfigError(f"{where}: {name} says the number of steps, and steps says it again; leave out one of them")
+    return counted[1], {"steps": int(counted[2]), **settings}
 
 
 def _under(where: Where, prefix: tuple[str | int, ...]) -> Where:

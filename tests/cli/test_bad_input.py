@@ -134,6 +134,14 @@ BAD = {
         None, ["model={name: timm, arch: resnet18, options: {pretrained: no}}"],
         ["model.options.pretrained: expected true, false or null, or quotes around a text ('no'), got no"],
     ),
+    "an evaluation attack for more classes": (
+        lambda folder: np.savez(
+            folder / "small.npz", x_train=np.zeros((8, 1, 8, 8)), y_train=np.arange(8) % 2, x_test=np.zeros((4, 1, 8, 8)),
+            y_test=np.arange(4) % 2, x_val=np.zeros((4, 1, 8, 8)), y_val=np.arange(4) % 2,
+        ), ["evaluation.attack=autoattack"],
+        ["evaluation.attack", "at least 4 classes, got 2", "'autoattack: {version: without-apgd-t}'"],
+    ),
+    "steps of an attack that has none": (None, ["evaluation.attack=fgsm-20"], ["evaluation.attack.fgsm.steps: unknown key"]),
     "unknown schedule": (None, ["schedule.name=step"], ["schedule.name: unknown schedule 'step'"]),
     "milestones not increasing": (None, ["schedule.milestones=[3,1]"], ["schedule.milestones", "increasing"]),
     "no validation": (

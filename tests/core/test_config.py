@@ -131,6 +131,38 @@ def test_a_wrong_schedule_is_refused(section: str, expected: str):
     assert expected in str(caught.value)
 
 
+# The attack of the evaluation
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pgd-20", {"pgd": {"steps": 20}}),
+        ("{pgd-20: {restarts: 3}}", {"pgd": {"steps": 20, "restarts": 3}}),
+        ("buttress:pgd-20", {"buttress:pgd": {"steps": 20}}),
+        ("pgd", {"pgd": {}}),
+        ("{pgd: {steps: 20}}", {"pgd": {"steps": 20}}),
+        ("fgsm", {"fgsm": {}}),
+    ],
+)
+def test_the_attack_of_the_evaluation_is_written_as_on_the_command_line(text: str, expected: object):
+    assert parsed(CONFIG + f"evaluation: {{attack: {text}}}\n").config.evaluation.attack == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "{pgd-20: {steps: 10}}",
+            "c.yaml:12: evaluation.attack: pgd-20 says the number of steps, and steps says it again",
+        ),
+        ("3", "c.yaml:12: evaluation.attack: expected a name or 'name: {settings}', got 3"),
+    ],
+)
+def test_an_attack_that_is_no_attack_is_refused(text: str, expected: str):
+    assert expected in message(CONFIG + f"evaluation: {{attack: {text}}}\n")
+
+
 # Words and numbers: what they mean, the type of the key says
 
 

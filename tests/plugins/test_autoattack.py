@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from buttress import Split, ThreatModel
 from buttress.errors import PluginError
 from buttress.evaluating.robust import attack_all
-from buttress.evaluation import Evaluator, evaluate, load_attack
+from buttress.evaluation import Evaluator, attack_name, evaluate, load_attack
 
 LINF, L2 = ThreatModel("linf", "1/20"), ThreatModel("l2", 0.25)
 norms = pytest.mark.parametrize(("threat", "norm"), [(LINF, "Linf"), (L2, "L2")], ids=["linf", "l2"])
@@ -53,13 +53,37 @@ def test_it_agrees_with_the_package_called_directly_sample_by_sample(threat: Thr
     assert not right[:3].any()
 
 
-def test_a_model_that_resists_costs_the_forwards_that_progress_bars_count_on():
+@norms
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_without_apgd_t_it_is_the_other_three_attacks_of_the_package(threat: ThreatModel, norm: str, classes: int):
+    model = Net(classes).eval()
+    x = torch.rand((16, 1, 5, 5), generator=torch.Generator().manual_seed(1))
+    split = Split(x, model(x).argmax(1))
+    (batch,) = split.batches(torch.arange(len(split)), len(split))
+    attack = load_attack({"autoattack": {"version": "without-apgd-t"}}, given={"num_classes": classes})
+    ours = Evaluator(model, attack, threat, seed=3).attacked(batch).x
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    package = Package(
+        model, norm=norm, eps=float(threat.eps), seed=3, version="custom", attacks=["apgd-ce", "fab-t", "square"]
+    )
+    package.apgd.n_restarts = package.fab.n_restarts = 1
+    package.fab.n_target_classes = classes - 1
+    theirs, _ = package.run_standard_evaluation(split.x, split.y, batch_size=len(split))
+    assert torch.equal(ours, theirs)
+    assert attack_name(attack) == "autoattack-without-apgd-t"
+    pgd = evaluate(model, split, "pgd-100", threat)
+    assert int((model(ours).argmax(1) == split.y).sum()) <= pgd.robust * len(split)
+
+
+@pytest.mark.parametrize("settings", [{}, {"version": "without-apgd-t"}])
+def test_a_model_that_resists_costs_the_forwards_that_progress_bars_count_on(settings: dict[str, str]):
     model, made = Net(4), []
     model.layers[1].weight.data.mul_(1e-3)  # hardly depends on its input
     model.register_forward_pre_hook(lambda *_: made.append(1))
     x = torch.rand((2, 1, 5, 5), generator=torch.Generator().manual_seed(1))
     split = Split(x, model(x).argmax(1))
-    attack = load_attack("autoattack", given={"num_classes": 4})
+    attack = load_attack({"autoattack": settings}, given={"num_classes": 4})
     (batch,) = split.batches(torch.arange(2), 2)
     made.clear()
     Evaluator(model, attack, LINF).attacked(batch)
@@ -99,7 +123,6 @@ def test_on_a_linear_model_it_breaks_what_can_be_broken_and_no_more():
 @pytest.mark.parametrize(
     ("classes", "threat", "x", "message"),
     [
-        (3, LINF, torch.rand(2, 1, 5, 5), "expected at least 4 classes, got 3"),
         (5, ThreatModel("linf", 0.1, None), torch.rand(2, 1, 5, 5), r"clips to \[0, 1\].*no box"),
         (5, ThreatModel("linf", 0.1, (-1.0, 1.0)), torch.rand(2, 1, 5, 5), r"clips to \[0, 1\]"),
         (5, LINF, torch.rand(2, 25), r"expected float32 images \[B,C,H,W\], got float32 of shape \[2, 25\]"),
@@ -113,6 +136,11 @@ def test_what_it_cannot_attack_is_refused_with_the_reason(classes: int, threat: 
         evaluate(model, Split(x, torch.zeros(2, dtype=torch.int64)), "autoattack", threat)
 
 
-def test_too_few_classes_are_refused_before_anything_is_attacked():
-    with pytest.raises(PluginError, match="autoattack: expected at least 4 classes, got 2"):
-        load_attack("autoattack", given={"num_classes": 2})
+@pytest.mark.parametrize("classes", [2, 3])
+def test_too_few_classes_are_refused_before_anything_is_attacked(classes: int):
+    message = rf"autoattack: expected at least 4 classes, got {classes}: .*'autoattack: {{version: without-apgd-t}}'"
+    with pytest.raises(PluginError, match=message):
+        load_attack("autoattack", given={"num_classes": classes})
+    x = torch.rand(2, 1, 5, 5)
+    with pytest.raises(PluginError, match=message):
+        evaluate(Net(classes), Split(x, torch.zeros(2, dtype=torch.int64)), "autoattack", LINF)

@@ -54,7 +54,7 @@ def autoattack_is_strongest(results: Sequence[Result], evaluate: str = EVALUATE)
     """
     name = "AutoAttack is strongest"
     if not _was_run(AUTOATTACK, results):
-        cure = f"{evaluate} --attack autoattack; where it refuses model or data, pgd, cw and spsa together"
+        cure = f"{evaluate} --attack autoattack; where it refuses, what it names in its place"
         return Finding(name, "WARN", "AutoAttack has not been run on these weights", cure)
     found = _comparisons(results, strong=AUTOATTACK, weak=WHITE_BOX)
     if not found:

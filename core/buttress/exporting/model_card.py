@@ -104,7 +104,7 @@ def _autoattack(run: SavedRun) -> tuple[dict[str, Any] | None, dict[str, Any] | 
     clean: dict[str, Any] | None = next(iter(_own_rows(run)), None)
     for result in reversed(run.evaluations()):
         for row in result["attacks"]:
-            if row["attack"].startswith("autoattack"):
+            if row["attack"] == "autoattack":  # whole, not its parts for two and three classes
                 return row, result["attacks"][0]
     for result in run.evaluations():
         clean = result["attacks"][0]

@@ -3,12 +3,14 @@
 Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
 attacks", arXiv:2003.01690. The attacks are the authors' own code, as the package ``pyautoattack`` distributes it; what
 is here are its conditions, its seed, and the protection of the process's random state. With fewer than ten classes the
-targeted attacks aim at all K - 1 wrong ones, where the package would ask for nine.
+targeted attacks aim at all K - 1 wrong ones, where the package would ask for nine. For two and three classes, where the
+targeted DLR loss is not defined, the version ``without-apgd-t`` has the other three attacks.
 """
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from pyautoattack import AutoAttack as Package
@@ -19,41 +21,57 @@ from buttress.context import Context
 from buttress.errors import PluginError
 from buttress.threat import ThreatModel
 
+Version = Literal["standard", "without-apgd-t"]
+
 # Target classes of the targeted attacks in the standard version, where there are as many.
 TARGETS = 9
 # The targeted DLR loss divides by a difference that involves the four largest logits.
-FEWEST_CLASSES = 4
+FEWEST_CLASSES: dict[Version, int] = {"standard": 4, "without-apgd-t": 2}
 # Forwards of the package for a batch that nothing breaks: those of each target class, and all others (Square: 5,000).
-FORWARDS_OF_TARGET, OTHER_FORWARDS = 305, 5120
+FORWARDS_OF_TARGET: dict[Version, int] = {"standard": 305, "without-apgd-t": 204}
+OTHER_FORWARDS = 5120
 # Square's first L2 perturbation is a grid of five by five tiles.
 SMALLEST_L2_SIDE = 5
 
 
 class AutoAttack:
-    """AutoAttack ``standard`` with the evaluation's seed, which every batch starts from, as the package does.
+    """AutoAttack with the evaluation's seed, which every batch starts from, as the package does.
 
     Args:
-        num_classes: number of classes K, at least 4; given by the run.
+        version: ``standard``, for at least 4 classes; or ``without-apgd-t``, its other three attacks, which are defined
+            for 2 and 3 classes too: tables and files then say ``autoattack-without-apgd-t``.
+        num_classes: number of classes K; given by the run.
     """
 
-    def __init__(self, *, num_classes: int | None = None) -> None:
-        self._targets = TARGETS if num_classes is None else target_count(num_classes)
+    def __init__(self, *, version: Version = "standard", num_classes: int | None = None) -> None:
+        self._version: Version = version
+        self._targets = TARGETS if num_classes is None else target_count(num_classes, version)
 
     def forwards(self, examples: int) -> int:
         """Of a batch that resists, for progress bars."""
-        return OTHER_FORWARDS + FORWARDS_OF_TARGET * self._targets
+        return OTHER_FORWARDS + FORWARDS_OF_TARGET[self._version] * self._targets
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         x = batch.x.detach().contiguous()  # the package views images as rows
         check_conditions(x, ctx.threat)
         with torch.no_grad():
-            targets = target_count(model(x[:1]).shape[1])
+            targets = target_count(model(x[:1]).shape[1], self._version)
         with process_as_found(x.device):
-            return Adv(autoattack(model, x, batch.y, ctx.threat, seed=ctx.seed, targets=targets))
+            x_adv = autoattack(model, x, batch.y, ctx.threat, seed=ctx.seed, targets=targets, version=self._version)
+        return Adv(x_adv)
 
 
-def autoattack(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, *, seed: int, targets: int) -> Tensor:
+def autoattack(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    seed: int,
+    targets: int,
+    version: Version = "standard",
+) -> Tensor:
     """``[B,C,H,W]`` adversarial examples for ``x [B,C,H,W]`` in [0, 1] with labels ``y [B]``, all as one batch.
 
     Seeds torch's global generators; see ``process_as_found``.
@@ -61,20 +79,25 @@ def autoattack(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, *, s
     norm = {"linf": "Linf", "l2": "L2"}[threat.norm]
     package = Package(model, norm=norm, eps=float(threat.eps), seed=seed, device=x.device, version="standard")
     package.apgd_targeted.n_target_classes = package.fab.n_target_classes = targets
+    if version == "without-apgd-t":
+        package.attacks_to_run.remove("apgd-t")
     x_adv, _ = package.run_standard_evaluation(x, y, batch_size=len(x))
     return x_adv
 
 
-def target_count(num_classes: int) -> int:
+def target_count(num_classes: int, version: Version = "standard") -> int:
     """How many classes the targeted attacks aim at.
 
     Raises:
-        PluginError: fewer than 4 classes.
+        PluginError: fewer classes than the version is defined for.
     """
-    if num_classes < FEWEST_CLASSES:
+    fewest = FEWEST_CLASSES[version]
+    if num_classes < fewest:
+        cure = "take its other attacks: 'autoattack: {version: without-apgd-t}'" if num_classes > 1 else ""
+        reason = ": its targeted DLR loss is made of the four largest logits" if version == "standard" else ""
         raise PluginError(
-            f"autoattack: expected at least {FEWEST_CLASSES} classes, got {num_classes}: its targeted DLR loss is made "
-            "of the four largest logits; use pgd, cw and spsa"
+            f"autoattack: expected at least {fewest} classes, got {num_classes}{reason}; "
+            f"{cure or 'there is nothing to attack'}"
         )
     return min(TARGETS, num_classes - 1)
 
