@@ -121,7 +121,7 @@ class Engine:
             self._groups = Groups(model, optimizer, self.hooks)
         self.optimizer = self._groups.optimizer
         attack = self.hooks.provider("generate_adv")
-        self.attack_mode: AttackMode = attack_mode or getattr(attack and attack.plugin, "attack_mode", None) or "eval"
+        self.attack_mode: AttackMode = attack_mode or (attack and attack.traits.attack_mode) or "eval"
         if self.attack_mode not in ATTACK_MODES:
             raise PluginError(f"attack_mode: expected one of {', '.join(ATTACK_MODES)}, got {self.attack_mode!r}")
         self._started = False
@@ -398,9 +398,7 @@ class Engine:
             "records": {name: list(total) for name, total in self._state.records.items()},
             "bad_steps": self._bad_steps.state_dict() if self._bad_steps else None,
             "plugins": {
-                loaded.label: loaded.plugin.state_dict()
-                for loaded in self.plugins
-                if hasattr(loaded.plugin, "state_dict")
+                loaded.label: loaded.traits.state_dict() for loaded in self.plugins if loaded.traits.state_dict
             },
         }
 
@@ -411,15 +409,17 @@ class Engine:
             CheckpointError: the state belongs to another stack of plugins.
         """
         self.start()
-        stateful = {loaded.label: loaded.plugin for loaded in self.plugins if hasattr(loaded.plugin, "state_dict")}
+        stateful = {
+            loaded.label: loaded.traits.load_state_dict for loaded in self.plugins if loaded.traits.load_state_dict
+        }
         if set(stateful) != set(state["plugins"]):
             raise CheckpointError(
                 f"the checkpoint holds the state of plugins {sorted(state['plugins'])}, this run has "
                 f"{sorted(stateful)}; resume with the config that the run was started with"
             )
-        for label, plugin in stateful.items():
+        for label, load in stateful.items():
             try:
-                plugin.load_state_dict(state["plugins"][label])
+                load(state["plugins"][label])
             except ButtressError:
                 raise
             except Exception as problem:

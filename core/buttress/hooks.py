@@ -21,9 +21,9 @@ from buttress.checks import ValueChecks
 from buttress.components.plugin_class import check_class
 from buttress.context import Context, RunState
 from buttress.errors import ButtressError, HookError, InputError, PluginError
-from buttress.hookspecs import EXCLUSIVE, HOOKS
+from buttress.hookspecs import EXCLUSIVE, HOOKS, ExitOrder
 from buttress.kernels import lsc_mean
-from buttress.perturbation import EXIT_ORDERS, ExitOrder, Objective
+from buttress.perturbation import Objective
 from buttress.registry import LoadedPlugin
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
@@ -112,13 +112,19 @@ class ResolvedHook:
     @staticmethod
     def _advance(wrapper: Implementation, generator: Generator[None, Any, Any]) -> None:
         try:
-            next(generator)
+            yielded = next(generator)
         except StopIteration:
             raise wrapper.fault("a wrapper must yield exactly once, this one did not yield") from None
         except ButtressError:
             raise
         except (Exception, SystemExit) as raised:
             raise wrapper.fault(f"{type(raised).__name__}: {raised}") from raised
+        if yielded is not None:
+            generator.close()
+            raise wrapper.fault(
+                f"expected a bare yield, and it yielded {kind(yielded)}, which nobody takes; write answer = yield, and "
+                "return what is to take the answer's place"
+            )
 
     def _finish(
         self,
@@ -172,6 +178,8 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, Resol
             manager.register(plugin.plugin, name=plugin.label)
         except (pluggy.PluginValidationError, ValueError) as problem:
             raise PluginError(f"plugin {plugin}: {problem}") from problem
+        except Exception as problem:  # of its own __eq__: pluggy compares plugins
+            raise PluginError(f"plugin {plugin} cannot be registered: {type(problem).__name__}: {problem}") from problem
     order = {label: position for position, label in enumerate(by_label)}
     _expect_peace(plugins)
     resolved = {}
@@ -187,7 +195,7 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, Resol
             both = " and ".join(str(implementation.plugin) for implementation in providers)
             raise PluginError(f"{name} takes one provider, got {both}; remove one of them from plugins")
         if name == "ensemble_weights":
-            providers.sort(key=lambda impl: not getattr(impl.plugin.plugin, "writes_back", False))  # stable
+            providers.sort(key=lambda impl: not impl.plugin.traits.writes_back)  # stable
         resolved[name] = ResolvedHook(name, providers, wrappers)
     return resolved
 
@@ -195,9 +203,9 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, Resol
 def _expect_peace(plugins: Sequence[LoadedPlugin]) -> None:
     """No plugin may ``give`` what another one ``refuses``."""
     for plugin in plugins:
-        for what, reason in getattr(plugin.plugin, "refuses", {}).items():
+        for what, reason in plugin.traits.refuses.items():
             for other in plugins:
-                if what in getattr(other.plugin, "gives", ()):
+                if what in other.traits.gives:
                     raise PluginError(
                         f"plugin {plugin} refuses {what}, which plugin {other} gives: {reason}; remove one of them"
                     )
@@ -220,12 +228,7 @@ class Hooks:
         self._masked_loss = self._find_masked_loss(state)
         self.exit_order: ExitOrder = "restore_then_step"
         for implementation in self.table["perturb_weights"].providers:
-            self.exit_order = getattr(implementation.plugin.plugin, "exit_order", "restore_then_step")
-            if self.exit_order not in EXIT_ORDERS:
-                raise PluginError(
-                    f"plugin {implementation.plugin}: exit_order: expected one of {', '.join(EXIT_ORDERS)}, "
-                    f"got {self.exit_order!r}"
-                )
+            self.exit_order = implementation.plugin.traits.exit_order
 
     def order(self) -> dict[str, list[str]]:
         """Hook name to the labels of its plugins, wrappers first, for those hooks that anybody implements."""
@@ -258,7 +261,7 @@ class Hooks:
         """The loss plugin's ``masked_loss``, if it has one and nobody changes what its ``compute_loss`` answers."""
         hook = self.table["compute_loss"]
         plugin = self.provider("compute_loss")
-        function = getattr(plugin and plugin.plugin, "masked_loss", None)
+        function = plugin.traits.masked_loss if plugin else None
         if plugin is None or function is None or hook.wrappers:
             return None
         arguments = ("model", "batch", "adv", "c_min", "inclusive")

@@ -8,12 +8,13 @@ hooks have one provider. An exclusive hook may also be wrapped (``@hookimpl(wrap
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from pluggy import HookspecMarker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
@@ -27,8 +28,49 @@ SPEC_VERSION = "1.0"
 """A plugin may declare ``hookspec = "1.0"``; another major version is refused."""
 
 Event = Literal["step", "epoch", "evaluate"]
+ExitOrder = Literal["restore_then_step", "step_while_perturbed"]
+AttackMode = Literal["train", "train_notrack", "eval"]
+BatchTrait = Literal["soft labels"]
 
 hookspec = HookspecMarker("buttress")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What a plugin declares about itself, by attributes of its class or of the object; each may be left out.
+
+    They are read once, when the plugin is loaded. A value that is not listed here is refused with the nearest one, and
+    so is an attribute whose name is nearly one of these.
+
+    Args:
+        name: what configs and messages call a plugin that no entry point names; by default the name of its class.
+        hookspec: version of the hooks that the plugin is written for, ``"1.0"``; another major version is refused.
+        exit_order: when the core takes the perturbation of ``perturb_weights`` back, see there.
+        writes_back: whether ``ensemble_weights`` changes the live weights; it is then called before the others.
+        gives: what ``transform_batch`` makes of a batch that not every plugin can take: ``("soft labels",)``. A word of
+            a distribution's own has the distribution before it: ``("my-dist:pairs",)``.
+        refuses: those of these words that the plugin cannot work with, each with the reason. Two plugins of which one
+            gives what the other refuses are refused together.
+        attack_mode: mode of the model while ``generate_adv`` runs in training, where the engine is not told another.
+        masked_loss: method ``masked_loss(model, batch, adv, c_min, inclusive)``, see ``compute_loss``.
+        forwards: method ``forwards(examples)`` of an attack: the most forwards that it makes for a batch of so many
+            examples; progress bars believe it.
+        state_dict: method ``state_dict()``: all that the plugin remembers from step to step, as tensors, numbers, text,
+            lists and dictionaries; goes into checkpoints.
+        load_state_dict: method ``load_state_dict(state)``: takes back what ``state_dict`` gave.
+    """
+
+    name: str | None = None
+    hookspec: str | float | None = None
+    exit_order: ExitOrder = "restore_then_step"
+    writes_back: bool = False
+    gives: Collection[BatchTrait | str] = ()
+    refuses: Mapping[BatchTrait | str, str] = field(default_factory=dict)
+    attack_mode: AttackMode | None = None
+    masked_loss: Callable[..., Any] | None = None
+    forwards: Callable[[int], int] | None = None
+    state_dict: Callable[[], Mapping[str, Any]] | None = None
+    load_state_dict: Callable[[Mapping[str, Any]], None] | None = None
 
 
 @hookspec

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeGuard
+from typing import TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from buttress.buffers import Buffers, copy_
+from buttress.hookspecs import AttackMode as AttackMode
 
-AttackMode = Literal["train", "train_notrack", "eval"]
-ATTACK_MODES: tuple[AttackMode, ...] = ("train", "train_notrack", "eval")
+ATTACK_MODES: tuple[AttackMode, ...] = get_args(AttackMode)
 
 
 class Modes:

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Literal
 
 from torch import Tensor
 
 from buttress.buffers import Buffers
+from buttress.hookspecs import ExitOrder as ExitOrder
 from buttress.kernels import restore_, unperturb_
 from buttress.types import Adv
-
-ExitOrder = Literal["restore_then_step", "step_while_perturbed"]
-EXIT_ORDERS = ("restore_then_step", "step_while_perturbed")
 
 
 class Objective:

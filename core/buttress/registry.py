@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
@@ -17,8 +17,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from buttress import __version__
-from buttress.components.plugin_class import check_class, hooks_in, marked
+from buttress.components.members import hooks_in, marked
+from buttress.components.plugin_class import check_class
+from buttress.components.traits import traits_of
 from buttress.errors import ConfigError, InputError, PluginError, nearest
+from buttress.hookspecs import Traits
 from buttress.settings import Where, in_code, settings_model, validate
 
 GROUPS = {
@@ -62,6 +65,15 @@ class LoadedPlugin:
     plugin: Any
     source: Source | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What the plugin declares about itself.
+
+        Raises:
+            PluginError: an attribute has a value that its trait does not take, or nearly the name of a trait.
+        """
+        return traits_of(self.plugin, f"plugin {self}")
 
     def __str__(self) -> str:
         origin = self.source or f"{type(self.plugin).__module__}.{type(self.plugin).__qualname__}"
@@ -247,6 +259,9 @@ def build(
         raise PluginError(
             f"{where(())}: {kind} {name!r} from {source} cannot be made: {type(problem).__name__}: {problem}"
         ) from problem
+    if kind in HOOKED:
+        check_class(built, source)
+        traits_of(built, f"{kind} {name!r} from {source}")
     return built, source, resolved
 
 
@@ -312,7 +327,8 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
                 f"expected a plugin object, got the class {plugin.__name__}; write {plugin.__name__}(...)"
             )
         else:
-            item = LoadedPlugin(getattr(plugin, "name", type(plugin).__name__), plugin)
+            item = LoadedPlugin(type(plugin).__name__, plugin)
+            item = replace(item, label=item.traits.name or item.label)
         counts[item.label] = counts.get(item.label, 0) + 1
         unique.append(item if counts[item.label] == 1 else replace(item, label=f"{item.label}#{counts[item.label]}"))
     return unique

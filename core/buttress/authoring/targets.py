@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buttress.components.plugin_class import hooks_in
+from buttress.components.members import hooks_in
 from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import ConfigError, PluginError, nearest
 from buttress.hookspecs import makes_logger

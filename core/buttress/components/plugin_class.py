@@ -7,13 +7,13 @@ not marked as a wrapper, all without a word. Here each of these is refused. Load
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from difflib import get_close_matches
-from functools import cached_property, partial, partialmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from buttress import hookspecs
+from buttress.components.members import Marked, attributes_of, mark_of, marked
+from buttress.components.traits import traits_of
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import CHAIN, HOOKS, SPEC_VERSION
 
@@ -21,46 +21,17 @@ if TYPE_CHECKING:
     from buttress.registry import Source
 
 
-class Marked(NamedTuple):
-    """A member of a class that is marked ``@hookimpl``.
-
-    Args:
-        name: name of the member.
-        hook: the hook that it implements.
-        options: what was given to ``@hookimpl``.
-        member: as it stands in the class: a function, a static method, ...
-    """
-
-    name: str
-    hook: str
-    options: Mapping[str, Any]
-    member: Any
-
-
-def marked(cls: type) -> Iterator[Marked]:
-    """Every marked member of a class, those of its bases too."""
-    for name in dir(cls):
-        member = inspect.getattr_static(cls, name)
-        options = _mark(member)
-        if options is not None:
-            yield Marked(name, options.get("specname") or name, options, member)
-
-
-def hooks_in(cls: type) -> set[str]:
-    """The hooks that a class provides, joins or wraps."""
-    return {found.hook for found in marked(cls)}
-
-
 def check_class(component: Any, source: Source | None = None) -> None:
     """Refuse a class, or an object, that cannot be a plugin.
 
     Raises:
         PluginError: another hook specification, no hook, a misspelled hook, a hook without ``@hookimpl``, a hook that
-            asks to be called first or last, or one that would not be called, or not be given what it asks for.
+            asks to be called first or last, or one that would not be called, or not be given what it asks for; of a
+            class also what it declares wrongly (see ``traits_of``, which reads it of an object).
     """
     cls = component if inspect.isclass(component) else type(component)
     who = f"plugin {source.name!r} from {source}" if source else f"plugin {cls.__qualname__}"
-    version = str(getattr(cls, "hookspec", SPEC_VERSION))
+    version = str(getattr(cls, "hookspec", None) or SPEC_VERSION)
     if version.split(".")[0] != SPEC_VERSION.split(".")[0]:
         raise PluginError(
             f"{who} is written for hook specification {version}, this is {SPEC_VERSION}; install another "
@@ -78,7 +49,9 @@ def check_class(component: Any, source: Source | None = None) -> None:
         close = [name for name in vars(cls) if get_close_matches(name, HOOKS, n=1, cutoff=0.7)]
         hint = f"; {close[0]!r} looks like one{nearest(close[0], HOOKS)}" if close else ""
         raise PluginError(f"{who} implements no hook{hint} (a hook is a method marked @hookimpl)")
-    if component is not cls:
+    if component is cls:
+        traits_of(cls, who)
+    else:
         _expect_nothing_hidden(who, component, names)
 
 
@@ -106,21 +79,6 @@ def parameters_of(method: Callable[..., object]) -> list[inspect.Parameter]:
     return found
 
 
-def _mark(member: Any) -> Mapping[str, Any] | None:
-    """What ``@hookimpl`` left on a member, or on the function inside of a class method, a property, a partial."""
-    inner = member
-    for kinds, attribute in _AROUND:
-        inner = getattr(inner, attribute) if isinstance(inner, kinds) else inner
-    found = (inspect.getattr_static(each, "buttress_impl", None) for each in (member, inner))
-    return next((options for options in found if isinstance(options, Mapping)), None)
-
-
-# What may stand around a function, and the attribute that holds the function.
-_AROUND: tuple[tuple[tuple[type, ...], str], ...] = (
-    ((staticmethod, classmethod), "__func__"),
-    ((property,), "fget"),
-    ((cached_property, partial, partialmethod), "func"),
-)
 _ARGUMENTS = {hook: list(inspect.signature(getattr(hookspecs, hook)).parameters) for hook in HOOKS}
 
 
@@ -181,12 +139,5 @@ def _expect_nothing_hidden(who: str, plugin: Any, names: set[str]) -> None:
     for name, value in attributes_of(plugin).items():
         if name in names:
             raise PluginError(f"{who}: the attribute {name!r} of the object hides the hook; give it another name")
-        if _mark(value) or (name in HOOKS and callable(value)):
+        if mark_of(value) or (name in HOOKS and callable(value)):
             raise PluginError(f"{who}: {name!r} is set on the object; a hook is a marked method of the class")
-
-
-def attributes_of(plugin: Any) -> dict[str, Any]:
-    """The attributes that an object itself has; those of its class, and what ``__getattr__`` makes up, are left out."""
-    with suppress(AttributeError):  # a class with __slots__
-        return dict(object.__getattribute__(plugin, "__dict__"))
-    return {}

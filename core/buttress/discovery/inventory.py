@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from buttress.components.members import Marked, marked
 from buttress.components.plugin_class import check_class
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
@@ -127,8 +128,8 @@ def _cost(component: Any, source: Source) -> str:
         subject = Subject(component, None, source.name, source)
         if source.kind == "plugin":
             return f"{passes_text(passes_added(subject))} a step"
-        if hasattr(component, "forwards"):
-            return f"at most {subject.plugin().plugin.forwards(EXAMPLES):,} forwards a batch"
+        if forwards := subject.plugin().traits.forwards:
+            return f"at most {forwards(EXAMPLES):,} forwards a batch"
         return f"{passes_text(passes_added(subject))} a batch"
     except Exception as problem:
         return f"not known ({str(problem).splitlines()[0]})"
@@ -228,14 +229,10 @@ def _default(model: type[BaseModel], key: str, entry: dict[str, Any]) -> object:
 
 
 def _hooks(component: Any) -> list[str]:
-    found = []
-    for name in dir(component):
-        options = getattr(inspect.getattr_static(component, name), "buttress_impl", None)
-        if options:
-            hook = options.get("specname") or name
-            kind = "wraps" if options["wrapper"] else ("provides" if hook in EXCLUSIVE else "joins")
-            found.append(f"{hook} ({kind})")
-    return found
+    def how(each: Marked) -> str:
+        return "wraps" if each.options["wrapper"] else "provides" if each.hook in EXCLUSIVE else "joins"
+
+    return [f"{each.hook} ({how(each)})" for each in marked(component)] if inspect.isclass(component) else []
 
 
 def _type(entry: dict[str, Any]) -> str:

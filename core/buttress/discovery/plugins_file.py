@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from buttress.components.members import hooks_in
+from buttress.components.traits import declared_name
 from buttress.errors import ConfigError, PluginError
 from buttress.registry import Local, Source, sources
 
@@ -55,9 +57,9 @@ class PluginsFile:
         module = self._executed()
         found: dict[str, tuple[Any, Source]] = {}
         for cls in vars(module).values():
-            if not inspect.isclass(cls) or cls.__module__ != module.__name__ or not _has_hook(cls):
+            if not inspect.isclass(cls) or cls.__module__ != module.__name__ or not hooks_in(cls):
                 continue
-            name = str(getattr(cls, "name", None) or snake_case(cls.__name__))
+            name = declared_name(cls) or snake_case(cls.__name__)
             if name in found:
                 raise self._wrong(f"two classes are called {name!r}; give one an attribute name = ...")
             source = Source("plugin", name, f"{self.name}:{cls.__name__}", self.name, f"sha256:{self.sha256[:12]}")
@@ -127,10 +129,6 @@ def read_plugins_file(path: Path, place: str = "") -> PluginsFile:
 def snake_case(name: str) -> str:
     """``"MyDefense"`` as ``"my_defense"``, ``"MYDefense2"`` as ``"my_defense2"``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-def _has_hook(cls: type) -> bool:
-    return any(hasattr(inspect.getattr_static(cls, name), "buttress_impl") for name in dir(cls))
 
 
 def _line(problem: BaseException, path: str) -> int | str:

@@ -16,8 +16,8 @@ def most_forwards(attack: LoadedPlugin | None, examples: int) -> int:
 
     An attack says so by a method ``forwards(examples)``.
     """
-    said = getattr(attack.plugin, "forwards", None) if attack is not None and examples else None
-    return max(1, said(examples)) if callable(said) else 1
+    said = attack.traits.forwards if attack is not None and examples else None
+    return max(1, said(examples)) if said else 1
 
 
 class Meter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from buttress.components.members import marked
 from buttress.components.plugin_class import check_class
+from buttress.components.traits import declared_name
 from buttress.engine import Engine
 from buttress.errors import ButtressError, InputError, PluginError
-from buttress.hookspecs import HOOKS
 from buttress.loggers import check_logger
 from buttress.registry import HOOKED, LoadedPlugin, Source, construct
 from buttress.settings import in_code
@@ -82,20 +82,16 @@ class Subject:
             raise PluginError(f"kind {kind!r}: promises are those of {', '.join(HOOKED)}")
         check_class(component, source)
         self.component, self.settings, self.source, self.kind = component, dict(settings or {}), source, kind
-        self.name = name or str(getattr(component, "name", component.__name__))
+        self.name = name or declared_name(component) or component.__name__
         self.given = {"num_classes": CLASSES}
         self.broken: set[str] = set()
         self._engines: list[Engine] = []
-        marks = [
-            (getattr(inspect.getattr_static(component, member), "buttress_impl", None), member)
-            for member in dir(component)
-        ]
-        found = [(mark.get("specname") or member, mark["wrapper"]) for mark, member in marks if mark is not None]
-        self.provides = frozenset(hook for hook, wrapper in found if not wrapper) & HOOKS
-        self.wraps = frozenset(hook for hook, wrapper in found if wrapper) & HOOKS
-        self.writes_back = bool(getattr(component, "writes_back", False))
-        self.has_state = hasattr(component, "state_dict") or hasattr(component, "load_state_dict")
+        found = list(marked(component))
+        self.provides = frozenset(each.hook for each in found if not each.options["wrapper"])
+        self.wraps = frozenset(each.hook for each in found if each.options["wrapper"])
         plugin = self._first()
+        check_class(plugin.plugin, source)
+        self.traits = plugin.traits
         if kind == "logger":
             check_logger(plugin)
         if kind == "attack" and "generate_adv" not in self.provides:

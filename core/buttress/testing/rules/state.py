@@ -19,13 +19,11 @@ from buttress.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def _stateful(subject: Subject) -> bool:
-    return subject.has_state
+    return subject.traits.state_dict is not None
 
 
 @rule("the state is tensors, numbers, text, lists and dicts: a checkpoint keeps it without pickle", _stateful)
 def plain_state(subject: Subject) -> None:
-    for method in ("state_dict", "load_state_dict"):
-        expect(callable(getattr(subject.component, method, None)), f"has state, but no method {method}")
     with subject.scratch() as scratch:
         state = _state(train(subject.engine(scratch), 2), subject)
         path = Path(scratch) / "checkpoints"

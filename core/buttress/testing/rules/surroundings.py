@@ -95,7 +95,8 @@ def _moves_no_buffer(subject: Subject) -> bool:
 
 @rule("batch-norm statistics move with the training loss alone", _moves_no_buffer)
 def buffers_as_found(subject: Subject) -> None:
-    hooks = HOOKS - {"compute_loss", "perturb_weights"} - ({"ensemble_weights"} if subject.writes_back else set())
+    hooks = HOOKS - {"compute_loss", "perturb_weights"}
+    hooks -= {"ensemble_weights"} if subject.traits.writes_back else set()
     for mode in ("eval", "train_notrack") if "generate_adv" in subject.provides else ("eval",):
         found = _watched(subject, hooks, lambda model: copied(dict(model.named_buffers())), mode)
         expect(not found, f"{found} (attack_mode {mode}); run extra forwards in eval mode, or put the buffers back")
@@ -110,7 +111,7 @@ def weights_as_found(subject: Subject) -> None:
 
         def look(where: str) -> None:
             changed = differing(before, weights(engine.model))
-            if changed and not (subject.writes_back and where.startswith("the end")):
+            if changed and not (subject.traits.writes_back and where.startswith("the end")):
                 raise Broken(f"after {where} with an optimizer that takes no step, {changed[0]} has moved")
 
         train(engine, each=look)
