@@ -20,6 +20,7 @@ from buttress.errors import ConfigError, InterruptionError
 from buttress.evaluating.robust import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
 from buttress.evaluating.subject import Subject
 from buttress.evaluation import attack_entry, attack_name, load_attack
+from buttress.processes import interrupted_by_signals
 from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
 from buttress.storage.files import make_folder, storage_errors, write_json, write_with
@@ -54,7 +55,7 @@ def assess(
 
     Raises:
         InputError: what was asked for is not there, or an attack refuses the model.
-        InterruptionError: Ctrl-C; the same call goes on where it stopped.
+        InterruptionError: Ctrl-C or another signal asked to stop; the same call goes on where it stopped.
     """
     loaded = _load_attacks(attacks, subject)
     data = subject.split(split)
@@ -83,21 +84,23 @@ def assess(
     partial = folder / f"unfinished-{_digest(facts, settings, subject, data, index)}.npz"
     make_folder(folder)
     try:
-        verdicts = attack_all(
-            subject.model,
-            loaded,
-            subject.threat,
-            data,
-            index,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            each=each,
-            partial=partial,
-            reporter=reporter,
-        )
-    except KeyboardInterrupt:
+        with interrupted_by_signals():
+            verdicts = attack_all(
+                subject.model,
+                loaded,
+                subject.threat,
+                data,
+                index,
+                seed=config.seed,
+                batch_size=config.batch_size,
+                each=each,
+                partial=partial,
+                reporter=reporter,
+            )
+    except KeyboardInterrupt as stop:
+        who = str(stop) or "Ctrl-C"
         raise InterruptionError(
-            f"stopped by Ctrl-C; what was done is kept in {folder}; give the same command again to go on"
+            f"stopped by {who}; what was done is kept in {folder}; give the same command again to go on"
         ) from None
     return _write(folder, partial, facts, settings, verdicts, index, _labels(data, index))
 

@@ -12,6 +12,7 @@ from buttress.data import epoch_order
 from buttress.errors import InterruptionError
 from buttress.kernels import use_backend
 from buttress.loggers import Loggers
+from buttress.processes import StopRequest
 from buttress.reporter import Reporter
 from buttress.storage.files import remove_leftovers
 from buttress.storage.run_folder import RunFolder
@@ -22,7 +23,6 @@ from buttress.training.progress import Progress
 from buttress.training.recovery import Recovery
 from buttress.training.scoreboard import Scoreboard
 from buttress.training.selection import Row
-from buttress.training.stopping import StopRequest
 
 
 class Trainer:
@@ -49,7 +49,7 @@ class Trainer:
         """Train from where the assembly stands to the last epoch; returns the summary.
 
         Raises:
-            InterruptionError: Ctrl-C or SIGTERM; a checkpoint has been written at that very step.
+            InterruptionError: Ctrl-C or another signal asked to stop; a checkpoint has been written at that very step.
             DivergenceError: the run has diverged or collapsed, and is to stop.
             HookError, StorageError: a plugin failed, the disk is full; the last good checkpoint is intact.
         """
