@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from buttress.config import ConfigFile
-from buttress.data import Data, check_data, fixed_order, steps_per_epoch
+from buttress.data import Data, Split, check_data, fixed_order, steps_per_epoch
 from buttress.discovery.arguments import read_arguments
 from buttress.discovery.own_modules import DATA, MODEL, make, told
 from buttress.discovery.requirements import check_requirements
@@ -28,6 +28,7 @@ from buttress.models import check_logits, load_weights
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
 from buttress.threat import ThreatModel
+from buttress.types import Batch
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ class Assembly:
     loggers: tuple[LoadedPlugin, ...]
     steps: int
     resolved: dict[str, Any]
+
+    def fixed_batches(self) -> Iterator[Batch]:
+        """The training set in one order, the same at every call: what batch norm is measured on."""
+        return _fixed_batches(self.data.train, self.file, self.steps)
+
+
+def _fixed_batches(train: Split, file: ConfigFile, steps: int) -> Iterator[Batch]:
+    size = file.config.data.batch_size
+    return train.batches(fixed_order(len(train), file.config.seed)[: steps * size], size)
 
 
 def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
@@ -118,7 +128,6 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     schedule, schedule_settings = file.schedule()
     model, model_settings = build_model(file, data)
     factory, optimizer_settings = _optimizer(file)
-    order = fixed_order(len(data.train), config.seed)[: steps * config.data.batch_size]
     with at(file.where(("plugins",))):
         engine = Engine(
             model,
@@ -132,7 +141,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             nonfinite=config.guards.nonfinite,
             max_skipped=config.guards.max_skipped,
             history=history,
-            batches=lambda: data.train.batches(order, config.data.batch_size),
+            batches=lambda: _fixed_batches(data.train, file, steps),
         )
     evaluator = Evaluator(
         model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size

@@ -6,11 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 from buttress import __version__
 from buttress.errors import ButtressError
+from buttress.tables import wrapped
 
 HOOKED = ("plugin", "attack", "logger")
 KINDS = (*HOOKED, "model", "dataset")
@@ -25,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:
         options.overrides += rest  # overrides that follow an option: argparse collects only the first group
+    if options.call in _NEED_TORCH and "torch" not in sys.modules:
+        _complain("importing torch ...")
     return exit_code_of(lambda: _say(options.call(options)))
 
 
@@ -34,10 +39,10 @@ def exit_code_of(call: Callable[[], object]) -> int:
         call()
         return 0
     except ButtressError as problem:
-        print(f"buttress: {problem}", file=sys.stderr)  # noqa: T201
+        _complain(str(problem))
         return problem.exit_code
     except KeyboardInterrupt:
-        print("buttress: stopped", file=sys.stderr)  # noqa: T201
+        _complain("stopped")
         return 1
     except BrokenPipeError:  # the reader of our output has gone: `buttress plugins list | head`
         sys.stderr.close()
@@ -256,14 +261,27 @@ def _json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+class _Exact(str):
+    """Text for a program, printed as it is."""
+
+
 def _say(text: str) -> None:
+    """Print what a verb has to say: between words, lines end at the width of the terminal (80 where there is none)."""
     if text:
-        print(text)  # noqa: T201
+        print(text if isinstance(text, _Exact) else wrapped(text, get_terminal_size().columns))  # noqa: T201
         sys.stdout.flush()
 
 
+def _complain(text: str) -> None:
+    """One message on standard error: one line for the programs that read it, wrapped for a person at a terminal."""
+    message = f"buttress: {text}"
+    with suppress(OSError):  # the terminal may have been closed
+        there = sys.stderr.isatty()
+        print(wrapped(message, get_terminal_size().columns) if there else message, file=sys.stderr, flush=True)  # noqa: T201
+
+
 def _as_json(value: object) -> str:
-    return json.dumps(value, indent=1, default=str)
+    return _Exact(json.dumps(value, indent=1, default=str))
 
 
 # Verbs. Imports are inside, so that listing plugins and printing help load no torch.
@@ -294,11 +312,9 @@ def _reproduce(options: argparse.Namespace) -> str:
 
 
 def _evaluate(options: argparse.Namespace) -> str:
-    from rich.console import Console
-
     from buttress.evaluating.assessment import assess, render
     from buttress.evaluating.subject import load_subject
-    from buttress.reporter import Reporter
+    from buttress.reporter import Reporter, plain_console
 
     subject = load_subject(
         options.subject,
@@ -314,7 +330,7 @@ def _evaluate(options: argparse.Namespace) -> str:
         examples=options.examples,
         each=options.each,
         output=options.output,
-        reporter=Reporter(console=Console(stderr=True, soft_wrap=True, highlight=False, markup=False)),
+        reporter=Reporter(console=plain_console(stderr=True)),
     )
     return _as_json(result) if options.json else render(result, subject)
 
@@ -476,7 +492,7 @@ def _config_show(options: argparse.Namespace) -> str:
     from buttress.config import dump_config, load_config
 
     resolved = check_config(load_config(options.config, options.overrides)).resolved
-    return _as_json(resolved) if options.json else dump_config(resolved).rstrip()
+    return _as_json(resolved) if options.json else _Exact(dump_config(resolved).rstrip())
 
 
 def _config_validate(options: argparse.Namespace) -> str:
@@ -498,3 +514,22 @@ def _doctor(options: argparse.Namespace) -> str:
 
     facts = examine()
     return _as_json(facts) if options.json else render(facts)
+
+
+_NEED_TORCH = (
+    _train,
+    _resume,
+    _reproduce,
+    _evaluate,
+    _audit,
+    _export,
+    _analyze,
+    _report,
+    _compare,
+    _ensemble,
+    _plugins_check,
+    _config_show,
+    _config_validate,
+    _doctor,
+)
+"""Verbs whose first seconds go into importing torch, which a person is told."""

@@ -1,6 +1,6 @@
 """Clean and robust accuracy: eval mode, un-perturbed weights, a fixed random stream of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,10 +111,15 @@ class Evaluator:
         with self._modes.attacking("eval"):
             return self._hooks.generate_adv(self._model, batch)
 
-    def score(self, split: Split, epoch: int | None = None) -> Score:
+    def score(
+        self, split: Split, epoch: int | None = None, scored: Callable[[int], None] = lambda examples: None
+    ) -> Score:
         """Clean and robust accuracy on ``split``; one synchronisation with the device at the end.
 
-        ``epoch``: after which this is, from 1, for messages.
+        Args:
+            split: the examples.
+            epoch: after which this is, from 1, for messages.
+            scored: hears the number of examples of every batch that is done.
 
         Raises:
             DataError: the split is empty.
@@ -132,6 +137,7 @@ class Evaluator:
                 logits_adv = self._model(adv.x)
                 robust.append(is_correct(logits_adv, batch.y))
                 losses.append(cross_entropy(logits_adv, batch.y))
+            scored(len(batch.y))
         clean_correct, robust_correct = torch.cat(clean), torch.cat(robust)
         n = len(clean_correct)
         right = torch.stack([clean_correct.sum(), robust_correct.sum()]).tolist()

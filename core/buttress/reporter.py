@@ -1,27 +1,90 @@
-"""What a person sees of a run: a progress bar with ETA on a terminal, plain lines elsewhere, all in ``log.txt``."""
+"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere, and all lines in ``log.txt``."""
 
+from __future__ import annotations
+
+import io
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
-    TaskID,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.status import Status
+from rich.table import Column
+from rich.text import Text
 
+from buttress.pace import Pace
 from buttress.storage.files import storage_errors
-from buttress.tables import duration
+from buttress.tables import duration, wrapped
 
 # Seconds between progress lines where there is no terminal.
 LINE_EVERY = 30.0
+# Seconds between calls of a listener, at least.
+HEAR_EVERY = 0.5
+
+Listener = Callable[[str, float, float | None], None]
+"""Hears what is being done, the share that is done (0 to 1) and the seconds left, where they are known."""
+
+
+class _Lasting(io.TextIOBase):
+    """Standard output or error; where nobody reads it any more, what is written is lost and the work goes on."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def _stream(self) -> Any:
+        stream = getattr(sys, self._name)
+        return getattr(stream, "rich_proxied_file", stream)  # rich puts itself before it while a bar is shown
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return str(self._stream.encoding)
+
+    def isatty(self) -> bool:
+        return bool(self._stream.isatty())
+
+    def fileno(self) -> int:
+        return int(self._stream.fileno())
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._stream.write(text))
+        except OSError:
+            return self._lose(len(text))
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lose(0)
+
+    def _lose(self, size: int) -> int:
+        """A terminal was closed, or a pipe has no reader: everything goes to the null device from now on."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+        return size
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is: no markup, no colours, no lines broken by width."""
+    stream = cast(IO[str], _Lasting("stderr" if stderr else "stdout"))
+    return Console(file=stream, soft_wrap=True, highlight=False, markup=False)
 
 
 class Reporter:
@@ -29,65 +92,131 @@ class Reporter:
 
     Args:
         log: file to append to, or None before there is a run folder.
-        console: where to speak; standard output by default.
+        console: where to speak; by default standard output, and standard error for what is only passing.
+        listener: hears the progress too, about twice a second.
     """
 
-    def __init__(self, log: Path | None = None, console: Console | None = None) -> None:
+    def __init__(
+        self, log: Path | None = None, console: Console | None = None, listener: Listener | None = None
+    ) -> None:
         self._log = log
         self._unwritten: list[str] = []
-        self._console = console or Console(soft_wrap=True, highlight=False, markup=False)
-        self._progress: Progress | None = None
-        self._task = TaskID(0)
-        self._total = self._done = self._first = 0
-        self._started = self._last_line = monotonic()
+        self._console, self._aside = console or plain_console(), console or plain_console(stderr=True)
+        self._listener, self._last_heard = listener, 0.0
+        self._status: Status | None = None
+        self._bar: Progress | None = None
+        self._pace, self._what, self._loss = Pace(), "", ""
+        self._total = self._done = 0
+        self._marked = self._last_line = monotonic()
 
-    def __enter__(self) -> "Reporter":
+    def __enter__(self) -> Reporter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._end_status()
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    # Before there is anything to count
+
+    def doing(self, what: str) -> None:
+        """Show what is being done, until the next line or the progress bar; not in the log."""
+        self._tell(what, 0.0, None)
+        if not self._console.is_terminal:
+            self._aside.print(f"{what} ...")
+            return
+        if self._status is None:
+            self._status = Status(what, console=self._console)
+            self._status.start()
+        self._status.update(what)
+
+    def _end_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    # Progress
 
     def begin(self, total: int, done: int, what: str = "training") -> None:
         """Start counting steps of ``what``: ``done`` of ``total`` are behind us."""
-        self._total, self._done, self._first = total, done, done
-        self._started = self._last_line = monotonic()
-        if self._console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
-            self._task = self._progress.add_task(what, total=total, completed=done)
-            self._progress.start()
+        self._end_status()
+        self._total, self._done, self._what, self._loss = total, done, what, ""
+        self._pace = Pace()
+        self._pace.begin_with("steps", done)
+        self._pace.expect("steps", total - done)
+        self._marked = self._last_line = monotonic()
+        if self._console.is_terminal and self._bar is None:
+            self._bar = _bar(self._console, self.seconds_left)
+            self._bar.start()
+        self._show()
+
+    def expect(self, kind: str, units: float, each: float | None = None) -> None:
+        """So many units of another kind of work than steps are ahead; ``each``: seconds a unit, until measured."""
+        self._pace.expect(kind, units, each)
+
+    def skip(self, kind: str, units: float) -> None:
+        """So many of the units ahead turned out not to be needed."""
+        self._pace.skip(kind, units)
 
     def advance(self, description: str, steps: int = 1) -> None:
         """So many more steps are done."""
         self._done += steps
-        if self._progress is not None:
-            self._progress.update(self._task, advance=steps, description=description)
-        elif self._done < self._total and monotonic() - self._last_line > LINE_EVERY:
-            left = (monotonic() - self._started) / (self._done - self._first) * (self._total - self._done)
-            self.say(f"{description}: step {self._done}/{self._total}, about {duration(left)} left")
+        self._move("steps", description, steps)
+
+    def busy(self, kind: str, activity: str, units: float) -> None:
+        """So many units of another kind of work than steps are done; ``activity``: ``"evaluating live"``."""
+        self._move(kind, self._what, units, f", {activity}")
+
+    def loss(self, loss: float) -> None:
+        """The training loss that is shown from now on, in nats."""
+        self._loss = f", loss {loss:.3f}"
 
     def rewind(self, done: int) -> None:
         """``done`` steps are behind us, fewer than there were."""
-        self._done = self._first = done
-        self._started = monotonic()
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done)
+        self._pace.expect("steps", self._total - done)
+        self._done = done
+        self._show()
+
+    def seconds_left(self) -> float | None:
+        """Seconds until all work is done, or None before any has been measured."""
+        left = self._pace.seconds_left
+        return None if left is None else max(0.0, left - (monotonic() - self._marked))
+
+    def _move(self, kind: str, description: str, units: float, activity: str = "") -> None:
+        now = monotonic()
+        self._pace.done(kind, units, now - self._marked)
+        self._marked, self._what = now, description
+        self._show(activity)
+        left = self._pace.seconds_left
+        if self._bar is None and left and now - self._last_line > LINE_EVERY:
+            what = f"{self._what}{self._loss}{activity}"
+            self.say(f"{what}: step {self._done}/{self._total}, about {duration(left)} left")
+
+    def _show(self, activity: str = "") -> None:
+        what = f"{self._what}{self._loss}{activity}"
+        self._tell(what, self._pace.share, self._pace.seconds_left)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._pace.share, description=what)
+
+    def _tell(self, what: str, share: float, left: float | None) -> None:
+        if self._listener is not None and monotonic() - self._last_heard > HEAR_EVERY:
+            self._last_heard = monotonic()
+            self._listener(what, share, left)
+
+    # Lines
 
     def say(self, text: str) -> None:
         """A line on the console and in the log."""
+        self._end_status()
         self._last_line = monotonic()
-        self._console.print(text)
+        self._print(text)
         self._unwritten.append(text)
         if self._log is not None:
             self.write_to(self._log)
+
+    def _print(self, text: str) -> None:
+        self._console.print(wrapped(text, self._console.width))
 
     def write_to(self, log: Path) -> None:
         """Keep the log in ``log`` from now on; what was said before there was one goes there first."""
@@ -95,6 +224,31 @@ class Reporter:
         with storage_errors(log), log.open("a", encoding="utf-8") as stream:
             stream.writelines(f"{text}\n" for text in self._unwritten)
         self._unwritten.clear()
+
+
+class _TimeLeft(ProgressColumn):
+    """``about 3 min left``, going down between one step and the next."""
+
+    def __init__(self, seconds_left: Callable[[], float | None]) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self._seconds_left = seconds_left
+
+    def render(self, task: Task) -> Text:
+        left = self._seconds_left()
+        return Text("" if left is None else f"{duration(left)} left")
+
+
+def _bar(console: Console, seconds_left: Callable[[], float | None]) -> Progress:
+    bar = Progress(
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
+        TaskProgressColumn(table_column=Column(no_wrap=True)),
+        _TimeLeft(seconds_left),
+        console=console,
+        expand=True,
+    )
+    bar.add_task("", total=1.0)
+    return bar
 
 
 @contextmanager

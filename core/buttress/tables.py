@@ -1,5 +1,6 @@
 """Plain-text tables, the same on a terminal, in a log and in a document."""
 
+import textwrap
 from collections.abc import Sequence
 
 from buttress.training.selection import Row
@@ -36,6 +37,16 @@ def summary_table(rows: Sequence[Row], attack: str) -> str:
             ]
             for row in rows
         ],
+    )
+
+
+def wrapped(text: str, width: int) -> str:
+    """``text`` with every line that is wider than ``width`` broken between words; a longer word stays whole."""
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        if len(line) > width
+        else line
+        for line in text.split("\n")
     )
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "stopping after this step or evaluation; once more to stop at once" in said
+    assert "stopping after this step or evaluation; Ctrl-C once more stops at once" in said
     assert "stopped by SIGINT" in said
     assert "buttress resume runs/small/a" in said
     assert len(list((metrics.parent / "checkpoints").glob("*.json"))) == 1
@@ -195,6 +196,40 @@ def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path
     out, said = again.communicate(timeout=60)
     assert "resumed step-" in out
     assert "stopped by SIGTERM" in said
+
+
+def trains(workspace: Path, *before: str, **options: Any) -> tuple[subprocess.Popen[str], Path]:
+    """A long run that has begun to train, and its folder; ``before``: words before the command."""
+    words = ["train", "small.yaml", "--run", "a", "epochs=20000", "evaluation.every=20000", "checkpoint.every=20000"]
+    command = [*before, sys.executable, "-m", "buttress", *words]
+    process = subprocess.Popen(command, cwd=workspace, text=True, **options)
+    run = workspace / "runs" / "small" / "a"
+    wait_until((run / "metrics.jsonl").exists)
+    wait_until(lambda: (run / "metrics.jsonl").stat().st_size > 0)
+    return process, run
+
+
+def test_a_closed_terminal_saves_the_run(workspace: Path):
+    terminal, other_end = pty.openpty()
+    process, run = trains(workspace, stdout=other_end, stderr=other_end, stdin=other_end, start_new_session=True)
+    os.close(other_end)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)  # the shell's, beside the kernel's
+    assert process.wait(timeout=60) == 1
+    assert len(list((run / "checkpoints").glob("*.json"))) == 1
+
+
+def test_nohup_keeps_a_run_alive_and_a_scheduler_stops_it(workspace: Path):
+    process, run = trains(workspace, "nohup", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process.send_signal(signal.SIGHUP)
+    before = (run / "metrics.jsonl").stat().st_size
+    wait_until(lambda: (run / "metrics.jsonl").stat().st_size > before + 500)  # it trains on
+    process.send_signal(signal.SIGUSR1)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped by SIGUSR1" in said
+    assert len(list((run / "checkpoints").glob("*.json"))) == 1
 
 
 def test_a_terminal_gets_a_progress_bar_with_eta(workspace: Path):
@@ -216,5 +251,8 @@ def test_a_terminal_gets_a_progress_bar_with_eta(workspace: Path):
         shown += chunk
     os.close(master)
     assert process.wait(timeout=60) == 0
-    assert b"ETA" in shown
-    assert b"8/8" in shown
+    assert b"importing torch" in shown
+    assert b"evaluating live" in shown
+    assert b"loss " in shown
+    assert b" left" in shown
+    assert b"100%" in shown

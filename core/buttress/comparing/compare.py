@@ -48,7 +48,8 @@ def compare(
 
     Raises:
         InputError: wrong input; nothing has been written.
-        InterruptionError: Ctrl-C or SIGTERM; the runs have saved themselves, and the same command goes on.
+        InterruptionError: Ctrl-C or another signal asked to stop; the runs have saved themselves, and the same command
+            goes on.
     """
     paired = baselines(variants, baseline)
     for text in attacks:

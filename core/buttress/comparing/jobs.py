@@ -18,12 +18,15 @@ from time import monotonic, sleep
 from typing import Any
 
 from buttress.cli import exit_code_of
+from buttress.comparing.board import Board, listener_to
 from buttress.config import ConfigFile
 from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, InterruptionError, RunFolderError
 from buttress.evaluating.assessment import assess
 from buttress.evaluating.subject import load_subject
+from buttress.processes import StopRequest
+from buttress.reporter import Reporter
 from buttress.storage.files import make_folder, storage_errors
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
@@ -56,6 +59,9 @@ class Job:
     config: str
     attacks: tuple[str, ...]
     plugins_text: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.label}, seed {self.seed}"
 
     @property
     def folder(self) -> RunFolder:
@@ -141,19 +147,20 @@ class Pool:
     def __init__(self, jobs: Sequence[Job], slots: int, lock: int, say: Callable[[str], None]) -> None:
         self._waiting = [job for job in jobs if not job.is_done()]
         self._total, self._new = len(jobs), len(self._waiting)
-        self._slots, self._lock, self._say = slots, lock, say
+        self._slots, self._lock, self._say, self._board = slots, lock, say, Board(say)
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // slots)))
         self._environment = {**os.environ, "OMP_NUM_THREADS": threads}
         self._running: dict[subprocess.Popen[bytes], tuple[Job, float, int]] = {}
         self._failed: dict[tuple[str, int], str] = {}
         self._started = monotonic()
-        self._asked: list[str] = []  # names of the signals that came
+        self._stop, self._kill = StopRequest(self._end_at_once), False
 
     def run(self) -> dict[tuple[str, int], str]:
         """Finish all; returns, by label and seed, why each failed one did.
 
         Raises:
-            InterruptionError: Ctrl-C or SIGTERM; the runs have saved themselves. A second one ends them at once.
+            InterruptionError: Ctrl-C or another signal asked to stop; the runs have saved themselves. A second Ctrl-C
+                ends them at once.
         """
         if self._waiting:
             threads = self._environment["OMP_NUM_THREADS"]
@@ -161,40 +168,41 @@ class Pool:
                 f"{self._total} runs, {self._total - self._new} done before; {min(self._slots, self._new)} at once, "
                 f"OMP_NUM_THREADS={threads} each; logs: {self._waiting[0].log.parent}"
             )
-        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while (self._waiting and not self._asked) or self._running:
-                while self._waiting and len(self._running) < self._slots and not self._asked:
-                    self._start(self._waiting.pop(0))
-                sleep(_LOOK)
-                self._pass_on()
-                self._collect()
-        finally:
-            for process in self._running:  # something went wrong here: no run goes on without us
-                process.terminate()
-            for process in self._running:
-                process.wait()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        if self._asked:
+        with self._stop.heard(), self._board:
+            try:
+                while (self._waiting and not self._stop.signal) or self._running:
+                    while self._waiting and len(self._running) < self._slots and not self._stop.signal:
+                        self._start(self._waiting.pop(0))
+                    sleep(_LOOK)
+                    self._board.look()
+                    self._pass_on()
+                    self._collect()
+            finally:
+                for process in self._running:  # something went wrong here: no run goes on without us
+                    process.terminate()
+                for process in self._running:
+                    process.wait()
+        if self._stop.signal:
             raise InterruptionError(
-                f"stopped by {self._asked[0]}; what was trained is saved; give the same command again to go on"
+                f"stopped by {self._stop.signal}; what was trained is saved; give the same command again to go on"
             )
         return self._failed
 
-    def _ask(self, number: int, _: object) -> None:
-        self._asked.append(signal.Signals(number).name)
+    def _end_at_once(self) -> None:
+        self._kill = True
 
     def _pass_on(self) -> None:
-        """Tell the processes to stop: they save themselves; after a second signal they are ended."""
+        """Tell the processes to stop: they save themselves; after a second Ctrl-C they are ended."""
+        asked = (self._stop.signal is not None) + self._kill
         for process, (job, started, told) in self._running.items():
-            if told < len(self._asked):
+            if told < asked:
                 process.send_signal(signal.SIGTERM if told == 0 else signal.SIGKILL)
                 self._running[process] = (job, started, told + 1)
 
     def _start(self, job: Job) -> None:
         with tempfile.TemporaryFile() as order, storage_errors(job.log), job.log.open("wb") as log:
-            order.write(json.dumps(asdict(job)).encode())
+            channel = self._board.begin(str(job))
+            order.write(json.dumps({"job": asdict(job), "channel": channel}).encode())
             order.seek(0)
             process = subprocess.Popen(
                 [sys.executable, "-c", "from buttress.comparing.jobs import work; work()"],
@@ -203,13 +211,15 @@ class Pool:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C on the terminal is ours; we pass it on once
-                pass_fds=(self._lock,),
+                pass_fds=(self._lock, channel),
             )
+            os.close(channel)
         self._running[process] = (job, monotonic(), 0)
 
     def _collect(self) -> None:
         for process in [process for process in self._running if process.poll() is not None]:
             job, started, told = self._running.pop(process)
+            self._board.end(str(job))
             if told:
                 continue
             outcome = "done"
@@ -219,7 +229,7 @@ class Pool:
             left = len(self._waiting) + len(self._running)
             forecast = (monotonic() - self._started) / (self._new - left) * left
             self._say(
-                f"[{self._total - left}/{self._total}] {job.label}, seed {job.seed}: {outcome} "
+                f"[{self._total - left}/{self._total}] {job}: {outcome} "
                 f"({duration(monotonic() - started)})" + (f"; about {duration(forecast)} left" if left else "")
             )
 
@@ -236,31 +246,32 @@ def _reason(code: int, log: Path) -> str:
 def work() -> None:
     """One job, in a process of its own; the job comes as JSON on standard input."""
     order: dict[str, Any] = json.load(sys.stdin)
-    job = Job(**{**order, "attacks": tuple(order["attacks"])})
-    sys.exit(exit_code_of(lambda: _do(job)))
+    job = Job(**{**order["job"], "attacks": tuple(order["job"]["attacks"])})
+    sys.exit(exit_code_of(lambda: _do(job, Reporter(listener=listener_to(order["channel"])))))
 
 
-def _do(job: Job) -> None:
+def _do(job: Job, reporter: Reporter) -> None:
     folder = job.folder
     if folder.path.exists() and not folder.summary.exists() and not any(folder.checkpoints.glob("*.json")):
         shutil.rmtree(folder.path)  # it ended before its first checkpoint: there is nothing to go on from
     if not folder.path.exists():
         file = job.file()
-        launch(file, folder.path.parent.parent, folder.path.name, forecast=False)
+        launch(file, folder.path.parent.parent, folder.path.name, forecast=False, reporter=reporter)
     elif not folder.summary.exists():
-        continue_run(folder.path)
+        continue_run(folder.path, reporter)
     tracks = [row["track"] for row in read_sealed(folder.summary)["tracks"]]
     for text in job.attacks:
         found = job.scores()
         if text not in found:
             found[text] = {
-                track: {which: _accuracy(folder, text, track, which) for which in ("best", "last")} for track in tracks
+                track: {which: _accuracy(folder, text, track, which, reporter) for which in ("best", "last")}
+                for track in tracks
             }
             write_sealed(folder.path / "compare.json", found)
 
 
-def _accuracy(folder: RunFolder, attack: str, track: str, which: str) -> float:
+def _accuracy(folder: RunFolder, attack: str, track: str, which: str, reporter: Reporter) -> float:
     """Accuracy under ``attack`` alone, on every test example, as the run itself measures its own attack."""
     subject = load_subject(folder.path, track=track, checkpoint=which)
-    accuracy: float = assess(subject, [attack], each=True)["attacks"][-1]["accuracy"]
+    accuracy: float = assess(subject, [attack], each=True, reporter=reporter)["attacks"][-1]["accuracy"]
     return accuracy

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
@@ -35,17 +35,33 @@ class Forecast:
     """The cost of a run.
 
     Args:
-        passes: of one training step.
-        step_seconds: of one training step.
-        train_seconds: of all training steps.
-        evaluation_seconds: of all evaluations as if every track had begun, its batch norm measured afresh each time
-            (in fact tracks that have not begun are free); reading a history of snapshots comes on top.
+        passes: number of passes in one training step.
+        step_seconds: seconds of one training step.
+        steps: number of training steps.
+        example_seconds: seconds of evaluating one example.
+        examples: number of examples in all evaluations, as if every track had begun (in fact tracks that have not
+            begun are free).
+        batch_seconds: seconds of measuring batch norm on one batch.
+        batches: number of batches on which batch norm is measured, as if every track had begun.
     """
 
     passes: Passes
     step_seconds: float
-    train_seconds: float
-    evaluation_seconds: float
+    steps: int
+    example_seconds: float
+    examples: int
+    batch_seconds: float
+    batches: int
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of all training steps."""
+        return self.step_seconds * self.steps
+
+    @property
+    def evaluation_seconds(self) -> float:
+        """Seconds of all evaluations, without the reading of a history of snapshots."""
+        return self.example_seconds * self.examples + self.batch_seconds * self.batches
 
     def __str__(self) -> str:
         p = self.passes
@@ -109,13 +125,15 @@ def forecast(scratch: Assembly) -> Forecast:
     examples = sum(len(split) for name, split in splits.items() if name != "train" or config.evaluation.train)
     evaluations = -(-config.epochs // config.evaluation.every)
     tracks = engine.tracks()
-    once = _evaluation_seconds(scratch) * examples * (1 + len(tracks))
-    once += sum(_reestimation_seconds(scratch, track, batches[0]) for track in tracks if track.buffers == "reestimate")
+    measured = [track for track in tracks if track.buffers == "reestimate"]
     return Forecast(
         passes=passes,
         step_seconds=step_seconds,
-        train_seconds=step_seconds * scratch.steps * config.epochs,
-        evaluation_seconds=once * evaluations,
+        steps=scratch.steps * config.epochs,
+        example_seconds=_evaluation_seconds(scratch),
+        examples=examples * (1 + len(tracks)) * evaluations,
+        batch_seconds=fmean(_reestimation_seconds(scratch, track, batches[0]) for track in measured) if measured else 0,
+        batches=scratch.steps * len(measured) * evaluations,
     )
 
 
@@ -131,7 +149,7 @@ def _evaluation_seconds(scratch: Assembly) -> float:
 
 
 def _reestimation_seconds(scratch: Assembly, track: Track, batch: Batch) -> float:
-    """Seconds of measuring the batch norm of a track on the training set, which it does for every evaluation."""
+    """Seconds of measuring the batch norm of a track on one batch."""
     engine = scratch.engine
     begun = replace(track, weights={name: weight.detach() for name, weight in engine.model.named_parameters()})
     times = []
@@ -140,7 +158,7 @@ def _reestimation_seconds(scratch: Assembly, track: Track, batch: Batch) -> floa
         with engine.track(begun, lambda given=batches: given):  # type: ignore[misc]
             _synchronize(engine.device)
         times.append(perf_counter() - start)
-    return max(0.0, times[2] - times[1]) * scratch.steps
+    return max(0.0, times[2] - times[1])
 
 
 def _synchronize(device: torch.device) -> None:

@@ -30,6 +30,7 @@ def launch(
     dry_run: bool = False,
     forecast: bool = True,
     same_data_as: RunFolder | None = None,
+    reporter: Reporter | None = None,
 ) -> list[Row]:
     """Start a run: check everything, forecast its cost, then train.
 
@@ -40,6 +41,7 @@ def launch(
         dry_run: stop after the forecast; nothing is written.
         forecast: say beforehand what the run will cost.
         same_data_as: folder of a run whose data are expected, or None.
+        reporter: tells the user; by default on standard output.
 
     Returns:
         Best, last and diff of every track; empty for a dry run.
@@ -49,16 +51,20 @@ def launch(
         WorkError: training could not go on; the run can be resumed.
     """
     folder = planned_folder(runs, file.config.name, run)
-    reporter = Reporter()
-    with use_backend(file.config.backend):
+    reporter, cost = reporter or Reporter(), None
+    with reporter, use_backend(file.config.backend):
+        reporter.doing(f"loading the data: {file.config.data.chosen}")
         data, settings = load_data(file)
         if same_data_as is not None:
             expect_same_data(same_data_as, data.fingerprint, reporter.say)
+        reporter.doing(f"building the model: {file.config.model.chosen}")
         with tempfile.TemporaryDirectory() as scratch:  # calibrated on objects that are thrown away
             probe = assemble(file, data, settings, Path(scratch))
             _describe(reporter, probe)
             if forecast:
-                reporter.say(f"cost: {forecast_cost(probe)}")
+                reporter.doing("timing a few steps")
+                cost = forecast_cost(probe)
+                reporter.say(f"cost: {cost}")
             del probe
         if dry_run:
             reporter.say("dry run: everything is in order; nothing was written")
@@ -86,25 +92,31 @@ def launch(
         )
     with folder.held():
         reporter.write_to(folder.log)
-        return Trainer(assembly, folder, reporter).run()
+        return Trainer(assembly, folder, reporter, cost).run()
 
 
-def continue_run(path: Path) -> list[Row]:
+def continue_run(path: Path, reporter: Reporter | None = None) -> list[Row]:
     """Continue a run at its newest good checkpoint, to the same end as if it had never stopped.
+
+    Args:
+        path: run folder.
+        reporter: tells the user; by default on standard output.
 
     Raises:
         RunFolderError, CheckpointError: no run folder, or no checkpoint that can be loaded.
         DataError: the data are not those that the run was started with.
     """
-    reporter = Reporter()
+    reporter = reporter or Reporter()
     folder = existing_folder(path, reporter.say)
     file = load_config(folder.config)
     with folder.held():
         reporter.write_to(folder.log)
         _warn_of_threads(reporter, folder)
-        with use_backend(file.config.backend):
+        with reporter, use_backend(file.config.backend):
+            reporter.doing(f"loading the data: {file.config.data.chosen}")
             data, settings = load_data(file)
             expect_same_data(folder, data.fingerprint, reporter.say)
+            reporter.doing("loading the newest checkpoint")
             torch.manual_seed(file.config.seed)
             assembly = assemble(file, data, settings, folder.history)
             _say_loss(reporter, assembly)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from buttress.analysis.loss_groups import EDGES, group_counts
 from buttress.build import Assembly
 from buttress.evaluation import attack_name
+from buttress.reporter import Reporter
+from buttress.training.forecast import Forecast
 from buttress.training.progress import Progress
 from buttress.training.selection import Record, best_epoch
+from buttress.types import Batch, Track
+
+# Kinds of work beside training steps, as the reporter counts them.
+_EXAMPLES, _BATCHES = "examples", "batches"
 
 
 class Scoreboard:
@@ -18,20 +24,42 @@ class Scoreboard:
     Args:
         assembly: engine, data and evaluator.
         progress: takes the records and keeps the weights.
+        reporter: shows how far an evaluation is.
         write: writes a metrics record.
     """
 
-    def __init__(self, assembly: Assembly, progress: Progress, write: Callable[[Mapping[str, object]], None]) -> None:
-        self._assembly, self._progress, self._write = assembly, progress, write
+    def __init__(
+        self,
+        assembly: Assembly,
+        progress: Progress,
+        reporter: Reporter,
+        write: Callable[[Mapping[str, object]], None],
+    ) -> None:
+        self._assembly, self._progress, self._reporter, self._write = assembly, progress, reporter, write
         self._config = assembly.file.config
         wanted = self._config.evaluation.train
         self._splits = {name: s for name, s in assembly.data.splits().items() if name != "train" or wanted}
+
+    def plan(self, forecast: Forecast | None) -> None:
+        """Tell the reporter how much evaluation is ahead of the run, before its first step here.
+
+        Args:
+            forecast: of a new run; without one, what tracks there are is known from earlier evaluations only.
+        """
+        if forecast is not None:
+            self._reporter.expect(_EXAMPLES, forecast.examples, forecast.example_seconds)
+            self._reporter.expect(_BATCHES, forecast.batches, forecast.batch_seconds)
+        else:
+            known = len({"live", *(record.track for record in self._progress.records)})
+            self._reporter.expect(_EXAMPLES, self._ahead() * known * self._size)
 
     def score(self, epoch: int, track: str = "live") -> list[Record]:
         """Evaluate the model, which has the weights of ``track`` in it, after ``epoch`` (from 1)."""
         records = []
         for name, split in self._splits.items():
-            score = self._assembly.evaluator.score(split, epoch)
+            score = self._assembly.evaluator.score(
+                split, epoch, lambda n: self._reporter.busy(_EXAMPLES, f"evaluating {track}", n)
+            )
             records.append(Record(epoch, track, name, score.clean, score.robust, score.n))
             if name == "train":
                 counts = group_counts(score.robust_losses).tolist()
@@ -52,15 +80,46 @@ class Scoreboard:
         engine, epoch = self._assembly.engine, live[0].epoch
         self._keep("live", epoch, last)
         found = [f"live {_percent(live)}"]
-        for track in engine.tracks():
+        tracks = engine.tracks()
+        self._expect(tracks)
+        for track in tracks:
             if track.weights is None:  # not begun: the live model stands in, and is not evaluated twice
                 self._add([Record(**{**asdict(record), "track": track.name}) for record in live])
                 self._keep(track.name, epoch, last)
+                self._reporter.skip(_EXAMPLES, self._size)
+                self._reporter.skip(_BATCHES, self._batches_of(track))
                 continue
-            with engine.track(track):
+            with engine.track(track, lambda name=track.name: self._measured(name)):  # type: ignore[misc]
                 found.append(f"{track.name} {_percent(self.score(epoch, track.name))}")
                 self._keep(track.name, epoch, last)
         return f"test clean/{attack_name(self._assembly.evaluator.attack)}: {', '.join(found)}"
+
+    def _measured(self, track: str) -> Iterator[Batch]:
+        """The batches on which the batch norm of a track is measured; the reporter hears of each."""
+        for batch in self._assembly.fixed_batches():
+            yield batch
+            self._reporter.busy(_BATCHES, f"batch norm of {track}", 1)
+
+    # How much is ahead
+
+    @property
+    def _size(self) -> int:
+        """Number of examples in one evaluation of one track."""
+        return sum(map(len, self._splits.values()))
+
+    def _batches_of(self, track: Track) -> int:
+        return self._assembly.steps if track.buffers == "reestimate" else 0
+
+    def _ahead(self) -> int:
+        """Number of evaluations after the epochs that are done."""
+        done, epochs, every = self._assembly.engine.epoch, self._config.epochs, self._config.evaluation.every
+        return -(-epochs // every) - done // every if done < epochs else 0
+
+    def _expect(self, tracks: Sequence[Track]) -> None:
+        """These tracks are about to be evaluated, and will be, with the live model, in every later evaluation."""
+        ahead = self._ahead()
+        self._reporter.expect(_EXAMPLES, self._size * (len(tracks) + ahead * (1 + len(tracks))))
+        self._reporter.expect(_BATCHES, sum(map(self._batches_of, tracks)) * (1 + ahead))
 
     def _add(self, records: list[Record]) -> None:
         self._progress.records += records

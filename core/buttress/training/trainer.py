@@ -19,6 +19,7 @@ from buttress.storage.run_folder import RunFolder
 from buttress.tables import duration
 from buttress.training.checkpoint import remove_unfinished
 from buttress.training.conclusion import conclude
+from buttress.training.forecast import Forecast
 from buttress.training.progress import Progress
 from buttress.training.recovery import Recovery
 from buttress.training.scoreboard import Scoreboard
@@ -32,16 +33,19 @@ class Trainer:
         assembly: everything that the run needs, checked.
         folder: an existing run folder.
         reporter: tells the user.
+        forecast: what the run will cost, where that is known: the time left is made of it until it has been measured.
     """
 
-    def __init__(self, assembly: Assembly, folder: RunFolder, reporter: Reporter) -> None:
-        self._assembly, self._folder, self._reporter = assembly, folder, reporter
+    def __init__(
+        self, assembly: Assembly, folder: RunFolder, reporter: Reporter, forecast: Forecast | None = None
+    ) -> None:
+        self._assembly, self._folder, self._reporter, self._forecast = assembly, folder, reporter, forecast
         self._config, self._engine = assembly.file.config, assembly.engine
         self._loggers = Loggers(assembly.loggers, assembly.engine, folder.path, reporter.say)
         self._progress = Progress(
             assembly.engine, assembly.data.fingerprint, folder, self._config.checkpoint.keep, reporter.say
         )
-        self._scoreboard = Scoreboard(assembly, self._progress, self._write)
+        self._scoreboard = Scoreboard(assembly, self._progress, reporter, self._write)
         self._recovery = Recovery(assembly, self._progress, reporter, self._write)
         self._stop = StopRequest()
 
@@ -60,6 +64,7 @@ class Trainer:
         engine.start()
         with self._stop.heard(), self._reporter, use_backend(config.backend):
             self._reporter.begin(config.epochs * self._assembly.steps, engine.global_step)
+            self._scoreboard.plan(self._forecast)
             try:
                 if trained:
                     self._loggers.start()
@@ -112,6 +117,7 @@ class Trainer:
         engine, config = self._engine, self._config
         self._read_checks()
         loss = self._progress.epoch_loss.take()
+        self._reporter.loss(loss)
         self._folder.expect_there()  # a history would make its folder anew
         engine.end_epoch({"loss": loss})
         done = engine.epoch  # epochs completed
@@ -157,12 +163,14 @@ class Trainer:
     def _log_training(self) -> None:
         engine = self._engine
         self._read_checks()
+        loss = self._progress.interval_loss.take()
+        self._reporter.loss(loss)
         self._write(
             {
                 "event": "train",
                 "epoch": engine.epoch + 1,
                 "global_step": engine.global_step,
-                "loss": self._progress.interval_loss.take(),
+                "loss": loss,
                 "lr": engine.optimizer.param_groups[0]["lr"],
                 **engine.records(),
                 **self._skipped(),

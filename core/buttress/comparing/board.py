@@ -1,0 +1,128 @@
+"""What the runs of a comparison are doing: a bar for each on a terminal, a line for each now and then elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.table import Column
+
+from buttress.reporter import LINE_EVERY, Listener, plain_console
+from buttress.tables import duration
+
+
+def listener_to(channel: int) -> Listener:
+    """A listener in a run's process that writes what it hears into ``channel``, the descriptor of a board's pipe.
+
+    A board that does not read, or has ended, loses messages and holds nobody up.
+    """
+    os.set_blocking(channel, False)
+
+    def hear(what: str, share: float, left: float | None) -> None:
+        with suppress(OSError):
+            os.write(channel, f"{json.dumps([what, share, left])}\n".encode())
+
+    return hear
+
+
+@dataclass
+class _Run:
+    """A run that is at work: what it said last, and what it said half of."""
+
+    name: str
+    pipe: int
+    task: TaskID | None = None
+    what: str = "starting"
+    share: float = 0.0
+    left: float | None = None
+    rest: bytes = field(default=b"", repr=False)
+
+    def read(self) -> bool:
+        """Whether it has said something new."""
+        try:
+            *lines, self.rest = (self.rest + os.read(self.pipe, 65536)).split(b"\n")
+        except BlockingIOError:
+            return False
+        if lines:
+            self.what, self.share, self.left = json.loads(lines[-1])
+        return bool(lines)
+
+    def __str__(self) -> str:
+        left = "" if self.left is None else f", about {duration(self.left)} left"
+        return f"{self.name}: {self.what}, {100 * self.share:.0f} %{left}"
+
+
+class Board:
+    """Shows every run that is at work.
+
+    Args:
+        say: takes lines where there is no terminal.
+        console: where bars are drawn, if it is a terminal; standard output by default.
+    """
+
+    def __init__(self, say: Callable[[str], None], console: Console | None = None) -> None:
+        self._say, self._console = say, console or plain_console()
+        self._runs: dict[str, _Run] = {}
+        self._bars: Progress | None = None
+        self._last_line = monotonic()
+
+    def __enter__(self) -> Board:
+        if self._console.is_terminal:
+            self._bars = _bars(self._console)
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for name in list(self._runs):
+            self.end(name)
+        if self._bars is not None:
+            self._bars.stop()
+
+    def begin(self, name: str) -> int:
+        """A run starts; returns the descriptor for ``listener_to`` in its process, to be closed in this one."""
+        pipe, channel = os.pipe()
+        os.set_blocking(pipe, False)
+        self._runs[name] = run = _Run(name, pipe)
+        if self._bars is not None:
+            run.task = self._bars.add_task(name, total=1.0, what=run.what, left="")
+        return channel
+
+    def end(self, name: str) -> None:
+        """A run has ended."""
+        run = self._runs.pop(name)
+        os.close(run.pipe)
+        if self._bars is not None and run.task is not None:
+            self._bars.remove_task(run.task)
+
+    def look(self) -> None:
+        """Read what the runs have said, and show it."""
+        for run in self._runs.values():
+            if run.read() and self._bars is not None and run.task is not None:
+                left = "" if run.left is None else f"{duration(run.left)} left"
+                self._bars.update(run.task, completed=run.share, what=run.what, left=left)
+        if self._bars is None and monotonic() - self._last_line > LINE_EVERY:
+            self._last_line = monotonic()
+            for run in self._runs.values():
+                self._say(str(run))
+
+
+def _bars(console: Console) -> Progress:
+    def text(template: str, ratio: int) -> TextColumn:
+        return TextColumn(template, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=ratio))
+
+    return Progress(
+        text("{task.description}", 3),
+        text("{task.fields[what]}", 5),
+        BarColumn(bar_width=None, table_column=Column(ratio=2)),
+        TaskProgressColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
+        console=console,
+        expand=True,
+    )
