@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from buttress.tables import percent
+
 ROOT = Path(__file__).parent.parent
 
 # What nearly every recipe on digits has beside its method, and the ensembles that are evaluated beside the live model.
@@ -58,7 +60,7 @@ def _measured(name: str, file: str, command: str, columns: Mapping[str, str]) ->
     for row in found["rows"]:
         stack = _stack(row)
         if name in (set(stack) - COMMON or BASELINE) or row is baseline:
-            cells = [_cell(100 * values[column] for values in row["seeds"].values()) for column in columns.values()]
+            cells = [_cell(values[column] for values in row["seeds"].values()) for column in columns.values()]
             rows.append([_link(row, stack), *cells, "0" if row is baseline else _paired(row, baseline)])
             settings += _settings(row, name)
     if len(rows) == 1 and name not in BASELINE:
@@ -98,12 +100,12 @@ def _paired(row: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
     def last(one: Mapping[str, Any], seed: str) -> float:
         return float(one["seeds"][seed]["pgd-20 last"])
 
-    return _cell((100 * (last(row, seed) - last(baseline, seed)) for seed in row["seeds"]), sign="+")
+    return _cell((last(row, seed) - last(baseline, seed) for seed in row["seeds"]), sign=True)
 
 
-def _cell(values: Iterable[float], sign: str = "") -> str:
+def _cell(values: Iterable[float], sign: bool = False) -> str:
     some = list(values)
-    return f"{round(mean(some), 1) + 0.0:{sign}.1f} +- {stdev(some):.1f}"  # + 0.0: no "-0.0"
+    return f"{percent(mean(some), sign=sign)} +- {percent(stdev(some))}"
 
 
 def plugins_of(config: Path) -> list[str]:

@@ -1,7 +1,8 @@
-"""Plain-text tables, the same on a terminal, in a log and in a document."""
+"""Plain-text tables and their numbers, the same on a terminal, in a log and in a document."""
 
 import textwrap
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
 
 from buttress.training.selection import Row
 
@@ -31,8 +32,8 @@ def summary_table(rows: Sequence[Row], attack: str) -> str:
             [
                 row.track,
                 row.best_epoch,
-                *(f"{100 * value:.1f}" for value in (row.clean_best, row.clean_last, row.clean_diff)),
-                *(f"{100 * value:.1f}" for value in (row.robust_best, row.robust_last, row.robust_diff)),
+                *map(percent, (row.clean_best, row.clean_last, row.clean_diff)),
+                *map(percent, (row.robust_best, row.robust_last, row.robust_diff)),
                 row.n,
             ]
             for row in rows
@@ -48,6 +49,22 @@ def wrapped(text: str, width: int) -> str:
         else line
         for line in text.split("\n")
     )
+
+
+def percent(share: float, places: int = 1, *, sign: bool = False) -> str:
+    """A share in percent: ``"64.2"`` for 0.6415. Every percentage that is shown comes from here.
+
+    Halves are rounded away from zero, and it is the decimal number that is rounded, not the binary one that stands for
+    it: digits beyond the twelfth are noise of floating-point arithmetic. There is no ``"-0.0"``.
+
+    Args:
+        share: an accuracy, or a difference or a deviation of accuracies; 1 is 100 %.
+        places: decimal places.
+        sign: write ``+`` before what is not negative.
+    """
+    exact = 100 * Decimal(f"{share:.12f}")
+    rounded = exact.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP) + 0  # + 0: no minus before a zero
+    return f"{rounded:+f}" if sign else f"{rounded:f}"
 
 
 def duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from buttress.report.material import methods, read_run
 from buttress.report.run import write_report
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
+from buttress.tables import percent
 
 
 def figures(page: str) -> dict[str, dict[str, Any]]:
@@ -86,9 +87,7 @@ def test_numbers_are_those_of_the_run(noisy: Path):
     summary = json.loads((noisy / "s0" / "summary.json").read_text())["tracks"]
     for row in summary:
         measures = [
-            f"{round(100 * row[f'{kind}_{measure}'], 1) + 0.0:.1f}"
-            for kind in ("clean", "robust")
-            for measure in ("best", "last", "diff")
+            percent(row[f"{kind}_{measure}"]) for kind in ("clean", "robust") for measure in ("best", "last", "diff")
         ]
         assert [row["track"], *measures, str(row["best_epoch"]), "1"] in cells(page)
     records = read_run(noisy / "s0").records
@@ -97,6 +96,7 @@ def test_numbers_are_those_of_the_run(noisy: Path):
         drawn, own = curve(figure, name), [r for r in records if (r.track, r.split) == (track, split)]
         assert drawn["x"] == [record.epoch for record in own]
         assert drawn["y"] == [100 * record.robust for record in own]
+        assert drawn["customdata"] == [percent(record.robust) for record in own]  # what hovering shows
     assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [2]  # the learning-rate drop
 
 

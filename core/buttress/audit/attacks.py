@@ -5,6 +5,7 @@ import torch
 from buttress.audit.finding import Finding, graded
 from buttress.audit.probe import STEPS, Probe, share
 from buttress.functional import margin
+from buttress.tables import percent
 from buttress.threat import ThreatModel
 
 MASKED = "the gradients are masked: adapt the attack (margin loss, EOT, BPDA, transfer) and believe the lowest number"
@@ -30,7 +31,7 @@ def more_steps_help(probe: Probe) -> Finding:
     accuracy = {1: share(probe.clean & probe.correct(probe.attacked(1))), STEPS: share(probe.after_pgd)}
     accuracy[5 * STEPS] = share(probe.clean & probe.correct(probe.attacked(5 * STEPS)))
     worst = max(accuracy[STEPS] - accuracy[1], accuracy[5 * STEPS] - accuracy[STEPS])
-    listed = ", ".join(f"{steps}: {value:.1%}" for steps, value in accuracy.items())
+    listed = ", ".join(f"{steps}: {percent(value)} %" for steps, value in accuracy.items())
     return graded("more steps help", worst, SLACK, MUCH, f"accuracy after PGD by its steps: {listed}", MASKED)
 
 
@@ -46,8 +47,8 @@ def starts_agree(probe: Probe) -> Finding:
         beaten |= margin(probe.logits(point), probe.y) > attacked + 1e-3 * attacked.abs()
     lost, beating = total - share(survivors), share(beaten)
     reason = (
-        f"{STARTS} starts of PGD instead of one lower the accuracy by {100 * lost:.1f} points; of {STARTS - 1} random "
-        f"points of the ball one is worse than the attacked one in {beating:.1%} of {len(probe)} examples"
+        f"{STARTS} starts of PGD instead of one lower the accuracy by {percent(lost)} points; of {STARTS - 1} random "
+        f"points of the ball one is worse than the attacked one in {percent(beating)} % of {len(probe)} examples"
     )
     return graded("starts agree", max(lost, beating), MUCH, 4 * MUCH, reason, f"use restarts; {MASKED}")
 
@@ -56,8 +57,8 @@ def black_box_is_weaker(probe: Probe) -> Finding:
     """Who sees the gradients has to find at least what is found without them."""
     missed = share(probe.after_white_box & ~probe.after_black_box)
     reason = (
-        f"random search breaks {missed:.1%} of {len(probe)} examples that PGD on cross-entropy and margin does not "
-        f"(accuracy {share(probe.after_black_box):.1%} and {share(probe.after_white_box):.1%})"
+        f"random search breaks {percent(missed)} % of {len(probe)} examples that PGD on cross-entropy and margin does "
+        f"not (accuracy {percent(share(probe.after_black_box))} % and {percent(share(probe.after_white_box))} %)"
     )
     return graded("black box is weaker", missed, SLACK, MUCH, reason, MASKED)
 
@@ -72,7 +73,7 @@ def epsilon_grows_to_zero(probe: Probe) -> Finding:
         for loss in ("ce", "margin"):
             found = found & probe.correct(probe.attacked(2 * STEPS, loss=loss, threat=threat))
         accuracy[float(threat.eps)] = share(found)
-    listed = ", ".join(f"{eps:.3g}: {value:.1%}" for eps, value in accuracy.items())
+    listed = ", ".join(f"{eps:.3g}: {percent(value)} %" for eps, value in accuracy.items())
     left = min(accuracy.values())
     return graded("eps grows to zero", left, SLACK, MUCH, f"accuracy after PGD by eps: {listed}", MASKED)
 

@@ -9,6 +9,7 @@ from buttress.audit.finding import Finding, graded
 from buttress.audit.probe import Probe, share
 from buttress.functional import cross_entropy
 from buttress.modes import Modes
+from buttress.tables import percent
 
 # Half the distance of the two sides, in units of the input; in float64 both rounding and curvature are far below it.
 SIDE = 1e-5
@@ -26,7 +27,10 @@ def gradients_exist(probe: Probe) -> Finding:
     grads = torch.stack([probe.gradient(x).flatten(1) for x in (probe.x, start)])
     broken = share((~grads.isfinite()).any(2).any(0))
     zero = share((grads.nan_to_num() == 0).all(2).any(0))
-    reason = f"gradient of the cross-entropy: zero in {zero:.1%} of {len(probe)} examples, not finite in {broken:.1%}"
+    reason = (
+        f"gradient of the cross-entropy: zero in {percent(zero)} % of {len(probe)} examples, not finite in "
+        f"{percent(broken)} %"
+    )
     cure = (
         "look for rounding, argmax, detach() or saturated logits; attack the margin, a smooth stand-in (BPDA), or "
         "without gradients"
@@ -42,7 +46,7 @@ def gradients_match_differences(probe: Probe) -> Finding:
     except Exception as problem:  # somebody's model in float64: whatever it raises, it cannot be looked at this way
         reason = f"not looked at: the model does not run in float64 ({type(problem).__name__})"
         return Finding(name, "WARN", reason, "let the model follow the dtype of its weights")
-    reason = f"autograd and differences of the loss disagree in {apart:.1%} of {n} examples"
+    reason = f"autograd and differences of the loss disagree in {percent(apart)} % of {n} examples"
     cure = "look for detach(), straight-through estimators and custom backwards; attack without gradients too"
     return graded(name, apart, FEW, 2 * FEW, reason, cure)
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from buttress.audit.attacks import MASKED, MUCH, SLACK
 from buttress.audit.finding import Finding, graded
+from buttress.tables import percent
 
 Result = Mapping[str, Any]
 """What one ``buttress evaluate`` wrote: ``each``, and ``attacks``, its rows in order."""
@@ -76,7 +77,7 @@ class _Comparison(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        less_or_more = f"{self.more:.1%} more" if self.more > 0 else "no more"
+        less_or_more = f"{percent(self.more)} % more" if self.more > 0 else "no more"
         return f"{self.weak} breaks {less_or_more} of {self.n} examples than {self.strong}"
 
 

@@ -13,7 +13,7 @@ import matplotlib
 
 from buttress.storage.files import write_with
 from buttress.storage.run_folder import read_metrics
-from buttress.tables import table
+from buttress.tables import percent, table
 from buttress.training.curves import COLOURS
 
 MEASURES = ("best", "last", "diff")
@@ -141,8 +141,8 @@ def _cell(values: Sequence[float], sign: bool = False) -> str:
     """``" 73.0 +-  4.2"``: of one width, so that the points of a column stand below each other."""
     if not values:
         return ""
-    middle = f"{round(100 * mean(values), 1) + 0.0:{'+' if sign else ''}5.1f}"  # + 0.0: no "-0.0"
-    return f"{middle} +- {100 * stdev(values):4.1f}" if len(values) > 1 else middle
+    middle = percent(mean(values), sign=sign).rjust(5)
+    return f"{middle} +- {percent(stdev(values)):>4}" if len(values) > 1 else middle
 
 
 def draw_comparison(path: Path, found: Comparison) -> None:

@@ -25,7 +25,7 @@ from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
 from buttress.storage.files import make_folder, storage_errors, write_json, write_with
 from buttress.storage.run_folder import hardware
-from buttress.tables import table
+from buttress.tables import percent, table
 from buttress.training.notes import steps_of_attack
 
 
@@ -145,7 +145,7 @@ def render(result: Mapping[str, Any], subject: Subject) -> str:
 
 
 def _percent(row: Mapping[str, Any]) -> tuple[str, str]:
-    return f"{100 * row['accuracy']:.1f}", f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+    return percent(row["accuracy"]), f"{percent(row['low'])} to {percent(row['high'])}"
 
 
 def _load_attacks(texts: Sequence[str], subject: Subject) -> list[tuple[str, LoadedPlugin]]:

@@ -13,6 +13,7 @@ from buttress.evaluating.robust import Flags, interval, read_worst, share_of
 from buttress.evaluating.saved_run import SavedRun
 from buttress.evaluation import attack_name, load_attack
 from buttress.storage.files import read_json
+from buttress.tables import percent
 
 LOADING = """```python
 import torch
@@ -219,4 +220,4 @@ def _versions(run: SavedRun) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2f}"
+    return percent(share, places=2)

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from buttress.analysis.gap import generalization_gaps
 from buttress.analysis.loss_groups import group_names
 from buttress.report.material import Method
+from buttress.tables import percent
 from buttress.training.curves import COLOURS
 
 # Viridis at seven places: dark to light, so that the order shows in every kind of colour vision and in grey.
@@ -46,7 +47,8 @@ def curves(method: Method, measure: str) -> go.Figure:
             legendgroup=track,
             showlegend=False,
             name=f"{track}, best epoch",
-            hovertemplate="%{y:.1f}",
+            customdata=[percent(y / 100) for _, y in stars],
+            hovertemplate="%{customdata}",
         )
     figure.update_layout(legend_traceorder="reversed")
     _whole_ticks(figure)
@@ -159,12 +161,13 @@ def loss_groups(numbers: Mapping[str, Any]) -> go.Figure:
         figure.add_scatter(
             x=epochs,
             y=[100 * row["counts"][number] / numbers["n"] for row in numbers["epochs"]],
+            customdata=[percent(row["counts"][number] / numbers["n"]) for row in numbers["epochs"]],
             name=name,
             mode="lines",
             line={"width": 0.5, "color": colour},
             fillcolor=colour,
             stackgroup="groups",
-            hovertemplate="%{y:.1f} %",
+            hovertemplate="%{customdata} %",
         )
     figure.update_yaxes(range=[0, 100])
     _whole_ticks(figure)
@@ -183,10 +186,11 @@ def label_noise(numbers: Mapping[str, Any], inputs: str) -> go.Figure:
         figure.add_bar(
             y=[f"{row['track']}, {row['checkpoint']}" for row in rows],
             x=[100 * row[key] / max(1, numbers["n"]) for row in rows],
+            customdata=[percent(row[key] / max(1, numbers["n"])) for row in rows],
             name=name,
             orientation="h",
             marker={"color": colour},
-            hovertemplate="%{x:.1f} %",
+            hovertemplate="%{customdata} %",
         )
     figure.update_layout(
         barmode="stack", hovermode="y unified", height=140 + 30 * len(rows), legend_traceorder="normal"
@@ -252,7 +256,8 @@ def _line(
             showlegend=False,
             **common,
         )
-    _scatter(figure, epochs, middle, name, colour, dash=dash, hover="%{y:.1f}", showlegend=legend, **common)
+    common |= {"showlegend": legend, "customdata": [percent(value / 100) for value in middle]}
+    _scatter(figure, epochs, middle, name, colour, dash=dash, hover="%{customdata}", **common)
 
 
 def _scatter(

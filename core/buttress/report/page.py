@@ -17,6 +17,7 @@ from buttress import __version__
 from buttress.config import dump_config
 from buttress.report import figures
 from buttress.report.material import Method, Run, different_examples
+from buttress.tables import percent
 from buttress.threat import ThreatModel
 
 
@@ -120,7 +121,7 @@ def _summary(found: Sequence[Method]) -> Section:
         for track in method.tracks:
             rows = [row for run in method.runs for row in run.rows if row.track == track]
             measures = [
-                _spread([100 * getattr(row, f"{kind}_{measure}") for row in rows])
+                _spread([getattr(row, f"{kind}_{measure}") for row in rows])
                 for kind in ("clean", "robust")
                 for measure in ("best", "last", "diff")
             ]
@@ -319,7 +320,7 @@ def _figure(title: str, figure: go.Figure, note: str = "", wide: bool = False) -
 
 
 def _percent(value: object) -> str:
-    return f"{100 * value:.1f}" if isinstance(value, (int, float)) else ""
+    return percent(value) if isinstance(value, (int, float)) else ""
 
 
 def _decimals(value: float | None, places: int) -> str:
@@ -327,8 +328,8 @@ def _decimals(value: float | None, places: int) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    middle = f"{round(mean(values), 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
-    return f"{middle} ± {stdev(values):.1f}" if len(values) > 1 else middle
+    middle = percent(mean(values))
+    return f"{middle} ± {percent(stdev(values))}" if len(values) > 1 else middle
 
 
 def _band(found: Sequence[Method]) -> str:

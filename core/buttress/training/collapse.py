@@ -20,6 +20,7 @@ from buttress.engine import Engine
 from buttress.errors import WorkError
 from buttress.functional import is_correct
 from buttress.modes import Modes
+from buttress.tables import percent
 from buttress.training.selection import Record
 from buttress.types import Batch
 
@@ -51,10 +52,10 @@ class Collapse:
         return "catastrophic overfitting" if fooled else "collapse to chance"
 
     def __str__(self) -> str:
-        own = "" if self.training_attack is None else f", {100 * self.training_attack:.1f} under the training attack"
+        own = "" if self.training_attack is None else f", {percent(self.training_attack)} under the training attack"
         return (
             f"{self.kind} in epochs {self.healthy_epoch + 1} to {self.epoch}: robust accuracy fell from "
-            f"{100 * self.best:.1f} to {100 * self.robust:.1f} % (chance is {100 * self.chance:.1f}){own}"
+            f"{percent(self.best)} to {percent(self.robust)} % (chance is {percent(self.chance)}){own}"
         )
 
     def to_json(self) -> dict[str, Any]:

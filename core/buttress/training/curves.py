@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 
 from buttress.storage.files import write_with
+from buttress.tables import percent
 from buttress.training.selection import Record, Row
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
@@ -35,7 +36,7 @@ def draw_curves(
     for row, colour in zip(rows, COLOURS * len(rows), strict=False):
         epochs, robust = _curve(records, row.track, "test")
         name = "live model" if row.track == "live" else row.track
-        label = f"{name}: {100 * row.robust_best:.1f} at best, {100 * row.robust_last:.1f} at the end"
+        label = f"{name}: {percent(row.robust_best)} at best, {percent(row.robust_last)} at the end"
         # The live curve on top: a track that has not begun coincides with it.
         order = 3 if row.track == "live" else 2
         axes.plot(epochs, robust, color=colour, marker="o", markersize=3, linewidth=1.8, label=label, zorder=order)

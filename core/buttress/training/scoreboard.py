@@ -9,6 +9,7 @@ from buttress.analysis.loss_groups import EDGES, group_counts
 from buttress.build import Assembly
 from buttress.evaluation import attack_name
 from buttress.reporter import Reporter
+from buttress.tables import percent
 from buttress.training.forecast import Forecast
 from buttress.training.progress import Progress
 from buttress.training.selection import Record, best_epoch
@@ -134,4 +135,4 @@ class Scoreboard:
 
 def _percent(records: list[Record]) -> str:
     test = next(record for record in records if record.split == "test")
-    return f"{100 * test.clean:.1f}/{100 * test.robust:.1f}"
+    return f"{percent(test.clean)}/{percent(test.robust)}"
