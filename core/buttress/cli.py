@@ -93,7 +93,9 @@ def make_parser() -> argparse.ArgumentParser:
     score.add_argument("--track", help="of a RUN: live, or an ensemble's name (live)")
     score.add_argument("--checkpoint", metavar="WHICH", help="of a RUN: best, last, or a file of weights (best)")
     score.add_argument("--split", choices=["test", "validation", "train"], default="test", help="of the data (test)")
-    score.add_argument("--examples", type=int, metavar="N", help="a random subset of N, always the same (all)")
+    score.add_argument(
+        "--examples", type=int, metavar="N", help="number of examples, always the same ones for a split and N (all)"
+    )
     score.add_argument("--each", action="store_true", help="let each attack see every example, also wrong ones")
     score.add_argument(
         "--output", type=Path, metavar="FOLDER", help="of the results (eval/ in the run, or by the file)"
@@ -103,7 +105,13 @@ def make_parser() -> argparse.ArgumentParser:
     doctor = _verb(verbs, "audit", _audit, "look for what would make a run's robustness numbers meaningless")
     doctor.add_argument("run", type=Path, metavar="RUN", help="run folder")
     _weights_arguments(doctor)
-    doctor.add_argument("--examples", type=int, default=200, metavar="N", help="of the test split looked at (200)")
+    doctor.add_argument(
+        "--examples",
+        type=int,
+        default=200,
+        metavar="N",
+        help="number of test examples to look at, the same as in evaluate (200)",
+    )
     _json_flag(doctor)
 
     export = _verb(verbs, "export", _export, "write a run's model, with its card, for people without buttress")
@@ -171,7 +179,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     diagnosis.add_argument("--checkpoint", choices=["best", "last"], default="last", help="which weights (last)")
     diagnosis.add_argument(
-        "--examples", type=int, default=500, metavar="N", help="training examples that are attacked, at most (500)"
+        "--examples",
+        type=int,
+        default=500,
+        metavar="N",
+        help="largest number of training examples to attack, drawn by the run's seed (500)",
     )
     diagnosis.add_argument(
         "--points", type=int, default=21, metavar="N", help="of a landscape along each direction, an odd number (21)"

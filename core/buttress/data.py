@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from buttress.context import seeded_generator
-from buttress.errors import DataError
+from buttress.errors import ConfigError, DataError
 from buttress.storage.fingerprints import sha256_of_tensor
 from buttress.threat import ThreatModel
 from buttress.types import Batch
@@ -186,6 +186,24 @@ def flip_labels(y: Tensor, share: float, num_classes: int, rng: np.random.Genera
     mask = torch.zeros(len(y), dtype=torch.bool)
     mask[moved] = True
     return noisy, mask
+
+
+def subset(n: int, examples: int | None) -> Tensor:
+    """The positions that ``--examples`` means in a split of ``n``, for every command that takes a part of one.
+
+    Returns:
+        ``[min(n, examples)]`` positions in order, on the CPU; all for None. They depend on the two numbers alone: two
+        commands take the same examples. A smaller subset lies within a larger one.
+
+    Raises:
+        ConfigError: fewer than one.
+    """
+    if examples is None:
+        return torch.arange(n)
+    if examples < 1:
+        raise ConfigError(f"--examples {examples}: expected a number >= 1")
+    order = torch.randperm(n, generator=seeded_generator("cpu", "evaluation", "subset"))
+    return order[:examples].sort().values
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:

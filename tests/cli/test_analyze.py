@@ -29,7 +29,12 @@ def numbers(run: Path, stem: str) -> dict[str, Any]:
 def test_every_part_leaves_numbers_and_a_picture(noisy: Path, capsys: pytest.CaptureFixture[str]):
     run = noisy / "s0"
     assert main(["analyze", str(run), "--points", "3", "--examples", "30"]) == 0
-    assert capsys.readouterr().out.count("analysis/") == 9
+    said = capsys.readouterr().out
+    assert said.count("analysis/") == 9
+    assert (
+        f"{run}: parts that attack take 30 of 60 training examples, the first of the order that the run's seed 0"
+        in said
+    )
     gap = numbers(run, "gap")
     (first, last) = gap["tracks"]["live"]["epochs"]
     assert (first["epoch"], last["epoch"]) == (2, 4)

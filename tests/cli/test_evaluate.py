@@ -16,7 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from buttress.audit.probe import Probe
 from buttress.cli import main
+from buttress.evaluating.saved_run import load_run
 
 from .conftest import make_workspace
 
@@ -99,6 +101,19 @@ def test_a_smaller_subset_lies_in_a_larger_one_and_too_many_are_all(trained: Pat
     assert ten == sorted(ten)
     assert ten != list(range(10))
     assert index("--examples", "500") == index() == list(range(20))
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_an_audit_looks_at_the_examples_that_an_evaluation_of_so_many_takes(
+    trained: Path, capsys: pytest.CaptureFixture[str], seed: int
+):
+    found = evaluated(capsys, RUN, "--attack", "clean", "--examples", "5", f"evaluation.seed={seed}")
+    with np.load(found["samples"]) as file:
+        index = torch.from_numpy(file["index"])
+    run = load_run(Path(RUN))
+    probe = Probe(run.model, run.data.test, run.threat, examples=5, seed=seed)
+    assert torch.equal(probe.x, run.data.test.x[index])
+    assert torch.equal(probe.y, run.data.test.y[index])
 
 
 def test_a_file_of_weights_gives_what_its_run_gives(trained: Path, capsys: pytest.CaptureFixture[str]):

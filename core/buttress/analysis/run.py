@@ -57,6 +57,7 @@ def analyze(
     for track in options.tracks:
         study.folder.saved_weights(checkpoint, track)
     found = Analysis()
+    say(f"{path}: parts that attack take {study.drawn}")
     make_folder(study.folder.analysis)
     with use_backend(study.file.config.backend):
         for part in parts or PARTS:

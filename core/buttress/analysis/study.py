@@ -53,6 +53,12 @@ class Study:
         self.examples = self.order[:examples]
 
     @property
+    def drawn(self) -> str:
+        """Which examples the parts attack, for a person."""
+        n, total, seed = len(self.examples), len(self.data.train), self.file.config.seed
+        return f"{n} of {total} training examples, the first of the order that the run's seed {seed} gives them"
+
+    @property
     def records(self) -> list[Record]:
         """Every evaluation of the run."""
         return records_of(self.metrics)

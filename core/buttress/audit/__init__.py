@@ -45,7 +45,7 @@ def audit(model: nn.Module, split: Split, threat: ThreatModel, *, examples: int 
         model: maps ``[B,*]`` to logits ``[B,K]``, in the mode in which it is to be evaluated; left as found.
         split: examples, on the model's device.
         threat: the threat model.
-        examples: how many of the split are looked at, drawn by the seed.
+        examples: how many of the split are looked at: those that an evaluation of so many takes.
         seed: of every random draw.
 
     Returns:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from buttress.audit.search import random_search
 from buttress.context import seeded_generator
-from buttress.data import Split
+from buttress.data import Split, subset
 from buttress.errors import DataError
 from buttress.functional import AttackLoss, attack_loss, is_correct, pgd
 from buttress.modes import Modes
@@ -26,7 +26,7 @@ class Probe:
         model: in the mode in which it is to be evaluated; modes, buffers and gradients are left as found.
         split: examples, on the model's device.
         threat: the threat model.
-        examples: how many of them are looked at.
+        examples: how many of them are looked at, see ``data.subset``.
         seed: of every random draw.
     """
 
@@ -37,7 +37,7 @@ class Probe:
             raise DataError("audit: expected at least one example, got an empty split")
         self.model, self.split, self.threat, self.seed = model, split, threat, seed
         self.modes = Modes(model)
-        chosen = torch.randperm(len(split), generator=seeded_generator("cpu", seed, "audit", "examples"))[:examples]
+        chosen = subset(len(split), examples)
         batch = next(iter(split.batches(chosen, len(chosen))))
         self.x, self.y = threat.clamp(batch.x), batch.y
         """``[n,*]`` and ``[n]``; what lies outside of the box, a finding of its own, is brought inside."""

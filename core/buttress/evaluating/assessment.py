@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from buttress.context import seeded_generator
-from buttress.data import Split
+from buttress.data import Split, subset
 from buttress.errors import ConfigError, InterruptionError
 from buttress.evaluating.robust import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
 from buttress.evaluating.subject import Subject
@@ -103,20 +102,6 @@ def assess(
             f"stopped by {who}; what was done is kept in {folder}; give the same command again to go on"
         ) from None
     return _write(folder, partial, facts, settings, verdicts, index, _labels(data, index))
-
-
-def subset(n: int, examples: int | None) -> Tensor:
-    """``[min(n, examples)]`` positions in order: the same for the same numbers, a smaller subset within a larger one.
-
-    Raises:
-        ConfigError: fewer than one.
-    """
-    if examples is None:
-        return torch.arange(n)
-    if examples < 1:
-        raise ConfigError(f"--examples {examples}: expected a number >= 1")
-    order = torch.randperm(n, generator=seeded_generator("cpu", "evaluation", "subset"))
-    return order[:examples].sort().values
 
 
 def render(result: Mapping[str, Any], subject: Subject) -> str:
