@@ -100,6 +100,28 @@ def test_numbers_are_those_of_the_run(noisy: Path):
     assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [2]  # the learning-rate drop
 
 
+def test_a_seed_counts_once_however_many_runs_of_it_are_given(noisy: Path, capsys: pytest.CaptureFixture[str]):
+    once = write_report([noisy / "s0", noisy / "s1"], noisy / "once.html").read_text()
+    for name in ("s0", "s1"):
+        shutil.copytree(noisy / name, noisy / f"{name}-copy")
+    shutil.copytree(noisy / "s0", noisy / "s0-cut")
+    metrics = noisy / "s0-cut" / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(line for line in lines if json.loads(line)["epoch"] <= 2))
+    # the run that is cut off comes first, and yet the whole one of its seed counts
+    runs = [noisy / name for name in ("s0-cut", "s0", "s1", "s0-copy", "s1-copy")]
+    assert main(["report", *map(str, runs), "--output", str(noisy / "all.html")]) == 0
+    page = (noisy / "all.html").read_text()
+    assert cells(page) == cells(once)
+    assert [row[-1] for row in cells(page) if row[:1] in (["live"], ["meat"])] == ["2", "2"]
+    assert figures(page) == figures(once)
+    said = capsys.readouterr().out
+    for name, seed in (("s0-cut", 0), ("s0-copy", 0), ("s1-copy", 1)):
+        line = f"noisy/{name}, since noisy/s{seed} has its config and its seed {seed} too"
+        assert f"not counted: {line}\n" in said
+        assert f"Not counted: {line}." in page
+
+
 def test_seeds_of_one_config_are_one_curve_with_a_band(noisy: Path, tmp_path: Path):
     output = tmp_path / "new" / "both.html"
     assert main(["report", str(noisy / "s1"), str(noisy / "s0"), "--output", str(output)]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,10 +62,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Method:
-    """Runs of one config, each with a seed of its own."""
+    """Runs of one config, each with a seed of its own.
+
+    Args:
+        label: name of the method.
+        runs: one for each seed, in the order of the seeds.
+        repeated: further runs of the same seeds, which are no further samples: they are named, and in no mean.
+    """
 
     label: str
     runs: list[Run]
+    repeated: list[Run] = field(default_factory=list)
 
     @property
     def tracks(self) -> list[str]:
@@ -114,6 +121,8 @@ def read_run(path: Path) -> Run:
 def methods(runs: Sequence[Run]) -> list[Method]:
     """Runs whose configs differ in nothing but the seed, together; in the order in which they were given.
 
+    A seed counts once: copies of a run, and further runs of a seed, are no independent samples.
+
     Raises:
         RunFolderError: a run is given twice.
     """
@@ -127,9 +136,26 @@ def methods(runs: Sequence[Run]) -> list[Method]:
         key = json.dumps(run.config.model_dump(exclude={"seed"}), sort_keys=True, default=str)
         groups.setdefault(key, []).append(run)
     labels = _labels([own[0] for own in groups.values()])
+    return [_method(label, own) for label, own in zip(labels, groups.values(), strict=True)]
+
+
+def _method(label: str, runs: Sequence[Run]) -> Method:
+    """Of several runs of a seed, the one that has come furthest counts; of equals the first given."""
+    counted: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: -max((record.epoch for record in run.records), default=0)):
+        counted.setdefault(run.config.seed, run)
+    chosen = [counted[seed] for seed in sorted(counted)]
+    return Method(label, chosen, [run for run in runs if run is not counted[run.config.seed]])
+
+
+def repeated_seeds(found: Sequence[Method]) -> list[str]:
+    """A line about every run that is left out because its seed counts already."""
     return [
-        Method(label, sorted(own, key=lambda run: run.config.seed))
-        for label, own in zip(labels, groups.values(), strict=True)
+        f"{run.name}, since {counted.name} has its config and its seed {run.config.seed} too"
+        for method in found
+        for run in method.repeated
+        for counted in method.runs
+        if counted.config.seed == run.config.seed
     ]
 
 

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from buttress import __version__
 from buttress.config import dump_config
 from buttress.report import figures
-from buttress.report.material import Method, Run, different_examples
+from buttress.report.material import Method, Run, different_examples, repeated_seeds
 from buttress.tables import percent
 from buttress.threat import ThreatModel
 
@@ -132,6 +132,7 @@ def _summary(found: Sequence[Method]) -> Section:
         "Test accuracies in %; mean ± sample standard deviation where there are several seeds. diff: best minus last."
     )
     note += f" Not finished yet: {', '.join(unfinished)}." if unfinished else ""
+    note += "".join(f" Not counted: {line}." for line in repeated_seeds(found))
     runs = [run for method in found for run in method.runs]
     for what, asked in (
         ("threat model", {_threat(run) for run in runs}),

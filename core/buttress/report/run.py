@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from buttress.errors import RunFolderError
-from buttress.report.material import methods, read_run
+from buttress.report.material import methods, read_run, repeated_seeds
 from buttress.report.page import render
 from buttress.storage.files import make_folder, write_text
 
@@ -17,7 +17,7 @@ def write_report(
     Args:
         runs: run folders, finished or not.
         output: the file; None for ``report.html`` in the run folder, or in the working folder for several runs.
-        say: is told which damaged files of results are left out; the page says so too.
+        say: is told which damaged files and which further runs of a seed are left out; the page says so too.
 
     Raises:
         RunFolderError: no run folder, one that is given twice, or an output that is no HTML file.
@@ -30,7 +30,10 @@ def write_report(
     read = [read_run(path) for path in runs]
     for line in (line for run in read for line in run.damaged):
         say(f"left out: {line}")
-    page = render(methods(read))
+    found = methods(read)
+    for line in repeated_seeds(found):
+        say(f"not counted: {line}")
+    page = render(found)
     make_folder(output.parent)
     write_text(output, page)
     return output

@@ -19,6 +19,7 @@ from buttress.discovery.own_modules import import_target, told
 from buttress.errors import PluginError
 from buttress.modes import Modes
 from buttress.settings import exact_fraction, late_epochs
+from buttress.tables import percent
 from buttress.threat import ThreatModel
 from buttress.training.collapse import chance_error
 from buttress.training.selection import Record
@@ -145,6 +146,6 @@ def never_above_chance(records: Sequence[Record], split: str, chance: float) -> 
         return ""
     return (
         f"at none of {len(own)} evaluations was the model better than a constant answer: clean accuracy on {split} was "
-        f"at most {100 * best:.1f} %, and chance is {100 * chance:.1f} %; it has learned nothing: look at the learning "
+        f"at most {percent(best)} %, and chance is {percent(chance)} %; it has learned nothing: look at the learning "
         "rate, the labels and the range of the inputs"
     )
