@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from buttress.checks import Answerer, Provider, ValueChecks
 from buttress.context import RunState
 from buttress.errors import ButtressError, DataError
+from buttress.modes import usable
+from buttress.nn.contract import kind
 from buttress.storage.files import PLAIN_NAME
 from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track, TrackBuffers
 from buttress.weights import norms_of
@@ -28,6 +30,19 @@ class Answers:
 
     def __init__(self, state: RunState, checks: ValueChecks) -> None:
         self._state, self._checks = state, checks
+        self._classes: int | None = None
+        self._unclassed: list[tuple[Answerer, Tensor]] = []
+
+    def expect_classes(self, classes: int) -> None:
+        """From now on, and for the labels of this step, the model is known to tell so many classes apart.
+
+        Raises:
+            DataError, HookError: this step's labels are of other classes.
+        """
+        self._classes = classes
+        for who, y in self._unclassed:
+            self._labels(who, y)
+        self._unclassed.clear()
 
     def inputs(self, x: Tensor, y: Tensor, index: Tensor | None) -> Batch:
         """What the caller of ``engine.step`` hands in.
@@ -36,13 +51,17 @@ class Answers:
             DataError: a wrong kind, or x outside the box.
         """
         device = self._state.device
-        if not x.is_floating_point() or x.dim() < 2 or x.device != device or len(x) == 0:
+        good_kind = isinstance(x, Tensor) and x.is_floating_point() and x.dim() >= 2 and x.device == device
+        if not good_kind or len(x) == 0:
             raise _CALLER.fault(f"expected floating-point x [B,*] with at least one example on {device}, got {kind(x)}")
         wrong = _wrong_labels(Batch(x, y, index))
         if wrong:
             raise _CALLER.fault(wrong)
+        x, y, index = usable(x), usable(y), None if index is None else usable(index)
         if self._checks.level != "off":
             self._values(_CALLER, self._state.threat.box_contains(x), lambda: _outside_box(x))
+        self._unclassed.clear()
+        self._labels(_CALLER, y)
         return Batch(x, y, index)
 
     def batch(self, who: Answerer, answer: Any, batch: Batch) -> Batch:
@@ -61,6 +80,8 @@ class Answers:
             raise who.fault(wrong)
         if self._checks.level != "off" and x is not batch.x:
             self._values(who, self._state.threat.box_contains(x), lambda: _outside_box(x))
+        if y is not batch.y:
+            self._labels(who, y)
         return answer
 
     def adv(self, who: Answerer, answer: Any, batch: Batch) -> Adv:
@@ -186,6 +207,19 @@ class Answers:
             )
         return answer
 
+    def _labels(self, who: Answerer, y: Tensor) -> None:
+        """Labels ``[B]`` of the model's classes, or soft ones ``[B,K]`` whose rows are distributions over them."""
+        classes = self._classes
+        if classes is None:
+            self._unclassed.append((who, y))
+        elif y.dim() == 2 and y.shape[1] != classes:
+            raise who.fault(
+                f"expected soft labels [{len(y)},{classes}], one probability for each of the model's classes, got "
+                f"{kind(y)}; give those, or int64 labels [B]"
+            )
+        if self._checks.level != "off":
+            self._values(who, _are_labels(y, classes), lambda: _no_labels(y, classes))
+
     def _values(self, who: Answerer, good: Tensor, describe: Callable[[], str]) -> None:
         self._checks.expect(who, good, (self._state.epoch, self._state.step), describe)
 
@@ -193,13 +227,6 @@ class Answers:
         self, who: Answerer, good: Tensor, describe: Callable[[], str], names: Sequence[str] = ("the loss",)
     ) -> None:
         self._checks.expect_finite(who, good, (self._state.epoch, self._state.step), describe, names)
-
-
-def kind(value: object) -> str:
-    """What was got, for messages."""
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
-    return "None (is a 'return' missing?)" if value is None else f"a {type(value).__name__}"
 
 
 class _Named(AbstractContextManager[Adv | None]):
@@ -248,12 +275,42 @@ _CALLER = _Caller()
 
 def _wrong_labels(batch: Batch) -> str:
     x, y, index = batch.x, batch.y, batch.index
-    hard = y.dim() == 1 and y.dtype == torch.int64
-    if not (hard or (y.dim() == 2 and y.is_floating_point())) or len(y) != len(x) or y.device != x.device:
+    is_tensor = isinstance(y, Tensor)
+    good_kind = is_tensor and (y.is_floating_point() if y.dim() == 2 else y.dim() == 1 and y.dtype == torch.int64)
+    if not good_kind or len(y) != len(x) or y.device != x.device:
         return f"expected int64 labels [{len(x)}] or soft labels [{len(x)},K] on {x.device}, got {kind(y)}"
     if index is not None and (not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (len(x),)):
         return f"expected int64 positions index [{len(x)}] or None, got {kind(index)}"
     return ""
+
+
+# How far soft labels may be from probabilities: what rounding to bfloat16 does to a sum of a hundred of them.
+_SUM_TOLERANCE = 1e-2
+
+
+def _are_labels(y: Tensor, classes: int | None) -> Tensor:
+    """A 0-dim bool on the device: labels ``[B]`` from 0 to ``classes - 1``, or rows of probabilities ``[B,K]``."""
+    low, high = torch.aminmax(y)
+    if y.dim() == 2:
+        return (low >= -_SUM_TOLERANCE) & ((y.sum(1) - 1).abs().amax() <= _SUM_TOLERANCE)
+    return low >= 0 if classes is None else (low >= 0) & (high < classes)
+
+
+def _no_labels(y: Tensor, classes: int | None) -> str:
+    if y.dim() == 2:
+        wrong = (~((y >= -_SUM_TOLERANCE).all(1) & ((y.sum(1) - 1).abs() <= _SUM_TOLERANCE))).nonzero()
+        row = y[int(wrong[0])].tolist()
+        shown = ", ".join(f"{value:.4g}" for value in row[:4]) + (", ..." if len(row) > 4 else "")
+        return (
+            f"expected soft labels whose rows are probabilities (not negative, of sum 1), got [{shown}] of sum "
+            f"{sum(row):.4g} at position {int(wrong[0])}; divide each row by its sum, or give int64 labels [B]"
+        )
+    wrong = ((y < 0) | (y >= (classes or torch.inf))).nonzero()
+    expected = "labels >= 0" if classes is None else f"labels from 0 to {classes - 1}, the model's {classes} classes"
+    return (
+        f"expected {expected}, got {int(y[wrong[0]])} at position {int(wrong[0])}; number the classes from 0, leave "
+        "out examples without a label, or give the model more outputs"
+    )
 
 
 def _unlike(given: Mapping[str, Any], places: Mapping[str, Tensor]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -123,7 +124,7 @@ class Before:
         self._totals = {name: list(total) for name, total in records.items()}
         self._tensors = {name: value.detach().clone() for name, value in _tensors(model).items()}
         self._state = {
-            weight: {key: value.clone() if isinstance(value, Tensor) else value for key, value in own.items()}
+            weight: {key: value.clone() if isinstance(value, Tensor) else deepcopy(value) for key, value in own.items()}
             for weight, own in optimizer.state.items()
         }
 

@@ -24,7 +24,8 @@ from buttress.engine import Engine
 from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers
-from buttress.models import check_logits, load_weights
+from buttress.models import check_logits, load_weights, trains_on_one
+from buttress.nn.contract import ONE_EXAMPLE
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
 from buttress.threat import ThreatModel
@@ -281,4 +282,21 @@ def check_config(file: ConfigFile) -> Assembly:
     with tempfile.TemporaryDirectory() as scratch:
         assembly = assemble(file, data, settings, Path(scratch))
         assembly.engine.tracks()  # starts it; names of tracks are settings too
+        check_last_batch(assembly)
     return assembly
+
+
+def check_last_batch(assembly: Assembly) -> None:
+    """The model can take the last batch of an epoch, where that has one example; ``assembly`` is started for it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    section, train, engine = assembly.file.config.data, assembly.data.train, assembly.engine
+    if section.drop_last or (len(train) - 1) % section.batch_size:
+        return
+    engine.start()  # plugins may put batch norm into eval mode
+    (batch,) = train.batches(torch.arange(1), 1)
+    if not trains_on_one(engine.model, batch.x):
+        place = assembly.file.where(("data", "batch_size"))
+        raise ConfigError(f"{place}: {section.batch_size} of {len(train)} training examples leave {ONE_EXAMPLE}")

@@ -146,7 +146,7 @@ class ValueChecks:
         what = (
             f"{found.part} was not finite"
             if found.part
-            else ("its answer was outside of what the hook allows (values, norm ball or finiteness)")
+            else "what it gave was outside of what is allowed (values, norm ball, labels or finiteness)"
         )
         raise found.who.fault(
             f"{what}; run with checks: always to see the values", f" first at {moment(found.epoch, found.step)}"

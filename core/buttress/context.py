@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from buttress.errors import ConfigError, DataError, moment
+from buttress.errors import ConfigError, DataError, ModelError, moment
 from buttress.settings import resolve_epoch
 from buttress.store import History, Store
 
@@ -148,6 +148,11 @@ def _apart(grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     taken: set[int] = set()
     apart = []
     for grad in grads:
+        if grad is not None and grad.layout is not torch.strided:
+            raise ModelError(
+                f"expected dense gradients, got one of layout {grad.layout} for a parameter {tuple(grad.shape)}; make "
+                "an embedding with sparse=False"
+            )
         if grad is not None and grad.numel() > 0:
             memory = grad.untyped_storage().data_ptr()
             if memory in taken or 0 in grad.stride():

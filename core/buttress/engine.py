@@ -18,10 +18,11 @@ from buttress.bad_steps import BadSteps
 from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
 from buttress.context import Phase, RunState, Streams
-from buttress.errors import ButtressError, CheckpointError, DataError, ModelError, PluginError
+from buttress.errors import ButtressError, CheckpointError, ConfigError, DataError, ModelError, PluginError, WorkError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
-from buttress.modes import ATTACK_MODES, AttackMode, Modes, weights_kept_on_error, weights_swapped
+from buttress.modes import ATTACK_MODES, AttackMode, Modes, gradients_on, weights_kept_on_error, weights_swapped
+from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
@@ -67,11 +68,12 @@ class Engine:
 
     Raises:
         PluginError: the plugins do not fit together.
-        ModelError: the model has no parameters, or on several devices.
+        ModelError: the model has no parameters, has them on several devices, or has some that cannot learn.
 
     ``attack_mode``, ``epoch`` and ``global_step`` may be written at any time.
     """
 
+    @gradients_on()
     def __init__(
         self,
         model: nn.Module,
@@ -89,11 +91,10 @@ class Engine:
         history: Path | str | None = None,
         batches: Callable[[], Iterable[Batch]] | None = None,
     ) -> None:
-        devices = {parameter.device for parameter in model.parameters()}
-        if len(devices) != 1:
-            found = ", ".join(map(str, devices)) or "none"
-            raise ModelError(f"engine: expected a model with parameters on one device, got {found}")
-        device = devices.pop()
+        device = device_of(model, "engine")
+        expect_learnable(model, "engine")
+        if not isinstance(threat, ThreatModel):
+            raise ConfigError(f'engine: expected threat=ThreatModel("linf", "8/255") or the like, got {threat!r}')
         self.model = model
         self.plugins = tuple(as_loaded(plugins))
         self._state = RunState(
@@ -116,6 +117,7 @@ class Engine:
             logger.info("no plugin provides compute_loss: the loss is cross_entropy")
         self.hooks = Hooks(self.plugins, self._state, self._checks)
         self._modes = Modes(model)
+        self._forwards = Forwards(model, self.hooks.answers.expect_classes)
         self._copies = Copies()
         with self._kept_on_error():
             self._groups = Groups(model, optimizer, self.hooks)
@@ -128,6 +130,7 @@ class Engine:
 
     # One training step
 
+    @gradients_on()
     def step(
         self, x: Tensor, y: Tensor, *, index: Tensor | None = None, draws: Mapping[str, Tensor] | None = None
     ) -> StepResult:
@@ -140,10 +143,12 @@ class Engine:
             draws: random draws to use in the place of a plugin's own: ``{"pgd.start": noise}``.
 
         Raises:
-            DataError: x or y of a wrong kind, or x outside the box.
+            DataError: x or y of a wrong kind, x outside the box, or labels of other classes than the model's.
+            ModelError: the model is in eval mode, or its forward does not give logits ``[B,K]``.
             HookError: a plugin raised or gave a wrong answer; weights, modes and gradients are as before the step
                 (where it was ``ensemble_weights``, which comes after the update, the weights are the updated ones).
             DivergenceError: ``max_skipped`` bad steps in a row.
+            WorkError: the optimizer raised.
         """
         self.start()
         batch = self._accept(x, y, index)
@@ -151,7 +156,7 @@ class Engine:
         state.rewind()  # a step that failed and is tried again draws what it drew
         state.draws, state.asked = draws or {}, set()
         before = guard.begin(self.model, self.optimizer, state.records) if guard else None
-        with self._modes.kept_on_error():
+        with self._forwards.watched(batch.x), self._modes.kept_on_error():
             with weights_kept_on_error(self.model, self._copies.before) as saved:
                 result = self._update(batch, saved)
             if guard and before:
@@ -178,9 +183,10 @@ class Engine:
             perturbation.before_step()
             hooks.adjust_grads(self.model, self.optimizer)
             self._expect_draws_used()
-            self.optimizer.step()
+            self._take_step()
         return StepResult(loss.per_example.detach(), perturbation.adv)
 
+    @gradients_on()
     def _attack(self, batch: Batch, mode: AttackMode | None = None) -> Adv:
         with self._phase("attack"), self._modes.attacking(mode or self.attack_mode):
             return self.hooks.generate_adv(self.model, batch)
@@ -227,8 +233,20 @@ class Engine:
             weight.grad = grad
         self.hooks.expect_gradients(self.model)
 
+    def _take_step(self) -> None:
+        try:
+            self.optimizer.step()
+        except ButtressError:
+            raise
+        except Exception as problem:
+            raise WorkError(
+                f"optimizer {type(self.optimizer).__name__}, {self._state.place}: step() raised "
+                f"{type(problem).__name__}: {problem}"
+            ) from problem
+
     # Epochs, tracks, learning rate
 
+    @gradients_on()
     def start(self) -> None:
         """Fire ``start_run`` with the weights as they are; the first step does it too."""
         if not self._started:
@@ -236,6 +254,7 @@ class Engine:
                 self.hooks.start_run(self.model)
             self._started = True
 
+    @gradients_on()
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
         """Close the epoch: ensembles take their snapshot, then the next epoch begins.
 
@@ -254,6 +273,7 @@ class Engine:
         self._state.epoch += 1
         self._state.step = 0
 
+    @gradients_on()
     def tracks(self) -> list[Track]:
         """The weights that the plugins want evaluated, the live model's excluded."""
         self.start()
@@ -348,6 +368,7 @@ class Engine:
         with self._kept_on_error():
             self.hooks.log(record)
 
+    @gradients_on()
     def close(self) -> None:
         """Fire ``end_run``."""
         if self._started:
@@ -402,6 +423,7 @@ class Engine:
             },
         }
 
+    @gradients_on()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken.
 

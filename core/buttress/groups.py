@@ -1,15 +1,20 @@
 """Parameter groups: split by plugins before the optimizer exists, each with its own learning rate over time."""
 
+import inspect
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from buttress.errors import PluginError
+from buttress.errors import ModelError, PluginError
 from buttress.hooks import Hooks
 from buttress.modes import parameters_of
+from buttress.nn.contract import kind
 from buttress.types import ParamGroup
+
+logger = logging.getLogger("buttress")
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 """Makes an optimizer from parameter groups: ``functools.partial(torch.optim.SGD, lr=0.1)``."""
@@ -25,6 +30,7 @@ class Groups:
 
     Raises:
         PluginError: a plugin splits groups and the optimizer is ready-made.
+        ModelError: the optimizer is none, trains nothing of the model, or asks for a closure.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer | OptimizerFactory, hooks: Hooks) -> None:
@@ -38,6 +44,7 @@ class Groups:
             )
         else:
             self.optimizer, self._scales = optimizer, [None] * len(optimizer.param_groups)
+        _expect_fit(self.optimizer, model)
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # where torch's own schedulers keep it
 
@@ -52,6 +59,32 @@ def initial_lr(t: float) -> float:
     return 1.0
 
 
+def _expect_fit(optimizer: Optimizer, model: nn.Module) -> None:
+    """The optimizer steps without a closure, and over parameters of the model."""
+    who = f"engine: optimizer {type(optimizer).__name__}"
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ModelError(
+            f"{who} evaluates the loss again within a step, through a closure, and a training step here has one loss; "
+            "use an optimizer that steps on gradients alone, such as SGD or AdamW"
+        )
+    learning = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    if not learning & held:
+        raise ModelError(
+            f"{who} holds no parameter of this model, so nothing would be trained; make it of model.parameters(), "
+            "after the model is copied, wrapped or given new layers"
+        )
+    if strangers := len(held - set(model.parameters())):
+        logger.warning(
+            "%s holds %d tensors that are not the model's, and lacks %d of the model's parameters; if a layer was "
+            "replaced after the optimizer was made, make the optimizer again",
+            who,
+            strangers,
+            len(learning - held),
+        )
+
+
 def _make(
     model: nn.Module, factory: OptimizerFactory, hooks: Hooks
 ) -> tuple[Optimizer, list[Callable[[float], float] | None]]:
@@ -63,4 +96,12 @@ def _make(
             parameters[name].requires_grad_(not group.frozen)
             parameters[name].grad = None  # one left from before would move a frozen parameter
     options = [{"params": [parameters[name] for name in group.names], **group.options} for group in groups]
-    return factory(options), [group.lr_scale for group in groups]
+    if not callable(factory):
+        raise ModelError(
+            "engine: expected an optimizer of torch, or a factory such as functools.partial(torch.optim.SGD, lr=0.1), "
+            f"got {kind(factory)}"
+        )
+    optimizer = factory(options)
+    if not isinstance(optimizer, Optimizer):
+        raise ModelError(f"engine: the factory of the optimizer made {kind(optimizer)}, expected an optimizer of torch")
+    return optimizer, [group.lr_scale for group in groups]

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from buttress import hookspecs
-from buttress.answers import Answers, kind
+from buttress.answers import Answers
 from buttress.checks import ValueChecks
 from buttress.components.plugin_class import check_class
 from buttress.context import Context, RunState
 from buttress.errors import ButtressError, HookError, InputError, PluginError
 from buttress.hookspecs import EXCLUSIVE, HOOKS, ExitOrder
 from buttress.kernels import lsc_mean
+from buttress.nn.contract import kind
 from buttress.perturbation import Objective
 from buttress.registry import LoadedPlugin
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from buttress.errors import CheckpointError, ModelError
 from buttress.modes import Modes
+from buttress.nn.contract import expect_logits, is_too_few
 from buttress.storage.seals import read_any_weights
 
 
@@ -68,24 +69,43 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-@torch.no_grad()
 def check_logits(model: nn.Module, x: Tensor, num_classes: int) -> None:
-    """Try the model on two examples ``x [2,*]``, in eval mode.
+    """Try the model on two examples ``x [2,*]``, in eval mode; leaves no trace, in random generators either.
 
     Raises:
         ModelError: it raises, or its output is not ``[2,K]`` logits.
     """
+    modes = Modes(model)
     try:
-        with Modes(model).evaluating():
-            logits = model(x)
+        with modes.evaluating(), modes.buffers_as_found():
+            logits = _tried(model, x)
     except Exception as problem:
         raise ModelError(
             f"model {type(model).__name__} cannot take inputs of shape {tuple(x.shape)}: "
             f"{type(problem).__name__}: {problem}"
         ) from problem
-    if not isinstance(logits, Tensor) or logits.shape != (len(x), num_classes):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    classes = expect_logits(model, logits, len(x))
+    if classes != num_classes:
         raise ModelError(
-            f"model {type(model).__name__}: expected logits of shape ({len(x)}, {num_classes}), got {got}; the "
-            f"data has {num_classes} classes"
+            f"model {type(model).__name__}: expected logits of shape ({len(x)}, {num_classes}), got "
+            f"({len(x)}, {classes}); the data has {num_classes} classes"
         )
+
+
+def trains_on_one(model: nn.Module, x: Tensor) -> bool:
+    """Whether the model, in the modes that its modules are in, can take a batch ``x [1,*]`` of one example.
+
+    Batch norm cannot, where one example gives it one value a channel.
+    """
+    try:
+        with Modes(model).buffers_as_found():
+            _tried(model, x)
+    except ValueError as problem:
+        return not is_too_few(problem)
+    return True
+
+
+@torch.no_grad()
+def _tried(model: nn.Module, x: Tensor) -> object:
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+        return model(x)

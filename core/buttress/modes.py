@@ -14,6 +14,18 @@ from buttress.hookspecs import AttackMode as AttackMode
 ATTACK_MODES: tuple[AttackMode, ...] = get_args(AttackMode)
 
 
+@contextmanager
+def gradients_on() -> Iterator[None]:
+    """Gradients can be taken inside, also where the caller has switched them off (``no_grad``, ``inference_mode``)."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def usable(tensor: Tensor) -> Tensor:
+    """``tensor``, or a copy of one made under ``inference_mode``, which autograd refuses."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 class Modes:
     """Switches the modes of a model's modules and always puts each module's own mode back.
 

@@ -43,6 +43,15 @@ def plugin(name: str, source: str) -> Callable[[Path], None]:
     return install
 
 
+def network(name: str, made: str) -> Callable[[Path], None]:
+    """A module ``name`` with a function ``net`` that makes a network."""
+
+    def write(folder: Path) -> None:
+        (folder / f"{name}.py").write_text(f"from torch import nn\n\ndef net() -> nn.Module:\n    return {made}\n")
+
+    return write
+
+
 def truncated_weights(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
@@ -190,6 +199,22 @@ BAD = {
             folder / "small.npz", x_train=np.zeros((8, 5)), y_train=np.arange(8) % 4, x_test=np.zeros((4, 5)),
             y_test=np.arange(4), x_val=np.zeros((4, 5)), y_val=np.arange(4),
         ), ["model={name: mlp, memory_format: channels_last}"], ["channels_last is a layout of images [C,H,W]", "[5]"],
+    ),
+    "a last batch of one example": (
+        network("normed", "nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4))"),
+        ['model={target: "normed:net"}', "data.batch_size=13"], ["data.batch_size: 13 of 40 training examples leave a batch of one example", "data.drop_last: true"],
+    ),
+    "a batch of one example": (
+        network("ones", "nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4))"),
+        ['model={target: "ones:net"}', "data.batch_size=1"], ["data.batch_size: 1 of 40", "choose another batch size"],
+    ),
+    "a model of one logit": (
+        network("single", "nn.Sequential(nn.Flatten(), nn.Linear(64, 1))"),
+        ['model={target: "single:net"}'], ["model.target: model Sequential: expected logits", "one number for each example"],
+    ),
+    "a model that returns a tuple": (
+        network("recurrent", "nn.Sequential(nn.Flatten(), nn.RNN(64, 4))"),
+        ['model={target: "recurrent:net"}'], ["model.target: model Sequential: expected its forward to return logits [B,K], got a tuple of 2", "net(x)[0]"],
     ),
     "override without value": (None, ["epochs"], ["expected key=value"]),
 }  # fmt: skip

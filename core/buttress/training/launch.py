@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from buttress.build import Assembly, assemble, load_data
+from buttress.build import Assembly, assemble, check_last_batch, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.discovery.own_modules import origin
 from buttress.errors import CheckpointError
@@ -60,6 +60,7 @@ def launch(
         reporter.doing(f"building the model: {file.config.model.chosen}")
         with tempfile.TemporaryDirectory() as scratch:  # calibrated on objects that are thrown away
             probe = assemble(file, data, settings, Path(scratch))
+            check_last_batch(probe)
             _describe(reporter, probe)
             if forecast:
                 reporter.doing("timing a few steps")

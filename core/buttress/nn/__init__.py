@@ -1,0 +1,1 @@
+"""What is done to any ``nn.Module``, and what is asked of one."""

@@ -1,0 +1,195 @@
+"""What buttress asks of a model: parameters that can learn, on one device, and logits ``[B,K]`` from its forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from buttress.errors import ButtressError, DataError, HookError, ModelError
+
+
+def device_of(model: nn.Module, who: str) -> torch.device:
+    """The one device of the parameters of ``model``.
+
+    Raises:
+        ModelError: in the name of ``who``: no module, no parameters, several devices, or tensors without a shape,
+            without values, or made under ``torch.inference_mode``.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{who}: expected a model that is an nn.Module, got {kind(model)}")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if problem := _unfit(tensor):
+            raise ModelError(f"{who}: {name!r} of the model {problem}")
+    devices = {parameter.device for parameter in model.parameters()}
+    if len(devices) != 1:
+        found = ", ".join(sorted(map(str, devices))) or "none"
+        raise ModelError(f"{who}: expected a model with parameters on one device, got {found}")
+    return devices.pop()
+
+
+def _unfit(tensor: Tensor) -> str:
+    if is_lazy(tensor):
+        return "has no shape yet, as in nn.LazyLinear; run the model on one batch before"
+    if tensor.is_meta:
+        return "has no values: it is on the meta device; give the model weights, for example by model.to_empty(...)"
+    if tensor.is_inference():
+        return "was made under torch.inference_mode() and can never learn; build and load the model outside of it"
+    return ""
+
+
+def expect_learnable(model: nn.Module, who: str) -> None:
+    """The parameters of ``model`` are real numbers, so that they have norms and can be perturbed, and some can learn.
+
+    Raises:
+        ModelError: names ``who`` and the first parameter that is not; or none requires a gradient.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.is_complex():
+            raise ModelError(
+                f"{who}: parameter {name!r} is of complex numbers ({parameter.dtype}), for which norms and "
+                "perturbations of weights are not defined; make a parameter of torch.view_as_real(...), and combine "
+                "its two parts in the forward by torch.view_as_complex"
+            )
+        if not parameter.is_floating_point():
+            raise ModelError(
+                f"{who}: parameter {name!r} is of {parameter.dtype}, which cannot learn; register it as a buffer"
+            )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(f"{who}: no parameter of the model requires a gradient; call requires_grad_() on some")
+
+
+def expect_logits(model: nn.Module, output: object, examples: int) -> int:
+    """The number of classes K of ``output``, which ``model`` gave for so many examples: logits ``[examples,K]``.
+
+    Raises:
+        ModelError: it is something else; says how to make logits of it.
+    """
+    who = f"model {type(model).__name__}"
+    if not isinstance(output, Tensor):
+        raise ModelError(f"{who}: expected its forward to return logits [B,K], got {kind(output)}{_way_out(output)}")
+    got = kind(output)
+    if output.shape == (examples,) or output.shape == (examples, 1):
+        raise ModelError(
+            f"{who}: expected logits [B,K] of K >= 2 classes, got one number for each example, {got}; for two classes "
+            "give the last layer two outputs, and int64 labels 0 and 1 of shape [B]"
+        )
+    if output.dim() != 2 or len(output) != examples or not output.is_floating_point():
+        raise ModelError(f"{who}: expected floating-point logits [B,K] with B = {examples}, got {got}")
+    return output.shape[1]
+
+
+def _way_out(output: object) -> str:
+    """How a module around the model makes logits of what it returns."""
+    if isinstance(output, Mapping):
+        named = [key for key, value in output.items() if isinstance(value, Tensor)]
+        key = "logits" if "logits" in named or not named else named[0]
+        picked = f"net(x)[{key!r}]"
+    elif isinstance(getattr(output, "logits", None), Tensor):
+        picked = "net(x).logits"
+    elif isinstance(output, (tuple, list)) and output:
+        picked = "net(x)[0]"
+    else:
+        return "; return the logits"
+    return f"; wrap it in a module whose forward returns the logits alone, for example: return {picked}"
+
+
+def kind(value: object) -> str:
+    """What was got, for messages."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with {', '.join(map(repr, value)) or 'nothing'} in it"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "None (is a 'return' missing?)" if value is None else f"a {type(value).__name__}"
+
+
+def raised_in_forward(model: nn.Module, error: BaseException | None) -> bool:
+    """Whether ``error`` came out of a forward of ``model``, whoever asked for it."""
+    trace: TracebackType | None = error.__traceback__ if error is not None else None
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_globals.get("__name__") == nn.Module.__module__ and frame.f_locals.get("self") is model:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+class Forwards:
+    """The forwards of a model, which hooks ask for, watched while a step makes them; costs no forward of its own.
+
+    The first output tells the number of classes, and must be logits. An error that comes out of a forward is the
+    model's, whichever plugin asked for it.
+
+    Args:
+        model: the model.
+        found: told the number of classes, once; may raise.
+    """
+
+    def __init__(self, model: nn.Module, found: Callable[[int], None]) -> None:
+        self._model, self._found = model, found
+        self._known = False
+
+    @contextmanager
+    def watched(self, x: Tensor) -> Iterator[None]:
+        """While a step with inputs ``x [B,*]`` runs.
+
+        Raises:
+            ModelError: the model has not given logits yet, and does not now: it gives something else, or raises.
+            DataError: a batch of one example, too few for batch norm.
+            HookError: the model has raised, in a later step.
+        """
+        problem: ButtressError | None = None
+
+        def look(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+            nonlocal problem
+            if self._known:
+                return
+            given = args[0] if args and isinstance(args[0], Tensor) else x
+            try:
+                self._found(expect_logits(self._model, output, len(given)))
+            except ButtressError as raised:
+                problem = raised
+                raise
+            self._known = True
+
+        handle = None if self._known else self._model.register_forward_hook(look)
+        try:
+            yield
+        except ButtressError as fault:
+            if problem is not None:
+                raise problem from None
+            cause = fault.__cause__
+            if isinstance(fault, HookError) and cause is not None and raised_in_forward(self._model, cause):
+                raise self._own(fault, cause, x) from cause
+            raise
+        finally:
+            if handle is not None:
+                handle.remove()
+
+    def _own(self, fault: HookError, cause: BaseException, x: Tensor) -> ButtressError:
+        said = f"{type(cause).__name__}: {cause}"
+        if len(x) == 1 and is_too_few(cause):
+            return DataError(f"engine.step: {ONE_EXAMPLE}")
+        if self._known:
+            return HookError(f"{fault}\n  It was raised in the forward of model {type(self._model).__name__}.")
+        weight = next(self._model.parameters())
+        cure = f"; its weights are of {weight.dtype}: give both one dtype" if weight.dtype != x.dtype else ""
+        return ModelError(f"engine.step: model {type(self._model).__name__} cannot take x, {kind(x)}: {said}{cure}")
+
+
+def is_too_few(error: BaseException) -> bool:
+    """Whether ``error`` is that of a batch norm that was given one value a channel, and cannot take their variance."""
+    return isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error)
+
+
+ONE_EXAMPLE = (
+    "a batch of one example, and the model's batch norm needs more in train mode; leave out the incomplete last batch "
+    "of an epoch (data.drop_last: true; DataLoader(drop_last=True)), or choose another batch size"
+)
