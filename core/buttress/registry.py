@@ -282,6 +282,10 @@ def construct(
         built = component(**values, **automatic)
     except ValueError as problem:
         raise PluginError(f"{where(())}: {problem}") from problem
+    except InputError as problem:
+        if str(problem).startswith(where(())):
+            raise
+        raise type(problem)(f"{where(())}: {problem}") from problem.__cause__
     return built, checked.model_dump()
 
 
