@@ -28,6 +28,7 @@ from buttress.models import check_logits, load_weights, trains_on_one
 from buttress.nn.contract import ONE_EXAMPLE
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
+from buttress.storage.user_path import user_path
 from buttress.threat import ThreatModel
 from buttress.types import Batch
 
@@ -229,7 +230,7 @@ def build_model(file: ConfigFile, data: Data, weights: Path | None = None) -> tu
         load_weights(model, weights)
     elif section.weights is not None:
         with at(where(("weights",))):
-            load_weights(model, Path(section.weights))
+            load_weights(model, user_path(section.weights))
     model = model.train().to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]
     with at(where(("target",) if section.target else ("name",))):
         first = torch.arange(min(2, len(data.train)))

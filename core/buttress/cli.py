@@ -13,6 +13,7 @@ from typing import Any
 
 from buttress import __version__
 from buttress.errors import ButtressError
+from buttress.storage.user_path import user_path
 from buttress.tables import wrapped
 
 HOOKED = ("plugin", "attack", "logger")
@@ -63,25 +64,27 @@ def make_parser() -> argparse.ArgumentParser:
     _config_arguments(train)
     train.add_argument("--dry-run", action="store_true", help="check everything, forecast the cost, write nothing")
     train.add_argument("--run", metavar="NAME", help="name of the run folder (default: the time)")
-    train.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs live (runs)")
+    train.add_argument("--runs", metavar="FOLDER", type=user_path, default=Path("runs"), help="where runs live (runs)")
 
     resume = _verb(verbs, "resume", _resume, "continue a run at its newest good checkpoint")
-    resume.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    resume.add_argument("run", type=user_path, metavar="RUN", help="run folder")
 
     again = _verb(verbs, "reproduce", _reproduce, "run a run's config again and say what came out differently")
-    again.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    again.add_argument("run", type=user_path, metavar="RUN", help="run folder")
     again.add_argument("--run", dest="name", metavar="NAME", help="name of the new run folder (default: the time)")
-    again.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs live (runs)")
+    again.add_argument("--runs", metavar="FOLDER", type=user_path, default=Path("runs"), help="where runs live (runs)")
 
     score = _verb(verbs, "evaluate", _evaluate, "measure the accuracy of weights under attack")
-    score.add_argument("subject", type=Path, metavar="RUN|FILE", help="run folder, or .safetensors or .pth weights")
+    score.add_argument(
+        "subject", type=user_path, metavar="RUN|FILE", help="run folder, or .safetensors or .pth weights"
+    )
     score.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
         help="threat.eps=4/255, evaluation.seed=1; of a FILE: model.name=...",
     )
-    score.add_argument("--config", type=Path, help="YAML file that names model, data and threat of a FILE")
+    score.add_argument("--config", type=user_path, help="YAML file that names model, data and threat of a FILE")
     score.add_argument(
         "--attack",
         action="append",
@@ -98,12 +101,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--each", action="store_true", help="let each attack see every example, also wrong ones")
     score.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="of the results (eval/ in the run, or by the file)"
+        "--output", type=user_path, metavar="FOLDER", help="of the results (eval/ in the run, or by the file)"
     )
     _json_flag(score)
 
     doctor = _verb(verbs, "audit", _audit, "look for what would make a run's robustness numbers meaningless")
-    doctor.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    doctor.add_argument("run", type=user_path, metavar="RUN", help="run folder")
     _weights_arguments(doctor)
     doctor.add_argument(
         "--examples",
@@ -115,9 +118,9 @@ def make_parser() -> argparse.ArgumentParser:
     _json_flag(doctor)
 
     export = _verb(verbs, "export", _export, "write a run's model, with its card, for people without buttress")
-    export.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    export.add_argument("run", type=user_path, metavar="RUN", help="run folder")
     _weights_arguments(export)
-    export.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="to be made")
+    export.add_argument("--output", type=user_path, required=True, metavar="FOLDER", help="to be made")
     _json_flag(export)
 
     comparison = _verb(verbs, "compare", _compare, "train configs x swept settings x seeds; one table, one picture")
@@ -132,7 +135,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=1, metavar="N", help="runs at once, each with its share of the CPUs as threads (1)"
     )
     comparison.add_argument("--name", default="compare", help="of the comparison, and of its folder (compare)")
-    comparison.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs live (runs)")
+    comparison.add_argument(
+        "--runs", metavar="FOLDER", type=user_path, default=Path("runs"), help="where runs live (runs)"
+    )
     comparison.add_argument(
         "--attack",
         action="append",
@@ -145,8 +150,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     union = _verb(verbs, "ensemble", _ensemble, "make one weights file of several, element by element")
-    union.add_argument("files", nargs="+", type=Path, metavar="FILE", help="safetensors files of one model")
-    union.add_argument("--output", type=Path, required=True, metavar="FILE", help="safetensors file to write")
+    union.add_argument("files", nargs="+", type=user_path, metavar="FILE", help="safetensors files of one model")
+    union.add_argument("--output", type=user_path, required=True, metavar="FILE", help="safetensors file to write")
     union.add_argument("--method", choices=["median", "mean", "trimmed-mean"], default="median", help="(median)")
     union.add_argument(
         "--even", choices=["lower", "upper", "mean"], help="the median of an even number of files: which middle (lower)"
@@ -156,13 +161,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     union.add_argument(
         "--reestimate",
-        type=Path,
+        type=user_path,
         metavar="CONFIG|RUN",
         help="measure batch-norm statistics afresh, in the model and on the training inputs of a config or a run",
     )
 
     diagnosis = _verb(verbs, "analyze", _analyze, "look into a run: gap, landscapes, weights, losses, label noise")
-    diagnosis.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
+    diagnosis.add_argument("runs", type=user_path, nargs="+", metavar="RUN", help="run folder")
     diagnosis.add_argument(
         "--part",
         action="append",
@@ -194,9 +199,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     page = _verb(verbs, "report", _report, "one HTML page of one or several runs, which needs no network")
-    page.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder; runs that differ in seed are one")
     page.add_argument(
-        "--output", type=Path, metavar="FILE.html", help="where to write it (RUN/report.html; for several: report.html)"
+        "runs", type=user_path, nargs="+", metavar="RUN", help="run folder; runs that differ in seed are one"
+    )
+    page.add_argument(
+        "--output",
+        type=user_path,
+        metavar="FILE.html",
+        help="where to write it (RUN/report.html; for several: report.html)",
     )
 
     plugins = verbs.add_parser("plugins", help="the installed plugins").add_subparsers(required=True, metavar="VERB")
@@ -228,7 +238,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="HOOK",
         help="with an example of it; may be repeated (adjust_grads)",
     )
-    new.add_argument("--output", type=Path, metavar="FOLDER", help="folder to make (buttress-NAME)")
+    new.add_argument("--output", type=user_path, metavar="FOLDER", help="folder to make (buttress-NAME)")
 
     recipes = verbs.add_parser("recipes", help="configs that come with distributions")
     listed = recipes.add_subparsers(required=True, metavar="VERB")
@@ -260,7 +270,9 @@ def _verb(
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file, or dist:recipe (see: recipes list)")
+    parser.add_argument(
+        "config", type=user_path, metavar="CONFIG", help="YAML file, or dist:recipe (see: recipes list)"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="epochs=10, data.batch_size=64, pgd.steps=5")
 
 
@@ -399,7 +411,7 @@ def _compare(options: argparse.Namespace) -> str:
     from buttress.comparing.sweep import plan, seeds_of
     from buttress.errors import ConfigError, WorkError
 
-    configs = [Path(word) for word in options.overrides if "=" not in word]
+    configs = [user_path(word) for word in options.overrides if "=" not in word]
     if not configs:
         raise ConfigError("compare: expected at least one CONFIG, a YAML file, beside key=value")
     if options.jobs < 1:

@@ -19,6 +19,7 @@ from buttress.errors import ConfigError, nearest
 from buttress.registry import Local, attack_entry_of, construct, entry_of
 from buttress.schedule import SCHEDULES, Schedule, expect_factors
 from buttress.settings import Flag, NonNegativeFraction, Number, validate
+from buttress.storage.user_path import user_path
 from buttress.yaml_source import Path_, Source, dump_yaml, parse_yaml, read_yaml
 
 FORMAT = 1
@@ -315,7 +316,7 @@ class ConfigFile:
     @property
     def modules(self) -> Path:
         """The folder in which the modules of targets are looked up first."""
-        return (Path(self.source.name).parent / (self.config.modules or "")).resolve()
+        return (Path(self.source.name).parent / user_path(self.config.modules or "")).resolve()
 
     def targets(self) -> dict[str, str]:
         """Section to target, of those that have one."""

@@ -55,6 +55,8 @@ class Traits:
         masked_loss: method ``masked_loss(model, batch, adv, c_min, inclusive)``, see ``compute_loss``.
         forwards: method ``forwards(examples)`` of an attack: the most forwards that it makes for a batch of so many
             examples; progress bars believe it.
+        notes: method ``notes(epochs, steps_per_epoch)``: a list of sentences about settings that make little sense in a
+            run of that length; said before the first step.
         state_dict: method ``state_dict()``: all that the plugin remembers from step to step, as tensors, numbers, text,
             lists and dictionaries; goes into checkpoints.
         load_state_dict: method ``load_state_dict(state)``: takes back what ``state_dict`` gave.
@@ -69,6 +71,7 @@ class Traits:
     attack_mode: AttackMode | None = None
     masked_loss: Callable[..., Any] | None = None
     forwards: Callable[[int], int] | None = None
+    notes: Callable[[int, int], list[str]] | None = None
     state_dict: Callable[[], Mapping[str, Any]] | None = None
     load_state_dict: Callable[[Mapping[str, Any]], None] | None = None
 

@@ -97,13 +97,14 @@ Flag = Annotated[bool, BeforeValidator(read_flag)]
 Number = Annotated[float, BeforeValidator(read_number)]
 """A number, which may be written as a fraction: ``1/10``."""
 
-_READERS: dict[object, Callable[[Any], object]] = {
-    bool: read_flag,
-    float: read_number,
-    tuple: read_tuple,
-    Path: _home,
-    Any: _unambiguous,
+_READERS: dict[object, tuple[object, ...]] = {
+    bool: (BeforeValidator(read_flag),),
+    float: (BeforeValidator(read_number),),
+    tuple: (BeforeValidator(read_tuple),),
+    Path: (BeforeValidator(_home), PlainSerializer(str, return_type=str)),
+    Any: (BeforeValidator(_unambiguous),),
 }
+"""How values of these types are read from a config, and written into one."""
 _CONTAINERS = (list, dict, set, frozenset, Sequence, Mapping)
 
 
@@ -118,11 +119,11 @@ def readable(annotation: Any) -> Any:
         inner, *metadata = parts
         base = get_origin(inner) or inner
         if base in _READERS:  # the reader comes last: constraints apply to what it has read
-            return Annotated[(_with_readable_parts(inner), *metadata, BeforeValidator(_READERS[base]))]
+            return Annotated[(_with_readable_parts(inner), *metadata, *_READERS[base])]
         return Annotated[(readable(inner), *metadata)]
     base = kind or annotation
     if base in _READERS:
-        return Annotated[_with_readable_parts(annotation), BeforeValidator(_READERS[base])]
+        return Annotated[(_with_readable_parts(annotation), *_READERS[base])]
     return _with_readable_parts(annotation)
 
 

@@ -78,6 +78,7 @@ BAD: dict[str, list[tuple[Any, str]]] = {
     "attack_mode": [("Train", "got 'Train'; did you mean 'train'?"), ("test", "expected one of train, train_notrack")],
     "masked_loss": [(3, "expected a method masked_loss(model, batch, adv, c_min, inclusive), got 3")],
     "forwards": [(10, "expected a method forwards(examples), got 10")],
+    "notes": [(["a note"], "expected a method notes(epochs, steps_per_epoch), got ['a note']")],
     "state_dict": [({}, "expected a method state_dict(), got {}")],
     "load_state_dict": [(True, "expected a method load_state_dict(state), got True")],
 }

@@ -14,6 +14,7 @@ from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import ConfigError, PluginError, nearest
 from buttress.hookspecs import makes_logger
 from buttress.registry import GROUPS, HOOKED, Source, find, load, means, sources
+from buttress.storage.user_path import user_path
 from buttress.yaml_source import parse_yaml
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def subjects_of(target: str, words: Sequence[str] = (), kind: str | None = None)
 
 
 def _found(target: str, kind: str | None) -> Found:
-    path = Path(target)
+    path = user_path(target)
     if path.suffix == ".py":
         return _file(path, kind)
     if path.is_dir():

@@ -20,6 +20,7 @@ TRAITS = tuple(each.name for each in fields(Traits))
 _METHODS: dict[str, tuple[str, ...]] = {
     "masked_loss": ("model", "batch", "adv", "c_min", "inclusive"),
     "forwards": ("examples",),
+    "notes": ("epochs", "steps_per_epoch"),
     "state_dict": (),
     "load_state_dict": ("state",),
 }

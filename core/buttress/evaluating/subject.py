@@ -17,6 +17,7 @@ from buttress.errors import CheckpointError, ConfigError
 from buttress.storage.files import file_sha256, read_facts
 from buttress.storage.run_folder import existing_folder
 from buttress.storage.seals import after_epoch
+from buttress.storage.user_path import user_path
 from buttress.threat import ThreatModel
 from buttress.training.same_data import expect_same_data
 from buttress.yaml_source import Source
@@ -130,7 +131,7 @@ def load_subject(
         track, checkpoint = track or "live", checkpoint or "best"
         subject = _subject(file, folder.saved_weights(checkpoint, track), path, track, checkpoint)
     elif track is None:
-        subject = _subject(file, Path(checkpoint), path, None, None)
+        subject = _subject(file, user_path(checkpoint), path, None, None)
     else:
         raise ConfigError(f"--track {track}: {checkpoint} is one file of weights, and has no tracks")
     if _data_settings(file) == _data_settings(load_config(folder.config)):  # else others have been asked for

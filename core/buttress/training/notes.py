@@ -53,9 +53,9 @@ def epochs_that_never_come(assembly: Assembly) -> Iterator[str]:
 
 def notes_of_plugins(assembly: Assembly) -> Iterator[str]:
     for plugin in assembly.engine.plugins:
-        if callable(getattr(type(plugin.plugin), "notes", None)):
+        if plugin.traits.notes is not None:
             try:
-                texts = list(plugin.plugin.notes(assembly.file.config.epochs, assembly.steps))
+                texts = list(plugin.traits.notes(assembly.file.config.epochs, assembly.steps))
             except Exception as problem:
                 raise PluginError(f"plugin {plugin}: its method notes raised {told(problem)}") from problem
             yield from (f"{plugin.label}: {text}" for text in texts)

@@ -54,7 +54,7 @@ class ImageFolder:
     def __init__(
         self,
         *,
-        root: str,
+        root: Path,
         size: Annotated[int, Ge(1)] = 224,
         validation: Annotated[int, Ge(0)] = 0,
         workers: Annotated[int, Ge(0)] = 2,

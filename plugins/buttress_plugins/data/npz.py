@@ -31,7 +31,7 @@ class Npz:
     def __init__(
         self,
         *,
-        path: str,
+        path: Path,
         num_classes: Annotated[int, Ge(2)] | None = None,
         validation: Annotated[int, Ge(0)] = 0,
         layout: Literal["nchw", "nhwc"] = "nchw",

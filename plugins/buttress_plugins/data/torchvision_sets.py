@@ -29,7 +29,7 @@ class _InMemory(ABC):
     def __init__(
         self,
         *,
-        root: str = "data",
+        root: Path = Path("data"),
         download: bool = False,
         validation: Annotated[int, Ge(0)] = 1000,
         label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0,

@@ -6,7 +6,7 @@ Generalization", arXiv:1803.05407; Wang and Wang, "Self-Ensemble Adversarial Tra
 arXiv:2203.09678 (SEAT): ``{buffers: ema, track: seat}``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import inf
 from typing import Annotated, Any, Literal
 
@@ -48,14 +48,15 @@ class EMA:
         self._steps = 0
         self._device = torch.device("cpu")
 
-    def notes(self, epochs: int, steps_per_epoch: int) -> Iterator[str]:
-        """Said before training, where a constant ``tau`` remembers more steps than the run has."""
+    def notes(self, epochs: int, steps_per_epoch: int) -> list[str]:
+        """Where a constant ``tau`` remembers more steps than the run has."""
         steps = max(0, epochs - resolve_epoch(self.start, epochs)) * steps_per_epoch
-        if not self.warmup and 0 < steps < memory(self.tau):
-            yield (
-                f"tau {self.tau:g} remembers {memory(self.tau):,.0f} steps, and the run has {steps:,} from start on: "
-                "the average stays near where it began; leave out warmup: false, or lower tau"
-            )
+        if self.warmup or not 0 < steps < memory(self.tau):
+            return []
+        return [
+            f"tau {self.tau:g} remembers {memory(self.tau):,.0f} steps, and the run has {steps:,} from start on: "
+            "the average stays near where it began; leave out warmup: false, or lower tau"
+        ]
 
     @hookimpl
     def start_run(self, model: nn.Module, ctx: Context) -> None:

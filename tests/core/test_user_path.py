@@ -1,0 +1,94 @@
+"""One function for every path that a user gives: ``~`` is the home folder in commands, configs and settings."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from buttress.build import check_config
+from buttress.cli import main, make_parser
+from buttress.config import load_config
+from buttress.registry import construct
+from buttress.settings import in_code
+from buttress.storage.user_path import user_path
+
+from ..cli.conftest import make_workspace
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home folder, with a config and data in it; the working folder is another one."""
+    for name in ("home", "work"):
+        (tmp_path / name).mkdir()
+    make_workspace(tmp_path / "home")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "home"
+
+
+def test_home_is_where_it_is_and_other_paths_stay(home: Path):
+    assert user_path("~") == home
+    assert user_path("~/a b/c.npz") == home / "a b" / "c.npz"
+    assert user_path(Path("~/x")) == home / "x"
+    for text in ("a/~/b", "~nobody-of-this-name/x", "x~", "/a", "."):
+        assert user_path(text) == Path(text)
+
+
+def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from actions(below)
+
+
+def test_every_path_of_the_command_line_comes_through_it():
+    found = list(actions(make_parser()))
+    assert not [action.dest for action in found if action.type is Path]
+    assert len([action for action in found if action.type is user_path]) > 20
+
+
+def test_every_verb_that_writes_writes_there(home: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["plugins=[fgsm]", "data.path=~/small.npz", "epochs=1"]
+    assert main(["train", "~/small.yaml", *words, "--runs=~/runs", "--run", "a"]) == 0
+    assert main(["evaluate", "~/runs/small/a", "--attack", "fgsm", "--output=~/scores"]) == 0
+    assert (
+        main(
+            ["evaluate", "~/runs/small/a", "--attack=fgsm", "--checkpoint=~/runs/small/a/weights/best-live.safetensors"]
+        )
+        == 0
+    )
+    assert main(["report", "~/runs/small/a", "--output=~/page.html"]) == 0
+    assert main(["export", "~/runs/small/a", "--output=~/card"]) == 0
+    assert main(["plugins", "new", "mine", "--output=~/mine"]) == 0
+    weights = "~/runs/small/a/weights/best-live.safetensors"
+    again = [*words, "data.path=~/small.npz", f"model.weights={weights}", "--dry-run"]
+    assert main(["train", "~/small.yaml", *again]) == 0, capsys.readouterr().err
+    for path in ("runs/small/a", "scores", "page.html", "card", "mine"):
+        assert (home / path).exists()
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_run_keeps_the_folder_that_was_meant(home: Path):
+    resolved = check_config(load_config(Path("~/small.yaml").expanduser(), ["data.path=~/small.npz"])).resolved
+    assert resolved["data"]["path"] == str(home / "small.npz")
+
+
+@pytest.mark.parametrize("name", ["~/modules", "modules"])
+def test_the_folder_of_modules_may_be_in_it(name: str, home: Path):
+    (home / "modules").mkdir()
+    config = yaml.safe_load((home / "small.yaml").read_text())
+    (home / "small.yaml").write_text(yaml.safe_dump({**config, "modules": name}))
+    assert load_config(home / "small.yaml").modules == home / "modules"
+
+
+def test_settings_that_are_paths_come_through_it(home: Path):
+    def component(*, file: Path, other: Path | None = None, many: list[Path] = [], default: Path = Path("d")) -> object:  # noqa: B006
+        return file, other, many, default
+
+    given = {"file": "~/a", "other": "b", "many": ["~/c"]}
+    built, resolved = construct(component, given, in_code("component"))
+    assert built == (home / "a", Path("b"), [home / "c"], Path("d"))
+    assert resolved == {"file": str(home / "a"), "other": "b", "many": [str(home / "c")], "default": "d"}
