@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ import numpy as np
 import pytest
 import yaml
 
+from buttress import build
+from buttress.build import Assembly
 from buttress.cli import main
+from buttress.config import ConfigFile
+from buttress.data import Data
+from buttress.storage import run_folder
 
 from .conftest import Run
 
@@ -256,3 +262,34 @@ def test_a_terminal_gets_a_progress_bar_with_eta(workspace: Path):
     assert b"loss " in shown
     assert b" left" in shown
     assert b"100%" in shown
+
+
+class Noon(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "Noon":
+        return cls(2026, 1, 1, 12, tzinfo=tz)
+
+
+def test_runs_that_are_started_in_one_second_count_up(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_folder, "datetime", Noon)
+    for _ in range(2):
+        assert main(["train", "small.yaml", "epochs=1"]) == 0
+
+    def assemble(file: ConfigFile, data: Data, settings: dict[str, Any], history: Path) -> Assembly:
+        """Another run takes the name between the plan and the folder."""
+        other = history.parent
+        if other.name == "20260101-120000-3":
+            other.mkdir()
+        return build.assemble(file, data, settings, history)
+
+    monkeypatch.setattr("buttress.training.launch.assemble", assemble)
+    assert main(["reproduce", "runs/small/20260101-120000"]) == 0
+    names = ["20260101-120000", "20260101-120000-2", "20260101-120000-3", "20260101-120000-4"]
+    folder = workspace / "runs" / "small"
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert list((folder / names[2]).iterdir()) == []  # not ours
+    for name in (names[0], names[1], names[3]):
+        assert json.loads((folder / name / "manifest.json").read_text())["run"] == f"small/{name}"
+    assert (folder / names[3] / "reproduction.json").is_file()

@@ -73,6 +73,11 @@ class RunFolder:
         self.audit = path / "audit.json"
         self._descriptor: int | None = None
 
+    @property
+    def identity(self) -> str:
+        """``<name>/<run>``: where a run is started, which its manifest keeps when the folder is renamed or moved."""
+        return "/".join(self.path.absolute().parts[-2:])
+
     def create(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None = None) -> None:
         """Make the folder with its config, a copy of the config's file of plugins, and the manifest, which holds the
         config too.
@@ -150,14 +155,18 @@ class RunFolder:
 
 
 def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
-    """Where a new run will live.
+    """Where a new run will live: ``runs/<name>/<run>``, or for None the time, counted up where that is taken.
 
     Raises:
         RunFolderError: it exists, or ``run`` is no plain name.
     """
     if run is not None and not PLAIN_NAME.fullmatch(run):
         raise RunFolderError(f"run name {run!r}: expected letters, digits, . _ - (no path)")
-    path = runs / name / (run or datetime.now().strftime("%Y%m%d-%H%M%S"))
+    if run is None:
+        now = datetime.now().strftime("%Y%m%d-%H%M%S")
+        names = itertools.chain([now], (f"{now}-{number}" for number in itertools.count(2)))
+        return RunFolder(next(path for each in names if not (path := runs / name / each).exists()))
+    path = runs / name / run
     if path.exists():
         raise RunFolderError(_exists(path))
     return RunFolder(path)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from buttress.build import Assembly, assemble, check_last_batch, load_data
 from buttress.config import ConfigFile, dump_config, load_config
+from buttress.data import Data
 from buttress.discovery.own_modules import origin
-from buttress.errors import CheckpointError
+from buttress.errors import CheckpointError, RunFolderError
 from buttress.kernels import use_backend
 from buttress.reporter import Reporter
 from buttress.storage.run_folder import RunFolder, existing_folder, manifest, planned_folder
 from buttress.storage.seals import read_sealed
+from buttress.training.forecast import Forecast
 from buttress.training.forecast import forecast as forecast_cost
 from buttress.training.notes import before_training
 from buttress.training.same_data import expect_same_data
@@ -22,26 +26,28 @@ from buttress.training.selection import Row
 from buttress.training.trainer import Trainer
 
 
-def launch(
-    file: ConfigFile,
-    runs: Path,
-    run: str | None = None,
-    *,
-    dry_run: bool = False,
-    forecast: bool = True,
-    same_data_as: RunFolder | None = None,
-    reporter: Reporter | None = None,
-) -> list[Row]:
-    """Start a run: check everything, forecast its cost, then train.
+@dataclass(frozen=True)
+class Started:
+    """A run that has its folder, and has not trained yet."""
 
-    Args:
-        file: the config.
-        runs: folder of all runs.
-        run: name of the run folder, or None for the time.
-        dry_run: stop after the forecast; nothing is written.
-        forecast: say beforehand what the run will cost.
-        same_data_as: folder of a run whose data are expected, or None.
-        reporter: tells the user; by default on standard output.
+    folder: RunFolder
+    assembly: Assembly
+    reporter: Reporter
+    cost: Forecast | None
+
+    def finish(self) -> list[Row]:
+        """Train to the end; returns best, last and diff of every track.
+
+        Raises:
+            WorkError: training could not go on; the run can be resumed.
+        """
+        with self.folder.held():
+            self.reporter.write_to(self.folder.log)
+            return Trainer(self.assembly, self.folder, self.reporter, self.cost).run()
+
+
+def launch(file: ConfigFile, runs: Path, run: str | None = None, **options: Any) -> list[Row]:
+    """Start a run and finish it; see ``start`` for the arguments.
 
     Returns:
         Best, last and diff of every track; empty for a dry run.
@@ -50,7 +56,38 @@ def launch(
         InputError: anything about the input; no run folder has been made.
         WorkError: training could not go on; the run can be resumed.
     """
-    folder = planned_folder(runs, file.config.name, run)
+    started = start(file, runs, run, **options)
+    return started.finish() if started else []
+
+
+def start(
+    file: ConfigFile,
+    runs: Path,
+    run: str | None = None,
+    *,
+    dry_run: bool = False,
+    forecast: bool = True,
+    same_data_as: RunFolder | None = None,
+    reporter: Reporter | None = None,
+) -> Started | None:
+    """Check everything, forecast the cost, and make the folder of a run.
+
+    Args:
+        file: the config.
+        runs: folder of all runs.
+        run: name of the run folder, or None for the time; where that is taken, ``-2`` and so on is added.
+        dry_run: stop after the forecast; nothing is written.
+        forecast: say beforehand what the run will cost.
+        same_data_as: folder of a run whose data are expected, or None.
+        reporter: tells the user; by default on standard output.
+
+    Returns:
+        The run, whose ``finish`` trains it; None for a dry run.
+
+    Raises:
+        InputError: anything about the input; no run folder has been made.
+    """
+    planned_folder(runs, file.config.name, run)  # a name that is taken or wrong is refused before anything is loaded
     reporter, cost = reporter or Reporter(), None
     with reporter, use_backend(file.config.backend):
         reporter.doing(f"loading the data: {file.config.data.chosen}")
@@ -69,31 +106,51 @@ def launch(
             del probe
         if dry_run:
             reporter.say("dry run: everything is in order; nothing was written")
-            return []
+            return None
+        folder, assembly = _in_new_folder(file, data, settings, runs, run)
+    return Started(folder, assembly, reporter, cost)
+
+
+def _in_new_folder(
+    file: ConfigFile, data: Data, settings: dict[str, Any], runs: Path, run: str | None
+) -> tuple[RunFolder, Assembly]:
+    """Everything that a run needs, and its folder, which is made last: plugins may still refuse their settings."""
+    while True:
+        folder = planned_folder(runs, file.config.name, run)
         torch.manual_seed(file.config.seed)  # for dropout in the user's model; nothing built in draws from it
         assembly = assemble(file, data, settings, folder.history)
-        facts = {
-            "data": {
-                "splits": {name: len(split) for name, split in data.splits().items()},
-                **data.notes,
-                "fingerprint": data.fingerprint,
-            },
-            "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
-            "seed": file.config.seed,
-        }
-        if file.plugins_file is not None:
-            facts["plugins_file"] = {"name": file.plugins_file.name, "sha256": file.plugins_file.sha256}
-        if file.targets():
-            facts["modules"] = {name: origin(target, file.modules) for name, target in file.targets().items()}
-        assembly.engine.tracks()  # starts it: plugins may still refuse their settings; the folder comes after
-        folder.create(
-            dump_config(assembly.resolved),
-            manifest(assembly.engine.plugins, assembly.engine.hooks.order(), facts),
-            file.plugins_file,
-        )
-    with folder.held():
-        reporter.write_to(folder.log)
-        return Trainer(assembly, folder, reporter, cost).run()
+        assembly.engine.tracks()
+        try:
+            folder.create(
+                dump_config(assembly.resolved),
+                manifest(assembly.engine.plugins, assembly.engine.hooks.order(), _facts(assembly, folder)),
+                file.plugins_file,
+            )
+        except RunFolderError:
+            if run is not None:
+                raise
+            continue  # a run that was started in the same second has taken the name
+        return folder, assembly
+
+
+def _facts(assembly: Assembly, folder: RunFolder) -> dict[str, Any]:
+    """What the manifest says beside versions, hardware and plugins."""
+    file, data = assembly.file, assembly.data
+    facts = {
+        "run": folder.identity,
+        "data": {
+            "splits": {name: len(split) for name, split in data.splits().items()},
+            **data.notes,
+            "fingerprint": data.fingerprint,
+        },
+        "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
+        "seed": file.config.seed,
+    }
+    if file.plugins_file is not None:
+        facts["plugins_file"] = {"name": file.plugins_file.name, "sha256": file.plugins_file.sha256}
+    if file.targets():
+        facts["modules"] = {name: origin(target, file.modules) for name, target in file.targets().items()}
+    return facts
 
 
 def continue_run(path: Path, reporter: Reporter | None = None) -> list[Row]:

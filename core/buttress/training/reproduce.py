@@ -11,8 +11,8 @@ from typing import Any
 from buttress.config import load_config
 from buttress.errors import CheckpointError, WorkError
 from buttress.storage.files import file_sha256, read_json, write_json
-from buttress.storage.run_folder import RunFolder, existing_folder, first_epoch, planned_folder, read_metrics
-from buttress.training.launch import launch
+from buttress.storage.run_folder import RunFolder, existing_folder, first_epoch, read_metrics
+from buttress.training.launch import start
 
 # What a number may depend on, of all that a manifest holds.
 _ENVIRONMENT = (
@@ -94,10 +94,11 @@ def reproduce(path: Path, runs: Path, run: str | None = None) -> Reproduction:
     """
     original = existing_folder(path)
     file = load_config(original.config)
-    repeated = planned_folder(runs, file.config.name, run)
-    launch(file, runs, repeated.path.name, same_data_as=original)
-    result = compare(original, repeated)
-    write_json(repeated.path / "reproduction.json", result.to_json())
+    repeated = start(file, runs, run, same_data_as=original)
+    assert repeated is not None  # it is for a dry run alone
+    repeated.finish()
+    result = compare(original, repeated.folder)
+    write_json(repeated.folder.path / "reproduction.json", result.to_json())
     return result
 
 
