@@ -212,6 +212,7 @@ def build_model(file: ConfigFile, data: Data, weights: Path | None = None) -> tu
 
     Raises:
         ConfigError, PluginError, ModelError, CheckpointError: it cannot be built, or the weights are not its own.
+        DataError: the two examples cannot be read.
     """
     section, where = file.config.model, file.under("model")
     shape = data.train.example_shape
@@ -232,9 +233,10 @@ def build_model(file: ConfigFile, data: Data, weights: Path | None = None) -> tu
         with at(where(("weights",))):
             load_weights(model, user_path(section.weights))
     model = model.train().to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]
+    with at(file.where(("data",))):
+        first = next(iter(data.train.batches(torch.arange(min(2, len(data.train))), 2)))
     with at(where(("target",) if section.target else ("name",))):
-        first = torch.arange(min(2, len(data.train)))
-        check_logits(model, next(iter(data.train.batches(first, 2))).x, data.num_classes)
+        check_logits(model, first.x, data.num_classes)
     return model, settings
 
 

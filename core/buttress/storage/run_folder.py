@@ -95,7 +95,7 @@ class RunFolder:
             self.metrics.touch()
         if plugins_file is not None:
             write_text(self.path / plugins_file.name, plugins_file.text)
-        write_sealed(self.manifest, {**manifest, "config": config_text})
+        write_sealed(self.manifest, {"format": FORMAT, **manifest, "config": config_text})
         write_text(self.config, config_text)
 
     @contextmanager
@@ -275,7 +275,6 @@ def manifest(
 ) -> dict[str, Any]:
     """What a run depends on besides its config."""
     return {
-        "format": FORMAT,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": sys.argv,
         **hardware(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from buttress.discovery.own_modules import origin
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.kernels import use_backend
 from buttress.reporter import Reporter
-from buttress.storage.run_folder import RunFolder, existing_folder, manifest, planned_folder
+from buttress.storage.files import remove_leftovers, storage_errors
+from buttress.storage.run_folder import RunFolder, existing_folder, manifest, planned_folder, read_metrics
 from buttress.storage.seals import read_sealed
+from buttress.training.checkpoint import list_checkpoints
 from buttress.training.forecast import Forecast
 from buttress.training.forecast import forecast as forecast_cost
 from buttress.training.notes import before_training
@@ -156,6 +159,8 @@ def _facts(assembly: Assembly, folder: RunFolder) -> dict[str, Any]:
 def continue_run(path: Path, reporter: Reporter | None = None) -> list[Row]:
     """Continue a run at its newest good checkpoint, to the same end as if it had never stopped.
 
+    One that ended before its first checkpoint begins anew.
+
     Args:
         path: run folder.
         reporter: tells the user; by default on standard output.
@@ -174,13 +179,35 @@ def continue_run(path: Path, reporter: Reporter | None = None) -> list[Row]:
             reporter.doing(f"loading the data: {file.config.data.chosen}")
             data, settings = load_data(file)
             expect_same_data(folder, data.fingerprint, reporter.say)
+            anew = _ended_before_its_first_checkpoint(folder, file.config.checkpoint.every)
+            if anew:
+                reporter.say("the run ended before its first checkpoint: it begins anew")
+                _remove_results(folder)
             reporter.doing("loading the newest checkpoint")
             torch.manual_seed(file.config.seed)
             assembly = assemble(file, data, settings, folder.history)
             _say_loss(reporter, assembly)
             trainer = Trainer(assembly, folder, reporter)
-            trainer.resume()
+            if not anew:
+                trainer.resume()
         return trainer.run()
+
+
+def _ended_before_its_first_checkpoint(folder: RunFolder, every: int) -> bool:
+    """Whether no checkpoint can have been: ``every`` is the number of epochs from one to the next."""
+    if folder.summary.exists() or list_checkpoints(folder.checkpoints):
+        return False
+    return sum(record.get("event") == "epoch" for record in read_metrics(folder.metrics)) <= every
+
+
+def _remove_results(folder: RunFolder) -> None:
+    """Make the folder of a run what it was before the first step."""
+    remove_leftovers(folder.path)
+    with storage_errors(folder.path):
+        for path in (folder.checkpoints, folder.weights, folder.history):
+            if path.is_dir():
+                shutil.rmtree(path)
+        folder.metrics.write_bytes(b"")
 
 
 def _describe(reporter: Reporter, assembly: Assembly) -> None:

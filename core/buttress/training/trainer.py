@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import perf_counter
 
 import torch
 
 from buttress.build import Assembly
 from buttress.data import epoch_order
-from buttress.errors import InterruptionError
+from buttress.errors import DataError, InterruptionError, WorkError
 from buttress.kernels import use_backend
 from buttress.loggers import Loggers
 from buttress.processes import StopRequest
@@ -24,6 +24,7 @@ from buttress.training.progress import Progress
 from buttress.training.recovery import Recovery
 from buttress.training.scoreboard import Scoreboard
 from buttress.training.selection import Row
+from buttress.types import Batch
 
 
 class Trainer:
@@ -55,6 +56,7 @@ class Trainer:
         Raises:
             InterruptionError: Ctrl-C or another signal asked to stop; a checkpoint has been written at that very step.
             DivergenceError: the run has diverged or collapsed, and is to stop.
+            WorkError: an example could not be read; a checkpoint has been written if it was a training example.
             HookError, StorageError: a plugin failed, the disk is full; the last good checkpoint is intact.
         """
         engine, config, started = self._engine, self._config, perf_counter()
@@ -71,6 +73,11 @@ class Trainer:
                 while engine.epoch < config.epochs:
                     self._train_epoch()
                     self._finish_epoch()
+            except DataError as problem:  # it was good when the run began: no wrong input, but work that cannot go on
+                raise WorkError(
+                    f"{problem}. What was trained is saved; put back the file that the run began with, then continue "
+                    f"with: buttress resume {self._folder.path}; with a repaired one, start a new run"
+                ) from problem
             finally:
                 self._loggers.close()
                 engine.close()
@@ -102,7 +109,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         engine, config, train = self._engine, self._config, self._assembly.data.train
         order = epoch_order(len(train), config.seed, engine.epoch)[: self._assembly.steps * config.data.batch_size]
-        for batch in train.batches(order, config.data.batch_size, start=engine.epoch_step):
+        for batch in self._saved_if_unreadable(train.batches(order, config.data.batch_size, start=engine.epoch_step)):
             self._stop_if_asked()
             self._set_lr()
             losses, _ = engine.step(batch.x, batch.y, index=batch.index)
@@ -112,6 +119,14 @@ class Trainer:
             if engine.global_step % config.log_every == 0:
                 self._log_training()
             self._reporter.advance(f"epoch {engine.epoch + 1}/{config.epochs}")
+
+    def _saved_if_unreadable(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; where one cannot be read, what was trained before it is saved."""
+        try:
+            yield from batches
+        except DataError:
+            self._save()
+            raise
 
     def _finish_epoch(self) -> None:
         engine, config = self._engine, self._config
