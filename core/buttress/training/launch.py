@@ -197,7 +197,8 @@ def _ended_before_its_first_checkpoint(folder: RunFolder, every: int) -> bool:
     """Whether no checkpoint can have been: ``every`` is the number of epochs from one to the next."""
     if folder.summary.exists() or list_checkpoints(folder.checkpoints):
         return False
-    return sum(record.get("event") == "epoch" for record in read_metrics(folder.metrics)) <= every
+    epochs = [record for record in read_metrics(folder.metrics) if record["event"] == "epoch"]
+    return len(epochs) <= every
 
 
 def _remove_results(folder: RunFolder) -> None:
