@@ -44,24 +44,25 @@ class Answers:
             self._labels(who, y)
         self._unclassed.clear()
 
-    def inputs(self, x: Tensor, y: Tensor, index: Tensor | None) -> Batch:
-        """What the caller of ``engine.step`` hands in.
+    def inputs(self, x: Tensor, y: Tensor, index: Tensor | None, who: Caller | None = None) -> Batch:
+        """What a caller hands in; ``engine.step``'s where it is not said ``who``.
 
         Raises:
-            DataError: a wrong kind, or x outside the box.
+            DataError: a wrong kind, x outside the box, or labels of other classes.
         """
+        who = who or _STEP
         device = self._state.device
         good_kind = isinstance(x, Tensor) and x.is_floating_point() and x.dim() >= 2 and x.device == device
         if not good_kind or len(x) == 0:
-            raise _CALLER.fault(f"expected floating-point x [B,*] with at least one example on {device}, got {kind(x)}")
+            raise who.fault(f"expected floating-point x [B,*] with at least one example on {device}, got {kind(x)}")
         wrong = _wrong_labels(Batch(x, y, index))
         if wrong:
-            raise _CALLER.fault(wrong)
+            raise who.fault(wrong)
         x, y, index = usable(x), usable(y), None if index is None else usable(index)
         if self._checks.level != "off":
-            self._values(_CALLER, self._state.threat.box_contains(x), lambda: _outside_box(x))
+            self._values(who, self._state.threat.box_contains(x), lambda: _outside_box(x))
         self._unclassed.clear()
-        self._labels(_CALLER, y)
+        self._labels(who, y)
         return Batch(x, y, index)
 
     def batch(self, who: Answerer, answer: Any, batch: Batch) -> Batch:
@@ -263,14 +264,17 @@ class _Named(AbstractContextManager[Adv | None]):
             raise self._who.fault(f"{type(raised).__name__}: {raised}") from raised
 
 
-class _Caller:
-    """Whoever called ``engine.step``."""
+class Caller:
+    """Whoever hands examples in."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def fault(self, message: str, when: str = "") -> DataError:
-        return DataError(f"engine.step{when}: {message}")
+        return DataError(f"{self._name}{when}: {message}")
 
 
-_CALLER = _Caller()
+_STEP = Caller("engine.step")
 
 
 def _wrong_labels(batch: Batch) -> str:

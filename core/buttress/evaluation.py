@@ -1,5 +1,6 @@
 """Clean and robust accuracy: eval mode, un-perturbed weights, a fixed random stream of its own."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,18 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from buttress.answers import Caller
 from buttress.checks import ValueChecks
 from buttress.context import RunState
 from buttress.data import Split
-from buttress.errors import DataError, PluginError
+from buttress.errors import ConfigError, DataError, PluginError
 from buttress.functional import cross_entropy, is_correct
 from buttress.hooks import Hooks
-from buttress.modes import Modes
+from buttress.modes import Modes, gradients_on
+from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
 from buttress.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.settings import Where
 from buttress.threat import ThreatModel
 from buttress.types import Adv, Batch
 from buttress.yaml_source import parse_yaml
+
+logger = logging.getLogger("buttress")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Score:
         clean_correct: ``[n]`` bools, on the device.
         robust_correct: ``[n]`` bools, on the device.
         robust_losses: ``[n]`` cross-entropies of the attacked versions in nats, on the device.
+        nonfinite: number of examples whose logits are NaN or infinite without an attack; they count as wrong.
     """
 
     clean: float
@@ -40,6 +46,7 @@ class Score:
     clean_correct: Tensor
     robust_correct: Tensor
     robust_losses: Tensor
+    nonfinite: int = 0
 
 
 def load_attack(
@@ -91,12 +98,19 @@ class Evaluator:
         threat: the threat model.
         seed: of the attack's random draws, which depend on it and on the batch number alone.
         batch_size: examples a forward.
+
+    Raises:
+        ModelError: no module, or one without parameters on one device.
+        ConfigError: a batch size below 1.
     """
 
+    @gradients_on()
     def __init__(
         self, model: nn.Module, attack: LoadedPlugin, threat: ThreatModel, *, seed: int = 0, batch_size: int = 500
     ) -> None:
-        device = next(model.parameters()).device
+        device = device_of(model, "evaluation")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError(f"evaluation: batch_size: expected a number >= 1, got {batch_size!r}")
         self.attack = attack
         self._model, self._batch_size = model, batch_size
         self._state = RunState(threat, device, seed=seed, phase="evaluate")
@@ -104,6 +118,7 @@ class Evaluator:
         self._modes = Modes(model)
         self._name = "evaluation"
 
+    @gradients_on()
     def attacked(self, batch: Batch, number: int = 0) -> Adv:
         """Adversarial examples for batch number ``number``, made in eval mode."""
         self._state.step, self._state.elsewhere = number, f"{self._name}, batch {number + 1}"
@@ -111,6 +126,7 @@ class Evaluator:
         with self._modes.attacking("eval"):
             return self._hooks.generate_adv(self._model, batch)
 
+    @gradients_on()
     def score(
         self, split: Split, epoch: int | None = None, scored: Callable[[int], None] = lambda examples: None
     ) -> Score:
@@ -122,26 +138,50 @@ class Evaluator:
             scored: hears the number of examples of every batch that is done.
 
         Raises:
-            DataError: the split is empty.
+            DataError: the split is empty; examples of a wrong kind or outside the box, labels of other classes.
+            ModelError: the model's forward raises, or gives no logits.
             HookError: the attack failed.
         """
         self._name = "evaluation" if epoch is None else f"evaluation after epoch {epoch}"
+        if not isinstance(split, Split):
+            raise DataError(f"{self._name}: expected a split, buttress.Split(x, y), got {kind(split)}")
         if not len(split):
             raise DataError("evaluation: expected at least one example, got an empty split")
-        clean, robust, losses = [], [], []
+        clean, robust, losses, finite = [], [], [], []
         order = torch.arange(len(split))
-        for number, batch in enumerate(split.batches(order, self._batch_size)):
-            adv = self.attacked(batch, number)
-            with torch.no_grad(), self._modes.evaluating():
-                clean.append(is_correct(self._model(batch.x), batch.y))
-                logits_adv = self._model(adv.x)
+        with self._modes.evaluating(), self._modes.buffers_as_found():
+            for number, given in enumerate(split.batches(order, self._batch_size)):
+                batch = self._accept(given)
+                logits = self._logits(batch)
+                adv = self.attacked(batch, number)
+                with torch.no_grad():
+                    logits_adv = self._model(adv.x)
+                clean.append(is_correct(logits, batch.y))
                 robust.append(is_correct(logits_adv, batch.y))
                 losses.append(cross_entropy(logits_adv, batch.y))
-            scored(len(batch.y))
+                finite.append(torch.isfinite(logits).all(1))
+                scored(len(batch.y))
         clean_correct, robust_correct = torch.cat(clean), torch.cat(robust)
         n = len(clean_correct)
-        right = torch.stack([clean_correct.sum(), robust_correct.sum()]).tolist()
-        return Score(right[0] / n, right[1] / n, n, clean_correct, robust_correct, torch.cat(losses))
+        counts = torch.stack([clean_correct.sum(), robust_correct.sum(), torch.cat(finite).sum()]).tolist()
+        return Score(
+            counts[0] / n, counts[1] / n, n, clean_correct, robust_correct, torch.cat(losses), nonfinite=n - counts[2]
+        )
+
+    def _accept(self, batch: Batch) -> Batch:
+        accepted = self._hooks.answers.inputs(batch.x, batch.y, batch.index, Caller(self._name))
+        if accepted.y.dim() != 1:
+            raise DataError(f"{self._name}: expected int64 labels [{len(batch.x)}], got {kind(batch.y)}")
+        return accepted
+
+    def _logits(self, batch: Batch) -> Tensor:
+        try:
+            with torch.no_grad():
+                logits: Tensor = self._model(batch.x)
+        except Exception as problem:
+            raise cannot_take(self._name, self._model, batch.x, problem) from problem
+        self._hooks.answers.expect_classes(expect_logits(self._model, logits, len(batch.x)))
+        return logits
 
 
 def evaluate(
@@ -164,4 +204,7 @@ def evaluate(
         batch_size: examples a forward.
     """
     loaded = attack if isinstance(attack, LoadedPlugin) else load_attack(attack)
-    return Evaluator(model, loaded, threat, seed=seed, batch_size=batch_size).score(split)
+    score = Evaluator(model, loaded, threat, seed=seed, batch_size=batch_size).score(split)
+    if said := expect_some_finite("evaluation", model, score.nonfinite, score.n):
+        logger.warning("evaluation: %s", said)
+    return score

@@ -21,6 +21,7 @@ from buttress.evaluating.meter import Meter, most_forwards
 from buttress.evaluation import Evaluator
 from buttress.functional import is_correct
 from buttress.modes import Modes
+from buttress.nn.contract import expect_some_finite
 from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
 from buttress.storage.files import write_with
@@ -144,18 +145,24 @@ def attack_all(
 
     Raises:
         HookError, InputError: an attack failed, or refuses the model.
+        ModelError: the logits are not finite for any example.
     """
     modes, reporter = Modes(model), reporter or Reporter()
     batches = [torch.arange(len(index))[first : first + batch_size] for first in range(0, len(index), batch_size)]
     work = _Work.resume(partial, (1 + len(attacks), len(index)))
     evaluators = [Evaluator(model, attack, threat, seed=seed, batch_size=batch_size) for _, attack in attacks]
     names = ["clean", *(name for name, _ in attacks)]
+    nonfinite = 0
 
     def still_right(evaluator: Evaluator | None, columns: Tensor, number: int) -> Tensor:
+        nonlocal nonfinite
         (batch,) = split.batches(index[columns], len(columns))
         x = batch.x if evaluator is None else evaluator.attacked(batch, number).x
         with torch.no_grad(), modes.evaluating():
-            return is_correct(model(x), batch.y).cpu()
+            logits = model(x)
+        if evaluator is None:
+            nonfinite += int((~torch.isfinite(logits)).any(1).sum())
+        return is_correct(logits, batch.y).cpu()
 
     for row, (name, evaluator) in enumerate(zip(names, [None, *evaluators], strict=True)):
         first = min(max(work.done - row * len(batches), 0), len(batches))
@@ -171,6 +178,8 @@ def attack_all(
                 with meter.batch(number):
                     right = still_right(evaluator, columns, number) if len(columns) else columns.bool()
                     work.keep(row, columns, right, monotonic() - began)
+            if evaluator is None and (said := expect_some_finite("evaluate", model, nonfinite, len(index))):
+                reporter.say(f"note: {said}")
     return Verdicts(names, work.table, work.seconds, each)
 
 

@@ -174,14 +174,37 @@ class Forwards:
                 handle.remove()
 
     def _own(self, fault: HookError, cause: BaseException, x: Tensor) -> ButtressError:
-        said = f"{type(cause).__name__}: {cause}"
         if len(x) == 1 and is_too_few(cause):
             return DataError(f"engine.step: {ONE_EXAMPLE}")
         if self._known:
             return HookError(f"{fault}\n  It was raised in the forward of model {type(self._model).__name__}.")
-        weight = next(self._model.parameters())
-        cure = f"; its weights are of {weight.dtype}: give both one dtype" if weight.dtype != x.dtype else ""
-        return ModelError(f"engine.step: model {type(self._model).__name__} cannot take x, {kind(x)}: {said}{cure}")
+        return cannot_take("engine.step", self._model, x, cause)
+
+
+def cannot_take(who: str, model: nn.Module, x: Tensor, problem: BaseException) -> ModelError:
+    """The error of ``who``, whose inputs ``x [B,*]`` made the forward of ``model`` raise ``problem``."""
+    weight = next(model.parameters())
+    cure = f"; its weights are of {weight.dtype}: give both one dtype" if weight.dtype != x.dtype else ""
+    said = f"{type(problem).__name__}: {problem}{cure}"
+    return ModelError(f"{who}: model {type(model).__name__} cannot take x, {kind(x)}: {said}")
+
+
+def expect_some_finite(who: str, model: nn.Module, nonfinite: int, examples: int) -> str:
+    """A sentence about the examples, so many of all, whose logits are not finite; nothing where there is none.
+
+    Raises:
+        ModelError: there is no other example; names who evaluates, and the first weights that are not finite.
+    """
+    if nonfinite < examples or not examples:
+        return (
+            f"logits are not finite for {nonfinite} of {examples} examples, which count as wrong" if nonfinite else ""
+        )
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    bad = [name for name, value in tensors if not bool(torch.isfinite(value).all())]
+    cause = (
+        f"{bad[0]!r} of its weights holds NaN or infinity; choose other weights" if bad else "its weights are finite"
+    )
+    raise ModelError(f"{who}: the logits of model {type(model).__name__} are not finite for any example: {cause}")
 
 
 def is_too_few(error: BaseException) -> bool:
