@@ -77,8 +77,9 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     data, settings = _loaded(file)
     check_data(data, threat_of(file))
     if data.validation is None and file.config.evaluation.best_by == "validation":
+        place = file.source.blame(("evaluation", "best_by"), ("data", "validation"), ("data", "name"))
         raise ConfigError(
-            f"{file.where(('evaluation', 'best_by'))}: the data set has no validation split to choose the best epoch "
+            f"{place}: the data set has no validation split to choose the best epoch "
             "on; set data.validation, or evaluation.best_by: test (the papers' protocol, biased upward)"
         )
     device, layout = device_of(file), memory_format_of(file)
@@ -166,7 +167,8 @@ def threat_of(file: ConfigFile) -> ThreatModel:
         return ThreatModel(section.norm, section.eps, section.box)
     except ConfigError as problem:
         key, _, said = str(problem).partition(": ")  # threat.eps or threat.box
-        raise ConfigError(f"{file.where(tuple(key.split('.')))}: {said}") from None
+        place = file.source.blame(tuple(key.split(".")), ("threat", "eps"), ("threat", "box"), ("threat", "norm"))
+        raise ConfigError(f"{place}: {said if place.endswith(key) else problem}") from None
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from buttress.registry import Local, attack_entry_of, construct, entry_of
 from buttress.schedule import SCHEDULES, Schedule, expect_factors
 from buttress.settings import Flag, NonNegativeFraction, Number, validate
 from buttress.storage.user_path import user_path
-from buttress.yaml_source import Path_, Source, dump_yaml, parse_yaml, read_yaml
+from buttress.yaml_source import OVERRIDE, Path_, Source, dump_yaml, parse_yaml, read_yaml
 
 FORMAT = 1
 """Of configs. A change after which an older config would mean something else, or nothing, raises it."""
@@ -279,7 +279,8 @@ class ConfigFile:
         """A component has a name with settings beside it, or a target with args."""
         section: _ComponentSection = getattr(self.config, name)
         if (section.name is None) == (section.target is None):
-            raise ConfigError(f"{self.where((name,))}: expected exactly one of name and target")
+            place = self.source.blame((name,), (name, "name"), (name, "target"))
+            raise ConfigError(f"{place}: expected exactly one of name and target")
         if section.target is not None and section.settings():
             unknown = next(iter(section.settings()))
             raise ConfigError(f"{self.where((name, unknown))}: unknown key; arguments of target go under args")
@@ -291,8 +292,11 @@ class ConfigFile:
         saved, every = self.config.checkpoint, self.config.evaluation.every
         needed = 1 + -(-(every - 1) // saved.every)
         if self.config.guards.collapse == "roll_back" and (saved.keep < needed or saved.every > every):
+            place = self.source.blame(
+                ("guards", "collapse"), ("checkpoint", "every"), ("checkpoint", "keep"), ("evaluation", "every")
+            )
             raise ConfigError(
-                f"{self.where(('guards', 'collapse'))}: roll_back needs a checkpoint from each evaluation until the "
+                f"{place}: roll_back needs a checkpoint from each evaluation until the "
                 f"next: checkpoint.every at most {every} (evaluation.every) and checkpoint.keep at least {needed}, got "
                 f"{saved.every} and {saved.keep}"
             )
@@ -342,7 +346,7 @@ class ConfigFile:
             schedule.drops(self.config.epochs)
         except ConfigError as problem:
             key = "knots" if "knots" in section.settings() else "milestones"
-            raise ConfigError(f"{where((key,))}: {problem}") from None
+            raise ConfigError(f"{self.source.blame(('schedule', key), ('epochs',))}: {problem}") from None
         return schedule, settings
 
 
@@ -375,9 +379,9 @@ def apply_override(source: Source, override: str) -> Source:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"override {override!r}: expected key=value, for example epochs=10 or pgd.steps=5")
-    place = f"override {override!r}"
+    place = f"{OVERRIDE}{override!r}"
     value = parse_yaml(text, place).value
-    tree, places = copy.deepcopy(source.value), dict(source.places)
+    tree = copy.deepcopy(source.value)
     path = _resolve(tree, key.split("."), place)
     node = tree
     for part, below in itertools.pairwise(path):
@@ -389,6 +393,7 @@ def apply_override(source: Source, override: str) -> Source:
             held = "is a list: override it as a whole" if isinstance(node, list) else "has no keys below it"
             raise ConfigError(f"{place}: {part!r} {held}")
     node[path[-1]] = value
+    places = {other: line for other, line in source.places.items() if other[: len(path)] != path}
     places[path] = place
     return Source(tree, source.name, places)
 

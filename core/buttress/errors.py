@@ -81,9 +81,19 @@ def moment(epoch: int, step: int) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'pgd'?"`` for a mistyped name, else the list of the known ones."""
+    """``"; did you mean 'pgd'?"`` for a mistyped name, else the list of the known ones.
+
+    Case and the kind of separator make no difference; the same letters in another order are nearest of all.
+    """
     known = sorted(known)
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    plain = {_plain(each): each for each in reversed(known)}  # of two that are one so, the first
+    close = get_close_matches(_plain(name), plain, n=3, cutoff=0.5)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        letters = sorted(_plain(name))
+        best = next((each for each in close if sorted(each) == letters), close[0])
+        return f"; did you mean {plain[best]!r}?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")

@@ -331,9 +331,18 @@ def _what_is_wrong(errors: Sequence[Any]) -> str:
     whole = [message for message in messages if ", got " in message]
     if whole:  # the words of a setting's own check
         return str(whole[0])
+    if errors[-1]["type"] == "list_type":
+        return f"expected a list, got {errors[-1]['input']!r}{_as_list(errors[-1]['input'])}"
     first, *others = map(str, dict.fromkeys(messages))
     choices = " or ".join([first, *(other.removeprefix("expected ") for other in others)])
     return f"{choices}, got {errors[0]['input']!r}"
+
+
+def _as_list(value: object) -> str:
+    """How ``value`` would be written as a list, for messages."""
+    if isinstance(value, Mapping):
+        return f"; write each as an entry: [{', '.join(f'{key}: ...' for key in value)}]" if value else ""
+    return "" if value is None else f"; write [{value}]"
 
 
 def _owner(model: type[BaseModel], path: tuple[str | int, ...]) -> dict[str, FieldInfo]:

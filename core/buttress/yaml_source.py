@@ -12,6 +12,9 @@ from buttress.settings import Word
 
 Path_ = tuple[str | int, ...]
 
+OVERRIDE = "override "
+"""What the place of a key begins with that was given on the command line."""
+
 # A config is written by hand; these stop files that are not, before they take memory or more than a second.
 MAX_BYTES = 100_000
 MAX_NODES = 5_000
@@ -67,6 +70,16 @@ class Source:
             known = known[:-1]
         key = ".".join(str(part) for part in path if not isinstance(part, int))
         return ": ".join(part for part in (self.places.get(known, self.name), key) if part)
+
+    def blame(self, *paths: Path_) -> str:
+        """The place of the first of these keys that an override set; else of the first of them.
+
+        For mistakes that lie between keys, of which each is right by itself.
+        """
+        return self.where(next((path for path in paths if self._is_overridden(path)), paths[0]))
+
+    def _is_overridden(self, path: Path_) -> bool:
+        return any(self.places.get(path[:depth], "").startswith(OVERRIDE) for depth in range(1, len(path) + 1))
 
 
 def read_yaml(path: Path) -> Source:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from buttress.build import threat_of
 from buttress.config import ConfigFile, apply_override, dump_config, load_config, schema
-from buttress.errors import ConfigError
+from buttress.errors import ConfigError, nearest
 from buttress.yaml_source import parse_yaml
 
 CONFIG = """\
@@ -129,6 +130,72 @@ def test_a_wrong_schedule_is_refused(section: str, expected: str):
     with pytest.raises(ConfigError) as caught:
         file.schedule()
     assert expected in str(caught.value)
+
+
+# What is said of a mistake
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("epochs: 4", "epochs: 4\nmodle: {name: mlp}", "c.yaml:12: modle: unknown key; did you mean 'model'?"),
+        ("epochs: 4", "Epochs: 4", "c.yaml:11: Epochs: unknown key; did you mean 'epochs'?"),
+        ("eps: 1/10", "esp: 1/10", "c.yaml:4: threat.esp: unknown key; did you mean 'eps'?"),
+        (
+            CONFIG[CONFIG.index("\n  - pgd") : CONFIG.index("optim")],
+            " {clean: }\n",
+            "; write each as an entry: [clean: ...]",
+        ),
+        ("epochs: 4", "epochs: 4\nloggers: tensorboard", "expected a list, got 'tensorboard'; write [tensorboard]"),
+        ("epochs: 4", "epochs: 4\ndisable: swa", "disable: expected a list, got 'swa'; write [swa]"),
+    ],
+)
+def test_a_mistake_is_told_what_to_write(old: str, new: str, expected: str):
+    assert expected in message(changed(old, new))
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("modle", ["model", "modules", "name"], "; did you mean 'model'?"),
+        ("PGD", ["pgd", "awp"], "; did you mean 'pgd'?"),
+        ("rat-wp", ["rat_wp", "rat_lr"], "; did you mean 'rat_wp'?"),
+        ("Swa", ["swa", "awp"], "; did you mean 'swa'?"),
+        ("zzz", ["b", "a"], "; known: a, b"),
+        ("zzz", [], ""),
+    ],
+)
+def test_the_nearest_name_is_the_one_that_was_meant(name: str, known: list[str], expected: str):
+    assert nearest(name, known) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data={name: digits, batch_size: 0}"], "override 'data={name: digits, batch_size: 0}': data.batch_size: "),
+        (["plugins=[{clean: {a: 1}}]", "plugins=pgd"], "override 'plugins=pgd': plugins: expected a list"),
+        (["model.target=a:B"], "override 'model.target=a:B': model.target: expected exactly one of name and target"),
+        (["model={target: 'a:B', name: mlp}"], "override \"model={target: 'a:B', name: mlp}\": model: "),
+        (["guards.collapse=roll_back", "checkpoint.every=3"], "override 'guards.collapse=roll_back': guards."),
+    ],
+)
+def test_an_override_is_blamed_where_it_stands(overrides: list[str], expected: str):
+    source = parse_yaml(CONFIG, "c.yaml")
+    for override in overrides:
+        source = apply_override(source, override)
+    with pytest.raises(ConfigError) as caught:
+        ConfigFile(source)
+    assert str(caught.value).startswith(expected)
+
+
+def test_of_several_keys_the_one_that_an_override_set_is_blamed():
+    text = CONFIG + "guards: {collapse: roll_back}\nschedule: {name: piecewise, milestones: [1, 0.5]}\n"
+    with pytest.raises(ConfigError, match=r"^override 'checkpoint.every=3': checkpoint.every: roll_back needs"):
+        ConfigFile(apply_override(parse_yaml(text, "c.yaml"), "checkpoint.every=3"))
+    with pytest.raises(ConfigError, match=r"^override 'epochs=2': epochs: expected increasing epochs"):
+        ConfigFile(apply_override(parse_yaml(text, "c.yaml"), "epochs=2")).schedule()
+    with pytest.raises(ConfigError, match=r"^override 'threat.box=\[0, 0.01\]': threat.box: eps 1/10 reaches beyond"):
+        threat_of(ConfigFile(apply_override(parse_yaml(CONFIG, "c.yaml"), "threat.box=[0, 0.01]")))
 
 
 # The attack of the evaluation
