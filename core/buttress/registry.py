@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from buttress import __version__
 from buttress.components.members import hooks_in, marked
+from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.traits import traits_of
 from buttress.errors import ConfigError, InputError, PluginError, nearest
@@ -139,8 +140,14 @@ def _excludes_us(requirement: str) -> bool:
     return not wanted.specifier.contains(__version__, prereleases=True)
 
 
-def find(kind: str, name: str, where: str = "") -> Source:
+def find(kind: str, name: str, where: str = "", local: Collection[str] = ()) -> Source:
     """The component that a config means by ``name``: ``"pgd"`` or, to choose among several, ``"my-dist:pgd"``.
+
+    Args:
+        kind: a key of ``GROUPS``.
+        name: as the config says.
+        where: the place of the name, for messages.
+        local: names that are known beside those of what is installed.
 
     Raises:
         PluginError: unknown (with the nearest name), claimed by several distributions, or incompatible.
@@ -161,7 +168,7 @@ def find(kind: str, name: str, where: str = "") -> Source:
             "out of that list, or leave it out of the config"
         )
     if not matching:
-        raise PluginError(f"{at}unknown {kind} {name!r}{_hint(kind, short)} (see: buttress plugins list)")
+        raise PluginError(f"{at}unknown {kind} {name!r}{_hint(kind, short, local)} (see: buttress plugins list)")
     if len(matching) > 1:
         claims = " and ".join(f"{source} ({source.target})" for source in matching)
         raise PluginError(
@@ -175,12 +182,18 @@ def find(kind: str, name: str, where: str = "") -> Source:
     return matching[0]
 
 
-def _hint(kind: str, name: str) -> str:
+def _usable(kind: str, local: Local) -> set[str]:
+    """The names of those components of a file that may be chosen as a ``kind``."""
+    needed = {"generate_adv"} if kind == "attack" else set()
+    return {name for name, (component, _) in local.items() if needed <= hooks_in(component)}
+
+
+def _hint(kind: str, name: str, local: Collection[str]) -> str:
     """Where else there is a component of that name; else the nearest of this kind."""
     others = kinds_of(name)
     if others:
         return f"; {name!r} is a component of another kind: {', '.join(others)}"
-    return nearest(name, {source.name for source in sources(kind)})
+    return nearest(name, {*local, *(source.name for source in sources(kind))})
 
 
 def find_any(name: str) -> Source:
@@ -247,7 +260,7 @@ def build(
     if local and name in local:
         component, source = local[name]
     else:
-        source = find(kind, name, named or (where(()) if where(()) != name else ""))
+        source = find(kind, name, named or (where(()) if where(()) != name else ""), _usable(kind, local or {}))
         component = load(source)
     if kind in HOOKED:
         check_class(component, source)
@@ -286,7 +299,14 @@ def construct(
         if str(problem).startswith(where(())):
             raise
         raise type(problem)(f"{where(())}: {problem}") from problem.__cause__
-    return built, checked.model_dump()
+    return built, {key: _as_written(key, value, where) for key, value in checked.model_dump(warnings=False).items()}
+
+
+def _as_written(key: str, value: Any, where: Where) -> Any:
+    try:
+        return plain(value)
+    except ValueError as problem:
+        raise PluginError(f"{where((key,))}: {problem}") from None
 
 
 def load_plugins(
@@ -304,13 +324,21 @@ def load_plugins(
         PluginError, ConfigError: see ``build``.
     """
     where = where or in_code(f"{kind}s")
-    loaded: list[LoadedPlugin] = []
-    for position, entry in enumerate(entries):
-        name, settings = entry_of(entry, where((position,)))
-        inner = _under(where, (position, name))
-        plugin, source, resolved = build(kind, name, settings, inner, given, local=local)
-        loaded.append(LoadedPlugin(source.name, plugin, source, resolved))
-    return as_loaded(loaded)
+    return as_loaded([_loaded(kind, entry, position, where, given, local) for position, entry in enumerate(entries)])
+
+
+def _loaded(
+    kind: str,
+    entry: str | Mapping[str, Any],
+    position: int,
+    where: Where,
+    given: Mapping[str, Any] | None = None,
+    local: Local | None = None,
+) -> LoadedPlugin:
+    """The plugin of an entry that stands at ``position`` of the list at ``where``."""
+    name, settings = entry_of(entry, where((position,)))
+    plugin, source, resolved = build(kind, name, settings, _under(where, (position, name)), given, local=local)
+    return LoadedPlugin(source.name, plugin, source, resolved)
 
 
 def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
@@ -321,9 +349,9 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
     """
     counts: dict[str, int] = {}
     unique = []
-    for plugin in plugins:
+    for position, plugin in enumerate(plugins):
         if isinstance(plugin, (str, Mapping)):
-            (item,) = load_plugins([plugin])
+            item = _loaded("plugin", plugin, position, in_code("plugins"))
         elif isinstance(plugin, LoadedPlugin):
             item = replace(plugin, label=plugin.label.split("#")[0])
         elif inspect.isclass(plugin):

@@ -6,8 +6,13 @@ The settings of a plugin, model, data set or schedule are the keyword-only, anno
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import is_dataclass
+from enum import Enum
 from fractions import Fraction
+from functools import partial
+from inspect import formatannotation
 from itertools import groupby
 from math import floor, inf
 from pathlib import Path
@@ -20,12 +25,15 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    Strict,
     ValidationError,
     WithJsonSchema,
     create_model,
 )
+from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
+from buttress.components.plain import LENIENT, read_fields, read_member, unwritable
 from buttress.errors import ConfigError, PluginError, nearest
 from buttress.storage.user_path import user_path
 
@@ -105,18 +113,23 @@ _READERS: dict[object, tuple[object, ...]] = {
     Any: (BeforeValidator(_unambiguous),),
 }
 """How values of these types are read from a config, and written into one."""
-_CONTAINERS = (list, dict, set, frozenset, Sequence, Mapping)
+_CONTAINERS = (list, dict, set, frozenset, deque, Set, Sequence, Mapping)
 
 
 def readable(annotation: Any) -> Any:
     """``annotation`` as a type that values of a config satisfy.
 
-    Where it expects a bool, ``no`` is one; where it expects a number, ``1/10`` is one; where it expects a tuple, a list
-    is one; where it says nothing, a word that may be text or a bool is refused.
+    Where it expects a bool, ``no`` is one; where it expects a number, ``1/10`` is one; where it expects a tuple or a
+    set, a list is one; where it expects a member of an ``Enum``, its value or its name is one; where it says nothing, a
+    word that may be text or a bool is refused.
     """
     kind, parts = get_origin(annotation), get_args(annotation)
+    if annotation is Fraction:
+        return ExactFraction
     if kind is Annotated:
         inner, *metadata = parts
+        if inner is Fraction and any(isinstance(each, BeforeValidator) for each in metadata):
+            return annotation
         base = get_origin(inner) or inner
         if base in _READERS:  # the reader comes last: constraints apply to what it has read
             return Annotated[(_with_readable_parts(inner), *metadata, *_READERS[base])]
@@ -124,6 +137,12 @@ def readable(annotation: Any) -> Any:
     base = kind or annotation
     if base in _READERS:
         return Annotated[(_with_readable_parts(annotation), *_READERS[base])]
+    if base in LENIENT:
+        return Annotated[_with_readable_parts(annotation), Strict(False)]
+    if inspect.isclass(base) and issubclass(base, Enum):
+        return Annotated[annotation, BeforeValidator(partial(read_member, base))]
+    if inspect.isclass(base) and is_dataclass(base):
+        return Annotated[annotation, BeforeValidator(partial(read_fields, base))]
     return _with_readable_parts(annotation)
 
 
@@ -131,6 +150,8 @@ def _with_readable_parts(annotation: Any) -> Any:
     kind, parts = get_origin(annotation), get_args(annotation)
     if kind in (Union, UnionType):
         return annotation if any(map(_takes_words, parts)) else Union[tuple(map(readable, parts))]  # noqa: UP007
+    if kind in (Iterable, Collection):
+        return readable(list[parts])  # type: ignore[valid-type]
     if annotation in (list, dict):
         return readable(list[Any] if annotation is list else dict[str, Any])
     if parts and (kind is tuple or kind in _CONTAINERS):
@@ -261,11 +282,19 @@ def settings_model(component: Callable[..., object], given: frozenset[str] = fro
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (readable(parameter.annotation), Field(default, description=docs.get(parameter.name)))
-    return create_model(
-        component.__name__,
-        __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True),
-        **fields,
-    )
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    try:
+        model = create_model(component.__name__, __config__=config, **fields)
+    except PydanticUserError as problem:
+        raise PluginError(f"{component.__qualname__}: its settings cannot be read: {problem.message}") from problem
+    wrong = unwritable(model)
+    for parameter in signature_of(component):
+        if parameter.name in wrong:
+            raise PluginError(
+                f"{component.__qualname__}: setting {parameter.name!r} is a {formatannotation(parameter.annotation)}, "
+                "and nothing in a config can be one; take a name (str) or a number, and make the object in __init__"
+            )
+    return model
 
 
 def validate(model: type[BaseModel], values: dict[str, Any], where: "Where") -> BaseModel:

@@ -241,3 +241,54 @@ def test_the_environment_disables_by_name_and_by_distribution(buttress: Run, mon
     rows = {row["name"]: row["status"] for row in json.loads(done.stdout) if row["kind"] == "plugin"}
     assert rows["swa"] == "disabled"
     assert rows["ema"] == "listed"
+
+
+TYPES = '''
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+
+from buttress import hookimpl
+
+
+class Mode(Enum):
+    SLOW = "slow"
+    FAST = "fast"
+
+
+class Mine:
+    """Takes settings of every kind.
+
+    Args:
+        value: a path.
+        mode: a mode.
+        names: of layers.
+    """
+
+    def __init__(self, *, value: Path = Path("x"), mode: Mode = Mode.SLOW, names: set[str] = {"b", "a"}) -> None:
+        assert isinstance(value, Path) and isinstance(mode, Mode) and isinstance(names, set)
+
+    @hookimpl
+    def adjust_grads(self, model, optimizer):
+        pass
+
+
+class Calls(Mine):
+    def __init__(self, *, call: Callable[[int], int] = abs) -> None: ...
+'''
+
+
+def test_paths_enums_and_sets_are_settings_and_functions_are_none(buttress: Run, workspace: Path):
+    (workspace / "types.py").write_text(TYPES)
+    write(workspace, plugins_file="types.py", plugins=[{"pgd": {"steps": 1}}, {"mine": {"names": ["d", "c"]}}])
+    done = buttress("config", "show", "own.yaml", "plugins.mine.mode=fast", "--json")
+    assert done.returncode == 0, done.stderr
+    resolved = json.loads(done.stdout)
+    assert resolved["plugins"][1] == {"mine": {"value": "x", "mode": "fast", "names": ["c", "d"]}}
+    done = buttress("train", "own.yaml", "plugins=[pgd, calls]", "--dry-run")
+    assert done.returncode == 2
+    assert "setting 'call' is a" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = buttress("train", "own.yaml", "plugins=[pgd, mien]", "--dry-run")
+    assert done.returncode == 2
+    assert "unknown plugin 'mien'; did you mean 'mine'?" in done.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from buttress import __version__, registry
 from buttress.errors import ConfigError, PluginError
-from buttress.registry import build, entry_of, find, load, load_plugins, sources
+from buttress.registry import as_loaded, build, entry_of, find, load, load_plugins, sources
 
 PLUGIN = """
 from buttress import hookimpl
@@ -226,6 +226,16 @@ def test_a_value_error_of_the_constructor_is_the_users_mistake(install: Install)
 def test_settings_are_checked_and_named():
     with pytest.raises(ConfigError, match=r"^plugins\.1\.pgd\.stepz: unknown key; did you mean 'steps'\?$"):
         load_plugins(["clean", {"pgd": {"stepz": 3}}])
+
+
+def test_an_entry_among_objects_and_names_is_blamed_at_its_own_position():
+    with pytest.raises(ConfigError) as found:
+        as_loaded(["pgd", "awp", {"mixup": {"alfa": 1}}])
+    unknown, missing = str(found.value).splitlines()
+    assert unknown == "plugins.2.mixup.alfa: unknown key; did you mean 'alpha'?"
+    assert missing == "plugins.2.mixup.num_classes: required, and not given"
+    with pytest.raises(ConfigError, match=r"^plugins\.1: expected a name or"):
+        as_loaded(["pgd", {"awp": 3}])
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def test_another_value_is_refused_with_what_is_allowed(trait: str, value: Any, m
         ("forward", lambda self, examples: 10, "forwards"),
         ("fowards", lambda self, examples: 10, "forwards"),
         ("hook_spec", "2.0", "hookspec"),
+        ("note", lambda self, epochs, steps_per_epoch: [], "notes"),
         ("hookspecs", "1.0", "hookspec"),
         ("statedict", lambda self: {}, "state_dict"),
         ("state_dicts", lambda self: {}, "state_dict"),
@@ -156,6 +157,7 @@ def test_a_misspelt_trait_is_refused_with_the_nearest(name: str, value: Any, mea
     [
         {"forward": lambda self, x: x},
         {"names": ["conv", "linear"]},
+        {"note": "said once"},
         {"given": 3},
         {"give": True},
         {"lives": ["a"]},

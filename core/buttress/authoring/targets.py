@@ -95,7 +95,7 @@ def _package(folder: Path, kind: str | None) -> Found:
     """What a package's ``pyproject.toml`` names, from its own files, installed or not."""
     path = folder / "pyproject.toml"
     try:
-        project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
+        project = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("project", {})
     except (OSError, ValueError) as problem:
         raise PluginError(f"{path}: cannot be read: {problem}") from None
     groups: Mapping[str, Mapping[str, str]] = project.get("entry-points", {})

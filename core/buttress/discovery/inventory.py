@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
 
 from buttress.components.members import Marked, marked
+from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
@@ -215,7 +217,7 @@ def keys_of(model: type[BaseModel]) -> list[Record]:
     return [
         {
             "name": key,
-            "type": _type(entry),
+            "type": _type(entry, schema.get("$defs", {})),
             "default": "required" if key in schema.get("required", ()) else _default(model, key, entry),
             "meaning": entry.get("description", ""),
         }
@@ -225,7 +227,8 @@ def keys_of(model: type[BaseModel]) -> list[Record]:
 
 def _default(model: type[BaseModel], key: str, entry: dict[str, Any]) -> object:
     """As JSON has it; a default that is made anew for each instance is not there."""
-    return entry["default"] if "default" in entry else model.model_fields[key].get_default(call_default_factory=True)
+    default = model.model_fields[key].get_default(call_default_factory=True)
+    return entry["default"] if "default" in entry else plain(default)
 
 
 def _hooks(component: Any) -> list[str]:
@@ -235,15 +238,22 @@ def _hooks(component: Any) -> list[str]:
     return [f"{each.hook} ({how(each)})" for each in marked(component)] if inspect.isclass(component) else []
 
 
-def _type(entry: dict[str, Any]) -> str:
+def _type(entry: Mapping[str, Any], definitions: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """A schema in words; ``definitions`` are those that it refers to."""
+    if "$ref" in entry:
+        return _type(definitions[entry["$ref"].rpartition("/")[2]], definitions)
     if "enum" in entry:
         return " | ".join(map(str, entry["enum"]))
     if "const" in entry:
         return str(entry["const"])
     if "anyOf" in entry:
-        return " | ".join(_type(each) for each in entry["anyOf"])
+        return " | ".join(_type(each, definitions) for each in entry["anyOf"])
+    if "prefixItems" in entry:
+        return f"list [{', '.join(_type(each, definitions) for each in entry['prefixItems'])}]"
     if entry.get("type") == "array" and "items" in entry:
-        return f"list of {_type(entry['items'])}"
+        return f"list of {_type(entry['items'], definitions)}"
+    if entry.get("format") in ("path", "file-path", "directory-path"):
+        return "path"
     bounds = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
     limits = ", ".join(f"{sign} {entry[key]}" for key, sign in bounds if key in entry)
     kind = entry.get("type", "any")

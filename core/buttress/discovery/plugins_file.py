@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +32,7 @@ class PluginsFile:
 
     Args:
         path: where it was read; messages name it.
-        text: what stands in it.
+        text: what stands in it, as UTF-8; bytes that are none are lone surrogates (``surrogateescape``).
         place: of the config that names it, for messages.
     """
 
@@ -45,7 +46,12 @@ class PluginsFile:
 
     @property
     def sha256(self) -> str:
-        return sha256(self.text.encode()).hexdigest()
+        return sha256(self.source).hexdigest()
+
+    @property
+    def source(self) -> bytes:
+        """The bytes of the file. Python itself decodes them: there may be a byte order mark, or a declared encoding."""
+        return self.text.encode("utf-8", "surrogateescape")
 
     @cached_property
     def plugins(self) -> Local:
@@ -90,7 +96,7 @@ class PluginsFile:
         module.__file__ = str(self.path)
         sys.modules[known] = module  # annotations and dataclasses are resolved there
         try:
-            exec(compile(self.text, str(self.path), "exec"), module.__dict__)
+            exec(compile(self.source, str(self.path), "exec", dont_inherit=True), module.__dict__)
         except BaseException as problem:
             del sys.modules[known]
             if isinstance(problem, KeyboardInterrupt):
@@ -112,18 +118,30 @@ def read_plugins_file(path: Path, place: str = "") -> PluginsFile:
         place: of the config that names it.
 
     Raises:
-        ConfigError: it is missing, too large, or not UTF-8.
+        ConfigError: it is missing, too large, or no text that Python could decode.
     """
     at = f"{place}: " if place else ""
     try:
         raw = path.read_bytes()
         if len(raw) > MAX_BYTES:
             raise ConfigError(f"{at}{path}: {len(raw):,} bytes; expected a Python file of at most {MAX_BYTES:,}")
-        return PluginsFile(path, raw.decode("utf-8"), place)
     except OSError as problem:
         raise ConfigError(f"{at}{path}: cannot be read: {problem.strerror}; it lies beside the config") from None
-    except UnicodeDecodeError as problem:
-        raise ConfigError(f"{at}{path}: expected UTF-8 text: {problem}") from None
+    fault = _not_python_text(raw)
+    if fault:
+        raise ConfigError(f"{at}{path}: expected Python source in UTF-8, or in the encoding that it declares: {fault}")
+    return PluginsFile(path, raw.decode("utf-8", "surrogateescape"), place)
+
+
+def _not_python_text(raw: bytes) -> str:
+    """Why Python could not decode these bytes; nothing where it can."""
+    if b"\0" in raw:
+        return f"line {raw[: raw.index(0)].count(10) + 1} holds a NUL; save the file as UTF-8"
+    try:
+        decode_source(raw)
+    except (SyntaxError, UnicodeDecodeError, LookupError) as problem:
+        return str(problem)
+    return ""
 
 
 def snake_case(name: str) -> str:

@@ -68,6 +68,11 @@ def write_text(path: Path, text: str) -> str:
     return write_with(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(path: Path, data: bytes) -> str:
+    """Write a file atomically; return its sha256."""
+    return write_with(path, lambda temporary: temporary.write_bytes(data))
+
+
 def write_with(path: Path, write: Callable[[Path], object]) -> str:
     """Let ``write(temporary)`` make a file, then put it at ``path`` atomically; return its sha256."""
     return _write(path, write)

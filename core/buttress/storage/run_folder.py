@@ -24,7 +24,7 @@ from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
-from buttress.storage.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_text
+from buttress.storage.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_bytes, write_text
 from buttress.storage.seals import read_sealed, write_sealed
 
 logger = logging.getLogger("buttress")
@@ -94,7 +94,7 @@ class RunFolder:
                 raise RunFolderError(_exists(self.path)) from None
             self.metrics.touch()
         if plugins_file is not None:
-            write_text(self.path / plugins_file.name, plugins_file.text)
+            write_bytes(self.path / plugins_file.name, plugins_file.source)
         write_sealed(self.manifest, {"format": FORMAT, **manifest, "config": config_text})
         write_text(self.config, config_text)
 
