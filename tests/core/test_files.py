@@ -54,6 +54,18 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 # Writing
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o027, 0o002, 0o000], ids=oct)
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_has_the_permissions_that_the_umask_leaves_it(tmp_path: Path, writer: str, umask: int):
+    before = os.umask(umask)
+    try:
+        for _ in range(2):  # the second one takes the place of the first
+            WRITERS[writer](tmp_path / "file")
+            assert oct((tmp_path / "file").stat().st_mode & 0o777) == oct(0o666 & ~umask)
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_the_returned_sha256_is_that_of_the_file_and_no_temporary_file_stays(tmp_path: Path, writer: str):
     path = tmp_path / "file"

@@ -17,7 +17,7 @@ from buttress.errors import PluginError, nearest
 from buttress.hookspecs import HOOKS, makes_logger
 from buttress.registry import GROUPS, sources
 from buttress.settings import documentation_in
-from buttress.storage.files import make_folder, storage_errors
+from buttress.storage.files import make_folder, write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _DEFAULT = "adjust_grads"
@@ -90,9 +90,8 @@ def new_plugin(name: str, hooks: Sequence[str] = (), output: Path | None = None)
     files = _package(plugin, pieces, kind, folder)
     for relative, text in files.items():
         path = folder / relative
-        with storage_errors(path):
-            make_folder(path.parent)
-            path.write_text(text, encoding="utf-8")
+        make_folder(path.parent)
+        write_text(path, text)
     return folder
 
 

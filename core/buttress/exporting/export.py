@@ -24,7 +24,7 @@ from buttress.errors import RunFolderError, WorkError
 from buttress.evaluating.saved_run import SavedRun, load_run
 from buttress.exporting.model_card import model_card, robustbench_entry
 from buttress.modes import Modes
-from buttress.storage.files import file_sha256, make_folder, storage_errors, write_json, write_tensors, write_text
+from buttress.storage.files import make_folder, storage_errors, write_json, write_tensors, write_text, write_with
 
 WEIGHTS, PROGRAM, CARD, ENTRY = "model.safetensors", "model.pt2", "README.md", "robustbench.json"
 
@@ -72,9 +72,7 @@ def _write_model(run: SavedRun, folder: Path) -> dict[str, str]:
         with torch.no_grad():
             expected = model(inputs)
     digests = {WEIGHTS: write_tensors(folder / WEIGHTS, model.state_dict())}
-    with storage_errors(folder / PROGRAM):
-        torch.export.save(program, folder / PROGRAM)
-    digests[PROGRAM] = file_sha256(folder / PROGRAM)
+    digests[PROGRAM] = write_with(folder / PROGRAM, lambda temporary: torch.export.save(program, temporary))
     _expect_same_logits(folder, inputs, expected)
     return digests
 

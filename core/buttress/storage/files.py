@@ -45,7 +45,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
         if tensor.untyped_storage().data_ptr() in seen:
             own[name] = tensor.clone()
         seen.add(tensor.untyped_storage().data_ptr())
-    return _write(path, lambda temporary: save_file(own, temporary, header))
+    return write_with(path, lambda temporary: save_file(own, temporary, header))
 
 
 def header_facts(facts: Mapping[str, object]) -> dict[str, str]:
@@ -74,15 +74,21 @@ def write_bytes(path: Path, data: bytes) -> str:
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> str:
-    """Let ``write(temporary)`` make a file, then put it at ``path`` atomically; return its sha256."""
-    return _write(path, write)
+    """Let ``write(temporary)`` make a file, then put it at ``path`` atomically; return its sha256.
 
+    The file has the permissions that the umask (or the folder's access list) gives to new files, whatever ``write``
+    gave it: the safetensors library makes files that only their owner can read.
 
-def _write(path: Path, write: Callable[[Path], object]) -> str:
+    Raises:
+        StorageError: the disk is full or refuses; whatever stood at ``path`` still does.
+    """
     temporary = _temporary(path)
     with storage_errors(path):
         try:
+            temporary.touch(exist_ok=False)
+            permissions = temporary.stat().st_mode
             write(temporary)
+            temporary.chmod(permissions)
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
