@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from buttress import __version__, kernels
+from buttress.kernels import native
 from buttress.registry import GROUPS, sources
 
 
@@ -15,7 +16,10 @@ def examine() -> dict[str, Any]:
     extension = kernels.status()
     advice = []
     if extension["extension"] != "loaded":
-        advice.append("to build the extension: pip install --no-build-isolation . (with torch and a C++ compiler)")
+        advice.append(
+            f"to build the extension, with torch and a C++ compiler: {native.INSTALL} (in a copy of the repository; "
+            "BUTTRESS_EXTENSION=1 before it shows why it does not compile)"
+        )
     for kind in GROUPS:
         for source in sources(kind):
             if source.status == "shadowed":

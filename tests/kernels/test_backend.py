@@ -109,7 +109,7 @@ def test_auto_falls_back_to_torch_where_nothing_is_compiled(monkeypatch: pytest.
     assert asked == [1]
 
 
-ABSENT = "the extension is not there (no such file); build it with: pip install --no-build-isolation . "
+ABSENT = "the extension is not there (no such file); build it with: pip install "
 
 
 def test_native_raises_with_the_cause_where_the_extension_is_absent(monkeypatch: pytest.MonkeyPatch):

@@ -100,8 +100,8 @@ def _piece(hook: str) -> _Piece:
 
 
 def install_command(folder: str) -> str:
-    """Installs the package in ``folder`` with its tests' needs; nothing is downloaded to build it."""
-    return f'pip install --no-build-isolation --editable "{folder}[test]"'
+    """Installs the package in ``folder`` with its tests' needs; without a network where setuptools is new enough."""
+    return f'pip install "setuptools>=77" && pip install --no-build-isolation --editable "{folder}[test]"'
 
 
 def _package(plugin: str, pieces: Sequence[_Piece], kind: str, folder: Path) -> dict[str, str]:

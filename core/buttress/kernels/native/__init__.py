@@ -10,7 +10,8 @@ from typing import Any
 from buttress.errors import ConfigError
 from buttress.kernels.native import files, losses, medians, perturbations
 
-CURE = "build it with: pip install --no-build-isolation . (needs torch and a C++ compiler; see buttress doctor)"
+INSTALL = 'pip install "setuptools>=77" pybind11 ninja && pip install --no-build-isolation .'
+CURE = f"build it with: {INSTALL} (needs torch and a C++ compiler; see buttress doctor)"
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "median": medians.median,
