@@ -1,7 +1,7 @@
 """Normalisation as a model's first layer, so that eps stays in units of the raw input."""
 
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -51,3 +51,31 @@ def normalization(mean: Sequence[float] | None, std: Sequence[float] | None, cha
     if len(mean) != channels:
         raise ValueError(f"mean: expected {channels} values, one a channel, got {len(mean)}")
     return Normalize(mean, std)
+
+
+def normalized(model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int) -> nn.Module:
+    """``model`` itself, made to normalise its input first.
+
+    The names of its parameters and buffers stay those of its library, so that weights load there and here alike.
+
+    Args:
+        model: any network of images ``[B,C,H,W]``.
+        mean: one value a channel, or None for no normalisation.
+        std: likewise.
+        channels: C.
+
+    Raises:
+        ValueError: see ``normalization``; or the model has an attribute ``normalize`` of its own.
+    """
+    if mean is None and std is None:
+        return model
+    if hasattr(model, "normalize"):
+        raise ValueError(f"mean and std: {type(model).__name__} has an attribute normalize of its own; leave them out")
+    model.normalize = normalization(mean, std, channels)
+    model.register_forward_pre_hook(_normalize_input)
+    return model
+
+
+def _normalize_input(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A forward pre-hook. It finds the layer by name, so that a copy of the model uses the copy's own."""
+    return (model.get_submodule("normalize")(inputs[0]), *inputs[1:])

@@ -1,11 +1,13 @@
 """Wide and deep networks and those of torchvision and timm: parameters counted by formula, shapes, gradients."""
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 
 from buttress.errors import ModelError
+from buttress.normalization import normalized
 from buttress_plugins.models.mlp import mlp
 from buttress_plugins.models.preact_resnet import preact_resnet34
 from buttress_plugins.models.wide_resnet import PaddedShortcut, wrn_28_10, wrn_32_10, wrn_34_10
@@ -82,15 +84,53 @@ def test_an_mlp_has_the_layers_asked_for():
 
 
 def test_any_architecture_of_torchvision_by_name():
-    model = torchvision_model(arch="resnet18", num_classes=7, in_channels=3, mean=[0.5] * 3, std=[0.5] * 3)
+    model = torchvision_model(arch="resnet18", num_classes=7, in_channels=3)
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7)
-    assert float(model.normalize(torch.full((1, 3, 1, 1), 0.75))[0, 0, 0, 0]) == 0.5
 
 
 def test_any_architecture_of_timm_by_name():
     settings = {"img_size": 32, "patch_size": 8}
     model = timm_model(arch="vit_tiny_patch16_224", num_classes=7, in_channels=3, options=settings)
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7)
+
+
+ZOO = {
+    "torchvision": (torchvision_model, {"arch": "mobilenet_v3_small"}),
+    "timm": (timm_model, {"arch": "mobilenetv3_small_050"}),
+}
+
+
+@pytest.mark.parametrize("library", ZOO)
+def test_names_are_those_of_the_library_and_normalisation_adds_none(library: str):
+    from timm import create_model
+    from torchvision.models import get_model
+
+    make, settings = ZOO[library]
+    theirs = {"torchvision": get_model, "timm": create_model}[library](settings["arch"], num_classes=7)
+    ours = make(num_classes=7, in_channels=3, mean=[0.25, 0.5, 0.75], std=[0.5, 1.0, 2.0], **settings)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    ours.load_state_dict(theirs.state_dict())  # strict, and back again
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    by_hand = (x - torch.tensor([0.25, 0.5, 0.75]).view(3, 1, 1)) / torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(by_hand))
+
+
+def test_a_copy_normalises_with_its_own_constants():
+    model = torchvision_model(arch="resnet18", num_classes=7, in_channels=3, mean=[0.5] * 3, std=[0.5] * 3).eval()
+    x = torch.rand(2, 3, 32, 32)
+    before = model(x)
+    copy.deepcopy(model).normalize.mean.zero_()
+    torch.testing.assert_close(model(x), before, rtol=0, atol=0)
+    assert model.double()(x.double()).dtype == torch.float64
+
+
+def test_a_network_with_an_attribute_normalize_is_refused():
+    network = torch.nn.Linear(3, 3)
+    network.normalize = True
+    with pytest.raises(ValueError, match="Linear has an attribute normalize of its own"):
+        normalized(network, [0.5], [0.5], 1)
 
 
 @pytest.mark.parametrize(

@@ -1,36 +1,15 @@
-"""Any architecture of torchvision.models or timm, by its name there, with fresh weights."""
+"""Any architecture of torchvision.models or timm, by its name there, with fresh weights under the names of there."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from annotated_types import Ge
-from torch import Tensor, nn
+from torch import nn
 
 from buttress.errors import ModelError, nearest
-from buttress.normalization import normalization
+from buttress.normalization import normalized
 
 Count = Annotated[int, Ge(1)]
-
-
-class Normalized(nn.Module):
-    """A model behind normalisation, so that eps is in units of the raw input.
-
-    Args:
-        model: maps normalised ``[B,C,H,W]`` to logits.
-        mean: of the input, one value a channel, or None for no normalisation.
-        std: likewise.
-        in_channels: C.
-    """
-
-    def __init__(
-        self, model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, in_channels: int
-    ) -> None:
-        super().__init__()
-        self.normalize = normalization(mean, std, in_channels)
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(self.normalize(x))
 
 
 def torchvision_model(
@@ -104,4 +83,4 @@ def _built(
         model = make()
     except Exception as problem:  # every architecture refuses by an error of its own choice
         raise ModelError(f"{arch} refused its options: {type(problem).__name__}: {problem}") from problem
-    return Normalized(model, mean, std, in_channels)
+    return normalized(model, mean, std, in_channels)
