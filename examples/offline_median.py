@@ -11,16 +11,14 @@ import argparse
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
 
 from buttress import Split, ThreatModel, evaluate
 from buttress.batchnorm import reestimate
 from buttress.kernels import median
-from buttress.models import fit_weights
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which training scripts put the weights
+from buttress.models import load_weights
 
 
 def network() -> nn.Module:
@@ -34,13 +32,10 @@ def data() -> tuple[Split, Split]:
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    """Names to tensors, out of whatever wrapper, without the prefix of ``DataParallel``."""
-    if path.suffix == ".safetensors":
-        found = load_file(path)
-    else:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), dict)), found)
-    return {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    """The network's weights out of a file, under whatever key, and without prefixes like ``DataParallel``'s."""
+    model = network()
+    load_weights(model, path)  # every name and shape, or a message that says which
+    return model.state_dict()
 
 
 def middle(tensors: list[torch.Tensor]) -> torch.Tensor:
@@ -63,7 +58,7 @@ def main() -> None:
 
     checkpoints = [read(path) for path in options.files]
     for path, weights in zip(options.files, checkpoints, strict=True):
-        fit_weights(model, weights, str(path))  # every name and shape, or a message that says which
+        model.load_state_dict(weights)
         score(path.name)
     model.load_state_dict({name: middle([each[name] for each in checkpoints]) for name in model.state_dict()})
     score("median, batch norm too")

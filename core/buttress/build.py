@@ -207,10 +207,12 @@ def memory_format_of(file: ConfigFile) -> torch.memory_format:
     return torch.channels_last if file.config.model.memory_format == "channels_last" else torch.contiguous_format
 
 
-def build_model(file: ConfigFile, data: Data, weights: Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def build_model(
+    file: ConfigFile, data: Data, weights: Path | None = None, key: str | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """The config's model on its device, tried on two examples of ``data``; and all settings of the model.
 
-    ``weights`` is the file to load, in the place of the one that the config may name.
+    ``weights`` is the file to load, in the place of the one that the config may name; ``key`` as in ``load_weights``.
 
     Raises:
         ConfigError, PluginError, ModelError, CheckpointError: it cannot be built, or the weights are not its own.
@@ -230,10 +232,11 @@ def build_model(file: ConfigFile, data: Data, weights: Path | None = None) -> tu
     if not isinstance(model, nn.Module):
         raise ModelError(f"{where(())}: expected an nn.Module, got {type(model).__name__}")
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, key=key)
     elif section.weights is not None:
         with at(where(("weights",))):
-            load_weights(model, user_path(section.weights))
+            given = section.weights
+            load_weights(model, user_path(given.file), key=given.key, fresh=given.fresh)
     model = model.train().to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]
     with at(file.where(("data",))):
         first = next(iter(data.train.batches(torch.arange(min(2, len(data.train))), 2)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from buttress.discovery.disable import Choice, without_disabled
 from buttress.discovery.own_modules import SCHEDULE, make
@@ -102,11 +102,43 @@ class DataSection(_ComponentSection):
     drop_last: Flag = Field(False, description="leave out an incomplete last batch")
 
 
+class WeightsSection(_Section):
+    """``model.weights``: a file, or a mapping of these keys."""
+
+    file: str = Field(description="safetensors, or a file of torch.save, read by its restricted loader")
+    fresh: list[str] = Field(
+        default_factory=list,
+        alias="except",
+        description="what of the model starts fresh and is not taken from the file: names, patterns (fc, head.*)",
+    )
+    key: str | None = Field(
+        None, description="which weights of a file of several: state_dict, ema (default: what fits)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, value: object) -> object:
+        if not isinstance(value, (str, dict)):
+            raise ValueError(f"expected a file, or {{file: FILE, except: [NAME]}}, got {value!r}")
+        return {"file": value} if isinstance(value, str) else value
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, Any]:
+        rest = {"except": self.fresh, "key": self.key}
+        return {"file": self.file, **rest} if any(rest.values()) else self.file
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+
 class ModelSection(_ComponentSection):
     """``model``: further keys are the settings of the model that is named."""
 
     name: str | None = Field(None, description="a model: buttress plugins list --kind model")
-    weights: str | None = Field(None, description="file to start from: .safetensors, or a .pth of tensors")
+    weights: WeightsSection | None = Field(
+        None, description="file of weights to start from, or {file: FILE, except: [fc]} for a fresh head"
+    )
     memory_format: Literal["contiguous", "channels_last"] = Field(
         "contiguous", description="layout of weights and inputs; channels_last is faster for convolutions"
     )

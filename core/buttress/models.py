@@ -1,72 +1,68 @@
 """Weights to start from, and whether a model fits the data."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from buttress.errors import CheckpointError, ModelError
+from buttress.errors import ModelError, nearest
 from buttress.modes import Modes
 from buttress.nn.contract import expect_logits, is_too_few
-from buttress.storage.seals import read_any_weights
+from buttress.nn.fit import Fit
+from buttress.storage.weights_file import read_weight_sets
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load weights into ``model``: every key and shape must fit.
+def load_weights(model: nn.Module, path: Path, *, key: str | None = None, fresh: Sequence[str] = ()) -> None:
+    """Load a file of weights into ``model``, as ``fit_weights`` does.
 
     Args:
         model: the model.
-        path: ``.safetensors``, or ``.pth``/``.pt`` read by torch's restricted loader, which runs no code.
+        path: safetensors, or a file of ``torch.save`` read by torch's restricted loader, which runs no code.
+        key: of the weights in a file that holds several sets: ``state_dict``, ``model.ema``. By default those that fit.
+        fresh: see ``fit_weights``.
 
     Raises:
         CheckpointError: the file is missing, truncated, changed since a run wrote it, or holds more than tensors.
-        ModelError: the weights are of another model.
+        ModelError: the weights are of another model, several sets fit and differ, or the file has no such key.
     """
-    fit_weights(model, _read_weights(path), str(path))
+    sets = read_weight_sets(path)
+    if key is not None and key not in sets:
+        known = ", ".join(map(repr, sets))
+        raise ModelError(f"{path} has no weights under the key {key!r}{nearest(key, sets)}; it has them under {known}")
+    fits = {each: Fit(model, sets[each], fresh) for each in (sets if key is None else [key])}
+    whole = {each: fit for each, fit in fits.items() if fit.is_whole}
+    if not whole:
+        raise ModelError(max(fits.values(), key=lambda fit: fit.score).refusal(str(path)))
+    chosen = next(iter(whole.values()))
+    if not all(chosen.loads_the_same_as(other) for other in whole.values()):
+        raise ModelError(
+            f"{path} holds {len(whole)} sets of weights that fit and differ: {', '.join(map(repr, whole))}; choose one "
+            f"by its key: weights: {{file: {path}, key: {list(whole)[-1]}}}, or evaluate --key"
+        )
+    chosen.load()
 
 
-def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
-    """Load ``weights`` (from ``name``) into ``model``: every key and shape must fit.
+def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str, fresh: Sequence[str] = ()) -> None:
+    """Load ``weights`` into ``model``: every name and shape must fit.
+
+    What a wrapper has put before all names (``module.``, ``model.``) or among them (``_orig_mod.``) makes no
+    difference, on either side. Batch norm's counters, which old files lack, stay as they are.
+
+    Args:
+        model: the model.
+        weights: by name.
+        name: where they come from, for messages.
+        fresh: what is not loaded, by name or pattern (``fc``, ``head.*``): parameters, buffers and modules of the
+            model stay as they are, those of ``weights`` are left out.
 
     Raises:
-        ModelError: the weights are of another model.
+        ModelError: the weights are of another model, or ``fresh`` names what neither has. Nothing is loaded.
     """
-    own = model.state_dict()
-    missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
-    shapes = [key for key in own if key in weights and own[key].shape != weights[key].shape]
-    if missing or extra or shapes:
-        parts = [
-            f"{what} {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''}"
-            for what, keys in (("missing", missing), ("unexpected", extra), ("other shape", shapes))
-            if keys
-        ]
-        raise ModelError(
-            f"{name} holds the weights of another model: {'; '.join(parts)}; choose the model that they were trained "
-            "with"
-        )
-    model.load_state_dict(dict(weights))
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return read_any_weights(path)
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
-    except OSError as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
-    except Exception as problem:  # the restricted loader raises many kinds; all mean: this file is not taken
-        asked = re.search(r"GLOBAL (\S+)", str(problem))
-        reason = f"it asks for {asked.group(1)}, and only tensors are taken" if asked else "truncated, or no weights"
-        raise CheckpointError(f"{path} is refused by torch's restricted loader, which runs no code: {reason}") from None
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path}: expected a mapping of names to tensors, or one under 'state_dict'")
-    return loaded
+    fit = Fit(model, weights, fresh)
+    if not fit.is_whole:
+        raise ModelError(fit.refusal(name))
+    fit.load()
 
 
 def check_logits(model: nn.Module, x: Tensor, num_classes: int) -> None:

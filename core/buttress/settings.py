@@ -31,7 +31,6 @@ from pydantic import (
     create_model,
 )
 from pydantic.errors import PydanticUserError
-from pydantic.fields import FieldInfo
 
 from buttress.components.plain import LENIENT, read_fields, read_member, unwritable
 from buttress.errors import ConfigError, PluginError, nearest
@@ -374,10 +373,10 @@ def _as_list(value: object) -> str:
     return "" if value is None else f"; write [{value}]"
 
 
-def _owner(model: type[BaseModel], path: tuple[str | int, ...]) -> dict[str, FieldInfo]:
+def _owner(model: type[BaseModel], path: tuple[str | int, ...]) -> set[str]:
+    """The keys that are known where ``path`` leads."""
     for part in path:
         field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return model.model_fields
+        kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return {field.alias or name for name, field in model.model_fields.items()}

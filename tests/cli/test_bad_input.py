@@ -58,6 +58,7 @@ def truncated_weights(folder: Path) -> None:
 
     from buttress_plugins.models.preact_resnet import preact_tiny
 
+    save_file(preact_tiny(in_channels=1, num_classes=9, width=2).state_dict(), folder / "head.safetensors")
     weights = preact_tiny(in_channels=1, num_classes=4, width=2).state_dict()
     save_file(weights, folder / "w.safetensors")
     raw = (folder / "w.safetensors").read_bytes()
@@ -114,6 +115,9 @@ BAD = {
     "data file missing": (None, ["data.path=nowhere.npz"], ["nowhere.npz does not exist"]),
     "truncated weights": (truncated_weights, ["model.weights=w.safetensors"], ["w.safetensors", "truncated"]),
     "weights of another model": (truncated_weights, ["model.weights=other.safetensors"], ["another model", "unexpected other"]),
+    "weights of another head": (truncated_weights, ["model.weights=head.safetensors"], ["model.weights: head.safetensors fits but for the head: linear.weight", "except: [linear]}"]),
+    "an exception that names nothing": (truncated_weights, ["model.weights={file: head.safetensors, except: [liner]}"], ["except: 'liner' names nothing", "did you mean 'linear'"]),
+    "a key that the file lacks": (truncated_weights, ["model.weights={file: head.safetensors, key: ema}"], ["no weights under the key 'ema'"]),
     "weights with code": (truncated_weights, ["model.weights=code.pth"], ["model.weights: code.pth is refused", "restricted loader", "pathlib"]),
     "weights missing": (None, ["model.weights=gone.safetensors"], ["model.weights: gone.safetensors does not exist"]),
     "duplicate key": (edit("epochs: 4", "epochs: 4\nepochs: 5"), [], ["epochs: key given twice"]),

@@ -340,6 +340,39 @@ def test_a_dumped_value_reads_back_as_it_was(value: Any):
     assert type(found) is type(value)
 
 
+WEIGHTS = [
+    ("a.pth", ("a.pth", [], None)),
+    ("{file: a.pth}", ("a.pth", [], None)),
+    ("{file: a.pth, except: [fc, 'head.*']}", ("a.pth", ["fc", "head.*"], None)),
+    ("{file: a.pth, key: ema}", ("a.pth", [], "ema")),
+]
+
+
+@pytest.mark.parametrize(("written", "expected"), WEIGHTS)
+def test_weights_are_a_file_or_a_mapping_and_read_back_as_written(written: str, expected: tuple[Any, ...]):
+    config = parsed(changed("preact_tiny}", f"preact_tiny, weights: {written}}}")).config
+    section = config.model.weights
+    assert section is not None
+    assert (section.file, section.fresh, section.key) == expected
+    again = parsed(dump_config(config.model_dump(mode="json"))).config
+    assert again == config
+    assert isinstance(config.model_dump()["model"]["weights"], str if expected[1:] == ([], None) else dict)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("3", "model.weights: expected a file, or {file: FILE, except: [NAME]}, got 3"),
+        ("{except: [fc]}", "model.weights.file: required"),
+        ("{file: a.pth, exept: [fc]}", "model.weights.exept: unknown key; did you mean 'except'?"),
+        ("{file: a.pth, fresh: [fc]}", "model.weights.fresh: unknown key"),
+        ("{file: a.pth, except: fc}", "model.weights.except: expected a valid list, got 'fc'"),
+    ],
+)
+def test_wrong_weights_are_refused(written: str, expected: str):
+    assert f"c.yaml:3: {expected}" in message(changed("preact_tiny}", f"preact_tiny, weights: {written}}}"))
+
+
 def test_the_schema_describes_every_key():
     found = schema()
     assert set(found["required"]) == {"name", "data", "model", "threat", "plugins", "optimizer", "epochs"}

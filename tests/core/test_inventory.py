@@ -119,7 +119,7 @@ def test_a_paper_is_the_first_reference(text: str, reference: str, monkeypatch: 
 
 
 def test_a_type_has_its_bounds_beside_the_number():
-    assert module._type({"type": ["number", "null"], "minimum": 0, "maximum": 1}) == "number >= 0, <= 1 | null"
-    assert (
-        module._type({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}]}) == "integer > 0 | null"
-    )
+    assert module._type({"type": ["number", "null"], "minimum": 0, "maximum": 1}, {}) == "number >= 0, <= 1 | null"
+    number = {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}]}
+    assert module._type(number, {}) == "integer > 0 | null"
+    assert module._type({"$ref": "#/$defs/Count"}, {"Count": number}) == "integer > 0 | null"

@@ -1,0 +1,184 @@
+"""Whether named weights are those of a model: names are compared without what wrappers add to them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from buttress.errors import nearest
+
+# What torch's own wrappers put among names: compile, FSDP, activation checkpointing.
+_MARKERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+# Batch norm's counter, which files from before torch 0.4.1 lack; it matters without a momentum only.
+_COUNTER = "num_batches_tracked"
+# What torch.optim.swa_utils.AveragedModel saves beside the weights.
+_AVERAGES = "n_averaged"
+# How many names of a kind a message lists.
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class _Alignment:
+    """Names of the model and of the weights by the name that they have in common; ``fresh`` ones are in neither."""
+
+    own: Mapping[str, str]
+    given: Mapping[str, str]
+
+    @property
+    def common(self) -> list[str]:
+        return [name for name in self.own if name in self.given]
+
+
+class Fit:
+    """How well ``weights`` fit a model. Nothing is loaded before ``load``.
+
+    Prefixes that all names have in common (``module.``, ``model.``, also stacked) and markers of torch's wrappers
+    (``_orig_mod.``) are left out on either side, where the names then agree.
+
+    Args:
+        model: the model.
+        weights: tensors by name.
+        fresh: what is not loaded, by name or pattern: a parameter or buffer, or a module for all below it.
+    """
+
+    def __init__(self, model: nn.Module, weights: Mapping[str, Tensor], fresh: Sequence[str] = ()) -> None:
+        self._model, self._weights = model, weights
+        self._fresh = dict.fromkeys(fresh, False)  # and whether it names something
+        self._own = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+        own = self._without_fresh(_plain(self._own))
+        given = self._without_fresh(_plain(name for name in weights if name != _AVERAGES or name in self._own))
+        pairs = product(_stripped(own), _stripped(given))
+        found = (_Alignment(self._without_fresh(a), self._without_fresh(b)) for a, b in pairs)
+        self._names = max(found, key=self._agreement)  # the first of equals, which strips least
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every parameter and buffer gets its value, but for those left fresh."""
+        return bool(self._names.common) and not (self._unknown or self._missing or self._unexpected or self._reshaped)
+
+    @property
+    def score(self) -> tuple[int, int]:
+        """The higher, the better: number of tensors that agree in name and shape, and in name."""
+        return self._agreement(self._names)
+
+    def load(self) -> None:
+        """Give the model the weights; only where ``is_whole``."""
+        self._model.load_state_dict(self._assignment, strict=False)
+
+    def loads_the_same_as(self, other: "Fit") -> bool:
+        """Whether both give the model equal values."""
+        mine, theirs = self._assignment, other._assignment
+        return mine.keys() == theirs.keys() and all(_equal(tensor, theirs[name]) for name, tensor in mine.items())
+
+    def refusal(self, name: str) -> str:
+        """Why weights called ``name`` do not fit, and what to do about it."""
+        if self._unknown:
+            known = {part for each in (*self._names.own, *self._names.given) for part in (each, _module(each))}
+            hint = nearest(self._unknown[0], known)
+            return f"except: {self._unknown[0]!r} names nothing in the model or in {name}{hint}"
+        if not self._own or not (self._names.own or self._names.given):
+            return f"{name}: except leaves nothing to load; leave weights out to start with a fresh model"
+        if self._is_head:
+            return (
+                f"{name} fits but for the head: {_listed(self._differences)}; to train with a fresh head give "
+                f"weights: {{file: {name}, except: [{', '.join(self._modules)}]}}"
+            )
+        kinds = (("missing", self._missing), ("unexpected", self._unexpected), ("other shape", self._reshaped))
+        parts = "; ".join(f"{kind} {_listed(names)}" for kind, names in kinds if names)
+        return f"{name} holds the weights of another model: {parts}; choose the model that they were trained with"
+
+    def _without_fresh(self, names: Mapping[str, str]) -> dict[str, str]:
+        matching = {name: [each for each in self._fresh if _matches(name, each)] for name in names}
+        self._fresh.update((pattern, True) for patterns in matching.values() for pattern in patterns)
+        return {name: full for name, full in names.items() if not matching[name]}
+
+    def _agreement(self, names: _Alignment) -> tuple[int, int]:
+        common = names.common
+        return sum(self._same_shape(names, name) for name in common), len(common)
+
+    def _same_shape(self, names: _Alignment, name: str) -> bool:
+        return self._own[names.own[name]].shape == self._weights[names.given[name]].shape
+
+    @property
+    def _assignment(self) -> dict[str, Tensor]:
+        return {self._names.own[name]: self._weights[self._names.given[name]] for name in self._names.common}
+
+    @cached_property
+    def _missing(self) -> list[str]:
+        lacking = sorted(set(self._names.own) - set(self._names.given))
+        return [self._names.own[name] for name in lacking if name.rpartition(".")[2] != _COUNTER]
+
+    @cached_property
+    def _unexpected(self) -> list[str]:
+        return [self._names.given[name] for name in sorted(set(self._names.given) - set(self._names.own))]
+
+    @cached_property
+    def _reshaped(self) -> list[str]:
+        return [self._names.own[name] for name in self._names.common if not self._same_shape(self._names, name)]
+
+    @property
+    def _unknown(self) -> list[str]:
+        """What of ``fresh`` names nothing on either side."""
+        return [pattern for pattern, names_something in self._fresh.items() if not names_something]
+
+    @property
+    def _is_head(self) -> bool:
+        """Whether the model's last tensors alone differ, and they are fewer than those that agree."""
+        differing = {*self._missing, *self._reshaped}
+        order = [name for name in self._names.own.values() if name.rpartition(".")[2] != _COUNTER]
+        last = set(order[len(order) - len(differing) :])
+        return bool(differing) and last == differing and 2 * len(differing) <= len(order)
+
+    @property
+    def _differences(self) -> list[str]:
+        shapes = {name: list(tensor.shape) for name, tensor in self._own.items()}
+        theirs = {name: list(tensor.shape) for name, tensor in self._assignment.items()}
+        said = [f"{name} is {shapes[name]} in the model and {theirs[name]} in the file" for name in self._reshaped]
+        said += [f"{name} {shapes[name]} is in the model alone" for name in self._missing]
+        return said + [f"{name} {list(self._weights[name].shape)} is in the file alone" for name in self._unexpected]
+
+    @property
+    def _modules(self) -> list[str]:
+        """The modules of the differing tensors, by the names that ``fresh`` takes."""
+        shared = [*self._names.own.items(), *self._names.given.items()]
+        differing = {*self._missing, *self._reshaped, *self._unexpected}
+        return list(dict.fromkeys(_module(name) for name, full in shared if full in differing))
+
+
+def _plain(names: Iterable[str]) -> dict[str, str]:
+    """Full names by their names without markers."""
+    names = list(names)
+    plain = {".".join(part for part in name.split(".") if part not in _MARKERS): name for name in names}
+    return plain if len(plain) == len(names) else {name: name for name in names}
+
+
+def _stripped(names: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """``names``, and again without each prefix that all of them have in common."""
+    current = dict(names)
+    while True:
+        yield current
+        firsts = {name.partition(".")[::2] for name in current}
+        if len({first for first, _ in firsts}) != 1 or not all(rest for _, rest in firsts):
+            return
+        current = {name.partition(".")[2]: full for name, full in current.items()}
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.dtype == two.dtype and torch.equal(one, two)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def _module(name: str) -> str:
+    """The module of a tensor; of one at the top its own name."""
+    return name.rpartition(".")[0] or name
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:_LISTED]) + (" ..." if len(texts) > _LISTED else "")

@@ -1,0 +1,89 @@
+"""Files of weights from anywhere: safetensors, or written by ``torch.save`` and read without running any code."""
+
+import argparse
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from buttress.errors import CheckpointError
+from buttress.storage.seals import read_any_weights
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+"""By which a file of weights is known before it is opened; others are known by their first bytes."""
+
+# A zip archive, a pickle of protocol 2 (torch before 1.6), and the length of a safetensors header with its first brace.
+_BEGINNINGS = re.compile(rb"PK\x03\x04|\x80\x02|.{7}\x00\{", flags=re.DOTALL)
+# Training scripts save their command line beside the weights; torch.load sets its attributes and runs nothing.
+_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the name says so."""
+    return path.suffix.lower() == ".safetensors"
+
+
+def holds_weights(path: Path) -> bool:
+    """Whether the file ``path`` says by its name or by its first bytes that it is a file of weights.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return _BEGINNINGS.match(file.read(16)) is not None
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+
+
+def read_weight_sets(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Every set of named tensors in a file, on the CPU, by the keys that lead to it: ``state_dict``, ``model.ema``.
+
+    The key of tensors at the top is empty, as it is in a safetensors file.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, changed since a run wrote it, asks for anything that could run
+            code, or holds no tensor that has a name.
+    """
+    loaded = read_any_weights(path) if is_safetensors(path) else _load(path)
+    found = dict(_sets(loaded)) if isinstance(loaded, Mapping) else {}
+    if not found:
+        raise CheckpointError(
+            f"{path} holds no weights: expected a mapping of names to tensors, at the top or under a key like "
+            "state_dict, model or ema, as torch.save(model.state_dict(), FILE) writes it"
+        )
+    return found
+
+
+def _load(path: Path) -> object:
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+    except Exception as problem:  # the restricted loader raises many kinds; all mean: this file is not taken
+        asked = re.search(r"GLOBAL (\S+)", str(problem))
+        reason = f"it asks for {asked.group(1)}, and only tensors are taken" if asked else "truncated, or no weights"
+        raise CheckpointError(f"{path} is refused by torch's restricted loader, which runs no code: {reason}") from None
+
+
+def _sets(loaded: Mapping[object, object]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Mappings of names to tensors, the outermost first; what else stands beside the tensors is not theirs."""
+    waiting, seen = deque([("", loaded)]), {id(loaded)}
+    while waiting:
+        key, mapping = waiting.popleft()
+        named = {str(name): value for name, value in mapping.items()}
+        if tensors := {name: value for name, value in named.items() if isinstance(value, Tensor)}:
+            yield key, tensors
+        for name, value in named.items():
+            if isinstance(value, Mapping) and id(value) not in seen:  # a file may hold one of them in many places
+                seen.add(id(value))
+                waiting.append((f"{key}.{name}" if key else name, value))
