@@ -75,9 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     again.add_argument("--runs", metavar="FOLDER", type=user_path, default=Path("runs"), help="where runs live (runs)")
 
     score = _verb(verbs, "evaluate", _evaluate, "measure the accuracy of weights under attack")
-    score.add_argument(
-        "subject", type=user_path, metavar="RUN|FILE", help="run folder, or .safetensors or .pth weights"
-    )
+    score.add_argument("subject", type=user_path, metavar="RUN|FILE", help="run folder, or file of weights")
     score.add_argument(
         "overrides",
         nargs="*",
@@ -95,6 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--track", help="of a RUN: live, or an ensemble's name (live)")
     score.add_argument("--checkpoint", metavar="WHICH", help="of a RUN: best, last, or a file of weights (best)")
+    score.add_argument("--key", metavar="KEY", help="of a FILE that holds several sets of weights: state_dict, ema")
     score.add_argument("--split", choices=["test", "validation", "train"], default="test", help="of the data (test)")
     score.add_argument(
         "--examples", type=int, metavar="N", help="number of examples, always the same ones for a split and N (all)"
@@ -346,6 +345,7 @@ def _evaluate(options: argparse.Namespace) -> str:
         config=options.config,
         track=options.track,
         checkpoint=options.checkpoint,
+        key=options.key,
     )
     result = assess(
         subject,

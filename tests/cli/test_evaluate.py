@@ -23,6 +23,7 @@ from buttress.evaluating.saved_run import load_run
 from .conftest import make_workspace
 
 RUN = "runs/small/a"
+LIVE = f"{RUN}/weights/best-live.safetensors"
 OF_FILE = ["model.name=preact_tiny", "model.width=2", "data.name=npz", "data.path=small.npz"]
 THREAT = ["threat.norm=linf", "threat.eps=8/255"]
 
@@ -138,6 +139,36 @@ def test_a_file_of_weights_gives_what_its_run_gives(trained: Path, capsys: pytes
     assert "n = 20)" in said
 
 
+@pytest.mark.parametrize("name", ["w.tar", "w.ckpt", "w.PTH", "w.pth.tar", "w.bin", "w", "w.SAFETENSORS"])
+def test_a_file_is_known_by_its_content_whatever_it_is_called(
+    name: str, trained: Path, capsys: pytest.CaptureFixture[str]
+):
+    state = {f"_orig_mod.module.{key}": tensor for key, tensor in load_file(LIVE).items()}
+    if name == "w.SAFETENSORS":
+        save_file(state, name)
+    else:
+        torch.save({"model_state_dict": state, "epoch": 3}, name)
+    whole = evaluated(capsys, RUN, "--attack", "fgsm")
+    for words in ([name, *OF_FILE, *THREAT], [RUN, "--checkpoint", name]):
+        assert without_time(evaluated(capsys, *words, "--attack", "fgsm")) == without_time(whole)
+
+
+def test_the_old_formats_of_torch_are_known_too(trained: Path, capsys: pytest.CaptureFixture[str]):
+    torch.save(load_file(LIVE), "old.tar", _use_new_zipfile_serialization=False)
+    assert evaluated(capsys, "old.tar", *OF_FILE, *THREAT, "--attack", "fgsm")["n"] == 20
+
+
+def test_of_several_sets_of_weights_one_is_chosen(trained: Path, capsys: pytest.CaptureFixture[str]):
+    meat = f"{RUN}/weights/best-meat.safetensors"
+    torch.save({"model": load_file(LIVE), "ema": {k: v + 0.5 for k, v in load_file(meat).items()}}, "both.pth")
+    file = ["both.pth", *OF_FILE, *THREAT, "--attack", "fgsm"]
+    assert main(["evaluate", *file]) == 2
+    assert "choose one by its key" in capsys.readouterr().err
+    expected = without_time(evaluated(capsys, RUN, "--attack", "fgsm"))
+    assert without_time(evaluated(capsys, *file, "--key", "model")) == expected
+    assert without_time(evaluated(capsys, RUN, "--checkpoint", "both.pth", "--key", "model", *file[-2:])) == expected
+
+
 def test_another_threat_model_and_seed_are_overrides(trained: Path, capsys: pytest.CaptureFixture[str]):
     result = evaluated(capsys, RUN, "--track", "meat", "--attack", "fgsm", "threat.eps=0", "evaluation.seed=7")
     clean, fgsm = result["attacks"]
@@ -250,7 +281,6 @@ def out_of_range(folder: Path) -> None:
     np.savez(folder / "large.npz", **arrays)
 
 
-LIVE = f"{RUN}/weights/best-live.safetensors"
 THREE = ["three.safetensors", *OF_FILE[:3], "data.path=three.npz", *THREAT]
 
 BAD = {
@@ -270,6 +300,10 @@ BAD = {
     "data out of range": ([RUN, "data.path=large.npz"], ["split test: example 0 lies outside of the box", "[0, 1]"]),
     "no model, no data": (["x.pth", "threat.norm=l2"], ["which model, data the weights belong to is not known"]),
     "no eps": (["code.pth", *OF_FILE, "threat.norm=l2"], ["code.pth: threat.eps"]),
+    "neither run nor weights": (["small.yaml", *THREAT], ["small.yaml is neither a run folder nor a file of weights"]),
+    "key of a run": ([RUN, "--key", "ema"], ["--key ema: the best weights of a run are one set"]),
+    "unknown key of a file": ([LIVE, *OF_FILE, *THREAT, "--key", "ema"], ["no weights under the key 'ema'"]),
+    "weights of another head": ([LIVE, *THREE[1:]], [LIVE, "fits but for the head", "except: [linear]"]),
     "track of a file": ([LIVE, *OF_FILE, *THREAT, "--track", "live"], ["is a file of weights", "--track"]),
     "track of a checkpoint file": ([RUN, "--checkpoint", LIVE, "--track", "meat"], ["--track meat", "one file"]),
     "config of a run": ([RUN, "--config", "small.yaml"], ["is a run folder and has a config"]),

@@ -18,11 +18,10 @@ from buttress.storage.files import file_sha256, read_facts
 from buttress.storage.run_folder import existing_folder
 from buttress.storage.seals import after_epoch
 from buttress.storage.user_path import user_path
+from buttress.storage.weights_file import SUFFIXES, holds_weights, is_safetensors
 from buttress.threat import ThreatModel
 from buttress.training.same_data import expect_same_data
 from buttress.yaml_source import Source
-
-WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 # What a config has to say besides model, data and threat, for weights that no config comes with; none of it is used.
 _FREE_STANDING = {
@@ -67,7 +66,7 @@ class Subject:
     @property
     def epoch(self) -> int | None:
         """The epoch (from 1) after which the weights were saved, where their file says so."""
-        if self.weights.suffix != ".safetensors":
+        if not is_safetensors(self.weights):
             return None
         facts = read_facts(self.weights)
         return after_epoch(facts) if "epoch" in facts else None
@@ -105,33 +104,41 @@ def load_subject(
     config: Path | None = None,
     track: str | None = None,
     checkpoint: str | None = None,
+    key: str | None = None,
 ) -> Subject:
     """The weights of a run, or a file of weights.
 
     Args:
-        path: run folder, or a ``.safetensors``, ``.pth`` or ``.pt`` file (read by torch's restricted loader).
+        path: run folder, or a file of safetensors or of ``torch.save`` (read by torch's restricted loader).
         overrides: ``key=value`` on the config; for a file they may stand for all of it.
         config: the config that a file of weights belongs to.
         track: of a run: ``live`` (the default) or an ensemble's name.
         checkpoint: of a run: ``best`` (the default), ``last``, or a file of weights.
+        key: of the weights in a file that holds several sets.
 
     Raises:
         RunFolderError, CheckpointError, ModelError, ConfigError, DataError: what was asked for is not there, or does
             not fit together.
     """
-    if path.suffix in WEIGHTS_SUFFIXES and not path.is_dir():
+    if path.is_file() and not holds_weights(path):
+        raise CheckpointError(
+            f"{path} is neither a run folder nor a file of weights: expected safetensors, or a file of torch.save"
+        )
+    if path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir()):
         if track is not None or checkpoint is not None:
             raise ConfigError(f"{path} is a file of weights: --track and --checkpoint choose among those of a run")
-        return _subject(_config_of_file(path, config, overrides), path, path.parent, None, None)
+        return _subject(_config_of_file(path, config, overrides), path, path.parent, key=key)
     folder = existing_folder(path)
     if config is not None:
         raise ConfigError(f"{path} is a run folder and has a config: give changes as key=value, without --config")
     file = load_config(folder.config, overrides)
     if checkpoint in (None, "best", "last"):
         track, checkpoint = track or "live", checkpoint or "best"
+        if key is not None:
+            raise ConfigError(f"--key {key}: the {checkpoint} weights of a run are one set; --key chooses in a FILE")
         subject = _subject(file, folder.saved_weights(checkpoint, track), path, track, checkpoint)
     elif track is None:
-        subject = _subject(file, user_path(checkpoint), path, None, None)
+        subject = _subject(file, user_path(checkpoint), path, key=key)
     else:
         raise ConfigError(f"--track {track}: {checkpoint} is one file of weights, and has no tracks")
     if _data_settings(file) == _data_settings(load_config(folder.config)):  # else others have been asked for
@@ -144,11 +151,18 @@ def _data_settings(file: ConfigFile) -> tuple[object, int]:
     return file.config.data.model_dump(exclude={"batch_size", "drop_last"}), file.config.seed
 
 
-def _subject(file: ConfigFile, weights: Path, home: Path, track: str | None, checkpoint: str | None) -> Subject:
+def _subject(
+    file: ConfigFile,
+    weights: Path,
+    home: Path,
+    track: str | None = None,
+    checkpoint: str | None = None,
+    key: str | None = None,
+) -> Subject:
     if not weights.is_file():
         raise CheckpointError(f"{weights} does not exist; expected best, last, or a file of weights")
     data, _ = load_data(file)
-    model, _ = build_model(file, data, weights)
+    model, _ = build_model(file, data, weights, key)
     return Subject(model, data, threat_of(file), file, weights, home, track, checkpoint)
 
 
