@@ -15,7 +15,7 @@ from torch import nn
 from buttress.cli import main
 from buttress.errors import CheckpointError, WorkError
 from buttress.evaluating.saved_run import load_run
-from buttress.exporting.export import _expect_same_logits, self_contained
+from buttress.exporting.export import _expect_same_logits, bare_copy, load_exported
 from buttress.modes import Modes
 from buttress.normalization import Normalize
 from buttress.storage.files import file_sha256
@@ -64,13 +64,79 @@ def test_the_exported_model_needs_torch_and_safetensors_only(exported: Path):
     torch.testing.assert_close(load_file(exported / "logits.safetensors")["logits"], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_have_plain_keys_and_hold_the_normalisation(exported: Path):
+def test_weights_are_the_state_dict_of_the_network_and_the_program_holds_the_normalisation(exported: Path):
     run = load_run(Path("runs/small/a"), "meat", "last")
     weights = load_file(exported / "model.safetensors")
-    assert set(weights) == {*run.model.state_dict(), "normalize.mean", "normalize.std"}
-    assert weights["normalize.mean"].flatten().tolist() == pytest.approx([0.3])
+    assert set(weights) == set(run.model.state_dict())
     for name, tensor in run.model.state_dict().items():
         assert torch.equal(weights[name], tensor), name
+    buffers = dict(load_exported(exported).named_buffers())
+    assert buffers["normalize.mean"].flatten().tolist() == pytest.approx([0.3])
+    assert '| model | preact_tiny {"mean": [0.3], "std": [0.4], "width": 2}' in (exported / "README.md").read_text()
+
+
+WRAPPED = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Anything(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Net()
+
+    def forward(self, *inputs, **options):
+        return self.inner(*inputs)
+
+
+def compiled() -> nn.Module:
+    return torch.compile(Net(), backend="eager")
+
+
+def compiled_in_place() -> nn.Module:
+    net = Net()
+    net.compile(backend="eager")
+    return net
+
+
+def compiled_inside() -> nn.Module:
+    net = Net()
+    net.body = torch.compile(net.body, backend="eager")
+    return net
+
+
+def parallel() -> nn.Module:
+    return nn.DataParallel(Net())
+"""
+PLAIN = {"body.1.weight", "body.1.bias", "head.weight", "head.bias"}
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks at it
+@pytest.mark.parametrize("kind", ["compiled", "compiled_in_place", "compiled_inside", "parallel", "Anything"])
+def test_a_wrapped_model_is_exported_as_the_network_inside(kind: str, workspace: Path):
+    (workspace / f"wrapped_{kind}.py").write_text(WRAPPED)  # two modules of one name are refused
+    words = [f'model={{target: "wrapped_{kind}:{kind}"}}', "epochs=1", "plugins=[clean]"]
+    assert main(["train", "small.yaml", "--run", "a", *words]) == 0
+    assert main(["export", "runs/small/a", "--output", "out"]) == 0
+    expected = {f"inner.{name}" for name in PLAIN} if kind == "Anything" else PLAIN
+    assert set(load_file("out/model.safetensors")) == expected
+    for other in (kind, "Net"):  # back into the wrapper, and into the plain network
+        start = [
+            f'model={{target: "wrapped_{kind}:{other}"}}',
+            "model.weights=out/model.safetensors",
+            "plugins=[clean]",
+        ]
+        assert main(["train", "small.yaml", "--dry-run", *start]) == 0
 
 
 def test_the_card_and_the_entry_say_what_was_measured(exported: Path):
@@ -192,9 +258,10 @@ def test_other_logits_are_refused(exported: Path):
         _expect_same_logits(exported, x, torch.ones(3, 4))
 
 
-def test_a_self_contained_copy_leaves_the_model_alone():
+def test_a_bare_copy_leaves_the_model_alone():
     model = nn.Sequential(Normalize([0.5], [0.2]), nn.Flatten(), nn.Linear(4, 2))
-    before = set(model.state_dict())
-    assert set(self_contained(model).state_dict()) == before | {"0.mean", "0.std"}
-    assert set(model.state_dict()) == before
+    copy = bare_copy(model)
+    assert not any(parameter.requires_grad for parameter in copy.parameters())
+    copy[2].bias.fill_(3.0)
+    assert not bool((model[2].bias == 3.0).any())
     assert all(parameter.requires_grad for parameter in model.parameters())

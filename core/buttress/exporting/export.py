@@ -2,9 +2,10 @@
 
 Two files hold the model, and neither needs buttress:
 
-- ``model.safetensors``: every parameter and buffer under its plain name, those of the normalisation included.
+- ``model.safetensors``: the ``state_dict`` of the network, by the names of its own code, so that it loads there.
 - ``model.pt2``: the program itself, by ``torch.export``, which works for any module and needs no source code. It takes
-  inputs as they are attacked (pixels in [0, 1]), and its names are those of the safetensors file.
+  inputs as they are attacked (pixels in [0, 1]): the normalisation is a part of it, as is all else that a module keeps
+  out of its ``state_dict``.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
 
 from buttress.errors import RunFolderError, WorkError
 from buttress.evaluating.saved_run import SavedRun, load_run
@@ -64,7 +67,7 @@ def export_run(path: Path, output: Path, track: str = "live", checkpoint: str = 
 
 
 def _write_model(run: SavedRun, folder: Path) -> dict[str, str]:
-    model = self_contained(run.model)
+    model = bare_copy(run.model)
     x = run.data.test.batches(torch.arange(min(COMPARED, len(run.data.test))), COMPARED)
     inputs = next(iter(x)).x.cpu().contiguous()
     with Modes(model).evaluating():
@@ -77,17 +80,26 @@ def _write_model(run: SavedRun, folder: Path) -> dict[str, str]:
     return digests
 
 
-def self_contained(model: nn.Module) -> nn.Module:
-    """A copy on the CPU whose ``state_dict`` holds every buffer, also those that a module keeps out of it."""
+def bare_copy(model: nn.Module) -> nn.Module:
+    """A copy on the CPU without gradients, and without the wrappers that compile or parallelise and change names."""
     own: nn.Module = copy.deepcopy(model).to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    for module in own.modules():
-        module._non_persistent_buffers_set.clear()
-    return own.requires_grad_(False)
+    return _unwrapped(own).requires_grad_(False)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """What is inside of wrappers, here and in every child."""
+    while isinstance(module, (OptimizedModule, nn.DataParallel)):
+        module = module.get_submodule("_orig_mod" if isinstance(module, OptimizedModule) else "module")
+    for name, child in module.named_children():
+        setattr(module, name, _unwrapped(child))
+    return module
 
 
 def _program(model: nn.Module, inputs: Tensor) -> torch.export.ExportedProgram:
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    shapes[inputs] = {0: torch.export.Dim("batch", min=1)}  # by tensor: forward may call its input anything, or *args
     try:
-        return torch.export.export(model, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        return torch.export.export(model, (inputs,), dynamic_shapes=shapes)
     except Exception as problem:  # torch.export raises many kinds; all mean: it cannot follow this model
         first = str(problem).strip().splitlines()[0] if str(problem).strip() else ""
         raise WorkError(

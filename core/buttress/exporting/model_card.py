@@ -55,6 +55,7 @@ The worst case is the number to quote: right without an attack and under each of
 | | |
 |---|---|
 | weights | {run}, best epoch chosen on the {config.evaluation.best_by} split |
+| model | {config.model.chosen}{_settings(config.model.given())} |
 | method | {_listing(config.plugins)} |
 | data | {config.data.chosen}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
 | optimizer | {config.optimizer.name}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
