@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def ensemble(
     facts = {"method": method, **settings, "n": len(paths), "inputs": inputs}
     counted = _Counted(rule)
     combine = partial(combine_files, paths, Rule(counted, rule.scratch), prefix=prefix)
-    notes = []
+    notes = _repetitions(inputs)
     with byte_bar(f"{method} of {len(paths)} files") as progress:
         if engine is None:
             combine(output, metadata=header_facts(facts), progress=progress)
@@ -99,6 +100,18 @@ def ensemble(
     if counted.bad:
         notes.append(f"{counted.bad:,} values are not finite: some file holds NaN or infinity there")
     return Ensemble(facts, notes)
+
+
+def _repetitions(inputs: Sequence[Mapping[str, str]]) -> list[str]:
+    """A note for each content that several of the files share: by mistake, where two patterns overlap."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for each in inputs:
+        names[each["sha256"]].append(each["name"])
+    return [
+        f"{', '.join(same)} have the same contents, and each of them counts; leave all but one out if that is a mistake"
+        for same in names.values()
+        if len(same) > 1
+    ]
 
 
 def _rule(method: Method, even: Middle | None, trim: float | None, n: int) -> tuple[Rule, dict[str, Any]]:

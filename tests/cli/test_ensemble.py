@@ -131,6 +131,20 @@ def test_values_that_are_not_finite_are_counted(workspace: Path, capsys: pytest.
     assert "note: 2 values are not finite" in capsys.readouterr().out
 
 
+def test_a_file_given_twice_is_noted_and_so_is_a_copy(workspace: Path, capsys: pytest.CaptureFixture[str]):
+    for name, value in (("a", 1.0), ("b", 2.0), ("copy", 2.0)):
+        save_file({"w": torch.tensor([value])}, workspace / f"{name}.safetensors")
+    files = [f"{name}.safetensors" for name in ("a", "b", "b", "copy")]
+    assert main(["ensemble", *files, "--method", "mean", "--output", "out.safetensors"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "note: b.safetensors, b.safetensors, copy.safetensors have the same contents, and each of them counts" in said
+    )
+    assert load_file(workspace / "out.safetensors")["w"].item() == 1.75
+    assert main(["ensemble", *files[:2], "--output", "two.safetensors"]) == 0
+    assert "same contents" not in capsys.readouterr().out
+
+
 def test_a_terminal_gets_a_bar(workspace: Path):
     save_file({"w": torch.randn(3_000_000)}, workspace / "a.safetensors")
     master, slave = pty.openpty()
