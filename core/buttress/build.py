@@ -75,7 +75,7 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     """
     check_requirements(file.config.requires, file.under("requires"))
     data, settings = _loaded(file)
-    check_data(data, threat_of(file))
+    _check(file, data)
     if data.validation is None and file.config.evaluation.best_by == "validation":
         place = file.source.blame(("evaluation", "best_by"), ("data", "validation"), ("data", "name"))
         raise ConfigError(
@@ -93,6 +93,17 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     return replace(data, train=moved["train"], test=moved["test"], validation=moved.get("validation")), settings
 
 
+def _check(file: ConfigFile, data: Data) -> None:
+    """As ``check_data``; what the methods of a split of one's own raise is one message too."""
+    threat = threat_of(file)
+    try:
+        check_data(data, threat)
+    except InputError:
+        raise
+    except Exception as problem:
+        raise DataError(f"{file.where(('data',))}: {file.config.data.chosen}: {told(problem)}") from problem
+
+
 def _loaded(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     section, where, seed = file.config.data, file.under("data"), file.config.seed
     if section.target is None:
@@ -102,8 +113,10 @@ def _loaded(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
         dataset, settings = make(DATA, section.target, section.args, where, file.modules, {"seed": seed})
     try:
         data = dataset if isinstance(dataset, Data) else dataset.load(seed)
-    except InputError:
-        raise
+    except InputError as problem:
+        if section.target is None:
+            raise
+        raise type(problem)(f"{where(())}: {told(problem).removeprefix(f'{type(problem).__name__}: ')}") from problem
     except Exception as problem:
         known = isinstance(problem, ValueError) and section.target is None  # a data set's own words about its settings
         raise DataError(f"{where(())}: {problem if known else told(problem)}") from problem

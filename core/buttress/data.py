@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import operator
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,9 +31,17 @@ class Split:
         x: ``[n,*]`` floating-point inputs inside the box.
         y: ``[n]`` int64 labels.
         memory_format: of the batches' inputs.
+
+    Raises:
+        DataError: x or y is no tensor, or they differ in length.
     """
 
     def __init__(self, x: Tensor, y: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> None:
+        for name, value in (("x", x), ("y", y)):
+            if not isinstance(value, Tensor) or value.dim() == 0:
+                raise DataError(f"Split: expected {name} to be a tensor [n,*], got {_kind_of(value)}")
+        if len(x) != len(y):
+            raise DataError(f"Split: expected a label for each input, got {len(x)} inputs and {len(y)} labels")
         self.x, self.y, self.memory_format = x, y, memory_format
 
     def __len__(self) -> int:
@@ -63,6 +74,16 @@ class Split:
         hashes = {name: sha256_of_tensor(found) for name, found in tensors.items() if isinstance(found, Tensor)}
         return {"n": len(self), "shape": list(self.example_shape), **hashes}
 
+    def extent(self) -> tuple[float, float] | None:
+        """The least and the greatest value of all inputs; None where the inputs are not in memory."""
+        x = getattr(self, "x", None)
+        return None if x is None else (float(x.amin()), float(x.amax()))
+
+    def class_counts(self, num_classes: int) -> list[int] | None:
+        """The number of examples of each class; None where the labels are not in memory."""
+        y = getattr(self, "y", None)
+        return None if y is None else torch.bincount(y, minlength=num_classes).tolist()
+
     def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
         """Batches of ``order`` (``[n]`` int64 positions, on the CPU), from batch number ``start`` on."""
         order = order.to(self.y.device)
@@ -91,6 +112,10 @@ class Data:
     notes: Mapping[str, object] = field(default_factory=dict)
     true_labels: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        with suppress(TypeError):  # no integer of any kind: ``check_data`` says so
+            object.__setattr__(self, "num_classes", operator.index(self.num_classes))
+
     def splits(self) -> dict[str, Split]:
         """Split by name, in the order train, validation, test; a missing validation split is left out."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -103,26 +128,69 @@ class Data:
 
 
 def check_data(data: Data, threat: ThreatModel) -> None:
-    """Every example inside the box and finite, every label in range; splits of one shape.
+    """Every example inside the box and finite, every label in range; splits of one shape and dtype.
 
     Raises:
-        DataError: names split, position and value of the first example that is not.
+        DataError: names the field of ``data``, or split, position and value of the first example that is wrong.
     """
-    shape = data.train.example_shape
+    _check_fields(data)
+    shape, dtype = data.train.example_shape, _dtype_of(data.train)
     for name, split in data.splits().items():
         if len(split) == 0:
             raise DataError(f"data, split {name}: expected at least one example, got none")
         if split.example_shape != shape:
             raise DataError(f"data, split {name}: expected inputs of shape {shape}, got {split.example_shape}")
         split.check(name, data.num_classes, threat)
+        if _dtype_of(split) != dtype:
+            raise DataError(
+                f"data, split {name}: expected inputs of {dtype}, as in the train split, got {_dtype_of(split)}"
+            )
+
+
+def _check_fields(data: Data) -> None:
+    """What is no example: the splits themselves, the number of classes, notes and true labels."""
+    for name in ("train", "validation", "test"):
+        split = getattr(data, name)
+        if not (isinstance(split, Split) or (split is None and name == "validation")):
+            raise DataError(f"data, split {name}: expected a buttress.Split, got {_kind_of(split)}")
+    if not isinstance(data.num_classes, int) or data.num_classes < 2:
+        raise DataError(f"data: expected num_classes to be an int >= 2, got {data.num_classes!r}")
+    try:
+        json.dumps(dict(data.notes))
+    except (TypeError, ValueError) as problem:
+        raise DataError(f"data: notes go into a JSON file, and hold what does not: {problem}") from None
+    true = data.true_labels
+    if true is not None:
+        if not isinstance(true, Tensor) or true.shape != (len(data.train),):
+            raise DataError(f"data: expected true_labels of shape ({len(data.train)},), got {_kind_of(true)}")
+        check_labels("data, true_labels", true, data.num_classes)
+
+
+def _dtype_of(split: Split) -> torch.dtype | None:
+    """Of the inputs; None where they are not in memory."""
+    x = getattr(split, "x", None)
+    return None if x is None else x.dtype
+
+
+def _kind_of(value: object) -> str:
+    """``"a list"``, ``"a complex64 tensor of shape (8, 3)"``."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    words = ([] if value.layout == torch.strided else ["sparse"]) + [str(value.dtype).removeprefix("torch."), "tensor"]
+    article = "an" if words[0].startswith("int") else "a"
+    return f"{article} {' '.join(words)} of shape {tuple(value.shape)}"
 
 
 def check_inputs(what: str, x: Tensor, threat: ThreatModel) -> None:
-    """Inputs ``x [n,*]`` finite and inside the box.
+    """Inputs ``x [n,*]``: dense, floating-point, finite and inside the box.
 
     Raises:
         DataError: names ``what``, and the position and values of the first that is not.
     """
+    dense = isinstance(x, Tensor) and x.layout == torch.strided and not x.is_nested
+    if not dense or x.dim() < 2 or not x.is_floating_point() or x[:1].numel() == 0:
+        cure = "; divide images by 255" if isinstance(x, Tensor) and x.dtype == torch.uint8 else ""
+        raise DataError(f"{what}: expected inputs [n,*] in a dense floating-point tensor, got {_kind_of(x)}{cure}")
     flat = x.flatten(1)
     bad = (~torch.isfinite(flat)).any(1).nonzero()
     if len(bad):
@@ -141,11 +209,13 @@ def check_inputs(what: str, x: Tensor, threat: ThreatModel) -> None:
 
 
 def check_labels(what: str, y: Tensor, num_classes: int) -> None:
-    """Labels ``y [n]`` from 0 to ``num_classes - 1``.
+    """Labels ``y [n]``: int64, from 0 to ``num_classes - 1``.
 
     Raises:
         DataError: names ``what``, and the position and value of the first that is not.
     """
+    if not isinstance(y, Tensor) or y.layout != torch.strided or y.dim() != 1 or y.dtype != torch.int64:
+        raise DataError(f"{what}: expected labels [n] in an int64 tensor, got {_kind_of(y)}")
     bad = ((y < 0) | (y >= num_classes)).nonzero()
     if len(bad):
         at = int(bad[0])
@@ -153,6 +223,22 @@ def check_labels(what: str, y: Tensor, num_classes: int) -> None:
             f"{what}: label out of range at example {at}: expected 0 to {num_classes - 1}, got {int(y[at])}; renumber "
             "the labels or set num_classes"
         )
+
+
+def count_classes(what: str, y: Tensor) -> int:
+    """The number of classes of training labels ``y [n]``, where nobody has said it: from 0 without a gap.
+
+    Raises:
+        DataError: names ``what``; a class below the largest label has no example, so that the number is a guess.
+    """
+    found = torch.unique(y).tolist()
+    if found == list(range(len(found))):
+        return len(found)
+    shown = ", ".join(map(str, found[:5])) + (f" ... {found[-1]}" if len(found) > 5 else "")
+    raise DataError(
+        f"{what}: expected labels from 0 to {len(found) - 1} for {len(found)} classes, got {shown}; renumber them, or "
+        "set num_classes if there are classes without an example"
+    )
 
 
 def hold_out(y: Tensor, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

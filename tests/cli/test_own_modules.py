@@ -86,6 +86,25 @@ class Broken:
         return {}["nothing"]
 
 
+class Listed:
+    def load(self, seed: int) -> Data:
+        split = stripes(8, seed, 0)
+        return Data(split, Split(split.x, split.y.tolist()), 2)
+
+
+class Raising:
+    def load(self, seed: int) -> Data:
+        return Data(Lazy(), Lazy(), 2)
+
+
+class Lazy(Split):
+    def __init__(self) -> None: ...
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        return {}["n"]
+
+
 class Positional:
     def __init__(self, n: int = 3) -> None: ...
 
@@ -356,6 +375,16 @@ MISTAKES = {
     ),
     "no data after all": ("data", {"target": "own_data:Liar"}, r"data: own_data:Liar loaded a list, expected a buttre"),
     "it raises": ("data", {"target": "own_data:Broken"}, r"data: KeyError: 'nothing' \(own_data\.py:\d+\)"),
+    "labels in a list": (
+        "data",
+        {"target": "own_data:Listed"},
+        r"data: Split: expected y to be a tensor .*own_data\.py:\d+",
+    ),
+    "a split that raises": (
+        "data",
+        {"target": "own_data:Raising"},
+        r"data: own_data:Raising: KeyError: 'n' \(own_data",
+    ),
     "positional": ("data", {"target": "own_data:Positional"}, r"data\.target: Positional: setting 'n' must be keyword"),
     "no schedule": (
         "schedule",

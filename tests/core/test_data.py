@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from buttress import Data, Split, ThreatModel
-from buttress.data import check_data, epoch_order, fixed_order, steps_per_epoch
+from buttress.data import check_data, count_classes, epoch_order, fixed_order, steps_per_epoch
 from buttress.errors import DataError
 
 from .helpers import LINF, batch_of
@@ -57,6 +58,102 @@ def test_an_empty_split_and_other_shapes_are_refused():
         check_data(data(test=Split(batch.x[:0], batch.y[:0])), LINF)
     with pytest.raises(DataError, match=r"split test: expected inputs of shape \(1, 4, 4\), got \(1, 4, 3\)"):
         check_data(data(test=Split(batch.x[..., :3], batch.y)), LINF)
+
+
+X, Y = torch.rand(6, 3), torch.arange(6) % 3
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.rand(100, 4), torch.zeros(80).long(), "expected a label for each input, got 100 inputs and 80 labels"),
+        (torch.rand(80, 4), torch.zeros(100).long(), "expected a label for each input, got 80 inputs and 100 labels"),
+        (X, Y.tolist(), "expected y to be a tensor .*, got a list"),
+        (X, Y.numpy(), "expected y to be a tensor .*, got a ndarray"),
+        (X.numpy(), Y, "expected x to be a tensor .*, got a ndarray"),
+        (None, Y, "expected x to be a tensor .*, got a NoneType"),
+        (X, torch.tensor(3), r"expected y to be a tensor \[n,\*\], got an int64 tensor of shape \(\)"),
+    ],
+)
+def test_inputs_and_labels_that_are_no_pairs_are_no_split(x: Any, y: Any, message: str):
+    with pytest.raises(DataError, match=f"^Split: {message}$"):
+        Split(x, y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (
+            X[:, 0],
+            Y,
+            r"expected inputs \[n,\*\] in a dense .*, got a float32 tensor of shape \(6,\)",
+        ),
+        (X.to(torch.complex64), Y, r"expected inputs .*, got a complex64 tensor of shape \(6, 3\)"),
+        (X.to_sparse(), Y, "expected inputs .*, got a sparse float32 tensor"),
+        ((255 * X).byte(), Y, "expected inputs .*, got a uint8 tensor .*; divide images by 255"),
+        (X.long(), Y, "expected inputs .*, got an int64 tensor"),
+        (X.bool(), Y, "expected inputs .*, got a bool tensor"),
+        (X[:, :0], Y, r"expected inputs .*, got a float32 tensor of shape \(6, 0\)"),
+        (X, Y.float(), r"expected labels \[n\] in an int64 tensor, got a float32 tensor of shape \(6,\)"),
+        (X, Y.int(), "expected labels .*, got an int32 tensor"),
+        (X, Y.bool(), "expected labels .*, got a bool tensor"),
+        (X, Y[:, None], r"expected labels .*, got an int64 tensor of shape \(6, 1\)"),
+        (X, torch.eye(3)[Y], r"expected labels .*, got a float32 tensor of shape \(6, 3\)"),
+        (X, Y - 100, "label out of range at example 0: expected 0 to 2, got -100"),
+        (X, Y + 1, "label out of range at example 2: expected 0 to 2, got 3"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_examples_of_a_wrong_kind_are_refused_by_name(x: Any, y: Any, message: str, name: str):
+    splits: dict[str, Any] = {each: Split(X, Y) for each in ("train", "validation", "test")}
+    splits[name] = Split(x, y)
+    if x.shape[1:] != X.shape[1:]:
+        splits = dict.fromkeys(splits, splits[name])
+        name = "train"
+    with pytest.raises(DataError, match=f"^data, split {name}: {message}"):
+        check_data(data(**splits), ThreatModel("linf", "1/10"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"train": (X, Y)}, "split train: expected a buttress.Split, got a tuple"),
+        ({"test": None}, "split test: expected a buttress.Split, got a NoneType"),
+        ({"validation": [X, Y]}, "split validation: expected a buttress.Split, got a list"),
+        ({"test": Split(X.double(), Y)}, "split test: expected inputs of torch.float32, .* got torch.float64"),
+        ({"num_classes": 1}, "expected num_classes to be an int >= 2, got 1"),
+        ({"num_classes": True}, "expected num_classes to be an int >= 2, got 1"),
+        ({"num_classes": 3.0}, "expected num_classes to be an int >= 2, got 3.0"),
+        ({"num_classes": "3"}, "expected num_classes to be an int >= 2, got '3'"),
+        ({"notes": {"mean": X.mean()}}, "notes go into a JSON file, and hold what does not: .*Tensor"),
+        ({"notes": 3}, "notes go into a JSON file"),
+        ({"true_labels": Y[:4]}, r"expected true_labels of shape \(6,\), got an int64 tensor of shape \(4,\)"),
+        ({"true_labels": Y.tolist()}, r"expected true_labels of shape \(6,\), got a list"),
+        ({"true_labels": Y + 3}, "true_labels: label out of range at example 0: expected 0 to 2, got 3"),
+    ],
+)
+def test_a_wrong_field_of_the_data_is_refused_by_name(fields: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=rf"^data(:|,) {message}"):
+        check_data(Data(**{"train": Split(X, Y), "test": Split(X, Y), "num_classes": 3, **fields}), LINF)
+
+
+@pytest.mark.parametrize("three", [3, np.int64(3), torch.tensor(3)])
+def test_any_integer_is_a_number_of_classes(three: Any):
+    found = Data(Split(X, Y), Split(X, Y), three)
+    check_data(found, LINF)
+    assert type(found.num_classes) is int
+
+
+def test_classes_are_counted_where_there_is_no_gap():
+    assert count_classes("y", torch.tensor([2, 0, 1, 1])) == 3
+    for labels, expected in (
+        ([1, 2, 3, 4], "expected labels from 0 to 3 for 4 classes, got 1, 2, 3, 4; renumber them, or"),
+        ([0, 10, 20, 30], "expected labels from 0 to 3 for 4 classes, got 0, 10, 20, 30;"),
+        ([-1, 0, 1], "expected labels from 0 to 2 for 3 classes, got -1, 0, 1;"),
+        ([*range(9), 99], r"expected labels from 0 to 9 for 10 classes, got 0, 1, 2, 3, 4 \.\.\. 99;"),
+    ):
+        with pytest.raises(DataError, match=f"^y: {expected}"):
+            count_classes("y", torch.tensor(labels))
 
 
 # Order

@@ -3,15 +3,18 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from buttress import Data, Split, ThreatModel
 from buttress.build import check_config
 from buttress.config import load_config
 from buttress.errors import PluginError
-from buttress.training.notes import before_training, kind_of_outputs, never_above_chance
+from buttress.training.notes import before_training, kind_of_outputs, never_above_chance, ranges_of_the_data
 from buttress.training.selection import Record
 from buttress_plugins.ensembles.ema import EMA
 
@@ -67,6 +70,13 @@ NOTES = {
     "an average that remembers more than the run": (
         ["ema.warmup=false", "ema.tau=0.999"], ["ema: tau 0.999 remembers 1,000 steps, and the run has 12"],
     ),
+    "a box in other units": (
+        ["threat={norm: linf, eps: 8, box: [0, 255]}", "pgd.step_size=4"],
+        ["and threat.box is [0, 255]: set box and eps in the units of the inputs", "threat.eps is 8: every ball holds"],
+    ),
+    "a class without an example": (
+        ["data.num_classes=7"], ["3 of 7 classes have no training example: 4, 5, 6; labels count from 0"],
+    ),
     "a softmax": (["model={target: 'note_nets:Net', args: {end: Softmax(1)}}"], ["those of a softmax"]),
     "a sigmoid": (["model={target: 'note_nets:Net', args: {end: Sigmoid()}}"], ["those of a sigmoid"]),
     "an epoch that never comes": (["meat.start=60"], ["meat.start is epoch 60, which never comes: epochs are 0 to 3"]),
@@ -88,7 +98,6 @@ def test_what_is_seldom_meant_is_noted(case: str, noted: Noted):
         [],
         ["pgd.step_size=16/255"],
         ["pgd.step_size=4/255"],
-        ["threat={norm: linf, eps: 8, box: [0, 255]}", "pgd.step_size=4", "evaluation.attack=fgsm"],
         ["data.batch_size=40"],
         ["model={target: 'note_nets:zero'}"],
         ["model={target: 'note_nets:Net', args: {end: LogSoftmax(1)}}"],
@@ -97,6 +106,53 @@ def test_what_is_seldom_meant_is_noted(case: str, noted: Noted):
 )
 def test_what_is_in_order_is_not_noted(overrides: list[str], noted: Noted):
     assert noted(*overrides) == []
+
+
+def ranges(train: Split, test: Split, threat: ThreatModel) -> list[str]:
+    assembly: Any = SimpleNamespace(data=Data(train, test, 2), engine=SimpleNamespace(threat=threat))
+    return list(ranges_of_the_data(assembly))
+
+
+def spread(low: float, high: float) -> Split:
+    return Split(torch.linspace(low, high, 8).view(4, 2), torch.arange(4) % 2)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "threat", "said"),
+    [
+        ((0, 1), (0, 1), ThreatModel("linf", "8/255"), []),
+        ((0, 1), (0.2, 0.6), ThreatModel("linf", "8/255"), []),
+        ((0, 255), (0, 255), ThreatModel("linf", 8, (0, 255)), []),
+        ((0.4, 0.7), (0, 1), ThreatModel("linf", "1/10"), []),
+        ((-3, 3), (-2, 4), ThreatModel("l2", 5, None), []),
+        ((0, 1), (0, 1), ThreatModel("linf", 1), ["threat.eps is 1: every ball holds"]),
+        ((0, 1), (0, 1), ThreatModel("l2", 1), []),
+        ((0, 1), (0, 1), ThreatModel("l2", 2, None), ["threat.eps is 2: every ball holds"]),
+        ((0, 1), (0, 1), ThreatModel("linf", "8/255", (0, 255)), ["threat.box is [0, 255]"]),
+        (
+            (0, 1 / 255),
+            (0, 1 / 255),
+            ThreatModel("linf", "1/1000"),
+            ["lie in [0, 0.00392157], and threat.box is"],
+        ),
+        ((0, 1), (0, 1 / 255), ThreatModel("linf", "8/255"), ["those of the test split in [0, 0.00392157]"]),
+        ((0, 1 / 20), (0, 1), ThreatModel("linf", "1/255", (0, 0.4)), ["those of the test split in [0, 1]"]),
+        ((0, 1), (2, 3), ThreatModel("linf", "8/255", None), ["those of the test split in [2, 3]"]),
+        ((0.5, 0.5), (0, 1), ThreatModel("linf", "8/255"), ["all training inputs are 0.5"]),
+    ],
+)
+def test_ranges_that_do_not_fit_are_noted(train: Any, test: Any, threat: ThreatModel, said: list[str]):
+    found = ranges(spread(*train), spread(*test), threat)
+    assert len(found) == len(said), found
+    assert all(part in text for part, text in zip(said, found, strict=True)), found
+
+
+def test_ranges_that_are_not_in_memory_are_not_asked_for():
+    class Lazy(Split):
+        def __init__(self) -> None: ...
+
+    assert ranges(Lazy(), spread(0, 1), ThreatModel("linf", 1)) == []
+    assert ranges(spread(0, 1), Lazy(), ThreatModel("linf", "1/10")) == []
 
 
 def test_notes_of_a_plugin_that_raise_are_its_fault(noted: Noted, monkeypatch: pytest.MonkeyPatch):

@@ -95,6 +95,14 @@ def test_the_number_of_classes_is_given_or_counted(given: int | None, expected: 
     assert Npz(path=save(tmp_path), num_classes=given).load(0).num_classes == expected
 
 
+@pytest.mark.parametrize("labels", [Y + 1, 10 * Y])
+def test_labels_with_gaps_are_no_number_of_classes(labels: np.ndarray, tmp_path: Path):
+    path = save(tmp_path, y_train=labels)
+    with pytest.raises(DataError, match=r"d\.npz: y_train: expected labels from 0 to 2 for 3 classes, got"):
+        Npz(path=path).load(0)
+    assert Npz(path=path, num_classes=21).load(0).num_classes == 21
+
+
 def test_flat_features_are_allowed(tmp_path: Path):
     flat = X.reshape(60, -1)
     data = Npz(path=save(tmp_path, x_train=flat, x_test=flat[:3], y_test=Y[:3])).load(0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import inf
+from math import inf, prod
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from buttress.threat import ThreatModel
 from buttress.training.collapse import chance_error
 from buttress.training.selection import Record
 
+# How many times as wide another range has to be, to be taken for one in another unit.
+_FAR = 10
 # Examples that a model's outputs are judged by, before training.
 _EXAMPLES = 16
 
@@ -121,12 +123,57 @@ def kind_of_outputs(outputs: Tensor) -> str:
     return "sigmoid" if bool(((outputs > 0) & (outputs < 1)).all()) else ""
 
 
+def classes_without_an_example(assembly: Assembly) -> Iterator[str]:
+    data = assembly.data
+    counts = data.train.class_counts(data.num_classes)
+    empty = [str(label) for label, count in enumerate(counts or ()) if count == 0]
+    if empty:
+        shown = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
+        yield (
+            f"{len(empty)} of {data.num_classes} classes have no training example: {shown}; labels count from 0, and "
+            "the model has an output for each class"
+        )
+
+
+def ranges_of_the_data(assembly: Assembly) -> Iterator[str]:
+    """The range of the training inputs, against the box, the radius and the other splits."""
+    extents = {name: split.extent() for name, split in assembly.data.splits().items()}
+    train, threat = extents["train"], assembly.engine.threat
+    if train is None:
+        return
+    low, high = train
+    width, shown = high - low, f"the training inputs lie in [{low:g}, {high:g}]"
+    if width == 0:
+        yield f"all training inputs are {low:g}"
+        return
+    if threat.box is not None and width * _FAR < threat.box[1] - threat.box[0]:
+        box = f"[{threat.box[0]:g}, {threat.box[1]:g}]"
+        yield f"{shown}, and threat.box is {box}: set box and eps in the units of the inputs"
+    across = width if threat.norm == "linf" else width * prod(assembly.data.train.example_shape) ** 0.5
+    if threat.eps >= across:
+        yield f"{shown}, and threat.eps is {threat.eps}: every ball holds all of them"
+    for name, extent in extents.items():
+        if extent is not None and name != "train" and _differ(train, extent):
+            yield (
+                f"{shown}, and those of the {name} split in [{extent[0]:g}, {extent[1]:g}]; all splits are expected in "
+                "one unit"
+            )
+
+
+def _differ(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether two ranges are of two units: one is many times as wide, or they do not meet."""
+    widths = sorted(high - low for low, high in (one, other))
+    return widths[0] * _FAR < widths[1] or one[1] < other[0] or other[1] < one[0]
+
+
 NOTES: Sequence[Note] = (
     radius_of_zero,
     epochs_that_never_come,
     notes_of_plugins,
     steps_of_attacks,
     batch_larger_than_the_data,
+    classes_without_an_example,
+    ranges_of_the_data,
     outputs_that_are_probabilities,
 )
 """All notes before the first step, in the order in which they are said."""

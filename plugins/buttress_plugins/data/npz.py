@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge
 
 from buttress import Data, Split
-from buttress.data import hold_out
+from buttress.data import count_classes, hold_out
 from buttress.errors import DataError
 
 
@@ -21,7 +21,7 @@ class Npz:
 
     Args:
         path: the file, relative to the folder where buttress is run.
-        num_classes: number of classes; default: the largest training label plus one.
+        num_classes: number of classes; default: that of the training labels, which are then 0, 1, 2 ... without a gap.
         validation: examples of the training set held out for choosing the best epoch, stratified by label, where the
             file has no ``x_val``; 0 for none.
         layout: order of the axes of images in the file: ``nchw``, or ``nhwc`` (moved to nchw).
@@ -48,6 +48,7 @@ class Npz:
         """
         arrays = self._arrays()
         train = self._split(arrays, "train")
+        classes = self.num_classes or count_classes(f"{self.path}: y_train", train.y)
         validation = self._split(arrays, "val") if "x_val" in arrays else None
         if validation is None and self.validation:
             rng = np.random.default_rng(seed if self.split_seed is None else self.split_seed)
@@ -56,7 +57,6 @@ class Npz:
             except DataError as problem:
                 raise DataError(f"{self.path}: {problem}") from None
             validation, train = (Split(train.x[part], train.y[part]) for part in (held, kept))
-        classes = self.num_classes or int(train.y.max()) + 1
         return Data(train=train, validation=validation, test=self._split(arrays, "test"), num_classes=classes)
 
     def _arrays(self) -> dict[str, np.ndarray]:
