@@ -9,7 +9,7 @@ from torch import nn
 
 from buttress.analysis.distance import distances, named_groups
 from buttress.analysis.gap import best_difference, generalization_gaps
-from buttress.analysis.histogram import histograms, last_convolution, moments
+from buttress.analysis.histogram import histograms, last_convolution, matrices, moments
 from buttress.analysis.label_noise import fit_of_flipped
 from buttress.analysis.loss_groups import EDGES, group_counts, group_names, group_numbers
 from buttress.errors import ModelError
@@ -132,3 +132,15 @@ def test_the_gap_is_training_minus_test():
     assert (first.clean, first.robust) == (pytest.approx(0.1), pytest.approx(0.1))
     assert (second.clean, second.robust) == (pytest.approx(0.15), pytest.approx(0.45))
     assert best_difference([first, second]) == pytest.approx(0.95 - 0.6)
+
+
+def test_a_parameter_without_values_is_no_matrix():
+    class Empty(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+            self.none, self.flat = nn.Parameter(torch.zeros(0, 3)), nn.Parameter(torch.zeros(4, 0))
+
+    model = Empty()
+    assert list(matrices(dict(model.named_parameters()))) == ["linear.weight"]
+    assert last_convolution(model) == "linear.weight"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.errors import ModelError
+from buttress.modes import parameters_of
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def histograms(weights: Mapping[str, Tensor], bins: int = 61) -> tuple[Tensor, d
     return edges, {name: torch.histogram(values, edges).hist.long() for name, values in flat.items()}
 
 
+def matrices(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of ``weights`` that have more than one dimension, and values in it."""
+    return {name: weight for name, weight in weights.items() if weight.dim() > 1 and weight.numel() > 0}
+
+
 def last_convolution(model: nn.Module) -> str:
     """Name of the weight of the last convolution that is no 1x1 shortcut; without one, of the last matrix.
 
@@ -69,7 +75,7 @@ def last_convolution(model: nn.Module) -> str:
         for module in model.modules()
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and max(module.kernel_size) > 1
     ]
-    matrices = [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
-    if not matrices:
+    found = convolutions or list(matrices(parameters_of(model)))
+    if not found:
         raise ModelError(f"model {type(model).__name__} has no weight of more than one dimension to look at")
-    return (convolutions or matrices)[-1]
+    return found[-1]

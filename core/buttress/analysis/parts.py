@@ -15,7 +15,7 @@ from buttress.analysis import pictures
 from buttress.analysis.directions import digest, normalized, random_direction
 from buttress.analysis.distance import distances, named_groups
 from buttress.analysis.gap import best_difference, generalization_gaps
-from buttress.analysis.histogram import histograms, last_convolution, moments
+from buttress.analysis.histogram import histograms, last_convolution, matrices, moments
 from buttress.analysis.label_noise import fit_of_flipped
 from buttress.analysis.landscape import group_landscape, surface
 from buttress.analysis.loss_groups import EDGES, group_counts, group_names
@@ -144,7 +144,7 @@ def histogram(study: Study, options: Options) -> Iterator[Finding]:
         track: {
             "counts": counts[track],
             **asdict(moments(own[layer])),
-            "layers": {name: asdict(moments(weight)) for name, weight in own.items() if weight.dim() > 1},
+            "layers": {name: asdict(moments(weight)) for name, weight in matrices(own).items()},
         }
         for track, own in weights.items()
     }
