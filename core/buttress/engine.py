@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,7 +22,7 @@ from buttress.context import Phase, RunState, Streams
 from buttress.errors import ButtressError, CheckpointError, ConfigError, DataError, ModelError, PluginError, WorkError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
-from buttress.modes import ATTACK_MODES, AttackMode, Modes, gradients_on, weights_kept_on_error, weights_swapped
+from buttress.modes import ATTACK_MODES, AttackMode, Modes, gradients_on, usable, weights_kept_on_error, weights_swapped
 from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.registry import as_loaded, load_plugins, provides
@@ -188,6 +189,8 @@ class Engine:
 
     @gradients_on()
     def _attack(self, batch: Batch, mode: AttackMode | None = None) -> Adv:
+        if batch.x.is_inference():  # of a loader that was read in that mode
+            batch = replace(batch, x=usable(batch.x), y=usable(batch.y))
         with self._phase("attack"), self._modes.attacking(mode or self.attack_mode):
             return self.hooks.generate_adv(self.model, batch)
 

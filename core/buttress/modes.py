@@ -123,7 +123,8 @@ def _buffers_lent(modules: Iterable[nn.Module]) -> Iterator[None]:
     found = [
         (module, name, buffer) for module in modules for name, buffer in module._buffers.items() if buffer is not None
     ]
-    copies = _copies([buffer for _, _, buffer in found])
+    with torch.inference_mode(False):  # autograd takes no others, and they alone count their versions
+        copies = _copies([buffer for _, _, buffer in found])
     versions = [(buffer._version, copy._version) for (_, _, buffer), copy in zip(found, copies, strict=True)]
     try:
         for (module, name, _), copy in zip(found, copies, strict=True):

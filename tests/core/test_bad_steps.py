@@ -14,7 +14,7 @@ from buttress import Engine, Loss
 from buttress.errors import DivergenceError, HookError
 from buttress_plugins import weights
 
-from .helpers import LINF, ConvNet, assert_same, clean_attack, engine_of, plugin, snapshot, step
+from .helpers import LINF, ConvNet, assert_same, clean_attack, engine_of, plugin, snapshot, step, weights_of
 
 BAD = 2  # the step that is bad, of 5
 
@@ -286,3 +286,26 @@ def test_a_penalty_that_is_not_finite_is_a_bad_step_too():
     before = snapshot(engine.model)
     step(engine)
     assert_same(before, snapshot(engine.model))
+
+
+def test_state_that_an_optimizer_keeps_in_lists_is_taken_back_too():
+    class Remembering(torch.optim.SGD):
+        """Keeps the last gradients of every parameter in a list, and steps along their mean."""
+
+        def step(self, closure: Any = None) -> None:
+            for weight in self.param_groups[0]["params"]:
+                held = self.state[weight].setdefault("held", [])
+                held.append(weight.grad.clone())
+                weight.data.add_(torch.stack(held).mean(0), alpha=-0.1)
+
+    found = []
+    for at in (1, 99):
+        model = ConvNet()
+        optimizer = Remembering(model.parameters(), lr=0.1)
+        engine = Engine(model, optimizer, [clean_attack(), spoiled_gradient(at)], LINF, nonfinite="skip")
+        for number in range(3):
+            if (at, number) != (99, 1):
+                step(engine, seed=number)
+        found.append((weights_of(model), [len(own["held"]) for own in optimizer.state.values()]))
+    assert_same(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1] == [2] * 5

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from buttress import Engine
+from buttress import Engine, Split, evaluate
 from buttress.errors import ConfigError, DataError, HookError, ModelError, WorkError
 from buttress.models import check_logits, trains_on_one
 
@@ -417,3 +417,22 @@ def test_a_step_works_in_whatever_mode_of_autograd_the_caller_is(mode: Any, nonf
     assert names == same
     assert_same(found, expected)
     assert not any(value.is_inference() for value in found.values())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("ensemble", [{"swa": {"start": 0}}, {"ema": {"tau": 0.5, "buffers": "ema"}}, "piat"], ids=str)
+@pytest.mark.parametrize("bn_inputs", ["clean", "adv"])
+def test_a_track_works_in_whatever_mode_of_autograd_the_caller_is(mode: Any, ensemble: Any, bn_inputs: Any):
+    model = ConvNet()
+    engine = engine_of(model, "pgd", ensemble, epochs=3)
+    step(engine)
+    engine.end_epoch()
+    before = snapshot(model)
+    with mode():
+        for track in engine.tracks():
+            with engine.track(replace(track, bn_inputs=bn_inputs), lambda: [batch_of()]) as ensemble:
+                evaluate(ensemble, Split(batch_of().x, batch_of().y), "fgsm", engine.threat)
+    assert_same(before, snapshot(model))
+    step(engine)
+    engine.end_epoch()
+    assert not any(tensor.is_inference() for tensor in [*model.state_dict().values(), *model.parameters()])
