@@ -194,7 +194,9 @@ def test_of_several_keys_the_one_that_an_override_set_is_blamed():
         ConfigFile(apply_override(parse_yaml(text, "c.yaml"), "checkpoint.every=3"))
     with pytest.raises(ConfigError, match=r"^override 'epochs=2': epochs: expected increasing epochs"):
         ConfigFile(apply_override(parse_yaml(text, "c.yaml"), "epochs=2")).schedule()
-    with pytest.raises(ConfigError, match=r"^override 'threat.box=\[0, 0.01\]': threat.box: eps 1/10 reaches beyond"):
+    with pytest.raises(
+        ConfigError, match=r"^override 'threat.box=\[0, 0.01\]': threat.box: threat.eps: 1/10 reaches beyond"
+    ):
         threat_of(ConfigFile(apply_override(parse_yaml(CONFIG, "c.yaml"), "threat.box=[0, 0.01]")))
 
 
