@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from buttress.config import ConfigFile
 from buttress.data import Data, Split, check_data, fixed_order, steps_per_epoch
 from buttress.discovery.arguments import read_arguments
-from buttress.discovery.own_modules import DATA, MODEL, make, told
+from buttress.discovery.own_modules import DATA, MODEL, import_target, make, told
 from buttress.discovery.requirements import check_requirements
 from buttress.engine import Engine
 from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
@@ -26,6 +26,7 @@ from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers
 from buttress.models import check_logits, load_weights, trains_on_one
 from buttress.nn.contract import ONE_EXAMPLE
+from buttress.nn.preparation import prepared
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
 from buttress.storage.user_path import user_path
@@ -235,25 +236,29 @@ def build_model(
     shape = data.train.example_shape
     facts: dict[str, Any] = {"num_classes": data.num_classes, "in_channels": shape[0], "in_features": prod(shape)}
     settings: dict[str, Any] = {}
+    with at(file.where(("data",))):
+        first = next(iter(data.train.batches(torch.arange(min(2, len(data.train))), 2)))
+    chosen = where(("target",) if section.target else ("name",))
     with torch.random.fork_rng():  # initial weights follow the seed and move nobody's generator
+        if section.target is not None:  # a module may draw while it is imported, once a process
+            import_target(section.target, chosen, file.modules)
         torch.manual_seed(file.config.seed)
         if section.target is not None:
             model, settings = make(MODEL, section.target, section.args, where, file.modules, facts)
         else:
             name = str(section.name)  # ConfigFile has made sure that there is one
             model, _, settings = build("model", name, section.settings(), where, facts, named=where(("name",)))
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"{where(())}: expected an nn.Module, got {type(model).__name__}")
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"{chosen}: expected an nn.Module, got {type(model).__name__}")
+        with at(chosen):
+            model = prepared(model, first.x, device_of(file), memory_format_of(file))
     if weights is not None:
         load_weights(model, weights, key=key)
     elif section.weights is not None:
         with at(where(("weights",))):
             given = section.weights
             load_weights(model, user_path(given.file), key=given.key, fresh=given.fresh)
-    model = model.train().to(device_of(file), memory_format=memory_format_of(file))  # type: ignore[call-overload]
-    with at(file.where(("data",))):
-        first = next(iter(data.train.batches(torch.arange(min(2, len(data.train))), 2)))
-    with at(where(("target",) if section.target else ("name",))):
+    with at(chosen):
         check_logits(model, first.x, data.num_classes)
     return model, settings
 

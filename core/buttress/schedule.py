@@ -147,12 +147,14 @@ def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
     Raises:
         ConfigError: ``per`` is unknown, a factor is no finite number >= 0, or the drops are no epochs.
     """
-    per = getattr(schedule, "per", None)
-    if per not in ("epoch", "batch"):
-        raise ConfigError(f"{who}: expected an attribute per that is 'epoch' or 'batch', got {per!r}")
     try:
+        per = getattr(schedule, "per", None)
+        if per not in ("epoch", "batch"):
+            raise ConfigError(f"{who}: expected an attribute per that is 'epoch' or 'batch', got {per!r}")
         factors = {t: schedule.factor(t, epochs) for t in range(epochs + (per == "batch"))}
         drops = schedule.drops(epochs)
+    except ConfigError:
+        raise
     except Exception as problem:
         raise ConfigError(f"{who}: {type(problem).__name__}: {problem}") from problem
     for t, factor in factors.items():

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from buttress.errors import ConfigError
-from buttress.schedule import SCHEDULES, Constant, Cosine, Cyclic, Linear, Piecewise
+from buttress.schedule import SCHEDULES, Constant, Cosine, Cyclic, Linear, Piecewise, expect_factors
 from buttress.settings import in_code, settings_model, validate
 
 
@@ -90,3 +90,13 @@ def test_cosine_is_half_a_cosine(t: int, factor: float):
 @pytest.mark.parametrize(("t", "factor"), [(0, 0.0), (6, 0.5), (12, 1.0), (21, 0.5), (30, 0.0)])
 def test_cyclic_goes_up_and_down(t: int, factor: float):
     assert Cyclic().factor(t, 30) == pytest.approx(factor, abs=1e-12)
+
+
+def test_a_schedule_whose_attributes_raise_is_one_message():
+    class Odd(Constant):
+        @property
+        def per(self) -> str:
+            raise KeyError("per")
+
+    with pytest.raises(ConfigError, match=r"^mine: KeyError: 'per'$"):
+        expect_factors(Odd(), 3, "mine")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +20,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from sysconfig import get_path
 from typing import Any, get_type_hints
+from weakref import WeakSet
 
 from buttress.discovery.arguments import parameters_of, read_arguments
 from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
@@ -64,6 +65,9 @@ def _loads_data(made: type) -> bool:
 def _is_schedule(made: type) -> bool:
     return all(callable(getattr(made, name, None)) for name in ("factor", "drops"))
 
+
+_MADE: WeakSet[Any] = WeakSet()
+"""Models made so far that are still there."""
 
 MODEL = Kind(
     ModelError,
@@ -114,7 +118,7 @@ def make(
     try:
         if kind.strict:
             return _constructed(kind, component, args, inner, place, given)
-        return _called(component, args, inner, given)
+        return _called(component, args, inner, given, place, target)
     except InputError:
         raise
     except (Exception, SystemExit) as problem:
@@ -151,7 +155,7 @@ def import_target(target: str, place: str, folder: Path | None = None, error: ty
     _expect_not_another(top, folders, place, error)  # a folder that was on the path before may stand behind others
     try:
         return getattr(module, attribute)
-    except AttributeError:
+    except Exception:  # AttributeError, or what the module's own __getattr__ raises
         own = [key for key, value in vars(module).items() if inspect.isclass(value) or inspect.isfunction(value)]
         raise error(
             f"{place}: {target!r} cannot be imported: module {name} has no {attribute!r}{nearest(attribute, own)}"
@@ -179,7 +183,7 @@ def origin(target: str, folder: Path) -> dict[str, str]:
         the ``folder`` that was searched, its ``file`` relative to that, and its ``sha256``.
     """
     name = target.partition(":")[0]
-    top, file = name.partition(".")[0], sys.modules[name].__file__
+    top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None)
     if file is None:  # no file, nothing to record
         return {"target": target}
     path = Path(file).resolve()
@@ -249,7 +253,7 @@ def _expect(kind: Kind, component: Any, target: str, place: str) -> None:
 
 def _returned(function: Any) -> Any:
     """What a function's annotation says that it returns, or None."""
-    with suppress(TypeError, NameError, AttributeError):  # no function, or an annotation that names nothing
+    with suppress(Exception):  # no function, or an annotation that names nothing or is no Python
         return get_type_hints(function).get("return")
     return None
 
@@ -265,11 +269,19 @@ def _constructed(
 
 
 def _called(
-    component: Any, args: Mapping[str, Any], where: Where, given: Mapping[str, Any] | None
+    component: Any, args: Mapping[str, Any], where: Where, given: Mapping[str, Any] | None, place: str, target: str
 ) -> tuple[Any, dict[str, Any]]:
     read = read_arguments(component, args, where)
     asked = {key: value for key, value in (given or {}).items() if key in (parameters_of(component) or ())}
-    return component(**{**asked, **read}), read
+    model = component(**{**asked, **read})
+    if isinstance(model, Hashable) and model in _MADE:
+        raise ModelError(
+            f"{place}: {target} returned the module that it returned before, which may be trained by now; make a new "
+            "one in each call"
+        )
+    with suppress(TypeError):  # something that is no module; who called says so
+        _MADE.add(model)
+    return model, read
 
 
 def _under_args(where: Where) -> Where:

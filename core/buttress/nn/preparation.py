@@ -1,0 +1,44 @@
+"""A module of anybody's, made ready for training: its shapes are known, it is in training mode, and on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from buttress.errors import InputError, ModelError
+
+
+def prepared(model: nn.Module, x: Tensor, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
+    """``model`` in training mode, on ``device``, with the shapes of its lazy parameters taken from ``x [b,*]``.
+
+    Draws what lazy parameters begin with from the global generators of the CPU, as other layers do when they are made.
+
+    Raises:
+        ModelError: it has no parameters, cannot be moved, or cannot take ``x``.
+    """
+    with _its_own_fault(model):
+        if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+            model.eval()  # statistics stay as they are made
+            with torch.no_grad():
+                model(x.cpu())
+        if next(model.parameters(), None) is None:
+            raise ModelError(f"model {type(model).__name__} has no parameters: there is nothing to train")
+        model.train()
+        moved = model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+    return moved if isinstance(moved, nn.Module) else model  # a method ``to`` of its own may return nothing
+
+
+@contextmanager
+def _its_own_fault(model: nn.Module) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as problem:  # whatever its own methods raise
+        raise ModelError(
+            f"model {type(model).__name__} cannot be made ready for training: {type(problem).__name__}: {problem}"
+        ) from problem
