@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from buttress.components.arguments import read_arguments
 from buttress.config import ConfigFile
 from buttress.data import Data, Split, check_data, fixed_order, steps_per_epoch
-from buttress.discovery.arguments import read_arguments
 from buttress.discovery.own_modules import DATA, MODEL, import_target, make, told
 from buttress.discovery.requirements import check_requirements
 from buttress.engine import Engine

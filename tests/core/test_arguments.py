@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from buttress.discovery.arguments import read_arguments
+from buttress.components.arguments import read_arguments
 from buttress.errors import ConfigError
 from buttress.settings import in_code
 from buttress.yaml_source import parse_yaml

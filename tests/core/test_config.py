@@ -368,7 +368,7 @@ def test_weights_are_a_file_or_a_mapping_and_read_back_as_written(written: str, 
         ("{except: [fc]}", "model.weights.file: required"),
         ("{file: a.pth, exept: [fc]}", "model.weights.exept: unknown key; did you mean 'except'?"),
         ("{file: a.pth, fresh: [fc]}", "model.weights.fresh: unknown key"),
-        ("{file: a.pth, except: fc}", "model.weights.except: expected a valid list, got 'fc'"),
+        ("{file: a.pth, except: fc}", "model.weights.except: expected a list, got 'fc'; write [fc]"),
     ],
 )
 def test_wrong_weights_are_refused(written: str, expected: str):

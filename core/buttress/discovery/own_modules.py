@@ -22,7 +22,7 @@ from sysconfig import get_path
 from typing import Any, get_type_hints
 from weakref import WeakSet
 
-from buttress.discovery.arguments import parameters_of, read_arguments
+from buttress.components.arguments import parameters_of, read_arguments
 from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
 from buttress.registry import construct
 from buttress.settings import Where, signature_of
