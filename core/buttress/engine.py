@@ -22,7 +22,15 @@ from buttress.context import Phase, RunState, Streams
 from buttress.errors import ButtressError, CheckpointError, ConfigError, DataError, ModelError, PluginError, WorkError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
-from buttress.modes import ATTACK_MODES, AttackMode, Modes, gradients_on, usable, weights_kept_on_error, weights_swapped
+from buttress.modes import (
+    ATTACK_MODES,
+    AttackMode,
+    Modes,
+    takes_gradients,
+    usable,
+    weights_kept_on_error,
+    weights_swapped,
+)
 from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.registry import as_loaded, load_plugins, provides
@@ -74,7 +82,7 @@ class Engine:
     ``attack_mode``, ``epoch`` and ``global_step`` may be written at any time.
     """
 
-    @gradients_on()
+    @takes_gradients
     def __init__(
         self,
         model: nn.Module,
@@ -131,7 +139,7 @@ class Engine:
 
     # One training step
 
-    @gradients_on()
+    @takes_gradients
     def step(
         self, x: Tensor, y: Tensor, *, index: Tensor | None = None, draws: Mapping[str, Tensor] | None = None
     ) -> StepResult:
@@ -187,7 +195,7 @@ class Engine:
             self._take_step()
         return StepResult(loss.per_example.detach(), perturbation.adv)
 
-    @gradients_on()
+    @takes_gradients
     def _attack(self, batch: Batch, mode: AttackMode | None = None) -> Adv:
         if batch.x.is_inference():  # of a loader that was read in that mode
             batch = replace(batch, x=usable(batch.x), y=usable(batch.y))
@@ -249,7 +257,7 @@ class Engine:
 
     # Epochs, tracks, learning rate
 
-    @gradients_on()
+    @takes_gradients
     def start(self) -> None:
         """Fire ``start_run`` with the weights as they are; the first step does it too."""
         if not self._started:
@@ -257,7 +265,7 @@ class Engine:
                 self.hooks.start_run(self.model)
             self._started = True
 
-    @gradients_on()
+    @takes_gradients
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
         """Close the epoch: ensembles take their snapshot, then the next epoch begins.
 
@@ -276,7 +284,7 @@ class Engine:
         self._state.epoch += 1
         self._state.step = 0
 
-    @gradients_on()
+    @takes_gradients
     def tracks(self) -> list[Track]:
         """The weights that the plugins want evaluated, the live model's excluded."""
         self.start()
@@ -371,7 +379,7 @@ class Engine:
         with self._kept_on_error():
             self.hooks.log(record)
 
-    @gradients_on()
+    @takes_gradients
     def close(self) -> None:
         """Fire ``end_run``."""
         if self._started:
@@ -426,7 +434,7 @@ class Engine:
             },
         }
 
-    @gradients_on()
+    @takes_gradients
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken.
 

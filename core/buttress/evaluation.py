@@ -15,7 +15,7 @@ from buttress.data import Split
 from buttress.errors import ConfigError, DataError, PluginError
 from buttress.functional import cross_entropy, is_correct
 from buttress.hooks import Hooks
-from buttress.modes import Modes, gradients_on
+from buttress.modes import Modes, takes_gradients
 from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
 from buttress.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.settings import Where
@@ -104,7 +104,7 @@ class Evaluator:
         ConfigError: a batch size below 1.
     """
 
-    @gradients_on()
+    @takes_gradients
     def __init__(
         self, model: nn.Module, attack: LoadedPlugin, threat: ThreatModel, *, seed: int = 0, batch_size: int = 500
     ) -> None:
@@ -118,7 +118,7 @@ class Evaluator:
         self._modes = Modes(model)
         self._name = "evaluation"
 
-    @gradients_on()
+    @takes_gradients
     def attacked(self, batch: Batch, number: int = 0) -> Adv:
         """Adversarial examples for batch number ``number``, made in eval mode."""
         self._state.step, self._state.elsewhere = number, f"{self._name}, batch {number + 1}"
@@ -126,7 +126,7 @@ class Evaluator:
         with self._modes.attacking("eval"):
             return self._hooks.generate_adv(self._model, batch)
 
-    @gradients_on()
+    @takes_gradients
     def score(
         self, split: Split, epoch: int | None = None, scored: Callable[[int], None] = lambda examples: None
     ) -> Score:

@@ -1,8 +1,9 @@
 """Model modes: what an attack, a weight perturbation or an evaluation may change, and what is put back afterwards."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeGuard, get_args
+from functools import wraps
+from typing import ParamSpec, TypeGuard, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,21 @@ from buttress.hookspecs import AttackMode as AttackMode
 ATTACK_MODES: tuple[AttackMode, ...] = get_args(AttackMode)
 
 
-@contextmanager
-def gradients_on() -> Iterator[None]:
-    """Gradients can be taken inside, also where the caller has switched them off (``no_grad``, ``inference_mode``)."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+def takes_gradients(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    """Let ``function`` take gradients where its caller has switched them off (``no_grad``, ``inference_mode``)."""
+
+    @wraps(function)
+    def called(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            return function(*args, **kwargs)
+        with torch.inference_mode(False), torch.enable_grad():
+            return function(*args, **kwargs)
+
+    return called
 
 
 def usable(tensor: Tensor) -> Tensor:
