@@ -129,9 +129,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="CONFIG|key=a,b,c",
         help="YAML files or recipes, and overrides; several values are a sweep",
     )
-    comparison.add_argument("--seeds", default="3", help="a number of seeds, or seeds like 4,7 (3)")
+    comparison.add_argument("--seeds", metavar="N|A,B", help="number of seeds, or seeds like 4,7; or seed=7 (3)")
     comparison.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="runs at once, each with its share of the CPUs as threads (1)"
+    )
+    comparison.add_argument(
+        "--only", default="1/1", metavar="I/N", help="train the I-th of N parts of the runs, for several machines (1/1)"
     )
     comparison.add_argument("--name", default="compare", help="of the comparison, and of its folder (compare)")
     comparison.add_argument(
@@ -408,7 +411,7 @@ def _report(options: argparse.Namespace) -> str:
 
 def _compare(options: argparse.Namespace) -> str:
     from buttress.comparing.compare import compare
-    from buttress.comparing.sweep import plan, seeds_of
+    from buttress.comparing.sweep import part_of, plan, seeds_of
     from buttress.errors import ConfigError, WorkError
 
     configs = [user_path(word) for word in options.overrides if "=" not in word]
@@ -416,13 +419,15 @@ def _compare(options: argparse.Namespace) -> str:
         raise ConfigError("compare: expected at least one CONFIG, a YAML file, beside key=value")
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: expected a number >= 1")
+    overrides, seeds = seeds_of([word for word in options.overrides if "=" in word], options.seeds)
     found = compare(
-        plan(configs, [word for word in options.overrides if "=" in word]),
-        seeds_of(options.seeds),
+        plan(configs, overrides),
+        seeds,
         options.runs,
         options.name,
         attacks=options.attack,
         jobs=options.jobs,
+        only=part_of(options.only),
         baseline=options.baseline,
         say=_say,
     )

@@ -3,15 +3,21 @@
 import textwrap
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import zip_longest
 
 from buttress.training.selection import Row
+
+WIDTH = 80
+"""Columns of a terminal that nobody has made wider."""
+# Columns that a narrowed column of a table keeps.
+_NARROWEST = 8
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns as wide as they need to be: text to the left, numbers to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
-    right = [all(_is_number(row[i]) for row in cells) and bool(cells) for i in range(len(header))]
+    right = [all(_is_number(row[i]) for row in cells if row[i]) and bool(cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         parts = [
@@ -21,6 +27,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         return "  ".join(parts).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, cells)])
+
+
+def fitted(header: Sequence[str], rows: Sequence[Sequence[object]], width: int = WIDTH, names: int = 2) -> str:
+    """A ``table`` at most ``width`` columns wide: the first ``names`` columns go over several lines if need be."""
+    lines = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths[:names]) > _NARROWEST:
+        widths[widths.index(max(widths[:names]))] -= 1
+    cells = [[_broken(cell, widths[i]) if i < names else [cell] for i, cell in enumerate(line)] for line in lines]
+    return table(header, [row for line in cells for row in zip_longest(*line, fillvalue="")])
+
+
+def _broken(cell: str, width: int) -> list[str]:
+    """A cell in lines: between words, and within those that are wider than the column."""
+    return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
 
 
 def summary_table(rows: Sequence[Row], attack: str) -> str:

@@ -14,6 +14,7 @@ import yaml
 
 from buttress.cli import main
 from buttress.config import load_config
+from buttress.storage.run_folder import read_metrics
 
 Said = pytest.CaptureFixture[str]
 
@@ -72,7 +73,7 @@ def test_a_comparison_has_a_row_for_every_track_of_every_variant(two: Path, capf
     folder = two / "runs" / "compare"
     runs = [f"{name}-s{seed}" for name in ("one", "other") for seed in (2, 5)]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["logs", "comparison.json", "comparison.md", "comparison.png", *runs]
+        ["logs", "plan.json", "comparison.json", "comparison.md", "comparison.png", *runs]
     )
     assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert "| one | meat |" in (folder / "comparison.md").read_text()
@@ -87,23 +88,86 @@ def test_a_comparison_has_a_row_for_every_track_of_every_variant(two: Path, capf
     scores = json.loads((folder / "one-s5" / "compare.json").read_text())
     assert found["rows"][1]["seeds"]["5"]["pgd-2-margin best"] == scores[MARGIN]["meat"]["best"]
 
-    # the same again trains nothing; one more attack is measured on what is there
+    assert found["rows"][0]["seeds"]["5"]["validation"] == max(
+        record["robust"]
+        for record in read_metrics(folder / "one-s5" / "metrics.jsonl")
+        if (record["event"], record.get("track"), record.get("split")) == ("evaluation", "live", "validation")
+    )
+    assert max(map(len, said.split("Without an attack:")[1].splitlines()[:30])) <= 80
+
+    # the same again trains nothing; a shorter command keeps what is there, and adds one more attack to its own run
     before = (folder / "other-s2" / "metrics.jsonl").stat().st_mtime_ns
     assert main([*words, "--attack", MARGIN]) == 0
     assert "at once" not in capfd.readouterr().out
     assert result(two)["rows"] == found["rows"]
-    assert (
-        main(
-            ["compare", "other.yaml", "rwp.c_min=inf", "epochs=2", "--seeds", "2,5", "--jobs", "2", "--attack", "fgsm"]
-        )
-        == 0
-    )
-    assert result(two)["attacks"] == ["pgd-2", "fgsm"]
+    shorter = ["compare", "other.yaml", "rwp.c_min=inf", "epochs=2", "seed=5", "--attack", "fgsm"]
+    assert main(shorter) == 0
+    after = result(two)
+    assert after["attacks"] == ["pgd-2", "pgd-2-margin", "fgsm"]
+    assert [(row["method"], row["track"]) for row in after["rows"]] == [
+        (row["method"], row["track"]) for row in found["rows"]
+    ]
+    assert after["rows"][:2] == found["rows"][:2]
+    assert set(after["baselines"].values()) == {"one"}
+    for seed, measures in found["rows"][2]["seeds"].items():
+        assert measures.items() <= after["rows"][2]["seeds"][seed].items()
+    assert "fgsm last" in after["rows"][2]["seeds"]["5"]
+    assert "fgsm last" not in after["rows"][2]["seeds"]["2"]
     assert (folder / "other-s2" / "metrics.jsonl").stat().st_mtime_ns == before
+    # what the attack is called in other words is that attack
+    assert main([*shorter[:-1], "fgsm: {start: none}"]) == 0
+    assert result(two)["attacks"] == after["attacks"]
 
     # what is there is another experiment than what is asked for now
+    capfd.readouterr()
     assert main(["compare", "one.yaml", "epochs=3", "pgd.steps=1", "--seeds", "2,5"]) == 2
-    assert "one-s2 holds a run of another config: plugins, epochs differ" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert (
+        "one-s2 holds a run of another config: plugins.pgd.steps is 2 there and 1 here; epochs is 2 there and 3" in said
+    )
+    # a run under the name of another one is noticed; one that was moved away leaves the table
+    (folder / "one-s5").rename(folder / "one-s9")
+    assert main(["compare", "one.yaml", "epochs=2", "seed=9"]) == 2
+    assert "one-s9 holds the run that was started as compare/one-s5: the folder has been" in capfd.readouterr().err
+    assert main(shorter) == 0
+    assert [list(row["seeds"]) for row in result(two)["rows"]] == [["2"], ["2"], ["2", "5"]]
+
+
+def test_settings_that_mean_one_config_are_one_run(two: Path, capfd: Said):
+    assert main(["compare", "other.yaml", "epochs=1", "rwp.c_min=1,1.0", "--seeds", "1"]) == 2
+    assert "'other rwp.c_min=1' and 'other rwp.c_min=1.0' are the same config; leave one" in capfd.readouterr().err
+    assert main(["compare", "other.yaml", "epochs=1", "rwp.c_min=1,2", "--seeds", "1"]) == 0
+    first = result(two)
+    assert main(["compare", "other.yaml", "epochs=1", "rwp.c_min=1.0,3", "seed=0"]) == 0
+    found = result(two)
+    assert [row["method"] for row in found["rows"]] == [f"other rwp.c_min={value}" for value in (1, 2, 3)]
+    for row, before in zip(found["rows"], first["rows"], strict=False):
+        assert row["seeds"] == before["seeds"]
+    assert sum(row["chosen"] for row in found["rows"]) == 1
+    assert not (two / "runs" / "compare" / "other-rwp.c_min-1.0-s0").exists()
+
+
+def test_several_machines_share_the_runs_by_parts_and_leave_each_other_s_alone(two: Path, capfd: Said):
+    words = ["compare", "one.yaml", "other.yaml", "epochs=1", "--seeds", "2", "--name", "shared"]
+    assert main([*words, "--only", "2/3"]) == 0
+    assert [(row["method"], list(row["seeds"])) for row in result(two, "shared")["rows"]] == [
+        ("one", ["1"]), ("one", ["1"])
+    ]  # fmt: skip
+    folder = two / "runs" / "shared"
+    with (folder / "logs" / "other-s0.lock").open("w") as stream:  # a process elsewhere is at work on this run
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        capfd.readouterr()
+        assert main(words) == 0
+        said = capfd.readouterr().out
+    assert "other, seed 0: another process is at work on it" in said
+    found = result(two, "shared")
+    assert found["unfinished"] == [{"method": "other", "seed": 0}]
+    assert "Not finished yet, and not in the numbers: other, seed 0." in " ".join(said.split())
+    assert not (folder / "other-s0").exists()
+    assert main([*words, "--only", "3/3"]) == 0  # the third and no other, which is the one that is missing
+    whole = result(two, "shared")
+    assert whole["unfinished"] == []
+    assert [list(row["seeds"]) for row in whole["rows"]] == [["0", "1"]] * 3
 
 
 def test_a_run_that_fails_is_a_row_and_not_the_end(two: Path, capfd: Said):
@@ -137,20 +201,20 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(two: Path, capfd:
     while not ((run / "metrics.jsonl").exists() and '"epoch": 4' in (run / "metrics.jsonl").read_text()):
         assert time.monotonic() < deadline, "waited for 90 seconds"
         time.sleep(0.02)
-    assert main([*words, "--name", "cut"]) == 2  # one at a time
-    assert "a comparison is at work there" in capfd.readouterr().err
+    assert main([*words, "--name", "cut"]) == 0  # each run one at a time
+    assert "one, seed 0: another process is at work on it" in capfd.readouterr().out
+    assert result(two, "cut")["rows"] == []
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "stopped by SIGINT; what was trained is saved; give the same command again" in said
     assert "everything is saved" in (two / "runs" / "cut" / "logs" / "one-s0.log").read_text()
     assert not (run / "summary.json").exists()
-    assert not (two / "runs" / "cut" / "comparison.json").exists()
     # a config that is edited meanwhile is another one
     text = (two / "one.yaml").read_text()
     (two / "one.yaml").write_text(text.replace("lr: 0.1", "lr: 0.2"))
     assert main([*words, "--name", "cut"]) == 2
-    assert "one-s0 holds a run of another config: optimizer differ" in capfd.readouterr().err
+    assert "one-s0 holds a run of another config: optimizer.lr is 0.1 there and 0.2 here" in capfd.readouterr().err
     (two / "one.yaml").write_text(text)
     for name in ("cut", "whole"):
         assert main([*words, "--name", name]) == 0
@@ -165,11 +229,6 @@ def test_a_folder_that_is_at_work_or_something_else_is_left_alone(two: Path, cap
     assert main(["compare", "one.yaml", "--seeds", "1"]) == 2
     assert "one-s0 is no run folder" in capfd.readouterr().err
     assert (taken / "thesis.tex").exists()
-    (taken.parent / "logs").mkdir()
-    with (taken.parent / "logs" / "lock").open("w") as stream:  # as a run does that outlived its comparison
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        assert main(["compare", "other.yaml", "--seeds", "1"]) == 2
-    assert "a comparison is at work there" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -178,7 +237,9 @@ def test_a_folder_that_is_at_work_or_something_else_is_left_alone(two: Path, cap
         (["rwp.c_min=1"], "expected at least one CONFIG"),
         (["one.yaml", "rwp.c_min=1,2"], "none of the configs has a key or a plugin 'rwp'"),
         (["one.yaml", "epohcs=2"], "did you mean 'epochs'?"),
-        (["one.yaml", "seed=1,2"], "a comparison sets seed itself; use --seeds"),
+        (["one.yaml", "seed=1,1"], "override 'seed=1,1': expected different seeds"),
+        (["one.yaml", "seed=1", "--seeds", "2"], "override 'seed=1': seeds are given twice"),
+        (["one.yaml", "--only", "3/2"], "--only '3/2': expected a part and the number of parts"),
         (["one.yaml", "pgd.steps=1,many"], "plugins.pgd.steps: expected a valid integer"),
         (["one.yaml", "name.yaml"], "name.yaml:1: name: "),
         (["one.yaml", "--seeds", "0"], "--seeds '0'"),

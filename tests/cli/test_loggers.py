@@ -167,5 +167,5 @@ def test_a_comparison_goes_on_when_loggers_are_added(tmp_path: Path):
 
     (tmp_path / "config.yaml").write_text(job().config)
     job(loggers=["tensorboard"]).check()
-    with pytest.raises(RunFolderError, match="another config: epochs differ"):
+    with pytest.raises(RunFolderError, match="another config: epochs is 3 there and 4 here"):
         job(loggers=["tensorboard"], epochs=4).check()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from buttress.comparing.sweep import baselines, plan, seeds_of, split_values
+from buttress.comparing.sweep import baselines, part_of, plan, seeds_of, split_values
 from buttress.errors import ConfigError
 
 AT = "name: at\nplugins: [pgd]\nepochs: 4\n"
@@ -39,15 +39,44 @@ def test_values_are_split_at_the_outer_commas(text: str, values: list[str]):
     assert split_values(text) == values
 
 
-@pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("4,7", [4, 7]), ("1", [0])])
-def test_seeds_are_a_number_or_a_list(text: str, seeds: list[int]):
-    assert seeds_of(text) == seeds
+@pytest.mark.parametrize(
+    ("overrides", "option", "seeds"),
+    [
+        ([], None, [0, 1, 2]),
+        ([], "2", [0, 1]),
+        ([], "4,7", [4, 7]),
+        ([], "1", [0]),
+        (["seed=7"], None, [7]),
+        (["seed=4,7"], None, [4, 7]),
+    ],
+)
+def test_seeds_are_a_number_or_a_list_or_an_override(overrides: list[str], option: str | None, seeds: list[int]):
+    assert seeds_of(["epochs=2", *overrides], option) == (["epochs=2"], seeds)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "2,-1", ""])
 def test_wrong_seeds_are_refused(text: str):
-    with pytest.raises(ConfigError, match="expected a number of seeds"):
-        seeds_of(text)
+    with pytest.raises(ConfigError, match=r"--seeds .*: expected a number of seeds"):
+        seeds_of([], text)
+
+
+@pytest.mark.parametrize("text", ["-1", "a", "1,1", "2,-1", "", "0.5"])
+def test_a_wrong_seed_as_an_override_is_refused(text: str):
+    with pytest.raises(ConfigError, match=f"override 'seed={text}': expected different seeds"):
+        seeds_of([f"seed={text}"], None)
+
+
+@pytest.mark.parametrize(("overrides", "option"), [(["seed=7"], "3"), (["seed=7", "seed=8"], None)])
+def test_seeds_given_twice_are_refused(overrides: list[str], option: str | None):
+    with pytest.raises(ConfigError, match="seeds are given twice"):
+        seeds_of(overrides, option)
+
+
+def test_a_part_of_the_runs_is_one_of_so_many():
+    assert [part_of(text) for text in ("1/1", "2/3", "10/10")] == [(1, 1), (2, 3), (10, 10)]
+    for text in ("", "1", "0/2", "3/2", "1/0", "a/2", "1/-2", "1.5/2", "1/2/3"):
+        with pytest.raises(ConfigError, match=r"--only .*: expected a part and the number of parts"):
+            part_of(text)
 
 
 @pytest.mark.parametrize("key", ["rwp.c_min", "plugins.rwp.c_min"])

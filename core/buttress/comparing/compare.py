@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from buttress.build import check_config
-from buttress.comparing.comparison import Comparison, Row, draw_comparison
-from buttress.comparing.jobs import Job, Pool, alone
+from buttress.comparing.comparison import VALIDATION, Comparison, Row
+from buttress.comparing.jobs import Job
+from buttress.comparing.picture import draw_comparison
+from buttress.comparing.plan_file import Member, Plan, digest, expect_different, kept_jobs, read_plan, write_plan
+from buttress.comparing.pool import Pool
 from buttress.comparing.same_examples import expect_same_data_as_started, other_examples
 from buttress.comparing.sweep import Variant, baselines
 from buttress.config import dump_config
 from buttress.errors import ConfigError
 from buttress.evaluation import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text
-from buttress.storage.run_folder import hardware
+from buttress.storage.locks import locked
+from buttress.storage.run_folder import hardware, read_metrics
 from buttress.storage.seals import read_sealed
+from buttress.tables import WIDTH, wrapped
+from buttress.training.selection import best_epoch, records_of
 
 
 def compare(
@@ -31,10 +38,11 @@ def compare(
     *,
     attacks: Sequence[str] = (),
     jobs: int = 1,
+    only: tuple[int, int] = (1, 1),
     baseline: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Comparison:
-    """Train all variants at all seeds and compare them.
+    """Train all variants at all seeds and compare them, beside what earlier commands have put into the comparison.
 
     Args:
         variants: see ``sweep.plan``.
@@ -43,6 +51,7 @@ def compare(
         name: of the comparison.
         attacks: as in ``buttress evaluate --attack``: run on best and last weights of every track, in addition.
         jobs: processes at once; each gets its share of the processors as threads.
+        only: part and number of parts: of all runs, in their order, every so-manieth is trained here, from that one on.
         baseline: a method or the label of a variant, see ``sweep.baselines``.
         say: where progress goes.
 
@@ -51,58 +60,107 @@ def compare(
         InterruptionError: Ctrl-C or another signal asked to stop; the runs have saved themselves, and the same command
             goes on.
     """
-    paired = baselines(variants, baseline)
-    for text in attacks:
-        load_attack(attack_entry(text))
-    resolved: dict[str, dict[str, Any]] = {}
-    texts: dict[str, str | None] = {}
-    for variant in variants:
-        assembly = check_config(variant.file(name, seeds[0]))
-        resolved[variant.label] = assembly.resolved
-        texts[variant.label] = assembly.file.plugins_file.text if assembly.file.plugins_file else None
-    own, best_by = attack_name(assembly.evaluator.attack), _scoring(resolved)
-    columns = _columns(own, attacks)
-    folder = runs / name
-    planned = [
-        Job(
-            label=variant.label,
-            seed=seed,
-            path=str(folder / variant.run(seed)),
-            config=dump_config({**resolved[variant.label], "seed": seed}),
-            attacks=tuple(attacks),
-            plugins_text=texts[variant.label],
-        )
-        for variant in variants
-        for seed in seeds
-    ]
+    folder, checked = runs / name, [_check(variant, name, seeds) for variant in variants]
+    members, own = [each.member for each in checked], checked[0].attack
+    expect_different(members)
+    _columns(own, attacks)
+    before = read_plan(folder)
+    before = before.without([each for one in checked for each in _replaced(before, one, folder)])
+    plan = before.joined(Plan(tuple(members), tuple(attacks), baseline))
+    _expect_one_scoring(plan)
+    _columns(own, plan.attacks)
+    baselines([member.variant for member in plan.members], plan.baseline)
+    own_attacks = tuple(plan.attack_like(text) for text in attacks)
+    planned = [each.job(plan.member_like(each.member), seed, folder, own_attacks) for each in checked for seed in seeds]
     for job in planned:
         job.check()
     expect_same_data_as_started(planned)
-    with alone(folder) as lock:
-        failed = Pool(planned, jobs, lock, say).run()
-        finished = [job for job in planned if (job.label, job.seed) not in failed]
-        found = Comparison(
-            [own, *columns.values()], _rows(finished, own, columns), failed, paired, best_by, other_examples(finished)
-        )
-        _write(found, folder, seeds, say)
+    lock = folder / "logs" / "lock"  # of the plan and the table; each run has one of its own
+    with locked(lock, wait=True):
+        write_plan(folder, plan)
+    failed = Pool(planned[only[0] - 1 :: only[1]], jobs, say).run()
+    with locked(lock, wait=True):
+        plan = read_plan(folder).joined(plan)  # another command may have joined meanwhile
+        write_plan(folder, plan)
+        found = _found(planned, kept_jobs(folder, plan, planned, say), failed, plan, own)
+        _write(found, folder, say)
     return found
 
 
-def _scoring(resolved: Mapping[str, dict[str, Any]]) -> str:
-    """The split that chooses the best epoch; all variants have one, and one attack.
+@dataclass(frozen=True)
+class _Checked:
+    """A variant, its config with every default filled in, its file of plugins, and its own attack's name."""
+
+    member: Member
+    resolved: dict[str, Any]
+    plugins_text: str | None
+    attack: str
+
+    def job(self, member: Member, seed: int, folder: Path, attacks: tuple[str, ...] = ()) -> Job:
+        """The run of this config that has the name of ``member``, at a seed."""
+        config = dump_config({**self.resolved, "seed": seed})
+        return Job(member.label, seed, str(folder / member.variant.run(seed)), config, attacks, self.plugins_text)
+
+
+def _check(variant: Variant, name: str, seeds: Sequence[int]) -> _Checked:
+    assembly = check_config(variant.file(name, seeds[0]))
+    text = assembly.file.plugins_file.text if assembly.file.plugins_file else None
+    member = Member(variant, digest(assembly.resolved, text), assembly.resolved["evaluation"], tuple(seeds))
+    return _Checked(member, assembly.resolved, text, attack_name(assembly.evaluator.attack))
+
+
+def _replaced(before: Plan, checked: _Checked, folder: Path) -> list[Member]:
+    """Members whose run folders would have the names of those that are asked for, and which are gone.
 
     Raises:
-        ConfigError: two variants differ in them, so that their numbers cannot stand in one column.
+        RunFolderError: one of the folders is there; says in what the configs differ.
     """
-    (first, reference), *others = ((label, config["evaluation"]) for label, config in resolved.items())
-    for label, evaluation in others:
+    member = checked.member
+    found = [
+        known for known in before.members if known.key != member.key and known.variant.run(0) == member.variant.run(0)
+    ]
+    for known in found:
+        for seed in known.seeds:
+            checked.job(known, seed, folder).check()
+    return found
+
+
+def _found(
+    planned: Sequence[Job], kept: Sequence[Job], failed: Mapping[tuple[str, int], str], plan: Plan, own: str
+) -> Comparison:
+    """What the comparison has come to, in the order of its plan."""
+    order = {member.label: place for place, member in enumerate(plan.members)}
+    every = sorted([*planned, *kept], key=lambda job: (order[job.label], job.seed))
+    here = [job for job in every if (job.label, job.seed) not in failed]
+    finished = [job for job in here if job.folder.summary.exists()]
+    by, columns = str(plan.members[0].evaluation["best_by"]), _columns(own, plan.attacks)
+    methods = {member.label: member.variant.method for member in plan.members}
+    return Comparison(
+        [own, *columns.values()],
+        _rows(finished, own, columns, methods, by),
+        dict(failed),
+        baselines([member.variant for member in plan.members], plan.baseline),
+        by,
+        other_examples(finished),
+        [(job.label, job.seed) for job in here if job not in finished],
+    )
+
+
+def _expect_one_scoring(plan: Plan) -> None:
+    """Check that all members have one attack, one seed of it, and one split that chooses the best epoch.
+
+    Raises:
+        ConfigError: two differ in them, so that their numbers cannot stand in one column.
+    """
+    first, *others = plan.members
+    for member in others:
         for key in ("attack", "best_by", "seed"):
-            if evaluation[key] != reference[key]:
+            if member.evaluation[key] != first.evaluation[key]:
                 raise ConfigError(
-                    f"evaluation.{key} is {reference[key]} in {first!r} and {evaluation[key]} in {label!r}; their "
-                    f"numbers cannot stand in one column; give it once for all: evaluation.{key}=..."
+                    f"evaluation.{key} is {first.evaluation[key]} in {first.label!r} and {member.evaluation[key]} in "
+                    f"{member.label!r}; their numbers cannot stand in one column; give it once for all "
+                    f"(evaluation.{key}=...), or choose another --name where one of them is there from before"
                 )
-    return str(reference["best_by"])
 
 
 def _columns(own: str, attacks: Sequence[str]) -> dict[str, str]:
@@ -124,32 +182,39 @@ def _columns(own: str, attacks: Sequence[str]) -> dict[str, str]:
     return columns
 
 
-def _rows(finished: Sequence[Job], own: str, columns: Mapping[str, str]) -> list[Row]:
+def _rows(
+    finished: Sequence[Job], own: str, columns: Mapping[str, str], methods: Mapping[str, str], by: str
+) -> list[Row]:
     rows: dict[tuple[str, str], Row] = {}
     for job in finished:
-        scores = job.scores()
+        scores, records = job.scores(), records_of(read_metrics(job.folder.metrics))
         for track in read_sealed(job.folder.summary)["tracks"]:
-            row = rows.setdefault((job.label, track["track"]), Row(job.label, track["track"], track["n"]))
+            name = track["track"]
+            row = rows.setdefault((job.label, name), Row(job.label, name, track["n"], method=methods[job.label]))
             values = {
                 f"{column} {measure}": track[f"{key}_{measure}"]
                 for column, key in (("clean", "clean"), (own, "robust"))
                 for measure in ("best", "last", "diff")
             }
             for text, column in columns.items():
-                best, last = (scores[text][row.track][which] for which in ("best", "last"))
-                values |= {f"{column} best": best, f"{column} last": last, f"{column} diff": best - last}
+                if text in scores:  # an earlier command may not have asked for it
+                    best, last = (scores[text][name][which] for which in ("best", "last"))
+                    values |= {f"{column} best": best, f"{column} last": last, f"{column} diff": best - last}
+            chosen = row.best_epochs[job.seed] = best_epoch(records, name, by)
+            for each in records:
+                if (each.track, each.split, each.epoch) == (name, "validation", chosen):
+                    values[VALIDATION] = each.robust
             row.values[job.seed] = values
-            row.best_epochs[job.seed] = track["best_epoch"]
             row.metrics.append(job.folder.metrics)
     return list(rows.values())
 
 
-def _write(found: Comparison, folder: Path, seeds: Sequence[int], say: Callable[[str], None]) -> None:
-    result = {"command": sys.argv, "seeds": list(seeds), **hardware(), **found.to_json()}
+def _write(found: Comparison, folder: Path, say: Callable[[str], None]) -> None:
+    result = {"command": sys.argv, "seeds": found.seeds, **hardware(), **found.to_json()}
     text, markdown, picture = (folder / f"comparison.{suffix}" for suffix in ("json", "md", "png"))
     write_json(text, result)
     write_text(markdown, f"{found.table(markdown=True)}\n\n{found.notes()}\n")
-    say(f"\n{found.table()}\n\n{found.notes()}")
+    say(f"\n{found.table()}\n\n{wrapped(found.notes(), WIDTH)}")
     if found.rows:
         draw_comparison(picture, found)
         say(f"Learning curves: {picture}")

@@ -1,23 +1,21 @@
-"""What a comparison shows: means and deviations over seeds, as a table, as JSON and as a picture."""
+"""What a comparison shows: means and deviations over seeds, as a table and as JSON."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import matplotlib
-
-from buttress.storage.files import write_with
-from buttress.storage.run_folder import read_metrics
-from buttress.tables import percent, table
-from buttress.training.curves import COLOURS
+from buttress.tables import WIDTH, fitted, percent, wrapped
 
 MEASURES = ("best", "last", "diff")
-# Of an error in a cell of the table; the JSON has all of it.
+VALIDATION = "validation"
+"""The measure by which a variant is chosen: robust accuracy on the validation split at the best epoch."""
+# Unfinished runs that the notes name; the JSON names all.
+_NAMED = 5
+# Of an error in the table; the JSON has all of it.
 _LONGEST_REASON = 120
 
 
@@ -32,6 +30,7 @@ class Row:
         values: seed to measure (``"clean best"``, ``"pgd-20 last"``) to accuracy in [0, 1].
         best_epochs: seed to the epoch (from 1) that was chosen.
         metrics: the ``metrics.jsonl`` of every seed.
+        method: of which the variant is one; variants of one method differ in swept settings.
     """
 
     label: str
@@ -40,10 +39,20 @@ class Row:
     values: dict[int, dict[str, float]] = field(default_factory=dict)
     best_epochs: dict[int, int] = field(default_factory=dict)
     metrics: list[Path] = field(default_factory=list)
+    method: str = ""
 
-    def column(self, measure: str) -> list[float]:
-        """The measure at every seed."""
-        return [values[measure] for values in self.values.values()]
+    @property
+    def measures(self) -> list[str]:
+        """All that has been measured at some seed."""
+        return list(dict.fromkeys(measure for values in self.values.values() for measure in values))
+
+    def column(self, measure: str, seeds: Iterable[int] | None = None) -> list[float]:
+        """The measure at every seed, or at those given, where it has been measured."""
+        return [
+            self.values[seed][measure]
+            for seed in (self.values if seeds is None else seeds)
+            if measure in self.values.get(seed, {})
+        ]
 
 
 @dataclass
@@ -57,6 +66,7 @@ class Comparison:
         baselines: label of a variant to the label of the one with whose live model it is compared.
         by: split on which the best epochs were chosen.
         caution: a sentence about numbers that are not of the same examples; empty where they are.
+        unfinished: label and seed of runs that are not at their end: at work elsewhere, or stopped.
     """
 
     attacks: list[str]
@@ -65,6 +75,24 @@ class Comparison:
     baselines: Mapping[str, str]
     by: str
     caution: str = ""
+    unfinished: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of all rows."""
+        return sorted({seed for row in self.rows for seed in row.values})
+
+    def is_chosen(self, row: Row) -> bool:
+        """Whether this variant of a method is the best of all on the validation split, by the mean over common seeds.
+
+        Swept settings are chosen by it: chosen by a test column, its accuracy would be biased upward.
+        """
+        rivals = [other for other in self.rows if (other.method, other.track) == (row.method, row.track)]
+        measured = [{seed for seed in each.values if VALIDATION in each.values[seed]} for each in rivals]
+        common = set.intersection(*measured) if measured else set()
+        if len(rivals) < 2 or not row.method or not common:
+            return False
+        return row is max(rivals, key=lambda each: mean(each.column(VALIDATION, sorted(common))))  # the first of equals
 
     def baseline_of(self, row: Row) -> Row | None:
         """The row of the live model that ``row`` is compared with, if there is one."""
@@ -79,22 +107,48 @@ class Comparison:
         return [row.values[seed][measure] - base.values[seed][measure] for seed in row.values if seed in base.values]
 
     def table(self, markdown: bool = False) -> str:
-        """Mean and sample standard deviation over seeds, in percent."""
-        measures = [f"{attack} {measure}" for attack in ("clean", *self.attacks) for measure in MEASURES]
-        header = ["method", "track", *measures, "paired", "seeds"]
-        lines = []
-        for row in self.rows:
-            paired = "0" if row is self.baseline_of(row) else _cell(self.paired(row), sign=True)
-            cells = (_cell(row.column(measure)) for measure in measures)
-            lines.append([row.label, row.track, *cells, paired, str(len(row.values))])
+        """Mean and sample standard deviation over seeds, in percent.
+
+        Plain text is at most 80 columns wide: a table an attack, then one of what variants are chosen and compared by.
+        """
+        return self._markdown() if markdown else self._plain()
+
+    def _plain(self) -> str:
+        parts = []
+        if self.rows:
+            for attack in ("clean", *self.attacks):
+                measures = [f"{attack} {measure}" for measure in MEASURES]
+                lines = [[row.label, row.track, *(_cell(row.column(each)) for each in measures)] for row in self.rows]
+                parts += [_title(attack), fitted(["method", "track", *MEASURES], lines)]
+            header = ["method", "track", *self._validation_header, "paired", "seeds"]
+            parts += ["Compared:", fitted(header, [[row.label, row.track, *self._compared(row)] for row in self.rows])]
         for (label, seed), reason in self.failed.items():
-            short = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
-            lines.append([label, "failed", *[""] * (len(measures) + 1), f"seed {seed}: {short}"])
-        if markdown:
-            plain = [[" ".join(cell.split()).replace("|", r"\|") for cell in line] for line in lines]
-            head, *rows = ("| " + " | ".join(line) + " |" for line in [header, *plain])
-            return "\n".join([head, "|" + "---|" * len(header), *rows])
-        return table(header, lines)
+            parts.append(wrapped(f"failed: {label}, seed {seed}: {_shortened(reason)}", WIDTH))
+        return "\n\n".join(parts) or "No run is finished."
+
+    def _markdown(self) -> str:
+        measures = [f"{attack} {measure}" for attack in ("clean", *self.attacks) for measure in MEASURES]
+        header = ["method", "track", *measures, *self._validation_header, "paired", "seeds"]
+        lines = [
+            [row.label, row.track, *(_cell(row.column(each)) for each in measures), *self._compared(row)]
+            for row in self.rows
+        ]
+        for (label, seed), reason in self.failed.items():
+            lines.append([label, "failed", *[""] * (len(header) - 3), f"seed {seed}: {_shortened(reason)}"])
+        plain = [[" ".join(cell.split()).replace("|", r"\|") for cell in line] for line in lines]
+        head, *rows = ("| " + " | ".join(line) + " |" for line in [header, *plain])
+        return "\n".join([head, "|" + "---|" * len(header), *rows])
+
+    @property
+    def _validation_header(self) -> list[str]:
+        return [VALIDATION] if any(VALIDATION in row.measures for row in self.rows) else []
+
+    def _compared(self, row: Row) -> list[str]:
+        """The last cells of a row: validation where there is such a split, paired difference, number of seeds."""
+        mark = " *" if self.is_chosen(row) else ""
+        validation = [_cell(row.column(VALIDATION)) + mark for _ in self._validation_header]
+        paired = "0" if row is self.baseline_of(row) else _cell(self.paired(row), sign=True)
+        return [*validation, paired, str(len(row.values))]
 
     def notes(self) -> str:
         """What the numbers of the table are."""
@@ -105,8 +159,20 @@ class Comparison:
         return (
             f"Test accuracies in %{of}: mean +- sample standard deviation over seeds; best epoch chosen on {self.by}"
             f"{bias} by {self.attacks[0]}, every best column at that same epoch. paired: last {self.attacks[0]} minus "
-            f"that of the live model of {whose}, seed by seed." + (f" {self.caution}" if self.caution else "")
+            f"that of the live model of {whose}, seed by seed." + "".join(f" {more}" for more in self._more_notes())
         )
+
+    def _more_notes(self) -> Iterator[str]:
+        if self._validation_header:
+            yield f"validation: {self.attacks[0]} on the validation split, at the best epoch."
+        if any(map(self.is_chosen, self.rows)):
+            yield "*: the variant of its method that is the best there: choose settings by it, not by a test column."
+        if self.caution:
+            yield self.caution
+        if self.unfinished:
+            runs = "; ".join(f"{label}, seed {seed}" for label, seed in self.unfinished[:_NAMED])
+            more = f"; and {len(self.unfinished) - _NAMED} more" if len(self.unfinished) > _NAMED else ""
+            yield f"Not finished yet, and not in the numbers: {runs}{more}."
 
     def to_json(self) -> dict[str, Any]:
         """Everything, accuracies in [0, 1]; a deviation needs two seeds, else it is null."""
@@ -122,15 +188,25 @@ class Comparison:
                     "n": row.n,
                     "seeds": row.values,
                     "best_epochs": row.best_epochs,
+                    "chosen": self.is_chosen(row),
                     "statistics": {
-                        **{measure: _statistics(row.column(measure)) for measure in next(iter(row.values.values()))},
+                        **{measure: _statistics(row.column(measure)) for measure in row.measures},
                         "paired": _statistics(self.paired(row)),
                     },
                 }
                 for row in self.rows
             ],
             "failed": [{"method": label, "seed": seed, "error": why} for (label, seed), why in self.failed.items()],
+            "unfinished": [{"method": label, "seed": seed} for label, seed in self.unfinished],
         }
+
+
+def _title(attack: str) -> str:
+    return "Without an attack:" if attack == "clean" else wrapped(f"Under {attack}:", WIDTH)
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
 
 
 def _statistics(values: Sequence[float]) -> dict[str, float | None]:
@@ -143,66 +219,3 @@ def _cell(values: Sequence[float], sign: bool = False) -> str:
         return ""
     middle = percent(mean(values), sign=sign).rjust(5)
     return f"{middle} +- {percent(stdev(values)):>4}" if len(values) > 1 else middle
-
-
-def draw_comparison(path: Path, found: Comparison) -> None:
-    """Write a PNG: robust test accuracy over epochs, one panel a variant, a band of one deviation around the mean.
-
-    The live model of a variant's baseline stands in its panel too, dashed.
-    """
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    labels = list(dict.fromkeys(row.label for row in found.rows))
-    tracks = list(dict.fromkeys(row.track for row in found.rows))
-    colours = dict(zip(tracks, COLOURS * len(tracks), strict=False))  # a track has its colour in every panel
-    lines = -(-len(labels) // 4)
-    columns = -(-len(labels) // lines)  # as even as can be: five panels are three and two
-    against = sorted({label for label in found.baselines.values() if label in labels})
-    baseline = f"baseline: {against[0]}" if len(against) == 1 else "baseline"
-    figure = Figure(figsize=(max(5.0, 3.0 * columns + 0.6), 2.5 * lines + 1.0), dpi=120, layout="constrained")
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
-    for axes, label in zip(panels, labels, strict=False):
-        own = [row for row in found.rows if row.label == label]
-        base = found.baseline_of(own[0])
-        if base is not None and base.label != label:
-            epochs, middle, _ = _curve(base)
-            axes.plot(epochs, middle, color="#888888", linestyle="--", linewidth=1.2, label=baseline)
-        for row in reversed(own):  # the live curve on top: a track that has not begun coincides with it
-            epochs, middle, spread = _curve(row)
-            low, high = ([m + side * s for m, s in zip(middle, spread, strict=True)] for side in (-1, 1))
-            axes.plot(epochs, middle, color=colours[row.track], linewidth=1.6, label=row.track)
-            axes.fill_between(epochs, low, high, color=colours[row.track], alpha=0.18, linewidth=0)
-        axes.set_title(textwrap.fill(label, 40), fontsize=8)
-        axes.grid(alpha=0.25)
-        axes.tick_params(labelsize=7, labelbottom=True)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    for axes in panels[len(labels) :]:
-        axes.set_visible(False)
-    handles = {text: handle for axes in panels for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    order = [name for name in (*tracks, baseline) if name in handles]
-    figure.legend(
-        [handles[name] for name in order],
-        order,
-        loc="outside upper center",
-        ncols=6,
-        fontsize=8,
-        title="mean over seeds; band: one standard deviation",
-        title_fontsize=8,
-    )
-    figure.supxlabel("epochs trained", fontsize=9)
-    figure.supylabel(f"robust test accuracy ({found.attacks[0]}), %", fontsize=9)
-    write_with(path, lambda temporary: figure.savefig(temporary))
-
-
-def _curve(row: Row) -> tuple[list[int], list[float], list[float]]:
-    """Epochs trained; mean and deviation over seeds of the robust test accuracy there, in percent."""
-    found: dict[int, list[float]] = {}
-    for path in row.metrics:
-        for record in read_metrics(path):
-            if record["event"] == "evaluation" and record["track"] == row.track and record["split"] == "test":
-                found.setdefault(record["epoch"], []).append(100 * record["robust"])
-    epochs = sorted(found)
-    middle = [mean(found[epoch]) for epoch in epochs]
-    return epochs, middle, [stdev(found[epoch]) if len(found[epoch]) > 1 else 0.0 for epoch in epochs]

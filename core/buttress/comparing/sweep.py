@@ -17,7 +17,7 @@ from buttress.yaml_source import Source, read_yaml
 # Of a run folder's name before "-s<seed>": run names end at 100 characters.
 _LONGEST = 90
 # Keys that a comparison gives to its runs, and the option that stands for each.
-_OWN_KEYS = {"seed": "--seeds", "name": "--name"}
+_OWN_KEYS = {"seed": "--seeds, or seed=4,7", "name": "--name"}
 
 
 @dataclass(frozen=True)
@@ -131,20 +131,46 @@ def baselines(variants: Sequence[Variant], wanted: str | None) -> dict[str, str]
     }
 
 
-def seeds_of(text: str) -> list[int]:
-    """``"3"`` is seeds 0, 1, 2; ``"4,7"`` those two.
+def seeds_of(overrides: Sequence[str], option: str | None) -> tuple[list[str], list[int]]:
+    """The overrides but those of the seed, and the seeds: of ``--seeds`` or of ``seed=7``, three without either.
+
+    ``--seeds 3`` is seeds 0, 1, 2; ``--seeds 4,7`` and ``seed=4,7`` are those two.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: no seeds, or some in both ways.
     """
+    given = [override for override in overrides if override.partition("=")[0] == "seed"]
+    if not given:
+        text = option if option is not None else "3"
+        expected = "a number of seeds >= 1, or different seeds like 4,7"
+        return list(overrides), _seeds(f"--seeds {text!r}", text, expected, counted="," not in text)
+    if option is not None or len(given) > 1:
+        raise ConfigError(f"override {given[-1]!r}: seeds are given twice; give them once, as --seeds 4,7 or seed=4,7")
+    seeds = _seeds(f"override {given[0]!r}", given[0].partition("=")[2], "different seeds >= 0 like 4,7", counted=False)
+    return [override for override in overrides if override not in given], seeds
+
+
+def _seeds(place: str, text: str, expected: str, counted: bool) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = [-1]
-    seeds = numbers if "," in text else list(range(numbers[0]))
+    seeds = list(range(numbers[0])) if counted else numbers
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds {text!r}: expected a number of seeds >= 1, or different seeds like 4,7")
+        raise ConfigError(f"{place}: expected {expected}")
     return seeds
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """``"2/3"`` is the second of three parts.
+
+    Raises:
+        ConfigError: no such part.
+    """
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise ConfigError(f"--only {text!r}: expected a part and the number of parts, like 1/2 and 2/2 on two machines")
+    return int(part), int(parts)
 
 
 def split_values(text: str) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from buttress.config import load_config
 from buttress.errors import CheckpointError, WorkError
+from buttress.storage.differences import ABSENT, differences
 from buttress.storage.files import file_sha256, read_json, write_json
 from buttress.storage.run_folder import RunFolder, existing_folder, first_epoch, read_metrics
 from buttress.training.launch import start
@@ -150,13 +151,15 @@ def first_difference(before: Sequence[str], after: Sequence[str]) -> str:
     return ""
 
 
-def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
+def _differences(old: Any, new: Any) -> Iterator[str]:
     """``"a.b: 1, now 2"`` for every leaf of two JSON trees that is not the same."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in dict.fromkeys([*old, *new]):
-            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
-    elif old != new and not (old != old and new != new):  # NaN is the same as NaN
-        yield f"{at}: {json.dumps(old)}, now {json.dumps(new)}"
+    for at, before, now in differences(old, new):
+        if _json(before) != _json(now):  # nothing is as good as null
+            yield f"{at}: {_json(before)}, now {_json(now)}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(None if value is ABSENT else value)
 
 
 def _environment(folder: RunFolder, notes: list[str]) -> dict[str, Any]:

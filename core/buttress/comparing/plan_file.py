@@ -1,0 +1,148 @@
+"""What a comparison consists of, over all commands that were given for it: ``plan.json`` in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from buttress.comparing.jobs import Job, without_idle_keys
+from buttress.comparing.sweep import Variant
+from buttress.config import dump_config
+from buttress.errors import ConfigError, RunFolderError
+from buttress.evaluation import attack_entry, load_attack
+from buttress.storage.seals import read_sealed, write_sealed
+
+
+@dataclass(frozen=True)
+class Member:
+    """A variant of a comparison, with what was found when it was checked.
+
+    Args:
+        variant: as it was given first.
+        digest: of its config with every default filled in and its file of plugins: one for ``k2=10`` and ``k2=10.0``.
+        evaluation: that section of its config.
+        seeds: at which it has been asked for.
+    """
+
+    variant: Variant
+    digest: str
+    evaluation: dict[str, Any]
+    seeds: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        return self.variant.label
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for variants that are one."""
+        return self.variant.method, self.digest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Members, attacks (as texts) and the baseline that was asked for."""
+
+    members: tuple[Member, ...] = ()
+    attacks: tuple[str, ...] = ()
+    baseline: str | None = None
+
+    def joined(self, asked: Plan) -> Plan:
+        """This plan and what is asked for now: members that are not asked for stay, and keep their rows."""
+        members = {member.key: member for member in self.members}
+        for member in asked.members:
+            before = members.get(member.key, member)
+            members[member.key] = replace(before, seeds=tuple(dict.fromkeys([*before.seeds, *member.seeds])))
+        attacks = {attack_key(text): text for text in reversed([*self.attacks, *asked.attacks])}  # the first text wins
+        return Plan(tuple(members.values()), tuple(reversed(attacks.values())), asked.baseline or self.baseline)
+
+    def attack_like(self, text: str) -> str:
+        """How the plan writes an attack."""
+        return next(each for each in self.attacks if attack_key(each) == attack_key(text))
+
+    def member_like(self, member: Member) -> Member:
+        """The plan's own member with that method and that config."""
+        return next(each for each in self.members if each.key == member.key)
+
+    def without(self, members: Sequence[Member]) -> Plan:
+        """The plan without some of its members."""
+        return replace(self, members=tuple(each for each in self.members if each not in members))
+
+
+def digest(resolved: Mapping[str, Any], plugins_text: str | None) -> str:
+    """What a variant is known by, whatever its settings look like and whatever its seed is."""
+    config = {key: value for key, value in without_idle_keys(resolved).items() if key not in ("name", "seed")}
+    return sha256(json.dumps([config, plugins_text], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def expect_different(members: Sequence[Member]) -> None:
+    """Refuse two variants of one method that are the same config.
+
+    Raises:
+        ConfigError: ``rwp.k2=10`` and ``rwp.k2=10.0``.
+    """
+    first: dict[tuple[str, str], str] = {}
+    for member in members:
+        other = first.setdefault(member.key, member.label)
+        if other != member.label:
+            raise ConfigError(f"{other!r} and {member.label!r} are the same config; leave one of them out")
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of the comparison in ``folder``; empty where there is none yet.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    path = folder / "plan.json"
+    if not path.exists():
+        return Plan()
+    found = read_sealed(path)
+    members = tuple(_member(**each) for each in found["members"])
+    return Plan(members, tuple(found["attacks"]), found["baseline"])
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Write the plan, sealed."""
+    members = [{**asdict(each), "variant": _plain(each.variant)} for each in plan.members]
+    write_sealed(folder / "plan.json", {**asdict(plan), "members": members})
+
+
+def kept_jobs(folder: Path, plan: Plan, asked: Sequence[Job], say: Callable[[str], None]) -> list[Job]:
+    """The runs of the plan that are there and not asked for now, finished or not; ``say`` hears what is left out."""
+    paths, kept = {job.path for job in asked}, []
+    for member in plan.members:
+        for seed in member.seeds:
+            run = folder / member.variant.run(seed)
+            if str(run) in paths or not (run / "config.yaml").is_file():
+                continue
+            job = Job(member.label, seed, str(run), (run / "config.yaml").read_text(encoding="utf-8"), ())
+            try:
+                job.expect_in_place()
+                kept.append(job)
+            except RunFolderError as problem:
+                say(f"left out of the table: {problem}")
+    return kept
+
+
+def attack_key(text: str) -> str:
+    """Equal for attacks that are one in other words: ``pgd-20`` and ``pgd: {steps: 20}``.
+
+    Raises:
+        PluginError, ConfigError: unknown, or wrong settings.
+    """
+    attack = load_attack(attack_entry(text))
+    return dump_config({attack.label: dict(attack.settings)})
+
+
+def _plain(variant: Variant) -> dict[str, Any]:
+    return {**asdict(variant), "config": str(variant.config)}
+
+
+def _member(variant: Mapping[str, Any], digest: str, evaluation: dict[str, Any], seeds: Sequence[int]) -> Member:
+    lists = {key: tuple(variant[key]) for key in ("overrides", "settings")}
+    return Member(Variant(variant["method"], Path(variant["config"]), **lists), digest, evaluation, tuple(seeds))

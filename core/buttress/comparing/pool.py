@@ -1,0 +1,159 @@
+"""Processes for the jobs of a comparison, some at a time: one that crashes ends no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from time import monotonic, sleep
+
+from buttress.comparing.board import Board
+from buttress.comparing.jobs import BUSY, Job
+from buttress.errors import InterruptionError
+from buttress.processes import StopRequest
+from buttress.storage.files import storage_errors
+from buttress.storage.locks import locked
+from buttress.tables import duration
+
+# Seconds between looks at the processes.
+_LOOK = 0.05
+# How the error of a command begins.
+_ERROR = "buttress: "
+_ELSEWHERE = "another process is at work on it"
+
+
+@dataclass
+class _Running:
+    """A job that is at work, since when, how long its log was before, and how often it has been told to stop."""
+
+    job: Job
+    started: float
+    log_size: int
+    told: int = 0
+
+
+class Pool:
+    """Runs jobs in processes.
+
+    Args:
+        jobs: all of the comparison; those that are done already are only counted.
+        slots: processes at once; each gets its share of the processors as threads, unless OMP_NUM_THREADS says more.
+        say: where progress goes.
+    """
+
+    def __init__(self, jobs: Sequence[Job], slots: int, say: Callable[[str], None]) -> None:
+        self._waiting = [job for job in jobs if not job.is_done()]
+        self._total, self._new = len(jobs), len(self._waiting)
+        self._slots, self._say, self._board = slots, say, Board(say)
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // slots)))
+        self._environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        self._running: dict[subprocess.Popen[bytes], _Running] = {}
+        self._failed: dict[tuple[str, int], str] = {}
+        self._started = monotonic()
+        self._stop, self._kill = StopRequest(self._end_at_once), False
+
+    def run(self) -> dict[tuple[str, int], str]:
+        """Finish all; returns, by label and seed, why each failed one did.
+
+        Raises:
+            InterruptionError: Ctrl-C or another signal asked to stop; the runs have saved themselves. A second Ctrl-C
+                ends them at once.
+        """
+        if self._waiting:
+            threads = self._environment["OMP_NUM_THREADS"]
+            self._say(
+                f"{self._total} runs, {self._total - self._new} done before; {min(self._slots, self._new)} at once, "
+                f"OMP_NUM_THREADS={threads} each; logs: {self._waiting[0].log.parent}"
+            )
+        with self._stop.heard(), self._board:
+            try:
+                while (self._waiting and not self._stop.signal) or self._running:
+                    while self._waiting and len(self._running) < self._slots and not self._stop.signal:
+                        self._start(self._waiting.pop(0))
+                    sleep(_LOOK)
+                    self._board.look()
+                    self._pass_on()
+                    self._collect()
+            finally:
+                for process in self._running:  # something went wrong here: no run goes on without us
+                    process.terminate()
+                for process in self._running:
+                    process.wait()
+        if self._stop.signal:
+            raise InterruptionError(
+                f"stopped by {self._stop.signal}; what was trained is saved; give the same command again to go on"
+            )
+        return self._failed
+
+    def _end_at_once(self) -> None:
+        self._kill = True
+
+    def _pass_on(self) -> None:
+        """Tell the processes to stop: they save themselves; after a second Ctrl-C they are ended."""
+        asked = (self._stop.signal is not None) + self._kill
+        for process, running in self._running.items():
+            if running.told < asked:
+                process.send_signal(signal.SIGTERM if running.told == 0 else signal.SIGKILL)
+                running.told += 1
+
+    def _start(self, job: Job) -> None:
+        with locked(job.lock, wait=False) as free:
+            pass
+        if not free or job.is_done():  # asked here too, since a process takes seconds to find out
+            self._report(job, _ELSEWHERE if not free else "done by another process", 0.0)
+            return
+        with tempfile.TemporaryFile() as order, storage_errors(job.log), job.log.open("ab") as log:
+            channel = self._board.begin(str(job))
+            before = log.tell()
+            order.write(json.dumps({"job": asdict(job), "channel": channel}).encode())
+            order.seek(0)
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from buttress.comparing.jobs import work; work()"],
+                stdin=order,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C on the terminal is ours; we pass it on once
+                pass_fds=(channel,),
+            )
+            os.close(channel)
+        self._running[process] = _Running(job, monotonic(), before)
+
+    def _collect(self) -> None:
+        for process in [process for process in self._running if process.poll() is not None]:
+            running = self._running.pop(process)
+            job = running.job
+            self._board.end(str(job))
+            if running.told:
+                continue
+            outcome = "done"
+            if process.returncode == BUSY:
+                outcome = _ELSEWHERE
+            elif process.returncode != 0:
+                said = job.log.read_bytes()[running.log_size :].decode(errors="replace")
+                self._failed[job.label, job.seed] = _reason(process.returncode, said)
+                outcome = f"failed, see {job.log}"
+            self._report(job, outcome, monotonic() - running.started)
+
+    def _report(self, job: Job, outcome: str, seconds: float) -> None:
+        left = len(self._waiting) + len(self._running)
+        forecast = (monotonic() - self._started) / (self._new - left) * left
+        self._say(
+            f"[{self._total - left}/{self._total}] {job}: {outcome} ({duration(seconds)})"
+            + (f"; about {duration(forecast)} left" if left else "")
+        )
+
+
+def _reason(code: int, said: str) -> str:
+    """Why a process failed: the signal that ended it, or its error in one line, or the last line that it said."""
+    if code < 0:
+        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+        return f"ended by {signal.Signals(-code).name}{hint}"
+    lines = said.strip().splitlines() or [f"exit code {code} without a word"]
+    first = max((number for number, line in enumerate(lines) if line.startswith(_ERROR)), default=len(lines) - 1)
+    return " ".join(line.strip() for line in lines[first:]).removeprefix(_ERROR)

@@ -1,0 +1,39 @@
+"""In what two JSON trees differ, leaf by leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+ABSENT = object()
+"""Stands for the value of a leaf that one of the trees does not have."""
+
+
+def differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every leaf that is not the same: its path, its value in ``one`` and in ``other``.
+
+    A list of mappings with one key each, as configs list plugins, counts as a mapping where the other list has the same
+    keys in the same order: ``plugins.rwp.k2``. NaN is the same as NaN.
+    """
+    one, other = _by_name(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in dict.fromkeys([*one, *other]):
+            path = f"{at}.{key}" if at else str(key)
+            yield from differences(one.get(key, ABSENT), other.get(key, ABSENT), path)
+    elif one is ABSENT or other is ABSENT or (one != other and not (one != one and other != other)):
+        yield at, one, other
+
+
+def _by_name(one: Any, other: Any) -> tuple[Any, Any]:
+    if not (_is_named(one) and _is_named(other)):
+        return one, other
+    named, others = ({name: value for entry in each for name, value in entry.items()} for each in (one, other))
+    return (named, others) if list(named) == list(others) and len(named) == len(one) == len(other) else (one, other)
+
+
+def _is_named(tree: object) -> bool:
+    return (
+        isinstance(tree, Sequence)
+        and not isinstance(tree, str)
+        and all(isinstance(entry, Mapping) and len(entry) == 1 for entry in tree)
+    )
