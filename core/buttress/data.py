@@ -17,6 +17,7 @@ from torch import Tensor
 
 from buttress.context import seeded_generator
 from buttress.errors import ConfigError, DataError
+from buttress.settings import resolve_amount
 from buttress.storage.fingerprints import sha256_of_tensor
 from buttress.threat import ThreatModel
 from buttress.types import Batch
@@ -241,12 +242,17 @@ def count_classes(what: str, y: Tensor) -> int:
     )
 
 
-def hold_out(y: Tensor, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of ``count`` examples with labels ``y [n]``, drawn stratified, and of all others; both in order.
+def hold_out(y: Tensor, amount: int | float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of some examples with labels ``y [n]``, drawn stratified, and of all others; both in order.
+
+    ``amount`` is their number, or a float in (0, 1): their share of ``n``, floored.
 
     Raises:
         DataError: too few examples.
     """
+    count = resolve_amount(amount, len(y))
+    if count == 0 and amount:
+        raise DataError(f"validation: a share of {amount:g} of {len(y)} examples is none; expected at least 1/{len(y)}")
     if not 0 < count < len(y):
         raise DataError(f"validation: expected less than {len(y)} examples, got {count}")
     try:

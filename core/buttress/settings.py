@@ -212,6 +212,24 @@ Epoch = Annotated[int | float, BeforeValidator(_epoch)]
 """An integer is a 0-based epoch, a float in (0, 1) a fraction of all epochs, floored."""
 
 
+def _amount(value: object) -> int | float:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    share = read_number(value)
+    if isinstance(share, float) and 0 < share < 1:
+        return share
+    raise ValueError(f"expected a number of examples (integer >= 0) or a share of them in (0, 1), got {value!r}")
+
+
+Amount = Annotated[int | float, BeforeValidator(_amount)]
+"""An integer is a number of examples, a float in (0, 1) or a fraction like 1/5 a share of them, floored."""
+
+
+def resolve_amount(value: int | float, n: int) -> int:
+    """The number of examples, of ``n``, that an ``Amount`` stands for; exact: 0.29 of 100 is 29, 1/3 of 60 is 20."""
+    return value if isinstance(value, int) else floor(Fraction(str(value)).limit_denominator(10**9) * n)
+
+
 def resolve_epoch(value: int | float, epochs: int | None) -> int:
     """The 0-based epoch that an ``Epoch`` setting stands for; exact decimal arithmetic, so 0.29 of 100 is 29."""
     if isinstance(value, int):

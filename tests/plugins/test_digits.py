@@ -114,3 +114,10 @@ def test_too_few_images_for_the_test_are_refused():
     message = "digits has 1797 images: 400 for training and 1388 for validation leave 9 for the test"
     with pytest.raises(ValueError, match=message):
         Digits(validation=1388).load(0)
+
+
+def test_a_share_of_what_is_not_for_training_is_held_out():
+    data = Digits(train_per_class=40, validation=0.25).load(0)
+    assert (len(data.train), len(data.validation), len(data.test)) == (400, 349, 1048)
+    with pytest.raises(ValueError, match="400 for training and 1396 for validation leave 1 for the test"):
+        Digits(train_per_class=40, validation=0.9999).load(0)

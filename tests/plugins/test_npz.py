@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from buttress.errors import DataError
+from buttress.errors import ConfigError, DataError
+from buttress.registry import build
 from buttress_plugins.data.npz import Npz
 
 RNG = np.random.default_rng(0)
@@ -77,6 +78,25 @@ def test_the_validation_split_is_carved_out_of_the_training_set_by_class(tmp_pat
     lookup = {image.tobytes(): label for image, label in zip(X, Y, strict=True)}
     for split in (data.train, data.validation):
         assert [lookup[image.tobytes()] for image in split.x.numpy()] == split.y.tolist()
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.25, 15), ("1/3", 20), (0.29, 17), (1 / 3, 20)])
+def test_a_share_of_the_training_set_is_held_out(share: float | str, held: int, tmp_path: Path):
+    npz, _, settings = build("dataset", "npz", {"path": save(tmp_path), "validation": share})
+    assert isinstance(settings["validation"], float)
+    data = npz.load(0)
+    assert (len(data.validation), len(data.train)) == (held, 60 - held)
+
+
+@pytest.mark.parametrize("wrong", [1.0, -0.1, 1.5, -1, "1", "2/1", True, 0.0, None])
+def test_what_is_neither_a_number_nor_a_share_is_refused(wrong: Any, tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"npz\.validation: expected a number of examples .* or a share of them"):
+        build("dataset", "npz", {"path": save(tmp_path), "validation": wrong})
+
+
+def test_a_share_that_is_none_of_the_examples_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match=r"d\.npz: validation: a share of 0\.01 of 60 examples is none"):
+        Npz(path=Path(save(tmp_path)), validation=0.01).load(0)
 
 
 def test_the_seed_fixes_what_is_held_out(tmp_path: Path):

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 from buttress import Data, Split
 from buttress.data import flip_labels, hold_out
+from buttress.settings import Amount, resolve_amount
 
 
 class Digits:
@@ -21,7 +22,8 @@ class Digits:
 
     Args:
         train_per_class: training images of each class.
-        validation: images held out for choosing the best epoch, stratified, clean labels; 0 for none.
+        validation: images held out for choosing the best epoch, stratified, clean labels: their number, or their share
+            (0.2) of the images that are not for training; 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
         split_seed: fixes the split and the label noise; default: the run's seed.
     """
@@ -30,7 +32,7 @@ class Digits:
         self,
         *,
         train_per_class: Annotated[int, Interval(ge=1, le=170)] = 40,
-        validation: Annotated[int, Ge(0)] = 397,
+        validation: Amount = 397,
         label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0,
         split_seed: Annotated[int, Ge(0)] | None = None,
     ) -> None:
@@ -50,10 +52,11 @@ class Digits:
         chosen = [rng.permutation(np.flatnonzero(digits.target == k))[: self.train_per_class] for k in range(10)]
         train = np.sort(np.concatenate(chosen))
         pool = np.setdiff1d(np.arange(len(y)), train)
-        left = len(pool) - self.validation
+        held_out = resolve_amount(self.validation, len(pool))
+        left = len(pool) - held_out
         if left < 10:
             raise ValueError(
-                f"digits has 1797 images: {len(train)} for training and {self.validation} for validation leave {left} "
+                f"digits has 1797 images: {len(train)} for training and {held_out} for validation leave {left} "
                 "for the test, expected at least 10; lower train_per_class or validation"
             )
         validation, test = pool[:0], pool

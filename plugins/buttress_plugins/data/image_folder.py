@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 from buttress import Batch, Data, Split
 from buttress.data import check_labels, hold_out
 from buttress.errors import DataError
+from buttress.settings import Amount
 from buttress.storage.fingerprints import sha256_of_tensor, sha256_of_values
 from buttress.threat import ThreatModel
 
@@ -44,8 +45,8 @@ class ImageFolder:
     Args:
         root: folder with the splits, relative to where buttress is run; ``root/val`` is used where it is.
         size: side of the images in pixels: the shorter side is resized to it and the centre cut out.
-        validation: training images held out for choosing the best epoch, stratified, where there is no ``root/val``;
-            0 for none.
+        validation: training images held out for choosing the best epoch, stratified, where there is no ``root/val``:
+            their number, or their share (0.2); 0 for none.
         workers: processes that read images; 0 reads in the training process.
         background: what stands behind transparent pixels: ``white`` or ``black``.
         split_seed: fixes which images are held out; default: the run's seed.
@@ -56,7 +57,7 @@ class ImageFolder:
         *,
         root: Path,
         size: Annotated[int, Ge(1)] = 224,
-        validation: Annotated[int, Ge(0)] = 0,
+        validation: Amount = 0,
         workers: Annotated[int, Ge(0)] = 2,
         background: Background = "white",
         split_seed: Annotated[int, Ge(0)] | None = None,

@@ -12,6 +12,7 @@ from annotated_types import Ge
 from buttress import Data, Split
 from buttress.data import count_classes, hold_out
 from buttress.errors import DataError
+from buttress.settings import Amount
 
 
 class Npz:
@@ -23,7 +24,7 @@ class Npz:
         path: the file, relative to the folder where buttress is run.
         num_classes: number of classes; default: that of the training labels, which are then 0, 1, 2 ... without a gap.
         validation: examples of the training set held out for choosing the best epoch, stratified by label, where the
-            file has no ``x_val``; 0 for none.
+            file has no ``x_val``: their number, or their share (0.2); 0 for none.
         layout: order of the axes of images in the file: ``nchw``, or ``nhwc`` (moved to nchw).
         split_seed: fixes which examples are held out; default: the run's seed.
     """
@@ -33,7 +34,7 @@ class Npz:
         *,
         path: Path,
         num_classes: Annotated[int, Ge(2)] | None = None,
-        validation: Annotated[int, Ge(0)] = 0,
+        validation: Amount = 0,
         layout: Literal["nchw", "nhwc"] = "nchw",
         split_seed: Annotated[int, Ge(0)] | None = None,
     ) -> None:

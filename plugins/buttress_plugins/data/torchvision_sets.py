@@ -18,6 +18,7 @@ from torch import Tensor
 from buttress import Data, Split
 from buttress.data import flip_labels, hold_out
 from buttress.errors import DataError
+from buttress.settings import Amount
 
 
 class _InMemory(ABC):
@@ -31,7 +32,7 @@ class _InMemory(ABC):
         *,
         root: Path = Path("data"),
         download: bool = False,
-        validation: Annotated[int, Ge(0)] = 1000,
+        validation: Amount = 1000,
         label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0,
         split_seed: Annotated[int, Ge(0)] | None = None,
         train_per_class: Annotated[int, Ge(1)] | None = None,
@@ -102,7 +103,8 @@ class CIFAR10(_InMemory):
     Args:
         root: folder with the files, relative to where buttress is run.
         download: fetch the files where they are missing.
-        validation: training images held out for choosing the best epoch, stratified; 0 for none.
+        validation: training images held out for choosing the best epoch, stratified: their number, or their share
+            (0.02); 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
         split_seed: fixes the split, the subsets and the label noise; default: the run's seed.
         train_per_class: training images of each class, drawn from what is not held out; default: all.
@@ -124,7 +126,8 @@ class CIFAR100(_InMemory):
     Args:
         root: folder with the files, relative to where buttress is run.
         download: fetch the files where they are missing.
-        validation: training images held out for choosing the best epoch, stratified; 0 for none.
+        validation: training images held out for choosing the best epoch, stratified: their number, or their share
+            (0.02); 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
         split_seed: fixes the split, the subsets and the label noise; default: the run's seed.
         train_per_class: training images of each class, drawn from what is not held out; default: all.
@@ -146,7 +149,8 @@ class SVHN(_InMemory):
     Args:
         root: folder with the files, relative to where buttress is run.
         download: fetch the files where they are missing.
-        validation: training images held out for choosing the best epoch, stratified; 0 for none.
+        validation: training images held out for choosing the best epoch, stratified: their number, or their share
+            (0.02); 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
         split_seed: fixes the split, the subsets and the label noise; default: the run's seed.
         train_per_class: training images of each class, drawn from what is not held out; default: all.
