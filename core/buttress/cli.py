@@ -17,7 +17,7 @@ from buttress.storage.user_path import user_path
 from buttress.tables import wrapped
 
 HOOKED = ("plugin", "attack", "logger")
-KINDS = (*HOOKED, "model", "dataset")
+KINDS = (*HOOKED, "model", "dataset", "schedule")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from buttress.discovery.own_modules import SCHEDULE, make
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.discovery.recipes import located
 from buttress.errors import ConfigError, nearest
-from buttress.registry import Local, attack_entry_of, construct, entry_of
-from buttress.schedule import SCHEDULES, Schedule, expect_factors
+from buttress.registry import Local, attack_entry_of, build, entry_of
+from buttress.schedule import Schedule, expect_factors
 from buttress.settings import Flag, NonNegativeFraction, Number, validate
 from buttress.storage.user_path import user_path
 from buttress.yaml_source import OVERRIDE, Path_, Source, dump_yaml, parse_yaml, read_yaml
@@ -162,7 +162,7 @@ class OptimizerSection(_OpenSection):
 class ScheduleSection(_ComponentSection):
     """``schedule``: further keys are the schedule's settings; without name and target it is constant."""
 
-    name: str | None = Field(None, description=f"one of {', '.join(SCHEDULES)}")
+    name: str | None = Field(None, description="a schedule: buttress plugins list --kind schedule")
 
     @model_validator(mode="after")
     def _constant(self) -> ScheduleSection:
@@ -267,7 +267,11 @@ class Config(_Section):
     def needed(self) -> list[Choice]:
         """The components that it names and that a run cannot do without."""
         attack = Choice(("evaluation", "attack"), "attack", next(iter(self.evaluation.attack)))
-        sections = (("data", "dataset", self.data.name), ("model", "model", self.model.name))
+        sections = (
+            ("data", "dataset", self.data.name),
+            ("model", "model", self.model.name),
+            ("schedule", "schedule", self.schedule.name),
+        )
         return [attack, *(Choice((section, "name"), kind, name) for section, kind, name in sections if name)]
 
 
@@ -363,17 +367,17 @@ class ConfigFile:
         """The schedule and its settings.
 
         Raises:
-            ConfigError: unknown, wrong settings, or one of the user's own that is none.
+            PluginError, ConfigError: unknown, wrong settings, or one of the user's own that is none.
         """
         section, where = self.config.schedule, self.under("schedule")
         if section.target is not None:
             schedule, settings = make(SCHEDULE, section.target, section.args, where, self.modules)
             expect_factors(schedule, self.config.epochs, f"{where(('target',))}: {section.target}")
             return schedule, settings
-        if section.name not in SCHEDULES:
-            hint = nearest(str(section.name), SCHEDULES)
-            raise ConfigError(f"{where(('name',))}: unknown schedule {section.name!r}{hint}")
-        schedule, settings = construct(SCHEDULES[section.name], section.settings(), where)
+        name = str(section.name)  # ConfigFile has made sure that there is one
+        schedule, source, settings = build("schedule", name, section.settings(), where, named=where(("name",)))
+        if source.distribution != "buttress":
+            expect_factors(schedule, self.config.epochs, f"{where(('name',))}: {name}")
         try:
             schedule.drops(self.config.epochs)
         except ConfigError as problem:

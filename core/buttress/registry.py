@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -31,6 +31,7 @@ GROUPS = {
     "model": "buttress.models",
     "dataset": "buttress.datasets",
     "logger": "buttress.loggers",
+    "schedule": "buttress.schedules",
 }
 """Kind of component to entry-point group. An attack is a plugin with ``generate_adv``, used for evaluation; a logger is
 one with ``log``."""
@@ -84,9 +85,16 @@ class LoadedPlugin:
 @cache
 def _listed(kind: str) -> tuple[Source, ...]:
     """Every installed component of a kind, ``listed`` or ``incompatible``; the metadata are searched once a process."""
-    return tuple(
-        Source(kind, point.name, point.value, *_facts(point.dist)) for point in entry_points(group=GROUPS[kind])
-    )
+    found = [Source(kind, point.name, point.value, *_facts(point.dist)) for point in entry_points(group=GROUPS[kind])]
+    return (*(_own_schedules() if kind == "schedule" else ()), *found)
+
+
+def _own_schedules() -> Iterator[Source]:
+    """The schedules of the core, which need no entry point."""
+    from buttress.schedule import SCHEDULES
+
+    for name, schedule in SCHEDULES.items():
+        yield Source("schedule", name, f"{schedule.__module__}:{schedule.__qualname__}", "buttress", __version__)
 
 
 @cache

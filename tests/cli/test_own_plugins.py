@@ -206,6 +206,7 @@ def test_loggers_are_left_out_too():
         ("pgd", {"evaluation": {}}, r"c\.yaml:\d+: disable: 'pgd' means attack 'pgd' of evaluation\.attack, which"),
         ("Preact.Tiny", {}, r"means model 'preact_tiny' of model\.name, .* choose another one there"),
         ("buttress:npz", {}, r"means dataset 'npz' of data\.name, which"),
+        ("piecewise", {}, r"means schedule 'piecewise' of schedule\.name, which"),
     ],
 )
 def test_what_a_run_cannot_do_without_is_not_left_out(word: str, changes: dict[str, object], message: str):

@@ -8,7 +8,7 @@ import pytest
 
 from buttress.build import threat_of
 from buttress.config import ConfigFile, apply_override, dump_config, load_config, schema
-from buttress.errors import ConfigError, nearest
+from buttress.errors import ConfigError, InputError, nearest
 from buttress.yaml_source import parse_yaml
 
 CONFIG = """\
@@ -127,7 +127,7 @@ def test_a_schedule_is_built_and_resolved():
 )
 def test_a_wrong_schedule_is_refused(section: str, expected: str):
     file = parsed(CONFIG + f"schedule: {section}\n")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(InputError) as caught:
         file.schedule()
     assert expected in str(caught.value)
 

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from buttress import __version__, registry
+from buttress.config import ConfigFile
+from buttress.discovery.inventory import describe
 from buttress.errors import ConfigError, PluginError
 from buttress.registry import as_loaded, build, entry_of, find, load, load_plugins, sources
+from buttress.schedule import SCHEDULES
+from buttress.yaml_source import parse_yaml
 
 PLUGIN = """
 from buttress import hookimpl
@@ -260,3 +264,42 @@ def test_the_core_gives_what_a_signature_asks_for_unless_the_config_does():
     model, _, settings = build("model", "preact_tiny", {"num_classes": 7}, given={"num_classes": 3, "in_channels": 1})
     assert model.linear.out_features == 7
     assert settings["num_classes"] == 7
+
+
+# Schedules
+
+
+SCHEDULE = """
+class Plugin:
+    per = "epoch"
+
+    def __init__(self, *, low: float = 0.5) -> None:
+        self.low = low
+
+    def factor(self, t: float, epochs: int) -> float:
+        return self.low if t else 1.0
+
+    def drops(self, epochs: int) -> list[int]:
+        return {drops}
+"""
+
+
+def schedule_of(name: str) -> Any:
+    text = "name: a\ndata: {name: digits}\nmodel: {name: mlp}\nthreat: {norm: l2, eps: 1}\nplugins: [clean]\n"
+    text += f"optimizer: {{lr: 0.1}}\nepochs: 3\nschedule: {{name: {name}, low: 0.25}}\n"
+    return ConfigFile(parse_yaml(text, "a.yaml")).schedule()
+
+
+def test_schedules_are_listed_shown_and_taken_from_distributions_too(install: Install):
+    install("slow-lr", "slow", SCHEDULE.format(drops="[1]"), kind="schedule")
+    listed = {source.name: source.distribution for source in sources("schedule")}
+    assert listed == {**dict.fromkeys(SCHEDULES, "buttress"), "slow": "slow-lr"}
+    assert describe("schedule", "piecewise", cost=False)["settings"][0]["name"] == "milestones"
+    schedule, settings = schedule_of("slow")
+    assert (schedule.factor(1, 3), settings) == (0.25, {"low": 0.25})
+
+
+def test_a_schedule_of_a_distribution_is_tried_before_training(install: Install):
+    install("slow-lr", "slow", SCHEDULE.format(drops="None"), kind="schedule")
+    with pytest.raises(ConfigError, match=r"a\.yaml:8: schedule\.name: slow: expected drops\(3\) to be a list"):
+        schedule_of("slow")

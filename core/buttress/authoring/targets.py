@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # What is wrong with anything else.
 _EXAMINED = (
-    "promises are those of plugins, attacks and loggers (--kind); a model or a data set is tried by buttress config "
-    "validate"
+    "promises are those of plugins, attacks and loggers (--kind); a model, a data set or a schedule is tried by "
+    "buttress config validate"
 )
 
 Found = list[tuple[str, Any, Source]]
