@@ -296,7 +296,7 @@ BAD = {
     "code as a checkpoint": ([RUN, "--checkpoint", "code.pth"], ["code.pth is refused", "runs no code"]),
     "old pickle": (["pickle.pt", *OF_FILE, *THREAT], ["pickle.pt is refused", "runs no code"]),
     "fewer than 4 classes": (
-        [*THREE, "--attack", "autoattack"], ["autoattack: expected at least 4 classes, got 3", "use pgd, cw and spsa"]),
+        [*THREE, "--attack", "autoattack"], ["expected at least 4 classes, got 3", "take its other attacks"]),
     "data out of range": ([RUN, "data.path=large.npz"], ["split test: example 0 lies outside of the box", "[0, 1]"]),
     "no model, no data": (["x.pth", "threat.norm=l2"], ["which model, data the weights belong to is not known"]),
     "no eps": (["code.pth", *OF_FILE, "threat.norm=l2"], ["code.pth: threat.eps"]),

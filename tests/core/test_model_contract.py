@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from buttress import Engine, Split, evaluate
@@ -256,6 +257,26 @@ def test_labels_are_checked_on_the_record_at_level_interval():
     engine.step(batch.x, torch.tensor([0, 1, 2, -100, -100, 0]))
     with pytest.raises(DataError, match=r"^engine.step first at epoch 1, step 2: .*labels"):
         engine.read_checks()
+
+
+class NoSync(TorchDispatchMode):
+    """Refuses what would make the host wait for a device: reading a number, or sizes that depend on values."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert function.overloadpacket.__name__ not in ("_local_scalar_dense", "nonzero", "equal"), function
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("nonfinite", ["stop", "skip"])
+def test_no_check_of_a_step_reads_a_value_at_level_interval(nonfinite: Any):
+    engine = engine_of(MLP(), "clean", checks="interval", momentum=0.0, nonfinite=nonfinite)
+    batch = batch_of()
+    labels = (batch.y, F.one_hot(batch.y, 3).float(), batch.y)
+    with NoSync():
+        for y in labels:
+            engine.step(batch.x, y)
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), NoSync():
+        engine_of(MLP(), "clean", checks="always").step(batch.x, batch.y)
 
 
 def test_labels_are_not_looked_at_where_checks_are_off():
