@@ -23,8 +23,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import generated
 import yaml
-from method_results import COMMON, TRACKS, digits, plugins_of, table
+from generated import table
+from method_results import COMMON, TRACKS, digits, plugins_of
 
 from buttress.discovery import inventory
 from buttress.registry import find, load, sources
@@ -35,7 +37,6 @@ from buttress.training.forecast import Passes
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for the table of refusals, which a test tries pair by pair
 PAGES = ROOT / "docs" / "methods"
-PART = re.compile(r"(<!-- generated: (\w+)(?: ([^\n]+))? -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 
 # In the order of a step, and what the index calls them.
 HOOKS = {
@@ -66,17 +67,9 @@ def page(name: str) -> Path:
 
 
 def filled(name: str) -> str:
-    """The page ``name`` as it should read.
-
-    Raises:
-        KeyError: it asks for a part that there is not.
-    """
-
-    def part(found: re.Match[str]) -> str:
-        begin, what, arguments, end = found.groups("")
-        return f"{begin}\n{PARTS[what](name, arguments)}\n\n{end}"
-
-    return PART.sub(part, page(name).read_text(encoding="utf-8"))
+    """The page ``name`` as it should read."""
+    parts = {part: partial(make, name) for part, make in PARTS.items()}
+    return generated.filled(page(name).read_text(encoding="utf-8"), parts)
 
 
 # Facts

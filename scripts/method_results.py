@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import yaml
+from generated import table
 
 from buttress.tables import percent
 
@@ -112,9 +113,3 @@ def plugins_of(config: Path) -> list[str]:
     """Names of the plugins that a config lists."""
     entries = yaml.safe_load(config.read_text(encoding="utf-8"))["plugins"]
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)

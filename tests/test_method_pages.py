@@ -106,7 +106,12 @@ def test_every_attack_has_its_section():
 def test_a_page_is_as_the_generator_writes_it(generator: dict[str, Any], name: str):
     page = text(name)
     assert page == generator["filled"](name), "run python scripts/method_pages.py"
-    assert page.count("<!-- generated: ") == page.count("<!-- end -->") == len(generator["PART"].findall(page)) > 0
+    assert (
+        page.count("<!-- generated: ")
+        == page.count("<!-- end -->")
+        == len(generator["generated"].PART.findall(page))
+        > 0
+    )
 
 
 @every_method

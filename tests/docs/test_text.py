@@ -11,7 +11,7 @@ from buttress.hookspecs import HOOKS
 
 from .blocks import DOCS, FENCE, PAGES, READMES, ROOT, blocks, text_of
 
-_MADE_BY_THE_SITE = re.compile(r"^(<!-- insert: |::: )", flags=re.MULTILINE)
+_MADE_BY_THE_SITE = re.compile(r"^::: ", flags=re.MULTILINE)
 
 
 def bare(source: str) -> dict[str, str]:

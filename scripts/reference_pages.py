@@ -1,0 +1,132 @@
+"""Write what the code says of itself into the pages of docs/reference/; a test compares the pages with this.
+
+    commands      verbs of the command line and their options, from its parser
+    config        sections and keys of a config, from its schema
+    components    data sets, models, schedules and loggers with their settings, from what comes with buttress
+
+``python scripts/reference_pages.py`` brings the pages up to date.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from generated import code, filled, prose, table
+from pydantic import BaseModel
+
+from buttress.cli import make_parser
+from buttress.config import Config
+from buttress.discovery.inventory import describe, keys_of
+from buttress.discovery.inventory_text import as_yaml
+from buttress.registry import sources
+
+PAGES = Path(__file__).parent.parent / "docs" / "reference"
+_KINDS = {"dataset": "Data sets", "model": "Models", "schedule": "Schedules", "logger": "Loggers"}
+
+
+def page(name: str) -> str:
+    """The page ``name`` as it should read."""
+    text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    return filled(text, {part: lambda _, make=make: make() for part, make in PARTS.items()})
+
+
+# The command line
+
+
+def commands() -> str:
+    """A section for each verb: what it does, how it is called, its arguments."""
+    return "\n\n".join(_command(parser) for parser in verbs(make_parser()))
+
+
+def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of all verbs; of those that have verbs themselves, those."""
+    inner = [action.choices for action in parser._actions if isinstance(action.choices, dict)]  # argparse has no door
+    if not inner:
+        yield parser
+    for choices in inner:
+        for each in choices.values():
+            yield from verbs(each)
+
+
+def _command(parser: argparse.ArgumentParser) -> str:
+    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    rows = [
+        [code(", ".join(each.option_strings) or _metavar(each)), code(_values(each)), prose(each.help or "")]
+        for each in actions
+    ]
+    usage = " ".join([parser.prog, *filter(None, map(_called, actions))])
+    parts = [f"## {parser.prog}", prose(parser.description or ""), f"```text\n{usage}\n```"]
+    return "\n\n".join([*parts, table(["argument", "value", "meaning"], rows)] if rows else parts)
+
+
+def _called(action: argparse.Action) -> str:
+    """An argument as it stands in a call; an option that can be left out is in the table alone."""
+    name = _metavar(action)
+    if action.option_strings:
+        return f"{action.option_strings[0]} {name}" if action.required else ""
+    return {"*": f"[{name} ...]", "+": f"{name} [...]", "?": f"[{name}]"}.get(str(action.nargs), name)
+
+
+def _metavar(action: argparse.Action) -> str:
+    return str(action.metavar or action.dest)
+
+
+def _values(action: argparse.Action) -> str:
+    """What follows an option."""
+    if action.choices:
+        return " | ".join(map(str, action.choices))
+    return _metavar(action).upper() if action.option_strings and action.nargs != 0 else ""
+
+
+# The config
+
+
+def config() -> str:
+    """A table for the keys at the top, and one for each section."""
+    scalars = [row for row in keys_of(Config) if not section(row["name"])]
+    parts = [f"## Keys at the top\n\n{_keys(scalars)}"]
+    for name in Config.model_fields:
+        if model := section(name):
+            document = prose(" ".join((model.__doc__ or "").split()).removeprefix(f"``{name}``: "))
+            parts.append(f"## {code(name)}\n\n{document[:1].upper()}{document[1:]}\n\n{_keys(keys_of(model))}")
+    return "\n\n".join(parts)
+
+
+def section(key: str) -> type[BaseModel] | None:
+    """The model of a section of the config; None where ``key`` is a plain one."""
+    kinds = getattr(Config.model_fields[key].annotation, "__args__", (Config.model_fields[key].annotation,))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+# Components
+
+
+def components() -> str:
+    """A section for each kind, and in it one for each component that comes with buttress."""
+    parts = []
+    for kind, heading in _KINDS.items():
+        parts.append(f"## {heading}")
+        for source in sources(kind):
+            if source.distribution == "buttress":
+                facts = describe(kind, source.name, cost=False)
+                settings = _keys(facts["settings"]) if facts["settings"] else "No settings."
+                parts.append(f"### {code(source.name)}\n\n{prose(facts['summary'])}\n\n{settings}")
+    return "\n\n".join(parts)
+
+
+def _keys(rows: Sequence[dict[str, Any]]) -> str:
+    cells = [[code(r["name"]), prose(r["type"]), code(as_yaml(r["default"])), prose(r["meaning"])] for r in rows]
+    return table(["key", "type", "default", "meaning"], cells)
+
+
+PARTS: dict[str, Callable[[], str]] = {part.__name__: part for part in (commands, config, components)}
+
+
+def main() -> None:
+    for name in PARTS:
+        (PAGES / f"{name}.md").write_text(page(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
