@@ -175,7 +175,8 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PART",
-        help="gap, landscape, surface, histogram, loss_groups, label_noise or distance; may be repeated (all)",
+        help="gap, landscape, surface, histogram, loss_groups, label_noise, distance, classes or images; may be "
+        "repeated (all)",
     )
     diagnosis.add_argument(
         "--track",

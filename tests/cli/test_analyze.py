@@ -30,7 +30,7 @@ def test_every_part_leaves_numbers_and_a_picture(noisy: Path, capsys: pytest.Cap
     run = noisy / "s0"
     assert main(["analyze", str(run), "--points", "3", "--examples", "30"]) == 0
     said = capsys.readouterr().out
-    assert said.count("analysis/") == 9
+    assert said.count("analysis/") == 12
     assert (
         f"{run}: parts that attack take 30 of 60 training examples, the first of the order that the run's seed 0"
         in said

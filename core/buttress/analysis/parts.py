@@ -9,13 +9,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from buttress.analysis import pictures
+from buttress.analysis.classes import draw_classes, right_by_class
 from buttress.analysis.directions import digest, normalized, random_direction
 from buttress.analysis.distance import distances, named_groups
 from buttress.analysis.gap import best_difference, generalization_gaps
 from buttress.analysis.histogram import histograms, last_convolution, matrices, moments
+from buttress.analysis.images import SHOWN, draw_images
+from buttress.analysis.images import pictures as images
 from buttress.analysis.label_noise import fit_of_flipped
 from buttress.analysis.landscape import group_landscape, surface
 from buttress.analysis.loss_groups import EDGES, group_counts, group_names
@@ -185,9 +189,8 @@ def label_noise(study: Study, options: Options) -> Iterator[Finding]:
     if true is None or not len(flipped):
         raise Missing("no label noise was injected into the training set (data.label_noise)")
     given, true = study.labels(flipped), true[flipped]
-    saved = [(track, which) for track in study.every_track for which in ("best", "last") if study.has(track, which)]
     rows = []
-    for track, which in saved:
+    for track, which in study.saved:
         epoch = study.load(track, which)
         clean = study.predicted([batch.x for batch in study.batches(flipped)])
         attacked = study.predicted([x for x, _ in study.attacked(flipped)])
@@ -224,6 +227,56 @@ def distance(study: Study, options: Options) -> Iterator[Finding]:
     yield _finding("distance", numbers, pictures.draw_distance)
 
 
+def classes(study: Study, options: Options) -> Iterator[Finding]:
+    """Test accuracy of every class, clean and attacked, by best and last of every track."""
+    if not study.saved:
+        raise Missing("the run has no saved weights yet")
+    positions, num_classes = study.test_examples, study.data.num_classes
+    labels = torch.cat([batch.y for batch in study.batches(positions, "test")]).cpu()
+    rows = []
+    for track, which in study.saved:
+        epoch = study.load(track, which)
+        row: dict[str, Any] = {"track": track, "checkpoint": which, "epoch": epoch}
+        for inputs, batches in (
+            ("clean", [batch.x for batch in study.batches(positions, "test")]),
+            ("attacked", [x for x, _ in study.attacked(positions, "test")]),
+        ):
+            row[inputs] = right_by_class(study.predicted(batches), labels, num_classes)
+        rows.append(row)
+    sizes = torch.bincount(labels, minlength=num_classes)
+    numbers = {"attack": study.attack, "split": "test", "n": len(positions), "sizes": sizes, "rows": rows}
+    yield _finding("classes", numbers, draw_classes)
+
+
+def adversarial_images(study: Study, options: Options) -> Iterator[Finding]:
+    """The first test images of a fixed order, clean and attacked, of every track."""
+    shape, threat = study.data.test.example_shape, study.engine.threat
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise Missing(f"examples of shape {list(shape)} are no images: expected [C,H,W] with 1 or 3 channels")
+    if threat.box is None:
+        raise Missing("threat.box is none: where black and white lie is not known")
+    positions = study.test_examples[:SHOWN]
+    for track in options.tracks or _tracks(study):
+        epoch = study.load(track)
+        clean = [batch.x for batch in study.batches(positions, "test")]
+        attacked = study.attacked(positions, "test")
+        inputs = [x for x, _ in attacked]
+        numbers = {
+            "track": track,
+            "checkpoint": study.checkpoint,
+            "epoch": epoch,
+            "attack": study.attack,
+            "threat": str(threat),
+            "split": "test",
+            "positions": positions,
+            "labels": torch.cat([y for _, y in attacked]),
+            "predicted": study.predicted(clean),
+            "predicted_attacked": study.predicted(inputs),
+            **images(torch.cat(clean), torch.cat(inputs), threat),
+        }
+        yield _finding(f"images-{track}-{study.checkpoint}", numbers, draw_images)
+
+
 PARTS: dict[str, Part] = {
     "gap": gap,
     "landscape": landscape,
@@ -232,6 +285,8 @@ PARTS: dict[str, Part] = {
     "loss_groups": loss_groups,
     "label_noise": label_noise,
     "distance": distance,
+    "classes": classes,
+    "images": adversarial_images,
 }
 """Every part by its name on the command line."""
 

@@ -19,7 +19,7 @@ _HIGHEST = 6.0
 
 def draw_gap(path: Path, numbers: Mapping[str, Any]) -> None:
     """Robust accuracy on training set and test set over epochs, and their difference, of every track."""
-    with _figure(path, "robust generalization gap") as axes:
+    with figure_at(path, "robust generalization gap") as axes:
         for (track, found), colour in zip(numbers["tracks"].items(), COLOURS * 9, strict=False):
             epochs = [row["epoch"] for row in found["epochs"]]
             for key, line, label in (("robust_train", ":", None), ("robust_test", "--", None), ("robust", "-", track)):
@@ -36,7 +36,7 @@ def draw_gap(path: Path, numbers: Mapping[str, Any]) -> None:
 
 def draw_landscape(path: Path, numbers: Mapping[str, Any]) -> None:
     """Mean loss of every LSC group along one direction."""
-    with _figure(path, f"weight-loss landscape, {_whose(numbers)}") as axes:
+    with figure_at(path, f"weight-loss landscape, {_whose(numbers)}") as axes:
         names, colours = group_names(numbers["edges"]), _shades(len(numbers["groups"]))
         for name, size, losses, colour in zip(names, numbers["sizes"], numbers["groups"], colours, strict=True):
             if size:
@@ -57,7 +57,7 @@ def draw_surface(path: Path, numbers: Mapping[str, Any]) -> None:
 
     heights = np.clip(np.array(numbers["loss"], dtype=float), None, _HIGHEST)
     a, b = np.meshgrid(numbers["steps"], numbers["steps"], indexing="ij")
-    with _figure(path, f"loss landscape, {_whose(numbers)}", projection="3d") as axes:
+    with figure_at(path, f"loss landscape, {_whose(numbers)}", projection="3d") as axes:
         axes.plot_surface(a, b, heights, cmap=_ORDERED, vmin=0, vmax=_HIGHEST, rstride=1, cstride=1, linewidth=0)
         axes.set_zlim(0, _HIGHEST)
         axes.set_xticks([numbers["steps"][0], 0, numbers["steps"][-1]])
@@ -71,7 +71,7 @@ def draw_surface(path: Path, numbers: Mapping[str, Any]) -> None:
 def draw_histogram(path: Path, numbers: Mapping[str, Any]) -> None:
     """Weights of one layer, of every track, on shared bins."""
     edges = numbers["edges"]
-    with _figure(path, f"weights of {numbers['layer']}, {numbers['checkpoint']}") as axes:
+    with figure_at(path, f"weights of {numbers['layer']}, {numbers['checkpoint']}") as axes:
         for (track, found), colour in zip(numbers["tracks"].items(), COLOURS * 9, strict=False):
             shape = f"largest {found['largest']:.3f}, kurtosis {_number(found['kurtosis'])}"
             label = f"{track}: std {found['std']:.4f}, {shape}"
@@ -89,7 +89,7 @@ def draw_loss_groups(path: Path, numbers: Mapping[str, Any]) -> None:
     shares = [
         [100 * row["counts"][i] / numbers["n"] for row in numbers["epochs"]] for i in range(len(numbers["groups"]))
     ]
-    with _figure(path, f"training examples by adversarial loss ({numbers['attack']}), n = {numbers['n']}") as axes:
+    with figure_at(path, f"training examples by adversarial loss ({numbers['attack']}), n = {numbers['n']}") as axes:
         colours = _shades(len(shares))
         if len(epochs) > 1:
             axes.stackplot(epochs, shares, colors=colours, labels=[f"{name} nats" for name in numbers["groups"]])
@@ -108,7 +108,7 @@ def draw_label_noise(path: Path, numbers: Mapping[str, Any]) -> None:
     """Shares of the flipped examples predicted as the label given, the true one and another, on clean inputs."""
     rows = [row for row in numbers["rows"] if row["inputs"] == "clean"]
     names = [f"{row['track']}\n{row['checkpoint']}" for row in rows]
-    with _figure(path, f"training examples with a flipped label, n = {numbers['n']}") as axes:
+    with figure_at(path, f"training examples with a flipped label, n = {numbers['n']}") as axes:
         left = [0.0] * len(rows)
         for key, name, colour in (
             ("as_true", "predicted as the true label", "#009E73"),
@@ -125,7 +125,7 @@ def draw_label_noise(path: Path, numbers: Mapping[str, Any]) -> None:
 
 def draw_distance(path: Path, numbers: Mapping[str, Any]) -> None:
     """Relative distance of every layer group from the last weights, over epochs."""
-    with _figure(path, f"distance from the weights after epoch {numbers['last_epoch']}") as axes:
+    with figure_at(path, f"distance from the weights after epoch {numbers['last_epoch']}") as axes:
         epochs = [row["epoch"] for row in numbers["snapshots"]] + [numbers["last_epoch"]]
         for group, colour in zip(numbers["groups"], COLOURS * 9, strict=False):
             values = [row["to_last"][group]["relative"] for row in numbers["snapshots"]] + [0.0]
@@ -137,7 +137,7 @@ def draw_distance(path: Path, numbers: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _figure(path: Path, title: str, **axes: Any) -> Iterator[Any]:
+def figure_at(path: Path, title: str, **axes: Any) -> Iterator[Any]:
     """Axes to draw on; the picture is written at the end."""
     matplotlib.use("Agg")
     from matplotlib.figure import Figure

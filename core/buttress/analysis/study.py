@@ -32,7 +32,8 @@ class Study:
     Args:
         path: run folder.
         checkpoint: which weights of a track are looked at, ``best`` or ``last``.
-        examples: training examples that attacks and landscapes use: at most so many, drawn once for all.
+        examples: training examples that attacks and landscapes use, and test examples by class: at most so many, drawn
+            once for all.
 
     Raises:
         RunFolderError, ConfigError, DataError, PluginError, ModelError: the run cannot be opened.
@@ -51,6 +52,7 @@ class Study:
         self.metrics = read_metrics(self.folder.metrics)
         self.order = fixed_order(len(self.data.train), self.file.config.seed)
         self.examples = self.order[:examples]
+        self.test_examples = fixed_order(len(self.data.test), self.file.config.seed)[:examples]
 
     @property
     def drawn(self) -> str:
@@ -72,6 +74,11 @@ class Study:
     def every_track(self) -> list[str]:
         """Tracks in the order of the run's tables: the live model first."""
         return list(dict.fromkeys(record.track for record in self.records))
+
+    @property
+    def saved(self) -> list[tuple[str, str]]:
+        """Track and checkpoint of all weights that have been saved."""
+        return [(track, which) for track in self.every_track for which in ("best", "last") if self.has(track, which)]
 
     def has(self, track: str, checkpoint: str) -> bool:
         """Whether a track's weights have been saved."""
@@ -108,14 +115,15 @@ class Study:
         with self.engine.track(Track(str(snapshot.path), weights)):
             yield
 
-    def batches(self, positions: Tensor) -> Iterator[Batch]:
-        """Training examples ``positions [n]``, in batches of the evaluation."""
-        return self.data.train.batches(positions, self.file.config.evaluation.batch_size)
+    def batches(self, positions: Tensor, split: str = "train") -> Iterator[Batch]:
+        """Examples ``positions [n]`` of a split, in batches of the evaluation."""
+        return self.data.splits()[split].batches(positions, self.file.config.evaluation.batch_size)
 
-    def attacked(self, positions: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def attacked(self, positions: Tensor, split: str = "train") -> list[tuple[Tensor, Tensor]]:
         """Those examples attacked at the weights that the model holds, as in evaluation: inputs and labels."""
         return [
-            (self._evaluator.attacked(batch, number).x, batch.y) for number, batch in enumerate(self.batches(positions))
+            (self._evaluator.attacked(batch, number).x, batch.y)
+            for number, batch in enumerate(self.batches(positions, split))
         ]
 
     def labels(self, positions: Tensor) -> Tensor:
