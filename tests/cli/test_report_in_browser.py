@@ -48,10 +48,12 @@ def page(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_report([runs / "s0", runs / "s1"], runs / "report.html").as_uri()
 
 
-def opened(browser: Any, page: str, width: int, mobile: bool = False) -> None:
+def opened(browser: Any, page: str, width: int, mobile: bool = False, theme: str = "light") -> None:
     """Show the page in a window of a width, and wait until everything is drawn."""
     from selenium.webdriver.support.ui import WebDriverWait
 
+    preferred = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", preferred)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": mobile}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(page)
@@ -68,7 +70,7 @@ def test_a_click_in_the_legend_hides_a_curve(browser: Any, page: str):
     from selenium.webdriver.support.ui import WebDriverWait
 
     opened(browser, page, 1280)
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".plot")) == 11
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".plot")) == 14
     assert browser.find_elements(By.CSS_SELECTOR, ".plot canvas")  # the 3-D landscape
     plot = browser.find_element(By.CSS_SELECTOR, ".plot")
 
@@ -109,6 +111,50 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, page: str):
     wide = """return [...document.querySelectorAll('.plot, figure, h1, h2, h3, p, dl, nav')]
         .filter(each => each.getBoundingClientRect().right > innerWidth).map(each => each.textContent.slice(0, 60))"""
     assert browser.execute_script(wide) == []
+    assert errors(browser) == []
+
+
+# Axis titles of which a part lies outside of their plot.
+CUT = """return [...document.querySelectorAll('.xtitle, .ytitle')].filter(title => {
+    const [inner, outer] = [title, title.closest('.plot')].map(each => each.getBoundingClientRect());
+    return inner.left < outer.left || inner.right > outer.right || inner.top < outer.top || inner.bottom > outer.bottom;
+}).map(title => title.textContent)"""
+
+
+@pytest.mark.parametrize(("width", "mobile"), [(1280, False), (390, True)])
+def test_no_title_of_an_axis_is_cut(browser: Any, page: str, width: int, mobile: bool):
+    opened(browser, page, width, mobile)
+    titles = browser.execute_script("return document.querySelectorAll('.xtitle').length")
+    assert titles == browser.execute_script("return document.querySelectorAll('.plot').length") - 1  # of 3-D has none
+    assert browser.execute_script(CUT) == []
+
+
+GROUNDS = """return [getComputedStyle(document.body).backgroundColor,
+    document.querySelector('.plot .main-svg').style.background]"""
+
+
+def test_the_page_follows_the_reader_into_the_dark(browser: Any, page: str):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    opened(browser, page, 1280, theme="dark")
+    dark = ["rgb(20, 20, 18)", "rgb(30, 30, 28)"]
+    assert browser.execute_script(GROUNDS) == dark
+    light = {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", light)  # the system turns light while the page is open
+    bright = ["rgb(246, 246, 244)", "rgb(255, 255, 255)"]
+    WebDriverWait(browser, 20).until(lambda _: browser.execute_script(GROUNDS) == bright)
+    opened(browser, page, 1280, theme="dark")
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(GROUNDS)[1] == "rgb(255, 255, 255)"  # paper is white
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(GROUNDS) == dark
+    assert errors(browser) == []
+
+
+def test_pictures_of_attacks_are_shown(browser: Any, page: str):
+    opened(browser, page, 390, mobile=True)
+    sizes = "return [...document.querySelectorAll('.examples img')].map(each => each.naturalWidth)"
+    assert set(browser.execute_script(sizes)) == {8}
     assert errors(browser) == []
 
 

@@ -22,6 +22,15 @@ _Kind = TypeVar("_Kind", dict[str, Any], list[Any])
 
 
 @dataclass(frozen=True)
+class Trained:
+    """One epoch of training: its number, from 1; the mean training loss in nats; the learning rate of its last step."""
+
+    epoch: int
+    loss: float
+    lr: float
+
+
+@dataclass(frozen=True)
 class Run:
     """One run folder, read.
 
@@ -30,6 +39,7 @@ class Run:
         config: with every default filled in.
         drops: epochs at which the learning rate drops.
         attack: name of the attack of the run's own evaluations.
+        trained: every epoch that it has trained.
         records: its own evaluations; rows: best, last and diff of every track; both empty before the first one.
         evaluations: the files of ``buttress evaluate``, oldest first.
         audit: the findings of ``buttress audit``, or None.
@@ -42,6 +52,7 @@ class Run:
     config: Config
     drops: list[int]
     attack: str
+    trained: list[Trained]
     records: list[Record]
     rows: list[Row]
     evaluations: list[dict[str, Any]]
@@ -99,7 +110,8 @@ def read_run(path: Path) -> Run:
     folder = existing_folder(path, runs_code=False)
     file = load_config(folder.config)
     config = file.config
-    records = records_of(read_metrics(folder.metrics))
+    metrics = read_metrics(folder.metrics)
+    records = records_of(metrics)
     whole = {(each.track, each.epoch) for each in records if each.split == "test"}  # the split that is written last
     records = [each for each in records if (each.track, each.epoch) in whole]
     damaged: list[str] = []
@@ -108,6 +120,7 @@ def read_run(path: Path) -> Run:
         config=config,
         drops=file.schedule()[0].drops(config.epochs),
         attack=attack_name(load_attack(config.evaluation.attack, local=file.local)),
+        trained=[Trained(line["epoch"], line["loss"], line["lr"]) for line in metrics if line["event"] == "epoch"],
         records=records,
         rows=summarize(records, config.evaluation.best_by) if records else [],
         evaluations=[found for _, found in _objects(sorted(folder.eval.glob("*.json")), damaged)],

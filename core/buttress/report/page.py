@@ -4,58 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import mean, stdev
 from typing import Any
 
-import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from plotly.io import to_json
-from plotly.offline import get_plotlyjs
 
 from buttress import __version__
 from buttress.config import dump_config
-from buttress.report import figures
+from buttress.report import figures, training_figures
+from buttress.report.bundle import packed, plotly_bundle
+from buttress.report.class_sections import class_section, image_section
+from buttress.report.elements import ANALYZE, Section, Table, band, decimals, figure_of, measured, whose
 from buttress.report.material import Method, Run, different_examples, repeated_seeds
 from buttress.tables import percent
 from buttress.threat import ThreatModel
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure in the page.
-
-    Args:
-        title: above it.
-        json: for plotly, safe inside of a script element.
-        note: below it.
-        wide: over the whole width of the page.
-    """
-
-    title: str
-    json: str
-    note: str = ""
-    wide: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table in the page; ``kinds`` may give each row a class for the style sheet."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    note: str = ""
-    kinds: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands below it; ``missing`` says how to get what is not there."""
-
-    title: str
-    tables: list[Table] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
-    missing: str = ""
 
 
 def render(found: Sequence[Method]) -> str:
@@ -69,16 +30,19 @@ def render(found: Sequence[Method]) -> str:
     )
     loader = environment.loader
     assert loader is not None
+    sections = [make(found) for make in _SECTIONS]
     return environment.get_template("page.html").render(
         title=", ".join(method.label for method in found),
         facts=_facts(found),
-        sections=[make(found) for make in _SECTIONS],
+        sections=sections,
+        figures=packed([figure.json for section in sections for figure in section.figures]),
         damaged=[line for method in found for run in method.runs for line in run.damaged],
         runs=[_sources(run) for method in found for run in method.runs],
         version=__version__,
         style=loader.get_source(environment, "style.css")[0],
         script=loader.get_source(environment, "page.js")[0],
-        plotly=get_plotlyjs(),
+        dark=json.dumps(figures.DARK),
+        plotly=plotly_bundle(),
     )
 
 
@@ -115,21 +79,24 @@ def _summary(found: Sequence[Method]) -> Section:
         "diff",
         "best epoch",
         "seeds",
+        "n",
     ]
     lines = []
     for method in found:
         for track in method.tracks:
             rows = [row for run in method.runs for row in run.rows if row.track == track]
+            n = rows[0].n
             measures = [
-                _spread([getattr(row, f"{kind}_{measure}") for row in rows])
+                measured([getattr(row, f"{kind}_{measure}") for row in rows], None if measure == "diff" else n)
                 for kind in ("clean", "robust")
                 for measure in ("best", "last", "diff")
             ]
             epochs = ", ".join(str(row.best_epoch) for row in rows)
-            lines.append([*[method.label] * several, track, *measures, epochs, len(rows)])
+            lines.append([*[method.label] * several, track, *measures, epochs, len(rows), n])
     unfinished = [run.name for method in found for run in method.runs if not _finished(run)]
     note = (
-        "Test accuracies in %; mean ± sample standard deviation where there are several seeds. diff: best minus last."
+        "Test accuracies in %; mean ± sample standard deviation where there are several seeds. diff: best minus last. "
+        "Below: where the accuracy may lie, given n test examples (Wilson's 95 % interval)."
     )
     note += f" Not finished yet: {', '.join(unfinished)}." if unfinished else ""
     note += "".join(f" Not counted: {line}." for line in repeated_seeds(found))
@@ -151,13 +118,27 @@ def _curves(found: Sequence[Method]) -> Section:
     note = "Solid: test set. Dotted: training set, where it was scored. Stars: epochs chosen as best."
     made = []
     if len(found) > 1:
-        made.append(_figure("Methods side by side", figures.side_by_side(found), _band(found), wide=True))
+        about = f"Thick and black: {found[0].label}, the baseline, since it was given first. {band(found)}"
+        made.append(figure_of("Methods side by side", figures.side_by_side(found), about, wide=True))
     for method in found:
         for measure in ("robust", "clean"):
             if method.tracks:
                 title = f"{method.label}: {measure} accuracy" + (f" ({method.runs[0].attack})" * (measure == "robust"))
-                made.append(_figure(title, figures.curves(method, measure), f"{note} {_band([method])}"))
+                made.append(figure_of(title, figures.curves(method, measure), f"{note} {band([method])}"))
     return Section("Learning curves", figures=made, missing="" if made else "No run has been evaluated yet.")
+
+
+def _training(found: Sequence[Method]) -> Section:
+    if not any(run.trained for method in found for run in method.runs):
+        return Section("Training", missing="No epoch has been trained yet.")
+    note = "Mean over the steps of each epoch, in the units of each method's own loss."
+    return Section(
+        "Training",
+        figures=[
+            figure_of("Training loss", training_figures.losses(found), f"{note} {band(found)}"),
+            figure_of("Learning rate", training_figures.learning_rates(found), "After the last step of each epoch."),
+        ],
+    )
 
 
 def _gaps(found: Sequence[Method]) -> Section:
@@ -166,7 +147,7 @@ def _gaps(found: Sequence[Method]) -> Section:
         figure = figures.gaps(method)
         if figure is not None:
             note = "Robust accuracy on the training set, under its labels as given, minus that on the test set."
-            made.append(_figure(method.label, figure, f"{note} {_band([method])}"))
+            made.append(figure_of(method.label, figure, f"{note} {band([method])}"))
     missing = "Not there: the runs were to be trained with evaluation.train=true, which scores the training set too."
     return Section("Robust generalization gap", figures=made, missing="" if made else missing)
 
@@ -244,20 +225,20 @@ def _landscapes(found: Sequence[Method]) -> Section:
     made, planes = [], []
     for method in found:
         for run, numbers in method.analysed("landscape-"):
-            title = f"{method.label}, {_whose(numbers)}"
+            title = f"{method.label}, {whose(numbers)}"
             note = (
                 f"Training examples of {run.name} in groups by their adversarial loss ({numbers['attack']}) at 0; "
                 f"inputs {numbers['inputs']}. One filter-normalised direction for all groups. Legend: loss in nats "
                 f"(examples). Cut off at {figures.HIGHEST:g} nats."
             )
-            made.append(_figure(title, figures.landscape(numbers), note))
-        planes += [(f"{method.label}, {_whose(numbers)}", numbers) for _, numbers in method.analysed("surface-")]
+            made.append(figure_of(title, figures.landscape(numbers), note))
+        planes += [(f"{method.label}, {whose(numbers)}", numbers) for _, numbers in method.analysed("surface-")]
     if planes:
         same = len({numbers["directions"] for _, numbers in planes}) == 1
         note = "The same two directions, filter-normalised, for all." if same else "Directions differ: do not compare."
         note += f" Cut off at {figures.HIGHEST:g} nats. Choose surfaces in the legend; drag to turn."
-        made.insert(0, _figure("Loss over the plane of two directions", figures.surfaces(planes), note, wide=True))
-    return Section("Loss landscapes", figures=made, missing="" if made else _ANALYZE)
+        made.insert(0, figure_of("Loss over the plane of two directions", figures.surfaces(planes), note, wide=True))
+    return Section("Loss landscapes", figures=made, missing="" if made else ANALYZE)
 
 
 def _weights(found: Sequence[Method]) -> Section:
@@ -265,18 +246,18 @@ def _weights(found: Sequence[Method]) -> Section:
     for method in found:
         for run, numbers in method.analysed("histogram"):
             figure = figures.histogram(numbers, method.tracks)
-            made.append(_figure(f"{method.label}: {numbers['layer']}", figure, run.name))
+            made.append(figure_of(f"{method.label}: {numbers['layer']}", figure, run.name))
             own = {track: numbers["tracks"][track] for track in method.tracks if track in numbers["tracks"]}
             rows = [
-                [track, f"{each['std']:.4f}", f"{each['largest']:.4f}", _decimals(each["kurtosis"], 2)]
+                [track, f"{each['std']:.4f}", f"{each['largest']:.4f}", decimals(each["kurtosis"], 2)]
                 for track, each in own.items()
             ]
             header = ["track", "std", "largest magnitude", "kurtosis (normal: 3)"]
             tables.append(Table(header, rows, f"{run.name}, {numbers['layer']}, {numbers['checkpoint']} weights"))
         for run, numbers in method.analysed("distance"):
             note = f"{run.name}. L2, from the weights after epoch {numbers['last_epoch']}."
-            made.append(_figure(f"{method.label}: distance by layer group", figures.distance(numbers), note))
-    return Section("Weights", tables, made, missing="" if made else _ANALYZE)
+            made.append(figure_of(f"{method.label}: distance by layer group", figures.distance(numbers), note))
+    return Section("Weights", tables, made, missing="" if made else ANALYZE)
 
 
 def _losses(found: Sequence[Method]) -> Section:
@@ -284,21 +265,23 @@ def _losses(found: Sequence[Method]) -> Section:
     for method in found:
         for run, numbers in method.analysed("loss_groups"):
             note = f"{run.name}, n = {numbers['n']}, {numbers['attack']}; {numbers['source']}."
-            made.append(_figure(f"{method.label}: losses by group", figures.loss_groups(numbers), note))
+            made.append(figure_of(f"{method.label}: losses by group", figures.loss_groups(numbers), note))
         for run, numbers in method.analysed("label_noise"):
             for inputs in ("clean", "attacked"):
                 note = f"{run.name}, n = {numbers['n']} training examples whose label was flipped on purpose."
                 title = f"{method.label}: flipped labels, {inputs} inputs are predicted as"
-                made.append(_figure(title, figures.label_noise(numbers, inputs), note))
-    return Section("Training examples", figures=made, missing="" if made else _ANALYZE)
+                made.append(figure_of(title, figures.label_noise(numbers, inputs), note))
+    return Section("Training examples", figures=made, missing="" if made else ANALYZE)
 
 
-_ANALYZE = "Not there yet; this makes it: buttress analyze RUN"
 _SECTIONS: list[Callable[[Sequence[Method]], Section]] = [
     _summary,
     _curves,
+    _training,
     _gaps,
     _evaluations,
+    class_section,
+    image_section,
     _audit,
     _landscapes,
     _weights,
@@ -315,32 +298,9 @@ def _sources(run: Run) -> dict[str, str]:
     }
 
 
-def _figure(title: str, figure: go.Figure, note: str = "", wide: bool = False) -> Figure:
-    text: str = to_json(figure)
-    return Figure(title, text.replace("<", "\\u003c"), note, wide)
-
-
 def _percent(value: object) -> str:
     return percent(value) if isinstance(value, (int, float)) else ""
 
 
-def _decimals(value: float | None, places: int) -> str:
-    return "undefined" if value is None else f"{value:.{places}f}"
-
-
-def _spread(values: Sequence[float]) -> str:
-    middle = percent(mean(values))
-    return f"{middle} ± {percent(stdev(values))}" if len(values) > 1 else middle
-
-
-def _band(found: Sequence[Method]) -> str:
-    most = max(len(method.runs) for method in found)
-    return f"Mean of {most} seeds; band: one standard deviation." if most > 1 else ""
-
-
 def _finished(run: Run) -> bool:
     return any(record.epoch == run.config.epochs for record in run.records)
-
-
-def _whose(numbers: Mapping[str, Any]) -> str:
-    return f"{numbers['track']}, {numbers['checkpoint']} (epoch {numbers['epoch']})"

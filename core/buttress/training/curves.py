@@ -9,8 +9,11 @@ from buttress.storage.files import write_with
 from buttress.tables import percent
 from buttress.training.selection import Record, Row
 
-# Okabe and Ito's palette: told apart with every kind of colour vision.
-COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's palette without its yellow, which white paper swallows, and three more at a distance from all of them:
+# told apart with every kind of colour vision.
+COLOURS = (
+    "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8007ED", "#682C00", "#999933",
+)  # fmt: skip
 
 
 def draw_curves(

@@ -1,0 +1,111 @@
+"""What a page is put together from, and how it writes numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+from plotly.io import to_json
+
+from buttress.evaluating.robust import interval
+from buttress.report.material import Method
+from buttress.tables import percent
+
+# Of a section whose numbers come from an analysis.
+ANALYZE = "Not there yet; this makes it: buttress analyze RUN"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure in the page.
+
+    Args:
+        title: above it.
+        json: for plotly.
+        note: below it.
+        wide: over the whole width of the page.
+    """
+
+    title: str
+    json: str
+    note: str = ""
+    wide: bool = False
+
+
+class Cell(NamedTuple):
+    """A cell of a table with a smaller line below."""
+
+    text: str
+    below: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in the page, of text and ``Cell``; ``kinds`` may give each row a class for the style sheet."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    note: str = ""
+    kinds: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example: its pictures as PNG in base64, from top to bottom, each with a text for who cannot see it."""
+
+    caption: str
+    images: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Examples side by side."""
+
+    title: str
+    examples: Sequence[Example]
+    note: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it; ``missing`` says how to get what is not there."""
+
+    title: str
+    tables: list[Table] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    missing: str = ""
+    pictures: list[Pictures] = field(default_factory=list)
+
+
+def figure_of(title: str, figure: go.Figure, note: str = "", wide: bool = False) -> Figure:
+    return Figure(title, str(to_json(figure)), note, wide)
+
+
+def decimals(value: float | None, places: int) -> str:
+    return "undefined" if value is None else f"{value:.{places}f}"
+
+
+def measured(shares: Sequence[float], n: int | None) -> str | Cell:
+    """The mean and spread of shares over seeds; below, the interval that n examples leave, where there is an n."""
+    text = spread(shares)
+    if n is None:
+        return text
+    low, high = interval(mean(shares) * n, n)
+    return Cell(text, f"{percent(low)} to {percent(high)}")
+
+
+def spread(values: Sequence[float]) -> str:
+    middle = percent(mean(values))
+    return f"{middle} ± {percent(stdev(values))}" if len(values) > 1 else middle
+
+
+def band(found: Sequence[Method]) -> str:
+    most = max(len(method.runs) for method in found)
+    return f"Mean of {most} seeds; band: one standard deviation." if most > 1 else ""
+
+
+def whose(numbers: Mapping[str, Any]) -> str:
+    return f"{numbers['track']}, {numbers['checkpoint']} (epoch {numbers['epoch']})"
