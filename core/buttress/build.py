@@ -31,6 +31,7 @@ from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
 from buttress.storage.user_path import user_path
 from buttress.threat import ThreatModel
+from buttress.training.data_paths import relative_paths, where_looked
 from buttress.types import Batch
 
 
@@ -107,23 +108,24 @@ def _check(file: ConfigFile, data: Data) -> None:
 
 def _loaded(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     section, where, seed = file.config.data, file.under("data"), file.config.seed
+    paths = relative_paths(file)
+    given = {**section.given(), **{path.name: str(path.found) for path in paths}}
     if section.target is None:
         name = str(section.name)  # ConfigFile has made sure that there is one
-        dataset, _, settings = build("dataset", name, section.settings(), where, named=where(("name",)))
+        dataset, _, settings = build("dataset", name, given, where, named=where(("name",)))
     else:
-        dataset, settings = make(DATA, section.target, section.args, where, file.modules, {"seed": seed})
+        dataset, settings = make(DATA, section.target, given, where, file.modules, {"seed": seed})
     try:
         data = dataset if isinstance(dataset, Data) else dataset.load(seed)
     except InputError as problem:
-        if section.target is None:
-            raise
-        raise type(problem)(f"{where(())}: {told(problem).removeprefix(f'{type(problem).__name__}: ')}") from problem
+        said = told(problem).removeprefix(f"{type(problem).__name__}: ") if section.target else str(problem)
+        raise type(problem)(f"{where(())}: {said}{where_looked(paths)}") from problem
     except Exception as problem:
         known = isinstance(problem, ValueError) and section.target is None  # a data set's own words about its settings
-        raise DataError(f"{where(())}: {problem if known else told(problem)}") from problem
+        raise DataError(f"{where(())}: {problem if known else told(problem)}{where_looked(paths)}") from problem
     if not isinstance(data, Data):
         raise DataError(f"{where(())}: {section.chosen} loaded a {type(data).__name__}, expected a buttress.Data")
-    return data, settings
+    return data, {**settings, **{path.name: path.recorded for path in paths}}
 
 
 def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], history: Path | None) -> Assembly:
@@ -168,6 +170,8 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
         resolved[section] = _component(resolved[section], settings)
     if file.targets():
         resolved["modules"] = str(file.modules)  # a run's config lies elsewhere
+    if any(path.is_in(file.folder) for path in relative_paths(file)):
+        resolved["folder"] = str(file.folder)
     resolved["plugins"] = _entries(plugins, [next(iter(entry)) for entry in config.plugins])
     resolved["loggers"] = _entries(loggers, [next(iter(entry)) for entry in config.loggers])
     resolved["optimizer"] |= optimizer_settings

@@ -254,6 +254,11 @@ class Config(_Section):
         None,
         description="folder of the modules that targets name, relative to the config (default: that of the config)",
     )
+    folder: str | None = Field(
+        None,
+        description="folder in which relative paths of the data are looked up first, relative to the config (default: "
+        "that of the config)",
+    )
     requires: list[Requirement_] = Field(
         default_factory=list, description="distributions with versions that must be installed: my-defense>=1.2"
     )
@@ -357,6 +362,11 @@ class ConfigFile:
     def modules(self) -> Path:
         """The folder in which the modules of targets are looked up first."""
         return (Path(self.source.name).parent / user_path(self.config.modules or "")).resolve()
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which relative paths of the data are looked up first."""
+        return (Path(self.source.name).parent / user_path(self.config.folder or "")).resolve()
 
     def targets(self) -> dict[str, str]:
         """Section to target, of those that have one."""

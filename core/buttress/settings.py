@@ -212,6 +212,15 @@ Epoch = Annotated[int | float, BeforeValidator(_epoch)]
 """An integer is a 0-based epoch, a float in (0, 1) a fraction of all epochs, floored."""
 
 
+def path_settings(component: Callable[..., object]) -> list[str]:
+    """Those settings of a component that are paths."""
+    return [each.name for each in signature_of(component) if _is_path(each.annotation)]
+
+
+def _is_path(annotation: Any) -> bool:
+    return annotation is Path or any(map(_is_path, get_args(annotation)))
+
+
 def _amount(value: object) -> int | float:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value

@@ -76,9 +76,10 @@ class Source:
 
         For mistakes that lie between keys, of which each is right by itself.
         """
-        return self.where(next((path for path in paths if self._is_overridden(path)), paths[0]))
+        return self.where(next((path for path in paths if self.is_overridden(path)), paths[0]))
 
-    def _is_overridden(self, path: Path_) -> bool:
+    def is_overridden(self, path: Path_) -> bool:
+        """Whether an override has set the key, or one above it."""
         return any(self.places.get(path[:depth], "").startswith(OVERRIDE) for depth in range(1, len(path) + 1))
 
 

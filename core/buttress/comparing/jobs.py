@@ -33,7 +33,7 @@ BUSY = os.EX_TEMPFAIL
 """Exit code of a process whose run another process is working on."""
 
 # Keys of a config that no number depends on; of ``modules``, the manifest knows the files.
-_CHANGES_NOTHING = ("loggers", "modules")
+_CHANGES_NOTHING = ("loggers", "modules", "folder")
 # Longest value of a key in a message.
 _LONGEST_VALUE = 100
 

@@ -79,7 +79,7 @@ class Reproduction:
 def reproduce(path: Path, runs: Path, run: str | None = None) -> Reproduction:
     """Run the config of ``path`` again, with its seed, into a new run folder, and compare.
 
-    Relative paths in the config (data, weights to start from) are looked up in the working folder, as in the first run.
+    Data are looked up where they were, then in the working folder; weights to start from in the working folder.
 
     Args:
         path: run folder of the original, finished or not.

@@ -43,7 +43,7 @@ class ImageFolder:
     Grey images get three equal channels, 16-bit ones are divided by 65535, floating-point ones are taken as they are.
 
     Args:
-        root: folder with the splits, relative to where buttress is run; ``root/val`` is used where it is.
+        root: folder with the splits, relative to the config; ``root/val`` is used where it is.
         size: side of the images in pixels: the shorter side is resized to it and the centre cut out.
         validation: training images held out for choosing the best epoch, stratified, where there is no ``root/val``:
             their number, or their share (0.2); 0 for none.

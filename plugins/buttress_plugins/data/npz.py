@@ -21,7 +21,7 @@ class Npz:
     Images of uint8 are divided by 255; floating-point inputs are taken as they are.
 
     Args:
-        path: the file, relative to the folder where buttress is run.
+        path: the file, relative to the config.
         num_classes: number of classes; default: that of the training labels, which are then 0, 1, 2 ... without a gap.
         validation: examples of the training set held out for choosing the best epoch, stratified by label, where the
             file has no ``x_val``: their number, or their share (0.2); 0 for none.
@@ -66,7 +66,7 @@ class Npz:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except FileNotFoundError:
-            raise DataError(f"{path} does not exist; path is relative to {Path.cwd()}") from None
+            raise DataError(f"{path.absolute()} does not exist") from None
         except (
             BadZipFile,
             zlib.error,

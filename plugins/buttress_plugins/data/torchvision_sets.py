@@ -101,7 +101,7 @@ class CIFAR10(_InMemory):
     """CIFAR-10: 50,000 and 10,000 images ``[3,32,32]`` in [0, 1], 10 classes.
 
     Args:
-        root: folder with the files, relative to where buttress is run.
+        root: folder with the files, relative to the config; default: ``data`` in the working folder.
         download: fetch the files where they are missing.
         validation: training images held out for choosing the best epoch, stratified: their number, or their share
             (0.02); 0 for none.
@@ -124,7 +124,7 @@ class CIFAR100(_InMemory):
     """CIFAR-100: 50,000 and 10,000 images ``[3,32,32]`` in [0, 1], 100 classes.
 
     Args:
-        root: folder with the files, relative to where buttress is run.
+        root: folder with the files, relative to the config; default: ``data`` in the working folder.
         download: fetch the files where they are missing.
         validation: training images held out for choosing the best epoch, stratified: their number, or their share
             (0.02); 0 for none.
@@ -147,7 +147,7 @@ class SVHN(_InMemory):
     """SVHN, cropped digits: 73,257 and 26,032 images ``[3,32,32]`` in [0, 1], 10 classes; the extra set is not used.
 
     Args:
-        root: folder with the files, relative to where buttress is run.
+        root: folder with the files, relative to the config; default: ``data`` in the working folder.
         download: fetch the files where they are missing.
         validation: training images held out for choosing the best epoch, stratified: their number, or their share
             (0.02); 0 for none.

@@ -1,0 +1,80 @@
+"""Relative paths among the settings of a data set: looked up beside the config first, then in the working folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buttress.config import ConfigFile
+from buttress.discovery.own_modules import import_target
+from buttress.errors import DataError
+from buttress.registry import find, load
+from buttress.settings import path_settings
+from buttress.storage.user_path import user_path
+
+
+@dataclass(frozen=True)
+class RelativePath:
+    """A relative path of a config.
+
+    Args:
+        name: of the setting.
+        text: as the config has it.
+        folders: in which it is looked up, in that order.
+        recorded: what a run's config says: the text, which its key ``folder`` makes sense of, or an absolute path.
+    """
+
+    name: str
+    text: str
+    folders: Sequence[Path]
+    recorded: str
+
+    @property
+    def found(self) -> Path:
+        """Where it is; in the first folder where it is in none."""
+        places = [folder / self.text for folder in self.folders]
+        return next((place for place in places if place.exists()), places[0])
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether it is there, and was found in that folder."""
+        return self.found == folder / self.text and self.found.exists()
+
+
+def relative_paths(file: ConfigFile) -> list[RelativePath]:
+    """The relative paths among those settings of the data set that are declared as a ``Path`` and given in the config.
+
+    Raises:
+        InputError: the data set is not there, or cannot be imported.
+    """
+    section, where = file.config.data, file.under("data")
+    component: Any
+    if section.target is None:
+        key: tuple[str, ...] = ("data",)
+        component = load(find("dataset", str(section.name), where(("name",))))
+    else:
+        key = ("data", "args")
+        component = import_target(section.target, where(("target",)), file.modules, DataError)
+    given = section.given()
+    return [
+        _relative(file, (*key, name), str(given[name]))
+        for name in path_settings(component)
+        if isinstance(given.get(name), str) and not user_path(given[name]).is_absolute()
+    ]
+
+
+def _relative(file: ConfigFile, key: tuple[str, ...], text: str) -> RelativePath:
+    if file.source.is_overridden(key):  # as every path of a command line
+        here = Path.cwd()
+        return RelativePath(key[-1], text, [here], text if here == file.folder else str(here / text))
+    return RelativePath(key[-1], text, list(dict.fromkeys([file.folder, Path.cwd()])), text)
+
+
+def where_looked(paths: Sequence[RelativePath]) -> str:
+    """What a message about data that do not load adds: where each path that is not there was looked up."""
+    return "".join(
+        f"; {path.name} is {path.text}, which was looked up in {' and in '.join(map(str, path.folders))}"
+        for path in paths
+        if not path.found.exists()
+    )
