@@ -233,6 +233,8 @@ def count_classes(what: str, y: Tensor) -> int:
         DataError: names ``what``; a class below the largest label has no example, so that the number is a guess.
     """
     found = torch.unique(y).tolist()
+    if found[0] < 0:  # no gap, but a wrong label: ``check_labels`` says at which example
+        return max(2, int(found[-1]) + 1)
     if found == list(range(len(found))):
         return len(found)
     shown = ", ".join(map(str, found[:5])) + (f" ... {found[-1]}" if len(found) > 5 else "")
