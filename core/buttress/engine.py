@@ -240,7 +240,11 @@ class Engine:
     def _backward(self, loss: Loss) -> None:
         weights, total = self._trainable(), loss.total()
         self.hooks.expect_gradient(total)
-        for weight, grad in zip(weights, self._state.grads(total, weights), strict=True):
+        try:
+            grads = self._state.grads(total, weights)
+        except Exception as problem:
+            raise self.hooks.backward_fault(problem) from problem
+        for weight, grad in zip(weights, grads, strict=True):
             weight.grad = grad
         self.hooks.expect_gradients(self.model)
 

@@ -17,8 +17,12 @@
 A message says who, what was expected, what came, and what to do about it.
 """
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from types import CodeType
+from typing import Any
 
 
 class ButtressError(Exception):
@@ -78,6 +82,28 @@ class InterruptionError(WorkError):
 def moment(epoch: int, step: int) -> str:
     """``"epoch 3, step 14"`` for messages: counted from 1, as people do; the arguments are positions, from 0."""
     return f"epoch {epoch + 1}, step {step + 1}"
+
+
+def line_in(problem: BaseException, function: Callable[..., object]) -> str:
+    """``"my_loss.py:12"``: the last line of the file of ``function`` that an exception came through, or nothing."""
+    file, trace, found = _code(function).co_filename, problem.__traceback__, ""
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            found = f"{Path(file).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def definition_of(function: Callable[..., object]) -> str:
+    """``"my_loss.py:7"``: where ``function`` is written."""
+    code = _code(function)
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+
+
+def _code(function: Callable[..., object]) -> CodeType:
+    inner: Any = inspect.unwrap(function)
+    code: CodeType = getattr(inner, "__func__", inner).__code__
+    return code
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from buttress.answers import Answers
 from buttress.checks import ValueChecks
 from buttress.components.plugin_class import check_class
 from buttress.context import Context, RunState
-from buttress.errors import ButtressError, HookError, InputError, PluginError
+from buttress.errors import ButtressError, HookError, InputError, PluginError, definition_of, line_in
 from buttress.hookspecs import EXCLUSIVE, HOOKS, ExitOrder
 from buttress.kernels import lsc_mean
 from buttress.nn.contract import kind
@@ -283,6 +283,21 @@ class Hooks:
         if not total.requires_grad:
             who = self.table["compute_loss"].providers[0]
             raise who.fault("expected losses with a gradient to the weights, got detached ones; leave out detach()")
+
+    def backward_fault(self, problem: Exception) -> ButtressError:
+        """An error about the backward of the training loss, which the core takes.
+
+        It names the plugin whose code raised; else the one that gave the losses, and who else had a hand in them.
+        """
+        loss = self.table["compute_loss"]
+        involved = [*loss.providers, *loss.wrappers, *self.table["perturb_weights"].providers]
+        who = next((each for each in involved if line_in(problem, each.function)), involved[0])
+        at = line_in(problem, who.function) or definition_of(who.function)
+        others = ", ".join(str(each.plugin) for each in involved if each is not who)
+        return who.fault(
+            f"the gradient of the training loss cannot be taken: {type(problem).__name__}: {problem} ({at})"
+            + (f"; beside it: {others}" if others else "")
+        )
 
     def expect_gradients(self, model: nn.Module) -> None:
         """The gradients of the training objective, in ``.grad``, must be finite."""
