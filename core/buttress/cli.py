@@ -473,14 +473,17 @@ def _plugins_show(options: argparse.Namespace) -> str:
 
 def _plugins_check(options: argparse.Namespace) -> str:
     from buttress.authoring.examination import examined
-    from buttress.errors import WorkError
+    from buttress.errors import PluginError, WorkError
 
     reports = examined(options.target, options.overrides, options.kind)
     texts = [report.pop("text") for report in reports]
     _say(_as_json(reports) if options.json else "\n\n".join(texts))
     broken = [f"{report['plugin']} breaks {name}" for report in reports for name in report["broken"]]
+    refused = [f"{report['plugin']} was not examined: {report['refused']}" for report in reports if "refused" in report]
     if broken:
-        raise WorkError(f"{options.target}: {', '.join(broken)}")
+        raise WorkError(f"{options.target}: {', '.join([*broken, *refused])}")
+    if refused:
+        raise PluginError(f"{options.target}: {', '.join(refused)}")
     return ""
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from buttress import registry
+from buttress import hookimpl, registry
 from buttress.discovery import inventory as module
 from buttress.discovery.inventory import describe, facts_of, inventory, paper
 from buttress.discovery.inventory_text import render, render_list
@@ -123,3 +123,31 @@ def test_a_type_has_its_bounds_beside_the_number():
     number = {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}]}
     assert module._type(number, {}) == "integer > 0 | null"
     assert module._type({"$ref": "#/$defs/Count"}, {"Count": number}) == "integer > 0 | null"
+
+
+def test_a_reason_of_several_lines_is_told_whole():
+    needs = Source("plugin", "mixup", "buttress_plugins.transforms.mixup:Mixup", "buttress", "1")
+
+    class Needs:
+        """Has two settings without a default."""
+
+        def __init__(self, *, alpha: float, beta: float) -> None: ...
+
+        @hookimpl
+        def end_epoch(self) -> None: ...
+
+    assert module._cost(Needs, needs) == (
+        "not known (mixup.alpha: required, and not given; mixup.beta: required, and not given)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stderr", "said"),
+    [
+        ("", ""),
+        ("a warning\nthe end\n", "the end"),
+        ('Traceback (most recent call last):\n  File "a.py", line 1\n    f()\nValueError: one\ntwo\n\nthree\n', None),
+    ],
+)
+def test_the_last_words_of_a_process_are_its_whole_exception(stderr: str, said: str | None):
+    assert module._last_words(stderr) == ("ValueError: one; two; three" if said is None else said)

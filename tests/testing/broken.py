@@ -384,6 +384,53 @@ class CountsEvaluations:
         return Loss(loss.per_example / (1 + self._asked))
 
 
+class Counts:
+    """Remembers how often it was called, in its checkpoints too."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def state_dict(self):
+        return {"calls": self._calls}
+
+    def load_state_dict(self, state):
+        self._calls = state["calls"]
+
+
+class CountsTransforms(Counts):
+    """Darkens the batches, the more of them it has seen; measuring batch norm shows it some, too."""
+
+    breaks = "evaluation_moves_nothing"
+
+    @hookimpl
+    def transform_batch(self, batch):
+        self._calls += 1
+        return replace(batch, x=batch.x * 0.99**self._calls)
+
+
+class CountsAttacks(Counts):
+    """Attacks the weaker, the more batches it has seen; measuring batch norm shows it some, too."""
+
+    breaks = "evaluation_moves_nothing"
+
+    @hookimpl
+    def generate_adv(self, model, batch, ctx):
+        self._calls += 1
+        return ctx.threat.project(batch.x + float(ctx.threat.eps) * 0.9**self._calls, batch.x)
+
+
+class CountsLosses(Counts):
+    """Scales the loss by how often it was asked for one; a weight perturbation asks, too."""
+
+    breaks = "objective_moves_nothing"
+
+    @hookimpl(wrapper=True)
+    def compute_loss(self):
+        loss = yield
+        self._calls += 1
+        return Loss(loss.per_example * 0.99**self._calls)
+
+
 # Numbers
 
 

@@ -9,16 +9,19 @@ from unittest import SkipTest
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from buttress import Adv, Batch, hookimpl
 from buttress.authoring.targets import subjects_of
 from buttress.cli import main
 from buttress.discovery.plugins_file import snake_case
 from buttress.errors import ConfigError, InputError, PluginError
 from buttress.registry import find, load
 from buttress.testing import BrokenPromiseError, check_plugin, examine, promises
-from buttress.testing.cost import passes_added
+from buttress.testing.cost import Added, Cost, added_by, passes_added
 from buttress.testing.promise import RULES
 from buttress.testing.subject import Subject
+from buttress.training.forecast import Passes
 
 from ..plugins.catalogue import ATTACKS, CATALOGUE
 from . import broken, broken_attacks, broken_loggers
@@ -182,6 +185,100 @@ def test_the_cost_of_a_plugin_is_what_it_adds_to_a_step(name: str, passes: tuple
     assert (found.forwards, found.input_backwards, found.weight_backwards) == passes
 
 
+class Weighs(broken.Passes):
+    """Attacks, and weighs the losses by what its own attack has counted, example by example."""
+
+    @hookimpl
+    def generate_adv(self, batch, ctx):
+        return Adv(ctx.threat.project(batch.x + 0.01, batch.x), {"weight": batch.x.flatten(1).mean(1)})
+
+    @hookimpl
+    def compute_loss(self, model, batch, adv):
+        return adv.aux["weight"] * F.cross_entropy(model(adv.x), batch.y, reduction="none")
+
+
+class Remembers(broken.Passes):
+    """Has a weight for each example of the training set."""
+
+    @hookimpl
+    def compute_loss(self, model, batch, adv):
+        return (1 + batch.index) * F.cross_entropy(model(adv.x), batch.y, reduction="none")
+
+
+@pytest.mark.parametrize("component", [Weighs, Remembers])
+def test_a_loss_of_the_plugin_s_own_aux_or_of_the_positions_is_one_an_example(component: type):
+    (promise,) = [each for each in promises(component) if each.rule.name == "one_loss_an_example"]
+    promise.check()
+
+
+class Doubles:
+    """Gives the loss twice as many examples."""
+
+    @hookimpl
+    def transform_batch(self, batch):
+        twice = torch.cat([batch.x, batch.x.flip(-1)])
+        return Batch(twice, torch.cat([batch.y, batch.y]), None)
+
+
+class Concatenates:
+    """Looks at clean and adversarial examples in one forward."""
+
+    @hookimpl
+    def compute_loss(self, model, batch, adv):
+        logits, logits_adv = model(torch.cat([batch.x, adv.x])).chunk(2)
+        return F.cross_entropy(logits, batch.y, reduction="none") + F.cross_entropy(
+            logits_adv, batch.y, reduction="none"
+        )
+
+
+class BeginsInside:
+    """Takes the loss of mixed features: its forwards begin at the layers."""
+
+    @hookimpl
+    def compute_loss(self, model, batch, adv):
+        hidden = F.relu(model.layer2(model.layer1(adv.x)))
+        logits = model.layer4(F.relu(model.layer3(hidden + hidden.flip(0))).mean((2, 3)))
+        return F.cross_entropy(logits, batch.y, reduction="none")
+
+
+class Saves:
+    """An attack that makes no pass, beside a loss that makes none either."""
+
+    @hookimpl
+    def compute_loss(self, model, batch):
+        return model.layer4.weight.sum().expand(len(batch.y))
+
+
+SAVED = "saves 1 forward, saves 1 backward to the weights"
+
+
+@pytest.mark.parametrize(
+    ("component", "said"),
+    [
+        (Doubles, "batches 2 times as large"),
+        (Concatenates, "batches 1.5 times as large"),  # the attack's forward is as it was
+        (BeginsInside, f"{SAVED}, +4 forwards and +4 backwards through parts of it"),
+        (Saves, "saves 1 forward, saves 1 backward to the weights"),
+        (broken.Passes, "no passes"),
+    ],
+)
+def test_the_cost_counts_examples_and_passes_that_begin_inside_and_says_what_is_saved(component: type, said: str):
+    assert str(added_by(Subject(component))) == said
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "said"),
+    [
+        (0.2, "no time that could be measured"),
+        (-0.2, "no time that could be measured"),
+        (3.0, "+3.00 ms a step"),
+        (-3.0, "saves 3.00 ms a step"),
+    ],
+)
+def test_a_time_within_the_noise_is_none_and_one_below_zero_is_saved(milliseconds: float, said: str):
+    assert said in str(Cost(Added(Passes()), milliseconds, 0.5))
+
+
 def test_the_external_example_keeps_its_promises(capsys: pytest.CaptureFixture[str]):
     folder = Path(__file__).parents[2] / "examples" / "external_plugin"
     assert main(["plugins", "check", str(folder), "conv_only=true"]) == 0
@@ -248,6 +345,66 @@ def test_a_plugin_that_ends_the_process_is_named_with_the_promise(tmp_path: Path
     (tmp_path / "mine.py").write_text("import os\nos.abort()\n")
     assert main(["plugins", "check", str(tmp_path / "mine.py")]) == 2
     assert "mine.py: the process ended with SIGABRT before anything was examined" in capsys.readouterr().err
+
+
+TWO = """
+\"\"\"A method of mine.\"\"\"
+from typing import Annotated
+from annotated_types import Ge
+from buttress import hookimpl
+
+class Needs:
+    \"\"\"Has a setting without a default.
+
+    Args:
+        alpha: a share.
+    \"\"\"
+
+    def __init__(self, *, alpha: Annotated[float, Ge(0)]) -> None: ...
+
+    @hookimpl
+    def end_epoch(self): ...
+
+class Fine:
+    \"\"\"Needs nothing.\"\"\"
+    @hookimpl
+    def end_epoch(self): ...
+
+class Defaulted:
+    \"\"\"Would never get its context.\"\"\"
+    @hookimpl
+    def end_epoch(self, ctx=None): ...
+"""
+
+
+def test_one_that_cannot_be_made_keeps_no_other_from_being_examined(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "two.py").write_text(TWO)
+    assert main(["plugins", "check", str(tmp_path / "two.py"), "--json"]) == 2
+    said = capsys.readouterr()
+    needs, fine, defaulted = json.loads(said.out)
+    assert needs["refused"] == "needs.alpha: required, and not given"
+    assert "argument 'ctx' has a default" in defaulted["refused"]
+    assert fine["broken"] == []
+    assert len(fine["results"]) > 20
+    assert "two.py: needs was not examined: needs.alpha: required, and not given, defaulted was not" in said.err
+
+
+@pytest.mark.parametrize("end", ["1 / 0", "os._exit(3)"])
+def test_a_package_one_of_whose_modules_cannot_be_imported_is_examined_but_for_it(
+    end: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    points = 'first = "first_mine:Bad"\nsecond = "second_mine:Fine"\n'
+    project = '[project]\nname = "mine"\nversion = "1"\n[project.entry-points."buttress.plugins"]\n' + points
+    (tmp_path / "pyproject.toml").write_bytes(b"\xef\xbb\xbf" + project.encode())
+    (tmp_path / "first_mine.py").write_text(f"import os\n{end}\n")
+    (tmp_path / "second_mine.py").write_text(TWO)
+    assert main(["plugins", "check", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "plugin 'first' (mine 1): not examined" in said.out
+    assert "plugin 'second' (mine 1): " in said.out
+    assert (
+        "ZeroDivisionError" if end == "1 / 0" else "the process ended with exit code 3 while it was made"
+    ) in said.err
 
 
 @pytest.mark.parametrize("name", ATTACKS)

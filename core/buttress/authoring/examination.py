@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from buttress.errors import InputError, PluginError
+
+if TYPE_CHECKING:
+    from buttress.authoring.targets import Candidate
 
 # The order comes as JSON on standard input; a line of JSON goes out for every event. What the plugins print goes to
 # standard error, and Ctrl-C ends it without a word: the command itself has one.
@@ -25,9 +28,14 @@ answer(json.load(sys.stdin), lines)
 
 Line = dict[str, Any]
 
+# What is known of something that is about to be imported and made, beside what is known of its promises.
+_MADE = "made"
+
 
 def examined(target: str, words: Sequence[str] = (), kind: str | None = None) -> list[Line]:
-    """The reports, as ``Report.to_json`` gives them, each with its ``text``; arguments as in ``targets.subjects_of``.
+    """The reports, as ``Report.to_json`` gives them, each with its ``text``; arguments as in ``targets.candidates``.
+
+    One that could not be examined has the reason under ``refused``.
 
     Raises:
         InputError: there is nothing to examine, or its import ends the process.
@@ -54,7 +62,7 @@ def examined(target: str, words: Sequence[str] = (), kind: str | None = None) ->
 
 def answer(order: Line, lines: IO[str]) -> None:
     """Examine what is ordered; runs in a process that may be lost."""
-    from buttress.authoring.targets import subjects_of
+    from buttress.authoring.targets import candidates
     from buttress.testing import Result, examine
 
     def say(**line: Any) -> None:
@@ -65,9 +73,25 @@ def answer(order: Line, lines: IO[str]) -> None:
 
     reports = []
     try:
-        for subject in subjects_of(order["target"], order["words"], order["kind"]):
-            about = str(subject)
-            known = {name: Result(**result) for name, result in order["known"].get(about, {}).items()}
+        found = candidates(order["target"], order["words"], order["kind"])
+        for candidate in found:
+            about = str(candidate)
+            before = order["known"].get(about, {})
+            lost = Result(
+                _MADE, "it can be made", "broken", f"{about}: the process ended with {{end}} while it was made"
+            )
+            try:
+                if before.get(_MADE):
+                    raise PluginError(before[_MADE]["found"])
+                told(about, lost=True)(lost)
+                subject = candidate.subject()
+                say(about=about, name=_MADE, result=None)
+            except InputError as refusal:
+                if len(found) == 1:
+                    raise
+                reports.append(_refused(candidate, str(refusal)))
+                continue
+            known = {name: Result(**result) for name, result in before.items() if name != _MADE}
             report = examine(
                 subject,
                 known,
@@ -79,6 +103,20 @@ def answer(order: Line, lines: IO[str]) -> None:
         say(refused=str(refusal))
     else:
         say(reports=reports)
+
+
+def _refused(candidate: Candidate, message: str) -> Line:
+    """The report of what could not be made."""
+    return {
+        "kind": candidate.kind,
+        "plugin": candidate.source.name,
+        "source": str(candidate.source),
+        "results": [],
+        "cost": None,
+        "broken": [],
+        "refused": message,
+        "text": f"{candidate} ({candidate.source}): not examined\n  {message}",
+    }
 
 
 def _end(code: int) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +28,51 @@ _EXAMINED = (
     "buttress config validate"
 )
 
-Found = list[tuple[str, Any, Source]]
-"""Kind, class and source."""
+Found = list[tuple[str, Callable[[], Any], Source]]
+"""Kind, what loads the class, and source."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to be examined, if it can be made.
+
+    Args:
+        kind: ``plugin``, ``attack`` or ``logger``.
+        source: where it comes from.
+        load: gives its class.
+        settings: its settings.
+    """
+
+    kind: str
+    source: Source
+    load: Callable[[], Any]
+    settings: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.source.name!r}"
+
+    def subject(self) -> Subject:
+        """It, made.
+
+        Raises:
+            PluginError, ConfigError: it cannot be imported, is none of its kind, or its settings are wrong.
+        """
+        from buttress.testing import Subject
+
+        return Subject(self.load(), self.settings, self.source.name, self.source, self.kind)
 
 
 def subjects_of(target: str, words: Sequence[str] = (), kind: str | None = None) -> list[Subject]:
-    """The plugins, attacks and loggers that ``target`` means, with their settings.
+    """The plugins, attacks and loggers that ``target`` means; arguments and errors as in ``candidates``.
+
+    Raises:
+        PluginError, ConfigError: one of them cannot be made.
+    """
+    return [candidate.subject() for candidate in candidates(target, words, kind)]
+
+
+def candidates(target: str, words: Sequence[str] = (), kind: str | None = None) -> list[Candidate]:
+    """The plugins, attacks and loggers that ``target`` means, with their settings; none of them is made yet.
 
     Args:
         target: the name of something installed, a ``.py`` file, or the folder of a package (with a ``pyproject.toml``).
@@ -39,13 +80,11 @@ def subjects_of(target: str, words: Sequence[str] = (), kind: str | None = None)
         kind: ``plugin``, ``attack`` or ``logger``: only this; or all that there is.
 
     Raises:
-        PluginError, ConfigError: there is no such plugin, it cannot be imported, or the settings are wrong.
+        PluginError, ConfigError: there is no such plugin, or no such setting of one.
     """
-    from buttress.testing import Subject
-
     found = _found(target, kind)
     settings = _settings(words, list(dict.fromkeys(source.name for _, _, source in found)))
-    return [Subject(component, settings[source.name], source.name, source, each) for each, component, source in found]
+    return [Candidate(each, source, load, settings[source.name]) for each, load, source in found]
 
 
 def _found(target: str, kind: str | None) -> Found:
@@ -70,7 +109,7 @@ def _installed(name: str, kind: str | None) -> Found:
         raise PluginError(
             f"unknown {kind or 'plugin, attack or logger'} {name!r}{nearest(short, known)} (see: buttress plugins list)"
         )
-    return [(each, load(source), source) for each in wanted for source in [find(each, name)]]
+    return [(each, partial(load, source), source) for each in wanted for source in [find(each, name)]]
 
 
 def _is(source: Source, name: str, short: str) -> bool:
@@ -85,7 +124,7 @@ def _file(path: Path, kind: str | None) -> Found:
         hooks = hooks_in(component)
         guess = "logger" if makes_logger(hooks) else "plugin"
         if kind is None or kind == "plugin" or {"attack": "generate_adv", "logger": "log"}[kind] in hooks:
-            found.append((kind or guess, component, source))
+            found.append((kind or guess, partial(_same, component), source))
     if not found:
         raise PluginError(f"{path}: holds no {kind}; {_EXAMINED}")
     return found
@@ -108,11 +147,15 @@ def _package(folder: Path, kind: str | None) -> Found:
     for place in (folder / "src", folder):
         sys.path.insert(0, str(place.resolve()))
     return [
-        (each, _own(source, folder), source)
+        (each, partial(_own, source, folder), source)
         for each in wanted
         for name, value in groups[GROUPS[each]].items()
         for source in [Source(each, name, value, project.get("name", folder.name), str(project.get("version", "?")))]
     ]
+
+
+def _same(component: Any) -> Any:
+    return component
 
 
 def _own(source: Source, folder: Path) -> Any:

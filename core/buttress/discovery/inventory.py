@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -123,18 +124,18 @@ def _cost(component: Any, source: Source) -> str:
         return ""
     if source.kind == "logger":
         return "none: a logger takes no part in a step"
-    from buttress.testing.cost import passes_added, passes_text
+    from buttress.testing.cost import added_by
     from buttress.testing.subject import EXAMPLES, Subject
 
     try:
         subject = Subject(component, None, source.name, source)
         if source.kind == "plugin":
-            return f"{passes_text(passes_added(subject))} a step"
+            return f"{added_by(subject)} a step"
         if forwards := subject.plugin().traits.forwards:
             return f"at most {forwards(EXAMPLES):,} forwards a batch"
-        return f"{passes_text(passes_added(subject))} a batch"
+        return f"{added_by(subject)} a batch"
     except Exception as problem:
-        return f"not known ({str(problem).splitlines()[0]})"
+        return f"not known ({'; '.join(str(problem).splitlines())})"
 
 
 def _checked(found: Sequence[Source]) -> dict[Source, dict[str, str]]:
@@ -158,8 +159,16 @@ def _examined(found: Sequence[Source]) -> tuple[list[dict[str, str]], str]:
         done = subprocess.run(command, input=order.encode(), capture_output=True, timeout=CHECK_SECONDS)
     except subprocess.TimeoutExpired as expired:
         return _answers(expired.stdout), f"its import takes more than {CHECK_SECONDS:.0f} s"
-    said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode} without a word"
-    return _answers(done.stdout), said.splitlines()[-1]
+    said = _last_words(done.stderr.decode(errors="replace"))
+    end = f"exit code {done.returncode}" if done.returncode >= 0 else signal.Signals(-done.returncode).name
+    return _answers(done.stdout), said or f"{end} without a word"
+
+
+def _last_words(stderr: str) -> str:
+    """What a process said in the end: after a traceback all lines of the exception, joined."""
+    lines = stderr.rstrip().splitlines()
+    quoted = [number for number, line in enumerate(lines) if line.startswith((" ", "Traceback "))]
+    return "; ".join(line for line in lines[quoted[-1] + 1 if quoted else -1 :] if line)
 
 
 def _answers(stdout: bytes | None) -> list[dict[str, str]]:

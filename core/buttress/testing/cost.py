@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
 from time import perf_counter
+from typing import Any
 
+from torch import Tensor, nn
+
+from buttress.engine import Engine
 from buttress.testing.subject import Subject, step
 from buttress.training.forecast import Passes, counted
 
@@ -13,53 +19,157 @@ from buttress.training.forecast import Passes, counted
 _ROUNDS = 9
 
 
+@dataclass
+class Counts:
+    """What goes through a model in one step.
+
+    Args:
+        passes: passes through the whole model.
+        examples: number of examples in the forwards through the whole model.
+        part_forwards: number of forwards that begin inside the model, at one of its modules.
+        part_backwards: number of backwards through what these forwards gave.
+    """
+
+    passes: Passes
+    examples: int = 0
+    part_forwards: int = 0
+    part_backwards: int = 0
+
+    @property
+    def batch(self) -> float:
+        """Mean number of examples in a forward through the whole model."""
+        return self.examples / max(1, self.passes.forwards)
+
+
+@dataclass(frozen=True)
+class Added:
+    """What a plugin adds to a step.
+
+    Args:
+        passes: passes through the whole model; negative where the plugin saves some.
+        part_forwards: number of forwards that begin inside the model.
+        part_backwards: number of backwards through what these gave.
+        growth: examples of a forward through the whole model, relative to a step without the plugin.
+    """
+
+    passes: Passes
+    part_forwards: int = 0
+    part_backwards: int = 0
+    growth: float = 1.0
+
+    def __str__(self) -> str:
+        parts = [passes_text(self.passes)]
+        if self.part_forwards or self.part_backwards:
+            parts.append(f"+{self.part_forwards} forwards and +{self.part_backwards} backwards through parts of it")
+        if self.growth != 1:
+            parts.append(f"batches {self.growth:.3g} times as large")
+        return ", ".join(part for part in parts if len(parts) == 1 or part != _NOTHING)
+
+
 @dataclass(frozen=True)
 class Cost:
     """Of one training step, compared with the same stack without the plugin (where it attacks: with ``clean``).
 
     Args:
-        passes: through the model, that it adds; negative: that it saves.
+        added: what goes through the model besides.
         milliseconds: median time that it adds, on a network of a few hundred weights: passes and its own overhead.
+        noise: median distance from that of a single comparison, in ms.
     """
 
-    passes: Passes
+    added: Added
     milliseconds: float
+    noise: float
 
     def __str__(self) -> str:
-        return f"{passes_text(self.passes)} a step; {self.milliseconds:+.2f} ms a step on the bench's small network"
+        time = f"{'saves ' if self.milliseconds < 0 else '+'}{abs(self.milliseconds):.2f} ms a step"
+        measured = time if abs(self.milliseconds) > self.noise else "no time that could be measured"
+        return f"{self.added} a step; {measured} on the bench's small network"
+
+
+_NOTHING = "no passes"
 
 
 def passes_text(passes: Passes) -> str:
-    """``"+10 forwards, +10 backwards to the input"``."""
-    names = {"forwards": "forwards", "input_backwards": "backwards to the input"}
-    names["weight_backwards"] = "to the weights" if passes.input_backwards else "backwards to the weights"
-    parts = [f"{number:+d} {names[key]}" for key, number in asdict(passes).items() if number]
-    return ", ".join(parts) or "no passes"
+    """``"+10 forwards, +10 backwards to the input"``; ``"saves 1 forward"``."""
+    names = {"forwards": "forward{}", "input_backwards": "backward{} to the input"}
+    names["weight_backwards"] = "to the weights" if passes.input_backwards else "backward{} to the weights"
+    parts = [
+        f"{'saves ' if number < 0 else '+'}{abs(number)} {names[key].format('' if number == -1 else 's')}"
+        for key, number in asdict(passes).items()
+        if number
+    ]
+    return ", ".join(parts) or _NOTHING
 
 
 def passes_added(subject: Subject) -> Passes:
-    """Passes that the plugin adds to the first step."""
+    """Passes through the whole model that the plugin adds to the first step."""
+    return added_by(subject).passes
+
+
+def added_by(subject: Subject) -> Added:
+    """What goes through the model in the first step, compared with a step without the plugin."""
     found = []
     for without in (False, True):
         with subject.scratch() as scratch:
             engine = subject.engine(scratch, attack=_attack(subject), without=without)
-            with counted(engine.model) as passes:
+            with all_counted(engine.model) as counts:
                 step(engine, 0)
-            found.append(asdict(passes))
-    return Passes(**{key: found[0][key] - found[1][key] for key in found[0]})
+            found.append(counts)
+    own, other = found
+    passes = {key: value - asdict(other.passes)[key] for key, value in asdict(own.passes).items()}
+    growth = own.batch / other.batch if own.passes.forwards else 1.0
+    return Added(Passes(**passes), own.part_forwards, own.part_backwards, growth)
+
+
+@contextmanager
+def all_counted(model: nn.Module) -> Iterator[Counts]:
+    """Count the passes through ``model`` and the examples in them, and those that begin at a module inside of it."""
+    depth = 0  # of calls of modules, within one another
+
+    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        nonlocal depth
+        depth += 1
+        if module is model and inputs and isinstance(inputs[0], Tensor):
+            counts.examples += len(inputs[0])
+
+    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal depth
+        depth -= 1
+        if depth or module is model:
+            return
+        counts.part_forwards += 1
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(went_back)  # type: ignore[no-untyped-call]
+
+    def went_back(_: Tensor) -> None:
+        counts.part_backwards += 1
+
+    with counted(model) as passes, ExitStack() as hooks:
+        counts = Counts(passes)
+        for module in model.modules():
+            hooks.callback(module.register_forward_pre_hook(enter).remove)
+            hooks.callback(module.register_forward_hook(leave, always_call=True).remove)
+        yield counts
 
 
 def cost_of(subject: Subject) -> Cost:
     """Passes and time; the steps with and without the plugin alternate, so that a busy machine slows both."""
+    differences = []
     with subject.scratch() as scratch:
         engines = [subject.engine(scratch, attack=_attack(subject), without=without) for without in (False, True)]
-        times: tuple[list[float], list[float]] = ([], [])
         for number in range(_ROUNDS + 1):
-            for engine, spent in zip(engines, times, strict=True):
-                start = perf_counter()
-                step(engine, number)
-                spent.append(perf_counter() - start)
-    return Cost(passes_added(subject), 1000 * (median(times[0][1:]) - median(times[1][1:])))
+            spent = [_milliseconds(engine, number) for engine in engines]
+            differences.append(spent[0] - spent[1])
+    del differences[0]  # to warm up
+    typical = median(differences)
+    return Cost(added_by(subject), typical, median(abs(each - typical) for each in differences))
+
+
+def _milliseconds(engine: Engine, number: int) -> float:
+    """How long a step takes."""
+    start = perf_counter()
+    step(engine, number)
+    return 1000 * (perf_counter() - start)
 
 
 def _attack(subject: Subject) -> str:

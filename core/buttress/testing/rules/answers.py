@@ -12,7 +12,7 @@ from buttress.modes import ATTACK_MODES, Modes
 from buttress.testing.promise import Broken, expect, needs, refused_settings, rule
 from buttress.testing.subject import EPOCHS, EPS, Net, Subject, batch_of, copied, differing, step, train
 from buttress.threat import ThreatModel
-from buttress.types import Adv
+from buttress.types import Adv, Batch
 
 # Equal up to the rounding of a sum of float64 in another order.
 _ROUNDING = 1e-9
@@ -70,12 +70,15 @@ def one_loss_an_example(subject: Subject) -> None:
         engine = subject.engine(scratch, model=Net().double(), attack="clean")
         engine.start()
         batch = batch_of(dtype=torch.float64)
-        noise = 0.02 * (batch_of(1, dtype=torch.float64).x - 0.5)
+        adv = engine.attack(batch, "examination")  # with the plugin's own aux, where it attacks or wraps the attack
+        if "generate_adv" not in subject.provides:
+            noise = 0.02 * (batch_of(1, dtype=torch.float64).x - 0.5)
+            adv = replace(adv, x=(adv.x + noise).clamp(0, 1))
         turned = torch.arange(len(batch.x)).flip(0)
-        adv = (batch.x + noise).clamp(0, 1)
-        losses = engine.hooks.compute_loss(engine.model, batch, Adv(adv)).per_example
-        other = replace(batch, x=batch.x[turned], y=batch.y[turned])
-        again = engine.hooks.compute_loss(engine.model, other, Adv(adv[turned])).per_example[turned]
+        losses = engine.hooks.compute_loss(engine.model, batch, adv).per_example
+        other = Batch(batch.x[turned], batch.y[turned], turned)
+        other_adv = Adv(adv.x[turned], {name: value[turned] for name, value in adv.aux.items()})
+        again = engine.hooks.compute_loss(engine.model, other, other_adv).per_example[turned]
         expect(bool((losses - again).abs().max() < _ROUNDING), "the same examples in another order have other losses")
         expect(
             bool(losses.std() > _ROUNDING), "all examples have one loss; a term of the whole batch is a Loss.penalty"

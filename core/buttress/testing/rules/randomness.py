@@ -7,15 +7,53 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from buttress import hookimpl
 from buttress.context import Context
+from buttress.hookspecs import Event
+from buttress.perturbation import Objective
 from buttress.registry import HOOKED
 from buttress.testing.promise import RUNS, expect, rule
-from buttress.testing.subject import Subject, differing, outcome, train
+from buttress.testing.subject import Subject, copied, differing, outcome, train
 from buttress.testing.use import use
-from buttress.types import Batch
+from buttress.types import Adv, Batch, BatchNormInputs, Track
+
+
+class _Measured:
+    """Gives the live weights as a track whose batch norm is measured on the training set, by the plugin's own hooks.
+
+    Args:
+        inputs: what it is measured on, ``clean`` or ``adv``.
+    """
+
+    def __init__(self, inputs: BatchNormInputs) -> None:
+        self._inputs = inputs
+
+    @hookimpl
+    def ensemble_weights(self, model: nn.Module, event: Event) -> Track | None:
+        if event != "evaluate":
+            return None
+        return Track(f"measured-{self._inputs}", copied(dict(model.named_parameters())), bn_inputs=self._inputs)
+
+
+class _Asks:
+    """A weight perturbation that looks at the losses some times, and perturbs nothing.
+
+    Args:
+        times: number of looks in a step.
+    """
+
+    def __init__(self, times: int) -> None:
+        self._times = times
+
+    @hookimpl
+    def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> None:
+        for _ in range(self._times):
+            objective(adv)
+            objective.masked(adv, 1.0)
+        ctx._state.rewind()  # the training loss draws what it draws in a step in which nobody has looked
+
 
 # Where two runs of one seed differ anyhow, comparing runs tells nothing else.
 REPEATS = (*RUNS, "equal_seeds_equal_draws")
@@ -77,10 +115,32 @@ def evaluation_moves_nothing(subject: Subject) -> None:
     runs = []
     for times in (0, 2):
         with subject.scratch() as scratch:
-            engine = subject.engine(scratch)
+            engine = subject.engine(scratch, beside=[_Measured("clean"), _Measured("adv")])
             runs.append(outcome(train(engine, each=lambda where, e=engine, n=times: asked(e, n))))  # type: ignore[misc]
     changed = differing(*runs)
     expect(not changed, f"after evaluating on the way, {', '.join(changed[:3])} differ from a run without")
+
+
+def _gives_losses(subject: Subject) -> bool:
+    return "compute_loss" in subject.provides | subject.wraps and "perturb_weights" not in subject.provides
+
+
+@rule(
+    "asking for its losses in a weight perturbation, as often as one likes, changes nothing in the training",
+    _gives_losses,
+    presumes=REPEATS,
+)
+def objective_moves_nothing(subject: Subject) -> None:
+    runs = []
+    for times in (0, 2):
+        with subject.scratch() as scratch:
+            runs.append(outcome(train(subject.engine(scratch, beside=[_Asks(times)]), 2)))
+    changed = differing(*runs)
+    expect(
+        not changed,
+        f"after objective(adv), {', '.join(changed[:3])} differ from a run without; remember what a step leaves where "
+        'ctx.phase is "train" alone',
+    )
 
 
 def _generators() -> dict[str, Any]:

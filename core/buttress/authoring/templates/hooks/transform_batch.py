@@ -25,9 +25,8 @@ class Example:
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
         noise = ctx.draw("noise", batch.x.shape)  # what engine.step(draws=...) gives, or None
         if noise is None:
-            generator = ctx.generator(
-                "noise"
-            )  # never the global one: runs repeat, and plugins do not disturb each other
+            # Never the global generator: runs repeat, and plugins do not disturb each other.
+            generator = ctx.generator("noise")
             noise = torch.randn(batch.x.shape, generator=generator, dtype=batch.x.dtype, device=batch.x.device)
         return replace(batch, x=ctx.threat.clamp(noisy(batch.x, noise, self.sigma)))
 
