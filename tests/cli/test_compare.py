@@ -125,6 +125,13 @@ def test_a_comparison_has_a_row_for_every_track_of_every_variant(two: Path, capf
     assert (
         "one-s2 holds a run of another config: plugins.pgd.steps is 2 there and 1 here; epochs is 2 there and 3" in said
     )
+    # a damaged plan is refused with the cure
+    plan = (folder / "plan.json").read_text()
+    (folder / "plan.json").write_text(plan.replace("other", "otter", 1))
+    assert main(shorter) == 2
+    assert "plan.json is damaged" in (said := capfd.readouterr().err)
+    assert "delete it: the runs stay" in said
+    (folder / "plan.json").write_text(plan)
     # a run under the name of another one is noticed; one that was moved away leaves the table
     (folder / "one-s5").rename(folder / "one-s9")
     assert main(["compare", "one.yaml", "epochs=2", "seed=9"]) == 2

@@ -228,7 +228,7 @@ def expect(project: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
 
 def test_a_run_of_own_modules_is_found_again_by_every_verb(expect: Verb, project: Path):
     said = expect("train", "project/own.yaml", "schedule.args.start=7", "--dry-run")
-    assert "note: schedule.start is epoch 7, which never comes" in said
+    assert "note: schedule.start is 7, after 7 epochs, which never comes" in said
     expect("train", "project/own.yaml", "--run", "a", "--runs", "out")
     run = project.parent / "out" / "small" / "a"
     resolved = yaml.safe_load((run / "config.yaml").read_text())

@@ -49,8 +49,8 @@ def test_a_run_leaves_everything_that_it_promises(buttress: Run, workspace: Path
 def test_epochs_that_never_come_are_noted(buttress: Run):
     done = buttress("train", "small.yaml", "--dry-run", "epochs=2", "meat.start=60", "schedule.milestones=[1, 9]")
     assert done.returncode == 0, done.stderr
-    assert "note: meat.start is epoch 60, which never comes: epochs are 0 to 1\n" in done.stdout
-    assert "note: schedule.milestones is epoch 9, which never comes" in done.stdout
+    assert "note: meat.start is 60, after 60 epochs, which never comes: the run has 2\n" in done.stdout
+    assert "note: schedule.milestones is 9, after 9 epochs, which never comes" in done.stdout
     assert "ema.start" not in done.stdout
 
 

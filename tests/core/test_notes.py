@@ -79,7 +79,7 @@ NOTES = {
     ),
     "a softmax": (["model={target: 'note_nets:Net', args: {end: Softmax(1)}}"], ["those of a softmax"]),
     "a sigmoid": (["model={target: 'note_nets:Net', args: {end: Sigmoid()}}"], ["those of a sigmoid"]),
-    "an epoch that never comes": (["meat.start=60"], ["meat.start is epoch 60, which never comes: epochs are 0 to 3"]),
+    "an epoch that never comes": (["meat.start=60"], ["60, after 60 epochs, which never comes: the run has 4"]),
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from buttress.comparing.jobs import Job, without_idle_keys
 from buttress.comparing.sweep import Variant
 from buttress.config import dump_config
-from buttress.errors import ConfigError, RunFolderError
+from buttress.errors import CheckpointError, ConfigError, RunFolderError
 from buttress.evaluation import attack_entry, load_attack
 from buttress.storage.seals import read_sealed, write_sealed
 
@@ -101,7 +101,12 @@ def read_plan(folder: Path) -> Plan:
     path = folder / "plan.json"
     if not path.exists():
         return Plan()
-    found = read_sealed(path)
+    try:
+        found = read_sealed(path)
+    except CheckpointError as problem:
+        raise CheckpointError(
+            f"{problem}; delete it: the runs stay, and the table has those that the next command asks for"
+        ) from None
     members = tuple(_member(**each) for each in found["members"])
     return Plan(members, tuple(found["attacks"]), found["baseline"])
 

@@ -50,7 +50,7 @@ def epochs_that_never_come(assembly: Assembly) -> Iterator[str]:
     settings += [(plugin.label, type(plugin.plugin), plugin.settings) for plugin in assembly.engine.plugins]
     for owner, component, values in settings:
         for name, epoch in late_epochs(component, values, epochs).items():
-            yield f"{owner}.{name} is epoch {epoch}, which never comes: epochs are 0 to {epochs - 1}"
+            yield f"{owner}.{name} is {epoch}, after {epoch} epochs, which never comes: the run has {epochs}"
 
 
 def notes_of_plugins(assembly: Assembly) -> Iterator[str]:
