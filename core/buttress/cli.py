@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     """All verbs and their options; the reference of the command line is made of it."""
     parser = argparse.ArgumentParser(
         prog="buttress",
-        description="Adversarial training with plugins, and the methods that cure robust overfitting.",
+        description="Adversarial training with plugins, and the methods against robust overfitting.",
         epilog="exit codes: 0 done, 1 failed at work, 2 wrong input",
     )
     parser.add_argument("--version", action="version", version=f"buttress {__version__}")

@@ -80,6 +80,8 @@ NOTES = """\
 - RAT_LR leaves PIAT, the ensembles and weight perturbations as they are: it only changes a learning rate.
 - L1 adds its gradient after the backward, so a weight perturbation does not maximise it.
 - With the attack `clean`, the second terms of ALP and NMSE are zero (without dropout): both inputs are the same.
+
+*Other words: ensemble of defenses, compatibility matrix, TRADES-AWP, stacking plugins.*
 """
 
 

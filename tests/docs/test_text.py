@@ -5,8 +5,10 @@ import re
 from functools import cache
 
 import pytest
+import yaml
 from markdown.extensions.toc import slugify
 
+from buttress import __version__
 from buttress.hookspecs import HOOKS
 
 from .blocks import DOCS, FENCE, PAGES, READMES, ROOT, blocks, text_of
@@ -40,6 +42,36 @@ def test_every_hook_has_its_row_in_hooks_md() -> None:
     _, _, rest = text_of("hooks.md").partition("## When each hook fires")
     rows = re.findall(r"^\| `(\w+)` \|", rest.partition("\n## ")[0], flags=re.MULTILINE)
     assert sorted(rows) == sorted(HOOKS)
+
+
+OTHER_WORDS = re.compile(r"^\*Other words: ([^*]+)\.\*\n\Z", flags=re.MULTILINE)
+# What people type into the site's search, which finds words that stand on a page, and where it is to lead them.
+SEARCHES = {
+    "gradient clipping": "limits.md",
+    "mixed precision": "limits.md",
+    "fine-tuning": "how-to/fine_tune.md",
+    "transfer learning": "how-to/fine_tune.md",
+    "hyperparameter": "comparing.md",
+    "slurm": "how-to/resume.md",
+    "custom dataset": "how-to/own_data.md",
+    "multi-gpu": "limits.md",
+    "exponential moving average": "methods/ema.md",
+    "learning-rate schedule": "reference/components.md",
+    "gradient masking": "auditing.md",
+    "nan loss": "guards.md",
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_ends_with_the_words_that_others_use(page: str) -> None:
+    text = text_of(page)
+    assert OTHER_WORDS.search(text)
+    assert text.count("*Other words:") == 1
+
+
+@pytest.mark.parametrize("words", SEARCHES)
+def test_a_search_leads_to_its_page(words: str) -> None:
+    assert words in " ".join(text_of(SEARCHES[words]).lower().split())
 
 
 @cache
@@ -77,3 +109,16 @@ def test_a_link_to_a_missing_file_or_heading_is_found() -> None:
     assert problem("hooks.md", "kernels.md#the-median-of-fishes") == "no such heading"
     assert problem("hooks.md", "kernels.md#the-median-of-files") is None
     assert problem("how-to/own_data.md", "../writing_a_plugin.md#3-declare-settings") is None
+
+
+def test_the_readme_says_early_what_is_not_there() -> None:
+    text = text_of("../README.md")
+    assert text.index("## Limits") < len(text) / 3
+    rows = text.partition("## Words")[2].partition("\n## ")[0].count("\n| *")
+    assert rows == 6
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
