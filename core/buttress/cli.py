@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buttress import __version__
 from buttress.errors import ButtressError
 from buttress.storage.user_path import user_path
 from buttress.tables import wrapped
+
+if TYPE_CHECKING:
+    from buttress.reporter import Reporter
 
 HOOKED = ("plugin", "attack", "logger")
 KINDS = (*HOOKED, "model", "dataset", "schedule")
@@ -300,11 +303,21 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    """One message on standard error: one line for the programs that read it, wrapped for a person at a terminal."""
+    """One message or notice on standard error: one line for programs, wrapped for a person at a terminal."""
     message = f"buttress: {text}"
     with suppress(OSError):  # the terminal may have been closed
-        there = sys.stderr.isatty()
-        print(wrapped(message, get_terminal_size().columns) if there else message, file=sys.stderr, flush=True)  # noqa: T201
+        if sys.stderr.isatty():
+            message = wrapped(message, get_terminal_size().columns)
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _aside(what: str) -> Reporter:
+    """A reporter on standard error, away from what a verb has to say, that shows what is being done."""
+    from buttress.reporter import Reporter, plain_console
+
+    reporter = Reporter(console=plain_console(stderr=True))
+    reporter.doing(what)
+    return reporter
 
 
 def _as_json(value: object) -> str:
@@ -341,25 +354,25 @@ def _reproduce(options: argparse.Namespace) -> str:
 def _evaluate(options: argparse.Namespace) -> str:
     from buttress.evaluating.assessment import assess, render
     from buttress.evaluating.subject import load_subject
-    from buttress.reporter import Reporter, plain_console
 
-    subject = load_subject(
-        options.subject,
-        overrides=options.overrides,
-        config=options.config,
-        track=options.track,
-        checkpoint=options.checkpoint,
-        key=options.key,
-    )
-    result = assess(
-        subject,
-        options.attack,
-        options.split,
-        examples=options.examples,
-        each=options.each,
-        output=options.output,
-        reporter=Reporter(console=plain_console(stderr=True)),
-    )
+    with _aside("loading data and weights") as reporter:
+        subject = load_subject(
+            options.subject,
+            overrides=options.overrides,
+            config=options.config,
+            track=options.track,
+            checkpoint=options.checkpoint,
+            key=options.key,
+        )
+        result = assess(
+            subject,
+            options.attack,
+            options.split,
+            examples=options.examples,
+            each=options.each,
+            output=options.output,
+            reporter=reporter,
+        )
     return _as_json(result) if options.json else render(result, subject)
 
 
@@ -370,7 +383,10 @@ def _audit(options: argparse.Namespace) -> str:
 
     if options.examples < 1:
         raise ConfigError(f"--examples {options.examples}: expected a number >= 1")
-    run, findings = audit_run(options.run, options.track, options.checkpoint, examples=options.examples)
+    with _aside("loading data and weights") as reporter:
+        run, findings = audit_run(
+            options.run, options.track, options.checkpoint, examples=options.examples, doing=reporter.doing
+        )
     if options.json:
         _say(_as_json([finding.to_json() for finding in findings]))
     else:
@@ -400,7 +416,16 @@ def _analyze(options: argparse.Namespace) -> str:
 
     chosen = Options(tuple(options.track), options.points, options.seed, options.recompute)
     for run in options.runs:
-        analyze(run, options.part, chosen, checkpoint=options.checkpoint, examples=options.examples, say=_say)
+        with _aside(f"{run}: loading data and weights") as reporter:
+            analyze(
+                run,
+                options.part,
+                chosen,
+                checkpoint=options.checkpoint,
+                examples=options.examples,
+                say=_say,
+                doing=reporter.doing,
+            )
     return ""
 
 
@@ -421,8 +446,10 @@ def _compare(options: argparse.Namespace) -> str:
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: expected a number >= 1")
     overrides, seeds = seeds_of([word for word in options.overrides if "=" in word], options.seeds)
+    variants = plan(configs, overrides)
+    _complain(f"checking {len(variants)} configs ..." if len(variants) > 1 else "checking the config ...")
     found = compare(
-        plan(configs, overrides),
+        variants,
         seeds,
         options.runs,
         options.name,

@@ -11,6 +11,8 @@ WIDTH = 80
 """Columns of a terminal that nobody has made wider."""
 # Columns that a narrowed column of a table keeps.
 _NARROWEST = 8
+# Letters of an attack's name in a column's head, at most, so that a table of a run fits.
+_LONGEST_ATTACK = 8
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -45,31 +47,33 @@ def _broken(cell: str, width: int) -> list[str]:
 
 
 def summary_table(rows: Sequence[Row], attack: str) -> str:
-    """Best, last and diff of every track, in percent."""
-    header = ["track", "best epoch", "clean best", "last", "diff", f"{attack} best", "last", "diff", "n"]
-    return table(
-        header,
+    """Best, last and diff of every track, in percent; where an attack's name makes it too wide, a line names it."""
+    short = attack if len(attack) <= _LONGEST_ATTACK else "robust"
+    header = ["track", "best epoch", "clean best", "last", "diff", f"{short} best", "last", "diff", "n"]
+    lines = [
         [
-            [
-                row.track,
-                row.best_epoch,
-                *map(percent, (row.clean_best, row.clean_last, row.clean_diff)),
-                *map(percent, (row.robust_best, row.robust_last, row.robust_diff)),
-                row.n,
-            ]
-            for row in rows
-        ],
-    )
+            row.track,
+            row.best_epoch,
+            *map(percent, (row.clean_best, row.clean_last, row.clean_diff)),
+            *map(percent, (row.robust_best, row.robust_last, row.robust_diff)),
+            row.n,
+        ]
+        for row in rows
+    ]
+    return fitted(header, lines, names=1) + ("" if short == attack else f"\nrobust: under {attack}")
 
 
 def wrapped(text: str, width: int) -> str:
-    """``text`` with every line that is wider than ``width`` broken between words; a longer word stays whole."""
-    return "\n".join(
-        textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        if len(line) > width
-        else line
-        for line in text.split("\n")
-    )
+    """``text`` with every line that is wider than ``width`` broken between words; a longer word stays whole.
+
+    What follows a break is indented by two columns more than its line.
+    """
+
+    def broken(line: str) -> str:
+        indent = line[: len(line) - len(line.lstrip())] + "  "
+        return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+    return "\n".join(broken(line) if len(line) > width else line for line in text.split("\n"))
 
 
 def percent(share: float, places: int = 1, *, sign: bool = False) -> str:

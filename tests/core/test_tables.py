@@ -55,3 +55,11 @@ def test_terminal_comparison_report_and_audit_round_alike():
     assert compared.table().splitlines()[4].split()[2:4] == ["64.2", "64.2"]
     assert (_percent(right), spread([right]), spread([0.6405, 0.6425])) == ("64.2", "64.2", "64.2 ± 0.1")
     assert percent(share(torch.arange(2000) < 1283)) == "64.2"
+
+
+@pytest.mark.parametrize("attack", ["pgd-20", "pgd-100x10-margin", "autoattack"])
+def test_the_table_of_a_run_fits_80_columns(attack: str):
+    rows = [selection.Row(track, 100, 1.0, 1.0, 1.0, 0.0, 10_000) for track in ("live", "an_ensemble_with_a_long_name")]
+    text = summary_table(rows, attack)
+    assert max(map(len, text.splitlines())) <= 80
+    assert attack in text

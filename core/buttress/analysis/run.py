@@ -32,6 +32,7 @@ def analyze(
     checkpoint: str = "last",
     examples: int = 500,
     say: Callable[[str], None] = lambda text: None,
+    doing: Callable[[str], None] = lambda what: None,
 ) -> Analysis:
     """Analyze one run; earlier answers of the same parts are replaced.
 
@@ -42,6 +43,7 @@ def analyze(
         checkpoint: which weights of a track are looked at, ``best`` or ``last``.
         examples: training examples that attacks and landscapes use, at most.
         say: hears a line when a part is done.
+        doing: hears what is looked at, before each part.
 
     Raises:
         ConfigError, CheckpointError: an unknown part, a wrong option, or a track that the run has not.
@@ -61,6 +63,7 @@ def analyze(
     make_folder(study.folder.analysis)
     with use_backend(study.file.config.backend):
         for part in parts or PARTS:
+            doing(f"{path}: {part}")
             try:
                 for finding in PARTS[part](study, options):
                     file = study.folder.analysis / f"{finding.stem}.json"

@@ -4,6 +4,8 @@ Source of the list: Carlini et al., "On Evaluating Adversarial Robustness", arXi
 Wagner, "Obfuscated Gradients Give a False Sense of Security", arXiv:1802.00420.
 """
 
+from collections.abc import Callable
+
 from torch import nn
 
 from buttress.audit.attacks import (
@@ -38,7 +40,15 @@ CHECKS = (
 """Every check of a model, each a function of a ``Probe``, in the order of what explains what."""
 
 
-def audit(model: nn.Module, split: Split, threat: ThreatModel, *, examples: int = 200, seed: int = 0) -> list[Finding]:
+def audit(
+    model: nn.Module,
+    split: Split,
+    threat: ThreatModel,
+    *,
+    examples: int = 200,
+    seed: int = 0,
+    doing: Callable[[str], None] = lambda what: None,
+) -> list[Finding]:
     """Look for what would make a robustness number of ``model`` meaningless.
 
     Args:
@@ -47,6 +57,7 @@ def audit(model: nn.Module, split: Split, threat: ThreatModel, *, examples: int 
         threat: the threat model.
         examples: how many of the split are looked at: those that an evaluation of so many takes.
         seed: of every random draw.
+        doing: hears what is looked at, before each check.
 
     Returns:
         One finding a check.
@@ -55,4 +66,8 @@ def audit(model: nn.Module, split: Split, threat: ThreatModel, *, examples: int 
         DataError: the split is empty.
     """
     probe = Probe(model, split, threat, examples=examples, seed=seed)
-    return [check(probe) for check in CHECKS]
+    findings = []
+    for number, check in enumerate(CHECKS, 1):
+        doing(f"check {number} of {len(CHECKS)}: {check.__name__.replace('_', ' ')}")
+        findings.append(check(probe))
+    return findings

@@ -1,6 +1,7 @@
 """``buttress audit RUN``: the checks of a model on a run's weights and test split, and those of its records."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from buttress.audit import audit
@@ -11,7 +12,12 @@ from buttress.modes import Modes
 
 
 def audit_run(
-    path: Path, track: str = "live", checkpoint: str = "best", *, examples: int = 200
+    path: Path,
+    track: str = "live",
+    checkpoint: str = "best",
+    *,
+    examples: int = 200,
+    doing: Callable[[str], None] = lambda what: None,
 ) -> tuple[SavedRun, list[Finding]]:
     """Audit the weights of a run; the findings are also kept in ``audit.json``.
 
@@ -20,6 +26,7 @@ def audit_run(
         track: ``live`` or an ensemble's name.
         checkpoint: ``best`` or ``last``.
         examples: of the test split that are looked at.
+        doing: hears what is looked at, before each check.
 
     Raises:
         RunFolderError, CheckpointError: what was asked for is not there.
@@ -27,7 +34,7 @@ def audit_run(
     run = load_run(path, track, checkpoint)
     evaluation = run.file.config.evaluation
     with Modes(run.model).evaluating():
-        findings = audit(run.model, run.data.test, run.threat, examples=examples, seed=evaluation.seed)
+        findings = audit(run.model, run.data.test, run.threat, examples=examples, seed=evaluation.seed, doing=doing)
     evaluations = run.evaluations()
     evaluate = shlex.join(["buttress", "evaluate", str(path), "--track", track, "--checkpoint", checkpoint])
     findings += [

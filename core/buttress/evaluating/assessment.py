@@ -24,7 +24,7 @@ from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
 from buttress.storage.files import make_folder, storage_errors, write_json, write_with
 from buttress.storage.run_folder import hardware
-from buttress.tables import percent, table
+from buttress.tables import fitted, percent
 from buttress.training.notes import steps_of_attack
 
 
@@ -124,7 +124,7 @@ def render(result: Mapping[str, Any], subject: Subject) -> str:
     some = "" if result["n"] == result["split_size"] else f" ({result['n']} of {result['split_size']} examples)"
     return (
         f"{subject}, {result['split']} split{some}, {result['threat']}, seed {result['seed']}\n\n"
-        f"{table(header, rows)}{note}\n\n"
+        f"{fitted(header, rows, names=1)}{note}\n\n"
         f"worst case: {accuracy} % ({spread}, n = {result['n']})\nwritten to {result['file']}"
     )
 
