@@ -114,7 +114,11 @@ CASES: list[tuple[Any, str, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "text", "value", "written"), CASES, ids=lambda case: str(case)[:40])
+# Of what does not depend on the order of a set: every process of a parallel run must name the tests alike.
+NAMES = [f"{case[0]} {case[1]}"[:60] for case in CASES]
+
+
+@pytest.mark.parametrize(("annotation", "text", "value", "written"), CASES, ids=NAMES)
 def test_a_value_of_a_config_is_read_by_its_type_and_written_as_it_was(
     annotation: Any, text: str, value: Any, written: Any
 ):
@@ -127,7 +131,7 @@ def test_a_value_of_a_config_is_read_by_its_type_and_written_as_it_was(
     assert construct(made, again, in_code("made"))[0] == value
 
 
-@pytest.mark.parametrize(("annotation", "text", "value", "written"), CASES, ids=lambda case: str(case)[:40])
+@pytest.mark.parametrize(("annotation", "text", "value", "written"), CASES, ids=NAMES)
 def test_a_value_that_code_gives_and_a_default_stand_as_they_are(annotation: Any, text: str, value: Any, written: Any):
     built, resolved = construct(component(annotation), {"value": value}, in_code("made"))
     assert built == value
