@@ -16,12 +16,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from buttress.components.arguments import read_arguments
-from buttress.config import ConfigFile
+from buttress.config import ConfigFile, WeightsSection
 from buttress.data import Data, Split, check_data, fixed_order, steps_per_epoch
 from buttress.discovery.own_modules import DATA, MODEL, import_target, make, told
 from buttress.discovery.requirements import check_requirements
 from buttress.engine import Engine
-from buttress.errors import ConfigError, DataError, InputError, ModelError, nearest
+from buttress.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers
 from buttress.models import check_logits, load_weights, trains_on_one
@@ -31,7 +31,7 @@ from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
 from buttress.storage.user_path import user_path
 from buttress.threat import ThreatModel
-from buttress.training.data_paths import relative_paths, where_looked
+from buttress.training.data_paths import relative_paths, weights_path, where_looked
 from buttress.types import Batch
 
 
@@ -170,13 +170,24 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
         resolved[section] = _component(resolved[section], settings)
     if file.targets():
         resolved["modules"] = str(file.modules)  # a run's config lies elsewhere
-    if any(path.is_in(file.folder) for path in relative_paths(file)):
-        resolved["folder"] = str(file.folder)
+    _record_paths(file, resolved)
     resolved["plugins"] = _entries(plugins, [next(iter(entry)) for entry in config.plugins])
     resolved["loggers"] = _entries(loggers, [next(iter(entry)) for entry in config.loggers])
     resolved["optimizer"] |= optimizer_settings
     resolved["evaluation"]["attack"] = _entries([attack], [attack_name])[0]
     return Assembly(file, data, engine, evaluator, schedule, loggers, steps, resolved)
+
+
+def _record_paths(file: ConfigFile, resolved: dict[str, Any]) -> None:
+    """Keep relative paths of a config right in that of the run, which lies elsewhere."""
+    weights = weights_path(file)
+    if weights is not None:
+        given = resolved["model"]["weights"]
+        resolved["model"]["weights"] = (
+            {**given, "file": weights.recorded} if isinstance(given, dict) else weights.recorded
+        )
+    if any(path.is_in(file.folder) for path in [*relative_paths(file), *([weights] if weights else [])]):
+        resolved["folder"] = str(file.folder)
 
 
 def threat_of(file: ConfigFile) -> ThreatModel:
@@ -259,12 +270,21 @@ def build_model(
     if weights is not None:
         load_weights(model, weights, key=key)
     elif section.weights is not None:
-        with at(where(("weights",))):
-            given = section.weights
-            load_weights(model, user_path(given.file), key=given.key, fresh=given.fresh)
+        _start_from(model, file, section.weights)
     with at(chosen):
         check_logits(model, first.x, data.num_classes)
     return model, settings
+
+
+def _start_from(model: nn.Module, file: ConfigFile, given: WeightsSection) -> None:
+    relative = weights_path(file)
+    path = user_path(given.file) if relative is None else relative.shortest
+    with at(file.where(("model", "weights"))):
+        try:
+            load_weights(model, path, key=given.key, fresh=given.fresh)
+        except CheckpointError as problem:
+            looked = "" if relative is None or len(relative.folders) == 1 else where_looked([relative])
+            raise CheckpointError(f"{problem}{looked}") from None
 
 
 def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optimizer], dict[str, Any]]:

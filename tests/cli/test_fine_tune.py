@@ -86,6 +86,26 @@ def test_runs_checkpoints_and_exports_have_the_names_of_the_library(library: str
     assert "weights: {file: pretrained.pth.tar, except: [fc]}" in said
 
 
+def test_weights_are_looked_up_beside_the_config(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["train", "../tuned.yaml", "--run", "a", "epochs=1"]) == 0
+    resolved = yaml.safe_load(Path("runs/tuned/a/config.yaml").read_text())
+    assert resolved["model"]["weights"] == {"file": "pretrained.pth.tar", "except": ["fc"], "key": None}
+    assert resolved["folder"] == str(tmp_path)
+    assert main(["train", "../tuned.yaml", "--dry-run", "model.weights.file=../pretrained.pth.tar"]) == 0
+    assert main(["train", "runs/tuned/a/config.yaml", "--dry-run"]) == 0
+    capsys.readouterr()
+    (tmp_path / "pretrained.pth.tar").unlink()
+    assert main(["train", "../tuned.yaml", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "pretrained.pth.tar does not exist; file is pretrained.pth.tar, which was looked up in" in said
+    assert f"{tmp_path} and in {elsewhere}" in said
+
+
 def test_a_stopped_run_with_a_fresh_head_goes_on(library: str):
     assert main(["train", "tuned.yaml", "--run", "whole"]) == 0
     assert main(["train", "tuned.yaml", "--run", "again", "checkpoint.keep=5"]) == 0

@@ -1,4 +1,4 @@
-"""Relative paths among the settings of a data set: looked up beside the config first, then in the working folder."""
+"""Relative paths of a config's data and weights: looked up beside the config first, then in the working folder."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ class RelativePath:
         places = [folder / self.text for folder in self.folders]
         return next((place for place in places if place.exists()), places[0])
 
+    @property
+    def shortest(self) -> Path:
+        """Where it is, as written in the config where that leads there from the working folder."""
+        return Path(self.text) if self.found == Path.cwd() / self.text else self.found
+
     def is_in(self, folder: Path) -> bool:
         """Whether it is there, and was found in that folder."""
         return self.found == folder / self.text and self.found.exists()
@@ -62,6 +67,14 @@ def relative_paths(file: ConfigFile) -> list[RelativePath]:
         for name in path_settings(component)
         if isinstance(given.get(name), str) and not user_path(given[name]).is_absolute()
     ]
+
+
+def weights_path(file: ConfigFile) -> RelativePath | None:
+    """The path of the weights to start from, where the config gives a relative one."""
+    given = file.config.model.weights
+    if given is None or user_path(given.file).is_absolute():
+        return None
+    return _relative(file, ("model", "weights", "file"), given.file)
 
 
 def _relative(file: ConfigFile, key: tuple[str, ...], text: str) -> RelativePath:
