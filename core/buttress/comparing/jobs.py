@@ -27,6 +27,7 @@ from buttress.storage.locks import locked
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
 from buttress.training.launch import continue_run, launch
+from buttress.training.named_files import expect_same_files
 from buttress.yaml_source import Source, parse_yaml, read_yaml
 
 BUSY = os.EX_TEMPFAIL
@@ -111,6 +112,7 @@ class Job:
                 raise RunFolderError(f"{folder.path} holds a run of another {name}; {cure}")
             with suppress(CheckpointError):  # a damaged manifest: what it said is not known
                 expect_unchanged(read_sealed(folder.manifest).get("modules", {}), folder.path)
+            expect_same_files(folder)
         elif folder.path.exists() and not folder.metrics.exists() and any(folder.path.iterdir()):
             raise RunFolderError(f"{folder.path} is no run folder, and a run is to live there; {cure}")
 

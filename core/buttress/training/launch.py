@@ -23,6 +23,7 @@ from buttress.storage.seals import read_sealed
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.forecast import Forecast
 from buttress.training.forecast import forecast as forecast_cost
+from buttress.training.named_files import expect_same_files, named_files
 from buttress.training.notes import before_training
 from buttress.training.same_data import expect_same_data
 from buttress.training.selection import Row
@@ -81,7 +82,7 @@ def start(
         run: name of the run folder, or None for the time; where that is taken, ``-2`` and so on is added.
         dry_run: stop after the forecast; nothing is written.
         forecast: say beforehand what the run will cost.
-        same_data_as: folder of a run whose data are expected, or None.
+        same_data_as: folder of a run whose data, and whose files that settings name, are expected; or None.
         reporter: tells the user; by default on standard output.
 
     Returns:
@@ -97,6 +98,7 @@ def start(
         data, settings = load_data(file)
         if same_data_as is not None:
             expect_same_data(same_data_as, data.fingerprint, reporter.say)
+            expect_same_files(same_data_as)
         reporter.doing(f"building the model: {file.config.model.chosen}")
         with tempfile.TemporaryDirectory() as scratch:  # calibrated on objects that are thrown away
             probe = assemble(file, data, settings, Path(scratch))
@@ -151,6 +153,9 @@ def _facts(assembly: Assembly, folder: RunFolder) -> dict[str, Any]:
     }
     if file.plugins_file is not None:
         facts["plugins_file"] = {"name": file.plugins_file.name, "sha256": file.plugins_file.sha256}
+    files = named_files(assembly.resolved)
+    if files:
+        facts["files"] = files
     if file.targets():
         facts["modules"] = {name: origin(target, file.modules) for name, target in file.targets().items()}
     return facts
@@ -166,7 +171,8 @@ def continue_run(path: Path, reporter: Reporter | None = None) -> list[Row]:
         reporter: tells the user; by default on standard output.
 
     Raises:
-        RunFolderError, CheckpointError: no run folder, or no checkpoint that can be loaded.
+        RunFolderError, CheckpointError: no run folder, no checkpoint that can be loaded, or a file that a setting names
+            is gone or has been changed.
         DataError: the data are not those that the run was started with.
     """
     reporter = reporter or Reporter()
@@ -179,6 +185,7 @@ def continue_run(path: Path, reporter: Reporter | None = None) -> list[Row]:
             reporter.doing(f"loading the data: {file.config.data.chosen}")
             data, settings = load_data(file)
             expect_same_data(folder, data.fingerprint, reporter.say)
+            expect_same_files(folder)
             anew = _ended_before_its_first_checkpoint(folder, file.config.checkpoint.every)
             if anew:
                 reporter.say("the run ended before its first checkpoint: it begins anew")

@@ -28,6 +28,7 @@ _ENVIRONMENT = (
     "hooks",
     "data",
     "modules",
+    "files",
 )
 
 # The keys of a metrics record that say where it stands.

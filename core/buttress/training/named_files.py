@@ -1,0 +1,84 @@
+"""The files that settings name: what a plugin or a model reads when it is made is part of the run, as its data are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from buttress.errors import CheckpointError, RunFolderError
+from buttress.storage.files import file_sha256, storage_errors
+from buttress.storage.run_folder import RunFolder
+from buttress.storage.seals import read_sealed
+from buttress.storage.user_path import user_path
+
+# Sections of a config that name files which no other record covers: data have a fingerprint, targets have theirs.
+_SECTIONS = ("model", "plugins", "evaluation")
+
+
+def named_files(resolved: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The files that a resolved config names, for a run's manifest.
+
+    Args:
+        resolved: the config, with every default filled in.
+
+    Returns:
+        Place of the setting to ``text`` (the setting), ``file`` (the whole path) and ``sha256``. A text is taken for a
+        file where there is one of that name, and a dot or a slash in it.
+    """
+    found = {}
+    for place, text in _texts({section: resolved.get(section) for section in _SECTIONS}):
+        path = _file(text)
+        if path is not None:
+            with storage_errors(path):
+                found[place] = {"text": text, "file": str(path.resolve()), "sha256": file_sha256(path)}
+    return found
+
+
+def expect_same_files(folder: RunFolder) -> None:
+    """Refuse to go on with a run when a file that one of its settings names is gone or has been changed.
+
+    Raises:
+        RunFolderError: names the first such setting.
+    """
+    recorded: Mapping[str, Mapping[str, str]] = {}
+    with suppress(CheckpointError):  # a damaged manifest has been named before
+        recorded = read_sealed(folder.manifest).get("files", {})
+    for place, before in recorded.items():
+        text, what = before["text"], f"{folder.path}: {place} is {before['text']}"
+        path = _file(text)
+        if path is None:
+            raise RunFolderError(
+                f"{what}, and there is no such file; it was {before['file']}: put it back, or go to the folder in "
+                "which the run was started"
+            )
+        with storage_errors(path):
+            changed = file_sha256(path) != before["sha256"]
+        if changed:
+            raise RunFolderError(
+                f"{what}, and {path} has been changed since the run was started (its sha256 is not that of "
+                f"{folder.manifest.name}); put it back, or start a run with the new one"
+            )
+
+
+def _file(text: str) -> Path | None:
+    if not {".", "/"} & set(text):
+        return None
+    with suppress(OSError, ValueError):  # too long for a name, or a NUL in it
+        path = user_path(text)
+        return path if path.is_file() else None
+    return None
+
+
+def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a nested value, with its place: ``plugins.distill.teacher``."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _texts(each, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, Sequence):
+        for number, each in enumerate(value):
+            entry = isinstance(each, Mapping) and len(each) == 1 and place == "plugins"
+            yield from _texts(each, place if entry else f"{place}.{number}")
