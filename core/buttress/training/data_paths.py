@@ -9,7 +9,7 @@ from typing import Any
 
 from buttress.config import ConfigFile
 from buttress.discovery.own_modules import import_target
-from buttress.errors import DataError
+from buttress.errors import DataError, PluginError
 from buttress.registry import find, load
 from buttress.settings import path_settings
 from buttress.storage.user_path import user_path
@@ -62,9 +62,13 @@ def relative_paths(file: ConfigFile) -> list[RelativePath]:
         key = ("data", "args")
         component = import_target(section.target, where(("target",)), file.modules, DataError)
     given = section.given()
+    try:
+        names = path_settings(component)
+    except (PluginError, TypeError, ValueError):  # what it is, and why that is no data set, is said when it is made
+        return []
     return [
         _relative(file, (*key, name), str(given[name]))
-        for name in path_settings(component)
+        for name in names
         if isinstance(given.get(name), str) and not user_path(given[name]).is_absolute()
     ]
 
