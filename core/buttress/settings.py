@@ -19,7 +19,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from annotated_types import Ge
 from pydantic import (
+    AllowInfNan,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -187,11 +189,12 @@ def _infinite(value: object) -> object:
     return inf if value in ("inf", ".inf") else value
 
 
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Ge(0)]
 """A finite number >= 0."""
 NonNegativeOrInf = Annotated[
     float,
-    Field(ge=0, allow_inf_nan=True),
+    Ge(0),
+    AllowInfNan(True),  # not Field(...): before pydantic 2.12 that drops validators that come after it
     BeforeValidator(_infinite),
     PlainSerializer(lambda value: "inf" if value == inf else value),
 ]
