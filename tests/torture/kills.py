@@ -204,13 +204,13 @@ def _prepare(mouth: Connection | None) -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     if mouth is None:
         return
-    write = files._write
+    temporary = files._temporary
 
-    def heard(*args: Any) -> str:
+    def heard(path: Path) -> Path:
         mouth.send_bytes(b"w")
-        return write(*args)
+        return temporary(path)
 
-    files._write = heard
+    files._temporary = heard
 
 
 def section(work: Path, rng: random.Random, kills: int = 200) -> Section:
