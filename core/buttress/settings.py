@@ -84,13 +84,18 @@ def read_number(value: object) -> object:
     return float(exact_fraction(value)) if isinstance(value, str) and "/" in value else value
 
 
-def _unambiguous(value: object) -> object:
-    """Refuse words of which no type says what they mean, at any depth."""
+_FRACTION = re.compile(r"[-+]?\d+/\d+")
+
+
+def _untyped(value: object) -> object:
+    """A value of which no type says what it means, at any depth: a fraction is a number, a word is refused."""
     if isinstance(value, Word):
         raise ValueError(f"expected true, false or null, or quotes around a text ('{value}'), got {value}")
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _unambiguous(part)
-    return value
+    if isinstance(value, str) and _FRACTION.fullmatch(value):
+        return read_number(value)
+    if isinstance(value, dict):
+        return {key: _untyped(part) for key, part in value.items()}
+    return [_untyped(part) for part in value] if isinstance(value, list) else value
 
 
 def _home(value: object) -> object:
@@ -111,7 +116,7 @@ _READERS: dict[object, tuple[object, ...]] = {
     float: (BeforeValidator(read_number),),
     tuple: (BeforeValidator(read_tuple),),
     Path: (BeforeValidator(_home), PlainSerializer(str, return_type=str)),
-    Any: (BeforeValidator(_unambiguous),),
+    Any: (BeforeValidator(_untyped),),
 }
 """How values of these types are read from a config, and written into one."""
 _CONTAINERS = (list, dict, set, frozenset, deque, Set, Sequence, Mapping)
@@ -121,8 +126,8 @@ def readable(annotation: Any) -> Any:
     """``annotation`` as a type that values of a config satisfy.
 
     Where it expects a bool, ``no`` is one; where it expects a number, ``1/10`` is one; where it expects a tuple or a
-    set, a list is one; where it expects a member of an ``Enum``, its value or its name is one; where it says nothing, a
-    word that may be text or a bool is refused.
+    set, a list is one; where it expects a member of an ``Enum``, its value or its name is one; where it says nothing,
+    ``1/10`` is a number, and a word that may be text or a bool is refused.
     """
     kind, parts = get_origin(annotation), get_args(annotation)
     if annotation is Fraction:
