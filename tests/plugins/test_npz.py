@@ -123,6 +123,16 @@ def test_labels_with_gaps_are_no_number_of_classes(labels: np.ndarray, tmp_path:
     assert Npz(path=path, num_classes=21).load(0).num_classes == 21
 
 
+@pytest.mark.parametrize("label", [-1, -100, 3])
+@pytest.mark.parametrize("validation", [0, 15])
+def test_a_wrong_label_is_named_before_anything_is_held_out(label: int, validation: int, tmp_path: Path):
+    y = Y.copy()
+    y[7] = label
+    data = Npz(path=Path(save(tmp_path, y_train=y)), num_classes=3, validation=validation)
+    with pytest.raises(DataError, match=rf"y_train: label out of range at example 7: expected 0 to 2, got {label}"):
+        data.load(0)
+
+
 def test_flat_features_are_allowed(tmp_path: Path):
     flat = X.reshape(60, -1)
     data = Npz(path=save(tmp_path, x_train=flat, x_test=flat[:3], y_test=Y[:3])).load(0)

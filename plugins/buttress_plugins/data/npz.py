@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge
 
 from buttress import Data, Split
-from buttress.data import count_classes, hold_out
+from buttress.data import check_labels, count_classes, hold_out
 from buttress.errors import DataError
 from buttress.settings import Amount
 
@@ -49,7 +49,9 @@ class Npz:
         """
         arrays = self._arrays()
         train = self._split(arrays, "train")
-        classes = self.num_classes or count_classes(f"{self.path}: y_train", train.y)
+        labels = f"{self.path}: y_train"
+        classes = self.num_classes or count_classes(labels, train.y)
+        check_labels(labels, train.y, classes)
         validation = self._split(arrays, "val") if "x_val" in arrays else None
         if validation is None and self.validation:
             rng = np.random.default_rng(seed if self.split_seed is None else self.split_seed)
