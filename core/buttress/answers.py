@@ -14,7 +14,7 @@ from buttress.checks import Answerer, Provider, ValueChecks
 from buttress.context import RunState
 from buttress.errors import ButtressError, DataError
 from buttress.modes import usable
-from buttress.nn.contract import kind
+from buttress.nn.contract import is_dense, kind
 from buttress.storage.files import PLAIN_NAME
 from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track, TrackBuffers
 from buttress.weights import norms_of
@@ -52,9 +52,11 @@ class Answers:
         """
         who = who or _STEP
         device = self._state.device
-        good_kind = isinstance(x, Tensor) and x.is_floating_point() and x.dim() >= 2 and x.device == device
+        good_kind = is_dense(x) and x.is_floating_point() and x.dim() >= 2 and x.device == device
         if not good_kind or len(x) == 0:
-            raise who.fault(f"expected floating-point x [B,*] with at least one example on {device}, got {kind(x)}")
+            raise who.fault(
+                f"expected dense floating-point x [B,*] with at least one example on {device}, got {kind(x)}"
+            )
         wrong = _wrong_labels(Batch(x, y, index))
         if wrong:
             raise who.fault(wrong)
@@ -74,11 +76,14 @@ class Answers:
         x, y = answer.x, answer.y
         if not isinstance(x, Tensor) or not isinstance(y, Tensor):
             raise who.fault(f"expected tensors x and y, got {kind(x)} and {kind(y)}")
-        if x.dtype != batch.x.dtype or x.device != batch.x.device or x.dim() < 2 or len(x) == 0:
+        if not is_dense(x) or x.dtype != batch.x.dtype or x.device != batch.x.device or x.dim() < 2 or len(x) == 0:
             raise who.fault(f"expected x [B,*] of {batch.x.dtype} on {batch.x.device}, got {kind(x)}")
         wrong = _wrong_labels(answer)
         if wrong:
             raise who.fault(wrong)
+        for name, value in (("x", x), ("y", y)):
+            if value.requires_grad:
+                raise who.fault(f"expected a detached {name}, got one with a graph; return {name}.detach()")
         if self._checks.level != "off" and x is not batch.x:
             self._values(who, self._state.threat.box_contains(x), lambda: _outside_box(x))
         if y is not batch.y:
@@ -279,8 +284,7 @@ _STEP = Caller("engine.step")
 
 def _wrong_labels(batch: Batch) -> str:
     x, y, index = batch.x, batch.y, batch.index
-    is_tensor = isinstance(y, Tensor)
-    good_kind = is_tensor and (y.is_floating_point() if y.dim() == 2 else y.dim() == 1 and y.dtype == torch.int64)
+    good_kind = is_dense(y) and (y.is_floating_point() if y.dim() == 2 else y.dim() == 1 and y.dtype == torch.int64)
     if not good_kind or len(y) != len(x) or y.device != x.device:
         return f"expected int64 labels [{len(x)}] or soft labels [{len(x)},K] on {x.device}, got {kind(y)}"
     if index is not None and (not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (len(x),)):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from buttress.context import seeded_generator
 from buttress.errors import ConfigError, DataError
+from buttress.nn.contract import is_dense
 from buttress.settings import resolve_amount
 from buttress.storage.fingerprints import sha256_of_tensor
 from buttress.threat import ThreatModel
@@ -34,13 +35,13 @@ class Split:
         memory_format: of the batches' inputs.
 
     Raises:
-        DataError: x or y is no tensor, or they differ in length.
+        DataError: x or y is no dense tensor, or they differ in length.
     """
 
     def __init__(self, x: Tensor, y: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> None:
         for name, value in (("x", x), ("y", y)):
-            if not isinstance(value, Tensor) or value.dim() == 0:
-                raise DataError(f"Split: expected {name} to be a tensor [n,*], got {_kind_of(value)}")
+            if not is_dense(value) or value.dim() == 0:
+                raise DataError(f"Split: expected {name} to be a dense tensor [n,*], got {_kind_of(value)}")
         if len(x) != len(y):
             raise DataError(f"Split: expected a label for each input, got {len(x)} inputs and {len(y)} labels")
         self.x, self.y, self.memory_format = x, y, memory_format
@@ -177,6 +178,8 @@ def _kind_of(value: object) -> str:
     """``"a list"``, ``"a complex64 tensor of shape (8, 3)"``."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
+    if value.is_nested:  # it has no shape
+        return "a nested tensor"
     words = ([] if value.layout == torch.strided else ["sparse"]) + [str(value.dtype).removeprefix("torch."), "tensor"]
     article = "an" if words[0].startswith("int") else "a"
     return f"{article} {' '.join(words)} of shape {tuple(value.shape)}"
@@ -188,8 +191,7 @@ def check_inputs(what: str, x: Tensor, threat: ThreatModel) -> None:
     Raises:
         DataError: names ``what``, and the position and values of the first that is not.
     """
-    dense = isinstance(x, Tensor) and x.layout == torch.strided and not x.is_nested
-    if not dense or x.dim() < 2 or not x.is_floating_point() or x[:1].numel() == 0:
+    if not is_dense(x) or x.dim() < 2 or not x.is_floating_point() or x[:1].numel() == 0:
         cure = "; divide images by 255" if isinstance(x, Tensor) and x.dtype == torch.uint8 else ""
         raise DataError(f"{what}: expected inputs [n,*] in a dense floating-point tensor, got {_kind_of(x)}{cure}")
     flat = x.flatten(1)
@@ -215,7 +217,7 @@ def check_labels(what: str, y: Tensor, num_classes: int) -> None:
     Raises:
         DataError: names ``what``, and the position and value of the first that is not.
     """
-    if not isinstance(y, Tensor) or y.layout != torch.strided or y.dim() != 1 or y.dtype != torch.int64:
+    if not is_dense(y) or y.dim() != 1 or y.dtype != torch.int64:
         raise DataError(f"{what}: expected labels [n] in an int64 tensor, got {_kind_of(y)}")
     bad = ((y < 0) | (y >= num_classes)).nonzero()
     if len(bad):

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from weakref import proxy
 
 import torch
@@ -19,7 +19,7 @@ from buttress.bad_steps import BadSteps
 from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
 from buttress.context import Phase, RunState, Streams
-from buttress.errors import ButtressError, CheckpointError, ConfigError, DataError, ModelError, PluginError, WorkError
+from buttress.errors import ButtressError, CheckpointError, ConfigError, DataError, ModelError, WorkError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
 from buttress.modes import (
@@ -35,7 +35,7 @@ from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
-from buttress.threat import ThreatModel
+from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch, Loss, Track
 from buttress.weights import expect_finite
 
@@ -77,6 +77,7 @@ class Engine:
 
     Raises:
         PluginError: the plugins do not fit together.
+        ConfigError: no threat model, no list of plugins, or a word that is none of those above.
         ModelError: the model has no parameters, has them on several devices, or has some that cannot learn.
 
     ``attack_mode``, ``epoch`` and ``global_step`` may be written at any time.
@@ -102,8 +103,10 @@ class Engine:
     ) -> None:
         device = device_of(model, "engine")
         expect_learnable(model, "engine")
-        if not isinstance(threat, ThreatModel):
-            raise ConfigError(f'engine: expected threat=ThreatModel("linf", "8/255") or the like, got {threat!r}')
+        expect_threat(threat, "engine")
+        checks = checks or ("always" if device.type == "cpu" else "interval")
+        _expect_word("checks", checks, get_args(CheckLevel))
+        _expect_word("nonfinite", nonfinite, ("stop", "skip"))
         self.model = model
         self.plugins = tuple(as_loaded(plugins))
         self._state = RunState(
@@ -118,9 +121,7 @@ class Engine:
             itself = proxy(self)  # no cycle: an engine that is dropped frees its model at once
             self._state.training_batches = partial(Engine._training_batches, itself, batches)
         self._bad_steps = BadSteps(max_skipped, device) if nonfinite == "skip" else None
-        self._checks = ValueChecks(
-            checks or ("always" if device.type == "cpu" else "interval"), device, self._bad_steps
-        )
+        self._checks = ValueChecks(checks, device, self._bad_steps)
         if not any(provides(plugin, "compute_loss") for plugin in self.plugins):
             self.plugins += tuple(load_plugins(["cross_entropy"]))  # the core's default, found like any plugin
             logger.info("no plugin provides compute_loss: the loss is cross_entropy")
@@ -133,8 +134,7 @@ class Engine:
         self.optimizer = self._groups.optimizer
         attack = self.hooks.provider("generate_adv")
         self.attack_mode: AttackMode = attack_mode or (attack and attack.traits.attack_mode) or "eval"
-        if self.attack_mode not in ATTACK_MODES:
-            raise PluginError(f"attack_mode: expected one of {', '.join(ATTACK_MODES)}, got {self.attack_mode!r}")
+        _expect_word("attack_mode", self.attack_mode, ATTACK_MODES)
         self._started = False
 
     # One training step
@@ -506,3 +506,8 @@ class Engine:
                 f"engine.step: draws {sorted(unused)} were not asked for by any plugin; "
                 f"asked for: {sorted(self._state.asked) or 'none'}"
             )
+
+
+def _expect_word(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigError(f"engine: {name}: expected one of {', '.join(known)}, got {value!r}")

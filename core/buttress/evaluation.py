@@ -19,7 +19,7 @@ from buttress.modes import Modes, takes_gradients
 from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
 from buttress.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.settings import Where
-from buttress.threat import ThreatModel
+from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch
 from buttress.yaml_source import parse_yaml
 
@@ -101,7 +101,7 @@ class Evaluator:
 
     Raises:
         ModelError: no module, or one without parameters on one device.
-        ConfigError: a batch size below 1.
+        ConfigError: a batch size below 1, or no threat model.
     """
 
     @takes_gradients
@@ -109,6 +109,7 @@ class Evaluator:
         self, model: nn.Module, attack: LoadedPlugin, threat: ThreatModel, *, seed: int = 0, batch_size: int = 500
     ) -> None:
         device = device_of(model, "evaluation")
+        expect_threat(threat, "evaluation")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"evaluation: batch_size: expected a number >= 1, got {batch_size!r}")
         self.attack = attack

@@ -33,8 +33,10 @@ def takes_gradients(function: Callable[Arguments, Answer]) -> Callable[Arguments
 
 
 def usable(tensor: Tensor) -> Tensor:
-    """``tensor``, or a copy of one made under ``inference_mode``, which autograd refuses."""
-    return tensor.clone() if tensor.is_inference() else tensor
+    """``tensor`` as a constant: without its graph, and a copy where it was made under ``inference_mode``."""
+    if tensor.is_inference():  # autograd refuses it
+        return tensor.clone()
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 class Modes:

@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -332,6 +332,7 @@ def load_plugins(
         PluginError, ConfigError: see ``build``.
     """
     where = where or in_code(f"{kind}s")
+    _expect_list(entries, where(()))
     return as_loaded([_loaded(kind, entry, position, where, given, local) for position, entry in enumerate(entries)])
 
 
@@ -355,6 +356,7 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
     Raises:
         PluginError, ConfigError: see ``build``.
     """
+    _expect_list(plugins, "plugins")
     counts: dict[str, int] = {}
     unique = []
     for position, plugin in enumerate(plugins):
@@ -372,6 +374,15 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
         counts[item.label] = counts.get(item.label, 0) + 1
         unique.append(item if counts[item.label] == 1 else replace(item, label=f"{item.label}#{counts[item.label]}"))
     return unique
+
+
+def _expect_list(entries: object, where: str) -> None:
+    """Refuse what would be read as other plugins than are meant: a text letter by letter, a mapping by its keys."""
+    if isinstance(entries, Iterable) and not isinstance(entries, (str, bytes, Mapping, Set)):
+        return
+    meant = [{name: settings} for name, settings in entries.items()] if isinstance(entries, Mapping) else [entries]
+    cure = f"; write {meant!r}" if isinstance(entries, (str, Mapping)) else ""
+    raise ConfigError(f"{where}: expected a list, in the order of the calls, got {entries!r}{cure}")
 
 
 def provides(loaded: LoadedPlugin, hook: str) -> bool:

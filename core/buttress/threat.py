@@ -1,6 +1,7 @@
 """The threat model: which inputs an adversary may reach from ``x``."""
 
 import math
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -44,14 +45,13 @@ class ThreatModel:
             raise ConfigError(f"threat.eps: {problem}") from None
         if radius < 0:
             raise ConfigError(f"threat.eps: expected a value >= 0, got {eps}")
-        if box is not None and not (len(box) == 2 and box[0] < box[1]):
-            raise ConfigError(f"threat.box: expected [low, high] with low < high, or null, got {box!r}")
-        if norm == "linf" and box is not None and radius > box[1] - box[0]:
+        bounds = None if box is None else _bounds(box)
+        if norm == "linf" and bounds is not None and radius > bounds[1] - bounds[0]:
             hint = f"; did you mean {radius}/255?" if radius.denominator == 1 else ""
-            raise ConfigError(f"threat.eps: {eps} reaches beyond the whole box [{box[0]:g}, {box[1]:g}]{hint}")
+            raise ConfigError(f"threat.eps: {eps} reaches beyond the whole box [{bounds[0]:g}, {bounds[1]:g}]{hint}")
         object.__setattr__(self, "norm", norm)
         object.__setattr__(self, "eps", radius)
-        object.__setattr__(self, "box", None if box is None else (float(box[0]), float(box[1])))
+        object.__setattr__(self, "box", bounds)
 
     def __str__(self) -> str:
         box = "no box" if self.box is None else f"box [{self.box[0]:g}, {self.box[1]:g}]"
@@ -138,6 +138,27 @@ def unit_l2(x: Tensor) -> Tensor:
     tiny = torch.finfo(x.dtype).tiny  # below it, nothing but zero divides without loss
     scaled = x / per_example(torch.linalg.vector_norm(x.flatten(1), math.inf, dim=1).clamp_min(tiny), x)
     return scaled / per_example(l2_norm(scaled).clamp_min(tiny), x)
+
+
+def _bounds(box: object) -> tuple[float, float]:
+    """Lower and upper bound, of whatever holds two numbers in order."""
+    try:
+        low, high = [] if isinstance(box, (str, bytes, Mapping, Set)) else list(box)  # type: ignore[call-overload]
+        if isinstance(low, (bool, str)) or isinstance(high, (bool, str)) or not low < high:
+            raise ValueError
+        return float(low), float(high)
+    except (TypeError, ValueError):
+        raise ConfigError(f"threat.box: expected [low, high] with low < high, or null, got {box!r}") from None
+
+
+def expect_threat(threat: object, who: str) -> None:
+    """Refuse, in the name of ``who``, what is no threat model.
+
+    Raises:
+        ConfigError: says how to write one.
+    """
+    if not isinstance(threat, ThreatModel):
+        raise ConfigError(f'{who}: expected threat=ThreatModel("linf", "8/255") or the like, got {threat!r}')
 
 
 def shrink_l2(delta: Tensor, radius: float) -> Tensor:

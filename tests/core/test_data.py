@@ -68,11 +68,12 @@ X, Y = torch.rand(6, 3), torch.arange(6) % 3
     [
         (torch.rand(100, 4), torch.zeros(80).long(), "expected a label for each input, got 100 inputs and 80 labels"),
         (torch.rand(80, 4), torch.zeros(100).long(), "expected a label for each input, got 80 inputs and 100 labels"),
-        (X, Y.tolist(), "expected y to be a tensor .*, got a list"),
-        (X, Y.numpy(), "expected y to be a tensor .*, got a ndarray"),
-        (X.numpy(), Y, "expected x to be a tensor .*, got a ndarray"),
-        (None, Y, "expected x to be a tensor .*, got a NoneType"),
-        (X, torch.tensor(3), r"expected y to be a tensor \[n,\*\], got an int64 tensor of shape \(\)"),
+        (X, Y.tolist(), "expected y to be a dense tensor .*, got a list"),
+        (X, Y.numpy(), "expected y to be a dense tensor .*, got a ndarray"),
+        (X.numpy(), Y, "expected x to be a dense tensor .*, got a ndarray"),
+        (X.to_sparse(), Y, r"expected x to be a dense tensor .*, got a sparse float32 tensor of shape \(6, 3\)"),
+        (None, Y, "expected x to be a dense tensor .*, got a NoneType"),
+        (X, torch.tensor(3), r"expected y to be a dense tensor \[n,\*\], got an int64 tensor of shape \(\)"),
     ],
 )
 def test_inputs_and_labels_that_are_no_pairs_are_no_split(x: Any, y: Any, message: str):
@@ -89,7 +90,6 @@ def test_inputs_and_labels_that_are_no_pairs_are_no_split(x: Any, y: Any, messag
             r"expected inputs \[n,\*\] in a dense .*, got a float32 tensor of shape \(6,\)",
         ),
         (X.to(torch.complex64), Y, r"expected inputs .*, got a complex64 tensor of shape \(6, 3\)"),
-        (X.to_sparse(), Y, "expected inputs .*, got a sparse float32 tensor"),
         ((255 * X).byte(), Y, "expected inputs .*, got a uint8 tensor .*; divide images by 255"),
         (X.long(), Y, "expected inputs .*, got an int64 tensor"),
         (X.bool(), Y, "expected inputs .*, got a bool tensor"),

@@ -959,7 +959,9 @@ def test_an_error_in_the_backward_of_the_core_names_the_plugin_and_its_line(memb
 
 
 def test_an_unknown_attack_mode_is_refused():
-    with pytest.raises(PluginError, match=r"attack_mode: expected one of train, train_notrack, eval, got 'test'"):
+    with pytest.raises(
+        ConfigError, match=r"^engine: attack_mode: expected one of train, train_notrack, eval, got 'test'"
+    ):
         engine_of(MLP(), clean_attack(), attack_mode="test")
 
 
@@ -1387,8 +1389,12 @@ def test_a_model_without_parameters_is_refused():
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (lambda b: b.x.long(), lambda b: b.y, r"expected floating-point x \[B,\*\] with .* on cpu, got .*torch.int64"),
-        (lambda b: b.x.flatten(), lambda b: b.y, r"expected floating-point x \[B,\*\]"),
+        (
+            lambda b: b.x.long(),
+            lambda b: b.y,
+            r"expected dense floating-point x \[B,\*\] with .* on cpu, got .*torch.int64",
+        ),
+        (lambda b: b.x.flatten(), lambda b: b.y, r"expected dense floating-point x \[B,\*\]"),
         (lambda b: b.x, lambda b: b.y.int(), r"expected int64 labels \[6\] or soft labels \[6,K\].*torch.int32"),
         (lambda b: b.x, lambda b: b.y[:5], r"expected int64 labels \[6\].*\(5,\)"),
         (lambda b: b.x, lambda b: F.one_hot(b.y, 3), r"expected int64 labels"),

@@ -60,8 +60,12 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
         r"expected inputs inside the threat model's box, got values in \[.*; scale them, or set box",
     ),
     "nan": (X / 0 * 0, Y, "expected finite inputs, got NaN or infinity"),
-    "bytes": ((X * 255).to(torch.uint8), Y, r"expected floating-point x \[B,\*\] .*, got a tensor .* of torch.uint8"),
-    "flat": (X[:, 0, 0, 0], Y, r"expected floating-point x \[B,\*\] with at least one example"),
+    "bytes": (
+        (X * 255).to(torch.uint8),
+        Y,
+        r"expected dense floating-point x \[B,\*\] .*, got a tensor .* of torch.uint8",
+    ),
+    "flat": (X[:, 0, 0, 0], Y, r"expected dense floating-point x \[B,\*\] with at least one example"),
     "int32": (
         X,
         Y.int(),

@@ -258,3 +258,16 @@ def test_an_l2_projection_without_a_box_is_contained_for_any_eps(eps: str, d: in
         x = torch.rand((8, d), generator=generator)
         far = x + 1e3 * torch.randn(x.shape, generator=generator)
         assert bool(threat.contains(threat.project(far, x), x))
+
+
+@pytest.mark.parametrize(
+    "box", [3, "01", (0, "a"), (0, None), {0: 0, 1: 1}, torch.tensor(1.0), (0, 1, 2), (True, 2), {0, 1}], ids=str
+)
+def test_what_is_no_box_is_one_message(box: Any):
+    with pytest.raises(ConfigError, match=r"^threat\.box: expected \[low, high\] with low < high, or null, got "):
+        ThreatModel("linf", "1/10", box=box)
+
+
+@pytest.mark.parametrize("box", [torch.tensor([0.0, 1.0]), np.array([0, 1]), [np.float32(0), np.float32(1)]], ids=str)
+def test_a_box_of_numbers_of_any_library_is_one(box: Any):
+    assert ThreatModel("linf", "1/10", box=box).box == (0.0, 1.0)

@@ -102,12 +102,20 @@ def _way_out(output: object) -> str:
 def kind(value: object) -> str:
     """What was got, for messages."""
     if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
+        if value.is_nested:  # it has no shape
+            return f"a nested tensor of {value.dtype} on {value.device}"
+        layout = "" if value.layout is torch.strided else f", {value.layout}"
+        return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device}{layout}"
     if isinstance(value, Mapping):
         return f"a {type(value).__name__} with {', '.join(map(repr, value)) or 'nothing'} in it"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return "None (is a 'return' missing?)" if value is None else f"a {type(value).__name__}"
+
+
+def is_dense(value: object) -> bool:
+    """Whether ``value`` is a tensor that is neither sparse nor nested."""
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_nested
 
 
 def raised_in_forward(model: nn.Module, error: BaseException | None) -> bool:
