@@ -242,6 +242,8 @@ class Engine:
         self.hooks.expect_gradient(total)
         try:
             grads = self._state.grads(total, weights)
+        except ButtressError:  # the model's, not the plugin's
+            raise
         except Exception as problem:
             raise self.hooks.backward_fault(problem) from problem
         for weight, grad in zip(weights, grads, strict=True):
