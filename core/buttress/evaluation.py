@@ -12,11 +12,12 @@ from buttress.answers import Caller
 from buttress.checks import ValueChecks
 from buttress.context import RunState
 from buttress.data import Split
-from buttress.errors import ConfigError, DataError, PluginError
+from buttress.errors import ConfigError, DataError, HookError, PluginError
 from buttress.functional import cross_entropy, is_correct
 from buttress.hooks import Hooks
 from buttress.modes import Modes, takes_gradients
 from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
+from buttress.nn.lost_gradient import expect_gradient_through
 from buttress.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.settings import Where
 from buttress.threat import ThreatModel, expect_threat
@@ -121,11 +122,20 @@ class Evaluator:
 
     @takes_gradients
     def attacked(self, batch: Batch, number: int = 0) -> Adv:
-        """Adversarial examples for batch number ``number``, made in eval mode."""
+        """Adversarial examples for batch number ``number``, made in eval mode.
+
+        Raises:
+            HookError: the attack failed.
+            ModelError: it did because the model's forward cuts the gradient to the inputs.
+        """
         self._state.step, self._state.elsewhere = number, f"{self._name}, batch {number + 1}"
         self._state.rewind()
-        with self._modes.attacking("eval"):
-            return self._hooks.generate_adv(self._model, batch)
+        try:
+            with self._modes.attacking("eval"):
+                return self._hooks.generate_adv(self._model, batch)
+        except HookError as fault:
+            expect_gradient_through(self._name, self._model, batch.x, fault)
+            raise
 
     @takes_gradients
     def score(

@@ -457,3 +457,58 @@ def test_a_track_works_in_whatever_mode_of_autograd_the_caller_is(mode: Any, ens
     step(engine)
     engine.end_epoch()
     assert not any(tensor.is_inference() for tensor in [*model.state_dict().values(), *model.parameters()])
+
+
+def without_torch(x: Tensor) -> Tensor:
+    return torch.from_numpy(x.detach().numpy())
+
+
+CUTS: dict[str, tuple[Any, Any, str]] = {
+    "detached logits": (lambda x: x, lambda z: z.detach(), "inputs and weights"),
+    "no_grad": (lambda x: x, torch.no_grad()(lambda z: z * 1), "inputs and weights"),
+    "detached inputs": (lambda x: x.detach(), lambda z: z, "inputs"),
+    "numpy": (without_torch, lambda z: z, "inputs"),
+}
+
+
+class Cutting(Answering):
+    """An MLP through whose forward not every gradient goes."""
+
+    def __init__(self, name: str) -> None:
+        before, after, _ = CUTS[name]
+        super().__init__(after)
+        self.before = before
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(self.before(x))
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_forward_that_cuts_the_gradient_is_named_and_not_the_attack(name: str):
+    message = rf"model Cutting: no gradient goes from its logits to its {CUTS[name][2]}; leave detach\(\), "
+    model, batch = Cutting(name), batch_of()
+    before, state = snapshot(model), torch.random.get_rng_state()
+    for plugins in (["pgd"], ["pgd", "trades"], ["fgsm"]):
+        with pytest.raises(ModelError, match=rf"^engine\.step: {message}"):
+            step(engine_of(model, *plugins))
+    for attack in ("pgd", "fgsm", "cw"):
+        with pytest.raises(ModelError, match=rf"^evaluation: {message}"):
+            evaluate(model, Split(batch.x, batch.y), attack, LINF)
+    assert_same(before, snapshot(model))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("plugins", [["clean"], ["clean", "awp"]], ids=str)
+def test_a_forward_that_cuts_the_weights_off_is_named_and_not_the_loss(plugins: Any):
+    with pytest.raises(ModelError, match="no gradient goes from its logits to its inputs and weights"):
+        step(engine_of(Cutting("detached logits"), *plugins))
+    step(engine_of(Cutting("numpy"), *plugins))  # needs none to the inputs
+
+
+def test_a_loss_that_cuts_the_gradient_itself_is_still_named():
+    def detached(self: Any, model: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch.x), batch.y, reduction="none").detach()
+
+    for model in (MLP(), Cutting("numpy")):
+        with pytest.raises(HookError, match=r"compute_loss.*\n.*got detached ones"):
+            step(engine_of(model, clean_attack(), plugin(compute_loss=detached)))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from buttress.errors import ButtressError, DataError, HookError, ModelError
+from buttress.nn.lost_gradient import expect_gradient_through
 
 
 def device_of(model: nn.Module, who: str) -> torch.device:
@@ -149,7 +150,8 @@ class Forwards:
         """While a step with inputs ``x [B,*]`` runs.
 
         Raises:
-            ModelError: the model has not given logits yet, and does not now: it gives something else, or raises.
+            ModelError: the model has not given logits yet, and does not now: it gives something else, or raises; or its
+                forward cuts the gradient that a hook asked for.
             DataError: a batch of one example, too few for batch norm.
             HookError: the model has raised, in a later step.
         """
@@ -176,6 +178,8 @@ class Forwards:
             cause = fault.__cause__
             if isinstance(fault, HookError) and cause is not None and raised_in_forward(self._model, cause):
                 raise self._own(fault, cause, x) from cause
+            if isinstance(fault, HookError):
+                expect_gradient_through("engine.step", self._model, x, fault)
             raise
         finally:
             if handle is not None:

@@ -1,0 +1,46 @@
+"""Whether a hook failed because the forward of the model lets no gradient through: looked at only after it failed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from buttress.errors import HookError, ModelError
+from buttress.modes import Modes
+
+# What torch says of a gradient to inputs or weights that is not there, and what the core says of one to weights.
+_OF_TORCH = ("does not require grad", "not have been used in the graph")
+_OF_CORE = "expected losses with a gradient to the weights"
+# Examples that the forward is tried on.
+_TRIED = 2
+
+
+def expect_gradient_through(who: str, model: nn.Module, x: Tensor, fault: HookError) -> None:
+    """The ``fault`` of a hook, about inputs ``x [B,*]``, is no lack of a gradient that the forward of ``model`` cuts.
+
+    Raises:
+        ModelError: it is; in the name of ``who``.
+    """
+    said = str(fault)
+    if _OF_CORE not in said and not any(words in said for words in _OF_TORCH):
+        return
+    lost = _lost(model, x[:_TRIED])
+    if "weights" in lost or (lost and _OF_CORE not in said):
+        raise ModelError(
+            f"{who}: model {type(model).__name__}: no gradient goes from its logits to its {' and '.join(lost)}; leave "
+            "detach(), torch.no_grad() and numpy out of its forward"
+        ) from fault
+
+
+def _lost(model: nn.Module, x: Tensor) -> list[str]:
+    """What the logits for ``x`` have no gradient to, of ``inputs`` and ``weights``."""
+    modes, x = Modes(model), x.detach().clone().requires_grad_(True)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    with modes.evaluating(), modes.buffers_as_found(), torch.random.fork_rng([x.device] if x.is_cuda else []):
+        with torch.enable_grad():
+            total = model(x).sum()
+        if not total.requires_grad:
+            return ["inputs", "weights"]
+        of_x, *of_weights = torch.autograd.grad(total, [x, *weights], allow_unused=True)
+    lost: list[str] = [] if of_x is not None else ["inputs"]
+    return lost + ([] if not weights or any(grad is not None for grad in of_weights) else ["weights"])
