@@ -99,6 +99,22 @@ def test_only_texts_that_name_files_are_recorded(tmp_path: Path, monkeypatch: py
     assert found["model.weights.file"]["text"] == "weights.pt"
 
 
+def test_weights_to_start_from_are_those_beside_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.pt").write_text("another")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "weights.pt").write_text("these")
+    resolved = {"folder": str(tmp_path / "configs"), "model": {"weights": "weights.pt"}}
+    files = named_files(resolved)
+    assert files["model.weights"]["file"] == str((tmp_path / "configs" / "weights.pt").resolve())
+    folder = RunFolder(tmp_path / "run")
+    folder.create("", {"files": files})
+    expect_same_files(folder)
+    (tmp_path / "configs" / "weights.pt").write_text("others")
+    with pytest.raises(RunFolderError, match=r"model\.weights is .*configs/weights\.pt has been changed"):
+        expect_same_files(folder)
+
+
 def test_a_run_of_before_goes_on_without_a_record(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     folder.create("", {})

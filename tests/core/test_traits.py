@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -9,12 +10,14 @@ import torch
 from torch import nn
 
 from buttress import hookimpl
+from buttress.cli import main
 from buttress.components.plugin_class import check_class
 from buttress.components.traits import TRAITS, traits_of
+from buttress.discovery.inventory import facts_of
 from buttress.errors import HookError, PluginError
 from buttress.evaluating.meter import most_forwards
 from buttress.hookspecs import AttackMode, BatchTrait, ExitOrder, Traits
-from buttress.registry import LoadedPlugin, as_loaded, build, sources
+from buttress.registry import LoadedPlugin, Source, as_loaded, build, sources
 
 from .helpers import MLP, clean_attack, engine_of, perturbation, plugin, step
 
@@ -353,6 +356,30 @@ def test_the_engine_refuses_a_misspelt_value_before_step_1_by_label():
     soft = plugin("mine", transform_batch=lambda self, batch: batch, gives=("soft label",))
     with pytest.raises(PluginError, match=r"^plugin 'mine' \(.*\): gives: unknown word 'soft label'; did you mean"):
         engine_of(MLP(), clean_attack(), soft, "rwp")
+
+
+MISSPELT = """
+from buttress import hookimpl
+
+class Mine:
+    gives = ("soft label",)
+
+    @hookimpl
+    def transform_batch(self, batch): ...
+"""
+
+
+def test_the_tools_name_what_is_misspelt_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    message = "gives: unknown word 'soft label'; did you mean 'soft labels'?"
+    (tmp_path / "misspelt_module.py").write_text(MISSPELT)
+    assert main(["plugins", "check", str(tmp_path / "misspelt_module.py")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    monkeypatch.syspath_prepend(str(tmp_path))
+    facts = facts_of(Source("plugin", "mine", "misspelt_module:Mine", "dist", "1"))
+    assert facts["status"].startswith(f"broken: plugin 'mine' from dist 1: {message}")
 
 
 def test_a_pair_of_which_one_gives_what_the_other_refuses_is_refused():

@@ -77,7 +77,7 @@ class KeepsShape:
     """Mixes in the batch before, of the same size."""
 
     breaks = "incomplete_batch"
-    also = ("exact_resume",)  # the batch before is in no checkpoint
+    also = ("exact_resume", "evaluation_moves_nothing")  # the batch before is in no checkpoint, and may be one measured
 
     def __init__(self) -> None:
         self._before = None

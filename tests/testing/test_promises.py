@@ -18,7 +18,7 @@ from buttress.discovery.plugins_file import snake_case
 from buttress.errors import ConfigError, InputError, PluginError
 from buttress.registry import find, load
 from buttress.testing import BrokenPromiseError, check_plugin, examine, promises
-from buttress.testing.cost import Added, Cost, added_by, passes_added
+from buttress.testing.cost import Added, Cost, _typical, added_by, passes_added
 from buttress.testing.promise import RULES
 from buttress.testing.subject import Subject
 from buttress.training.forecast import Passes
@@ -267,16 +267,25 @@ def test_the_cost_counts_examples_and_passes_that_begin_inside_and_says_what_is_
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "said"),
+    ("differences", "may_save", "typical"),
     [
-        (0.2, "no time that could be measured"),
-        (-0.2, "no time that could be measured"),
-        (3.0, "+3.00 ms a step"),
-        (-3.0, "saves 3.00 ms a step"),
+        ([3.0, 3.5, 2.5, 3.1, -1.0], False, 3.0),
+        ([3.0, -3.5, 2.5, 3.1, -1.0], False, 0.0),  # now longer, now shorter: noise
+        ([-3.0, -3.5, -2.5, -3.1, -1.0], True, -3.0),
+        ([-3.0, -3.5, -2.5, -3.1, -1.0], False, 0.0),  # what makes as many passes saves no time
+        ([0.0, 0.0, 0.0], True, 0.0),
     ],
 )
-def test_a_time_within_the_noise_is_none_and_one_below_zero_is_saved(milliseconds: float, said: str):
-    assert said in str(Cost(Added(Passes()), milliseconds, 0.5))
+def test_a_time_within_the_noise_is_none(differences: list[float], may_save: bool, typical: float):
+    assert _typical(differences, may_save=may_save) == typical
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "said"),
+    [(0.0, "no time that could be measured"), (3.0, "+3.00 ms a step"), (-3.0, "saves 3.00 ms a step")],
+)
+def test_a_time_below_zero_is_saved(milliseconds: float, said: str):
+    assert said in str(Cost(Added(Passes()), milliseconds))
 
 
 def test_the_external_example_keeps_its_promises(capsys: pytest.CaptureFixture[str]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -72,17 +72,16 @@ class Cost:
 
     Args:
         added: what goes through the model besides.
-        milliseconds: median time that it adds, on a network of a few hundred weights: passes and its own overhead.
-        noise: median distance from that of a single comparison, in ms.
+        milliseconds: median time that it adds, on a network of a few hundred weights: passes and its own overhead;
+            negative where it saves passes; 0 where the steps with and without it could not be told apart.
     """
 
     added: Added
     milliseconds: float
-    noise: float
 
     def __str__(self) -> str:
         time = f"{'saves ' if self.milliseconds < 0 else '+'}{abs(self.milliseconds):.2f} ms a step"
-        measured = time if abs(self.milliseconds) > self.noise else "no time that could be measured"
+        measured = time if self.milliseconds else "no time that could be measured"
         return f"{self.added} a step; {measured} on the bench's small network"
 
 
@@ -160,9 +159,15 @@ def cost_of(subject: Subject) -> Cost:
         for number in range(_ROUNDS + 1):
             spent = [_milliseconds(engine, number) for engine in engines]
             differences.append(spent[0] - spent[1])
-    del differences[0]  # to warm up
+    added = added_by(subject)
+    return Cost(added, _typical(differences[1:], may_save=min(asdict(added.passes).values()) < 0))
+
+
+def _typical(differences: Sequence[float], *, may_save: bool) -> float:
+    """The median, or 0 where more than one of the differences has another sign, or nothing is there to be saved."""
     typical = median(differences)
-    return Cost(added_by(subject), typical, median(abs(each - typical) for each in differences))
+    others = sum(each * typical <= 0 for each in differences)
+    return typical if others <= 1 and (typical > 0 or may_save) else 0.0
 
 
 def _milliseconds(engine: Engine, number: int) -> float:

@@ -24,15 +24,18 @@ def named_files(resolved: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         resolved: the config, with every default filled in.
 
     Returns:
-        Place of the setting to ``text`` (the setting), ``file`` (the whole path) and ``sha256``. A text is taken for a
-        file where there is one of that name, and a dot or a slash in it.
+        Place of the setting to ``text`` (the setting), ``folder`` (where it was looked up first, if not in the working
+        folder), ``file`` (the whole path) and ``sha256``. A text is taken for a file where there is one of that name,
+        and a dot or a slash in it.
     """
     found = {}
     for place, text in _texts({section: resolved.get(section) for section in _SECTIONS}):
-        path = _file(text)
+        folder = str(resolved.get("folder") or "") if place.startswith("model.weights") else ""
+        path = _file(text, folder)
         if path is not None:
             with storage_errors(path):
-                found[place] = {"text": text, "file": str(path.resolve()), "sha256": file_sha256(path)}
+                digest = file_sha256(path)
+            found[place] = {"text": text, "folder": folder, "file": str(path.resolve()), "sha256": digest}
     return found
 
 
@@ -47,7 +50,7 @@ def expect_same_files(folder: RunFolder) -> None:
         recorded = read_sealed(folder.manifest).get("files", {})
     for place, before in recorded.items():
         text, what = before["text"], f"{folder.path}: {place} is {before['text']}"
-        path = _file(text)
+        path = _file(text, before["folder"])
         if path is None:
             raise RunFolderError(
                 f"{what}, and there is no such file; it was {before['file']}: put it back, or go to the folder in "
@@ -62,12 +65,13 @@ def expect_same_files(folder: RunFolder) -> None:
             )
 
 
-def _file(text: str) -> Path | None:
+def _file(text: str, folder: str) -> Path | None:
+    """The file that a text names, in ``folder`` first and then in the working folder."""
     if not {".", "/"} & set(text):
         return None
     with suppress(OSError, ValueError):  # too long for a name, or a NUL in it
         path = user_path(text)
-        return path if path.is_file() else None
+        return next((place for place in (Path(folder) / path, path) if place.is_file()), None)
     return None
 
 

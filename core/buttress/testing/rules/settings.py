@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from buttress.components.members import attributes_of
 from buttress.errors import ButtressError, ConfigError, PluginError
 from buttress.registry import HOOKED, construct
 from buttress.settings import documentation_of, in_code, settings_model, signature_of
@@ -81,10 +82,11 @@ def own_instances(subject: Subject) -> None:
     one, two = subject.plugin().plugin, subject.plugin().plugin
     expect(one is not two, "the same object twice")
     expect(one != two, "two instances are equal; leave out __eq__ (a dataclass: eq=False)")
+    others = attributes_of(two)
     shared = [
         name
-        for name, value in vars(one).items()
-        if isinstance(value, (dict, list, set)) and value is vars(two).get(name) and not _is_default(subject, value)
+        for name, value in attributes_of(one).items()
+        if isinstance(value, (dict, list, set)) and value is others.get(name) and not _is_default(subject, value)
     ]
     expect(not shared, f"two instances share {', '.join(shared)}; make it in __init__")
 
