@@ -186,6 +186,14 @@ def test_two_equal_sets_are_one(tmp_path: Path):
     assert_same(snapshot(model), snapshot(other))
 
 
+@pytest.mark.parametrize("key", ["model", "ema", "nested.ema"])
+def test_one_mapping_under_several_keys_is_found_under_each(tmp_path: Path, key: str):
+    model, other = ConvNet(seed=1), ConvNet(seed=2)
+    state = model.state_dict()
+    load_weights(other, save(tmp_path / "w.pth", {"model": state, "ema": state, "nested": {"ema": state}}), key=key)
+    assert_same(snapshot(model), snapshot(other))
+
+
 @pytest.mark.parametrize("depth", [3, 60])
 def test_a_file_that_holds_one_mapping_in_many_places_is_read_once(tmp_path: Path, depth: int):
     model, other = ConvNet(seed=1), ConvNet(seed=2)

@@ -77,13 +77,13 @@ def _load(path: Path) -> object:
 
 def _sets(loaded: Mapping[object, object]) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Mappings of names to tensors, the outermost first; what else stands beside the tensors is not theirs."""
-    waiting, seen = deque([("", loaded)]), {id(loaded)}
+    waiting, seen = deque([("", loaded)]), set[int]()
     while waiting:
         key, mapping = waiting.popleft()
         named = {str(name): value for name, value in mapping.items()}
         if tensors := {name: value for name, value in named.items() if isinstance(value, Tensor)}:
             yield key, tensors
-        for name, value in named.items():
-            if isinstance(value, Mapping) and id(value) not in seen:  # a file may hold one of them in many places
-                seen.add(id(value))
-                waiting.append((f"{key}.{name}" if key else name, value))
+        if id(mapping) not in seen:  # a file may hold one of them in many places: what it holds is looked at once
+            seen.add(id(mapping))
+            below = [(name, value) for name, value in named.items() if isinstance(value, Mapping)]
+            waiting.extend((f"{key}.{name}" if key else name, value) for name, value in below)
