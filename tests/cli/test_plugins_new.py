@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -95,6 +96,12 @@ def test_one_command_installs_a_package_everywhere():
     for page in ("tutorial.md", "writing_a_plugin.md"):
         installs = [line for line in text_of(page).splitlines() if line.startswith("pip install") and "my-d" in line]
         assert installs == [command], page
+
+
+@pytest.mark.parametrize("hook", sorted(HOOKS))
+def test_no_comment_breaks_a_call_over_lines(hook: str, tmp_path: Path):
+    folder = new_plugin("mine", [hook], tmp_path / hook)
+    assert not re.search(r"^\s*\)  # ", (folder / "buttress_mine.py").read_text(), flags=re.MULTILINE)
 
 
 def test_a_logger_may_open_and_close_and_has_no_other_hook(tmp_path: Path):
