@@ -80,6 +80,10 @@ def read_flag(value: object) -> bool:
     return meant
 
 
+def read_integer(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def read_number(value: object) -> object:
     return float(exact_fraction(value)) if isinstance(value, str) and "/" in value else value
 
@@ -114,6 +118,7 @@ Number = Annotated[float, BeforeValidator(read_number)]
 _READERS: dict[object, tuple[object, ...]] = {
     bool: (BeforeValidator(read_flag),),
     float: (BeforeValidator(read_number),),
+    int: (BeforeValidator(read_integer),),
     tuple: (BeforeValidator(read_tuple),),
     Path: (BeforeValidator(_home), PlainSerializer(str, return_type=str)),
     Any: (BeforeValidator(_untyped),),
@@ -125,7 +130,7 @@ _CONTAINERS = (list, dict, set, frozenset, deque, Set, Sequence, Mapping)
 def readable(annotation: Any) -> Any:
     """``annotation`` as a type that values of a config satisfy.
 
-    Where it expects a bool, ``no`` is one; where it expects a number, ``1/10`` is one; where it expects a tuple or a
+    Where it expects a bool, ``no`` is one; an integer, ``10.0``; a number, ``1/10``; where it expects a tuple or a
     set, a list is one; where it expects a member of an ``Enum``, its value or its name is one; where it says nothing,
     ``1/10`` is a number, and a word that may be text or a bool is refused.
     """
@@ -155,7 +160,9 @@ def readable(annotation: Any) -> Any:
 def _with_readable_parts(annotation: Any) -> Any:
     kind, parts = get_origin(annotation), get_args(annotation)
     if kind in (Union, UnionType):
-        return annotation if any(map(_takes_words, parts)) else Union[tuple(map(readable, parts))]  # noqa: UP007
+        # Beside float, 1.0 is not 1.
+        read = (part if part is int and float in parts else readable(part) for part in parts)
+        return annotation if any(map(_takes_words, parts)) else Union[tuple(read)]  # noqa: UP007
     if kind in (Iterable, Collection):
         return readable(list[parts])  # type: ignore[valid-type]
     if annotation in (list, dict):

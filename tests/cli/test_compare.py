@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,9 +136,20 @@ def test_a_comparison_has_a_row_for_every_track_of_every_variant(two: Path, capf
     # a run under the name of another one is noticed; one that was moved away leaves the table
     (folder / "one-s5").rename(folder / "one-s9")
     assert main(["compare", "one.yaml", "epochs=2", "seed=9"]) == 2
-    assert "one-s9 holds the run that was started as compare/one-s5: the folder has been" in capfd.readouterr().err
+    assert "one-s9 holds a run of another config: seed is 5 there and 9 here" in capfd.readouterr().err
     assert main(shorter) == 0
     assert [list(row["seeds"]) for row in result(two)["rows"]] == [["2"], ["2"], ["2", "5"]]
+    shutil.copytree(folder / "other-s5", folder / "one-s5")
+    assert main(shorter) == 0
+    assert "one-s5 holds another run than one, seed 5" in " ".join(capfd.readouterr().out.split())
+    assert [list(row["seeds"]) for row in result(two)["rows"]] == [["2"], ["2"], ["2", "5"]]
+    # the comparison itself may be renamed, and moved: it goes on under its new name, nothing is trained again
+    rows, trained = result(two)["rows"], (folder / "one-s2" / "summary.json").stat().st_mtime_ns
+    (two / "elsewhere").mkdir()
+    folder.rename(two / "elsewhere" / "paper")
+    assert main([*shorter, "--name", "paper", "--runs", "elsewhere"]) == 0
+    assert json.loads((two / "elsewhere" / "paper" / "comparison.json").read_text())["rows"] == rows
+    assert (two / "elsewhere" / "paper" / "one-s2" / "summary.json").stat().st_mtime_ns == trained
 
 
 def test_settings_that_mean_one_config_are_one_run(two: Path, capfd: Said):

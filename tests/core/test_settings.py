@@ -62,6 +62,7 @@ def checked(**values: Any) -> BaseModel:
     ("key", "value", "kept"),
     [
         ("steps", 7, 7),
+        ("steps", 7.0, 7),
         ("size", "8/255", Fraction(8, 255)),
         ("size", 0.1, Fraction(1, 10)),
         ("size", 0, Fraction(0)),
@@ -89,7 +90,7 @@ def test_settings_are_taken(key: str, value: Any, kept: Any):
     [
         ("steps", 0, r"^component\.steps: .*greater than or equal to 1, got 0$"),
         ("steps", "7", r"^component\.steps: expected a valid integer, got '7'$"),
-        ("steps", 7.0, r"^component\.steps: expected a valid integer, got 7\.0$"),
+        ("steps", 7.5, r"^component\.steps: expected a valid integer, got 7\.5"),
         ("steps", True, r"^component\.steps: expected a valid integer, got True$"),
         ("steps", None, r"^component\.steps: expected a valid integer, got None$"),
         ("size", "-1", r"^component\.size: expected a value >= 0, got '-1'$"),

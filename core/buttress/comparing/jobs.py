@@ -33,8 +33,9 @@ from buttress.yaml_source import Source, parse_yaml, read_yaml
 BUSY = os.EX_TEMPFAIL
 """Exit code of a process whose run another process is working on."""
 
-# Keys of a config that no number depends on; of ``modules``, the manifest knows the files.
-_CHANGES_NOTHING = ("loggers", "modules", "folder")
+# Keys of a config that no number depends on; of ``modules``, the manifest knows the files. ``name`` is that of the
+# comparison, whose folder may be renamed.
+_CHANGES_NOTHING = ("name", "loggers", "modules", "folder")
 # Longest value of a key in a message.
 _LONGEST_VALUE = 100
 
@@ -95,11 +96,10 @@ class Job:
         """Refuse a folder that holds something else.
 
         Raises:
-            RunFolderError: a run of another config, one that was started elsewhere, or no run at all.
+            RunFolderError: a run of another config, or no run at all.
         """
         folder, cure = self.folder, "choose another --name, or move that folder out of the comparison"
         if folder.config.is_file():
-            self.expect_in_place()
             there, asked = (without_idle_keys(each.value) for each in (read_yaml(folder.config), self._source))
             differing = [
                 f"{key} is {_short(one)} there and {_short(other)} here"
@@ -115,22 +115,6 @@ class Job:
             expect_same_files(folder)
         elif folder.path.exists() and not folder.metrics.exists() and any(folder.path.iterdir()):
             raise RunFolderError(f"{folder.path} is no run folder, and a run is to live there; {cure}")
-
-    def expect_in_place(self) -> None:
-        """Refuse a run that was started under another name or in another folder, as its manifest says.
-
-        Raises:
-            RunFolderError: it was.
-        """
-        try:
-            started = read_sealed(self.folder.manifest).get("run", self.folder.identity)
-        except CheckpointError:  # damaged: what it said is not known
-            return
-        if started != self.folder.identity:
-            raise RunFolderError(
-                f"{self.folder.path} holds the run that was started as {started}: the folder has been renamed, moved "
-                "or copied; move it back, or choose another --name"
-            )
 
     @property
     def _source(self) -> Source:

@@ -12,9 +12,11 @@ from typing import Any
 from buttress.comparing.jobs import Job, without_idle_keys
 from buttress.comparing.sweep import Variant
 from buttress.config import dump_config
-from buttress.errors import CheckpointError, ConfigError, RunFolderError
+from buttress.discovery.plugins_file import read_plugins_file
+from buttress.errors import CheckpointError, ConfigError
 from buttress.evaluation import attack_entry, load_attack
 from buttress.storage.seals import read_sealed, write_sealed
+from buttress.yaml_source import read_yaml
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Plan:
 
 def digest(resolved: Mapping[str, Any], plugins_text: str | None) -> str:
     """What a variant is known by, whatever its settings look like and whatever its seed is."""
-    config = {key: value for key, value in without_idle_keys(resolved).items() if key not in ("name", "seed")}
+    config = {key: value for key, value in without_idle_keys(resolved).items() if key != "seed"}
     return sha256(json.dumps([config, plugins_text], sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -125,13 +127,20 @@ def kept_jobs(folder: Path, plan: Plan, asked: Sequence[Job], say: Callable[[str
             run = folder / member.variant.run(seed)
             if str(run) in paths or not (run / "config.yaml").is_file():
                 continue
-            job = Job(member.label, seed, str(run), (run / "config.yaml").read_text(encoding="utf-8"), ())
-            try:
-                job.expect_in_place()
-                kept.append(job)
-            except RunFolderError as problem:
-                say(f"left out of the table: {problem}")
+            if _holds(run, member, seed):
+                text = (run / "config.yaml").read_text(encoding="utf-8")
+                kept.append(Job(member.label, seed, str(run), text, ()))
+            else:
+                say(f"left out of the table: {run} holds another run than {member.label}, seed {seed}")
     return kept
+
+
+def _holds(run: Path, member: Member, seed: int) -> bool:
+    """Whether the run in a folder is that of a member at a seed, by its config and its file of plugins."""
+    config = read_yaml(run / "config.yaml").value
+    name = config.get("plugins_file")
+    text = read_plugins_file(run / name).text if name else None
+    return config.get("seed") == seed and digest(config, text) == member.digest
 
 
 def attack_key(text: str) -> str:

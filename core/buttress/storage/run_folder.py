@@ -73,11 +73,6 @@ class RunFolder:
         self.audit = path / "audit.json"
         self._descriptor: int | None = None
 
-    @property
-    def identity(self) -> str:
-        """``<name>/<run>``: where a run is started, which its manifest keeps when the folder is renamed or moved."""
-        return "/".join(self.path.absolute().parts[-2:])
-
     def create(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None = None) -> None:
         """Make the folder with its config, a copy of the config's file of plugins, and the manifest, which holds the
         config too.

@@ -128,7 +128,7 @@ def _in_new_folder(
         try:
             folder.create(
                 dump_config(assembly.resolved),
-                manifest(assembly.engine.plugins, assembly.engine.hooks.order(), _facts(assembly, folder)),
+                manifest(assembly.engine.plugins, assembly.engine.hooks.order(), _facts(assembly)),
                 file.plugins_file,
             )
         except RunFolderError:
@@ -138,11 +138,10 @@ def _in_new_folder(
         return folder, assembly
 
 
-def _facts(assembly: Assembly, folder: RunFolder) -> dict[str, Any]:
+def _facts(assembly: Assembly) -> dict[str, Any]:
     """What the manifest says beside versions, hardware and plugins."""
     file, data = assembly.file, assembly.data
     facts = {
-        "run": folder.identity,
         "data": {
             "splits": {name: len(split) for name, split in data.splits().items()},
             **data.notes,
