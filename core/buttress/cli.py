@@ -518,7 +518,7 @@ def _plugins_new(options: argparse.Namespace) -> str:
     from buttress.authoring.scaffold import install_command, new_plugin
 
     folder = new_plugin(options.name, options.hook, options.output)
-    return (
+    return _Exact(  # commands to copy: lines stay whole
         f'made {folder}; next:\n\n  {install_command(str(folder))}\n  pytest "{folder}"\n'
         f'  buttress train "{folder / "config.yaml"}"'
     )
