@@ -186,6 +186,15 @@ def test_two_equal_sets_are_one(tmp_path: Path):
     assert_same(snapshot(model), snapshot(other))
 
 
+@pytest.mark.parametrize("names", [["w"], ["model", "ema"]])
+def test_equal_sets_may_hold_nan(tmp_path: Path, names: list[str]):
+    model, other = ConvNet(seed=1), ConvNet(seed=2)
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    load_weights(other, save(tmp_path / "w.pth", {name: model.state_dict() for name in names}))
+    assert next(other.parameters()).isnan().all()
+
+
 @pytest.mark.parametrize("key", ["model", "ema", "nested.ema"])
 def test_one_mapping_under_several_keys_is_found_under_each(tmp_path: Path, key: str):
     model, other = ConvNet(seed=1), ConvNet(seed=2)
