@@ -25,7 +25,7 @@ from buttress.errors import CheckpointError, ConfigError, DataError, InputError,
 from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers
 from buttress.models import check_logits, load_weights, trains_on_one
-from buttress.nn.contract import ONE_EXAMPLE
+from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
 from buttress.nn.preparation import prepared
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule
@@ -116,7 +116,7 @@ def _loaded(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     else:
         dataset, settings = make(DATA, section.target, given, where, file.modules, {"seed": seed})
     try:
-        data = dataset if isinstance(dataset, Data) else dataset.load(seed)
+        data = dataset.load(seed) if hasattr(dataset, "load") else dataset
     except InputError as problem:
         said = told(problem).removeprefix(f"{type(problem).__name__}: ") if section.target else str(problem)
         raise type(problem)(f"{where(())}: {said}{where_looked(paths)}") from problem
@@ -146,6 +146,8 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     loggers = load_loggers(config.loggers, file.under("loggers"))
     schedule, schedule_settings = file.schedule()
     model, model_settings = build_model(file, data)
+    with at(_place_of_model(file)):
+        expect_learnable(model, f"model {type(model).__name__}")
     factory, optimizer_settings = _optimizer(file)
     with at(file.where(("plugins",))):
         engine = Engine(
@@ -253,7 +255,7 @@ def build_model(
     settings: dict[str, Any] = {}
     with at(file.where(("data",))):
         first = next(iter(data.train.batches(torch.arange(min(2, len(data.train))), 2)))
-    chosen = where(("target",) if section.target else ("name",))
+    chosen = _place_of_model(file)
     with torch.random.fork_rng():  # initial weights follow the seed and move nobody's generator
         if section.target is not None:  # a module may draw while it is imported, once a process
             import_target(section.target, chosen, file.modules)
@@ -274,6 +276,10 @@ def build_model(
     with at(chosen):
         check_logits(model, first.x, data.num_classes)
     return model, settings
+
+
+def _place_of_model(file: ConfigFile) -> str:
+    return file.where(("model", "target" if file.config.model.target else "name"))
 
 
 def _start_from(model: nn.Module, file: ConfigFile, given: WeightsSection) -> None:

@@ -79,7 +79,7 @@ class Split:
     def extent(self) -> tuple[float, float] | None:
         """The least and the greatest value of all inputs; None where the inputs are not in memory."""
         x = getattr(self, "x", None)
-        return None if x is None else (float(x.amin()), float(x.amax()))
+        return None if x is None else (x.amin().item(), x.amax().item())
 
     def class_counts(self, num_classes: int) -> list[int] | None:
         """The number of examples of each class; None where the labels are not in memory."""

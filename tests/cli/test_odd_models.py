@@ -14,6 +14,8 @@ from buttress.errors import InputError
 from .conftest import CONFIG
 
 NETS = '''
+import warnings
+
 import torch
 from torch import nn
 
@@ -107,6 +109,26 @@ def one() -> nn.Module:
     return instance
 
 
+def frozen() -> nn.Module:
+    return plain().requires_grad_(False)
+
+
+def complex_weights() -> nn.Module:
+    net = plain()
+    net.odd = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    return net
+
+
+def scripted() -> nn.Module:
+    with warnings.catch_warnings(action="ignore"):  # it is deprecated
+        return torch.jit.script(plain())
+
+
+def traced() -> nn.Module:
+    with warnings.catch_warnings(action="ignore"):
+        return torch.jit.trace(plain(), torch.rand(2, 1, 8, 8))
+
+
 nothing = None
 number = 3
 lamb = lambda: plain()
@@ -160,6 +182,10 @@ MISTAKES = {
     "Exits": r"refused args \{\}: SystemExit: 3 \(odd_nets\.py:",
     "on_meta": r"model Sequential cannot be made ready for training: NotImplementedError: Cannot copy out",
     "lazy_that_cannot": r"model Sequential cannot be made ready for training: RuntimeError: Given groups=1",
+    "frozen": r"model Sequential: no parameter of the model requires a gradient",
+    "complex_weights": r"model Sequential: parameter 'odd' is of complex numbers",
+    "traced": r"model TopLevelTracedModule: it is TorchScript, .*; train the module that it was made of",
+    "scripted": r"model RecursiveScriptModule: it is TorchScript, .*; train the module that it was made of",
     "returns_a_class": r"expected an nn\.Module, got type",
     "returns_nothing": r"expected an nn\.Module, got NoneType",
     "returns_a_list": r"expected an nn\.Module, got list",

@@ -81,6 +81,14 @@ class Liar:
         return [seed]
 
 
+def lying(*, seed: int) -> Data:
+    return (seed,)
+
+
+def yielding(*, seed: int) -> Data:
+    yield seed
+
+
 class Broken:
     def load(self, seed: int) -> Data:
         return {}["nothing"]
@@ -374,11 +382,17 @@ MISTAKES = {
         r"NoData is refused: expected a class with a method",
     ),
     "no data after all": ("data", {"target": "own_data:Liar"}, r"data: own_data:Liar loaded a list, expected a buttre"),
+    "a function without data": (
+        "data",
+        {"target": "own_data:lying"},
+        "data: own_data:lying loaded a tuple, expected a ",
+    ),
+    "a generator": ("data", {"target": "own_data:yielding"}, "data: own_data:yielding loaded a generator, expected a "),
     "it raises": ("data", {"target": "own_data:Broken"}, r"data: KeyError: 'nothing' \(own_data\.py:\d+\)"),
     "labels in a list": (
         "data",
         {"target": "own_data:Listed"},
-        r"data: Split: expected y to be a tensor .*own_data\.py:\d+",
+        r"data: Split: expected y to be a dense tensor .*own_data\.py:\d+",
     ),
     "a split that raises": (
         "data",

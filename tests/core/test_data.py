@@ -213,3 +213,7 @@ def test_batches_keep_the_memory_format():
 def test_splits_are_listed_in_order_without_a_missing_validation_split():
     assert list(data().splits()) == ["train", "validation", "test"]
     assert list(data(validation=None).splits()) == ["train", "test"]
+
+
+def test_the_extent_of_inputs_with_a_graph_is_plain_numbers():
+    assert Split(X.clone().requires_grad_(), Y).extent() == Split(X, Y).extent()

@@ -48,8 +48,14 @@ def expect_learnable(model: nn.Module, who: str) -> None:
     """The parameters of ``model`` are real numbers, so that they have norms and can be perturbed, and some can learn.
 
     Raises:
-        ModelError: names ``who`` and the first parameter that is not; or none requires a gradient.
+        ModelError: names ``who`` and the first parameter that is not; or none requires a gradient; or the model is
+            TorchScript.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(
+            f"{who}: it is TorchScript, which takes no hooks (a traced one no modes either); train the module that it "
+            "was made of, and script it afterwards"
+        )
     for name, parameter in model.named_parameters():
         if parameter.is_complex():
             raise ModelError(
