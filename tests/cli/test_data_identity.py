@@ -101,6 +101,11 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs"
 
 
+def first_json(said: str) -> Any:
+    """The JSON of standard output, before what was said on standard error."""
+    return json.JSONDecoder().raw_decode(said)[0]
+
+
 @pytest.fixture
 def run(expect: Verb, trained_once: Path) -> str:
     """A copy of that run, in the working folder."""
@@ -118,7 +123,7 @@ def test_a_run_records_its_data(run: str, expect: Verb):
     }
     assert summary["data"] == recorded
     assert load_checkpoint(list_checkpoints(Path(run, "checkpoints"))[0])["data"] == recorded
-    evaluated = json.loads(expect("evaluate", run, "--attack", "fgsm", "--json"))
+    evaluated = first_json(expect("evaluate", run, "--attack", "fgsm", "--json"))
     assert evaluated["fingerprint"] == recorded["test"]
 
 
@@ -180,7 +185,7 @@ def test_a_run_of_an_older_version_goes_on_with_one_sentence(run: str, expect: V
 def test_data_that_are_asked_for_by_an_override_are_no_surprise(run: str, expect: Verb):
     rewrite(invert_test)
     shutil.copy("small.npz", "inverted.npz")
-    said = json.loads(expect("evaluate", run, "data.path=inverted.npz", "--attack", "fgsm", "--json"))
+    said = first_json(expect("evaluate", run, "data.path=inverted.npz", "--attack", "fgsm", "--json"))
     assert said["fingerprint"] != read_sealed(Path(run, "manifest.json"))["data"]["fingerprint"]["test"]
     message = expect("evaluate", run, "threat.eps=4/255", code=2)
     command = message.split("now: buttress ")[1].split()

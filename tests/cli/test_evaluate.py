@@ -248,7 +248,8 @@ def test_an_unfinished_evaluation_is_known_by_everything_that_its_verdicts_depen
     ]
     for words in variants:
         assert main(["evaluate", RUN, *words]) == 1
-    own = [f"{RUN}/weights/best-live.safetensors", "--config", f"{RUN}/config.yaml"]  # as a run: its own data alone
+    # As a run it takes its own data alone; as a file, those of the working folder where an override says so.
+    own = [f"{RUN}/weights/best-live.safetensors", "--config", f"{RUN}/config.yaml", "data.path=small.npz"]
     assert main(["evaluate", *own, *two]) == 1
     with np.load("small.npz") as file:
         arrays = {name: 1 - file[name] if name == "x_test" else file[name] for name in file.files}

@@ -148,7 +148,7 @@ def test_of_several_faults_on_record_the_earliest_is_raised_and_then_forgotten()
         checks.expect(good, torch.tensor(True), (3, number), lambda: "unread")
         checks.expect(late, torch.tensor(number < 4), (3, number), lambda: "unread")
         checks.expect(early, torch.tensor(number < 2), (3, number), lambda: "unread")
-    with pytest.raises(DataError, match=r"^early first at epoch 4, step 3: its answer was outside"):
+    with pytest.raises(DataError, match=r"^early first at epoch 4, step 3: what it gave was outside"):
         checks.read()
     checks.read()
     checks.expect(early, torch.tensor(False), (9, 1), lambda: "unread")
