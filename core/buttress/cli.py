@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,7 +35,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.overrides += rest  # overrides that follow an option: argparse collects only the first group
     if options.call in _NEED_TORCH and "torch" not in sys.modules:
         _complain("importing torch ...")
-    return exit_code_of(lambda: _say(options.call(options)))
+    code = exit_code_of(lambda: _say(options.call(options)))
+    _let_go_of_lost_output()
+    return code
+
+
+def _let_go_of_lost_output() -> None:
+    """Where the terminal or the pipe has gone, what is left to write is dropped: at its end Python would fail on it and
+    put 120 in the place of the exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError), open(os.devnull, "w") as nowhere:  # noqa: PTH123
+                os.dup2(nowhere.fileno(), stream.fileno())
+        except ValueError:  # closed
+            continue
 
 
 def exit_code_of(call: Callable[[], object]) -> int:

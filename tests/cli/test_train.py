@@ -226,6 +226,26 @@ def test_a_closed_terminal_saves_the_run(workspace: Path):
     assert len(list((run / "checkpoints").glob("*.json"))) == 1
 
 
+LEFT_IN_THE_BUFFER = """
+import sys
+from buttress import cli
+sys.stdout.write("left in the buffer")
+cli.exit_code_of = lambda call: 1
+raise SystemExit(cli.main(["config", "schema"]))
+"""
+
+
+def test_the_exit_code_outlives_a_reader_that_has_gone():
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    try:
+        done = subprocess.run([sys.executable, "-c", LEFT_IN_THE_BUFFER], stdout=writer, env=environment, check=False)
+    finally:
+        os.close(writer)
+    assert done.returncode == 1  # Python's own is 120, of what it cannot write at its end
+
+
 def test_nohup_keeps_a_run_alive_and_a_scheduler_stops_it(workspace: Path):
     process, run = trains(workspace, "nohup", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     process.send_signal(signal.SIGHUP)
