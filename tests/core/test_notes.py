@@ -24,13 +24,17 @@ NETS = """
 from torch import nn
 
 
+ENDS = {"none": nn.Identity(), "softmax": nn.Softmax(1), "sigmoid": nn.Sigmoid(), "log": nn.LogSoftmax(1)}
+ENDS["tanh"] = nn.Tanh()
+
+
 class Net(nn.Sequential):
     def __init__(self, end: str) -> None:
-        super().__init__(nn.Flatten(), nn.Linear(64, 4), eval(f"nn.{end}"))
+        super().__init__(nn.Flatten(), nn.Linear(64, 4), ENDS[end])
 
 
 def zero() -> nn.Module:
-    net = Net("Identity()")
+    net = Net("none")
     nn.init.zeros_(net[1].weight)
     nn.init.zeros_(net[1].bias)
     return net
@@ -77,8 +81,8 @@ NOTES = {
     "a class without an example": (
         ["data.num_classes=7"], ["3 of 7 classes have no training example: 4, 5, 6; labels count from 0"],
     ),
-    "a softmax": (["model={target: 'note_nets:Net', args: {end: Softmax(1)}}"], ["those of a softmax"]),
-    "a sigmoid": (["model={target: 'note_nets:Net', args: {end: Sigmoid()}}"], ["those of a sigmoid"]),
+    "a softmax": (["model={target: 'note_nets:Net', args: {end: softmax}}"], ["those of a softmax"]),
+    "a sigmoid": (["model={target: 'note_nets:Net', args: {end: sigmoid}}"], ["those of a sigmoid"]),
     "an epoch that never comes": (["meat.start=60"], ["60, after 60 epochs, which never comes: the run has 4"]),
 }  # fmt: skip
 
@@ -100,8 +104,8 @@ def test_what_is_seldom_meant_is_noted(case: str, noted: Noted):
         ["pgd.step_size=4/255"],
         ["data.batch_size=40"],
         ["model={target: 'note_nets:zero'}"],
-        ["model={target: 'note_nets:Net', args: {end: LogSoftmax(1)}}"],
-        ["model={target: 'note_nets:Net', args: {end: Tanh()}}"],
+        ["model={target: 'note_nets:Net', args: {end: log}}"],
+        ["model={target: 'note_nets:Net', args: {end: tanh}}"],
     ],
 )
 def test_what_is_in_order_is_not_noted(overrides: list[str], noted: Noted):
