@@ -24,7 +24,8 @@ from buttress.errors import ConfigError
 from buttress.evaluation import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text
 from buttress.storage.locks import locked
-from buttress.storage.run_folder import hardware, read_metrics
+from buttress.storage.manifest import hardware
+from buttress.storage.run_folder import read_metrics
 from buttress.storage.seals import read_sealed
 from buttress.tables import WIDTH, wrapped
 from buttress.training.selection import best_epoch, records_of

@@ -23,7 +23,7 @@ from buttress.processes import interrupted_by_signals
 from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
 from buttress.storage.files import make_folder, storage_errors, write_json, write_with
-from buttress.storage.run_folder import hardware
+from buttress.storage.manifest import hardware
 from buttress.tables import fitted, percent
 from buttress.training.notes import steps_of_attack
 

@@ -5,25 +5,15 @@ import itertools
 import json
 import logging
 import os
-import platform
-import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from buttress import __version__
 from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
-from buttress.kernels import status
-from buttress.registry import LoadedPlugin
 from buttress.storage.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_bytes, write_text
 from buttress.storage.seals import read_sealed, write_sealed
 
@@ -265,47 +255,6 @@ def first_epoch(path: Path) -> int:
     return 0 if isinstance(found, dict) and found.get("format", 1) == 1 else 1
 
 
-def manifest(
-    plugins: Sequence[LoadedPlugin], order: Mapping[str, list[str]], facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What a run depends on besides its config."""
-    return {
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": sys.argv,
-        **hardware(),
-        "kernels": status(),
-        "git": _git(),
-        "plugins": {
-            loaded.label: {
-                "distribution": loaded.source.distribution if loaded.source else None,
-                "version": loaded.source.version if loaded.source else None,
-                "entry_point": loaded.source.target if loaded.source else None,
-                "settings": dict(loaded.settings),
-            }
-            for loaded in plugins
-        },
-        "hooks": dict(order),
-        **facts,
-    }
-
-
-def hardware() -> dict[str, Any]:
-    """Versions and hardware: what a number may depend on."""
-    packages = ("torch", "torchvision", "numpy", "scikit-learn", "pluggy", "pydantic", "safetensors", "pyautoattack")
-    return {
-        "buttress": __version__,
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
-        "platform": platform.platform(),
-        "hardware": {
-            "cpu": cpu_name(),
-            "cpus": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        },
-    }
-
-
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a run's ``metrics.jsonl``, epochs from 1; what a crash has left of a last line is left out.
 
@@ -331,23 +280,3 @@ def counted_later(record: Mapping[str, Any], by: int) -> dict[str, Any]:
 
 def _exists(path: Path) -> str:
     return f"{path} exists and is never overwritten; choose another --run, or continue it with: buttress resume {path}"
-
-
-def cpu_name() -> str:
-    """The processor's name, as the system gives it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    match = re.search(r"^model name\s*: (.*)$", text, flags=re.MULTILINE)
-    return match.group(1) if match else platform.processor()
-
-
-def _git() -> dict[str, Any] | None:
-    def ask(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -18,7 +18,8 @@ from buttress.errors import CheckpointError, RunFolderError
 from buttress.kernels import use_backend
 from buttress.reporter import Reporter
 from buttress.storage.files import remove_leftovers, storage_errors
-from buttress.storage.run_folder import RunFolder, existing_folder, manifest, planned_folder, read_metrics
+from buttress.storage.manifest import manifest
+from buttress.storage.run_folder import RunFolder, existing_folder, planned_folder, read_metrics
 from buttress.storage.seals import read_sealed
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.forecast import Forecast
