@@ -1,9 +1,19 @@
-"""One thread (results do not depend on the machine, tests do not fight for cores), long lines, the one GPU skip."""
+"""One thread (results do not depend on the machine, tests do not fight for cores), long lines, no GPU, no own home."""
+
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def configuration_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What buttress remembers about its user lies in a folder of the tests, also for the processes that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
+        yield
 
 
 @pytest.fixture(autouse=True)
