@@ -9,6 +9,7 @@ import yaml
 
 from buttress.errors import ConfigError
 from buttress.settings import Word
+from buttress.storage.regular_file import read_regular_file
 
 Path_ = tuple[str | int, ...]
 
@@ -90,11 +91,9 @@ def read_yaml(path: Path) -> Source:
         ConfigError: the file is missing, too large, not UTF-8 or not YAML; a duplicate key; a tag.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_regular_file(path, MAX_BYTES)
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read: {problem.strerror}") from None
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{path}: {len(raw):,} bytes; expected a config of at most {MAX_BYTES:,}")
     try:
         return parse_yaml(raw.decode("utf-8"), str(path))
     except UnicodeDecodeError as problem:

@@ -212,7 +212,7 @@ def test_a_file_is_read_with_its_path(tmp_path: Path):
     ("content", "message"),
     [
         (b"a: \xff\xfe", "expected UTF-8 text"),
-        (b"#" * (MAX_BYTES + 1), "100,001 bytes; expected a config of at most"),
+        (b"#" * (MAX_BYTES + 1), "cannot be read: expected at most 100,000 bytes, it has more"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: bytes, message: str):

@@ -268,7 +268,7 @@ PAYLOADS: dict[str, Payload] = {
     "aliases that multiply to 10^12": Payload(_config(_alias_bomb()), "more than"),
     "an alias of itself": Payload(_config("a: &a [*a]"), "nested too deeply"),
     "a key given twice": Payload(_config(CONFIG + "epochs: 2\n"), "given twice"),
-    "a config of 10 MB": Payload(_config(b"#" * 10_000_000), "expected a config of at most"),
+    "a config of 10 MB": Payload(_config(b"#" * 10_000_000), "expected at most 100,000 bytes"),
     "a config of 50,000 values": Payload(_config("a: [" + "1," * 49_900 + "1]"), "keys and values"),
     "a config nested 40,000 deep": Payload(_config("[" * 40_000), "nested too deeply"),
     "an integer of 90,000 digits": Payload(_config("epochs: " + "9" * 90_000), "reasonable size"),

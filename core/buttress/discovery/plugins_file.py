@@ -21,6 +21,7 @@ from buttress.components.members import hooks_in
 from buttress.components.traits import declared_name
 from buttress.errors import ConfigError, PluginError
 from buttress.registry import Local, Source, sources
+from buttress.storage.regular_file import read_regular_file
 
 # It is written by hand; what is larger is something else.
 MAX_BYTES = 1_000_000
@@ -122,9 +123,7 @@ def read_plugins_file(path: Path, place: str = "") -> PluginsFile:
     """
     at = f"{place}: " if place else ""
     try:
-        raw = path.read_bytes()
-        if len(raw) > MAX_BYTES:
-            raise ConfigError(f"{at}{path}: {len(raw):,} bytes; expected a Python file of at most {MAX_BYTES:,}")
+        raw = read_regular_file(path, MAX_BYTES)
     except OSError as problem:
         raise ConfigError(f"{at}{path}: cannot be read: {problem.strerror}; it lies beside the config") from None
     fault = _not_python_text(raw)

@@ -25,6 +25,7 @@ from buttress.nn.contract import expect_some_finite
 from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
 from buttress.storage.files import write_with
+from buttress.storage.regular_file import open_regular_file
 from buttress.threat import ThreatModel
 
 NOT_ATTACKED, WRONG, RIGHT = -1, 0, 1
@@ -106,7 +107,7 @@ def read_worst(path: Path) -> tuple[NDArray[np.int64], Flags]:
         CheckpointError: missing or damaged.
     """
     try:
-        with path.open("rb") as stream, np.load(stream) as file:
+        with open_regular_file(path) as stream, np.load(stream) as file:
             return file["index"], file["worst"]
     except (OSError, ValueError, KeyError, BadZipFile) as problem:
         raise CheckpointError(
@@ -200,7 +201,7 @@ class _Work:
         if path is None or not path.is_file():
             return _Work(path, np.full(shape, NOT_ATTACKED, np.int8), np.zeros(shape[0]))
         try:
-            with path.open("rb") as stream, np.load(stream) as file:
+            with open_regular_file(path) as stream, np.load(stream) as file:
                 return _Work(path, file["table"].reshape(shape), file["seconds"].reshape(shape[0]), int(file["done"]))
         except (OSError, ValueError, KeyError, BadZipFile) as problem:
             raise CheckpointError(f"{path} is damaged ({problem}); delete it to start the evaluation anew") from None

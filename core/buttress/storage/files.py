@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from buttress.errors import CheckpointError, StorageError
+from buttress.storage.regular_file import expect_regular_file, open_regular_file, read_regular_file
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What may be part of a file's name: no separator, no leading dot."""
@@ -25,7 +26,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open_regular_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -211,6 +212,7 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     try:
         if sha256 is not None and file_sha256(path) != sha256:
             raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
+        expect_regular_file(path)
         return load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
@@ -225,7 +227,7 @@ def read_json(path: Path) -> Any:
         CheckpointError: missing or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular_file(path).decode("utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     except (ValueError, OSError) as problem:
@@ -241,6 +243,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         CheckpointError: missing, truncated, or a header that has been changed.
     """
     try:
+        expect_regular_file(path)
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("buttress", "{}"))
     except FileNotFoundError:

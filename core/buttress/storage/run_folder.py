@@ -15,6 +15,7 @@ from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
 from buttress.storage.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_bytes, write_text
+from buttress.storage.regular_file import expect_file_or_folder, read_regular_file
 from buttress.storage.seals import read_sealed, write_sealed
 
 logger = logging.getLogger("buttress")
@@ -174,7 +175,7 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
     try:
         if not folder.config.is_file() or not folder.manifest.is_file():
             raise RunFolderError(_no_run_folder(path))
-        found = folder.config.read_bytes()
+        found = read_regular_file(folder.config)
     except OSError as problem:
         raise RunFolderError(f"{path} cannot be read: {problem.strerror}; check its permissions") from None
     _expect_inside(path)
@@ -223,7 +224,7 @@ def _expect_plugins_file(folder: RunFolder, name: str, sha256: str) -> None:
 
 
 def _expect_inside(path: Path) -> None:
-    """A folder from somebody else must not make us write or delete outside of it."""
+    """A folder from somebody else must not make us write or delete outside of it, or wait for what never comes."""
     home = path.resolve()
     for parent, folders, files in os.walk(path):
         for entry in (Path(parent, name) for name in (*folders, *files)):
@@ -232,6 +233,10 @@ def _expect_inside(path: Path) -> None:
                     f"{entry} is a link out of the run folder, to {entry.resolve()}; copy there what it points to, or "
                     "move the whole run folder"
                 )
+            try:
+                expect_file_or_folder(entry)
+            except OSError as problem:
+                raise RunFolderError(f"{entry}: {problem.strerror}; remove it from the run folder") from None
 
 
 def _expect_format(path: Path) -> None:
@@ -263,7 +268,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     records: list[dict[str, Any]] = []
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = read_regular_file(path).splitlines(keepends=True)
         records.extend(json.loads(line) for line in lines if line.endswith(b"\n"))
     except OSError as problem:
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from buttress.errors import CheckpointError
+from buttress.storage.regular_file import expect_regular_file
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -117,6 +118,7 @@ def open_tensor_files(paths: Iterable[Path]) -> Iterator[list[TensorFile]]:
 @contextmanager
 def _open(path: Path) -> Iterator[TensorFile]:
     try:
+        expect_regular_file(path)
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from buttress.errors import CheckpointError
+from buttress.storage.regular_file import expect_regular_file, open_regular_file
 from buttress.storage.seals import read_any_weights
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -36,7 +37,7 @@ def holds_weights(path: Path) -> bool:
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             return _BEGINNINGS.match(file.read(16)) is not None
     except OSError as problem:
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
@@ -63,6 +64,7 @@ def read_weight_sets(path: Path) -> dict[str, dict[str, Tensor]]:
 
 def _load(path: Path) -> object:
     try:
+        expect_regular_file(path)
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -13,6 +13,7 @@ from buttress import Data, Split
 from buttress.data import check_labels, count_classes, hold_out
 from buttress.errors import DataError
 from buttress.settings import Amount
+from buttress.storage.regular_file import open_regular_file
 
 
 class Npz:
@@ -65,7 +66,7 @@ class Npz:
     def _arrays(self) -> dict[str, np.ndarray]:
         path = Path(self.path)
         try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            with open_regular_file(path) as raw, np.load(raw, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise DataError(f"{path.absolute()} does not exist") from None
