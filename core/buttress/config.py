@@ -25,7 +25,7 @@ from buttress.yaml_source import OVERRIDE, Path_, Source, dump_yaml, parse_yaml,
 FORMAT = 1
 """Of configs. A change after which an older config would mean something else, or nothing, raises it."""
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -229,7 +229,7 @@ class Config(_Section):
     plugins: list[Entry] = Field(min_length=1, description="in the order of calls: buttress plugins list")
     optimizer: OptimizerSection
     schedule: ScheduleSection = Field(default_factory=ScheduleSection)
-    epochs: Count = Field(description="passes over the training data")
+    epochs: Count = Field(le=10**6, description="passes over the training data")
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
     loggers: list[Entry] = Field(

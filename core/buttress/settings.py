@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import partial
 from inspect import formatannotation
 from itertools import groupby
-from math import floor, inf
+from math import floor, inf, isfinite
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -34,6 +34,7 @@ from pydantic import (
 )
 from pydantic.errors import PydanticUserError
 
+from buttress.components.number_text import exact_number, expect_float, is_fraction
 from buttress.components.plain import LENIENT, read_fields, read_member, unwritable
 from buttress.errors import ConfigError, PluginError, nearest
 from buttress.storage.user_path import user_path
@@ -43,22 +44,18 @@ def exact_fraction(value: object) -> Fraction:
     """``"8/255"``, ``"0.031"``, ``8/255``-like strings and plain numbers, exact as they are written.
 
     Raises:
-        ValueError: not a finite number, or a division by zero.
+        ValueError: not a finite number that a float can hold, a division by zero, or a text of unreasonable length.
     """
     if isinstance(value, Fraction):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"expected a number or a fraction like 8/255, got {value!r}")
-    try:
-        exact = Fraction(re.sub(r"\s", "", str(value)))
-        float(exact)
-        return exact
-    except OverflowError:
-        raise ValueError("expected a number that a float can hold, got a larger one") from None
-    except ZeroDivisionError:
-        raise ValueError(f"expected a finite fraction like 8/255, got {value!r} (division by zero)") from None
-    except ValueError:
-        raise ValueError(f"expected a finite number or a fraction like 8/255, got {value!r}") from None
+    if isinstance(value, int):
+        expect_float(value)
+        return Fraction(value)
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"expected a finite number or a fraction like 8/255, got {value!r}")
+    return exact_number(str(value))
 
 
 class Word(str):
@@ -81,21 +78,21 @@ def read_flag(value: object) -> bool:
 
 
 def read_integer(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(whole, int) and not -(2**63) <= whole < 2**63:
+        raise ValueError("expected an integer that 64 bits hold, got a larger one")
+    return whole
 
 
 def read_number(value: object) -> object:
     return float(exact_fraction(value)) if isinstance(value, str) and "/" in value else value
 
 
-_FRACTION = re.compile(r"[-+]?\d+/\d+")
-
-
 def _untyped(value: object) -> object:
     """A value of which no type says what it means, at any depth: a fraction is a number, a word is refused."""
     if isinstance(value, Word):
         raise ValueError(f"expected true, false or null, or quotes around a text ('{value}'), got {value}")
-    if isinstance(value, str) and _FRACTION.fullmatch(value):
+    if isinstance(value, str) and is_fraction(value):
         return read_number(value)
     if isinstance(value, dict):
         return {key: _untyped(part) for key, part in value.items()}

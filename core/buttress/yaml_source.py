@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from buttress.components.number_text import read_float, read_integer
 from buttress.errors import ConfigError
 from buttress.settings import Word
 from buttress.storage.regular_file import read_regular_file
@@ -146,8 +147,8 @@ class _Reader:
             return self._mapping(node, path)
         try:
             return _scalar(node)
-        except ValueError:  # an integer of thousands of digits
-            raise ConfigError(f"{self._place(node)}: expected a number of reasonable size") from None
+        except ValueError as problem:
+            raise ConfigError(f"{self._place(node)}: {problem}") from None
 
     def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -172,7 +173,7 @@ def _scalar(node: yaml.Node) -> Any:
     if kind == "bool":
         return node.value.lower() == "true"
     if kind == "int":
-        return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)
+        return read_integer(node.value)
     if kind == "float":
-        return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        return read_float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return Word(node.value) if kind == "word" else str(node.value)

@@ -54,9 +54,17 @@ def test_seeds_are_a_number_or_a_list_or_an_override(overrides: list[str], optio
     assert seeds_of(["epochs=2", *overrides], option) == (["epochs=2"], seeds)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "2,-1", ""])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "a", "1,1", "2,-1", "", "1:9", "1_0", "\u0663", "9" * 5000, "1,9223372036854775808"]
+)
 def test_wrong_seeds_are_refused(text: str):
     with pytest.raises(ConfigError, match=r"--seeds .*: expected a number of seeds"):
+        seeds_of([], text)
+
+
+@pytest.mark.parametrize("text", ["10001", "1000000000000", "9" * 19])
+def test_a_number_of_seeds_without_measure_is_refused(text: str):
+    with pytest.raises(ConfigError, match=r"--seeds .*: expected at most 10,000 seeds"):
         seeds_of([], text)
 
 
@@ -74,7 +82,7 @@ def test_seeds_given_twice_are_refused(overrides: list[str], option: str | None)
 
 def test_a_part_of_the_runs_is_one_of_so_many():
     assert [part_of(text) for text in ("1/1", "2/3", "10/10")] == [(1, 1), (2, 3), (10, 10)]
-    for text in ("", "1", "0/2", "3/2", "1/0", "a/2", "1/-2", "1.5/2", "1/2/3"):
+    for text in ("", "1", "0/2", "3/2", "1/0", "a/2", "1/-2", "1.5/2", "1/2/3", "\u0661/\u0662", "1/" + "9" * 5000):
         with pytest.raises(ConfigError, match=r"--only .*: expected a part and the number of parts"):
             part_of(text)
 

@@ -11,9 +11,10 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from buttress.config import apply_override, load_config
+from buttress.config import ConfigFile, apply_override, dump_config, load_config
 from buttress.errors import ButtressError
 from buttress.kernels import median_files
+from buttress.registry import load_plugins
 from buttress.storage.files import read_tensors
 from buttress.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from buttress.yaml_source import parse_yaml
@@ -21,8 +22,15 @@ from buttress.yaml_source import parse_yaml
 from .payloads import CONFIG
 from .report import Section
 
+DIGITS = st.from_regex(r"[0-9]{1,12}", fullmatch=True)
+NUMBERS = st.one_of(
+    st.tuples(DIGITS, st.sampled_from(["e", "E", "e-", "e+", "/", ".", "/1e", "_"]), DIGITS).map("".join),
+    st.tuples(DIGITS, st.integers(2, 400)).map(lambda pair: pair[0] * pair[1]),
+    DIGITS.map(lambda digits: digits.translate({code: code + 0x630 for code in range(48, 58)})),
+)
+"""Numbers as text: exponents that no computer finishes, fractions, thousands of digits, digits of another script."""
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12),
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12), NUMBERS,
     st.sampled_from(["8/255", "1/0", "pgd", "fgsm", "circles", "mlp", "2e-3", ".nan", "~", "0x10", "0o8", "$tensor"]),
 )  # fmt: skip
 TREES = st.recursive(
@@ -77,6 +85,10 @@ def targets(work: Path) -> dict[str, tuple[st.SearchStrategy[Any], Callable[[Any
     def override(text: str) -> object:
         return apply_override(source, text)
 
+    def override_number(text: str) -> object:
+        file = ConfigFile(apply_override(source, text))
+        return [dump_config(file.config.model_dump(mode="json")), load_plugins(file.config.plugins, kind="plugin")]
+
     def read_checkpoint(content: bytes) -> object:
         other.write_bytes(content)
         return load_checkpoint(other)
@@ -98,6 +110,7 @@ def targets(work: Path) -> dict[str, tuple[st.SearchStrategy[Any], Callable[[Any
         return median_files([tensors, file])
 
     keys = st.sampled_from([*source.value, "guards", "checkpoint", "evaluation", "schedule", "format", "targets"])
+    numbers = st.sampled_from(["threat.eps", "fgsm.step_size", "optimizer.lr", "epochs", "data.batch_size"])
     words = st.sampled_from(
         ["epochs", "plugins", "plugins.fgsm.start", "fgsm.steps", "data.x.y", "model", "threat.eps"]
     )
@@ -107,6 +120,7 @@ def targets(work: Path) -> dict[str, tuple[st.SearchStrategy[Any], Callable[[Any
         "config: any tree": (TREES, read_tree),
         "config: any value under a key": (st.tuples(keys, TREES), with_key),
         "config: overrides": (st.tuples(words | st.text(max_size=9), YAML_TEXT).map("=".join), override),
+        "config: numbers as text": (st.tuples(numbers, NUMBERS).map("=".join), override_number),
         "checkpoint: edited JSON": (edited(checkpoint.read_bytes()), read_checkpoint),
         "checkpoint: any state, sealed": (TREES, read_state),
         "weights: edited safetensors": (edited(sound), read_safetensors),

@@ -271,7 +271,7 @@ PAYLOADS: dict[str, Payload] = {
     "a config of 10 MB": Payload(_config(b"#" * 10_000_000), "expected at most 100,000 bytes"),
     "a config of 50,000 values": Payload(_config("a: [" + "1," * 49_900 + "1]"), "keys and values"),
     "a config nested 40,000 deep": Payload(_config("[" * 40_000), "nested too deeply"),
-    "an integer of 90,000 digits": Payload(_config("epochs: " + "9" * 90_000), "reasonable size"),
+    "an integer of 90,000 digits": Payload(_config("epochs: " + "9" * 90_000), "characters, got 90,000"),
     "a model that is os.system": Payload(
         _config(CONFIG.replace(NET, f"{{target: 'os:system', args: {{command: touch {CANARY}}}}}")),
         "is refused",

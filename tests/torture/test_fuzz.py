@@ -14,6 +14,7 @@ NAMES = (
     "config: any tree",
     "config: any value under a key",
     "config: overrides",
+    "config: numbers as text",
     "checkpoint: edited JSON",
     "checkpoint: any state, sealed",
     "weights: edited safetensors",

@@ -18,6 +18,7 @@ from buttress.yaml_source import Source, read_yaml
 _LONGEST = 90
 # Keys that a comparison gives to its runs, and the option that stands for each.
 _OWN_KEYS = {"seed": "--seeds, or seed=4,7", "name": "--name"}
+_MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,12 @@ def seeds_of(overrides: Sequence[str], option: str | None) -> tuple[list[str], l
 
 
 def _seeds(place: str, text: str, expected: str, counted: bool) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = [-1]
+    words = [word.strip() for word in text.split(",")]
+    numbers = [int(word) if re.fullmatch(r"[0-9]{1,19}", word) else -1 for word in words]
+    if counted and numbers[0] > _MOST_SEEDS:
+        raise ConfigError(f"{place}: expected at most {_MOST_SEEDS:,} seeds")
     seeds = list(range(numbers[0])) if counted else numbers
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    if not seeds or not 0 <= min(seeds) <= max(seeds) < 2**63 or len(set(seeds)) < len(seeds):
         raise ConfigError(f"{place}: expected {expected}")
     return seeds
 
@@ -167,10 +168,11 @@ def part_of(text: str) -> tuple[int, int]:
     Raises:
         ConfigError: no such part.
     """
-    part, slash, parts = text.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    part, parts = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
         raise ConfigError(f"--only {text!r}: expected a part and the number of parts, like 1/2 and 2/2 on two machines")
-    return int(part), int(parts)
+    return part, parts
 
 
 def split_values(text: str) -> list[str]:
