@@ -1,9 +1,10 @@
-"""Signals that ask a process to stop: Ctrl-C, a closed terminal, a batch scheduler."""
+"""Processes of our own, and the signals that ask one to stop: Ctrl-C, a closed terminal, a batch scheduler."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,21 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 STOP_SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
 
 _ANSWER = b"\nstopping after this step or evaluation; Ctrl-C once more stops at once\n"
+
+
+def python_command(program: str) -> list[str]:
+    """The command that runs ``program`` (Python) in a process of its own, on modules of the installation alone.
+
+    Python itself would look for modules in the working folder first, where a ``types.py`` of somebody's lies.
+    """
+    return [sys.executable, "-P", "-c", program]
+
+
+def python_environment() -> dict[str, str]:
+    """The environment for ``python_command``: without the empty parts of PYTHONPATH, which mean the working folder."""
+    found = dict(os.environ)
+    parts = [part for part in found.pop("PYTHONPATH", "").split(os.pathsep) if part]
+    return {**found, "PYTHONPATH": os.pathsep.join(parts)} if parts else found
 
 
 class StopRequest:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 from buttress.errors import InputError, PluginError
+from buttress.processes import python_command, python_environment
 
 if TYPE_CHECKING:
     from buttress.authoring.targets import Candidate
@@ -43,8 +43,8 @@ def examined(target: str, words: Sequence[str] = (), kind: str | None = None) ->
     known: dict[str, dict[str, Line]] = {}
     while True:
         order = json.dumps({"target": target, "words": list(words), "kind": kind, "known": known})
-        command = [sys.executable, "-P", "-c", _EXAMINE]  # -P: modules of this folder are no part of the installation
-        done = subprocess.run(command, input=order.encode(), stdout=subprocess.PIPE)
+        command, environment = python_command(_EXAMINE), python_environment()
+        done = subprocess.run(command, input=order.encode(), stdout=subprocess.PIPE, env=environment)
         lines = [json.loads(line) for line in done.stdout.decode().splitlines(keepends=True) if line.endswith("\n")]
         last = lines[-1] if lines else {}
         if "refused" in last:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from time import monotonic, sleep
 from buttress.comparing.board import Board
 from buttress.comparing.jobs import BUSY, Job
 from buttress.errors import InterruptionError
-from buttress.processes import StopRequest
+from buttress.processes import StopRequest, python_command, python_environment
 from buttress.storage.files import storage_errors
 from buttress.storage.locks import locked
 from buttress.tables import duration
@@ -51,7 +50,7 @@ class Pool:
         self._total, self._new = len(jobs), len(self._waiting)
         self._slots, self._say, self._board = slots, say, Board(say)
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // slots)))
-        self._environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        self._environment = {**python_environment(), "OMP_NUM_THREADS": threads}
         self._running: dict[subprocess.Popen[bytes], _Running] = {}
         self._failed: dict[tuple[str, int], str] = {}
         self._started = monotonic()
@@ -113,7 +112,7 @@ class Pool:
             order.write(json.dumps({"job": asdict(job), "channel": channel}).encode())
             order.seek(0)
             process = subprocess.Popen(
-                [sys.executable, "-c", "from buttress.comparing.jobs import work; work()"],
+                python_command("from buttress.comparing.jobs import work; work()"),
                 stdin=order,
                 stdout=log,
                 stderr=subprocess.STDOUT,

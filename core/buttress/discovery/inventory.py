@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
+from buttress.processes import python_command, python_environment
 from buttress.registry import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
 from buttress.settings import settings_model
 
@@ -154,9 +154,11 @@ def _checked(found: Sequence[Source]) -> dict[Source, dict[str, str]]:
 def _examined(found: Sequence[Source]) -> tuple[list[dict[str, str]], str]:
     """The answers of a process that examines ``found`` one after the other, and what became of it."""
     order = json.dumps([asdict(source) for source in found])
-    command = [sys.executable, "-c", _CHECK]
+    command, environment = python_command(_CHECK), python_environment()
     try:
-        done = subprocess.run(command, input=order.encode(), capture_output=True, timeout=CHECK_SECONDS)
+        done = subprocess.run(
+            command, input=order.encode(), capture_output=True, timeout=CHECK_SECONDS, env=environment
+        )
     except subprocess.TimeoutExpired as expired:
         return _answers(expired.stdout), f"its import takes more than {CHECK_SECONDS:.0f} s"
     said = _last_words(done.stderr.decode(errors="replace"))

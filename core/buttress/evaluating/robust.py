@@ -107,7 +107,7 @@ def read_worst(path: Path) -> tuple[NDArray[np.int64], Flags]:
         CheckpointError: missing or damaged.
     """
     try:
-        with open_regular_file(path) as stream, np.load(stream) as file:
+        with open_regular_file(path) as stream, np.load(stream, allow_pickle=False) as file:
             return file["index"], file["worst"]
     except (OSError, ValueError, KeyError, BadZipFile) as problem:
         raise CheckpointError(
@@ -201,7 +201,7 @@ class _Work:
         if path is None or not path.is_file():
             return _Work(path, np.full(shape, NOT_ATTACKED, np.int8), np.zeros(shape[0]))
         try:
-            with open_regular_file(path) as stream, np.load(stream) as file:
+            with open_regular_file(path) as stream, np.load(stream, allow_pickle=False) as file:
                 return _Work(path, file["table"].reshape(shape), file["seconds"].reshape(shape[0]), int(file["done"]))
         except (OSError, ValueError, KeyError, BadZipFile) as problem:
             raise CheckpointError(f"{path} is damaged ({problem}); delete it to start the evaluation anew") from None

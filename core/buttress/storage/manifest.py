@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ import torch
 from buttress import __version__
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
+from buttress.storage.git import git_state
 
 
 def manifest(
@@ -27,7 +27,7 @@ def manifest(
         "command": sys.argv,
         **hardware(),
         "kernels": status(),
-        "git": _git(),
+        "git": git_state(),
         "plugins": {
             loaded.label: {
                 "distribution": loaded.source.distribution if loaded.source else None,
@@ -67,13 +67,3 @@ def cpu_name() -> str:
         return platform.processor()
     match = re.search(r"^model name\s*: (.*)$", text, flags=re.MULTILINE)
     return match.group(1) if match else platform.processor()
-
-
-def _git() -> dict[str, Any] | None:
-    def ask(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
