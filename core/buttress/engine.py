@@ -19,7 +19,7 @@ from buttress.bad_steps import BadSteps
 from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
 from buttress.context import Phase, RunState, Streams
-from buttress.errors import ButtressError, CheckpointError, ConfigError, DataError, ModelError, WorkError
+from buttress.errors import ButtressError, ConfigError, DataError, ModelError, WorkError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
 from buttress.modes import (
@@ -33,6 +33,7 @@ from buttress.modes import (
 )
 from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
+from buttress.plugin_states import load_states, states_of
 from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
 from buttress.threat import ThreatModel, expect_threat
@@ -428,16 +429,18 @@ class Engine:
         self._state.global_step = value
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and the plugins' states: tensors and plain values. Model and optimizer are the caller's to save."""
+        """Counters and the plugins' states: tensors and plain values. Model and optimizer are the caller's to save.
+
+        Raises:
+            HookError: a plugin's ``state_dict`` raises.
+        """
         return {
             "epoch": self._state.epoch,
             "step": self._state.step,
             "global_step": self._state.global_step,
-            "records": {name: list(total) for name, total in self._state.records.items()},
+            "records": {name: [_plain(value) for value in total] for name, total in self._state.records.items()},
             "bad_steps": self._bad_steps.state_dict() if self._bad_steps else None,
-            "plugins": {
-                loaded.label: loaded.traits.state_dict() for loaded in self.plugins if loaded.traits.state_dict
-            },
+            "plugins": states_of(self.plugins),
         }
 
     @takes_gradients
@@ -448,24 +451,7 @@ class Engine:
             CheckpointError: the state belongs to another stack of plugins.
         """
         self.start()
-        stateful = {
-            loaded.label: loaded.traits.load_state_dict for loaded in self.plugins if loaded.traits.load_state_dict
-        }
-        if set(stateful) != set(state["plugins"]):
-            raise CheckpointError(
-                f"the checkpoint holds the state of plugins {sorted(state['plugins'])}, this run has "
-                f"{sorted(stateful)}; resume with the config that the run was started with"
-            )
-        for label, load in stateful.items():
-            try:
-                load(state["plugins"][label])
-            except ButtressError:
-                raise
-            except Exception as problem:
-                raise CheckpointError(
-                    f"plugin {label!r} cannot take the checkpoint's state: {type(problem).__name__}: {problem}; "
-                    "resume with the version of the plugin that the manifest names"
-                ) from problem
+        load_states(self.plugins, state["plugins"])
         self._state.epoch, self._state.step = state["epoch"], state["step"]
         self._state.global_step = state["global_step"]
         self._state.rewind()
@@ -513,3 +499,8 @@ class Engine:
 def _expect_word(name: str, value: object, known: Sequence[str]) -> None:
     if value not in known:
         raise ConfigError(f"engine: {name}: expected one of {', '.join(known)}, got {value!r}")
+
+
+def _plain(value: Tensor | float) -> Tensor | float:
+    """A recorded value without the kind of number that a plugin had at hand."""
+    return value if isinstance(value, Tensor) else float(value)

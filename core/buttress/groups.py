@@ -51,7 +51,7 @@ class Groups:
     def set_lr(self, factor: float, t: float) -> None:
         """Every group's initial learning rate times ``factor``, or times the group's own ``lr_scale(t)``."""
         for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
-            group["lr"] = group["initial_lr"] * (factor if scale is None else scale(t))
+            group["lr"] = group["initial_lr"] * float(factor if scale is None else scale(t))
 
 
 def initial_lr(t: float) -> float:

@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 import yaml
 
 from buttress.cli import main
+from buttress.training.trainer import Trainer
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Verb = Callable[..., str]
 
 CONFIG = {
     "name": "small",
@@ -70,6 +73,34 @@ def buttress(workspace: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def expect(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """Runs a verb, which has to end with ``code``; returns what it said."""
+
+    def run(*words: str, code: int = 0) -> str:
+        found = main(list(words))
+        said = "".join(capsys.readouterr())
+        assert found == code, said
+        return said
+
+    return run
+
+
+@contextmanager
+def stopped_at(step: int) -> Iterator[None]:
+    """Runs stop before that global step, as by Ctrl-C."""
+    asked = Trainer._stop_if_asked
+
+    def stop(trainer: Trainer) -> None:
+        if trainer._engine.global_step == step:
+            trainer._stop.signal = "SIGINT"
+        asked(trainer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_stop_if_asked", stop)
+        yield
 
 
 NOISY = {

@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from buttress.comparing.jobs import Job
 from buttress.comparing.same_examples import other_examples
 from buttress.storage.seals import read_sealed, write_sealed
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
-from buttress.training.trainer import Trainer
 
-from .conftest import make_workspace
+from .conftest import Verb, make_workspace, stopped_at
 
 Arrays = dict[str, Any]
-Verb = Callable[..., str]
 
 
 def rewrite(change: Callable[[Arrays], None]) -> None:
@@ -59,34 +56,6 @@ CHANGES = [
     (delete_test_image, "test has 19 examples and had 20"),
     (swap_validation, "validation has other inputs"),
 ]
-
-
-@pytest.fixture
-def expect(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
-    """Runs a verb, which has to end with ``code``; returns what it said."""
-
-    def run(*words: str, code: int = 0) -> str:
-        found = main(list(words))
-        said = "".join(capsys.readouterr())
-        assert found == code, said
-        return said
-
-    return run
-
-
-@contextmanager
-def stopped_at(step: int) -> Iterator[None]:
-    """Runs stop before that global step, as by Ctrl-C."""
-    asked = Trainer._stop_if_asked
-
-    def stop(trainer: Trainer) -> None:
-        if trainer._engine.global_step == step:
-            trainer._stop.signal = "SIGINT"
-        asked(trainer)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_stop_if_asked", stop)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ from buttress.errors import CheckpointError, InterruptionError, RunFolderError, 
 from buttress.evaluating.assessment import assess
 from buttress.evaluating.subject import load_subject
 from buttress.reporter import Reporter
-from buttress.storage.files import file_sha256, split_tensors
+from buttress.storage.files import file_sha256
 from buttress.storage.run_folder import RunFolder, read_metrics
 from buttress.storage.seals import write_weights
+from buttress.storage.tensor_tree import split_tensors
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.launch import continue_run, launch
 from buttress.training.trainer import Trainer
@@ -71,7 +72,7 @@ def fingerprint(run: Path) -> dict[str, object]:
     tree, tensors = split_tensors(load_checkpoint(newest))
     return {
         "newest": newest.name,
-        "tree": json.dumps(tree, sort_keys=True),
+        "tree": json.dumps(tree),
         "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
         "files": {
             str(path.relative_to(run)): file_sha256(path)

@@ -168,9 +168,9 @@ def test_a_checkpoint_without_its_json_does_not_exist_yet(tmp_path: Path):
 
 def test_another_format_is_refused_with_the_cure(tmp_path: Path):
     (path,) = saved(tmp_path, range(1))
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 4}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 5}))
     with pytest.raises(
-        CheckpointError, match=r"has checkpoint format 4, this version reads 1 to 3; use the version of"
+        CheckpointError, match=r"has checkpoint format 5, this version reads 1 to 4; use the version of"
     ):
         load_checkpoint(path)
 

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import resource
 import signal
@@ -20,12 +19,10 @@ from buttress.errors import CheckpointError, StorageError
 from buttress.storage.files import (
     file_sha256,
     has_sha256,
-    join_tensors,
     link_file,
     read_json,
     read_tensors,
     remove_leftovers,
-    split_tensors,
     write_json,
     write_tensors,
     write_text,
@@ -254,110 +251,6 @@ def test_broken_json_is_named(tmp_path: Path):
         (tmp_path / "j").write_bytes(content)
         with pytest.raises(CheckpointError, match="j cannot be read"):
             read_json(tmp_path / "j")
-
-
-# Trees
-
-
-def roundtrip(tree: Any, tmp_path: Path) -> Any:
-    plain, tensors = split_tensors(tree)
-    write_tensors(tmp_path / "t", tensors)
-    return join_tensors(json.loads(json.dumps(plain, sort_keys=True)), read_tensors(tmp_path / "t"))
-
-
-def assert_tree(a: Any, b: Any) -> None:
-    if isinstance(a, Tensor):
-        assert isinstance(b, Tensor)
-        assert a.dtype == b.dtype
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert {(type(key), key) for key in a} == {(type(key), key) for key in b}
-        for key in a:
-            assert_tree(a[key], b[key])
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b)
-        for one, other in zip(a, b, strict=True):
-            assert_tree(one, other)
-    else:
-        assert type(a) is type(b)
-        assert a == b
-
-
-ONE, TWO = torch.tensor([1.0]), torch.tensor([2, 2])
-
-
-@pytest.mark.parametrize(
-    "tree",
-    [
-        {"a": ONE, "b": [1, 2.5, None, True, "text", TWO], "c": {}},
-        {
-            "state": {0: {"momentum_buffer": ONE}, 1: {"momentum_buffer": TWO}},
-            "param_groups": [{"lr": 0.1, "params": [0, 1]}],
-        },
-        {"$tensor": "not one", "$items": 3},
-        {"tuple": (ONE, (1, 2))},
-        {"float": 0.1 + 0.2, "small": 5e-324, "big": 2**60},
-        {"nested": {"deep": {"er": [{"x": ONE}]}}},
-        {"1": ONE, 2: TWO},
-        {"dotted.name": ONE, "dotted": {"other": TWO}},
-        {None: ONE, True: 3},
-    ],
-)
-def test_a_tree_comes_back_through_json_and_safetensors(tree: Any, tmp_path: Path):
-    assert_tree(tree, roundtrip(tree, tmp_path))
-
-
-@pytest.mark.parametrize(
-    "tree",
-    [
-        {"a.b": ONE, "a": {"b": TWO}},
-        {"a": {1: ONE, "1": TWO}},
-        {"a": [ONE], "a.0": TWO},
-        pytest.param(
-            {"a.b#2": ONE, "a.b": TWO, "a": {"b": torch.zeros(3)}},
-        ),
-    ],
-)
-def test_names_that_spell_the_same_path_keep_their_own_tensors(tree: Any, tmp_path: Path):
-    assert_tree(tree, roundtrip(tree, tmp_path))
-
-
-def test_not_a_number_comes_back(tmp_path: Path):
-    found = roundtrip({"nan": float("nan"), "inf": float("inf")}, tmp_path)
-    assert found["nan"] != found["nan"]
-    assert found["inf"] == float("inf")
-
-
-@pytest.mark.parametrize(
-    ("tree", "place", "kind"),
-    [
-        ({"a": [1, object()]}, r"state\.a\.1", "object"),
-        ({"f": print}, r"state\.f", "builtin_function_or_method"),
-        ({"s": {1, 2}}, r"state\.s", "set"),
-        ({"b": b"bytes"}, r"state\.b", "bytes"),
-    ],
-)
-def test_a_leaf_that_is_no_plain_value_is_refused_with_its_place(tree: Any, place: str, kind: str):
-    with pytest.raises(TypeError, match=rf"^state at {place}: expected tensors and plain values, got {kind}$"):
-        split_tensors(tree)
-
-
-def test_the_state_of_an_optimizer_comes_back(tmp_path: Path):
-    def trained() -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
-        torch.random.manual_seed(0)
-        layer = torch.nn.Linear(3, 2)
-        optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
-        layer(torch.ones(1, 3)).sum().backward()
-        optimizer.step()
-        return layer, optimizer
-
-    layer, optimizer = trained()
-    other, fresh = trained()
-    fresh.load_state_dict(roundtrip(optimizer.state_dict(), tmp_path))
-    for one, instance in ((layer, optimizer), (other, fresh)):
-        one(torch.full((1, 3), 2.0)).sum().backward()
-        instance.step()
-    assert torch.equal(layer.weight, other.weight)
 
 
 # Leftovers and second names

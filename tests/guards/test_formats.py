@@ -37,7 +37,7 @@ def test_a_run_of_the_version_before_goes_on_to_the_results_that_it_had_there(ol
     assert (min(numbers), max(numbers)) == (0, 3)  # it goes on counting from 0, as it began, and is read from 1
     assert (min(record["epoch"] for record in found), max(record["epoch"] for record in found)) == (1, 4)
     assert json.loads((older / "summary.json").read_text())["tracks"][0]["best_epoch"] == 4
-    assert json.loads(list_checkpoints(older / "checkpoints")[0].read_text())["format"] == 3
+    assert json.loads(list_checkpoints(older / "checkpoints")[0].read_text())["format"] == 4
 
 
 def test_an_older_checkpoint_is_read_as_the_newer_format(older: Path):

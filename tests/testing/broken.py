@@ -1,5 +1,6 @@
 """One plugin for each promise, that breaks it: it says which by ``breaks``, and by ``also`` what follows from it."""
 
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -478,6 +479,21 @@ class KeepsSet(Passes):
 
     def __init__(self) -> None:
         self.seen = {1}
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+class KeepsCounter(Passes):
+    """Its state is a Counter."""
+
+    breaks = "plain_state"
+
+    def __init__(self) -> None:
+        self.seen = Counter("a")
 
     def state_dict(self):
         return {"seen": self.seen}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from buttress.config import ConfigFile, load_config
-from buttress.storage.files import file_sha256, split_tensors
+from buttress.storage.files import file_sha256
+from buttress.storage.tensor_tree import split_tensors
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from tests.plugins.catalogue import CATALOGUE, stack_of
 
@@ -78,7 +79,7 @@ def fingerprint(run: Path) -> dict[str, str]:
 
 def _sha256(value: Any) -> str:
     tree, tensors = split_tensors(value)
-    digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(tree).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
         digest.update(tensors[name].contiguous().numpy().tobytes())

@@ -55,13 +55,13 @@ def header_facts(facts: Mapping[str, object]) -> dict[str, str]:
 
 
 def write_json(path: Path, value: object) -> str:
-    """Write JSON atomically; return the sha256 of the file."""
-    return write_text(path, json_text(value))
+    """Write JSON atomically, one text for equal values; return the sha256 of the file."""
+    return write_text(path, json_text(value, sort_keys=True))
 
 
-def json_text(value: object) -> str:
-    """What ``write_json`` writes: one text for equal values."""
-    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+def json_text(value: object, sort_keys: bool = False) -> str:
+    """JSON for a file; with ``sort_keys`` one text for equal values, else the keys keep their order."""
+    return json.dumps(value, indent=1, sort_keys=sort_keys) + "\n"
 
 
 def write_text(path: Path, text: str) -> str:
@@ -253,51 +253,3 @@ def read_facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise CheckpointError(f"{path} is damaged: its header holds no facts about the tensors")
     return facts
-
-
-# A state is a tree of dicts, lists and plain values with tensors at some leaves: the tree goes into JSON, the tensors
-# into safetensors, linked by their names.
-
-
-def split_tensors(tree: object) -> tuple[object, dict[str, Tensor]]:
-    """A JSON-able tree and its tensors by name; the inverse of ``join_tensors``.
-
-    Raises:
-        TypeError: a leaf that is neither a tensor nor a plain value; names its place.
-    """
-    tensors: dict[str, Tensor] = {}
-
-    def visit(node: object, path: str) -> object:
-        if isinstance(node, Tensor):
-            name = path
-            while name in tensors:  # {"a.b": x} beside {"a": {"b": y}}
-                name += "'"
-            tensors[name] = node
-            return {"$tensor": name}
-        if isinstance(node, Mapping):
-            if all(isinstance(key, str) and not key.startswith("$") for key in node):
-                return {key: visit(value, f"{path}.{key}") for key, value in node.items()}
-            for key in node:
-                if not (key is None or isinstance(key, (bool, int, float, str))):
-                    raise TypeError(f"state at {path}: expected plain values as keys, got {key!r}")
-            return {"$items": [[key, visit(value, f"{path}.{key}")] for key, value in node.items()]}
-        if isinstance(node, (list, tuple)):
-            return [visit(value, f"{path}.{position}") for position, value in enumerate(node)]
-        if node is None or isinstance(node, (bool, int, float, str)):
-            return node
-        raise TypeError(f"state at {path}: expected tensors and plain values, got {type(node).__name__}")
-
-    return visit(tree, "state"), tensors
-
-
-def join_tensors(tree: object, tensors: Mapping[str, Tensor]) -> Any:
-    """The tree that ``split_tensors`` took apart; tuples come back as lists."""
-    if isinstance(tree, dict):
-        if "$tensor" in tree:
-            return tensors[tree["$tensor"]]
-        if "$items" in tree:
-            return {key: join_tensors(value, tensors) for key, value in tree["$items"]}
-        return {key: join_tensors(value, tensors) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [join_tensors(value, tensors) for value in tree]
-    return tree

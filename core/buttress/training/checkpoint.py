@@ -14,22 +14,22 @@ from typing import Any
 from buttress.errors import CheckpointError
 from buttress.storage.files import (
     file_sha256,
-    join_tensors,
     link_file,
     make_folder,
     read_json,
     read_tensors,
-    split_tensors,
     storage_errors,
     write_tensors,
 )
 from buttress.storage.seals import expect_seal, expect_whole, write_sealed
+from buttress.storage.tensor_tree import join_tensors, split_tensors
 
-FORMAT = 3
+FORMAT = 4
 """What this version writes; it reads the older ones that ``_UPGRADES`` knows.
 
 1: as 2, before runs could be rolled back, and before it recorded the weights files and the metrics' sha256.
 2: as 3, but the records of evaluations counted epochs from 0.
+3: as 4, but the keys of dicts were sorted, and tuples were lists.
 """
 
 
@@ -41,7 +41,11 @@ def _from_2(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "records": [{**record, "epoch": record["epoch"] + 1} for record in state["records"]]}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+def _from_3(state: dict[str, Any]) -> dict[str, Any]:
+    return state
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
 """Format to what brings a state of it to the next one."""
 
 # How the names of the model's tensors begin in a checkpoint's safetensors file: its place in the trainer's state.

@@ -24,6 +24,7 @@ from buttress.storage.seals import read_sealed
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.forecast import Forecast
 from buttress.training.forecast import forecast as forecast_cost
+from buttress.training.kept_state import expect_keepable
 from buttress.training.named_files import expect_same_files, named_files
 from buttress.training.notes import before_training
 from buttress.training.same_data import expect_same_data
@@ -109,6 +110,7 @@ def start(
                 reporter.doing("timing a few steps")
                 cost = forecast_cost(probe)
                 reporter.say(f"cost: {cost}")
+            expect_keepable(probe.engine)
             del probe
         if dry_run:
             reporter.say("dry run: everything is in order; nothing was written")

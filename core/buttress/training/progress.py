@@ -15,6 +15,7 @@ from buttress.models import fit_weights
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
 from buttress.training.checkpoint import restore_newest, save_checkpoint
+from buttress.training.kept_state import states_named
 from buttress.training.kept_weights import KeptWeights
 from buttress.training.metrics_file import MetricsFile
 from buttress.training.same_data import expect_equal_data
@@ -51,11 +52,13 @@ class Progress:
 
         Raises:
             StorageError: the disk is full or refuses, or the run folder is gone; earlier checkpoints are intact.
+            HookError: no checkpoint can hold the state of a plugin; earlier checkpoints are intact.
         """
         self._folder.expect_there()
         self.metrics.sync()
-        step, state = self._engine.global_step, self.state_dict()
-        save_checkpoint(self._folder.checkpoints, step, state, self._keep, self.weights.paths)
+        with states_named():
+            step, state = self._engine.global_step, self.state_dict()
+            save_checkpoint(self._folder.checkpoints, step, state, self._keep, self.weights.paths)
 
     def restore(self, at_most: int | None = None) -> Path:
         """Go back to the newest good checkpoint, of at most that global step; a damaged one is named and passed over.
@@ -80,7 +83,7 @@ class Progress:
         engine = self._engine
         return {
             "data": dict(self._data),
-            "model": dict(engine.model.state_dict()),
+            "model": {name: tensor.contiguous() for name, tensor in engine.model.state_dict().items()},
             "optimizer": engine.optimizer.state_dict(),
             "engine": engine.state_dict(),
             "global_rng": torch.get_rng_state(),  # for dropout in the user's model; nothing built in draws from it

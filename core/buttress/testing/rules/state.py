@@ -12,6 +12,7 @@ from torch import Tensor
 
 from buttress.engine import Engine
 from buttress.errors import moment
+from buttress.storage.tensor_tree import StateError
 from buttress.testing.promise import Broken, expect, rule
 from buttress.testing.rules.randomness import REPEATS
 from buttress.testing.subject import EPOCHS, STEPS, Net, Subject, copied, differing, outcome, step, train
@@ -22,15 +23,16 @@ def _stateful(subject: Subject) -> bool:
     return subject.traits.state_dict is not None
 
 
-@rule("the state is tensors, numbers, text, lists and dicts: a checkpoint keeps it without pickle", _stateful)
+@rule("the state is tensors, numbers, text, lists and dicts, and comes back from a checkpoint as it was", _stateful)
 def plain_state(subject: Subject) -> None:
     with subject.scratch() as scratch:
         state = _state(train(subject.engine(scratch), 2), subject)
         path = Path(scratch) / "checkpoints"
         try:
             back = load_checkpoint(save_checkpoint(path, 1, {"state": state}, keep=1))["state"]
-        except Exception as error:
-            raise Broken(f"a checkpoint cannot hold its state: {error}") from error
+        except StateError as error:
+            at = ".".join(error.place[1:])
+            raise Broken(f"a checkpoint cannot hold its state at {at!r}: {error.reason}") from error
         expect(_flat(back) == _flat(state), "its state does not come back from a checkpoint as it was")
 
 
@@ -121,10 +123,12 @@ def _tensors(value: object, path: str = "state") -> dict[str, Tensor]:
 
 
 def _flat(value: object) -> object:
-    """A nested value to be compared by ``==``: tuples as lists, a tensor as its dtype, shape and bytes."""
+    """A nested value to be compared by ``==``: with the kinds of its parts, the order of keys, and bytes of tensors."""
     if isinstance(value, Tensor):
         raw = value.detach().contiguous().flatten().view(torch.uint8).tolist() if value.numel() else []
         return ["tensor", str(value.dtype), list(value.shape), raw]
     if isinstance(value, Mapping):
-        return {str(key): _flat(item) for key, item in value.items()}
-    return [_flat(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return [type(value), *((type(key), str(key), _flat(item)) for key, item in value.items())]
+    if isinstance(value, (list, tuple)):
+        return [type(value), *map(_flat, value)]
+    return [type(value), str(value)]

@@ -1,0 +1,54 @@
+"""The states of a stack of plugins: taken from each by name, and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from buttress.errors import ButtressError, CheckpointError, HookError
+from buttress.registry import LoadedPlugin
+
+
+def states_of(plugins: Sequence[LoadedPlugin]) -> dict[str, Mapping[str, Any]]:
+    """The state of each plugin that keeps one, by its label.
+
+    Raises:
+        HookError: a plugin's ``state_dict`` raises.
+    """
+    states = {}
+    for loaded in plugins:
+        if loaded.traits.state_dict is None:
+            continue
+        try:
+            states[loaded.label] = loaded.traits.state_dict()
+        except ButtressError:
+            raise
+        except Exception as problem:
+            raise HookError(
+                f"plugin {loaded.label!r}: its state_dict raised {type(problem).__name__}: {problem}"
+            ) from problem
+    return states
+
+
+def load_states(plugins: Sequence[LoadedPlugin], states: Mapping[str, Any]) -> None:
+    """Give each plugin that keeps a state the one of its label.
+
+    Raises:
+        CheckpointError: the states are of another stack, or a plugin cannot take its own.
+    """
+    stateful = {loaded.label: loaded.traits.load_state_dict for loaded in plugins if loaded.traits.load_state_dict}
+    if set(stateful) != set(states):
+        raise CheckpointError(
+            f"the checkpoint holds the state of plugins {sorted(states)}, this run has {sorted(stateful)}; resume with "
+            "the config that the run was started with"
+        )
+    for label, load in stateful.items():
+        try:
+            load(states[label])
+        except ButtressError:
+            raise
+        except Exception as problem:
+            raise CheckpointError(
+                f"plugin {label!r} cannot take the checkpoint's state: {type(problem).__name__}: {problem}; resume "
+                "with the version of the plugin that the manifest names"
+            ) from problem
