@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from buttress import __version__
-from buttress.errors import ButtressError
+from buttress.console.output import Exact, Parser, answer, complain, say
 from buttress.storage.user_path import user_path
-from buttress.tables import wrapped
 
 if TYPE_CHECKING:
     from buttress.reporter import Reporter
@@ -34,45 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:
         options.overrides += rest  # overrides that follow an option: argparse collects only the first group
     if options.call in _NEED_TORCH and "torch" not in sys.modules:
-        _complain("importing torch ...")
-    code = exit_code_of(lambda: _say(options.call(options)))
-    _let_go_of_lost_output()
-    return code
-
-
-def _let_go_of_lost_output() -> None:
-    """Where the terminal or the pipe has gone, what is left to write is dropped: at its end Python would fail on it and
-    put 120 in the place of the exit code.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            with suppress(OSError), open(os.devnull, "w") as nowhere:  # noqa: PTH123
-                os.dup2(nowhere.fileno(), stream.fileno())
-        except ValueError:  # closed
-            continue
-
-
-def exit_code_of(call: Callable[[], object]) -> int:
-    """Run ``call``; an error of buttress becomes one message and its exit code."""
-    try:
-        call()
-        return 0
-    except ButtressError as problem:
-        _complain(str(problem))
-        return problem.exit_code
-    except KeyboardInterrupt:
-        _complain("stopped")
-        return 1
-    except BrokenPipeError:  # the reader of our output has gone: `buttress plugins list | head`
-        sys.stderr.close()
-        return 1
+        complain("importing torch ...")
+    return answer(lambda: options.call(options))
 
 
 def make_parser() -> argparse.ArgumentParser:
     """All verbs and their options; the reference of the command line is made of it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="buttress",
         description="Adversarial training with plugins, and the methods against robust overfitting.",
         epilog="exit codes: 0 done, 1 failed at work, 2 wrong input",
@@ -308,26 +272,6 @@ def _json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-class _Exact(str):
-    """Text for a program, printed as it is."""
-
-
-def _say(text: str) -> None:
-    """Print what a verb has to say: between words, lines end at the width of the terminal (80 where there is none)."""
-    if text:
-        print(text if isinstance(text, _Exact) else wrapped(text, get_terminal_size().columns))  # noqa: T201
-        sys.stdout.flush()
-
-
-def _complain(text: str) -> None:
-    """One message or notice on standard error: one line for programs, wrapped for a person at a terminal."""
-    message = f"buttress: {text}"
-    with suppress(OSError):  # the terminal may have been closed
-        if sys.stderr.isatty():
-            message = wrapped(message, get_terminal_size().columns)
-        print(message, file=sys.stderr, flush=True)  # noqa: T201
-
-
 def _aside(what: str) -> Reporter:
     """A reporter on standard error, away from what a verb has to say, that shows what is being done."""
     from buttress.reporter import Reporter, plain_console
@@ -338,7 +282,7 @@ def _aside(what: str) -> Reporter:
 
 
 def _as_json(value: object) -> str:
-    return _Exact(json.dumps(value, indent=1, default=str))
+    return Exact(json.dumps(value, indent=1, default=str))
 
 
 # Verbs. Imports are inside, so that listing plugins and printing help load no torch.
@@ -363,7 +307,7 @@ def _reproduce(options: argparse.Namespace) -> str:
     from buttress.training.reproduce import expect_equal, reproduce
 
     result = reproduce(options.run, options.runs, options.name)
-    _say(str(result))
+    say(str(result))
     expect_equal(result)
     return ""
 
@@ -405,9 +349,9 @@ def _audit(options: argparse.Namespace) -> str:
             options.run, options.track, options.checkpoint, examples=options.examples, doing=reporter.doing
         )
     if options.json:
-        _say(_as_json([finding.to_json() for finding in findings]))
+        say(_as_json([finding.to_json() for finding in findings]))
     else:
-        _say(f"{run}, {run.threat}\n\n{render(findings)}\n\nwritten to {run.folder.audit}")
+        say(f"{run}, {run.threat}\n\n{render(findings)}\n\nwritten to {run.folder.audit}")
     failed = [finding.check for finding in findings if finding.status == "FAIL"]
     if failed:
         raise WorkError(f"{options.run} fails: {', '.join(failed)}")
@@ -440,7 +384,7 @@ def _analyze(options: argparse.Namespace) -> str:
                 chosen,
                 checkpoint=options.checkpoint,
                 examples=options.examples,
-                say=_say,
+                say=say,
                 doing=reporter.doing,
             )
     return ""
@@ -449,7 +393,7 @@ def _analyze(options: argparse.Namespace) -> str:
 def _report(options: argparse.Namespace) -> str:
     from buttress.report.run import write_report
 
-    return f"report: {write_report(options.runs, options.output, _say)}"
+    return f"report: {write_report(options.runs, options.output, say)}"
 
 
 def _compare(options: argparse.Namespace) -> str:
@@ -464,7 +408,7 @@ def _compare(options: argparse.Namespace) -> str:
         raise ConfigError(f"--jobs {options.jobs}: expected a number >= 1")
     overrides, seeds = seeds_of([word for word in options.overrides if "=" in word], options.seeds)
     variants = plan(configs, overrides)
-    _complain(f"checking {len(variants)} configs ..." if len(variants) > 1 else "checking the config ...")
+    complain(f"checking {len(variants)} configs ..." if len(variants) > 1 else "checking the config ...")
     found = compare(
         variants,
         seeds,
@@ -474,7 +418,7 @@ def _compare(options: argparse.Namespace) -> str:
         jobs=options.jobs,
         only=part_of(options.only),
         baseline=options.baseline,
-        say=_say,
+        say=say,
     )
     if found.failed:
         runs = "1 run" if len(found.failed) == 1 else f"{len(found.failed)} runs"
@@ -521,7 +465,7 @@ def _plugins_check(options: argparse.Namespace) -> str:
 
     reports = examined(options.target, options.overrides, options.kind)
     texts = [report.pop("text") for report in reports]
-    _say(_as_json(reports) if options.json else "\n\n".join(texts))
+    say(_as_json(reports) if options.json else "\n\n".join(texts))
     broken = [f"{report['plugin']} breaks {name}" for report in reports for name in report["broken"]]
     refused = [f"{report['plugin']} was not examined: {report['refused']}" for report in reports if "refused" in report]
     if broken:
@@ -535,7 +479,7 @@ def _plugins_new(options: argparse.Namespace) -> str:
     from buttress.authoring.scaffold import install_command, new_plugin
 
     folder = new_plugin(options.name, options.hook, options.output)
-    return _Exact(  # commands to copy: lines stay whole
+    return Exact(  # commands to copy: lines stay whole
         f'made {folder}; next:\n\n  {install_command(str(folder))}\n  pytest "{folder}"\n'
         f'  buttress train "{folder / "config.yaml"}"'
     )
@@ -569,7 +513,7 @@ def _config_show(options: argparse.Namespace) -> str:
     from buttress.config import dump_config, load_config
 
     resolved = check_config(load_config(options.config, options.overrides)).resolved
-    return _as_json(resolved) if options.json else _Exact(dump_config(resolved).rstrip())
+    return _as_json(resolved) if options.json else Exact(dump_config(resolved).rstrip())
 
 
 def _config_validate(options: argparse.Namespace) -> str:

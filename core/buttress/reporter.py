@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -27,6 +24,9 @@ from rich.status import Status
 from rich.table import Column
 from rich.text import Text
 
+from buttress.console.lasting import Lasting
+from buttress.console.visible import one_line, visible
+from buttress.errors import StorageError
 from buttress.pace import Pace
 from buttress.storage.files import storage_errors
 from buttress.tables import duration, wrapped
@@ -40,51 +40,10 @@ Listener = Callable[[str, float, float | None], None]
 """Hears what is being done, the share that is done (0 to 1) and the seconds left, where they are known."""
 
 
-class _Lasting(io.TextIOBase):
-    """Standard output or error; where nobody reads it any more, what is written is lost and the work goes on."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    @property
-    def _stream(self) -> Any:
-        stream = getattr(sys, self._name)
-        return getattr(stream, "rich_proxied_file", stream)  # rich puts itself before it while a bar is shown
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return str(self._stream.encoding)
-
-    def isatty(self) -> bool:
-        return bool(self._stream.isatty())
-
-    def fileno(self) -> int:
-        return int(self._stream.fileno())
-
-    def write(self, text: str) -> int:
-        try:
-            return int(self._stream.write(text))
-        except OSError:
-            return self._lose(len(text))
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except OSError:
-            self._lose(0)
-
-    def _lose(self, size: int) -> int:
-        """A terminal was closed, or a pipe has no reader: everything goes to the null device from now on."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
-        return size
-
-
 def plain_console(*, stderr: bool = False) -> Console:
     """A console that prints text as it is: no markup, no colours, no lines broken by width."""
-    stream = cast(IO[str], _Lasting("stderr" if stderr else "stdout"))
-    return Console(file=stream, soft_wrap=True, highlight=False, markup=False)
+    stream = cast(IO[str], Lasting("stderr" if stderr else "stdout"))
+    return Console(file=stream, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 class Reporter:
@@ -101,6 +60,7 @@ class Reporter:
     ) -> None:
         self._log = log
         self._unwritten: list[str] = []
+        self._log_failed = False
         self._console, self._aside = console or plain_console(), console or plain_console(stderr=True)
         self._listener, self._last_heard = listener, 0.0
         self._status: Status | None = None
@@ -122,14 +82,15 @@ class Reporter:
 
     def doing(self, what: str) -> None:
         """Show what is being done, until the next line or the progress bar; not in the log."""
+        what = one_line(what)
         self._tell(what, 0.0, None)
         if not self._console.is_terminal:
             self._aside.print(f"{what} ...")
             return
         if self._status is None:
-            self._status = Status(what, console=self._console)
+            self._status = Status(Text(what), console=self._console)
             self._status.start()
-        self._status.update(what)
+        self._status.update(Text(what))
 
     def _end_status(self) -> None:
         if self._status is not None:
@@ -194,7 +155,7 @@ class Reporter:
             self.say(f"{what}: step {self._done}/{self._total}, about {duration(left)} left")
 
     def _show(self, activity: str = "") -> None:
-        what = f"{self._what}{self._loss}{activity}"
+        what = one_line(f"{self._what}{self._loss}{activity}")
         self._tell(what, self._pace.share, self._pace.seconds_left)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self._pace.share, description=what)
@@ -208,6 +169,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """A line on the console and in the log."""
+        text = visible(text)
         self._end_status()
         self._last_line = monotonic()
         self._print(text)
@@ -219,11 +181,20 @@ class Reporter:
         self._console.print(wrapped(text, self._console.width))
 
     def write_to(self, log: Path) -> None:
-        """Keep the log in ``log`` from now on; what was said before there was one goes there first."""
+        """Keep the log in ``log`` from now on; what was said before there was one goes there first.
+
+        A log that cannot be written, which is said once, ends no work: its lines are kept until it can.
+        """
         self._log = log
-        with storage_errors(log), log.open("a", encoding="utf-8") as stream:
-            stream.writelines(f"{text}\n" for text in self._unwritten)
-        self._unwritten.clear()
+        try:
+            with storage_errors(log), log.open("a", encoding="utf-8") as stream:
+                stream.writelines(f"{text}\n" for text in self._unwritten)
+        except StorageError as problem:
+            if not self._log_failed:
+                self._log_failed = True
+                self._print(visible(f"the work goes on without its log: {problem}"))
+        else:
+            self._unwritten.clear()
 
 
 class _TimeLeft(ProgressColumn):
@@ -240,7 +211,7 @@ class _TimeLeft(ProgressColumn):
 
 def _bar(console: Console, seconds_left: Callable[[], float | None]) -> Progress:
     bar = Progress(
-        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
         TaskProgressColumn(table_column=Column(no_wrap=True)),
         _TimeLeft(seconds_left),
@@ -254,14 +225,14 @@ def _bar(console: Console, seconds_left: Callable[[], float | None]) -> Progress
 @contextmanager
 def byte_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal, nothing elsewhere; the function inside takes bytes done and bytes in all."""
-    console = Console()
+    console = Console(file=cast(IO[str], Lasting("stdout")))
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=None)
+        task = bar.add_task(one_line(description), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import zip_longest
 
+from buttress.console.visible import one_line
 from buttress.training.selection import Row
 
 WIDTH = 80
@@ -17,7 +18,7 @@ _LONGEST_ATTACK = 8
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns as wide as they need to be: text to the left, numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
     right = [all(_is_number(row[i]) for row in cells if row[i]) and bool(cells) for i in range(len(header))]
 
@@ -33,7 +34,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def fitted(header: Sequence[str], rows: Sequence[Sequence[object]], width: int = WIDTH, names: int = 2) -> str:
     """A ``table`` at most ``width`` columns wide: the first ``names`` columns go over several lines if need be."""
-    lines = [[str(cell) for cell in row] for row in rows]
+    lines = [[one_line(str(cell)) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     while sum(widths) + 2 * (len(widths) - 1) > width and max(widths[:names]) > _NARROWEST:
         widths[widths.index(max(widths[:names]))] -= 1

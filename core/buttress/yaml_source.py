@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from buttress.components.number_text import read_float, read_integer
+from buttress.console.visible import one_line
 from buttress.errors import ConfigError
 from buttress.settings import Word
 from buttress.storage.regular_file import read_regular_file
@@ -70,7 +71,7 @@ class Source:
         known = path
         while known and known not in self.places:
             known = known[:-1]
-        key = ".".join(str(part) for part in path if not isinstance(part, int))
+        key = one_line(".".join(str(part) for part in path if not isinstance(part, int)))
         return ": ".join(part for part in (self.places.get(known, self.name), key) if part)
 
     def blame(self, *paths: Path_) -> str:
@@ -157,7 +158,7 @@ class _Reader:
             if not isinstance(key, str):
                 raise ConfigError(f"{self._place(key_node)}: a key must be plain text")
             if key in values:
-                raise ConfigError(f"{self._place(key_node)}: {key}: key given twice; keep one")
+                raise ConfigError(f"{self._place(key_node)}: {one_line(key)}: key given twice; keep one")
             self.places[(*path, key)] = self._place(key_node)
             values[key] = self.read(value_node, (*path, key))
         return values

@@ -111,7 +111,7 @@ def _full(run: Path) -> AbstractContextManager[None]:
 
 
 def _full_at_once(run: Path) -> AbstractContextManager[None]:
-    """Nothing can be added to the log any more."""
+    """Nothing can be added to the log any more, which is not what ends the work, nor to the metrics."""
     with (run / "log.txt").open("a") as stream:
         stream.write("-" * 200 + "\n")
     return _small_files(200)
@@ -135,7 +135,7 @@ def _in_use(run: Path) -> AbstractContextManager[None]:
 
 CASES = {
     "the disk fills up within a checkpoint": Case(_full, 1, ("cannot write", "what was saved before is intact")),
-    "the disk is full already": Case(_full_at_once, 1, ("cannot write", "log.txt", "free some space")),
+    "the disk is full already": Case(_full_at_once, 1, ("cannot write", "metrics.jsonl", "free some space")),
     "the run folder is read-only": Case(lambda run: _mode(run, 0o555), 1, ("cannot write", "Permission denied")),
     "its checkpoints are read-only": Case(
         lambda run: _mode(run / "checkpoints", 0o555), 1, ("cannot write", "checkpoints", "Permission denied")

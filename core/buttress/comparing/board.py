@@ -115,14 +115,14 @@ class Board:
 
 def _bars(console: Console) -> Progress:
     def text(template: str, ratio: int) -> TextColumn:
-        return TextColumn(template, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=ratio))
+        return TextColumn(template, markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=ratio))
 
     return Progress(
         text("{task.description}", 3),
         text("{task.fields[what]}", 5),
         BarColumn(bar_width=None, table_column=Column(ratio=2)),
         TaskProgressColumn(table_column=Column(no_wrap=True)),
-        TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[left]}", markup=False, table_column=Column(no_wrap=True)),
         console=console,
         expand=True,
     )

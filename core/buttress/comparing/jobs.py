@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buttress.cli import exit_code_of
 from buttress.comparing.board import listener_to
 from buttress.config import ConfigFile
+from buttress.console.output import exit_code_of
 from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError

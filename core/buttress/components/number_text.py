@@ -28,7 +28,7 @@ def expect_moderate(text: str) -> None:
     match = _DECIMAL.fullmatch(text)
     exponent = match["exponent"] if match else None
     if exponent is not None and abs(int(exponent)) > LARGEST_EXPONENT:
-        raise ValueError(f"expected a number with an exponent from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT}")
+        raise ValueError(f"expected a number that a float can hold, got an exponent beyond {LARGEST_EXPONENT}")
 
 
 def exact_number(text: str) -> Fraction:

@@ -1,0 +1,93 @@
+"""What the command line prints: answers on standard output, notices and errors on standard error, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from shutil import get_terminal_size
+from typing import Any
+
+from buttress.console.lasting import Lasting, lasting_streams
+from buttress.console.visible import visible
+from buttress.errors import ButtressError, StorageError
+from buttress.tables import wrapped
+
+
+class Exact(str):
+    """Text for a program, printed as it is."""
+
+    __slots__ = ()
+
+
+def say(text: str) -> None:
+    """Print what a verb has to say: between words, lines end at the width of the terminal (80 where there is none)."""
+    if text:
+        shown = visible(text)
+        _print("stdout", shown if isinstance(text, Exact) else wrapped(shown, get_terminal_size().columns))
+
+
+def complain(text: str) -> None:
+    """One message or notice on standard error: one line for programs, wrapped for a person at a terminal."""
+    message = visible(f"buttress: {text}")
+    if Lasting("stderr").isatty():
+        message = wrapped(message, get_terminal_size().columns)
+    _print("stderr", message)
+
+
+def _print(name: str, text: str) -> None:
+    stream = Lasting(name)
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
+def account_for(output: Lasting, answered: bool) -> None:
+    """Say what became of standard output where its disk is full or refuses; a reader that has gone (``| head``) knows.
+
+    Args:
+        output: standard output, at the end of a verb.
+        answered: whether what the verb is for went there.
+
+    Raises:
+        StorageError: it did, and is lost.
+    """
+    if not output.loss:
+        return
+    if answered:
+        raise StorageError(f"standard output cannot be written: {output.loss}; send it elsewhere")
+    complain(f"standard output could not be written ({output.loss}); the work was done without it")
+
+
+def answer(verb: Callable[[], str]) -> int:
+    """Do the work of a verb and print what it answers, whatever becomes of the terminal; returns the exit code."""
+
+    def work() -> None:
+        text = verb()
+        say(text)
+        account_for(output, bool(text))
+
+    with lasting_streams() as output:
+        return exit_code_of(work)
+
+
+def exit_code_of(call: Callable[[], object]) -> int:
+    """Run ``call``; an error of buttress becomes one message and its exit code."""
+    try:
+        call()
+        return 0
+    except ButtressError as problem:
+        complain(str(problem))
+        return problem.exit_code
+    except KeyboardInterrupt:
+        complain("stopped")
+        return 1
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help and errors are fit for a terminal, whatever was given to it."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        _print("stderr" if file is None or file is sys.stderr else "stdout", visible(message).rstrip("\n"))
+
+    def add_subparsers(self, **options: Any) -> Any:
+        return super().add_subparsers(parser_class=type(self), **options)
