@@ -175,7 +175,7 @@ class Reporter:
         self._print(text)
         self._unwritten.append(text)
         if self._log is not None:
-            self.write_to(self._log)
+            self._append_to(self._log)
 
     def _print(self, text: str) -> None:
         self._console.print(wrapped(text, self._console.width))
@@ -183,18 +183,21 @@ class Reporter:
     def write_to(self, log: Path) -> None:
         """Keep the log in ``log`` from now on; what was said before there was one goes there first.
 
-        A log that cannot be written, which is said once, ends no work: its lines are kept until it can.
+        Raises:
+            StorageError: it cannot be written. Later on that is said once and ends no work: lines are kept for then.
         """
         self._log = log
+        with storage_errors(log), log.open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{text}\n" for text in self._unwritten)
+        self._unwritten.clear()
+
+    def _append_to(self, log: Path) -> None:
         try:
-            with storage_errors(log), log.open("a", encoding="utf-8") as stream:
-                stream.writelines(f"{text}\n" for text in self._unwritten)
+            self.write_to(log)
         except StorageError as problem:
             if not self._log_failed:
                 self._log_failed = True
                 self._print(visible(f"the work goes on without its log: {problem}"))
-        else:
-            self._unwritten.clear()
 
 
 class _TimeLeft(ProgressColumn):

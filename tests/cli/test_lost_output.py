@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from buttress.console.lasting import Lasting, lasting_streams
+from buttress.errors import StorageError
 from buttress.reporter import Reporter, plain_console
 from buttress.training.launch import continue_run
 
@@ -144,7 +145,17 @@ def test_a_log_that_cannot_be_written_is_said_once_and_caught_up_with(tmp_path: 
     assert log.read_text() == "one\ntwo\nthree\n"
 
 
-def test_a_run_goes_on_without_its_log(trained: Path, noisy: Path, capsys: pytest.CaptureFixture):
-    with refusing(noisy / "s0" / "log.txt"):
+def test_a_run_begins_with_a_log_and_goes_on_without(noisy: Path, capsys: pytest.CaptureFixture):
+    class Hindered(Reporter):
+        """Its log refuses from the second line on."""
+
+        def say(self, text: str) -> None:
+            super().say(text)
+            if (noisy / "s0" / "log.txt").is_file():
+                (noisy / "s0" / "log.txt").unlink()
+                (noisy / "s0" / "log.txt").mkdir()
+
+    with refusing(noisy / "s0" / "log.txt"), pytest.raises(StorageError, match=r"log\.txt"):
         continue_run(noisy / "s0")
+    continue_run(noisy / "s0", Hindered())
     assert capsys.readouterr().out.count("goes on without its log") == 1

@@ -111,7 +111,7 @@ def _full(run: Path) -> AbstractContextManager[None]:
 
 
 def _full_at_once(run: Path) -> AbstractContextManager[None]:
-    """Nothing can be added to the log any more, which is not what ends the work, nor to the metrics."""
+    """Nothing can be added any more: to the log, which ends no work, nor to the metrics, which does."""
     with (run / "log.txt").open("a") as stream:
         stream.write("-" * 200 + "\n")
     return _small_files(200)
