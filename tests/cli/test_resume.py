@@ -293,4 +293,4 @@ def test_ctrl_c_after_a_bad_step_does_not_save_it(workspace: Path):
 
     with pytest.raises(WorkError, match="diverged"):
         Trainer(assembly, folder, Both(6, assembly.engine.model)).run()
-    assert [path.stem for path in list_checkpoints(folder.checkpoints)] == ["step-00000004"]
+    assert [path.stem for path in list_checkpoints(folder.checkpoints)] == ["step-00000004", "step-00000000"]

@@ -46,6 +46,11 @@ def test_a_run_leaves_everything_that_it_promises(buttress: Run, workspace: Path
     assert done.stdout == (run / "log.txt").read_text()
 
 
+def saved_step(run: Path) -> int:
+    """The step of the newest checkpoint; that of step 0 is written when a run begins."""
+    return max(int(path.stem.partition("-")[2]) for path in (run / "checkpoints").glob("*.json"))
+
+
 def test_epochs_that_never_come_are_noted(buttress: Run):
     done = buttress("train", "small.yaml", "--dry-run", "epochs=2", "meat.start=60", "schedule.milestones=[1, 9]")
     assert done.returncode == 0, done.stderr
@@ -188,7 +193,7 @@ def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path
     assert "stopping after this step or evaluation; Ctrl-C once more stops at once" in said
     assert "stopped by SIGINT" in said
     assert "buttress resume runs/small/a" in said
-    assert len(list((metrics.parent / "checkpoints").glob("*.json"))) == 1
+    assert saved_step(metrics.parent) > 0
     again = subprocess.Popen(
         [*command[:3], "resume", "runs/small/a"],
         cwd=workspace,
@@ -223,7 +228,7 @@ def test_a_closed_terminal_saves_the_run(workspace: Path):
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGHUP)  # the shell's, beside the kernel's
     assert process.wait(timeout=60) == 1
-    assert len(list((run / "checkpoints").glob("*.json"))) == 1
+    assert saved_step(run) > 0
 
 
 LEFT_IN_THE_BUFFER = """
@@ -255,7 +260,7 @@ def test_nohup_keeps_a_run_alive_and_a_scheduler_stops_it(workspace: Path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "stopped by SIGUSR1" in said
-    assert len(list((run / "checkpoints").glob("*.json"))) == 1
+    assert saved_step(run) > 0
 
 
 def test_a_terminal_gets_a_progress_bar_with_eta(workspace: Path):

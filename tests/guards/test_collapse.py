@@ -17,6 +17,7 @@ from buttress.storage.run_folder import RunFolder, read_metrics
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.collapse import CollapseGuard, fallen
 from buttress.training.launch import continue_run
+from buttress.training.progress import Progress
 from buttress.training.selection import Record
 from buttress.training.trainer import Trainer
 from tests.core.helpers import Halfspace, engine_of, plugin
@@ -155,6 +156,54 @@ def test_a_run_killed_after_the_roll_back_resumes_with_the_lower_learning_rate()
     continue_run(killed.path)
     assert read_metrics(killed.metrics) == read_metrics(whole.metrics)
     assert load_checkpoint(list_checkpoints(killed.checkpoints)[0])["rollbacks"] == 1
+
+
+MOMENTS = {
+    "before the newer checkpoint is removed": "training.checkpoint._remove",
+    "when its JSON is gone": "training.checkpoint.shutil.rmtree",
+    "before the metrics are cut": "training.metrics_file.MetricsFile.put_back",
+    "before the healthy checkpoint is written anew": "training.recovery.Progress.save",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_run_killed_within_the_roll_back_lowers_the_learning_rate_once(monkeypatch: pytest.MonkeyPatch, moment: str):
+    whole = run("a", "guards.collapse=roll_back", steps=LOST, above=0.2)
+    restore = Progress.restore
+
+    class Killed(Breaks):
+        """Loses the weights by the run's own steps: the resumed run loses them too."""
+
+        def begin(self, total: int, done: int) -> None:
+            super().begin(total, done)
+            self._count = done
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+
+        def rolling_back(self: Progress, at_most: int | None = None) -> Path:
+            patch.setattr(f"buttress.{MOMENTS[moment]}", killed)
+            return restore(self, at_most)
+
+        patch.setattr(Progress, "restore", rolling_back)
+        with pytest.raises(ZeroDivisionError):
+            run("b", "guards.collapse=roll_back", steps=LOST, above=0.2)
+    resumed("b", Killed(LOST, above=0.2))
+    assert read_metrics(RunFolder(Path("b")).metrics) == read_metrics(whole.metrics)
+    assert json.loads(Path("b/summary.json").read_text())["rollbacks"] == 1
+
+
+def resumed(folder: str, reporter: Breaks) -> None:
+    made = RunFolder(Path(folder))
+    file = load_config(made.config)
+    data, settings = load_data(file)
+    assembly = assemble(file, data, settings, made.history)
+    reporter.engine = assembly.engine
+    trainer = Trainer(assembly, made, reporter)
+    trainer.resume()
+    trainer.run()
 
 
 @pytest.mark.parametrize(("attack", "kind"), [("clean", "catastrophic overfitting"), ("pgd", "collapse to chance")])

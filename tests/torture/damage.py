@@ -64,7 +64,9 @@ def doors(run: Path) -> list[Door]:
         existing_folder(run, say)
 
     def resumed(_: Path, say: Callable[[str], None]) -> None:
-        metrics.cut(say)
+        metrics.put_back([], say)
+        for aside in run.glob("metrics.damaged*"):
+            aside.unlink()
 
     def loaded(path: Path, say: Callable[[str], None]) -> None:
         load_checkpoint(path.with_suffix(".json"))

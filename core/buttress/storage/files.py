@@ -164,14 +164,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def cut_to_lines(path: Path) -> int:
-    """Cut off a last line that has no end; returns the size in bytes that is left."""
-    with storage_errors(path), path.open("rb+") as stream:
-        size = stream.read().rfind(b"\n") + 1
-        stream.truncate(size)
-    return size
-
-
 def sync_folder(folder: Path) -> None:
     """Make a rename in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -96,6 +96,18 @@ def _prune(folder: Path, written: Path, keep: int) -> None:
             good += 1
 
 
+def remove_newer(checkpoint: Path) -> None:
+    """Remove all that are newer than ``checkpoint``, to which the run has gone back: it comes to them again.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    found = list_checkpoints(checkpoint.parent)
+    with storage_errors(checkpoint.parent):
+        for newer in found[: found.index(checkpoint)]:
+            _remove(newer)
+
+
 def weights_copy(checkpoint: Path, name: str) -> Path:
     """Where a checkpoint keeps the weights file ``name`` as it was when the checkpoint was written."""
     return checkpoint.with_suffix(".weights") / name

@@ -166,7 +166,7 @@ def _facts(assembly: Assembly) -> dict[str, Any]:
 def continue_run(path: Path, reporter: Reporter | None = None) -> list[Row]:
     """Continue a run at its newest good checkpoint, to the same end as if it had never stopped.
 
-    One that ended before its first checkpoint begins anew.
+    One that was killed before the checkpoint of step 0 begins anew.
 
     Args:
         path: run folder.

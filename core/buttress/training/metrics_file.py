@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from buttress.storage.files import cut_to_lines, storage_errors
+from buttress.storage.files import file_sha256, has_sha256, link_file, storage_errors, write_bytes
 from buttress.storage.run_folder import counted_later, first_epoch
 
 
@@ -36,7 +37,7 @@ class MetricsFile:
         Raises:
             StorageError: the disk is full or refuses, or the file has been removed with its folder.
         """
-        line = f"{json.dumps(counted_later(record, self._later) if self._later else record)}\n".encode()
+        line = self._line(record)
         with storage_errors(self._path), self._path.open("ab") as stream:
             stream.write(line)
         self.size += len(line)
@@ -55,23 +56,73 @@ class MetricsFile:
         """What the file was at the time of a checkpoint; format 1 did not know the sha256, which is then empty."""
         self._expected = (size, sha256)
 
-    def cut(self, say: Callable[[str], None]) -> None:
-        """Remove the records after those that are expected; ``say`` is told where these are not what they were.
+    def put_back(self, evaluations: Sequence[Mapping[str, object]], say: Callable[[str], None]) -> bool:
+        """Make the file what is expected: records that came later are cut off.
+
+        A file that is damaged is kept under another name, ``metrics.damaged.jsonl``, and written anew: a record that
+        says so, with the event ``rewritten``, and the evaluations. ``say`` is told.
+
+        Args:
+            evaluations: records of the checkpoint, epochs from 1.
+            say: tells the user.
+
+        Returns:
+            Whether it was written anew.
 
         Raises:
-            StorageError: the file cannot be read or cut.
+            StorageError: the file cannot be read, cut or written.
         """
         path, (size, sha256) = self._path, self._expected
         with storage_errors(path):
-            path.touch()
-            found = path.stat().st_size
-            if found > size:
-                os.truncate(path, size)
-        self.size = size if found >= size else cut_to_lines(path)
+            found = path.read_bytes() if path.exists() else b""
+        fault = _fault(found, size, sha256)
+        if fault:
+            say(f"{path} {fault}; {self._write_anew(evaluations)}")
+            return True
         with storage_errors(path):
-            self._sha256 = hashlib.sha256(path.read_bytes())
-        harmless = "training is not touched by it, and the evaluations are in the checkpoint"
-        if found < size:
-            say(f"{path} has lost its end: {found} of {size} bytes are left; {harmless}")
-        elif sha256 and self.sha256 != sha256:
-            say(f"{path} is damaged: its sha256 is not the recorded one; {harmless}")
+            path.touch()
+            if len(found) > size:
+                os.truncate(path, size)
+        self.size, self._sha256 = size, hashlib.sha256(found[:size])
+        return False
+
+    def _write_anew(self, evaluations: Sequence[Mapping[str, object]]) -> str:
+        """Returns what the user should know."""
+        aside = self._set_aside()
+        records: list[Mapping[str, object]] = [
+            {"event": "rewritten", "damaged": aside.name if aside else None},
+            *({"event": "evaluation", **record} for record in evaluations),
+        ]
+        lines = b"".join(self._line(record) for record in records)
+        write_bytes(self._path, lines)
+        self.size, self._sha256 = len(lines), hashlib.sha256(lines)
+        kept = f"what is left of it is kept as {aside.name}, and " if aside else ""
+        return f"{kept}its evaluations are written anew from the checkpoint; training is not touched by it"
+
+    def _set_aside(self) -> Path | None:
+        """A further name of the file, under which it stays; None where there is no file."""
+        path = self._path
+        if not path.exists():
+            return None
+        for number in itertools.count(1):
+            name = f"metrics.damaged{f'-{number}' if number > 1 else ''}.jsonl"
+            aside = path.with_name(name)
+            if not aside.exists():
+                link_file(path, aside)
+            if has_sha256(aside, file_sha256(path)):  # a process that was killed may have come this far
+                return aside
+        raise AssertionError  # the numbers do not end
+
+    def _line(self, record: Mapping[str, object]) -> bytes:
+        return f"{json.dumps(counted_later(record, self._later) if self._later else record)}\n".encode()
+
+
+def _fault(found: bytes, size: int, sha256: str) -> str:
+    """What is wrong with the first ``size`` bytes of the file; nothing where they are as expected."""
+    if len(found) < size:
+        return f"has lost its end: {len(found)} of {size} bytes are left"
+    if sha256 and hashlib.sha256(found[:size]).hexdigest() != sha256:
+        return "is damaged: its sha256 is not the recorded one"
+    if size and found[size - 1 : size] != b"\n":  # format 1, which did not know the sha256
+        return f"is damaged: no record ends at its byte {size}"
+    return ""

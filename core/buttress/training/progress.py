@@ -14,7 +14,7 @@ from buttress.engine import Engine
 from buttress.models import fit_weights
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
-from buttress.training.checkpoint import restore_newest, save_checkpoint
+from buttress.training.checkpoint import remove_newer, restore_newest, save_checkpoint
 from buttress.training.kept_state import states_named
 from buttress.training.kept_weights import KeptWeights
 from buttress.training.metrics_file import MetricsFile
@@ -69,14 +69,21 @@ class Progress:
         """
         return restore_newest(self._folder.checkpoints, self._load_state, self._say, at_most)
 
-    def put_back_files(self, checkpoint: Path) -> None:
+    def put_back_files(self, checkpoint: Path) -> bool:
         """Make the kept weights and the metrics those of the checkpoint that has been restored.
+
+        Newer checkpoints are removed before anything is touched that they refer to: a process that is killed here
+        leaves none that its files no longer belong to.
+
+        Returns:
+            Whether the metrics are no longer those that the checkpoint knows; it should be saved once more.
 
         Raises:
             CheckpointError, StorageError: one cannot be read; the disk is full or refuses.
         """
+        remove_newer(checkpoint)
         self.weights.put_back(checkpoint, self._say)
-        self.metrics.cut(self._say)
+        return self.metrics.put_back([asdict(record) for record in self.records], self._say)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""

@@ -49,6 +49,7 @@ class Trainer:
         self._scoreboard = Scoreboard(assembly, self._progress, reporter, self._write)
         self._recovery = Recovery(assembly, self._progress, reporter, self._write)
         self._stop = StopRequest()
+        self._is_new = True
 
     def run(self) -> list[Row]:
         """Train from where the assembly stands to the last epoch; returns the summary.
@@ -68,6 +69,8 @@ class Trainer:
             self._reporter.begin(config.epochs * self._assembly.steps, engine.global_step)
             self._scoreboard.plan(self._forecast)
             try:
+                if self._is_new:
+                    self._progress.save()  # step 0: wherever the run is killed, there is something to go on from
                 if trained:
                     self._loggers.start()
                 while engine.epoch < config.epochs:
@@ -98,7 +101,9 @@ class Trainer:
         leftovers = remove_leftovers(self._folder.path) + remove_unfinished(self._folder.checkpoints)
         if leftovers:
             say(f"removed what a killed process left unfinished: {', '.join(p.name for p in leftovers)}")
-        self._progress.put_back_files(path)
+        self._is_new = False
+        if self._progress.put_back_files(path):
+            self._progress.save()
         if engine.epoch == self._config.epochs:
             say(f"this run has finished: all {engine.epoch} epochs are trained; its results again:")
             return
