@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from buttress.components.arguments import read_arguments
 from buttress.config import ConfigFile, WeightsSection
 from buttress.data import Data, Split, check_data, fixed_order, steps_per_epoch
-from buttress.discovery.own_modules import DATA, MODEL, import_target, make, told
+from buttress.discovery.own_modules import DATA, MODEL, told
 from buttress.discovery.requirements import check_requirements
 from buttress.engine import Engine
 from buttress.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, nearest
@@ -114,7 +114,7 @@ def _loaded(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
         name = str(section.name)  # ConfigFile has made sure that there is one
         dataset, _, settings = build("dataset", name, given, where, named=where(("name",)))
     else:
-        dataset, settings = make(DATA, section.target, given, where, file.modules, {"seed": seed})
+        dataset, settings = file.own.make(DATA, "data", given, where, {"seed": seed})
     try:
         data = dataset.load(seed) if hasattr(dataset, "load") else dataset
     except InputError as problem:
@@ -138,10 +138,11 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     steps = steps_per_epoch(data.train, config.data.batch_size, config.data.drop_last)
     entries = [dict(entry) for entry in config.plugins]
     facts = {"num_classes": data.num_classes}
-    plugins = load_plugins(entries, file.under("plugins"), facts, local=file.local)
+    local = file.own.plugins
+    plugins = load_plugins(entries, file.under("plugins"), facts, local=local)
     ((attack_name, attack_settings),) = config.evaluation.attack.items()
     attack = load_attack(
-        {attack_name: attack_settings}, file.under("evaluation", "attack", attack_name), facts, local=file.local
+        {attack_name: attack_settings}, file.under("evaluation", "attack", attack_name), facts, local=local
     )
     loggers = load_loggers(config.loggers, file.under("loggers"))
     schedule, schedule_settings = file.schedule()
@@ -258,10 +259,10 @@ def build_model(
     chosen = _place_of_model(file)
     with torch.random.fork_rng():  # initial weights follow the seed and move nobody's generator
         if section.target is not None:  # a module may draw while it is imported, once a process
-            import_target(section.target, chosen, file.modules)
+            file.own.imported("model", chosen)
         torch.manual_seed(file.config.seed)
         if section.target is not None:
-            model, settings = make(MODEL, section.target, section.args, where, file.modules, facts)
+            model, settings = file.own.make(MODEL, "model", section.args, where, facts)
         else:
             name = str(section.name)  # ConfigFile has made sure that there is one
             model, _, settings = build("model", name, section.settings(), where, facts, named=where(("name",)))
@@ -332,8 +333,10 @@ def check_config(file: ConfigFile) -> Assembly:
     """Build everything that a run of ``file`` would build, and write nothing that stays.
 
     Raises:
+        TrustError: that would execute code that the user has not trusted.
         InputError: anything that would stop the run before step 1.
     """
+    file.own.expect_trusted()
     data, settings = load_data(file)
     with tempfile.TemporaryDirectory() as scratch:
         assembly = assemble(file, data, settings, Path(scratch))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from buttress import __version__
 from buttress.console.output import Exact, Parser, answer, complain, say
+from buttress.errors import TrustError
 from buttress.storage.user_path import user_path
 
 if TYPE_CHECKING:
@@ -49,14 +50,17 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--dry-run", action="store_true", help="check everything, forecast the cost, write nothing")
     train.add_argument("--run", metavar="NAME", help="name of the run folder (default: the time)")
     train.add_argument("--runs", metavar="FOLDER", type=user_path, default=Path("runs"), help="where runs live (runs)")
+    _trust_flag(train, "a config in a run folder")
 
     resume = _verb(verbs, "resume", _resume, "continue a run at its newest good checkpoint")
     resume.add_argument("run", type=user_path, metavar="RUN", help="run folder")
+    _trust_flag(resume)
 
     again = _verb(verbs, "reproduce", _reproduce, "run a run's config again and say what came out differently")
     again.add_argument("run", type=user_path, metavar="RUN", help="run folder")
     again.add_argument("--run", dest="name", metavar="NAME", help="name of the new run folder (default: the time)")
     again.add_argument("--runs", metavar="FOLDER", type=user_path, default=Path("runs"), help="where runs live (runs)")
+    _trust_flag(again)
 
     score = _verb(verbs, "evaluate", _evaluate, "measure the accuracy of weights under attack")
     score.add_argument("subject", type=user_path, metavar="RUN|FILE", help="run folder, or file of weights")
@@ -86,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--output", type=user_path, metavar="FOLDER", help="of the results (eval/ in the run, or by the file)"
     )
+    _trust_flag(score)
     _json_flag(score)
 
     doctor = _verb(verbs, "audit", _audit, "look for what would make a run's robustness numbers meaningless")
@@ -98,12 +103,14 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="number of test examples to look at, the same as in evaluate (200)",
     )
+    _trust_flag(doctor)
     _json_flag(doctor)
 
     export = _verb(verbs, "export", _export, "write a run's model, with its card, for people without buttress")
     export.add_argument("run", type=user_path, metavar="RUN", help="run folder")
     _weights_arguments(export)
     export.add_argument("--output", type=user_path, required=True, metavar="FOLDER", help="to be made")
+    _trust_flag(export)
     _json_flag(export)
 
     comparison = _verb(verbs, "compare", _compare, "train configs x swept settings x seeds; one table, one picture")
@@ -135,6 +142,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--baseline", metavar="METHOD", help="a config's name: what paired differences refer to (the first config)"
     )
 
+    _trust_flag(comparison, "a config in a run folder")
+
     union = _verb(verbs, "ensemble", _ensemble, "make one weights file of several, element by element")
     union.add_argument("files", nargs="+", type=user_path, metavar="FILE", help="safetensors files of one model")
     union.add_argument("--output", type=user_path, required=True, metavar="FILE", help="safetensors file to write")
@@ -151,6 +160,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="CONFIG|RUN",
         help="measure batch-norm statistics afresh, in the model and on the training inputs of a config or a run",
     )
+
+    _trust_flag(union)
 
     diagnosis = _verb(verbs, "analyze", _analyze, "look into a run: gap, landscapes, weights, losses, label noise")
     diagnosis.add_argument("runs", type=user_path, nargs="+", metavar="RUN", help="run folder")
@@ -185,6 +196,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--recompute", action="store_true", help="attack anew at every point of a 1-D landscape, as AWP's authors do"
     )
 
+    _trust_flag(diagnosis)
+
     page = _verb(verbs, "report", _report, "one HTML page of one or several runs, which needs no network")
     page.add_argument(
         "runs", type=user_path, nargs="+", metavar="RUN", help="run folder; runs that differ in seed are one"
@@ -215,6 +228,7 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument("target", metavar="NAME|PATH", help="something installed, a .py file, or a package's folder")
     check.add_argument("--kind", choices=HOOKED, help="only this kind (all that have the name, or are in the package)")
     check.add_argument("overrides", nargs="*", metavar="key=value", help="settings to examine it with")
+    _trust_flag(check)
     _json_flag(check)
     new = _verb(plugins, "new", _plugins_new, "make a package with a working plugin and its tests")
     new.add_argument("name", metavar="NAME", help="of the plugin in configs")
@@ -238,8 +252,11 @@ def make_parser() -> argparse.ArgumentParser:
     config = verbs.add_parser("config", help="look at configs").add_subparsers(required=True, metavar="VERB")
     config_show = _verb(config, "show", _config_show, "the config with every default filled in")
     _config_arguments(config_show)
+    _trust_flag(config_show, "the config")
     _json_flag(config_show)
-    _config_arguments(_verb(config, "validate", _config_validate, "check a config, its plugins, data and model"))
+    validate = _verb(config, "validate", _config_validate, "check a config, its plugins, data and model")
+    _config_arguments(validate)
+    _trust_flag(validate, "the config")
     _verb(config, "schema", _config_schema, "the JSON schema of a config")
 
     _json_flag(_verb(verbs, "doctor", _doctor, "examine the installation"))
@@ -268,6 +285,14 @@ def _weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (best)")
 
 
+def _trust_flag(parser: argparse.ArgumentParser, what: str = "the run") -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help=f"execute the code of {what} (its plugins_file, the modules of its targets), and remember it as trusted",
+    )
+
+
 def _json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -292,21 +317,22 @@ def _train(options: argparse.Namespace) -> str:
     from buttress.config import load_config
     from buttress.training.launch import launch
 
-    launch(load_config(options.config, options.overrides), options.runs, options.run, dry_run=options.dry_run)
+    file = load_config(options.config, options.overrides, trust=options.trust)
+    launch(file, options.runs, options.run, dry_run=options.dry_run)
     return ""
 
 
 def _resume(options: argparse.Namespace) -> str:
     from buttress.training.launch import continue_run
 
-    continue_run(options.run)
+    continue_run(options.run, trust=options.trust)
     return ""
 
 
 def _reproduce(options: argparse.Namespace) -> str:
     from buttress.training.reproduce import expect_equal, reproduce
 
-    result = reproduce(options.run, options.runs, options.name)
+    result = reproduce(options.run, options.runs, options.name, trust=options.trust)
     say(str(result))
     expect_equal(result)
     return ""
@@ -324,6 +350,7 @@ def _evaluate(options: argparse.Namespace) -> str:
             track=options.track,
             checkpoint=options.checkpoint,
             key=options.key,
+            trust=options.trust,
         )
         result = assess(
             subject,
@@ -346,7 +373,12 @@ def _audit(options: argparse.Namespace) -> str:
         raise ConfigError(f"--examples {options.examples}: expected a number >= 1")
     with _aside("loading data and weights") as reporter:
         run, findings = audit_run(
-            options.run, options.track, options.checkpoint, examples=options.examples, doing=reporter.doing
+            options.run,
+            options.track,
+            options.checkpoint,
+            examples=options.examples,
+            doing=reporter.doing,
+            trust=options.trust,
         )
     if options.json:
         say(_as_json([finding.to_json() for finding in findings]))
@@ -362,7 +394,7 @@ def _export(options: argparse.Namespace) -> str:
     from buttress.exporting.export import export_run
     from buttress.tables import table
 
-    digests = export_run(options.run, options.output, options.track, options.checkpoint)
+    digests = export_run(options.run, options.output, options.track, options.checkpoint, trust=options.trust)
     if options.json:
         return _as_json({"folder": str(options.output), "sha256": digests})
     return (
@@ -386,6 +418,7 @@ def _analyze(options: argparse.Namespace) -> str:
                 examples=options.examples,
                 say=say,
                 doing=reporter.doing,
+                trust=options.trust,
             )
     return ""
 
@@ -419,6 +452,7 @@ def _compare(options: argparse.Namespace) -> str:
         only=part_of(options.only),
         baseline=options.baseline,
         say=say,
+        trust=options.trust,
     )
     if found.failed:
         runs = "1 run" if len(found.failed) == 1 else f"{len(found.failed)} runs"
@@ -436,6 +470,7 @@ def _ensemble(options: argparse.Namespace) -> str:
         even=options.even,
         trim=options.trim,
         source=options.reestimate,
+        trust=options.trust,
     )
     lines = [f"{options.method} of {made.facts['n']} files, written to {options.output}"]
     if options.reestimate is not None:
@@ -463,7 +498,7 @@ def _plugins_check(options: argparse.Namespace) -> str:
     from buttress.authoring.examination import examined
     from buttress.errors import PluginError, WorkError
 
-    reports = examined(options.target, options.overrides, options.kind)
+    reports = examined(options.target, options.overrides, options.kind, trust=options.trust)
     texts = [report.pop("text") for report in reports]
     say(_as_json(reports) if options.json else "\n\n".join(texts))
     broken = [f"{report['plugin']} breaks {name}" for report in reports for name in report["broken"]]
@@ -512,7 +547,12 @@ def _config_show(options: argparse.Namespace) -> str:
     from buttress.build import check_config
     from buttress.config import dump_config, load_config
 
-    resolved = check_config(load_config(options.config, options.overrides)).resolved
+    file = load_config(options.config, options.overrides, trust=options.trust, looks=True)
+    try:
+        resolved = check_config(file).resolved
+    except TrustError as problem:
+        complain(f"shown without the defaults of plugins, data and model, which are not checked: {problem}")
+        resolved = file.config.model_dump()
     return _as_json(resolved) if options.json else Exact(dump_config(resolved).rstrip())
 
 
@@ -520,7 +560,10 @@ def _config_validate(options: argparse.Namespace) -> str:
     from buttress.build import check_config
     from buttress.config import load_config
 
-    check_config(load_config(options.config, options.overrides))
+    try:
+        check_config(load_config(options.config, options.overrides, trust=options.trust, looks=True))
+    except TrustError as problem:
+        return f"{options.config}: the keys are valid; plugins, data and model are not checked: {problem}"
     return f"{options.config}: valid"
 
 

@@ -12,11 +12,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from buttress.discovery.disable import Choice, without_disabled
-from buttress.discovery.own_modules import SCHEDULE, make
+from buttress.discovery.own_code import OwnCode
+from buttress.discovery.own_modules import SCHEDULE
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.discovery.recipes import located
+from buttress.discovery.trust import belongs_to_run
 from buttress.errors import ConfigError, nearest
-from buttress.registry import Local, attack_entry_of, build, entry_of
+from buttress.registry import attack_entry_of, build, entry_of
 from buttress.schedule import Schedule, expect_factors
 from buttress.settings import Flag, NonNegativeFraction, Number, validate
 from buttress.storage.user_path import user_path
@@ -290,6 +292,8 @@ class ConfigFile:
     Args:
         source: the parsed file, overrides applied.
         plugins_file: that of the config, where it has been read already; by default it lies beside the source.
+        asks: of the code that the config brings along, execute only what the user has trusted.
+        trust: trust that code from now on.
 
     Raises:
         ConfigError: every mistake, one line each.
@@ -297,7 +301,9 @@ class ConfigFile:
     What ``disable`` means is left out: its names are in ``disabled``, and no longer in the config.
     """
 
-    def __init__(self, source: Source, plugins_file: PluginsFile | None = None) -> None:
+    def __init__(
+        self, source: Source, plugins_file: PluginsFile | None = None, *, asks: bool = False, trust: bool = False
+    ) -> None:
         if not isinstance(source.value, dict):
             raise ConfigError(f"{source.name}: expected a mapping of keys, got {type(source.value).__name__}")
         _expect_format(source)
@@ -315,6 +321,9 @@ class ConfigFile:
         for section in _COMPONENTS:
             self._expect_one_choice(section)
         self._expect_way_back()
+        self.own = OwnCode(source.name, self.plugins_file, self.targets(), self.modules, asks=asks and not trust)
+        if asks and trust:
+            self.own.trust()
 
     def _expect_one_choice(self, name: str) -> None:
         """A component has a name with settings beside it, or a target with args."""
@@ -341,18 +350,6 @@ class ConfigFile:
                 f"next: checkpoint.every at most {every} (evaluation.every) and checkpoint.keep at least {needed}, got "
                 f"{saved.every} and {saved.keep}"
             )
-
-    @property
-    def local(self) -> Local:
-        """The plugins of its ``plugins_file`` by name; executes the file. Empty where it has no such file.
-
-        Raises:
-            PluginError: see ``PluginsFile.plugins`` and ``expect_new_names``.
-        """
-        if self.plugins_file is None:
-            return {}
-        self.plugins_file.expect_new_names()
-        return self.plugins_file.plugins
 
     def under(self, *prefix: str | int) -> Any:
         """The ``where`` of a section."""
@@ -381,7 +378,7 @@ class ConfigFile:
         """
         section, where = self.config.schedule, self.under("schedule")
         if section.target is not None:
-            schedule, settings = make(SCHEDULE, section.target, section.args, where, self.modules)
+            schedule, settings = self.own.make(SCHEDULE, "schedule", section.args, where)
             expect_factors(schedule, self.config.epochs, f"{where(('target',))}: {section.target}")
             return schedule, settings
         name = str(section.name)  # ConfigFile has made sure that there is one
@@ -406,10 +403,18 @@ def _expect_format(source: Source) -> None:
         )
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
+def load_config(path: Path, overrides: Sequence[str] = (), *, trust: bool = False, looks: bool = False) -> ConfigFile:
     """Read a config file, or the recipe ``dist:name`` of a distribution, and apply ``key=value`` overrides.
 
     A key is a path (``data.batch_size``, ``plugins.pgd.steps``) or a plugin and its setting (``pgd.steps``).
+
+    Args:
+        path: of the config. One in a run folder belongs to whoever made the run: its own code is executed only where
+            the user has trusted it. Any other is the user's own.
+        overrides: ``key=value``, the value in YAML.
+        trust: trust its own code from now on.
+        looks: the config is only looked at: its own code is executed only where the user has trusted it, as if it
+            were that of a run.
 
     Raises:
         ConfigError: see ``ConfigFile``; an override that is not ``key=value``, or whose key is unknown.
@@ -417,7 +422,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
     source = read_yaml(located(path))
     for override in overrides:
         source = apply_override(source, override)
-    return ConfigFile(source)
+    return ConfigFile(source, asks=looks or belongs_to_run(path), trust=trust)
 
 
 def apply_override(source: Source, override: str) -> Source:

@@ -54,6 +54,7 @@ def ensemble(
     even: Middle | None = None,
     trim: float | None = None,
     source: Path | None = None,
+    trust: bool = False,
 ) -> Ensemble:
     """Make one weights file of several.
 
@@ -64,8 +65,10 @@ def ensemble(
         even: of the median, see ``buttress.kernels.median``; None for ``lower``.
         trim: of the trimmed mean: share of the files that is left out at each end; None for 0.1.
         source: config or run folder, whose model batch norm is re-estimated in, on its training inputs.
+        trust: execute the code that came with the run ``source``, and remember it as trusted.
 
     Raises:
+        TrustError: code came with the run ``source`` that the user has not trusted. Nothing has been written.
         InputError: files that are missing, truncated or of different models, an output that exists, or a model that
             they do not fit. Nothing has been written.
         StorageError: the disk is full or refuses; nothing has been left there.
@@ -73,7 +76,7 @@ def ensemble(
     rule, settings = _rule(method, even, trim, len(paths))
     _check_output(output)
     prefix, shapes = _contents(paths)
-    engine = None if source is None else _engine(source)
+    engine = None if source is None else _engine(source, trust)
     with ThreadPoolExecutor() as pool:
         inputs = [
             {"name": str(p), "sha256": sha} for p, sha in zip(paths, pool.map(expect_undamaged, paths), strict=True)
@@ -164,10 +167,11 @@ class _Counted:
                 self.bad += bad
 
 
-def _engine(source: Path) -> Engine:
+def _engine(source: Path, trust: bool) -> Engine:
     """The engine that a config or a run describes; with the live model of the run, where there is one."""
     folder = existing_folder(source) if source.is_dir() else None
-    file = load_config(folder.config if folder else source)
+    file = load_config(folder.config if folder else source, trust=trust)
+    file.own.expect_trusted()
     with use_backend(file.config.backend):
         data, settings = load_data(file)
         if folder:

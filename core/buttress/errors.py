@@ -7,7 +7,8 @@
     │   ├── DataError           examples, labels or a data file
     │   ├── ModelError          a model, or weights that are not this model's
     │   ├── CheckpointError     a checkpoint that is damaged or belongs to another run
-    │   └── RunFolderError      a run folder that exists, or that is none
+    │   ├── RunFolderError      a run folder that exists, or that is none
+    │   └── TrustError          code of somebody else that the user has not trusted
     └── WorkError             exit 1: the work had begun and could not go on
         ├── HookError           an exception or a wrong answer from a plugin's hook
         ├── DivergenceError     weights that are no longer finite
@@ -56,6 +57,10 @@ class CheckpointError(InputError):
 
 
 class RunFolderError(InputError):
+    pass
+
+
+class TrustError(InputError):
     pass
 
 

@@ -85,9 +85,16 @@ def attack_name(attack: LoadedPlugin) -> str:
     A setting ``version`` other than ``standard`` is part of the name.
     """
     steps, restarts, loss, version = (attack.settings.get(key) for key in ("steps", "restarts", "loss", "version"))
-    name = attack.label + (f"-{steps}" if steps else "") + (f"x{restarts}" if restarts and restarts > 1 else "")
+    name = attack.label + (f"-{steps}" if steps else "")
+    name += f"x{restarts}" if isinstance(restarts, int) and restarts > 1 else ""
     name = name if version in (None, "standard") else f"{name}-{version}"
     return name if loss in (None, "ce") else f"{name}-{loss}"
+
+
+def name_of_entry(entry: Mapping[str, Mapping[str, Any]]) -> str:
+    """As ``attack_name``, of an entry with all its settings, as the config of a run has it; loads no attack."""
+    ((name, settings),) = entry.items()
+    return attack_name(LoadedPlugin(name.rpartition(":")[2], None, None, settings))
 
 
 class Evaluator:

@@ -117,7 +117,7 @@ def test_a_wrong_plugins_file_is_refused_with_its_line(text: str, message: str, 
     file = load_config(write(workspace, plugins_file="mine.py"))
     assert file.plugins_file is not None
     with pytest.raises(PluginError, match=message):
-        assert file.local
+        assert file.own.plugins
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ class Calls(Mine):
 def test_paths_enums_and_sets_are_settings_and_functions_are_none(buttress: Run, workspace: Path):
     (workspace / "types.py").write_text(TYPES)
     write(workspace, plugins_file="types.py", plugins=[{"pgd": {"steps": 1}}, {"mine": {"names": ["d", "c"]}}])
-    done = buttress("config", "show", "own.yaml", "plugins.mine.mode=fast", "--json")
+    done = buttress("config", "show", "own.yaml", "plugins.mine.mode=fast", "--json", "--trust")
     assert done.returncode == 0, done.stderr
     resolved = json.loads(done.stdout)
     assert resolved["plugins"][1] == {"mine": {"value": "x", "mode": "fast", "names": ["c", "d"]}}

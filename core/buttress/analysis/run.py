@@ -33,6 +33,7 @@ def analyze(
     examples: int = 500,
     say: Callable[[str], None] = lambda text: None,
     doing: Callable[[str], None] = lambda what: None,
+    trust: bool = False,
 ) -> Analysis:
     """Analyze one run; earlier answers of the same parts are replaced.
 
@@ -44,6 +45,7 @@ def analyze(
         examples: training examples that attacks and landscapes use, at most.
         say: hears a line when a part is done.
         doing: hears what is looked at, before each part.
+        trust: execute the code that came with the run, and remember it as trusted.
 
     Raises:
         ConfigError, CheckpointError: an unknown part, a wrong option, or a track that the run has not.
@@ -55,7 +57,7 @@ def analyze(
             raise ConfigError(f"--part {part!r}: unknown{nearest(part, PARTS)}")
     if examples < 1:
         raise ConfigError(f"--examples {examples}: expected a number >= 1")
-    study = Study(path, checkpoint, examples)
+    study = Study(path, checkpoint, examples, trust=trust)
     for track in options.tracks:
         study.folder.saved_weights(checkpoint, track)
     found = Analysis()

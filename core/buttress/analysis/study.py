@@ -36,12 +36,14 @@ class Study:
             once for all.
 
     Raises:
+        TrustError: code came with the run that the user has not trusted.
         RunFolderError, ConfigError, DataError, PluginError, ModelError: the run cannot be opened.
     """
 
-    def __init__(self, path: Path, checkpoint: str = "last", examples: int = 500) -> None:
+    def __init__(self, path: Path, checkpoint: str = "last", examples: int = 500, *, trust: bool = False) -> None:
         self.folder, self.checkpoint = existing_folder(path), checkpoint
-        self.file = load_config(self.folder.config)
+        self.file = load_config(self.folder.config, trust=trust)
+        self.file.own.expect_trusted()
         self.data, settings = load_data(self.file)
         expect_same_data(self.folder, self.data.fingerprint)
         with tempfile.TemporaryDirectory() as scratch:

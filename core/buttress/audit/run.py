@@ -18,6 +18,7 @@ def audit_run(
     *,
     examples: int = 200,
     doing: Callable[[str], None] = lambda what: None,
+    trust: bool = False,
 ) -> tuple[SavedRun, list[Finding]]:
     """Audit the weights of a run; the findings are also kept in ``audit.json``.
 
@@ -27,11 +28,12 @@ def audit_run(
         checkpoint: ``best`` or ``last``.
         examples: of the test split that are looked at.
         doing: hears what is looked at, before each check.
+        trust: execute the code that came with the run, and remember it as trusted.
 
     Raises:
         RunFolderError, CheckpointError: what was asked for is not there.
     """
-    run = load_run(path, track, checkpoint)
+    run = load_run(path, track, checkpoint, trust=trust)
     evaluation = run.file.config.evaluation
     with Modes(run.model).evaluating():
         findings = audit(run.model, run.data.test, run.threat, examples=examples, seed=evaluation.seed, doing=doing)

@@ -32,7 +32,7 @@ Line = dict[str, Any]
 _MADE = "made"
 
 
-def examined(target: str, words: Sequence[str] = (), kind: str | None = None) -> list[Line]:
+def examined(target: str, words: Sequence[str] = (), kind: str | None = None, *, trust: bool = False) -> list[Line]:
     """The reports, as ``Report.to_json`` gives them, each with its ``text``; arguments as in ``targets.candidates``.
 
     One that could not be examined has the reason under ``refused``.
@@ -42,7 +42,7 @@ def examined(target: str, words: Sequence[str] = (), kind: str | None = None) ->
     """
     known: dict[str, dict[str, Line]] = {}
     while True:
-        order = json.dumps({"target": target, "words": list(words), "kind": kind, "known": known})
+        order = json.dumps({"target": target, "words": list(words), "kind": kind, "known": known, "trust": trust})
         command, environment = python_command(_EXAMINE), python_environment()
         done = subprocess.run(command, input=order.encode(), stdout=subprocess.PIPE, env=environment)
         lines = [json.loads(line) for line in done.stdout.decode().splitlines(keepends=True) if line.endswith("\n")]
@@ -73,7 +73,7 @@ def answer(order: Line, lines: IO[str]) -> None:
 
     reports = []
     try:
-        found = candidates(order["target"], order["words"], order["kind"])
+        found = candidates(order["target"], order["words"], order["kind"], trust=order["trust"])
         for candidate in found:
             about = str(candidate)
             before = order["known"].get(about, {})

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buttress.components.members import hooks_in
+from buttress.discovery.own_code import OwnCode
 from buttress.discovery.plugins_file import read_plugins_file
+from buttress.discovery.trust import belongs_to_run
 from buttress.errors import ConfigError, PluginError, nearest
 from buttress.hookspecs import makes_logger
 from buttress.registry import GROUPS, HOOKED, Source, find, load, means, sources
@@ -71,26 +73,30 @@ def subjects_of(target: str, words: Sequence[str] = (), kind: str | None = None)
     return [candidate.subject() for candidate in candidates(target, words, kind)]
 
 
-def candidates(target: str, words: Sequence[str] = (), kind: str | None = None) -> list[Candidate]:
+def candidates(
+    target: str, words: Sequence[str] = (), kind: str | None = None, *, trust: bool = False
+) -> list[Candidate]:
     """The plugins, attacks and loggers that ``target`` means, with their settings; none of them is made yet.
 
     Args:
         target: the name of something installed, a ``.py`` file, or the folder of a package (with a ``pyproject.toml``).
         words: ``key=value`` for one plugin, or ``name.key=value``.
         kind: ``plugin``, ``attack`` or ``logger``: only this; or all that there is.
+        trust: execute the file also where it came with a run, and remember it as trusted.
 
     Raises:
+        TrustError: the file came with a run, and the user has not trusted it.
         PluginError, ConfigError: there is no such plugin, or no such setting of one.
     """
-    found = _found(target, kind)
+    found = _found(target, kind, trust)
     settings = _settings(words, list(dict.fromkeys(source.name for _, _, source in found)))
     return [Candidate(each, source, load, settings[source.name]) for each, load, source in found]
 
 
-def _found(target: str, kind: str | None) -> Found:
+def _found(target: str, kind: str | None, trust: bool) -> Found:
     path = user_path(target)
     if path.suffix == ".py":
-        return _file(path, kind)
+        return _file(path, kind, trust)
     if path.is_dir():
         return _package(path, kind)
     if "/" in target:
@@ -117,10 +123,14 @@ def _is(source: Source, name: str, short: str) -> bool:
     return source.name == short and means(name, source.name, source.distribution)
 
 
-def _file(path: Path, kind: str | None) -> Found:
+def _file(path: Path, kind: str | None, trust: bool) -> Found:
     """The classes of a file; with one hook or another they may serve as an attack or a logger."""
     found: Found = []
-    for component, source in read_plugins_file(path).plugins.values():
+    file = read_plugins_file(path)
+    own = OwnCode(str(path), file, {}, path.parent, asks=belongs_to_run(path) and not trust)
+    plugins = own.plugins_as_they_are
+    own.trust()  # what the user has named, or trusted
+    for component, source in plugins.values():
         hooks = hooks_in(component)
         guess = "logger" if makes_logger(hooks) else "plugin"
         if kind is None or kind == "plugin" or {"attack": "generate_adv", "logger": "log"}[kind] in hooks:

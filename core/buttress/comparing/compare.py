@@ -42,6 +42,7 @@ def compare(
     only: tuple[int, int] = (1, 1),
     baseline: str | None = None,
     say: Callable[[str], None] = print,
+    trust: bool = False,
 ) -> Comparison:
     """Train all variants at all seeds and compare them, beside what earlier commands have put into the comparison.
 
@@ -55,13 +56,15 @@ def compare(
         only: part and number of parts: of all runs, in their order, every so-manieth is trained here, from that one on.
         baseline: a method or the label of a variant, see ``sweep.baselines``.
         say: where progress goes.
+        trust: execute the code of a config that came with a run, and remember it as trusted.
 
     Raises:
+        TrustError: a config came with a run, and has code that the user has not trusted.
         InputError: wrong input; nothing has been written.
         InterruptionError: Ctrl-C or another signal asked to stop; the runs have saved themselves, and the same command
             goes on.
     """
-    folder, checked = runs / name, [_check(variant, name, seeds) for variant in variants]
+    folder, checked = runs / name, [_check(variant, name, seeds, trust) for variant in variants]
     members, own = [each.member for each in checked], checked[0].attack
     expect_different(members)
     _columns(own, attacks)
@@ -96,18 +99,22 @@ class _Checked:
     resolved: dict[str, Any]
     plugins_text: str | None
     attack: str
+    code: tuple[str, ...]
 
     def job(self, member: Member, seed: int, folder: Path, attacks: tuple[str, ...] = ()) -> Job:
         """The run of this config that has the name of ``member``, at a seed."""
         config = dump_config({**self.resolved, "seed": seed})
-        return Job(member.label, seed, str(folder / member.variant.run(seed)), config, attacks, self.plugins_text)
+        return Job(
+            member.label, seed, str(folder / member.variant.run(seed)), config, attacks, self.plugins_text, self.code
+        )
 
 
-def _check(variant: Variant, name: str, seeds: Sequence[int]) -> _Checked:
-    assembly = check_config(variant.file(name, seeds[0]))
+def _check(variant: Variant, name: str, seeds: Sequence[int], trust: bool) -> _Checked:
+    assembly = check_config(variant.file(name, seeds[0], trust=trust))
     text = assembly.file.plugins_file.text if assembly.file.plugins_file else None
     member = Member(variant, digest(assembly.resolved, text), assembly.resolved["evaluation"], tuple(seeds))
-    return _Checked(member, assembly.resolved, text, attack_name(assembly.evaluator.attack))
+    code = tuple(each.sha256 for each in assembly.file.own.files)
+    return _Checked(member, assembly.resolved, text, attack_name(assembly.evaluator.attack), code)
 
 
 def _replaced(before: Plan, checked: _Checked, folder: Path) -> list[Member]:

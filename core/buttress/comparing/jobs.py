@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from buttress.comparing.board import listener_to
-from buttress.config import ConfigFile
+from buttress.config import ConfigFile, load_config
 from buttress.console.output import exit_code_of
 from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
@@ -51,6 +51,7 @@ class Job:
         config: the resolved config, as YAML: that which was checked, whatever happens to the file meanwhile.
         attacks: as in ``buttress evaluate --attack``.
         plugins_text: what stands in the config's ``plugins_file``, if it has one.
+        code: sha256 of the files of the config's own code: what the comparison was started with may be executed.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Job:
     config: str
     attacks: tuple[str, ...]
     plugins_text: str | None = None
+    code: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.label}, seed {self.seed}"
@@ -91,6 +93,11 @@ class Job:
         if self.plugins_text is None:
             return ConfigFile(self._source)
         return ConfigFile(self._source, PluginsFile(Path(self._source.value["plugins_file"]), self.plugins_text))
+
+    @property
+    def runs_its_own_code(self) -> bool:
+        """Whether the run in the folder would execute nothing but what the comparison was started with."""
+        return {each.sha256 for each in load_config(self.folder.config).own.files} <= set(self.code)
 
     def check(self) -> None:
         """Refuse a folder that holds something else.
@@ -134,7 +141,7 @@ def _short(value: object) -> str:
 def work() -> None:
     """One job, in a process of its own; the job comes as JSON on standard input."""
     order: dict[str, Any] = json.load(sys.stdin)
-    job = Job(**{**order["job"], "attacks": tuple(order["job"]["attacks"])})
+    job = Job(**{**order["job"], **{key: tuple(order["job"][key]) for key in ("attacks", "code")}})
     with locked(job.lock, wait=False) as mine:
         if not mine:
             sys.exit(BUSY)
@@ -150,20 +157,20 @@ def _do(job: Job, reporter: Reporter) -> None:
         file = job.file()
         launch(file, folder.path.parent.parent, folder.path.name, forecast=False, reporter=reporter)
     elif not folder.summary.exists():
-        continue_run(folder.path, reporter)
+        continue_run(folder.path, reporter, trust=job.runs_its_own_code)
     tracks = [row["track"] for row in read_sealed(folder.summary)["tracks"]]
     for text in job.attacks:
         found = job.scores()
         if text not in found:
             found[text] = {
-                track: {which: _accuracy(folder, text, track, which, reporter) for which in ("best", "last")}
+                track: {which: _accuracy(job, text, track, which, reporter) for which in ("best", "last")}
                 for track in tracks
             }
             write_sealed(folder.path / "compare.json", found)
 
 
-def _accuracy(folder: RunFolder, attack: str, track: str, which: str, reporter: Reporter) -> float:
+def _accuracy(job: Job, attack: str, track: str, which: str, reporter: Reporter) -> float:
     """Accuracy under ``attack`` alone, on every test example, as the run itself measures its own attack."""
-    subject = load_subject(folder.path, track=track, checkpoint=which)
+    subject = load_subject(job.folder.path, track=track, checkpoint=which, trust=job.runs_its_own_code)
     accuracy: float = assess(subject, [attack], each=True, reporter=reporter)["attacks"][-1]["accuracy"]
     return accuracy

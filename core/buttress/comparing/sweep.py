@@ -11,6 +11,7 @@ from pathlib import Path
 
 from buttress.config import Config, ConfigFile, apply_override, plugin_names
 from buttress.discovery.recipes import located
+from buttress.discovery.trust import belongs_to_run
 from buttress.errors import ConfigError, nearest
 from buttress.yaml_source import Source, read_yaml
 
@@ -42,13 +43,14 @@ class Variant:
         """``"digits-rwp rwp.c_min=1.0"``."""
         return " ".join([self.method, *self.settings])
 
-    def file(self, comparison: str, seed: int) -> ConfigFile:
-        """The config of one run, which is called after the comparison."""
+    def file(self, comparison: str, seed: int, *, trust: bool = False) -> ConfigFile:
+        """The config of one run, which is called after the comparison; ``trust`` as in ``load_config``."""
         source = read_yaml(self.config)
         for override in (*self.overrides, f"seed={seed}"):
             source = apply_override(source, override)
         ConfigFile(source)  # with its own name, which is about to be replaced and becomes part of a path
-        return ConfigFile(apply_override(source, f'name="{comparison}"'))
+        renamed = apply_override(source, f'name="{comparison}"')
+        return ConfigFile(renamed, asks=belongs_to_run(self.config), trust=trust)
 
     def run(self, seed: int) -> str:
         """Name of its run folder: letters, digits, ``. _ -``; a long one is cut, and told apart by a hash."""

@@ -18,17 +18,14 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from sysconfig import get_path
 from typing import Any, get_type_hints
 from weakref import WeakSet
 
 from buttress.components.arguments import parameters_of, read_arguments
+from buttress.discovery.own_folders import NOT_OWN, module_folders, searched_first
 from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
 from buttress.registry import construct
 from buttress.settings import Where, signature_of
-
-# Files that are nobody's own code: of buttress, of Python, what is installed, and the import system's frozen part.
-_NOT_OWN = (str(Path(__file__).parent.parent), *(get_path(name) for name in ("stdlib", "purelib", "platlib")), "<")
 
 
 @dataclass(frozen=True)
@@ -140,8 +137,13 @@ def import_target(target: str, place: str, folder: Path | None = None, error: ty
     name, colon, attribute = target.partition(":")
     if not colon or not name or not attribute:
         raise error(f"{place}: expected package.module:Class, got {target!r}")
-    folders = _folders(folder)
-    sys.path[:0] = [str(each) for each in folders if str(each) not in sys.path]
+    folders = module_folders(folder)
+    with searched_first(folders):
+        return _imported(target, place, folders, error)
+
+
+def _imported(target: str, place: str, folders: Sequence[Path], error: type[InputError]) -> Any:
+    name, _, attribute = target.partition(":")
     top = name.partition(".")[0]
     _expect_not_another(top, folders, place, error)
     try:
@@ -169,7 +171,7 @@ def told(problem: BaseException) -> str:
     trace, at = problem.__traceback__, ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if not file.startswith(_NOT_OWN):
+        if not file.startswith(NOT_OWN):
             at = f" ({Path(file).name}:{trace.tb_lineno})"
         trace = trace.tb_next
     return f"{type(problem).__name__}: {problem}{at}"
@@ -187,7 +189,7 @@ def origin(target: str, folder: Path) -> dict[str, str]:
     if file is None:  # no file, nothing to record
         return {"target": target}
     path = Path(file).resolve()
-    home = next((each for each in _folders(folder) if _is_directly_in(path, each, top)), None)
+    home = next((each for each in module_folders(folder) if _is_directly_in(path, each, top)), None)
     distributions = packages_distributions().get(top, []) if home is None else []
     if distributions:
         return {"target": target, "distribution": distributions[0], "version": version(distributions[0])}
@@ -222,11 +224,6 @@ def expect_unchanged(origins: Mapping[str, Mapping[str, str]], run: Path) -> Non
                 f"{what}, and {found} has been changed since the run was started (its sha256 is not that of "
                 "manifest.json); put it back, or start a run of the new one"
             )
-
-
-def _folders(folder: Path | None) -> list[Path]:
-    """Where modules are looked for first."""
-    return list(dict.fromkeys(path.resolve() for path in (*([folder] if folder else []), Path.cwd())))
 
 
 def _is_directly_in(path: Path, folder: Path, top: str) -> bool:

@@ -141,9 +141,10 @@ def _load_attacks(texts: Sequence[str], subject: Subject) -> list[tuple[str, Loa
     """
     own = subject.file.config.evaluation.attack
     entries = [(text, attack_entry(text)) for text in texts] or [("fgsm", {"fgsm": {}}), (json.dumps(own), own)]
+    local = subject.file.own.plugins_for("attack", [next(iter(entry)) for _, entry in entries])
     named: dict[str, LoadedPlugin] = {}
     for text, entry in entries:
-        attack = load_attack(entry, given={"num_classes": subject.data.num_classes}, local=subject.file.local)
+        attack = load_attack(entry, given={"num_classes": subject.data.num_classes}, local=local)
         if attack.label == "clean":  # it is always there, as the first row
             continue
         short = attack_name(attack)

@@ -71,11 +71,12 @@ class SavedRun(Subject):
         return next((record for record in records if wanted.items() <= record.items()), None)
 
 
-def load_run(path: Path, track: str = "live", checkpoint: str = "best") -> SavedRun:
-    """A run's weights, in its model, beside its data.
+def load_run(path: Path, track: str = "live", checkpoint: str = "best", *, trust: bool = False) -> SavedRun:
+    """A run's weights, in its model, beside its data; with ``trust``, also where code came with the run.
 
     Raises:
+        TrustError: code came with the run that the user has not trusted.
         RunFolderError, CheckpointError, ConfigError, PluginError, DataError: what was asked for is not there, or does
             not load any more.
     """
-    return SavedRun(**vars(load_subject(path, track=track, checkpoint=checkpoint)))
+    return SavedRun(**vars(load_subject(path, track=track, checkpoint=checkpoint, trust=trust)))

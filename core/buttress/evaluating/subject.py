@@ -105,6 +105,7 @@ def load_subject(
     track: str | None = None,
     checkpoint: str | None = None,
     key: str | None = None,
+    trust: bool = False,
 ) -> Subject:
     """The weights of a run, or a file of weights.
 
@@ -115,8 +116,10 @@ def load_subject(
         track: of a run: ``live`` (the default) or an ensemble's name.
         checkpoint: of a run: ``best`` (the default), ``last``, or a file of weights.
         key: of the weights in a file that holds several sets.
+        trust: execute the code that came with a run, and remember it as trusted.
 
     Raises:
+        TrustError: code came with the run that the user has not trusted.
         RunFolderError, CheckpointError, ModelError, ConfigError, DataError: what was asked for is not there, or does
             not fit together.
     """
@@ -127,11 +130,11 @@ def load_subject(
     if path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir()):
         if track is not None or checkpoint is not None:
             raise ConfigError(f"{path} is a file of weights: --track and --checkpoint choose among those of a run")
-        return _subject(_config_of_file(path, config, overrides), path, path.parent, key=key)
+        return _subject(_config_of_file(path, config, overrides, trust), path, path.parent, key=key)
     folder = existing_folder(path)
     if config is not None:
         raise ConfigError(f"{path} is a run folder and has a config: give changes as key=value, without --config")
-    file = load_config(folder.config, overrides)
+    file = load_config(folder.config, overrides, trust=trust)
     if checkpoint in (None, "best", "last"):
         track, checkpoint = track or "live", checkpoint or "best"
         if key is not None:
@@ -166,9 +169,9 @@ def _subject(
     return Subject(model, data, threat_of(file), file, weights, home, track, checkpoint)
 
 
-def _config_of_file(path: Path, config: Path | None, overrides: Sequence[str]) -> ConfigFile:
+def _config_of_file(path: Path, config: Path | None, overrides: Sequence[str], trust: bool) -> ConfigFile:
     if config is not None:
-        return load_config(config, overrides)
+        return load_config(config, overrides, trust=trust)
     source = Source({**_FREE_STANDING, "modules": str(Path.cwd())}, str(path), {})
     for override in overrides:
         source = apply_override(source, override)

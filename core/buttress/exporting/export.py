@@ -37,20 +37,30 @@ COMPARED = 32
 TOLERANCE = 1e-4
 
 
-def export_run(path: Path, output: Path, track: str = "live", checkpoint: str = "best") -> dict[str, str]:
+def export_run(
+    path: Path, output: Path, track: str = "live", checkpoint: str = "best", *, trust: bool = False
+) -> dict[str, str]:
     """Write a run's model to the folder ``output``: weights, program, model card and RobustBench's fields.
+
+    Args:
+        path: run folder.
+        output: the folder to make.
+        track: ``live`` or an ensemble's name.
+        checkpoint: ``best`` or ``last``.
+        trust: execute the code that came with the run, and remember it as trusted.
 
     Returns:
         File name to sha256.
 
     Raises:
         RunFolderError: ``output`` exists; ``path`` is no run.
+        TrustError: the model or the data are made by code that came with the run and that the user has not trusted.
         CheckpointError: the run has no such weights.
         WorkError: ``torch.export`` cannot follow the model, or the exported model gives other logits.
     """
     if output.exists():
         raise RunFolderError(f"--output {output} exists and is never overwritten; choose another folder")
-    run = load_run(path, track, checkpoint)
+    run = load_run(path, track, checkpoint, trust=trust)
     make_folder(output.parent)
     staging = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
     try:

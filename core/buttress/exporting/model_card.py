@@ -11,7 +11,8 @@ from buttress import __version__
 from buttress.audit.finding import Status
 from buttress.evaluating.robust import Flags, interval, read_worst, share_of
 from buttress.evaluating.saved_run import SavedRun
-from buttress.evaluation import attack_name, load_attack
+from buttress.evaluation import name_of_entry
+from buttress.exporting.markdown import plain_text
 from buttress.storage.files import read_json
 from buttress.tables import percent
 
@@ -28,11 +29,12 @@ logits = model(x)
 def model_card(run: SavedRun, digests: Mapping[str, str]) -> str:
     """The card as Markdown: threat model, numbers with their attacks, n, seeds and intervals, training, files."""
     config, shape = run.file.config, run.data.train.example_shape
+    architecture, data = plain_text(_architecture(run)), plain_text(config.data.chosen)
     files = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in digests.items())
     takes = "of any range" if run.threat.box is None else "in [{:g}, {:g}]".format(*run.threat.box)
-    return f"""# {config.name}, {run.track}
+    return f"""# {config.name}, {plain_text(run.track)}
 
-{_architecture(run)} on {config.data.chosen}, {run.data.num_classes} classes, robust to {run.threat} as far as the
+{architecture} on {data}, {run.data.num_classes} classes, robust to {run.threat} as far as the
 numbers below say. It takes `x [B, {", ".join(map(str, shape))}]` {takes} and gives logits; normalisation is inside.
 
 ## Use
@@ -54,14 +56,14 @@ The worst case is the number to quote: right without an attack and under each of
 
 | | |
 |---|---|
-| weights | {run}, best epoch chosen on the {config.evaluation.best_by} split |
-| model | {config.model.chosen}{_settings(config.model.given())} |
+| weights | {plain_text(run)}, best epoch chosen on the {config.evaluation.best_by} split |
+| model | {plain_text(config.model.chosen)}{_settings(config.model.given())} |
 | method | {_listing(config.plugins)} |
-| data | {config.data.chosen}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
-| optimizer | {config.optimizer.name}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
-| schedule | {config.schedule.chosen}{_settings(config.schedule.given())} |
+| data | {data}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
+| optimizer | {plain_text(config.optimizer.name)}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
+| schedule | {plain_text(config.schedule.chosen)}{_settings(config.schedule.given())} |
 | epochs, batch size, seed | {config.epochs}, {config.data.batch_size}, {config.seed} |
-| versions | {_versions(run)} |
+| versions | {plain_text(_versions(run))} |
 
 ## Files
 
@@ -143,7 +145,7 @@ def _own_rows(run: SavedRun) -> list[dict[str, Any]]:
     own, evaluation = run.own_result(), run.file.config.evaluation
     if own is None:
         return []
-    rows, attack = [], attack_name(load_attack(evaluation.attack, local=run.file.local))
+    rows, attack = [], name_of_entry(evaluation.attack)
     for name, key in (("clean", "clean"), (attack, "robust")):
         low, high = interval(round(own[key] * own["n"]), own["n"])
         bounds = {"accuracy": own[key], "low": low, "high": high, "n": own["n"]}
@@ -160,9 +162,9 @@ def _numbers(run: SavedRun) -> str:
         for row in same:
             if row["accuracy"] is None:
                 broken = f"broke {row['wrong']} of {row['attacked']} that others had left"
-                lines.append(f"| {row['attack']} | {broken} | | {n} | {row['seed']} |")
+                lines.append(f"| {plain_text(row['attack'])} | {broken} | | {n} | {row['seed']} |")
             else:
-                lines.append(f"| {row['attack']} | {_interval(row)} | {n} | {row['seed']} |")
+                lines.append(f"| {plain_text(row['attack'])} | {_interval(row)} | {n} | {row['seed']} |")
         if n in worst:
             # The run's own attack has no verdicts, but the worst case is not above its accuracy either.
             own = [row for row in same if row["accuracy"] is not None]
@@ -190,7 +192,7 @@ def _warnings(run: SavedRun) -> str:
         count = {status: sum(row["status"] == status for row in findings) for status in get_args(Status)}
         said.append("Audit: " + ", ".join(f"{number} {status}" for status, number in count.items()) + ".")
         said += [f"{row['status']} {row['check']}: {row['reason']}." for row in findings if row["status"] != "PASS"]
-    return "\n".join(f"- {line}" for line in said)
+    return "\n".join(f"- {plain_text(line)}" for line in said)
 
 
 def _unreliable(run: SavedRun) -> bool | None:
@@ -203,12 +205,14 @@ def _architecture(run: SavedRun) -> str:
 
 
 def _listing(entries: list[dict[str, dict[str, Any]]]) -> str:
-    return "; ".join(f"{name}{_settings(settings)}" for entry in entries for name, settings in entry.items())
+    return "; ".join(
+        f"{plain_text(name)}{_settings(settings)}" for entry in entries for name, settings in entry.items()
+    )
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
     given = {key: value for key, value in settings.items() if value is not None}
-    return f" {json.dumps(given, default=str)}" if given else ""
+    return f" {plain_text(json.dumps(given, default=str))}" if given else ""
 
 
 def _versions(run: SavedRun) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
@@ -16,6 +17,9 @@ from buttress.tables import percent
 
 # Of a section whose numbers come from an analysis.
 ANALYZE = "Not there yet; this makes it: buttress analyze RUN"
+
+# How a text begins that plotly would draw as a link: names of others stay text.
+_LINK = re.compile(r"(?:<|\\u003c)(?=a\s)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Section:
 
 
 def figure_of(title: str, figure: go.Figure, note: str = "", wide: bool = False) -> Figure:
-    return Figure(title, str(to_json(figure)), note, wide)
+    return Figure(title, _LINK.sub("&lt;", str(to_json(figure))), note, wide)
 
 
 def decimals(value: float | None, places: int) -> str:

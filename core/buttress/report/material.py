@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from buttress.config import Config, load_config
-from buttress.errors import CheckpointError, RunFolderError
-from buttress.evaluation import attack_name, load_attack
+from buttress.config import Config, ConfigFile, load_config
+from buttress.errors import CheckpointError, RunFolderError, TrustError
+from buttress.evaluation import name_of_entry
 from buttress.storage.files import read_json
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder, existing_folder, read_metrics
@@ -105,7 +105,7 @@ def read_run(path: Path) -> Run:
 
     Raises:
         RunFolderError: no run folder.
-        ConfigError, PluginError: its config cannot be read, or its attack is not installed.
+        ConfigError: its config cannot be read.
     """
     folder = existing_folder(path, runs_code=False)
     file = load_config(folder.config)
@@ -115,18 +115,19 @@ def read_run(path: Path) -> Run:
     whole = {(each.track, each.epoch) for each in records if each.split == "test"}  # the split that is written last
     records = [each for each in records if (each.track, each.epoch) in whole]
     damaged: list[str] = []
+    manifest = _manifest(folder, damaged)
     return Run(
         folder=folder,
         config=config,
-        drops=file.schedule()[0].drops(config.epochs),
-        attack=attack_name(load_attack(config.evaluation.attack, local=file.local)),
+        drops=_drops(file, manifest),
+        attack=name_of_entry(config.evaluation.attack),
         trained=[Trained(line["epoch"], line["loss"], line["lr"]) for line in metrics if line["event"] == "epoch"],
         records=records,
         rows=summarize(records, config.evaluation.best_by) if records else [],
         evaluations=[found for _, found in _objects(sorted(folder.eval.glob("*.json")), damaged)],
         audit=_audit(folder.audit, damaged),
         analysis={path.stem: numbers for path, numbers in _objects(sorted(folder.analysis.glob("*.json")), damaged)},
-        manifest=_manifest(folder, damaged),
+        manifest=manifest,
         damaged=damaged,
     )
 
@@ -195,6 +196,17 @@ def _labels(runs: Sequence[Run]) -> list[str]:
         if len(set(labels)) == len(labels):
             break
     return labels
+
+
+def _drops(file: ConfigFile, manifest: Mapping[str, Any]) -> list[int]:
+    """As the run has recorded them; of an older run none, where only code that came with it could tell."""
+    recorded = manifest.get("drops")
+    if isinstance(recorded, list) and all(isinstance(each, int) for each in recorded):
+        return recorded
+    try:
+        return file.schedule()[0].drops(file.config.epochs)
+    except TrustError:
+        return []
 
 
 def _objects(paths: Sequence[Path], damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from buttress.config import ConfigFile
-from buttress.discovery.own_modules import import_target
 from buttress.errors import DataError, PluginError
 from buttress.registry import find, load
 from buttress.settings import path_settings
@@ -60,7 +59,7 @@ def relative_paths(file: ConfigFile) -> list[RelativePath]:
         component = load(find("dataset", str(section.name), where(("name",))))
     else:
         key = ("data", "args")
-        component = import_target(section.target, where(("target",)), file.modules, DataError)
+        component = file.own.imported("data", where(("target",)), DataError)
     given = section.given()
     try:
         names = path_settings(component)

@@ -94,6 +94,7 @@ def start(
         InputError: anything about the input; no run folder has been made.
     """
     planned_folder(runs, file.config.name, run)  # a name that is taken or wrong is refused before anything is loaded
+    file.own.expect_trusted()
     reporter, cost = reporter or Reporter(), None
     with reporter, use_backend(file.config.backend):
         reporter.doing(f"loading the data: {file.config.data.chosen}")
@@ -138,6 +139,7 @@ def _in_new_folder(
             if run is not None:
                 raise
             continue  # a run that was started in the same second has taken the name
+        file.own.trust()  # it has run, and is not asked about when this run is looked at or continued
         return folder, assembly
 
 
@@ -152,6 +154,7 @@ def _facts(assembly: Assembly) -> dict[str, Any]:
         },
         "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
         "seed": file.config.seed,
+        "drops": list(assembly.schedule.drops(file.config.epochs)),  # for reports, which execute nothing of a run
     }
     if file.plugins_file is not None:
         facts["plugins_file"] = {"name": file.plugins_file.name, "sha256": file.plugins_file.sha256}
@@ -163,7 +166,7 @@ def _facts(assembly: Assembly) -> dict[str, Any]:
     return facts
 
 
-def continue_run(path: Path, reporter: Reporter | None = None) -> list[Row]:
+def continue_run(path: Path, reporter: Reporter | None = None, *, trust: bool = False) -> list[Row]:
     """Continue a run at its newest good checkpoint, to the same end as if it had never stopped.
 
     One that was killed before the checkpoint of step 0 begins anew.
@@ -171,15 +174,18 @@ def continue_run(path: Path, reporter: Reporter | None = None) -> list[Row]:
     Args:
         path: run folder.
         reporter: tells the user; by default on standard output.
+        trust: execute the code that came with the run, and remember it as trusted.
 
     Raises:
+        TrustError: code came with the run that the user has not trusted.
         RunFolderError, CheckpointError: no run folder, no checkpoint that can be loaded, or a file that a setting names
             is gone or has been changed.
         DataError: the data are not those that the run was started with.
     """
     reporter = reporter or Reporter()
     folder = existing_folder(path, reporter.say)
-    file = load_config(folder.config)
+    file = load_config(folder.config, trust=trust)
+    file.own.expect_trusted()
     with folder.held():
         reporter.write_to(folder.log)
         _warn_of_threads(reporter, folder)

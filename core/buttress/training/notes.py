@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from buttress.build import Assembly
-from buttress.discovery.own_modules import import_target, told
+from buttress.discovery.own_modules import told
 from buttress.errors import PluginError
 from buttress.modes import Modes
 from buttress.settings import exact_fraction, late_epochs
@@ -43,8 +43,8 @@ def radius_of_zero(assembly: Assembly) -> Iterator[str]:
 
 
 def epochs_that_never_come(assembly: Assembly) -> Iterator[str]:
-    schedule, epochs = assembly.file.config.schedule, assembly.file.config.epochs
-    made_by = import_target(schedule.target, "", assembly.file.modules) if schedule.target else type(assembly.schedule)
+    file, epochs = assembly.file, assembly.file.config.epochs
+    made_by = file.own.imported("schedule", "") if file.config.schedule.target else type(assembly.schedule)
     given = assembly.resolved["schedule"]
     settings = [("schedule", made_by, given.get("args", given))]
     settings += [(plugin.label, type(plugin.plugin), plugin.settings) for plugin in assembly.engine.plugins]

@@ -77,7 +77,7 @@ class Reproduction:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def reproduce(path: Path, runs: Path, run: str | None = None) -> Reproduction:
+def reproduce(path: Path, runs: Path, run: str | None = None, *, trust: bool = False) -> Reproduction:
     """Run the config of ``path`` again, with its seed, into a new run folder, and compare.
 
     Data are looked up where they were, then in the working folder; weights to start from in the working folder.
@@ -86,16 +86,18 @@ def reproduce(path: Path, runs: Path, run: str | None = None) -> Reproduction:
         path: run folder of the original, finished or not.
         runs: folder of all runs.
         run: name of the new run folder, or None for the time.
+        trust: execute the code that came with the run, and remember it as trusted.
 
     Returns:
         The comparison, also in ``reproduction.json`` of the new folder.
 
     Raises:
+        TrustError: code came with the run that the user has not trusted.
         InputError: ``path`` is no run folder, its config does not run here, or its data are others now.
         WorkError: the new run could not go on.
     """
     original = existing_folder(path)
-    file = load_config(original.config)
+    file = load_config(original.config, trust=trust)
     repeated = start(file, runs, run, same_data_as=original)
     assert repeated is not None  # it is for a dry run alone
     repeated.finish()

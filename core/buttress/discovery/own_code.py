@@ -1,0 +1,197 @@
+"""The code that a config brings along: its ``plugins_file``, and the modules of its targets. Loads no torch.
+
+What would be executed is found without executing any of it, and executed only where its user may.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from hashlib import sha256
+from importlib.machinery import all_suffixes
+from pathlib import Path
+from typing import Any
+
+from buttress.discovery.own_folders import module_folders
+from buttress.discovery.own_modules import Kind, import_target, make
+from buttress.discovery.plugins_file import PluginsFile
+from buttress.discovery.trust import Code, expect_trusted, remember
+from buttress.errors import InputError, ModelError
+from buttress.registry import Local, sources
+from buttress.settings import Where
+from buttress.storage.regular_file import read_regular_file
+
+_PLUGINS_FILE = "plugins_file"
+
+
+class OwnCode:
+    """What a config may execute beside what is installed.
+
+    Args:
+        config: its name, for messages.
+        plugins_file: its file of plugins, if it has one.
+        targets: section to target, of those that have one.
+        folder: where the modules of targets are looked up first.
+        asks: execute only what the user has trusted; else all of it, as of a script that is given to Python.
+    """
+
+    def __init__(
+        self, config: str, plugins_file: PluginsFile | None, targets: Mapping[str, str], folder: Path, *, asks: bool
+    ) -> None:
+        self._config, self._plugins_file, self._targets, self._folder = config, plugins_file, targets, folder
+        self._asks = asks
+
+    @cached_property
+    def files(self) -> list[Code]:
+        """Every file that would be executed, as far as ``import`` statements tell."""
+        folders = module_folders(self._folder)
+        found = []
+        if self._plugins_file is not None:
+            text = self._plugins_file.source
+            found.append(Code(_PLUGINS_FILE, self._plugins_file.path, self._plugins_file.sha256, len(text)))
+            if self._targets:  # whose folders are searched by whatever is imported after them
+                found += [_code(_PLUGINS_FILE, path) for path in _reached(_imports(text, ()), folders)]
+        for section, target in self._targets.items():
+            found += [_code(f"{section}.target", path) for path in _reached([target.partition(":")[0]], folders)]
+        return found
+
+    def expect_trusted(self) -> None:
+        """Before work that needs all of it.
+
+        Raises:
+            TrustError: the user has not trusted one of its files.
+        """
+        if self._asks:
+            expect_trusted(self._config, self.files, self.files)
+
+    def trust(self) -> None:
+        """Remember all of it as trusted."""
+        remember(self.files)
+
+    @property
+    def plugins(self) -> Local:
+        """The plugins of its file by name; executes the file. Empty without one.
+
+        Raises:
+            TrustError: the user has not trusted the file.
+            PluginError: see ``PluginsFile.plugins`` and ``expect_new_names``.
+        """
+        if self._plugins_file is not None:
+            self._expect_trusted(_PLUGINS_FILE)
+            self._plugins_file.expect_new_names()
+        return self.plugins_as_they_are
+
+    @property
+    def plugins_as_they_are(self) -> Local:
+        """As ``plugins``; they may be called as installed ones are."""
+        if self._plugins_file is None:
+            return {}
+        self._expect_trusted(_PLUGINS_FILE)
+        return self._plugins_file.plugins
+
+    def plugins_for(self, kind: str, names: Sequence[str]) -> Local:
+        """As ``plugins``, where one of the names is of nothing installed; else empty, and nothing is executed."""
+        installed = {source.name for source in sources(kind)}
+        return {} if installed.issuperset(name.rpartition(":")[2] for name in names) else self.plugins
+
+    def imported(self, section: str, place: str, error: type[InputError] = ModelError) -> Any:
+        """The object that a section's target stands for; as ``import_target``.
+
+        Raises:
+            TrustError: the user has not trusted its module.
+            InputError: ``error``: see ``import_target``.
+        """
+        self._expect_trusted(f"{section}.target")
+        return import_target(self._targets[section], place, self._folder, error)
+
+    def make(
+        self,
+        kind: Kind,
+        section: str,
+        args: Mapping[str, Any],
+        where: Where,
+        given: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """What a section's target makes of ``args``; as ``own_modules.make``.
+
+        Raises:
+            TrustError: the user has not trusted its module.
+            InputError: see ``own_modules.make``.
+        """
+        self._expect_trusted(f"{section}.target")
+        return make(kind, self._targets[section], args, where, self._folder, given)
+
+    def _expect_trusted(self, place: str) -> None:
+        if self._asks:
+            expect_trusted(self._config, [each for each in self.files if each.place == place], self.files)
+
+
+def _code(place: str, path: Path) -> Code:
+    data = _read(path)
+    return Code(place, path, sha256(data).hexdigest(), len(data))
+
+
+def _read(path: Path) -> bytes:
+    with suppress(OSError):  # its import says so
+        return read_regular_file(path)
+    return b""
+
+
+def _reached(modules: Sequence[str], folders: Sequence[Path]) -> list[Path]:
+    """The files in ``folders`` that these modules and all that they import in turn are made of."""
+    waiting, seen, found = list(modules), set[str](), dict[Path, None]()
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for name, path in _files_of(module, folders):
+            if path not in found:
+                found[path] = None
+                package = name.split(".")
+                waiting += _imports(_read(path), package if path.stem == "__init__" else package[:-1])
+    return list(found)
+
+
+def _files_of(module: str, folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Names and files of the packages above a module and of itself, where they lie in ``folders``."""
+    places, names = list(folders), module.split(".")
+    for depth, name in enumerate(names, start=1):
+        path, places = _found(name, places)
+        if path is not None:
+            yield ".".join(names[:depth]), path
+
+
+def _found(name: str, places: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """The file that Python would execute for a module's name, and where the modules below it are looked up."""
+    spaces = []
+    for place in places:
+        folder = place / name
+        for suffix in all_suffixes():
+            if (file := folder / f"__init__{suffix}").is_file():
+                return file, [folder]
+        for suffix in all_suffixes():
+            if (file := place / f"{name}{suffix}").is_file():
+                return file, []
+        if folder.is_dir():
+            spaces.append(folder)
+    return None, spaces
+
+
+def _imports(source: bytes, package: Sequence[str]) -> list[str]:
+    """The modules that a source imports, wherever in it; ``package`` is the one that it belongs to."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot be executed either
+        return []
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found += [base, *(f"{base}.{each.name}" if base else each.name for each in node.names)]
+    return [name for name in found if name]
