@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, get_args
 
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from buttress.checks import Answerer, Provider, ValueChecks
 from buttress.context import RunState
-from buttress.errors import ButtressError, DataError
+from buttress.errors import ButtressError, DataError, describe
 from buttress.modes import usable
 from buttress.nn.contract import is_dense, kind
 from buttress.storage.files import PLAIN_NAME
+from buttress.turns import Turn
 from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track, TrackBuffers
 from buttress.weights import norms_of
 
@@ -90,12 +92,16 @@ class Answers:
             self._labels(who, y)
         return answer
 
-    def adv(self, who: Answerer, answer: Any, batch: Batch) -> Adv:
-        """Of ``generate_adv`` for ``batch``, or yielded by a weight perturbation."""
+    def as_is(self, x: Tensor) -> Tensor:
+        """``x``, or a copy of it, with which an answer can be compared whoever writes into ``x`` meanwhile."""
+        return x.clone() if self._checks.level == "interval" else x  # always: each hook's own copies are compared
+
+    def adv(self, who: Answerer, answer: Any, batch: Batch, x: Tensor | None = None) -> Adv:
+        """Of ``generate_adv`` for ``batch``, or yielded by a weight perturbation; ``x`` is the batch's, as it was."""
         adv = Adv(answer) if isinstance(answer, Tensor) else answer
         if not isinstance(adv, Adv) or not isinstance(adv.x, Tensor):
             raise who.fault(f"expected an Adv or a tensor, got {kind(answer)}; return Adv(x)")
-        x = batch.x
+        x = batch.x if x is None else x
         if adv.x.shape != x.shape or adv.x.dtype != x.dtype or adv.x.device != x.device:
             raise who.fault(f"expected adversarial examples like the batch's x, {kind(x)}, got {kind(adv.x)}")
         if adv.x.requires_grad:
@@ -106,6 +112,8 @@ class Answers:
         if self._checks.level != "off":
             good = self._state.threat.contains(adv.x, x)
             self._values(who, good, lambda: _outside_threat(self._state, adv.x, x))
+        if adv.x.is_inference():  # autograd refuses it
+            adv = replace(adv, x=usable(adv.x), aux={name: usable(value) for name, value in adv.aux.items()})
         return adv
 
     def loss(self, who: Answerer, answer: Any, batch: Batch) -> Loss:
@@ -156,13 +164,18 @@ class Answers:
             self._finite(who, torch.isfinite(mean.detach()), lambda: "expected a finite mean of losses")
         return mean, kept
 
-    def manager(self, who: Answerer, answer: Any, batch: Batch) -> AbstractContextManager[Adv | None] | None:
-        """Of ``perturb_weights``: entered, it yields adversarial examples for ``batch``, or nothing."""
+    def manager(
+        self, who: Answerer, answer: Any, batch: Batch, turn: Turn
+    ) -> AbstractContextManager[Adv | None] | None:
+        """Of ``perturb_weights``: entered, it yields adversarial examples for ``batch``, or nothing.
+
+        ``turn`` is its giver's, from entering to leaving.
+        """
         if answer is None or isinstance(answer, _Named):
             return answer
         if not isinstance(answer, AbstractContextManager):
             raise who.fault(f"expected a context manager or None, got {kind(answer)}")
-        return _Named(answer, who, lambda given: self.adv(who, given, batch))
+        return _Named(answer, who, turn, lambda given: self.adv(who, given, batch))
 
     def groups(self, who: Answerer, answer: Any, groups: list[ParamGroup]) -> list[ParamGroup]:
         """Of ``param_groups``, which was given ``groups``."""
@@ -239,20 +252,22 @@ class _Named(AbstractContextManager[Adv | None]):
     """A plugin's context manager whose own exceptions carry the plugin's name."""
 
     def __init__(
-        self, manager: AbstractContextManager[Adv | None], who: Answerer, accept: Callable[[Adv], Adv]
+        self,
+        manager: AbstractContextManager[Adv | None],
+        who: Answerer,
+        turn: Turn,
+        accept: Callable[[Adv], Adv],
     ) -> None:
-        self._manager, self._who, self._accept = manager, who, accept
+        self._manager, self._who, self._turn, self._accept = manager, who, turn, accept
 
     def __enter__(self) -> Adv | None:
-        try:
+        with _blamed_on(self._who):
             answer = self._manager.__enter__()
-        except ButtressError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise self._who.fault(f"{type(error).__name__}: {error}") from error
-        if answer is None:
-            return None
         try:
+            self._turn.expect_unwritten()
+            self._turn.expect_whole()
+            if answer is None:
+                return None
             if not isinstance(answer, Adv):
                 raise self._who.fault(f"its context manager must yield an Adv or nothing, got {kind(answer)}")
             return self._accept(answer)
@@ -261,12 +276,20 @@ class _Named(AbstractContextManager[Adv | None]):
             raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        try:
+        with _blamed_on(self._who):
             self._manager.__exit__(kind, error, tb)
-        except ButtressError:
-            raise
-        except (Exception, SystemExit) as raised:
-            raise self._who.fault(f"{type(raised).__name__}: {raised}") from raised
+        self._turn.__exit__(kind, error, tb)
+
+
+@contextmanager
+def _blamed_on(who: Answerer) -> Iterator[None]:
+    """What the block raises is an error in the name of ``who``; Ctrl-C is nobody's."""
+    try:
+        yield
+    except (ButtressError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise who.fault(describe(error)) from error
 
 
 class Caller:

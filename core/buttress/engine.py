@@ -22,15 +22,8 @@ from buttress.context import Phase, RunState, Streams
 from buttress.errors import ButtressError, ConfigError, DataError, ModelError, WorkError
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
-from buttress.modes import (
-    ATTACK_MODES,
-    AttackMode,
-    Modes,
-    takes_gradients,
-    usable,
-    weights_kept_on_error,
-    weights_swapped,
-)
+from buttress.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
+from buttress.nn.as_found import AsFound
 from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.plugin_states import load_states, states_of
@@ -155,7 +148,7 @@ class Engine:
         Raises:
             DataError: x or y of a wrong kind, x outside the box, or labels of other classes than the model's.
             ModelError: the model is in eval mode, or its forward does not give logits ``[B,K]``.
-            HookError: a plugin raised or gave a wrong answer; weights, modes and gradients are as before the step
+            HookError: a plugin raised, gave a wrong answer or changed what it must not; the model is as before the step
                 (where it was ``ensemble_weights``, which comes after the update, the weights are the updated ones).
             DivergenceError: ``max_skipped`` bad steps in a row.
             WorkError: the optimizer raised.
@@ -166,8 +159,10 @@ class Engine:
         state.rewind()  # a step that failed and is tried again draws what it drew
         state.draws, state.asked = draws or {}, set()
         before = guard.begin(self.model, self.optimizer, state.records) if guard else None
-        with self._forwards.watched(batch.x), self._modes.kept_on_error():
-            with weights_kept_on_error(self.model, self._copies.before) as saved:
+        self.hooks.watch.begin(self.model)
+        found = AsFound(self.model)
+        with self._forwards.watched(batch.x), found.kept_on_error():
+            with found.values_kept_on_error(self._copies.before, self._copies.buffers) as saved:
                 result = self._update(batch, saved)
             if guard and before:
                 guard.end(before, (state.epoch, state.step))
@@ -474,9 +469,11 @@ class Engine:
 
     @contextmanager
     def _kept_on_error(self) -> Iterator[None]:
-        """Outside of steps: where a hook raises, weights, modes and gradients are put back."""
-        kept = weights_kept_on_error(self.model, self._copies.before)
-        with self._state.outside_of_steps(), self._modes.kept_on_error(), kept:
+        """Outside of steps: where a hook raises, the model is put back as it was."""
+        self.hooks.watch.begin(self.model)
+        found, copies = AsFound(self.model), self._copies
+        values = found.values_kept_on_error(copies.before, copies.buffers)
+        with self._state.outside_of_steps(), found.kept_on_error(), values:
             yield
 
     @contextmanager

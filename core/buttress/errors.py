@@ -84,6 +84,28 @@ class InterruptionError(WorkError):
     pass
 
 
+_LONGEST = 2_000
+"""Characters of an exception's own text that a message shows."""
+
+
+def describe(problem: BaseException) -> str:
+    """``"ValueError: no such layer"``, also where the exception cannot say it; a very long text is cut."""
+    try:
+        said = str(problem)
+    except (Exception, SystemExit) as broken:
+        said = f"(no text: its __str__ raised {type(broken).__name__})"
+    if len(said) > _LONGEST:
+        said = f"{said[:_LONGEST]}... ({len(said):,} characters)"
+    return f"{type(problem).__name__}: {said}"
+
+
+def prefixed(problem: ButtressError, who: str) -> ButtressError:
+    """An error of the same kind that names ``who``; of an author's own subclass, the kind of buttress."""
+    kind = next(kind for kind in type(problem).__mro__ if kind.__module__ == __name__)
+    named: ButtressError = kind(f"{who}: {problem}")
+    return named
+
+
 def moment(epoch: int, step: int) -> str:
     """``"epoch 3, step 14"`` for messages: counted from 1, as people do; the arguments are positions, from 0."""
     return f"epoch {epoch + 1}, step {step + 1}"

@@ -16,8 +16,10 @@ from buttress.errors import ConfigError, DataError, HookError, PluginError
 from buttress.functional import cross_entropy, is_correct
 from buttress.hooks import Hooks
 from buttress.modes import Modes, takes_gradients
+from buttress.nn.as_found import AsFound
 from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
 from buttress.nn.lost_gradient import expect_gradient_through
+from buttress.perturbation import Copies
 from buttress.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.settings import Where
 from buttress.threat import ThreatModel, expect_threat
@@ -123,8 +125,8 @@ class Evaluator:
         self.attack = attack
         self._model, self._batch_size = model, batch_size
         self._state = RunState(threat, device, seed=seed, phase="evaluate")
-        self._hooks = Hooks([attack], self._state, ValueChecks("always", device))
-        self._modes = Modes(model)
+        self.hooks = Hooks([attack], self._state, ValueChecks("always", device))
+        self._modes, self._copies = Modes(model), Copies()
         self._name = "evaluation"
 
     @takes_gradients
@@ -132,14 +134,17 @@ class Evaluator:
         """Adversarial examples for batch number ``number``, made in eval mode.
 
         Raises:
-            HookError: the attack failed.
+            HookError: the attack failed, or has changed what it must leave alone; the model is put back as it was.
             ModelError: it did because the model's forward cuts the gradient to the inputs.
         """
         self._state.step, self._state.elsewhere = number, f"{self._name}, batch {number + 1}"
         self._state.rewind()
+        self.hooks.watch.begin(self._model)
+        found, copies = AsFound(self._model), self._copies
+        values = found.values_kept_on_error(copies.before, copies.buffers)
         try:
-            with self._modes.attacking("eval"):
-                return self._hooks.generate_adv(self._model, batch)
+            with found.kept_on_error(), values, self._modes.attacking("eval"):
+                return self.hooks.generate_adv(self._model, batch)
         except HookError as fault:
             expect_gradient_through(self._name, self._model, batch.x, fault)
             raise
@@ -187,7 +192,7 @@ class Evaluator:
         )
 
     def _accept(self, batch: Batch) -> Batch:
-        accepted = self._hooks.answers.inputs(batch.x, batch.y, batch.index, Caller(self._name))
+        accepted = self.hooks.answers.inputs(batch.x, batch.y, batch.index, Caller(self._name))
         if accepted.y.dim() != 1:
             raise DataError(f"{self._name}: expected int64 labels [{len(batch.x)}], got {kind(batch.y)}")
         return accepted
@@ -198,7 +203,7 @@ class Evaluator:
                 logits: Tensor = self._model(batch.x)
         except Exception as problem:
             raise cannot_take(self._name, self._model, batch.x, problem) from problem
-        self._hooks.answers.expect_classes(expect_logits(self._model, logits, len(batch.x)))
+        self.hooks.answers.expect_classes(expect_logits(self._model, logits, len(batch.x)))
         return logits
 
 

@@ -20,12 +20,23 @@ from buttress.answers import Answers
 from buttress.checks import ValueChecks
 from buttress.components.plugin_class import check_class
 from buttress.context import Context, RunState
-from buttress.errors import ButtressError, HookError, InputError, PluginError, definition_of, line_in
+from buttress.errors import (
+    ButtressError,
+    HookError,
+    InputError,
+    PluginError,
+    definition_of,
+    describe,
+    line_in,
+    prefixed,
+)
+from buttress.given import Given
 from buttress.hookspecs import EXCLUSIVE, HOOKS, ExitOrder
 from buttress.kernels import lsc_mean
 from buttress.nn.contract import kind
 from buttress.perturbation import Objective
 from buttress.registry import LoadedPlugin
+from buttress.turns import Turn, Watch
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
 Values = dict[str, Any]
@@ -35,7 +46,7 @@ Accept = Callable[["Implementation", Any], Any]
 class Implementation:
     """One plugin's implementation of one hook."""
 
-    __slots__ = ("_state", "arguments", "context", "function", "hook", "plugin")
+    __slots__ = ("_state", "_watch", "arguments", "context", "function", "hook", "plugin", "writes")
 
     def __init__(
         self,
@@ -44,21 +55,29 @@ class Implementation:
         function: Callable[..., Any],
         arguments: Sequence[str],
         state: RunState,
+        watch: Watch,
     ) -> None:
         self.plugin, self.hook, self.function, self.arguments = plugin, hook, function, arguments
         self.context = Context(state, plugin.label)
-        self._state = state
+        self._state, self._watch = state, watch
+        back = hook == "ensemble_weights" and plugin.traits.writes_back
+        self.writes = back or hook in ("param_groups", "start_run", "perturb_weights")
 
     def __call__(self, values: Values) -> Any:
         values["ctx"] = self.context
-        try:
-            return self.function(*[values[name] for name in self.arguments])
-        except InputError as problem:  # what the plugin was given is wrong: its settings, the model
-            raise type(problem)(f"plugin {self.plugin}: {problem}") from problem.__cause__
-        except ButtressError:
-            raise
-        except (Exception, SystemExit) as error:  # sys.exit(0) in a plugin must not look like a run that has ended well
-            raise self.fault(f"{type(error).__name__}: {error}") from error
+        with self.turn(values):
+            try:
+                return self.function(*[values[name] for name in self.arguments])
+            except InputError as problem:  # what the plugin was given is wrong: its settings, the model
+                raise prefixed(problem, f"plugin {self.plugin}") from problem.__cause__
+            except (ButtressError, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # sys.exit(0) in a plugin must not look like a run that has ended well
+                raise self.fault(describe(error)) from error
+
+    def turn(self, values: Values) -> Turn:
+        """The block around a call with these arguments, begun now: see there what it refuses."""
+        return self._watch.turn(self, values, self.writes)
 
     def tell(self, values: Values) -> None:
         """Call a hook whose answer nobody takes: it must have run when it answers."""
@@ -93,19 +112,24 @@ class ResolvedHook:
         provider = self.providers[0]
         if not self.wrappers:
             return accept(provider, provider(values))
-        running: list[tuple[Implementation, Generator[None, Any, Any]]] = []
+        running: list[tuple[Implementation, Generator[None, Any, Any], Turn]] = []
         result: Any = None
         error: BaseException | None = None
         try:
             for wrapper in self.wrappers:
-                generator = wrapper(values)
+                generator, turn = wrapper(values), wrapper.turn(values)
                 self._advance(wrapper, generator)
-                running.append((wrapper, generator))
+                running.append((wrapper, generator, turn))
+                turn.expect_unwritten()
             result = accept(provider, provider(values))
         except BaseException as raised:
             error = raised
-        for wrapper, generator in reversed(running):
-            result, error = self._finish(wrapper, generator, result, error, accept)
+        for wrapper, generator, turn in reversed(running):
+            try:
+                with turn:
+                    result, error = self._finish(wrapper, generator, result, error, accept)
+            except ButtressError as fault:
+                error = error or fault
         if error is not None:
             raise error
         return result
@@ -116,10 +140,10 @@ class ResolvedHook:
             yielded = next(generator)
         except StopIteration:
             raise wrapper.fault("a wrapper must yield exactly once, this one did not yield") from None
-        except ButtressError:
+        except (ButtressError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as raised:
-            raise wrapper.fault(f"{type(raised).__name__}: {raised}") from raised
+        except BaseException as raised:
+            raise wrapper.fault(describe(raised)) from raised
         if yielded is not None:
             generator.close()
             raise wrapper.fault(
@@ -135,13 +159,14 @@ class ResolvedHook:
         error: BaseException | None,
         accept: Accept,
     ) -> tuple[Any, BaseException | None]:
+        checked = Given({"adv": result}, copied=False)
         try:
             if error is None:
                 generator.send(result)
             else:
                 generator.throw(error)
         except StopIteration as stop:
-            if stop.value is result and error is None:
+            if stop.value is result and error is None and not checked.written():
                 return result, None
             if stop.value is None and self.name != "perturb_weights":  # there None skips the perturbation
                 return None, wrapper.fault("a wrapper must return the answer, got None (is a 'return' missing?)")
@@ -149,25 +174,29 @@ class ResolvedHook:
                 return accept(wrapper, stop.value), None
             except ButtressError as wrong:
                 return None, wrong
-        except ButtressError as raised:
+        except (ButtressError, KeyboardInterrupt) as raised:
             return None, raised
-        except (Exception, SystemExit) as raised:
-            fault = wrapper.fault(f"{type(raised).__name__}: {raised}")
+        except BaseException as raised:
+            fault = wrapper.fault(describe(raised))
             fault.__cause__ = raised
             return None, fault
-        except BaseException as raised:
-            return None, raised
         generator.close()
         return None, wrapper.fault("a wrapper must yield exactly once, this one yielded twice")
 
 
-def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, ResolvedHook]:
+def resolve(plugins: Sequence[LoadedPlugin], state: RunState, watch: Watch | None = None) -> dict[str, ResolvedHook]:
     """Every hook with its implementations in the order of ``plugins``.
+
+    Args:
+        plugins: in the order of calls.
+        state: what their contexts show.
+        watch: looks at what each call leaves behind; by default one that compares no values.
 
     Raises:
         PluginError: two plugins under one label, a signature that does not fit the specification, two providers of
             an exclusive hook, or a class that is no plugin (see ``plugin_class.check_class``).
     """
+    watch = watch or Watch(ValueChecks("off", state.device))
     manager = pluggy.PluginManager("buttress")
     manager.add_hookspecs(hookspecs)
     by_label = {plugin.label: plugin for plugin in plugins}
@@ -180,14 +209,14 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState) -> dict[str, Resol
         except (pluggy.PluginValidationError, ValueError) as problem:
             raise PluginError(f"plugin {plugin}: {problem}") from problem
         except Exception as problem:  # of its own __eq__: pluggy compares plugins
-            raise PluginError(f"plugin {plugin} cannot be registered: {type(problem).__name__}: {problem}") from problem
+            raise PluginError(f"plugin {plugin} cannot be registered: {describe(problem)}") from problem
     order = {label: position for position, label in enumerate(by_label)}
     _expect_peace(plugins)
     resolved = {}
     for name in sorted(HOOKS):
         found = sorted(getattr(manager.hook, name).get_hookimpls(), key=lambda impl: order[impl.plugin_name])
         made = [
-            (impl.wrapper, Implementation(by_label[impl.plugin_name], name, impl.function, impl.argnames, state))
+            (impl.wrapper, Implementation(by_label[impl.plugin_name], name, impl.function, impl.argnames, state, watch))
             for impl in found
         ]
         providers = [implementation for is_wrapper, implementation in made if not is_wrapper]
@@ -222,7 +251,8 @@ class Hooks:
     """
 
     def __init__(self, plugins: Sequence[LoadedPlugin], state: RunState, checks: ValueChecks) -> None:
-        self.table = resolve(plugins, state)
+        self.watch = Watch(checks)
+        self.table = resolve(plugins, state, self.watch)
         self.answers = Answers(state, checks)
         if not self.table["generate_adv"].providers:
             raise PluginError("no plugin provides generate_adv; add an attack, for example pgd (or clean for none)")
@@ -247,8 +277,9 @@ class Hooks:
     # Exclusive hooks
 
     def generate_adv(self, model: nn.Module, batch: Batch) -> Adv:
+        x = self.answers.as_is(batch.x)
         adv: Adv = self.table["generate_adv"].call(
-            {"model": model, "batch": batch}, lambda who, answer: self.answers.adv(who, answer, batch)
+            {"model": model, "batch": batch}, lambda who, answer: self.answers.adv(who, answer, batch, x)
         )
         return adv
 
@@ -266,7 +297,7 @@ class Hooks:
         if plugin is None or function is None or hook.wrappers:
             return None
         arguments = ("model", "batch", "adv", "c_min", "inclusive")
-        return Implementation(plugin, "compute_loss (masked_loss)", function, arguments, state)
+        return Implementation(plugin, "compute_loss (masked_loss)", function, arguments, state, self.watch)
 
     def masked_loss(
         self, model: nn.Module, batch: Batch, adv: Adv, c_min: float, inclusive: bool
@@ -295,7 +326,7 @@ class Hooks:
         at = line_in(problem, who.function) or definition_of(who.function)
         others = ", ".join(str(each.plugin) for each in involved if each is not who)
         return who.fault(
-            f"the gradient of the training loss cannot be taken: {type(problem).__name__}: {problem} ({at})"
+            f"the gradient of the training loss cannot be taken: {describe(problem)} ({at})"
             + (f"; beside it: {others}" if others else "")
         )
 
@@ -319,9 +350,9 @@ class Hooks:
         hook = self.table["perturb_weights"]
         if not hook.providers:
             return None
+        values: Values = {"model": model, "batch": batch, "adv": adv, "objective": objective}
         manager: AbstractContextManager[Adv | None] | None = hook.call(
-            {"model": model, "adv": adv, "objective": objective},
-            lambda who, answer: self.answers.manager(who, answer, batch),
+            values, lambda who, answer: self.answers.manager(who, answer, batch, who.turn(values))
         )
         return manager
 

@@ -1,7 +1,7 @@
 """Model modes: what an attack, a weight perturbation or an evaluation may change, and what is put back afterwards."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import ParamSpec, TypeGuard, TypeVar, get_args
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
-from buttress.buffers import Buffers, copy_
 from buttress.hookspecs import AttackMode as AttackMode
 
 ATTACK_MODES: tuple[AttackMode, ...] = get_args(AttackMode)
@@ -74,26 +73,13 @@ class Modes:
                     yield
             else:
                 yield
-        finally:
-            for parameter, flag, grad in zip(self._parameters, required, grads, strict=True):
-                parameter.requires_grad = flag
-                parameter.grad = grad
-
-    @contextmanager
-    def kept_on_error(self) -> Iterator[None]:
-        """Where the block raises, every module's mode, every parameter's ``requires_grad`` and ``.grad`` come back."""
-        found = [module.training for module in self._modules]
-        required = [parameter.requires_grad for parameter in self._parameters]
-        grads = [parameter.grad for parameter in self._parameters]
-        try:
-            yield
         except BaseException:
-            for module, training in zip(self._modules, found, strict=True):
-                _set(module, "training", training)
             for parameter, flag, grad in zip(self._parameters, required, grads, strict=True):
-                parameter.requires_grad = flag
-                parameter.grad = grad
+                with suppress(RuntimeError):  # of another dtype or shape by now: what was raised is what matters
+                    _give_back(parameter, flag, grad)
             raise
+        for parameter, flag, grad in zip(self._parameters, required, grads, strict=True):
+            _give_back(parameter, flag, grad)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -119,6 +105,11 @@ class Modes:
         finally:
             for norm in norms:
                 _set(norm, "track_running_stats", True)
+
+
+def _give_back(parameter: nn.Parameter, required: bool, grad: Tensor | None) -> None:
+    parameter.requires_grad = required
+    parameter.grad = grad
 
 
 def _obeys_track_running_stats(module: nn.Module) -> TypeGuard[_BatchNorm]:
@@ -193,18 +184,6 @@ def _set(module: nn.Module, flag: str, value: bool) -> None:
 def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters by name; tied ones once."""
     return dict(model.named_parameters())
-
-
-@contextmanager
-def weights_kept_on_error(model: nn.Module, memory: Buffers) -> Iterator[list[Tensor]]:
-    """Where the block raises, the parameters come back bit for bit; gives their copies, which are in ``memory``."""
-    parameters = list(model.parameters())
-    saved = memory.copies(parameters)
-    try:
-        yield saved
-    except BaseException:
-        copy_(parameters, saved)
-        raise
 
 
 @contextmanager

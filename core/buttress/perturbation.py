@@ -8,6 +8,7 @@ from torch import Tensor
 from buttress.buffers import Buffers
 from buttress.hookspecs import ExitOrder as ExitOrder
 from buttress.kernels import restore_, unperturb_
+from buttress.nn.as_found import put_values_back
 from buttress.types import Adv
 
 
@@ -45,10 +46,11 @@ class Perturbed:
 
 
 class Copies:
-    """Memory for the weights as they were before a perturbation, and after it; one object for all steps."""
+    """Memory for the weights before and after a perturbation, and for the model's buffers; one object for all steps."""
 
     def __init__(self) -> None:
         self.before, self.after = Buffers(), Buffers()
+        self.buffers = Buffers()
 
 
 @contextmanager
@@ -85,5 +87,5 @@ def perturbed(
             if order == "step_while_perturbed":
                 unperturb_(weights, saved, moved)
     except BaseException:  # after the plugin's manager has left, whatever it did on its way out
-        restore_(weights, saved)
+        put_values_back(weights, saved)
         raise

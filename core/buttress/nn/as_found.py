@@ -1,0 +1,137 @@
+"""A model put back as it was, bit for bit, where a block raises: its objects, their memory, and the values in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from buttress.buffers import Buffers, copy_
+
+# The dictionaries of a module by which others hang on it.
+_REGISTRIES = (
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+class AsFound:
+    """The modules, parameters, gradients and buffers that ``model`` is made of now.
+
+    What anybody exchanges afterwards can be put back: a module or a parameter that was replaced, removed or added, a
+    hook on a module, a mode, a parameter's dtype, shape or memory (``model.bfloat16()``), ``requires_grad``, ``.grad``.
+
+    Args:
+        model: looked at once; that costs a microsecond for each module and parameter.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = [_ModuleAsFound(module) for module in model.modules()]
+        parameters, buffers = ([each.hanging.get(name, {}) for each in self._modules] for name in _REGISTRIES[:2])
+        self._parameters = [_ParameterAsFound(each) for each in _once(parameters)]
+        self._buffers = [(each, each.data) for each in _once(buffers)]
+
+    @contextmanager
+    def kept_on_error(self) -> Iterator[None]:
+        """Where the block raises, all of it is put back; the values in memory are those that are there by then."""
+        try:
+            yield
+        except BaseException:
+            self._put_back()
+            raise
+
+    @contextmanager
+    def values_kept_on_error(self, weights: Buffers, buffers: Buffers) -> Iterator[list[Tensor]]:
+        """Where the block raises, the values of parameters and buffers come back too, in the memory found.
+
+        Gives copies of the parameters' values. The copies lie in the memory of ``weights`` and ``buffers``.
+        """
+        places = [each.memory for each in self._parameters]
+        others = [memory for _, memory in self._buffers if _can_be_written(memory)]
+        saved, saved_others = weights.copies(places), buffers.copies(others)
+        try:
+            yield saved
+        except BaseException:
+            copy_(places, saved)
+            copy_(others, saved_others)
+            raise
+
+    def _put_back(self) -> None:
+        for module in self._modules:
+            module.put_back()
+        for parameter in self._parameters:
+            parameter.put_back()
+        for buffer, memory in self._buffers:
+            buffer.data = memory
+
+
+class _ModuleAsFound:
+    """A module's class (a parametrization changes it), its attributes, and what hangs on it, by registry."""
+
+    __slots__ = ("_attributes", "_kind", "_module", "hanging")
+
+    def __init__(self, module: nn.Module) -> None:
+        attributes = module.__dict__
+        self._module, self._kind, self._attributes = module, module.__class__, attributes.copy()
+        self.hanging = {name: content.copy() for name in _REGISTRIES if (content := attributes[name])}
+
+    def put_back(self) -> None:
+        if self._module.__class__ is not self._kind:
+            self._module.__class__ = self._kind
+        attributes = self._module.__dict__
+        attributes.clear()
+        attributes.update(self._attributes)
+        for name in _REGISTRIES:
+            attributes[name].clear()
+            attributes[name].update(self.hanging.get(name, ()))
+
+
+class _ParameterAsFound:
+    """A parameter's memory, ``requires_grad`` and ``.grad``."""
+
+    __slots__ = ("_grad", "_grad_memory", "_parameter", "_required", "memory")
+
+    def __init__(self, parameter: Tensor) -> None:
+        self._parameter, self.memory, self._required = parameter, parameter.data, parameter.requires_grad
+        self._grad = grad = parameter.grad
+        self._grad_memory = None if grad is None else grad.data
+
+    def put_back(self) -> None:
+        parameter = self._parameter
+        if not parameter.is_leaf:  # somebody computed into it
+            parameter.detach_()
+        parameter.grad = None  # torch refuses one of another dtype or shape
+        parameter.data = self.memory
+        parameter.requires_grad = self._required
+        if self._grad is not None and self._grad_memory is not None:
+            self._grad.data = self._grad_memory
+            parameter.grad = self._grad
+
+
+def _once(registries: Iterable[dict[str, Tensor | None]]) -> list[Tensor]:
+    """The tensors in ``registries``; tied ones once."""
+    found = {id(each): each for registry in registries for each in registry.values() if each is not None}
+    return list(found.values())
+
+
+def _can_be_written(tensor: Tensor) -> bool:
+    """Whether every element has memory of its own: not so in one that was expanded, or is sparse."""
+    return tensor.layout is torch.strided and (tensor.numel() == 0 or 0 not in tensor.stride())
+
+
+@torch.no_grad()
+def put_values_back(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """``places_j = values_j`` bit for bit, where both are still of one dtype, shape and device."""
+    fitting = [
+        (place, value)
+        for place, value in zip(places, values, strict=True)
+        if (place.dtype, place.shape, place.device) == (value.dtype, value.shape, value.device)
+    ]
+    copy_([place for place, _ in fitting], [value for _, value in fitting])

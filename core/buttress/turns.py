@@ -1,0 +1,147 @@
+"""Turns of plugins: what a hook must leave as it found it is compared after each call, and the plugin is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+from buttress.checks import Answerer, ValueChecks
+from buttress.given import Given
+from buttress.modes import Modes
+from buttress.nn.parts import Parts
+from buttress.world import World
+
+
+class Watch:
+    """Makes the turns of the plugins of one engine.
+
+    Args:
+        checks: at level ``always``, values and the process are compared too; else what costs no time.
+    """
+
+    def __init__(self, checks: ValueChecks) -> None:
+        self.thorough = checks.level == "always"
+        self.lenient = False
+        """Whether nothing is refused: who examines a plugin looks at one thing after the other."""
+        self.process = os.getpid()
+        self.parts: Parts | None = None
+        self.weights_move = False
+        """Whether the model's own forward writes into its parameters, so that a write says nothing about a plugin."""
+
+    def begin(self, model: nn.Module) -> None:
+        """What ``model`` is made of now is what it has to be made of after every turn from now on."""
+        self.process = os.getpid()
+        if self.parts is None or self.parts.model is not model or self.parts.exchanged():
+            self.parts = Parts(model)
+
+    def turn(self, who: Answerer, arguments: Mapping[str, Any], writes: bool) -> Turn:
+        """A turn begins now.
+
+        Args:
+            who: has it.
+            arguments: of the hook, by name.
+            writes: whether the hook may write into the model's parameters.
+        """
+        model = arguments.get("model")
+        if model is not None and (self.parts is None or self.parts.model is not model):
+            self.parts = Parts(model)
+        return Turn(self, who, arguments, writes or self.weights_move)
+
+
+class Turn:
+    """A block in which a plugin is at work; made right before it.
+
+    Raises:
+        ButtressError: at the end of a block that has not raised, in the plugin's name: it has written into what it was
+            given to read, exchanged a part of the model, moved weights that are not its to move, or changed the
+            process. Inputs, labels and the process are put back.
+    """
+
+    __slots__ = ("_arguments", "_given", "_parts", "_versions", "_watch", "_who", "_world")
+
+    def __init__(self, watch: Watch, who: Answerer, arguments: Mapping[str, Any], writes: bool) -> None:
+        self._watch, self._who, self._arguments, self._parts = watch, who, arguments, watch.parts
+        self._given = Given(arguments, watch.thorough)
+        self._versions = None if writes or self._parts is None else self._parts.versions()
+        self._world = World.now() if watch.thorough else None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if os.getpid() != self._watch.process:
+            self._leave_child()
+        if error is not None:
+            self.put_back()
+        elif not self._watch.lenient:
+            self.expect_clean()
+
+    def put_back(self) -> None:
+        """Give back inputs, labels and the process, where level ``always`` remembers them."""
+        self._given.put_back()
+        if self._world is not None:
+            self._world.put_back()
+
+    def expect_unwritten(self) -> None:
+        """Expect that nothing was written into what the plugin was given to read."""
+        if self._watch.lenient:
+            return
+        if name := self._given.written():
+            self._given.put_back()
+            raise self._who.fault(
+                f"{name} was changed in place; a hook reads what it is given: work on a copy, {name}.clone()"
+            )
+
+    def expect_whole(self) -> None:
+        """Expect that the model is made of what it was made of."""
+        if self._parts is not None and not self._watch.lenient and (what := self._parts.exchanged()):
+            raise self._who.fault(
+                f"{what}; the optimizer and the other plugins hold what was there before: change values in place, and "
+                "build the model, in its dtype, before the engine is made"
+            )
+
+    def expect_clean(self) -> None:
+        """Expect both, that weights were left alone by who may not write them, and that the process is as it was."""
+        self.expect_unwritten()
+        self.expect_whole()
+        self._expect_weights()
+        if self._world is not None and (what := self._world.changed()):
+            self._world.put_back()
+            raise self._who.fault(f"{what}, for everybody; put it back before the hook ends, as a context manager does")
+
+    def _expect_weights(self) -> None:
+        if self._parts is None or self._versions is None:
+            return
+        name = self._parts.written_since(self._versions)
+        if name and not self._written_by_forward():
+            raise self._who.fault(
+                f"the weight {name!r} was changed; this hook reads the weights: change them in perturb_weights, or in "
+                "ensemble_weights with writes_back = True"
+            )
+
+    def _written_by_forward(self) -> bool:
+        """Whether the model writes into its own parameters when it is called, whoever calls it."""
+        parts, batch = self._parts, self._arguments.get("batch")
+        assert parts is not None
+        if batch is None:
+            return False
+        before = parts.versions()
+        with torch.no_grad(), Modes(parts.model).buffers_as_found(), suppress(Exception):
+            parts.model(batch.x.clone())
+        self._watch.weights_move = bool(parts.written_since(before))
+        return self._watch.weights_move
+
+    def _leave_child(self) -> NoReturn:
+        """End a process that was forked in this turn: the run, its folder and its locks are its parent's."""
+        said = self._who.fault(
+            "the hook came back in a process that it has forked, which ends here; end a child with os._exit()"
+        )
+        with suppress(OSError):
+            os.write(2, f"error: {said}\n".encode(errors="replace"))
+        os._exit(1)
