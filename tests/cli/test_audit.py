@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from buttress.cli import main
+from buttress.storage.seals import read_sealed
 
 
 def test_an_audit_is_printed_and_kept(workspace: Path, capsys: pytest.CaptureFixture[str]):
@@ -13,7 +14,7 @@ def test_an_audit_is_printed_and_kept(workspace: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     code = main(["audit", "runs/small/a", "--track", "meat", "--checkpoint", "last", "--examples", "10"])
     said = capsys.readouterr()
-    rows = json.loads((workspace / "runs/small/a/audit.json").read_text())
+    rows = read_sealed(workspace / "runs/small/a/audit.json")["findings"]
     assert {*rows[0]} == {"check", "status", "reason", "cure", "track", "checkpoint", "epoch", "weights_sha256"}
     assert {(row["track"], row["checkpoint"]) for row in rows} == {("meat", "last")}
     failed = [row["check"] for row in rows if row["status"] == "FAIL"]
@@ -26,7 +27,7 @@ def test_an_audit_is_printed_and_kept(workspace: Path, capsys: pytest.CaptureFix
     assert all(check in said.err for check in failed)
     main(["audit", "runs/small/a", "--examples", "5"])  # of other weights: the first audit is kept beside it
     main(["audit", "runs/small/a", "--examples", "5"])  # of the same weights: replaced
-    both = json.loads((workspace / "runs/small/a/audit.json").read_text())
+    both = read_sealed(workspace / "runs/small/a/audit.json")["findings"]
     assert both[: len(rows)] == rows
     assert [row["track"] for row in both[len(rows) :]] == ["live"] * len(rows)
 
@@ -38,7 +39,7 @@ def test_evaluations_of_something_else_are_not_looked_at(workspace: Path, capsys
 
     def status() -> str:
         main(["audit", "runs/small/a", "--examples", "5"])
-        rows = json.loads((workspace / "runs/small/a/audit.json").read_text())
+        rows = read_sealed(workspace / "runs/small/a/audit.json")["findings"]
         (found,) = [row["status"] for row in rows if row["check"] == "SPSA is weaker"]
         return str(found)
 

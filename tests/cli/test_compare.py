@@ -15,7 +15,8 @@ import yaml
 
 from buttress.cli import main
 from buttress.config import load_config
-from buttress.storage.run_folder import read_metrics
+from buttress.storage.run_folder import RunFolder
+from buttress.training.records import read_metrics
 
 Said = pytest.CaptureFixture[str]
 
@@ -91,7 +92,7 @@ def test_a_comparison_has_a_row_for_every_track_of_every_variant(two: Path, capf
 
     assert found["rows"][0]["seeds"]["5"]["validation"] == max(
         record["robust"]
-        for record in read_metrics(folder / "one-s5" / "metrics.jsonl")
+        for record in read_metrics(RunFolder(folder / "one-s5")).records
         if (record["event"], record.get("track"), record.get("split")) == ("evaluation", "live", "validation")
     )
     assert max(map(len, said.split("Without an attack:")[1].splitlines()[:30])) <= 80

@@ -19,6 +19,8 @@ from buttress.exporting.export import _expect_same_logits, bare_copy, load_expor
 from buttress.modes import Modes
 from buttress.normalization import Normalize
 from buttress.storage.files import file_sha256
+from buttress.storage.seals import read_sealed, write_sealed
+from tests.sealing import rewrite_metrics
 
 from .conftest import CONFIG
 
@@ -170,11 +172,12 @@ def test_the_entry_quotes_autoattack_and_the_audit(exported: Path, monkeypatch: 
 
     run = load_run(Path("runs/small/a"), "meat", "last")
     (path,) = run.folder.eval.glob("*.json")
-    result = json.loads(path.read_text())
+    result = read_sealed(path)
     none = {"accuracy": None, "low": None, "high": None, "n": 20}
     left = {"accuracy": 0.25, "low": 0.1, "high": 0.5, "n": 20}
     result["attacks"].append({"attack": "autoattack", **none, "left": left, "attacked": 9, "wrong": 4})
-    path.write_text(json.dumps(result))
+    result["attacks"][-1] |= {"seconds": 1.0, "settings": {}}
+    write_sealed(path, result)
     run.keep_findings([{"check": "inputs", "status": "FAIL", "reason": "outside", "cure": "scale"}])
     entry = robustbench_entry(run)
     assert (entry["autoattack_acc"], entry["reported"], entry["unreliable"]) == ("25.00", "25.00", True)
@@ -202,11 +205,16 @@ def test_the_worst_case_is_over_all_evaluations_of_the_same_examples(exported: P
     with np.load(first) as file:
         arrays, n = dict(file), len(file["worst"])
     arrays["worst"] = np.arange(n) < 12
+    result = read_sealed(Path(first).with_suffix(".json"))
     np.savez(first, **arrays)
+    with pytest.raises(CheckpointError, match=r"its sha256 is not the recorded one"):
+        worst_cases(run)
+    write_sealed(Path(first).with_suffix(".json"), {**result, "samples_sha256": file_sha256(Path(first))})
     second = first.replace(".npz", "-2")  # the same examples again, attacked by something else
     arrays["worst"] = np.arange(n) > 10
     np.savez(f"{second}.npz", **arrays)
-    Path(f"{second}.json").write_text(Path(first).with_suffix(".json").read_text())
+    own = {"samples_sha256": file_sha256(Path(f"{second}.npz"))}
+    write_sealed(Path(f"{second}.json"), {**result, **own})
     rows = worst_cases(run)
     assert [row["n"] for row in rows] == [7, 20]
     assert rows[1]["accuracy"] == 1 / 20
@@ -224,7 +232,7 @@ def test_the_worst_case_is_not_above_the_run_s_own_attack(exported: Path):
     own = run.own_result()
     assert own is not None
     assert "| **worst case** | 0.00 |" not in model_card(run, {})
-    run.folder.metrics.write_text(text.replace(f'"robust": {own["robust"]}', '"robust": 0.0'))
+    rewrite_metrics(run.home, text.replace(f'"robust": {own["robust"]}', '"robust": 0.0').encode())
     assert "| **worst case** | 0.00 |" in model_card(run, {})
 
 

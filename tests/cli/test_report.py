@@ -13,19 +13,22 @@ import pytest
 import torch
 
 from buttress.analysis.images import pictures
+from buttress.audit.audit_file import write_audit
 from buttress.cli import main
-from buttress.errors import RunFolderError
+from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluating.robust import interval
 from buttress.report.bundle import unpacked
 from buttress.report.figures import side_by_side
 from buttress.report.material import Method, Run, Trained, methods, read_run
 from buttress.report.page import render
 from buttress.report.run import write_report
-from buttress.storage.run_folder import RunFolder, read_metrics
+from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
 from buttress.tables import percent
 from buttress.threat import ThreatModel
+from buttress.training.records import read_metrics
 from buttress.training.selection import Record, summarize
+from tests.sealing import rewrite_metrics
 
 
 def figures(page: str) -> dict[str, dict[str, Any]]:
@@ -56,21 +59,21 @@ def test_a_page_of_one_run_stands_in_its_folder(noisy: Path, capsys: pytest.Capt
     run = noisy / "s0"
     assert main(["evaluate", str(run), "--attack", "fgsm", "--track", "meat"]) == 0
     assert main(["analyze", str(run), "--points", "3", "--examples", "20"]) == 0
-    (run / "audit.json").write_text(
-        json.dumps(
-            [
-                {"check": "inputs in the box", "status": "PASS", "reason": "all <1> do", "cure": "", "track": "live"},
-                {"check": "inputs in the box", "status": "FAIL", "reason": "none", "cure": "scale", "track": "meat"},
-            ]
-        )
+    about = {"checkpoint": "best", "epoch": 2, "weights_sha256": "0"}
+    write_audit(
+        run / "audit.json",
+        [
+            {"check": "inputs in box", "status": "PASS", "reason": "all <1> do", "cure": "", "track": "live", **about},
+            {"check": "inputs in box", "status": "FAIL", "reason": "none", "cure": "scale", "track": "meat", **about},
+        ],
     )
     capsys.readouterr()
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out == f"report: {run / 'report.html'}\n"
     page = (run / "report.html").read_text()
     assert "Not there" not in page
-    assert ["PASS", "inputs in the box", "all <1> do"] in cells(page)  # without a column of cures
-    assert ["FAIL", "inputs in the box", "none", "scale"] in cells(page)
+    assert ["PASS", "inputs in box", "all <1> do"] in cells(page)  # without a column of cures
+    assert ["FAIL", "inputs in box", "none", "scale"] in cells(page)
     (result,) = (json.loads(path.read_text()) for path in (run / "eval").glob("*.json"))
     for row in result["attacks"]:
         assert [row["attack"], str(row["attacked"]), str(row["wrong"]), *share(row["left"])] in cells(page)
@@ -121,7 +124,7 @@ def test_a_seed_counts_once_however_many_runs_of_it_are_given(noisy: Path, capsy
     shutil.copytree(noisy / "s0", noisy / "s0-cut")
     metrics = noisy / "s0-cut" / "metrics.jsonl"
     lines = metrics.read_text().splitlines(keepends=True)
-    metrics.write_text("".join(line for line in lines if json.loads(line)["epoch"] <= 2))
+    rewrite_metrics(metrics.parent, "".join(line for line in lines if json.loads(line)["epoch"] <= 2).encode())
     # the run that is cut off comes first, and yet the whole one of its seed counts
     runs = [noisy / name for name in ("s0-cut", "s0", "s1", "s0-copy", "s1-copy")]
     assert main(["report", *map(str, runs), "--output", str(noisy / "all.html")]) == 0
@@ -164,7 +167,7 @@ def test_the_first_table_says_what_n_examples_can_tell(noisy: Path):
 
 def test_losses_and_learning_rates_are_those_that_were_trained_with(noisy: Path):
     page = write_report([noisy / "s0"]).read_text()
-    epochs = [line for line in read_metrics(noisy / "s0" / "metrics.jsonl") if line["event"] == "epoch"]
+    epochs = read_metrics(RunFolder(noisy / "s0")).events("epoch")
     for title, key in (("Training loss", "loss"), ("Learning rate", "lr")):
         drawn = curve(figures(page)[title], "noisy")
         assert drawn["x"] == [line["epoch"] for line in epochs]
@@ -211,7 +214,9 @@ def test_a_page_of_ten_methods_is_below_2_mb(noisy: Path):
     images = pictures(pixels, pixels.flip(0), ThreatModel("linf", "8/255"))
     places = ("positions", "labels", "predicted", "predicted_attacked")
     facts = {"track": "live", "checkpoint": "last", "epoch": 100, "attack": "pgd-20", "threat": "linf"}
-    page = render(many(read_run(noisy / "s0"), {**images, **facts, **{key: list(range(8)) for key in places}}))
+    page = render(
+        many(read_run(noisy / "s0"), {**images, **facts, **{key: list(range(8)) for key in places}, "mark": ""})
+    )
     assert len(page.encode()) < 2_000_000
     assert len(render(methods([read_run(noisy / "s0")])).encode()) < 1_000_000
 
@@ -220,7 +225,7 @@ def test_pictures_are_left_out_before_the_page_grows_too_large(noisy: Path):
     picture = {key: ["A" * 70_000] * 2 for key in ("clean", "attacked", "difference")}
     places = {key: [0, 1] for key in ("positions", "labels", "predicted", "predicted_attacked")}
     facts = {"track": "live", "checkpoint": "last", "epoch": 100, "attack": "pgd-20", "threat": "linf"}
-    images = {**picture, **places, **facts, "amplified": 5.0}
+    images = {**picture, **places, **facts, "amplified": 5.0, "mark": ""}
     page = render(many(read_run(noisy / "s0"), images, methods=3, epochs=2))
     assert page.count('class="pictures"') == 1
     assert "Left out, for the size of the page: method-1, live, last (epoch 100)" in page
@@ -284,13 +289,14 @@ def test_a_page_fetches_nothing(noisy: Path):
 
 
 def test_text_of_a_run_is_no_html_of_the_page(noisy: Path):
-    (noisy / "s0" / "audit.json").write_text(
-        json.dumps([{"check": "</td><script>alert(1)</script>", "status": "FAIL"}])
-    )
-    evil = json.loads((noisy / "s0" / "manifest.json").read_text()) | {"command": ["</pre><script>alert(2)</script>"]}
-    (noisy / "s0" / "manifest.json").write_text(json.dumps(evil))
+    about = {"track": "live", "checkpoint": "best", "epoch": 2, "weights_sha256": "0"}
+    finding = {"check": "</td><script>alert(1)</script>", "status": "FAIL", "reason": "", "cure": "", **about}
+    write_audit(noisy / "s0" / "audit.json", [finding])
+    evil = read_sealed(noisy / "s0" / "manifest.json") | {"command": ["</pre><script>alert(2)</script>"]}
+    write_sealed(noisy / "s0" / "manifest.json", evil)
     page = write_report([noisy / "s0"]).read_text()
     assert "alert(1)" in page
+    assert "alert(2)" in page
     assert "<script>alert" not in page
 
 
@@ -301,7 +307,11 @@ def test_a_run_that_is_not_finished_is_shown_as_far_as_it_goes(noisy: Path):
     train = next(line for line in lines if '"epoch": 4' in line and '"split": "train"' in line)
     (run / "metrics.jsonl").write_text("".join(first) + train + lines[-1][:9])  # stopped in the middle of a line
     (run / "summary.json").unlink()
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged or edited.*step-\d+\.json knows"):
+        write_report([run])
+    shutil.rmtree(run / "checkpoints")
     page = write_report([run]).read_text()
+    assert "Caution: noisy/s0, evaluations from epoch 2 on: not verified yet (newer than" in unescape(page)
     assert "Not finished yet: noisy/s0." in page
     assert curve(figures(page)["noisy: clean accuracy"], "live")["x"] == [2]
     (run / "metrics.jsonl").write_text("")
@@ -314,13 +324,14 @@ def test_damaged_results_are_left_out_and_named(noisy: Path, capsys: pytest.Capt
         (run / folder).mkdir()
         (run / folder / "gap.json").write_text("{")
     (run / "audit.json").write_text("[1, {}]")
-    (run / "eval" / "b.json").write_text('{"attacks": [{"attack": "new kind"}, 3], "samples": "b.npz"}')
+    (run / "eval" / "other.json").write_text('{"attacks": [{"attack": "new kind"}, 3], "samples": "b.npz"}')
     assert main(["report", str(run)]) == 0
     said = capsys.readouterr().out.splitlines()
-    for line, file in zip(said[:-1], ("eval/gap.json", "audit.json", "analysis/gap.json"), strict=True):
+    for line, file in zip(
+        said[:-1], ("eval/gap.json", "eval/other.json", "audit.json", "analysis/gap.json"), strict=True
+    ):
         assert line.startswith(f"left out: {run / file}")
     page = (run / "report.html").read_text()
-    assert ["new kind", "", "", "", "", ""] in cells(page)
     left_out = re.findall(
         r'<p class="missing">(.*?)</p>', page.partition('id="left-out"')[2].partition("</section>")[0]
     )

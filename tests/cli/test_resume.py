@@ -17,11 +17,12 @@ from buttress.evaluating.assessment import assess
 from buttress.evaluating.subject import load_subject
 from buttress.reporter import Reporter
 from buttress.storage.files import file_sha256
-from buttress.storage.run_folder import RunFolder, read_metrics
+from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import write_weights
 from buttress.storage.tensor_tree import split_tensors
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.launch import continue_run, launch
+from buttress.training.records import read_metrics
 from buttress.training.trainer import Trainer
 
 STEPS = 16  # 4 epochs of 4 steps, the last batch of each incomplete
@@ -166,7 +167,7 @@ def test_a_metrics_file_that_lost_its_end_is_said_and_never_padded(workspace: Pa
     os.truncate(metrics, metrics.stat().st_size - 20)
     continue_run(run)
     assert "metrics.jsonl has lost its end" in capsys.readouterr().out
-    assert read_metrics(metrics)  # every line is a record
+    assert read_metrics(RunFolder(run)).records  # every line is a record
     launch(load_config(Path("small.yaml")), Path("runs"), "whole")
     assert fingerprint(run)["tensors"] == fingerprint(Path("runs/small/whole"))["tensors"]
     truncated = RunFolder(run)
@@ -237,8 +238,8 @@ def test_metrics_with_a_flipped_bit_are_said_and_training_goes_on(workspace: Pat
     continue_run(run)
     assert "metrics.jsonl is damaged: its sha256 is not the recorded one" in capsys.readouterr().out
     metrics.write_bytes(metrics.read_bytes().replace(b"}", b"", 1))
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:1 is damaged"):
-        read_metrics(metrics)
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged or edited"):
+        read_metrics(RunFolder(run))
 
 
 def test_a_run_at_work_is_not_resumed_by_a_second_process(workspace: Path):

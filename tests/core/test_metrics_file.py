@@ -8,8 +8,9 @@ import pytest
 
 from buttress.errors import StorageError
 from buttress.storage.files import file_sha256
-from buttress.storage.run_folder import read_metrics
+from buttress.storage.run_folder import RunFolder
 from buttress.training.metrics_file import MetricsFile
+from buttress.training.records import read_metrics
 
 
 @pytest.fixture
@@ -31,7 +32,9 @@ def test_records_are_lines_and_size_and_sha256_are_those_of_the_file(path: Path)
     assert (metrics.size, metrics.sha256) == (path.stat().st_size, file_sha256(path))
 
 
-EVALUATIONS = [{"epoch": 1, "track": "live"}, {"epoch": 2, "track": "live"}]
+EVALUATIONS = [
+    {"epoch": epoch, "track": "live", "split": "test", "clean": 0.5, "robust": 0.25, "n": 8} for epoch in (1, 2)
+]
 
 
 def resumed(path: Path, size: int, sha256: str) -> tuple[MetricsFile, list[str], bool]:
@@ -46,7 +49,7 @@ def test_records_after_the_checkpoint_are_cut_off_in_silence_and_the_next_follow
     before.write({"number": 99})
     metrics, said, anew = resumed(path, size, sha256)
     assert (said, anew) == ([], False)
-    metrics.write({"number": 3})
+    metrics.write({"event": "other", "number": 3})
     assert [json.loads(line)["number"] for line in path.read_text().splitlines()] == [0, 1, 2, 3]
     assert (metrics.size, metrics.sha256) == (path.stat().st_size, file_sha256(path))
 
@@ -81,11 +84,11 @@ def test_a_damaged_file_is_set_aside_and_its_evaluations_written_anew(path: Path
     assert SAYS[damage] in said
     assert "what is left of it is kept as metrics.damaged.jsonl, and its evaluations are written anew" in said
     assert path.with_name("metrics.damaged.jsonl").read_bytes() == damaged
-    metrics.write({"number": 3})
-    assert read_metrics(path) == [
+    metrics.write({"event": "other", "number": 3})
+    assert read_metrics(RunFolder(path.parent)).records == [
         {"event": "rewritten", "damaged": "metrics.damaged.jsonl"},
         *({"event": "evaluation", **record} for record in EVALUATIONS),
-        {"number": 3},
+        {"event": "other", "number": 3},
     ]
     assert (metrics.size, metrics.sha256) == (path.stat().st_size, file_sha256(path))
 
@@ -107,7 +110,7 @@ def test_a_file_that_is_gone_is_written_anew(path: Path):
     _, (said,), anew = resumed(path, before.size, before.sha256)
     assert anew
     assert "0 of 42 bytes are left; its evaluations are written anew" in said
-    assert read_metrics(path)[0] == {"event": "rewritten", "damaged": None}
+    assert read_metrics(RunFolder(path.parent)).records[0] == {"event": "rewritten", "damaged": None}
 
 
 def test_where_the_checkpoint_did_not_know_the_sha256_it_ends_with_a_record(path: Path):

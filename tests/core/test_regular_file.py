@@ -11,9 +11,10 @@ from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import ButtressError, RunFolderError
 from buttress.storage.files import file_sha256, read_facts, read_json, read_tensors
 from buttress.storage.regular_file import expect_regular_file, open_regular_file, read_regular_file
-from buttress.storage.run_folder import RunFolder, existing_folder, read_metrics
+from buttress.storage.run_folder import RunFolder, existing_folder
 from buttress.storage.tensor_file import open_tensor_files
 from buttress.storage.weights_file import holds_weights, read_weight_sets
+from buttress.training.records import read_metrics
 from buttress.yaml_source import read_yaml
 from buttress_plugins.data.npz import Npz
 
@@ -41,6 +42,12 @@ def _tensor_files(path: Path) -> None:
         pass
 
 
+def _metrics(path: Path) -> None:
+    folder = RunFolder(path.parent / "run")
+    folder.metrics = path
+    read_metrics(folder)
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "config": read_yaml,
     "file of plugins": read_plugins_file,
@@ -50,7 +57,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "many tensors": _tensor_files,
     "weights": read_weight_sets,
     "kind of weights": holds_weights,
-    "metrics": read_metrics,
+    "metrics": _metrics,
     "data": lambda path: Npz(path=str(path)).load(0),
 }
 

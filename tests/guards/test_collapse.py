@@ -13,11 +13,12 @@ from buttress.build import assemble, load_data
 from buttress.config import load_config
 from buttress.errors import ConfigError, DivergenceError
 from buttress.reporter import Reporter
-from buttress.storage.run_folder import RunFolder, read_metrics
+from buttress.storage.run_folder import RunFolder
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.collapse import CollapseGuard, fallen
 from buttress.training.launch import continue_run
 from buttress.training.progress import Progress
+from buttress.training.records import read_metrics
 from buttress.training.selection import Record
 from buttress.training.trainer import Trainer
 from tests.core.helpers import Halfspace, engine_of, plugin
@@ -83,7 +84,7 @@ def test_a_collapse_is_said_at_the_next_evaluation_and_training_goes_on():
     folder = run("a", steps=LOST)
     said = folder.log.read_text()
     assert said.count("warning: collapse to chance in epochs 5 to 6: robust accuracy fell from") == 1
-    (event,) = [record for record in read_metrics(folder.metrics) if record["event"] == "collapse"]
+    (event,) = read_metrics(folder).events("collapse")
     assert (event["epoch"], event["healthy_epoch"], event["chance"]) == (6, 4, 0.5)
     assert event["robust"] <= 0.5 < event["best"]
     assert json.loads(folder.summary.read_text())["rollbacks"] == 0
@@ -106,7 +107,7 @@ def test_roll_back_returns_to_the_healthy_checkpoint_with_a_lower_learning_rate(
     folder = run("a", "guards.collapse=roll_back", steps=LOST, above=0.2)
     said = folder.log.read_text()
     assert "rolled back to step-00000016 (1 of at most 3 times), learning rates times 0.5 from there on" in said
-    records = read_metrics(folder.metrics)
+    records = read_metrics(folder).records
     (event,) = [record for record in records if record["event"] == "rollback"]
     assert (event["to_step"], event["kind"]) == (16, "collapse to chance")
     # a history without the lost epochs
@@ -120,8 +121,8 @@ def test_roll_back_returns_to_the_healthy_checkpoint_with_a_lower_learning_rate(
 def test_rolled_back_with_nothing_changed_the_run_equals_one_that_never_fell():
     """The state before the collapse is restored whole: weights, optimizer, ensembles, streams, counters."""
     fell, whole = run("a", "guards.collapse=roll_back", "guards.lr_factor=1.0", steps=LOST), run("b")
-    own = [record for record in read_metrics(fell.metrics) if record["event"] != "rollback"]
-    assert own == read_metrics(whole.metrics)
+    own = [record for record in read_metrics(fell).records if record["event"] != "rollback"]
+    assert own == read_metrics(whole).records
     for name in ("best-live", "last-live", "best-ema", "last-ema"):
         file = f"weights/{name}.safetensors"
         assert (fell.path / file).read_bytes() == (whole.path / file).read_bytes(), name
@@ -154,7 +155,7 @@ def test_a_run_killed_after_the_roll_back_resumes_with_the_lower_learning_rate()
         run("b", "guards.collapse=roll_back", steps=LOST, above=0.2, kind=Dies)
     killed = RunFolder(Path("b"))
     continue_run(killed.path)
-    assert read_metrics(killed.metrics) == read_metrics(whole.metrics)
+    assert read_metrics(killed).records == read_metrics(whole).records
     assert load_checkpoint(list_checkpoints(killed.checkpoints)[0])["rollbacks"] == 1
 
 
@@ -191,7 +192,7 @@ def test_a_run_killed_within_the_roll_back_lowers_the_learning_rate_once(monkeyp
         with pytest.raises(ZeroDivisionError):
             run("b", "guards.collapse=roll_back", steps=LOST, above=0.2)
     resumed("b", Killed(LOST, above=0.2))
-    assert read_metrics(RunFolder(Path("b")).metrics) == read_metrics(whole.metrics)
+    assert read_metrics(RunFolder(Path("b"))).records == read_metrics(whole).records
     assert json.loads(Path("b/summary.json").read_text())["rollbacks"] == 1
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from buttress.config import load_config
 from buttress.errors import ConfigError, RunFolderError
-from buttress.storage.run_folder import existing_folder, read_metrics
+from buttress.storage.run_folder import RunFolder, existing_folder
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.launch import continue_run
+from buttress.training.records import read_metrics
 
 # Written by the version before checkpoints had format 2 (and configs and manifests any), stopped after 2 of 4 epochs;
 # its metrics are those of the whole run.
@@ -23,11 +24,11 @@ def older(tmp_path: Path) -> Path:
 
 
 def test_a_run_of_the_version_before_goes_on_to_the_results_that_it_had_there(older: Path):
-    expected = read_metrics(older / "metrics.jsonl")
+    expected = read_metrics(RunFolder(older)).records
     assert json.loads((older / "checkpoints" / "step-00000008.json").read_text())["format"] == 1
     assert "format" not in json.loads((older / "manifest.json").read_text())
     continue_run(older)
-    found = read_metrics(older / "metrics.jsonl")
+    found = read_metrics(RunFolder(older)).records
     assert len(found) == len(expected)
     for now, then in zip(found, expected, strict=True):
         assert now.keys() == then.keys()

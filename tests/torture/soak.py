@@ -15,8 +15,8 @@ from rich.console import Console
 from buttress.build import assemble, load_data
 from buttress.config import ConfigFile, dump_config
 from buttress.reporter import Reporter
-from buttress.storage.run_folder import RunFolder, read_metrics
-from buttress.training.selection import records_of
+from buttress.storage.run_folder import RunFolder
+from buttress.training.records import read_metrics
 from buttress.training.trainer import Trainer
 from buttress.yaml_source import parse_yaml
 
@@ -104,7 +104,7 @@ def soak(work: Path, steps: int, every: int, nonfinite: str = "stop", evaluate: 
     assembly = assemble(file, data, settings, folder.history)
     folder.create(dump_config(assembly.resolved), {})
     Trainer(assembly, folder, watch).run()
-    watch.samples.records = len(records_of(read_metrics(folder.metrics)))
+    watch.samples.records = len(read_metrics(folder).evaluations)
     return watch.samples
 
 

@@ -158,7 +158,7 @@ def histogram(study: Study, options: Options) -> Iterator[Finding]:
 
 def loss_groups(study: Study, options: Options) -> Iterator[Finding]:
     """Training examples by adversarial loss, over epochs: as recorded in training, else at saved weights."""
-    recorded = [record for record in study.metrics if record["event"] == "losses" and record["track"] == "live"]
+    recorded = [record for record in study.metrics.events("losses") if record["track"] == "live"]
     if recorded:
         rows = [{"epoch": record["epoch"], "counts": record["counts"]} for record in recorded]
         source, edges = "recorded in training (evaluation.train)", recorded[0]["edges"]

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from buttress.analysis.answer_files import write_answer
 from buttress.analysis.parts import PARTS, Missing, Options
 from buttress.analysis.study import Study
 from buttress.errors import ConfigError, nearest
 from buttress.kernels import use_backend
-from buttress.storage.files import make_folder, write_json
+from buttress.storage.files import make_folder
 
 
 @dataclass
@@ -69,7 +70,7 @@ def analyze(
             try:
                 for finding in PARTS[part](study, options):
                     file = study.folder.analysis / f"{finding.stem}.json"
-                    write_json(file, finding.numbers)
+                    write_answer(file, finding.numbers)
                     finding.draw(file.with_suffix(".png"))
                     found.written.append(file)
                     say(f"{part}: {file}")

@@ -19,10 +19,11 @@ from buttress.evaluation import attack_name
 from buttress.models import fit_weights, load_weights
 from buttress.modes import Modes, parameters_of
 from buttress.storage.files import read_facts
-from buttress.storage.run_folder import existing_folder, read_metrics
+from buttress.storage.run_folder import existing_folder
 from buttress.storage.seals import after_epoch
+from buttress.training.records import read_metrics
 from buttress.training.same_data import expect_same_data
-from buttress.training.selection import Record, records_of
+from buttress.training.selection import Record
 from buttress.types import Batch, Track
 
 
@@ -38,6 +39,7 @@ class Study:
     Raises:
         TrustError: code came with the run that the user has not trusted.
         RunFolderError, ConfigError, DataError, PluginError, ModelError: the run cannot be opened.
+        CheckpointError: its metrics are damaged or edited.
     """
 
     def __init__(self, path: Path, checkpoint: str = "last", examples: int = 500, *, trust: bool = False) -> None:
@@ -51,7 +53,7 @@ class Study:
         self.engine, self._evaluator = assembly.engine, assembly.evaluator
         self.model: nn.Module = self.engine.model
         self.attack = attack_name(self._evaluator.attack)
-        self.metrics = read_metrics(self.folder.metrics)
+        self.metrics = read_metrics(self.folder)
         self.order = fixed_order(len(self.data.train), self.file.config.seed)
         self.examples = self.order[:examples]
         self.test_examples = fixed_order(len(self.data.test), self.file.config.seed)[:examples]
@@ -65,7 +67,7 @@ class Study:
     @property
     def records(self) -> list[Record]:
         """Every evaluation of the run."""
-        return records_of(self.metrics)
+        return self.metrics.evaluations
 
     @property
     def tracks(self) -> list[str]:

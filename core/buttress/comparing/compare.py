@@ -20,15 +20,15 @@ from buttress.comparing.pool import Pool
 from buttress.comparing.same_examples import expect_same_data_as_started, other_examples
 from buttress.comparing.sweep import Variant, baselines
 from buttress.config import dump_config
-from buttress.errors import ConfigError
+from buttress.errors import CheckpointError, ConfigError
 from buttress.evaluation import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text
 from buttress.storage.locks import locked
 from buttress.storage.manifest import hardware
-from buttress.storage.run_folder import read_metrics
-from buttress.storage.seals import read_sealed
 from buttress.tables import WIDTH, wrapped
-from buttress.training.selection import best_epoch, records_of
+from buttress.training.records import read_metrics
+from buttress.training.selection import Record, best_epoch, scored
+from buttress.training.summary_file import read_summary
 
 
 def compare(
@@ -195,9 +195,10 @@ def _rows(
 ) -> list[Row]:
     rows: dict[tuple[str, str], Row] = {}
     for job in finished:
-        scores, records = job.scores(), records_of(read_metrics(job.folder.metrics))
-        for track in read_sealed(job.folder.summary)["tracks"]:
+        scores, records = job.scores(), scored(read_metrics(job.folder).evaluations, by)
+        for track in read_summary(job.folder.summary).body["tracks"]:
             name = track["track"]
+            _expect_scored(job, name, records, scores, columns)
             row = rows.setdefault((job.label, name), Row(job.label, name, track["n"], method=methods[job.label]))
             values = {
                 f"{column} {measure}": track[f"{key}_{measure}"]
@@ -213,8 +214,24 @@ def _rows(
                 if (each.track, each.split, each.epoch) == (name, "validation", chosen):
                     values[VALIDATION] = each.robust
             row.values[job.seed] = values
-            row.metrics.append(job.folder.metrics)
+            row.records.extend(records)
     return list(rows.values())
+
+
+def _expect_scored(
+    job: Job, track: str, records: Sequence[Record], scores: Mapping[str, Any], columns: Mapping[str, str]
+) -> None:
+    """Refuse a run whose files do not go together.
+
+    Raises:
+        CheckpointError: metrics or scores without a track that the summary has.
+    """
+    folder, cure = job.folder, f"delete {job.folder.path} to have it trained again"
+    if not any(record.track == track for record in records):
+        raise CheckpointError(f"{folder.metrics} has no evaluations of {track!r}, which {folder.summary} has; {cure}")
+    for text in columns:
+        if track not in scores.get(text, {track: None}):
+            raise CheckpointError(f"{job.scores_file} lacks {text} of {track!r}; delete it to have it scored again")
 
 
 def _write(found: Comparison, folder: Path, say: Callable[[str], None]) -> None:

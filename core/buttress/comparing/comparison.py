@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from buttress.tables import WIDTH, fitted, percent, wrapped
+from buttress.training.selection import Record
 
 MEASURES = ("best", "last", "diff")
 VALIDATION = "validation"
@@ -29,7 +29,7 @@ class Row:
         n: test examples.
         values: seed to measure (``"clean best"``, ``"pgd-20 last"``) to accuracy in [0, 1].
         best_epochs: seed to the epoch (from 1) that was chosen.
-        metrics: the ``metrics.jsonl`` of every seed.
+        records: evaluations of all seeds and tracks, for the learning curves.
         method: of which the variant is one; variants of one method differ in swept settings.
     """
 
@@ -38,7 +38,7 @@ class Row:
     n: int
     values: dict[int, dict[str, float]] = field(default_factory=dict)
     best_epochs: dict[int, int] = field(default_factory=dict)
-    metrics: list[Path] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     method: str = ""
 
     @property

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from buttress.comparing.board import listener_to
 from buttress.config import ConfigFile, load_config
@@ -24,11 +26,15 @@ from buttress.evaluating.subject import load_subject
 from buttress.reporter import Reporter
 from buttress.storage.differences import ABSENT, differences
 from buttress.storage.locks import locked
+from buttress.storage.results import Share, read_object
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
 from buttress.training.launch import continue_run, launch
 from buttress.training.named_files import expect_same_files
+from buttress.training.summary_file import read_summary
 from buttress.yaml_source import Source, parse_yaml, read_yaml
+
+_SCORES = TypeAdapter(dict[str, dict[str, dict[Literal["best", "last"], Share]]])
 
 BUSY = os.EX_TEMPFAIL
 """Exit code of a process whose run another process is working on."""
@@ -79,10 +85,16 @@ class Job:
         """Held by the one process that works on it."""
         return self.log.with_suffix(".lock")
 
+    @property
+    def scores_file(self) -> Path:
+        """Where the scores of the comparison's own attacks are kept."""
+        return self.folder.path / "compare.json"
+
     def scores(self) -> dict[str, dict[str, dict[str, float]]]:
         """Attack to track to accuracy of the ``best`` and the ``last`` weights, as far as measured."""
-        path = self.folder.path / "compare.json"
-        found: dict[str, dict[str, dict[str, float]]] = read_sealed(path) if path.exists() else {}
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        if self.scores_file.exists():
+            found = read_object(self.scores_file, _SCORES, sealed=True).body
         return found
 
     def is_done(self) -> bool:
@@ -158,7 +170,7 @@ def _do(job: Job, reporter: Reporter) -> None:
         launch(file, folder.path.parent.parent, folder.path.name, forecast=False, reporter=reporter)
     elif not folder.summary.exists():
         continue_run(folder.path, reporter, trust=job.runs_its_own_code)
-    tracks = [row["track"] for row in read_sealed(folder.summary)["tracks"]]
+    tracks = [row["track"] for row in read_summary(folder.summary).body["tracks"]]
     for text in job.attacks:
         found = job.scores()
         if text not in found:
@@ -166,7 +178,7 @@ def _do(job: Job, reporter: Reporter) -> None:
                 track: {which: _accuracy(job, text, track, which, reporter) for which in ("best", "last")}
                 for track in tracks
             }
-            write_sealed(folder.path / "compare.json", found)
+            write_sealed(job.scores_file, found)
 
 
 def _accuracy(job: Job, attack: str, track: str, which: str, reporter: Reporter) -> float:

@@ -10,7 +10,6 @@ import matplotlib
 
 from buttress.comparing.comparison import Comparison, Row
 from buttress.storage.files import write_with
-from buttress.storage.run_folder import read_metrics
 from buttress.training.curves import COLOURS
 
 
@@ -70,10 +69,9 @@ def draw_comparison(path: Path, found: Comparison) -> None:
 def _curve(row: Row) -> tuple[list[int], list[float], list[float]]:
     """Epochs trained; mean and deviation over seeds of the robust test accuracy there, in percent."""
     found: dict[int, list[float]] = {}
-    for path in row.metrics:
-        for record in read_metrics(path):
-            if record["event"] == "evaluation" and record["track"] == row.track and record["split"] == "test":
-                found.setdefault(record["epoch"], []).append(100 * record["robust"])
+    for record in row.records:
+        if record.track == row.track and record.split == "test":
+            found.setdefault(record.epoch, []).append(100 * record.robust)
     epochs = sorted(found)
     middle = [mean(found[epoch]) for epoch in epochs]
     return epochs, middle, [stdev(found[epoch]) if len(found[epoch]) > 1 else 0.0 for epoch in epochs]

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from buttress.comparing.jobs import Job, without_idle_keys
 from buttress.comparing.sweep import Variant
@@ -15,8 +17,38 @@ from buttress.config import dump_config
 from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import CheckpointError, ConfigError
 from buttress.evaluation import attack_entry, load_attack
-from buttress.storage.seals import read_sealed, write_sealed
+from buttress.storage.results import Count, Shape, read_object
+from buttress.storage.seals import write_sealed
 from buttress.yaml_source import read_yaml
+
+
+class _Variant(Shape):
+    method: str
+    config: str
+    overrides: list[str]
+    settings: list[str]
+
+
+class _Evaluation(Shape):
+    attack: dict[str, Any]
+    best_by: Literal["validation", "test"]
+    seed: int
+
+
+class _Member(Shape):
+    variant: _Variant
+    digest: str
+    evaluation: _Evaluation
+    seeds: list[Count]
+
+
+class _Plan(Shape):
+    members: list[_Member]
+    attacks: list[str]
+    baseline: str | None
+
+
+_PLAN = TypeAdapter(_Plan)
 
 
 @dataclass(frozen=True)
@@ -104,12 +136,14 @@ def read_plan(folder: Path) -> Plan:
     if not path.exists():
         return Plan()
     try:
-        found = read_sealed(path)
+        found = read_object(path, _PLAN, sealed=True).body
     except CheckpointError as problem:
         raise CheckpointError(
             f"{problem}; delete it: the runs stay, and the table has those that the next command asks for"
         ) from None
-    members = tuple(_member(**each) for each in found["members"])
+    members = tuple(
+        _member(each["variant"], each["digest"], each["evaluation"], each["seeds"]) for each in found["members"]
+    )
     return Plan(members, tuple(found["attacks"]), found["baseline"])
 
 

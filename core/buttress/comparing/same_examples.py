@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from buttress.build import load_data
 from buttress.comparing.jobs import Job
 from buttress.storage.fingerprints import Fingerprint
-from buttress.storage.seals import read_sealed
 from buttress.training.same_data import expect_same_data
+from buttress.training.summary_file import read_summary
 
 
 def expect_same_data_as_started(jobs: Sequence[Job]) -> None:
@@ -40,7 +40,7 @@ def other_examples(jobs: Sequence[Job]) -> str:
     """
     first: dict[int, tuple[str, Fingerprint]] = {}
     for job in jobs:
-        found = read_sealed(job.folder.summary).get("data", {}).get("test")
+        found = read_summary(job.folder.summary).body.get("data", {}).get("test")
         if found is None:  # a run of an older version
             continue
         label, expected = first.setdefault(job.seed, (job.label, found))

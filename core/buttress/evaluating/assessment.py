@@ -16,13 +16,14 @@ from torch import Tensor
 
 from buttress.data import Split, subset
 from buttress.errors import ConfigError, InterruptionError
+from buttress.evaluating.result_file import write_evaluation
 from buttress.evaluating.robust import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
 from buttress.evaluating.subject import Subject
 from buttress.evaluation import attack_entry, attack_name, load_attack
 from buttress.processes import interrupted_by_signals
 from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
-from buttress.storage.files import make_folder, storage_errors, write_json, write_with
+from buttress.storage.files import make_folder, storage_errors, write_with
 from buttress.storage.manifest import hardware
 from buttress.tables import fitted, percent
 from buttress.training.notes import steps_of_attack
@@ -204,7 +205,7 @@ def _write(
                 seed=facts["seed"],
             )
 
-    write_with(samples, save)
+    samples_sha256 = write_with(samples, save)
     rows = [{**row, "settings": settings.get(row["attack"], {})} for row in verdicts.rows()]
     result = {
         **facts,
@@ -213,9 +214,10 @@ def _write(
         "command": sys.argv,
         **hardware(),
         "samples": str(samples),
+        "samples_sha256": samples_sha256,
         "file": str(path),
     }
-    write_json(path, result)
+    write_evaluation(path, result)
     with storage_errors(partial):
         partial.unlink(missing_ok=True)
     return result

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -100,22 +100,6 @@ def interval(right: float, n: int) -> tuple[float, float]:
     return max(0.0, (centre - spread) / (n + z * z)), min(1.0, (centre + spread) / (n + z * z))
 
 
-def read_worst(path: Path) -> tuple[NDArray[np.int64], Flags]:
-    """Of an evaluation's verdicts on disk: ``[n]`` positions in the split, and ``[n]`` right in the worst case.
-
-    Raises:
-        CheckpointError: missing or damaged.
-    """
-    try:
-        with open_regular_file(path) as stream, np.load(stream, allow_pickle=False) as file:
-            return file["index"], file["worst"]
-    except (OSError, ValueError, KeyError, BadZipFile) as problem:
-        raise CheckpointError(
-            f"{path} is missing or damaged ({problem}): it has the verdicts of {path.with_suffix('.json').name}; "
-            "delete that too, and evaluate again"
-        ) from None
-
-
 def attack_all(
     model: nn.Module,
     attacks: Sequence[tuple[str, LoadedPlugin]],
@@ -202,9 +186,14 @@ class _Work:
             return _Work(path, np.full(shape, NOT_ATTACKED, np.int8), np.zeros(shape[0]))
         try:
             with open_regular_file(path) as stream, np.load(stream, allow_pickle=False) as file:
-                return _Work(path, file["table"].reshape(shape), file["seconds"].reshape(shape[0]), int(file["done"]))
-        except (OSError, ValueError, KeyError, BadZipFile) as problem:
+                table, seconds, done = (np.asarray(file[name]) for name in ("table", "seconds", "done"))
+                sealed = str(file["sha256"]) == _digest(table, seconds, done)
+        except Exception as problem:  # numpy and zipfile raise many kinds; all mean: this is no such file
             raise CheckpointError(f"{path} is damaged ({problem}); delete it to start the evaluation anew") from None
+        fits = table.shape == shape and table.dtype == np.int8 and seconds.shape == shape[:1]
+        if not (sealed and fits and done.shape == () and done.dtype.kind == "i" and int(done) >= 0):
+            raise CheckpointError(f"{path} is damaged (not as it was written); delete it to start the evaluation anew")
+        return _Work(path, table, seconds.astype(np.float64), int(done))
 
     def left(self, row: int, columns: Tensor) -> Tensor:
         """Those of ``columns [B]`` that no row above ``row`` found wrong."""
@@ -219,5 +208,14 @@ class _Work:
             write_with(self.path, self._write)
 
     def _write(self, temporary: Path) -> None:
+        done = np.asarray(self.done)
+        digest = _digest(self.table, self.seconds, done)
         with temporary.open("wb") as stream:
-            np.savez(stream, table=self.table, seconds=self.seconds, done=self.done)
+            np.savez(stream, table=self.table, seconds=self.seconds, done=done, sha256=np.array(digest))
+
+
+def _digest(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from buttress.audit.audit_file import read_audit, write_audit
 from buttress.errors import CheckpointError
+from buttress.evaluating.result_file import read_evaluation
 from buttress.evaluating.subject import Subject, load_subject
-from buttress.storage.files import read_json, write_json
-from buttress.storage.run_folder import RunFolder, read_metrics
+from buttress.storage.results import NOT_VERIFIED
+from buttress.storage.run_folder import RunFolder
+from buttress.training.records import read_metrics
 
 
 class SavedRun(Subject):
@@ -22,7 +25,8 @@ class SavedRun(Subject):
     def evaluations(self) -> list[dict[str, Any]]:
         """Results of ``buttress evaluate`` for these weights on the test split, the newest last.
 
-        Those under another threat model, on other data or with another model than the run's own are left out.
+        Those under another threat model, on other data or with another model than the run's own are left out. Under
+        ``mark`` stands what a reader of the numbers has to be told: nothing where they are verified.
 
         Raises:
             CheckpointError: a file is damaged, so that a low number might be missing.
@@ -31,44 +35,55 @@ class SavedRun(Subject):
         wanted, own = {**self.facts, "split": "test"}, self.data.fingerprint["test"]
         for path in sorted(self.folder.eval.glob("*.json")):
             try:
-                result = read_json(path)
+                result, verified = read_evaluation(path)
             except CheckpointError as problem:
                 raise CheckpointError(f"{problem}; delete it, and evaluate again what it was about") from None
-            known = isinstance(result, dict) and wanted.items() <= result.items()
-            if known and result.get("fingerprint", own) == own:  # older versions wrote none
-                found.append({**result, "samples": str(path.with_suffix(".npz"))})  # also after the run was moved
+            if wanted.items() <= result.items() and result.get("fingerprint", own) == own:  # older versions wrote none
+                samples = str(path.with_suffix(".npz"))  # also after the run was moved
+                found.append({**result, "samples": samples, "mark": "" if verified else NOT_VERIFIED})
         return found
 
     def findings(self) -> list[dict[str, Any]]:
-        """What ``buttress audit`` found for these weights; empty without an audit."""
-        return [row for row in self._every_finding() if self._audited.items() <= row.items()]
+        """What ``buttress audit`` found for these weights, each with its ``mark``; empty without an audit.
+
+        Raises:
+            CheckpointError: the file of the findings is damaged, so that one might be missing.
+        """
+        if not self.folder.audit.exists():
+            return []
+        try:
+            rows = read_audit(self.folder.audit)
+        except CheckpointError as problem:
+            again = f"buttress audit {self.home} --track {self.track} --checkpoint {self.checkpoint}"
+            raise CheckpointError(f"{problem}; it is written anew by: {again}") from None
+        return [row for row in rows if self._audited.items() <= row.items()]
 
     def keep_findings(self, findings: Sequence[Mapping[str, str]]) -> None:
         """Write an audit of these weights to ``audit.json``, beside those of other tracks and checkpoints."""
-        others = [row for row in self._every_finding() if (row.get("track"), row.get("checkpoint")) != self._which]
-        write_json(self.folder.audit, [*others, *({**row, **self._audited} for row in findings)])
-
-    @property
-    def _which(self) -> tuple[str | None, str | None]:
-        return self.track, self.checkpoint
+        which = self.track, self.checkpoint
+        try:
+            before = read_audit(self.folder.audit)
+        except CheckpointError:  # not there, or damaged: this audit begins it anew
+            before = []
+        others = [row for row in before if (row["track"], row["checkpoint"]) != which]
+        write_audit(self.folder.audit, [*others, *({**row, **self._audited} for row in findings)])
 
     @property
     def _audited(self) -> dict[str, Any]:
         return {key: self.facts[key] for key in ("track", "checkpoint", "epoch", "weights_sha256")}
 
-    def _every_finding(self) -> list[dict[str, Any]]:
-        """Of every track and checkpoint that has been audited; a damaged file counts as none."""
-        try:
-            rows = read_json(self.folder.audit)
-        except CheckpointError:
-            return []
-        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-
     def own_result(self) -> dict[str, Any] | None:
-        """The run's own evaluation of these weights on the test split: ``clean``, ``robust``, ``n``."""
-        wanted = {"event": "evaluation", "track": self.track, "split": "test", "epoch": self.epoch}
-        records = read_metrics(self.folder.metrics)
-        return next((record for record in records if wanted.items() <= record.items()), None)
+        """The run's own evaluation of these weights on the test split: ``clean``, ``robust``, ``n``, and its ``mark``.
+
+        Raises:
+            CheckpointError: the metrics are damaged or edited.
+        """
+        metrics = read_metrics(self.folder)
+        for number, record in enumerate(metrics.records):
+            place = (record["event"], record.get("track"), record.get("split"), record.get("epoch"))
+            if place == ("evaluation", self.track, "test", self.epoch):
+                return {**record, "mark": metrics.mark_of(number)}
+        return None
 
 
 def load_run(path: Path, track: str = "live", checkpoint: str = "best", *, trust: bool = False) -> SavedRun:

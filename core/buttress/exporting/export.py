@@ -27,7 +27,8 @@ from buttress.errors import RunFolderError, WorkError
 from buttress.evaluating.saved_run import SavedRun, load_run
 from buttress.exporting.model_card import model_card, robustbench_entry
 from buttress.modes import Modes
-from buttress.storage.files import make_folder, storage_errors, write_json, write_tensors, write_text, write_with
+from buttress.storage.files import make_folder, storage_errors, write_json, write_text, write_with
+from buttress.storage.seals import write_weights
 
 WEIGHTS, PROGRAM, CARD, ENTRY = "model.safetensors", "model.pt2", "README.md", "robustbench.json"
 
@@ -84,7 +85,7 @@ def _write_model(run: SavedRun, folder: Path) -> dict[str, str]:
         program = _program(model, inputs)
         with torch.no_grad():
             expected = model(inputs)
-    digests = {WEIGHTS: write_tensors(folder / WEIGHTS, model.state_dict())}
+    digests = {WEIGHTS: write_weights(folder / WEIGHTS, model.state_dict(), {})}
     digests[PROGRAM] = write_with(folder / PROGRAM, lambda temporary: torch.export.save(program, temporary))
     _expect_same_logits(folder, inputs, expected)
     return digests

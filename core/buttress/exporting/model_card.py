@@ -9,11 +9,13 @@ from typing import Any, get_args
 
 from buttress import __version__
 from buttress.audit.finding import Status
-from buttress.evaluating.robust import Flags, interval, read_worst, share_of
+from buttress.errors import CheckpointError
+from buttress.evaluating.result_file import read_worst
+from buttress.evaluating.robust import Flags, interval, share_of
 from buttress.evaluating.saved_run import SavedRun
 from buttress.evaluation import name_of_entry
 from buttress.exporting.markdown import plain_text
-from buttress.storage.files import read_json
+from buttress.storage.seals import read_sealed
 from buttress.tables import percent
 
 LOADING = """```python
@@ -84,6 +86,7 @@ def robustbench_entry(run: SavedRun) -> dict[str, Any]:
     if auto is not None:
         seen = "on what other attacks had left of" if auto["accuracy"] is None else "on"
         measured = f"AutoAttack {seen} {auto['n']} test examples"
+    marks = "".join(dict.fromkeys(_mark(row) for row in (clean, auto) if row is not None))
     accuracy = None if auto is None else _percent(auto["left"]["accuracy"])
     return {
         "link": None,
@@ -98,7 +101,7 @@ def robustbench_entry(run: SavedRun) -> dict[str, Any]:
         "clean_acc": None if clean is None else _percent(clean["accuracy"]),
         "reported": accuracy,
         "autoattack_acc": accuracy,
-        "footnote": f"{run.threat}; {measured}.",
+        "footnote": f"{run.threat}; {measured}{marks}.",
         "unreliable": _unreliable(run),
     }
 
@@ -109,9 +112,9 @@ def _autoattack(run: SavedRun) -> tuple[dict[str, Any] | None, dict[str, Any] | 
     for result in reversed(run.evaluations()):
         for row in result["attacks"]:
             if row["attack"] == "autoattack":  # whole, not its parts for two and three classes
-                return row, result["attacks"][0]
+                return {**row, "mark": result["mark"]}, {**result["attacks"][0], "mark": result["mark"]}
     for result in run.evaluations():
-        clean = result["attacks"][0]
+        clean = {**result["attacks"][0], "mark": result["mark"]}
     return None, clean
 
 
@@ -122,7 +125,7 @@ def numbers(run: SavedRun) -> list[dict[str, Any]]:
         for row in result["attacks"]:
             key = row["attack"], row["n"]
             if row["accuracy"] is not None or rows.get(key, row)["accuracy"] is None:
-                rows[key] = {**row, "seed": result["seed"]}
+                rows[key] = {**row, "seed": result["seed"], "mark": result["mark"]}
     return sorted(rows.values(), key=lambda row: int(row["n"]))
 
 
@@ -133,11 +136,14 @@ def worst_cases(run: SavedRun) -> list[dict[str, Any]]:
         CheckpointError: the verdicts of an evaluation are missing or damaged.
     """
     found: dict[bytes, Flags] = {}
+    marks: dict[bytes, str] = {}
     for result in run.evaluations():
-        index, worst = read_worst(Path(result["samples"]))
+        index, worst = read_worst(result, Path(result["samples"]))
         key = index.tobytes()
         found[key] = worst & found.get(key, worst)
-    return sorted((share_of(worst) for worst in found.values()), key=lambda row: int(row["n"]))
+        marks[key] = marks.get(key) or result["mark"]
+    shares = [{**share_of(worst), "mark": marks[key]} for key, worst in found.items()]
+    return sorted(shares, key=lambda row: int(row["n"]))
 
 
 def _own_rows(run: SavedRun) -> list[dict[str, Any]]:
@@ -149,7 +155,7 @@ def _own_rows(run: SavedRun) -> list[dict[str, Any]]:
     for name, key in (("clean", "clean"), (attack, "robust")):
         low, high = interval(round(own[key] * own["n"]), own["n"])
         bounds = {"accuracy": own[key], "low": low, "high": high, "n": own["n"]}
-        rows.append({"attack": name, **bounds, "seed": evaluation.seed})
+        rows.append({"attack": name, **bounds, "seed": evaluation.seed, "mark": own["mark"]})
     return rows
 
 
@@ -162,15 +168,24 @@ def _numbers(run: SavedRun) -> str:
         for row in same:
             if row["accuracy"] is None:
                 broken = f"broke {row['wrong']} of {row['attacked']} that others had left"
-                lines.append(f"| {plain_text(row['attack'])} | {broken} | | {n} | {row['seed']} |")
+                lines.append(f"| {_attack(row)} | {broken} | | {n} | {row['seed']} |")
             else:
-                lines.append(f"| {plain_text(row['attack'])} | {_interval(row)} | {n} | {row['seed']} |")
+                lines.append(f"| {_attack(row)} | {_interval(row)} | {n} | {row['seed']} |")
         if n in worst:
             # The run's own attack has no verdicts, but the worst case is not above its accuracy either.
             own = [row for row in same if row["accuracy"] is not None]
             lowest = min([worst[n], *own], key=lambda row: float(row["accuracy"]))
-            lines.append(f"| **worst case** | {_interval(lowest)} | {n} | |")
+            lines.append(f"| **worst case**{_mark(lowest)} | {_interval(lowest)} | {n} | |")
     return "\n".join(lines)
+
+
+def _attack(row: Mapping[str, Any]) -> str:
+    return f"{plain_text(row['attack'])}{_mark(row)}"
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    """What the reader of a row has to be told."""
+    return f", {row['mark']}" if row["mark"] else ""
 
 
 def _interval(row: Mapping[str, Any]) -> str:
@@ -190,7 +205,8 @@ def _warnings(run: SavedRun) -> str:
         said.append("The evaluation has not been audited (`buttress audit`).")
     else:
         count = {status: sum(row["status"] == status for row in findings) for status in get_args(Status)}
-        said.append("Audit: " + ", ".join(f"{number} {status}" for status, number in count.items()) + ".")
+        marks = "".join(dict.fromkeys(_mark(row) for row in findings))
+        said.append("Audit: " + ", ".join(f"{number} {status}" for status, number in count.items()) + f"{marks}.")
         said += [f"{row['status']} {row['check']}: {row['reason']}." for row in findings if row["status"] != "PASS"]
     return "\n".join(f"- {plain_text(line)}" for line in said)
 
@@ -216,7 +232,10 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 
 def _versions(run: SavedRun) -> str:
-    manifest = read_json(run.folder.manifest)
+    try:
+        manifest = read_sealed(run.folder.manifest)
+    except CheckpointError:
+        return f"not known, since the manifest of the run is damaged; exported with {__version__}"
     trained = manifest.get("buttress", "unknown")
     git = manifest.get("git") or {}  # of the working folder: the user's own project
     changed = " with changes" if git.get("dirty") else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from buttress.analysis.classes import hardest
 from buttress.report import training_figures
-from buttress.report.elements import ANALYZE, Example, Pictures, Section, Table, figure_of, whose
+from buttress.report.elements import ANALYZE, Example, Pictures, Section, Table, figure_of, marked, whose
 from buttress.report.material import Method
 from buttress.tables import percent
 
@@ -19,15 +19,15 @@ def class_section(found: Sequence[Method]) -> Section:
     made, tables = [], []
     for method in found:
         for run, numbers in method.analysed("classes"):
-            about = f"{run.name}, {numbers['attack']}, n = {numbers['n']} test examples"
+            about = marked(f"{run.name}, {numbers['attack']}, n = {numbers['n']} test examples.", numbers)
             header = ["track", "weights", "clean, all", "lowest class", "attacked, all", "lowest class"]
-            tables.append(Table(header, [_by_class(row, numbers) for row in numbers["rows"]], f"{about}."))
+            tables.append(Table(header, [_by_class(row, numbers) for row in numbers["rows"]], about))
             shown = hardest(numbers)
             some = f" The {len(shown)} hardest of {len(numbers['sizes'])} classes." * (
                 len(shown) < len(numbers["sizes"])
             )
             figure = training_figures.classes(numbers, "best", shown)
-            note = f"{about}; best weights. Open: clean. Filled: attacked.{some}"
+            note = f"{about} Best weights. Open: clean. Filled: attacked.{some}"
             made.append(figure_of(f"{method.label}: accuracy by class", figure, note))
     return Section("Classes", tables, made, missing="" if made else ANALYZE)
 
@@ -70,6 +70,6 @@ def image_section(found: Sequence[Method]) -> Section:
                 f"difference times {numbers['amplified']:.3g} around grey. Below: true class: predicted class, clean "
                 "\u2192 attacked. The first test examples of a fixed order, nothing chosen."
             )
-            made.append(Pictures(title, examples, note))
+            made.append(Pictures(title, examples, marked(note, numbers)))
     some = f"Left out, for the size of the page: {', '.join(left_out)}; see analysis/images-*.png." if left_out else ""
     return Section("Adversarial images", pictures=made, missing=some if made else ANALYZE)

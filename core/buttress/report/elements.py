@@ -111,5 +111,10 @@ def band(found: Sequence[Method]) -> str:
     return f"Mean of {most} seeds; band: one standard deviation." if most > 1 else ""
 
 
+def marked(note: str, numbers: Mapping[str, Any]) -> str:
+    """A note that says too why the reader cannot rely on the numbers, where that is so."""
+    return f"{note} Caution: {numbers['mark']}." if numbers["mark"] else note
+
+
 def whose(numbers: Mapping[str, Any]) -> str:
     return f"{numbers['track']}, {numbers['checkpoint']} (epoch {numbers['epoch']})"

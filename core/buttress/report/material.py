@@ -9,16 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from buttress.analysis.answer_files import read_answer
+from buttress.audit.audit_file import read_audit
 from buttress.config import Config, ConfigFile, load_config
 from buttress.errors import CheckpointError, RunFolderError, TrustError
+from buttress.evaluating.result_file import read_evaluation
 from buttress.evaluation import name_of_entry
-from buttress.storage.files import read_json
 from buttress.storage.fingerprints import Fingerprint
-from buttress.storage.run_folder import RunFolder, existing_folder, read_metrics
+from buttress.storage.results import NOT_VERIFIED, Result
+from buttress.storage.run_folder import RunFolder, existing_folder
+from buttress.storage.seals import read_sealed
+from buttress.training.records import Metrics, read_metrics
 from buttress.training.same_data import recorded_data
-from buttress.training.selection import Record, Row, records_of, summarize
+from buttress.training.selection import Record, Row, scored, summarize
 
-_Kind = TypeVar("_Kind", dict[str, Any], list[Any])
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,11 @@ class Run:
         attack: name of the attack of the run's own evaluations.
         trained: every epoch that it has trained.
         records: its own evaluations; rows: best, last and diff of every track; both empty before the first one.
-        evaluations: the files of ``buttress evaluate``, oldest first.
-        audit: the findings of ``buttress audit``, or None.
-        analysis: the numbers of ``buttress analyze`` by file stem.
+        unverified: says which of the records nobody vouches for; empty where there are none.
+        evaluations: the files of ``buttress evaluate``, oldest first, each with its ``mark``: what a reader has to be
+            told, nothing where the file is verified.
+        audit: the findings of ``buttress audit`` with their marks, or None.
+        analysis: the numbers of ``buttress analyze`` by file stem, with their marks.
         manifest: what the run depends on besides its config.
         damaged: files of results that cannot be read, with the reason; they are left out.
     """
@@ -55,6 +62,7 @@ class Run:
     trained: list[Trained]
     records: list[Record]
     rows: list[Row]
+    unverified: str
     evaluations: list[dict[str, Any]]
     audit: list[dict[str, Any]] | None
     analysis: dict[str, dict[str, Any]]
@@ -105,28 +113,28 @@ def read_run(path: Path) -> Run:
 
     Raises:
         RunFolderError: no run folder.
+        CheckpointError: its metrics are damaged or edited.
         ConfigError: its config cannot be read.
     """
     folder = existing_folder(path, runs_code=False)
     file = load_config(folder.config)
     config = file.config
-    metrics = read_metrics(folder.metrics)
-    records = records_of(metrics)
-    whole = {(each.track, each.epoch) for each in records if each.split == "test"}  # the split that is written last
-    records = [each for each in records if (each.track, each.epoch) in whole]
+    metrics = read_metrics(folder)
+    records = scored(metrics.evaluations, config.evaluation.best_by)
     damaged: list[str] = []
-    manifest = _manifest(folder, damaged)
+    manifest = _or_none(read_sealed, folder.manifest, damaged) or {}
     return Run(
         folder=folder,
         config=config,
         drops=_drops(file, manifest),
         attack=name_of_entry(config.evaluation.attack),
-        trained=[Trained(line["epoch"], line["loss"], line["lr"]) for line in metrics if line["event"] == "epoch"],
+        trained=[Trained(line["epoch"], line["loss"], line["lr"]) for line in metrics.events("epoch")],
         records=records,
         rows=summarize(records, config.evaluation.best_by) if records else [],
-        evaluations=[found for _, found in _objects(sorted(folder.eval.glob("*.json")), damaged)],
-        audit=_audit(folder.audit, damaged),
-        analysis={path.stem: numbers for path, numbers in _objects(sorted(folder.analysis.glob("*.json")), damaged)},
+        unverified=_unverified(metrics),
+        evaluations=list(_marked(folder.eval, read_evaluation, damaged).values()),
+        audit=_or_none(read_audit, folder.audit, damaged) if folder.audit.exists() else None,
+        analysis=_marked(folder.analysis, read_answer, damaged),
         manifest=manifest,
         damaged=damaged,
     )
@@ -200,43 +208,38 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _drops(file: ConfigFile, manifest: Mapping[str, Any]) -> list[int]:
     """As the run has recorded them; of an older run none, where only code that came with it could tell."""
-    recorded = manifest.get("drops")
-    if isinstance(recorded, list) and all(isinstance(each, int) for each in recorded):
+    recorded, epochs = manifest.get("drops"), file.config.epochs
+    if isinstance(recorded, list) and all(type(each) is int and 0 <= each <= epochs for each in recorded):
         return recorded
     try:
-        return file.schedule()[0].drops(file.config.epochs)
+        return file.schedule()[0].drops(epochs)
     except TrustError:
         return []
 
 
-def _objects(paths: Sequence[Path], damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:
-    """The JSON objects in ``paths``; what is damaged or something else is left out, and named in ``damaged``."""
-    found = [(path, _read(path, dict, damaged)) for path in paths]
-    return [(path, value) for path, value in found if value is not None]
+def _unverified(metrics: Metrics) -> str:
+    """A sentence about the evaluations that nobody vouches for; empty where there are none."""
+    found = metrics.unverified
+    if not found:
+        return ""
+    first = min(record.epoch for record in found)
+    return f"evaluations from epoch {first} on: {metrics.mark_of(metrics.verified)}"
 
 
-def _audit(path: Path, damaged: list[str]) -> list[dict[str, Any]] | None:
-    found = _read(path, list, damaged) if path.exists() else None
-    if found is None:
-        return None
-    rows = [row for row in found if isinstance(row, dict)]
-    if len(rows) < len(found):
-        damaged.append(f"{path}: expected objects, got {len(found) - len(rows)} entries of another kind")
-    return rows
+def _marked(folder: Path, read: Callable[[Path], Result], damaged: list[str]) -> dict[str, dict[str, Any]]:
+    """File stem to what a folder's JSON files hold, with its mark; what is damaged is left out, and named."""
+    found = {path.stem: _or_none(read, path, damaged) for path in sorted(folder.glob("*.json"))}
+    return {
+        stem: {**each.body, "mark": "" if each.verified else NOT_VERIFIED}
+        for stem, each in found.items()
+        if each is not None
+    }
 
 
-def _manifest(folder: RunFolder, damaged: list[str]) -> dict[str, Any]:
-    return _read(folder.manifest, dict, damaged) or {}
-
-
-def _read(path: Path, kind: type[_Kind], damaged: list[str]) -> _Kind | None:
-    """The JSON value of that kind in a file, or None."""
+def _or_none(read: Callable[[Path], _Found], path: Path, damaged: list[str]) -> _Found | None:
+    """What is read, or None where the file is damaged, which is named."""
     try:
-        value = read_json(path)
+        return read(path)
     except CheckpointError as problem:
         damaged.append(str(problem))
         return None
-    if not isinstance(value, kind):
-        damaged.append(f"{path}: expected JSON of the kind {kind.__name__}, got {type(value).__name__}")
-        return None
-    return value

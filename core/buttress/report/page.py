@@ -13,7 +13,7 @@ from buttress.config import dump_config
 from buttress.report import figures, training_figures
 from buttress.report.bundle import packed, plotly_bundle
 from buttress.report.class_sections import class_section, image_section
-from buttress.report.elements import ANALYZE, Section, Table, band, decimals, figure_of, measured, whose
+from buttress.report.elements import ANALYZE, Section, Table, band, decimals, figure_of, marked, measured, whose
 from buttress.report.material import Method, Run, different_examples, repeated_seeds
 from buttress.tables import percent
 from buttress.threat import ThreatModel
@@ -101,6 +101,7 @@ def _summary(found: Sequence[Method]) -> Section:
     note += f" Not finished yet: {', '.join(unfinished)}." if unfinished else ""
     note += "".join(f" Not counted: {line}." for line in repeated_seeds(found))
     runs = [run for method in found for run in method.runs]
+    note += "".join(f" Caution: {run.name}, {run.unverified}." for run in runs if run.unverified)
     for what, asked in (
         ("threat model", {_threat(run) for run in runs}),
         ("attack", set(attacks)),
@@ -160,45 +161,36 @@ def _evaluations(found: Sequence[Method]) -> Section:
 
 def _evaluation(run: Run, result: Mapping[str, Any]) -> Table:
     """One ``buttress evaluate``: a row an attack, and the worst case below."""
-    each, worst = result.get("each"), result.get("worst")
+    each, epoch = result["each"], result["epoch"]
     header = ["attack", "attacked", "wrong", "accuracy %" if each else "left %", "95 % interval", "n"]
-    attacks = [row for row in result.get("attacks", []) if isinstance(row, Mapping)]
-    rows = [
-        [
-            row.get("attack", ""),
-            row.get("attacked", ""),
-            row.get("wrong", ""),
-            *_bounds(row if each else row.get("left")),
-        ]
-        for row in attacks
-    ]
-    if isinstance(worst, Mapping):
-        rows.append(["worst case", "", "", *_bounds(worst)])
-    kinds = [*[""] * len(attacks), "total"][: len(rows)]
-    epoch = result.get("epoch")
-    own, used = run.examples(str(result.get("split"))), result.get("fingerprint")
+    attacks = result["attacks"]
+    rows = [[row["attack"], row["attacked"], row["wrong"], *_bounds(row if each else row["left"])] for row in attacks]
+    rows.append(["worst case", "", "", *_bounds(result["worst"])])
+    kinds = [*[""] * len(attacks), "total"]
+    own, used = run.examples(result["split"]), result.get("fingerprint")
     others = " of other data than the run's" if None not in (own, used) and own != used else ""
     about = [
         run.name,
-        f"{result.get('track') or result.get('weights', 'unknown')} weights",
-        str(result.get("checkpoint") or "") + (f" (epoch {epoch})" if isinstance(epoch, int) else ""),
-        f"{result.get('split', '')} split{others}",
-        str(result.get("threat", "")),
-        f"seed {result.get('seed', 'unknown')}",
+        f"{result['track'] or result['weights']} weights",
+        (result["checkpoint"] or "") + ("" if epoch is None else f" (epoch {epoch})"),
+        f"{result['split']} split{others}",
+        result["threat"],
+        f"seed {result['seed']}",
     ]
     meaning = (
         "Every attack saw every example; worst case: right without an attack and under each of them."
         if each
         else "Left: right without an attack and under all attacks so far, which is not an attack's own accuracy."
     )
-    return Table(header, rows, f"{', '.join(filter(None, about))}. {meaning}", kinds)
+    return Table(header, rows, marked(f"{', '.join(filter(None, about))}. {meaning}", result), kinds)
 
 
-def _bounds(row: object) -> list[str]:
-    """Accuracy, interval and n of a share; blank where they are not known."""
-    found = row if isinstance(row, Mapping) else {}
-    bounds = [_percent(found.get(key)) for key in ("low", "high")]
-    return [_percent(found.get("accuracy")), " to ".join(bounds) if all(bounds) else "", str(found.get("n", ""))]
+def _bounds(row: Mapping[str, Any]) -> list[str]:
+    """Accuracy, interval and n of a share; blank where an attack has none of its own."""
+    n = str(row["n"])
+    if None in (row["accuracy"], row["low"], row["high"]):
+        return ["", "", n]
+    return [percent(row["accuracy"]), f"{percent(row['low'])} to {percent(row['high'])}", n]
 
 
 def _audit(found: Sequence[Method]) -> Section:
@@ -206,8 +198,8 @@ def _audit(found: Sequence[Method]) -> Section:
     for run in (run for method in found for run in method.runs):
         audited: dict[str, list[Mapping[str, Any]]] = {}
         order = {row.track: number for number, row in enumerate(run.rows)}
-        for row in sorted(run.audit or [], key=lambda row: order.get(str(row.get("track")), 0)):
-            about = f"{run.name}, {row.get('track', 'unknown')} weights, {row.get('checkpoint', 'unknown')}"
+        for row in sorted(run.audit or [], key=lambda row: order.get(str(row["track"]), 0)):
+            about = marked(f"{run.name}, {row['track']} weights, {row['checkpoint']}.", row)
             audited.setdefault(about, []).append(row)
         tables += [_audited(about, rows) for about, rows in audited.items()]
     missing = "" if tables else "Not there yet; this makes it: buttress audit RUN"
@@ -216,9 +208,9 @@ def _audit(found: Sequence[Method]) -> Section:
 
 def _audited(about: str, findings: Sequence[Mapping[str, Any]]) -> Table:
     """The audit of one set of weights; a column of cures only where there is one."""
-    header = ["status", "check", "reason", *(["cure"] if any(row.get("cure") for row in findings) else [])]
-    rows = [[row.get(key) or "" for key in header] for row in findings]
-    return Table(header, rows, about, [f"finding {str(row[0]).lower()}" for row in rows])
+    header = ["status", "check", "reason", *(["cure"] if any(row["cure"] for row in findings) else [])]
+    rows = [[row[key] for key in header] for row in findings]
+    return Table(header, rows, about, [f"finding {row[0].lower()}" for row in rows])
 
 
 def _landscapes(found: Sequence[Method]) -> Section:
@@ -231,12 +223,14 @@ def _landscapes(found: Sequence[Method]) -> Section:
                 f"inputs {numbers['inputs']}. One filter-normalised direction for all groups. Legend: loss in nats "
                 f"(examples). Cut off at {figures.HIGHEST:g} nats."
             )
-            made.append(figure_of(title, figures.landscape(numbers), note))
+            made.append(figure_of(title, figures.landscape(numbers), marked(note, numbers)))
         planes += [(f"{method.label}, {whose(numbers)}", numbers) for _, numbers in method.analysed("surface-")]
     if planes:
         same = len({numbers["directions"] for _, numbers in planes}) == 1
         note = "The same two directions, filter-normalised, for all." if same else "Directions differ: do not compare."
         note += f" Cut off at {figures.HIGHEST:g} nats. Choose surfaces in the legend; drag to turn."
+        for name, numbers in planes:
+            note = marked(note, {"mark": f"{name}: {numbers['mark']}" if numbers["mark"] else ""})
         made.insert(0, figure_of("Loss over the plane of two directions", figures.surfaces(planes), note, wide=True))
     return Section("Loss landscapes", figures=made, missing="" if made else ANALYZE)
 
@@ -246,16 +240,17 @@ def _weights(found: Sequence[Method]) -> Section:
     for method in found:
         for run, numbers in method.analysed("histogram"):
             figure = figures.histogram(numbers, method.tracks)
-            made.append(figure_of(f"{method.label}: {numbers['layer']}", figure, run.name))
+            made.append(figure_of(f"{method.label}: {numbers['layer']}", figure, marked(f"{run.name}.", numbers)))
             own = {track: numbers["tracks"][track] for track in method.tracks if track in numbers["tracks"]}
             rows = [
-                [track, f"{each['std']:.4f}", f"{each['largest']:.4f}", decimals(each["kurtosis"], 2)]
+                [track, decimals(each["std"], 4), decimals(each["largest"], 4), decimals(each["kurtosis"], 2)]
                 for track, each in own.items()
             ]
             header = ["track", "std", "largest magnitude", "kurtosis (normal: 3)"]
-            tables.append(Table(header, rows, f"{run.name}, {numbers['layer']}, {numbers['checkpoint']} weights"))
+            about = f"{run.name}, {numbers['layer']}, {numbers['checkpoint']} weights."
+            tables.append(Table(header, rows, marked(about, numbers)))
         for run, numbers in method.analysed("distance"):
-            note = f"{run.name}. L2, from the weights after epoch {numbers['last_epoch']}."
+            note = marked(f"{run.name}. L2, from the weights after epoch {numbers['last_epoch']}.", numbers)
             made.append(figure_of(f"{method.label}: distance by layer group", figures.distance(numbers), note))
     return Section("Weights", tables, made, missing="" if made else ANALYZE)
 
@@ -264,13 +259,13 @@ def _losses(found: Sequence[Method]) -> Section:
     made = []
     for method in found:
         for run, numbers in method.analysed("loss_groups"):
-            note = f"{run.name}, n = {numbers['n']}, {numbers['attack']}; {numbers['source']}."
+            note = marked(f"{run.name}, n = {numbers['n']}, {numbers['attack']}; {numbers['source']}.", numbers)
             made.append(figure_of(f"{method.label}: losses by group", figures.loss_groups(numbers), note))
         for run, numbers in method.analysed("label_noise"):
             for inputs in ("clean", "attacked"):
                 note = f"{run.name}, n = {numbers['n']} training examples whose label was flipped on purpose."
                 title = f"{method.label}: flipped labels, {inputs} inputs are predicted as"
-                made.append(figure_of(title, figures.label_noise(numbers, inputs), note))
+                made.append(figure_of(title, figures.label_noise(numbers, inputs), marked(note, numbers)))
     return Section("Training examples", figures=made, missing="" if made else ANALYZE)
 
 
@@ -296,10 +291,6 @@ def _sources(run: Run) -> dict[str, str]:
         "config": dump_config(run.config.model_dump(mode="json")),
         "manifest": json.dumps(run.manifest, indent=1),
     }
-
-
-def _percent(value: object) -> str:
-    return percent(value) if isinstance(value, (int, float)) else ""
 
 
 def _finished(run: Run) -> bool:

@@ -216,16 +216,28 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file.
 
     Raises:
-        CheckpointError: missing or not JSON.
+        CheckpointError: missing or not JSON, or a text in it cannot be written again.
     """
     try:
-        return json.loads(read_regular_file(path).decode("utf-8"))
+        return parse_json(read_regular_file(path).decode("utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     except (ValueError, OSError) as problem:
         raise CheckpointError(f"{path} cannot be read: {problem}") from None
     except RecursionError:
         raise CheckpointError(f"{path} cannot be read: it is nested too deeply") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError, RecursionError: it is none, or holds half of a character (a lone surrogate), which no file can.
+    """
+    value = json.loads(text)
+    if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # type: ignore[operator]
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import fcntl
 import itertools
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,7 @@ logger = logging.getLogger("buttress")
 FORMAT = 2
 """Of run folders: which files there are, and what they hold. Checkpoints and configs have formats of their own.
 
-1: as 2, but metrics counted epochs from 0. Such a run goes on as it began; ``read_metrics`` counts from 1.
+1: as 2, but metrics counted epochs from 0. Such a run goes on as it began; ``training.records`` counts from 1.
 """
 
 
@@ -258,24 +257,6 @@ def first_epoch(path: Path) -> int:
     except CheckpointError:  # what it said is not known: as today
         return 1
     return 0 if isinstance(found, dict) and found.get("format", 1) == 1 else 1
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a run's ``metrics.jsonl``, epochs from 1; what a crash has left of a last line is left out.
-
-    Raises:
-        CheckpointError: missing or damaged; names the line.
-    """
-    records: list[dict[str, Any]] = []
-    try:
-        lines = read_regular_file(path).splitlines(keepends=True)
-        records.extend(json.loads(line) for line in lines if line.endswith(b"\n"))
-    except OSError as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
-    except (ValueError, RecursionError) as problem:
-        raise CheckpointError(f"{path}:{len(records) + 1} is damaged: {problem}") from None
-    later = 1 - first_epoch(path.parent)
-    return [counted_later(record, later) for record in records] if later else records
 
 
 def counted_later(record: Mapping[str, Any], by: int) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def expect_seal(path: Path, found: object) -> None:
         whole = _digest(body) == found[KEY] and path.read_bytes() == json_text(found).encode()
     except RecursionError:  # read by compiled code, which goes deeper than what writes it
         whole = False
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
     if not whole:
         raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
 

@@ -150,6 +150,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def metrics_of(path: Path) -> tuple[int, str] | None:
+    """Bytes and sha256 of the run's metrics at the time of one checkpoint; None where its format did not know them.
+
+    Raises:
+        CheckpointError: missing, changed, or of another format.
+    """
+    state = _read_body(path).get("state")
+    if not isinstance(state, dict):
+        return None
+    size, sha256 = state.get("metrics_bytes"), state.get("metrics_sha256")
+    return (size, sha256) if isinstance(size, int) and size >= 0 and isinstance(sha256, str) and sha256 else None
+
+
 def expect_undamaged(path: Path) -> str:
     """The sha256 of a safetensors file, which is the one that its checkpoint or its own seal knows, where it has any.
 

@@ -6,13 +6,13 @@ from buttress.build import Assembly
 from buttress.evaluation import attack_name
 from buttress.reporter import Reporter
 from buttress.storage.run_folder import RunFolder
-from buttress.storage.seals import write_sealed
 from buttress.tables import summary_table
 from buttress.training.collapse import majority
 from buttress.training.curves import draw_curves
 from buttress.training.notes import never_above_chance
 from buttress.training.progress import Progress
 from buttress.training.selection import Row, summarize
+from buttress.training.summary_file import write_summary
 
 
 def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter: Reporter) -> list[Row]:
@@ -30,10 +30,12 @@ def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter
         "seed": seed,
         "data": assembly.data.fingerprint,
         "rollbacks": progress.rollbacks,
+        "metrics_bytes": progress.metrics.size,
+        "metrics_sha256": progress.metrics.sha256,
         **({"skipped_steps": guard.skipped} if guard else {}),
         "tracks": [row.to_json() for row in rows],
     }
-    write_sealed(folder.summary, summary)
+    write_summary(folder.summary, summary)
     drops = assembly.schedule.drops(config.epochs)
     draw_curves(folder.curves, progress.records, rows, drops, f"{config.name}, seed {seed}", attack, by)
     reporter.say(

@@ -19,7 +19,7 @@ from buttress.kernels import use_backend
 from buttress.reporter import Reporter
 from buttress.storage.files import remove_leftovers, storage_errors
 from buttress.storage.manifest import manifest
-from buttress.storage.run_folder import RunFolder, existing_folder, planned_folder, read_metrics
+from buttress.storage.run_folder import RunFolder, existing_folder, planned_folder
 from buttress.storage.seals import read_sealed
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.forecast import Forecast
@@ -27,6 +27,7 @@ from buttress.training.forecast import forecast as forecast_cost
 from buttress.training.kept_state import expect_keepable
 from buttress.training.named_files import expect_same_files, named_files
 from buttress.training.notes import before_training
+from buttress.training.records import read_metrics
 from buttress.training.same_data import expect_same_data
 from buttress.training.selection import Row
 from buttress.training.trainer import Trainer
@@ -212,8 +213,7 @@ def _ended_before_its_first_checkpoint(folder: RunFolder, every: int) -> bool:
     """Whether no checkpoint can have been: ``every`` is the number of epochs from one to the next."""
     if folder.summary.exists() or list_checkpoints(folder.checkpoints):
         return False
-    epochs = [record for record in read_metrics(folder.metrics) if record["event"] == "epoch"]
-    return len(epochs) <= every
+    return len(read_metrics(folder).events("epoch")) <= every
 
 
 def _remove_results(folder: RunFolder) -> None:

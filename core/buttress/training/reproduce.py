@@ -11,9 +11,11 @@ from typing import Any
 from buttress.config import load_config
 from buttress.errors import CheckpointError, WorkError
 from buttress.storage.differences import ABSENT, differences
-from buttress.storage.files import file_sha256, read_json, write_json
-from buttress.storage.run_folder import RunFolder, existing_folder, first_epoch, read_metrics
+from buttress.storage.files import file_sha256
+from buttress.storage.run_folder import RunFolder, existing_folder, first_epoch
+from buttress.storage.seals import expect_whole, read_sealed, write_sealed
 from buttress.training.launch import start
+from buttress.training.records import read_metrics
 
 # What a number may depend on, of all that a manifest holds.
 _ENVIRONMENT = (
@@ -93,16 +95,20 @@ def reproduce(path: Path, runs: Path, run: str | None = None, *, trust: bool = F
 
     Raises:
         TrustError: code came with the run that the user has not trusted.
-        InputError: ``path`` is no run folder, its config does not run here, or its data are others now.
+        InputError: ``path`` is no run folder, its metrics or weights are damaged, its config does not run here, or its
+            data are others now.
         WorkError: the new run could not go on.
     """
     original = existing_folder(path)
+    read_metrics(original)  # what is damaged is refused now, not after hours of training
+    for weights in _kept(original):
+        expect_whole(weights)
     file = load_config(original.config, trust=trust)
     repeated = start(file, runs, run, same_data_as=original)
     assert repeated is not None  # it is for a dry run alone
     repeated.finish()
     result = compare(original, repeated.folder)
-    write_json(repeated.folder.path / "reproduction.json", result.to_json())
+    write_sealed(repeated.folder.path / "reproduction.json", result.to_json())
     return result
 
 
@@ -118,13 +124,13 @@ def expect_equal(result: Reproduction) -> None:
 
 def compare(original: RunFolder, repeated: RunFolder) -> Reproduction:
     """Metrics, weights and manifests of two run folders."""
-    notes = []
-    before, after = _lines(original.metrics), _lines(repeated.metrics)
+    notes: list[str] = []
+    before, after = _lines(original, notes), _lines(repeated, notes)
     if not original.summary.is_file():
         notes.append(f"{original.path} has not finished: compared as far as its metrics go")
         after = after[: len(before)]
-    kept = sorted(file.name for file in original.weights.glob("*.safetensors")) if original.summary.is_file() else []
-    different = [name for name in kept if not _same(original.weights / name, repeated.weights / name)]
+    kept = _kept(original)
+    different = [file.name for file in kept if not _same(file, repeated.weights / file.name)]
     return Reproduction(
         original.path,
         repeated.path,
@@ -167,19 +173,28 @@ def _json(value: object) -> str:
 
 def _environment(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
     try:
-        manifest = read_json(folder.manifest)
+        manifest = read_sealed(folder.manifest)
         return {key: manifest.get(key) for key in _ENVIRONMENT}
-    except (CheckpointError, AttributeError):
+    except CheckpointError:
         notes.append(f"{folder.manifest} is damaged: what its run depended on is not known")
         return {}
 
 
-def _lines(metrics: Path) -> list[str]:
-    if not metrics.is_file():
+def _lines(folder: RunFolder, notes: list[str]) -> list[str]:
+    """The records, as they are written."""
+    if not folder.metrics.is_file():
         return []
-    if first_epoch(metrics.parent) == 0:  # an older run, which counts epochs otherwise
-        return [json.dumps(record) for record in read_metrics(metrics)]
-    return metrics.read_text(encoding="utf-8").splitlines()
+    metrics = read_metrics(folder)
+    if metrics.verified < len(metrics.records):
+        notes.append(f"{folder.metrics}, from record {metrics.verified + 1} on: {metrics.mark_of(metrics.verified)}")
+    if first_epoch(folder.path) == 0:  # an older run, which counts epochs otherwise
+        return [json.dumps(record) for record in metrics.records]
+    return metrics.lines
+
+
+def _kept(folder: RunFolder) -> list[Path]:
+    """The weights files of a finished run."""
+    return sorted(folder.weights.glob("*.safetensors")) if folder.summary.is_file() else []
 
 
 def _same(one: Path, two: Path) -> bool:

@@ -59,6 +59,17 @@ def best_epoch(records: Iterable[Record], track: str, by: str) -> int:
     return max((r for r in records if r.track == track and r.split == by), key=lambda r: r.robust).epoch
 
 
+def scored(records: Iterable[Record], by: str) -> list[Record]:
+    """The records of those tracks and epochs that were scored on split ``by`` and on the test split, both: not those of
+    an evaluation that was cut short.
+    """
+    records = list(records)
+    places: dict[tuple[str, int], set[str]] = {}
+    for each in records:
+        places.setdefault((each.track, each.epoch), set()).add(each.split)
+    return [each for each in records if {by, "test"} <= places[each.track, each.epoch]]
+
+
 def summarize(records: Sequence[Record], by: str) -> list[Row]:
     """One row a track, in the order in which tracks appear."""
     rows = []

@@ -1,0 +1,109 @@
+"""The files of ``buttress evaluate``: what they hold, and how they are written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from buttress.errors import CheckpointError
+from buttress.storage.files import has_sha256
+from buttress.storage.regular_file import open_regular_file
+from buttress.storage.results import Count, Epoch, Number, Result, Shape, Share, Size, read_object
+from buttress.storage.seals import write_sealed
+
+
+class ShareOf(Shape):
+    """A share of n examples with its 95 % interval."""
+
+    accuracy: Share
+    low: Share
+    high: Share
+    n: Size
+
+
+class AttackRow(Shape):
+    """One attack: how many of n it saw and broke; its own accuracy is null where it saw what others had left."""
+
+    attack: str
+    attacked: Count
+    wrong: Count
+    accuracy: Share | None
+    low: Share | None
+    high: Share | None
+    n: Size
+    left: ShareOf
+    seconds: Number
+    settings: dict[str, Any]
+
+
+class Evaluation(Shape):
+    """One call of ``buttress evaluate``."""
+
+    weights: str
+    weights_sha256: str
+    track: str | None
+    checkpoint: str | None
+    epoch: Epoch | None
+    threat: str
+    split: str
+    split_size: Size
+    fingerprint: dict[str, Any] | None = None
+    samples_sha256: str | None = None
+    n: Size
+    seed: int
+    each: bool
+    attacks: list[AttackRow]
+    worst: ShareOf
+
+
+_EVALUATION = TypeAdapter(Evaluation)
+
+
+def write_evaluation(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result, sealed.
+
+    Raises:
+        StorageError: the disk is full or refuses.
+    """
+    write_sealed(path, result)
+
+
+def read_evaluation(path: Path) -> Result:
+    """A result, its seal and its shape checked.
+
+    Raises:
+        CheckpointError: missing, damaged, or no result of an evaluation.
+    """
+    found = read_object(path, _EVALUATION)
+    if not found.body["attacks"]:
+        raise CheckpointError(f"{path}: attacks is not what buttress writes there: it is empty")
+    return found
+
+
+def read_worst(result: Mapping[str, Any], samples: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Of an evaluation's verdicts on disk: ``[n]`` positions in the split, and ``[n]`` right in the worst case.
+
+    Args:
+        result: what the JSON file says.
+        samples: the file of the verdicts, beside it.
+
+    Raises:
+        CheckpointError: missing, damaged, or not that of the result.
+    """
+    cure = f"it has the verdicts of {samples.with_suffix('.json').name}; delete that too, and evaluate again"
+    sha256 = result.get("samples_sha256")  # older versions wrote none
+    if sha256 is not None and not has_sha256(samples, sha256):
+        raise CheckpointError(f"{samples} is missing or damaged (its sha256 is not the recorded one): {cure}")
+    try:
+        with open_regular_file(samples) as stream, np.load(stream, allow_pickle=False) as file:
+            index, worst = file["index"], file["worst"]
+    except Exception as problem:  # numpy and zipfile raise many kinds; all mean: these are no verdicts
+        raise CheckpointError(f"{samples} is missing or damaged ({problem}): {cure}") from None
+    if not (index.dtype == np.int64 and worst.dtype == np.bool_ and index.shape == worst.shape == (result["n"],)):
+        raise CheckpointError(f"{samples} is damaged (expected {result['n']} verdicts): {cure}")
+    return index, worst

@@ -1,0 +1,180 @@
+"""The records of a run's ``metrics.jsonl``, as far as the run vouches for them.
+
+``summary.json`` and every checkpoint know how many bytes the file had, and their sha256. Records after those are of a
+run at work, or of one that was killed: nobody vouches for them yet, and whoever quotes them says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, TypeAdapter
+
+from buttress.errors import CheckpointError
+from buttress.storage.files import parse_json
+from buttress.storage.regular_file import read_regular_file
+from buttress.storage.results import Count, Epoch, Number, Shape, Share, Size, expect_shape
+from buttress.storage.run_folder import RunFolder, counted_later, first_epoch
+from buttress.training.checkpoint import list_checkpoints, metrics_of
+from buttress.training.selection import Record, records_of
+from buttress.training.summary_file import read_summary
+
+NOT_YET = "not verified yet (newer than the run's last checkpoint)"
+"""Said where a number is quoted from the records of a run at work, or of one that was killed."""
+UNVOUCHED = "not verified (no other file of the run knows its metrics)"
+"""Said where neither a summary nor a checkpoint knows what the metrics were."""
+
+
+class _Evaluation(Shape):
+    event: Literal["evaluation"]
+    epoch: Epoch
+    track: str
+    split: str
+    clean: Share
+    robust: Share
+    n: Size
+
+
+class _Epoch(Shape):
+    event: Literal["epoch"]
+    epoch: Epoch
+    loss: float  # of a run that has diverged, NaN
+    lr: Number
+
+
+class _Losses(Shape):
+    event: Literal["losses"]
+    epoch: Epoch
+    track: str
+    edges: Annotated[list[Number], Field(min_length=2)]
+    counts: list[Count]
+
+
+class _Counted(Shape):
+    """What a run of format 1 counts from 0."""
+
+    epoch: int = 0
+    healthy_epoch: int = 0
+
+
+_COUNTED = TypeAdapter(_Counted)
+_KINDS: dict[object, TypeAdapter[Any]] = {
+    "evaluation": TypeAdapter(_Evaluation),
+    "epoch": TypeAdapter(_Epoch),
+    "losses": TypeAdapter(_Losses),
+}
+_ANY = TypeAdapter(dict[str, Any])
+_EVENT = TypeAdapter(str)
+
+
+class Voucher(NamedTuple):
+    """What a file of the run knows of its metrics."""
+
+    by: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The records of a run.
+
+    Args:
+        records: all of them, epochs from 1; what a crash has left of a last line is left out.
+        verified: how many of them, the first ones, are those that the run vouches for.
+        lines: their texts, as they are written.
+        unvouched: no file of the run knows what its metrics were, though it has finished.
+    """
+
+    records: list[dict[str, Any]]
+    verified: int
+    lines: list[str]
+    unvouched: bool = False
+
+    def mark_of(self, number: int) -> str:
+        """What the reader of a record (its position, from 0) has to be told; nothing where it is verified."""
+        if number < self.verified:
+            return ""
+        return UNVOUCHED if self.unvouched else NOT_YET
+
+    @property
+    def evaluations(self) -> list[Record]:
+        """The run's own evaluations."""
+        return records_of(self.records)
+
+    @property
+    def unverified(self) -> list[Record]:
+        """Those of its evaluations that nobody vouches for."""
+        return records_of(self.records[self.verified :])
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The records of one kind."""
+        return [record for record in self.records if record["event"] == name]
+
+
+def read_metrics(folder: RunFolder) -> Metrics:
+    """The records of a run, compared with what its summary or its newest checkpoint knows of them.
+
+    Raises:
+        CheckpointError: missing, damaged or edited; says what to do.
+    """
+    path, voucher = folder.metrics, _voucher(folder)
+    try:
+        content = read_regular_file(path)
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}; {_cure(folder)}") from None
+    size = voucher.size if voucher else 0
+    if voucher and hashlib.sha256(content[:size]).hexdigest() != voucher.sha256:
+        raise CheckpointError(
+            f"{path} is damaged or edited: the sha256 of its first {size:,} bytes is not the one that "
+            f"{voucher.by.name} knows; {_cure(folder)}"
+        )
+    lines = content.splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]
+    records = list(_parsed(path, whole))
+    if later := 1 - first_epoch(folder.path):
+        for number, record in enumerate(records, 1):
+            expect_shape(f"{path}:{number}", record, _COUNTED)
+        records = [counted_later(record, later) for record in records]
+    for number, record in enumerate(records, 1):
+        if shape := _KINDS.get(record["event"]):
+            expect_shape(f"{path}:{number}", record, shape)
+    texts = [line.decode().rstrip("\n") for line in whole]
+    return Metrics(records, content[:size].count(b"\n"), texts, voucher is None and folder.summary.exists())
+
+
+def _cure(folder: RunFolder) -> str:
+    return f"put it back, or let buttress resume {folder.path} write the evaluations anew"
+
+
+def _parsed(path: Path, lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, 1):
+        try:
+            record = parse_json(line)
+        except (ValueError, RecursionError) as problem:
+            raise CheckpointError(f"{path}:{number} is damaged: {problem or 'nested too deeply'}") from None
+        expect_shape(f"{path}:{number}", record, _ANY)
+        expect_shape(f"{path}:{number}: event", record.get("event"), _EVENT)
+        yield record
+
+
+def _voucher(folder: RunFolder) -> Voucher | None:
+    """The newest word about the metrics: the summary's, else that of the newest good checkpoint."""
+    if folder.summary.exists():
+        try:
+            found = read_summary(folder.summary).body
+            if found.get("metrics_sha256"):
+                return Voucher(folder.summary, found["metrics_bytes"] or 0, found["metrics_sha256"])
+        except CheckpointError:
+            pass  # damaged: whoever quotes it is told, and a checkpoint knows the metrics too
+    for path in list_checkpoints(folder.checkpoints):
+        try:
+            known = metrics_of(path)
+        except CheckpointError:
+            continue
+        return Voucher(path, *known) if known else None
+    return None

@@ -1,0 +1,59 @@
+"""``summary.json`` of a run: what it holds, and how it is written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from buttress.storage.results import Count, Number, Result, Shape, Share, Size, read_object
+from buttress.storage.seals import write_sealed
+
+
+class TrackRow(Shape):
+    """Best, last and diff of one track."""
+
+    track: str
+    best_epoch: Count  # runs of format 1 count from 0
+    clean_best: Share
+    clean_last: Share
+    clean_diff: Number
+    robust_best: Share
+    robust_last: Share
+    robust_diff: Number
+    n: Size
+
+
+class Summary(Shape):
+    """All of the file."""
+
+    best_by: Literal["validation", "test"]
+    seed: int
+    data: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    rollbacks: Count = 0
+    metrics_bytes: Count | None = None  # older versions left them to the checkpoints
+    metrics_sha256: str | None = None
+    tracks: Annotated[list[TrackRow], Field(min_length=1)]
+
+
+_SUMMARY = TypeAdapter(Summary)
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write the summary, sealed.
+
+    Raises:
+        StorageError: the disk is full or refuses.
+    """
+    write_sealed(path, summary)
+
+
+def read_summary(path: Path) -> Result:
+    """The summary, its seal (which it has had from the first version on) and its shape checked.
+
+    Raises:
+        CheckpointError: missing, damaged, or no summary.
+    """
+    return read_object(path, _SUMMARY, sealed=True)
