@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from buttress import __version__
 from buttress.console.output import Exact, Parser, answer, complain, say
+from buttress.discovery.metadata import pass_over_unreadable
 from buttress.errors import TrustError
 from buttress.storage.user_path import user_path
 
@@ -23,6 +24,7 @@ KINDS = (*HOOKED, "model", "dataset", "schedule")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the entry point of the ``buttress`` command."""
+    pass_over_unreadable()
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):

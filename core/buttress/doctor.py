@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from buttress import __version__, kernels
+from buttress.discovery.installed import broken_distributions
+from buttress.discovery.recipes import GROUP as RECIPES
 from buttress.kernels import native
 from buttress.registry import GROUPS, sources
 
@@ -20,6 +22,10 @@ def examine() -> dict[str, Any]:
             f"to build the extension, with torch and a C++ compiler: {native.INSTALL} (in a copy of the repository; "
             "BUTTRESS_EXTENSION=1 before it shows why it does not compile)"
         )
+    advice += [
+        f"a distribution cannot be read, and its components are not seen: {broken}; repair it, or remove that folder"
+        for broken in broken_distributions((*GROUPS.values(), RECIPES))
+    ]
     for kind in GROUPS:
         for source in sources(kind):
             if source.status == "shadowed":

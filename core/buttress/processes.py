@@ -18,12 +18,16 @@ STOP_SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, 
 _ANSWER = b"\nstopping after this step or evaluation; Ctrl-C once more stops at once\n"
 
 
+# Before anything else is imported: torch ends at a distribution with broken metadata.
+_BEGINNING = "from buttress.discovery.metadata import pass_over_unreadable; pass_over_unreadable()"
+
+
 def python_command(program: str) -> list[str]:
     """The command that runs ``program`` (Python) in a process of its own, on modules of the installation alone.
 
     Python itself would look for modules in the working folder first, where a ``types.py`` of somebody's lies.
     """
-    return [sys.executable, "-P", "-c", program]
+    return [sys.executable, "-P", "-c", f"{_BEGINNING}\n{program}"]
 
 
 def python_environment() -> dict[str, str]:

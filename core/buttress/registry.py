@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -21,6 +21,7 @@ from buttress.components.members import hooks_in, marked
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.traits import traits_of
+from buttress.discovery.installed import Point, broken_distributions, entry_points_of
 from buttress.errors import ConfigError, InputError, PluginError, nearest
 from buttress.hookspecs import Traits
 from buttress.settings import Where, in_code, settings_model, validate
@@ -85,7 +86,10 @@ class LoadedPlugin:
 @cache
 def _listed(kind: str) -> tuple[Source, ...]:
     """Every installed component of a kind, ``listed`` or ``incompatible``; the metadata are searched once a process."""
-    found = [Source(kind, point.name, point.value, *_facts(point.dist)) for point in entry_points(group=GROUPS[kind])]
+    found = [
+        Source(kind, point.name, point.value, point.distribution, point.version, _status(point))
+        for point in entry_points_of(GROUPS[kind])
+    ]
     return (*(_own_schedules() if kind == "schedule" else ()), *found)
 
 
@@ -97,13 +101,8 @@ def _own_schedules() -> Iterator[Source]:
         yield Source("schedule", name, f"{schedule.__module__}:{schedule.__qualname__}", "buttress", __version__)
 
 
-@cache
-def _facts(distribution: Distribution | None) -> tuple[str, str, str]:
-    """Name, version and status of a distribution, whose metadata are parsed anew at every look into them."""
-    if distribution is None:
-        return "unknown", "?", "listed"
-    excluded = any(_excludes_us(text) for text in distribution.requires or [])
-    return distribution.name, distribution.version, "incompatible" if excluded else "listed"
+def _status(point: Point) -> str:
+    return "incompatible" if any(_excludes_us(text) for text in point.requires) else "listed"
 
 
 def sources(kind: str) -> list[Source]:
@@ -176,7 +175,10 @@ def find(kind: str, name: str, where: str = "", local: Collection[str] = ()) -> 
             "out of that list, or leave it out of the config"
         )
     if not matching:
-        raise PluginError(f"{at}unknown {kind} {name!r}{_hint(kind, short, local)} (see: buttress plugins list)")
+        unread = "".join(f"; {each} (it may have it)" for each in broken_distributions((GROUPS[kind],)))
+        raise PluginError(
+            f"{at}unknown {kind} {name!r}{_hint(kind, short, local)} (see: buttress plugins list){unread}"
+        )
     if len(matching) > 1:
         claims = " and ".join(f"{source} ({source.target})" for source in matching)
         raise PluginError(

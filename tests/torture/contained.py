@@ -1,4 +1,4 @@
-"""An environment with five broken plugins: whoever does not choose them does not notice them."""
+"""An environment with broken plugins and broken metadata: whoever does not choose them does not notice them."""
 
 import os
 import random
@@ -22,6 +22,15 @@ BROKEN = {
 }
 """Plugin name to its module."""
 
+METADATA = {
+    "not-utf-8": (b"Metadata-Version: 2.1\nName: not-utf-8\nVersion: 1.0\nSummary: caf\xe9\n", b"{} = a:B\n"),
+    "no-equals-sign": (b"Metadata-Version: 2.1\nName: no-equals-sign\nVersion: 1.0\n", b"just words\n"),
+    "no-metadata": (None, b"{} = a:B\n"),
+    "no-text": (b"Metadata-Version: 2.1\nName: no-text\nVersion: 1.0\n", b"{} = \xff\n"),
+    "a-pipe": (b"", b"{} = a:B\n"),
+}
+"""Distribution to what stands in its METADATA (b"" for a pipe) and among its plugins: none of them can be read."""
+
 SAYS = {
     "no_module": "raised ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
     "no_syntax": "raised SyntaxError: invalid syntax",
@@ -33,6 +42,7 @@ SAYS = {
 COMMANDS = {
     "--help": ["--help"],
     "plugins list": ["plugins", "list"],
+    "recipes list": ["recipes", "list"],
     "a built-in run": ["train", "payload.yaml"],
 }
 
@@ -41,7 +51,15 @@ SLOWER = 0.3
 
 
 def install(site: Path) -> None:
-    """Five distributions ``broken-NAME`` in a folder for PYTHONPATH; a module that is imported leaves a file there."""
+    """All of them in a folder for PYTHONPATH, as ``broken-NAME``; a module that is imported leaves a file there."""
+    for name, (metadata, points) in METADATA.items():
+        info = site / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "entry_points.txt").write_bytes(b"[buttress.plugins]\n" + points.replace(b"{}", name.encode()))
+        if metadata:
+            (info / "METADATA").write_bytes(metadata)
+        elif metadata is not None:
+            os.mkfifo(info / "METADATA")
     for name, source in BROKEN.items():
         trace = f"import pathlib\npathlib.Path({str(site / name)!r} + '.imported').touch()\n"
         # What cannot be compiled cannot leave a trace either; its bytecode is looked for, which is never written.
@@ -70,6 +88,12 @@ def command(work: Path, site: Path | None, *words: str) -> subprocess.CompletedP
     )
 
 
+def unnamed(work: Path, site: Path) -> list[str]:
+    """The distributions with broken metadata whose folder ``plugins list`` does not name."""
+    said = command(work, site, "plugins", "list").stdout
+    return [name for name in METADATA if f"{name.replace('-', '_')}-1.0.dist-info" not in said]
+
+
 def prepare(work: Path) -> Path:
     """A config without broken plugins, and a folder with them, which is returned."""
     (work / "payload.yaml").write_text(CONFIG)
@@ -82,7 +106,10 @@ def prepare(work: Path) -> Path:
 def section(work: Path, rng: random.Random, rounds: int = 9) -> Section:
     """Every command, without and with them in turn; other work on the machine slows both of a pair."""
     site = prepare(work)
-    rows: list[tuple[str, int | str]] = [("broken plugins installed", len(BROKEN))]
+    rows: list[tuple[str, int | str]] = [
+        ("broken plugins installed", len(BROKEN)),
+        ("distributions with broken metadata", len(METADATA)),
+    ]
     lost = []
     for name, words in COMMANDS.items():
         pairs: list[tuple[float, float]] = []
@@ -102,10 +129,13 @@ def section(work: Path, rng: random.Random, rounds: int = 9) -> Section:
             lost.append(f"{name} is {slower:.2f} s slower with broken plugins installed")
     rows.append(("imported by any of these commands", len(imported(site))))
     lost += [f"{name} was imported" for name in imported(site)]
+    lost += [f"the folder of {name} is not named" for name in unnamed(work, site)]
     return Section(
         "Broken plugins",
         "Five distributions whose plugins raise ImportError, have a SyntaxError, want another hook specification, exit "
-        f"or sleep when they are imported. Each command {rounds} times without and with them, in turn; medians, of the "
+        "or sleep when they are imported; and five whose metadata are not UTF-8, have a line without an equals sign, "
+        "are missing, are no text, or are a pipe: `plugins list` names the folder of each. Each "
+        f"command {rounds} times without and with them, in turn; medians, of the "
         "times and of the differences of a pair.",
         rows,
         lost,

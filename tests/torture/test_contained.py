@@ -6,7 +6,7 @@ import pytest
 
 from buttress.discovery import inventory
 
-from .contained import BROKEN, COMMANDS, SAYS, command, imported, prepare
+from .contained import BROKEN, COMMANDS, SAYS, command, imported, prepare, unnamed
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,7 @@ def test_a_command_works_among_broken_plugins_and_imports_none(work: Path, name:
     assert imported(work / "site") == []
     if name == "plugins list":
         assert all(f"broken_{broken}:Plugin" in done.stdout for broken in BROKEN)
+        assert unnamed(work, work / "site") == []
 
 
 @pytest.mark.parametrize("name", SAYS)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from buttress.components.members import Marked, marked
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
+from buttress.discovery.installed import Broken, broken_distributions
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
 from buttress.processes import python_command, python_environment
@@ -43,6 +45,8 @@ Record = dict[str, Any]
 def inventory(kind: str | None = None, *, check: bool = False, hook: str | None = None) -> list[Record]:
     """One record an installed component: kind, name, distribution, version, entry point, status.
 
+    A distribution whose metadata cannot be read has a record too, with the status ``broken``.
+
     Args:
         kind: only this kind, or None for all.
         check: import each, in a process of its distribution's own, and add to the status ``ok``, or ``broken`` with the
@@ -67,14 +71,28 @@ def inventory(kind: str | None = None, *, check: bool = False, hook: str | None 
         }
         for source in found
     ]
+    unread = [_record_of(broken) for broken in broken_distributions(GROUPS.values())]
     if not check and hook is None:
-        return rows
+        return rows + unread
     checked = _checked([source for source in found if source.status not in ("incompatible", "disabled")])
     for row, source in zip(rows, found, strict=True):
         facts = checked.get(source, {})
         row["status"] = _status(source, facts)
         row |= {key: facts.get(key, "") for key in ("hooks", "paper", "cost")}
-    return [row for row in rows if hook is None or hook in row["hooks"].split(", ") or _may_have_hooks(row)]
+    chosen = [row for row in rows if hook is None or hook in row["hooks"].split(", ") or _may_have_hooks(row)]
+    return chosen + [{**row, "hooks": "", "paper": "", "cost": ""} for row in unread]
+
+
+def _record_of(broken: Broken) -> Record:
+    """A distribution that cannot be read, in the place of the components that it may have."""
+    return {
+        "kind": "unknown",
+        "name": "unknown",
+        "distribution": Path(broken.path).name,
+        "version": "unknown",
+        "entry point": broken.path,
+        "status": f"broken: {broken.problem}",
+    }
 
 
 def _status(source: Source, facts: Mapping[str, str]) -> str:

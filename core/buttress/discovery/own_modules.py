@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
 from importlib.machinery import PathFinder
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, get_type_hints
 from weakref import WeakSet
 
 from buttress.components.arguments import parameters_of, read_arguments
+from buttress.discovery.installed import owner_of
 from buttress.discovery.own_folders import NOT_OWN, module_folders, searched_first
 from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
 from buttress.registry import construct
@@ -190,9 +190,9 @@ def origin(target: str, folder: Path) -> dict[str, str]:
         return {"target": target}
     path = Path(file).resolve()
     home = next((each for each in module_folders(folder) if _is_directly_in(path, each, top)), None)
-    distributions = packages_distributions().get(top, []) if home is None else []
-    if distributions:
-        return {"target": target, "distribution": distributions[0], "version": version(distributions[0])}
+    owner = owner_of(top) if home is None else None
+    if owner is not None:
+        return {"target": target, "distribution": owner[0], "version": owner[1]}
     home = home or path.parents[name.count(".") + (path.name == "__init__.py")]
     digest = sha256(path.read_bytes()).hexdigest()
     return {"target": target, "folder": str(home), "file": str(path.relative_to(home)), "sha256": digest}

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from buttress.discovery.installed import Point, entry_points_of
 from buttress.errors import ConfigError, nearest
 
 GROUP = "buttress.recipes"
@@ -49,7 +49,7 @@ def recipes(pattern: str = "") -> list[Recipe]:
     Args:
         pattern: only those whose ``dist:name`` holds it, case ignored; ``*``, ``?`` and ``[...]`` as in a shell.
     """
-    found = [recipe for point in entry_points(group=GROUP) for recipe in _recipes_of(point)]
+    found = [recipe for point in entry_points_of(GROUP) for recipe in _recipes_of(point)]
     found = [recipe for recipe in found if fnmatchcase(str(recipe).lower(), f"*{pattern.lower()}*")]
     return sorted(found, key=lambda recipe: (canonicalize_name(recipe.distribution), recipe.name))
 
@@ -66,16 +66,16 @@ def located(config: Path) -> Path:
     if not colon:
         raise ConfigError(f"{config}: cannot be read: no such file{_nearest_config(config)}")
     wanted = canonicalize_name(distribution)
-    points = [point for point in entry_points(group=GROUP) if canonicalize_name(_owner(point)[0]) == wanted]
+    points = [point for point in entry_points_of(GROUP) if canonicalize_name(point.distribution) == wanted]
     if not points:
-        known = {_owner(point)[0] for point in entry_points(group=GROUP)}
+        known = {point.distribution for point in entry_points_of(GROUP)}
         hint = nearest(distribution, known)
         raise ConfigError(f"{config}: no such file, and no distribution {distribution!r} with recipes{hint}")
     for point in points:
         if not _folders(point):
             raise ConfigError(
-                f"{config}: entry point {point.name} = {point.value} of {' '.join(_owner(point))} names no folder; "
-                f"repair or uninstall {distribution}"
+                f"{config}: entry point {point.name} = {point.value} of {point.distribution} {point.version} names no "
+                f"folder; repair or uninstall {distribution}"
             )
     of_distribution = [recipe for point in points for recipe in _recipes_of(point)]
     matching = [recipe.path for recipe in of_distribution if recipe.name == name]
@@ -99,18 +99,13 @@ def _nearest_config(config: Path) -> str:
     return f"; did you mean {beside[close[0]]}?" if close else "; see for those that come along: buttress recipes list"
 
 
-def _owner(point: EntryPoint) -> tuple[str, str]:
-    """Name and version of the distribution."""
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "?")
-
-
-def _recipes_of(point: EntryPoint) -> Iterator[Recipe]:
+def _recipes_of(point: Point) -> Iterator[Recipe]:
     for folder in _folders(point):
         for path in sorted(folder.rglob("*.yaml")):
-            yield Recipe(*_owner(point), path.relative_to(folder).with_suffix("").as_posix(), path)
+            yield Recipe(point.distribution, point.version, path.relative_to(folder).with_suffix("").as_posix(), path)
 
 
-def _folders(point: EntryPoint) -> list[Path]:
+def _folders(point: Point) -> list[Path]:
     """Where the package lies. Finding a top-level package executes nothing; one below it would execute that above."""
     top, *below = point.value.split(".")
     try:

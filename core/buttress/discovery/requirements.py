@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, distributions, version
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from buttress.discovery.installed import installed_versions
 from buttress.errors import ConfigError
 from buttress.registry import GROUPS, sources
 
@@ -23,15 +23,16 @@ def check_requirements(requirements: Sequence[str], where: Callable[[tuple[str |
     Raises:
         ConfigError: one line for each distribution that is missing or has another version.
     """
-    wrong = []
+    wrong: list[str] = []
+    installed = installed_versions() if requirements else {}
     for position, text in enumerate(requirements):
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate():
             continue
-        try:
-            found = version(wanted.name)
-        except PackageNotFoundError:
-            wrong.append(f"{where((position,))}: {text} is required, and {wanted.name} is not installed{_cure(wanted)}")
+        found = installed.get(canonicalize_name(wanted.name))
+        if found is None:
+            cure = _cure(wanted, installed)
+            wrong.append(f"{where((position,))}: {text} is required, and {wanted.name} is not installed{cure}")
             continue
         if not wanted.specifier.contains(found, prereleases=True):
             wrong.append(f"{where((position,))}: {text} is required, and {wanted.name} {found} is installed")
@@ -39,7 +40,7 @@ def check_requirements(requirements: Sequence[str], where: Callable[[tuple[str |
         raise ConfigError("\n".join(wrong))
 
 
-def _cure(wanted: Requirement) -> str:
+def _cure(wanted: Requirement, installed: Mapping[str, str]) -> str:
     """What to write instead: the distribution of the component of that name, or the nearest one; else to install it."""
     name = canonicalize_name(wanted.name)
     for source in (source for kind in GROUPS for source in sources(kind)):
@@ -48,7 +49,6 @@ def _cure(wanted: Requirement) -> str:
                 f"; {source.kind} {source.name} is of distribution {source.distribution}, of which {source.version} is "
                 f'installed: write "{source.distribution}>={source.version}"'
             )
-    installed = {str(canonicalize_name(each.name)): each.version for each in distributions() if each.name}
     close = get_close_matches(name, installed, n=1, cutoff=0.7)
     if close:
         return f"; did you mean {close[0]}, of which {installed[close[0]]} is installed?"
