@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from buttress.checks import Answerer, FirstBad
 from buttress.errors import DivergenceError, moment
+from buttress.nn.finite import FiniteTensors
 from buttress.weights import norms_of
 
 
@@ -25,11 +26,18 @@ class _Update:
         return "the optimizer's step"
 
 
-_UPDATE = _Update()
+class _Forwards(_Update):
+    """The forwards of a step, where the buffers that they move are what is not finite."""
+
+    def __str__(self) -> str:
+        return "the model's forwards"
+
+
+_UPDATE, _FORWARDS = _Update(), _Forwards()
 
 
 class BadSteps:
-    """Takes back every step whose training loss, gradients or new weights are not finite, and counts them.
+    """Takes back every step whose training loss, gradients, new weights or buffers are not finite, and counts them.
 
     Weights, buffers, the optimizer's state and the records of that step get the values from before it by
     ``torch.where``, so the host does not wait. One exception: state that the optimizer keeps on the host, or has made
@@ -38,10 +46,11 @@ class BadSteps:
     Args:
         limit: so many bad steps in a row end the run.
         device: of the model.
+        finite: which of the model's buffers have to be finite.
     """
 
-    def __init__(self, limit: int, device: torch.device) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, device: torch.device, finite: FiniteTensors) -> None:
+        self._limit, self._finite = limit, finite
         self._first_bad = FirstBad(device)
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)  # all, in a row now, longest row since read
         self._said = 0
@@ -66,6 +75,9 @@ class BadSteps:
         good = torch.isfinite(norms_of([weight.detach() for weight in weights.values()]))
         # Not blamed on the update where the loss or the gradients were bad already.
         self.note(_UPDATE, good | ~self.taken, when, [f"the weight {name!r}" for name in weights])
+        names, fine = self._finite.finite_buffers()
+        if names:
+            self.note(_FORWARDS, fine | ~self.taken, when, [f"the buffer {name!r}" for name in names])
         before.restore_unless(self.taken)
         total, row, longest = self._counts.unbind()
         total.add_(~self.taken)

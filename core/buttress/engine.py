@@ -25,13 +25,13 @@ from buttress.hooks import Hooks
 from buttress.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
 from buttress.nn.as_found import AsFound
 from buttress.nn.contract import Forwards, device_of, expect_learnable
+from buttress.nn.finite import FiniteTensors
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.plugin_states import load_states, states_of
 from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch, Loss, Track
-from buttress.weights import expect_finite
 
 logger = logging.getLogger("buttress")
 
@@ -114,7 +114,8 @@ class Engine:
         if batches is not None:
             itself = proxy(self)  # no cycle: an engine that is dropped frees its model at once
             self._state.training_batches = partial(Engine._training_batches, itself, batches)
-        self._bad_steps = BadSteps(max_skipped, device) if nonfinite == "skip" else None
+        self._finite = FiniteTensors(model)
+        self._bad_steps = BadSteps(max_skipped, device, self._finite) if nonfinite == "skip" else None
         self._checks = ValueChecks(checks, device, self._bad_steps)
         if not any(provides(plugin, "compute_loss") for plugin in self.plugins):
             self.plugins += tuple(load_plugins(["cross_entropy"]))  # the core's default, found like any plugin
@@ -301,12 +302,17 @@ class Engine:
             track: one of ``tracks()``.
             batches: makes an iterable over the training set; called when batch norm is to be re-estimated. Default:
                 the engine's own.
+
+        Raises:
+            DivergenceError: the track's weights or batch-norm statistics are not finite.
         """
         inputs = self._bn_inputs(track, batches) if track.buffers == "reestimate" and track.weights is not None else []
         buffers = dict(track.given_buffers) if track.buffers == "given" else {}
         with weights_swapped(self.model, dict(track.weights or {}), buffers):
             if inputs:
                 reestimate(self.model, inputs)
+            if self._checks.level != "off":
+                self._finite.expect(f"in track {track.name!r}")
             yield self.model
 
     def _bn_inputs(self, track: Track, given: Callable[[], Iterable[Batch]] | None) -> Iterable[Tensor]:
@@ -316,7 +322,7 @@ class Engine:
             return (batch.x for batch in batches)
         # Made at the live weights, whose batch-norm statistics are their own, before the track's weights move in.
         # In eval mode, whatever the training's attack mode: evaluating a track moves nothing of the live model.
-        with self._state.streams_apart(name):
+        with self._state.streams_apart(name), self._kept_on_error():
             return [self._attack(batch, "eval").x for batch in batches]
 
     def _training_batches(self, batches: Callable[[], Iterable[Batch]], reader: str) -> Iterator[Batch]:
@@ -343,7 +349,7 @@ class Engine:
         Raises:
             HookError: the attack fails on it.
         """
-        with self._state.streams_apart(reader):
+        with self._state.streams_apart(reader), self._kept_on_error():
             return self._attack(batch, "eval")
 
     def set_lr(self, factor: float, t: float) -> None:
@@ -368,12 +374,13 @@ class Engine:
 
         Raises:
             HookError: a wrong answer at an earlier step.
-            DivergenceError: a parameter holds NaN or infinity, or too many steps in a row had to be skipped.
+            DivergenceError: a parameter or a buffer that was finite holds NaN or infinity, or too many steps in a row
+                had to be skipped.
         """
         self._checks.read()
         said = self._bad_steps.read() if self._bad_steps else ""
         if self._checks.level != "off":
-            expect_finite(self.model, self._state.between_steps)
+            self._finite.expect(self._state.between_steps)
         return said
 
     def log(self, record: Mapping[str, object]) -> None:

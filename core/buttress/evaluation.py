@@ -18,6 +18,7 @@ from buttress.hooks import Hooks
 from buttress.modes import Modes, takes_gradients
 from buttress.nn.as_found import AsFound
 from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
+from buttress.nn.finite import remark_on
 from buttress.nn.lost_gradient import expect_gradient_through
 from buttress.perturbation import Copies
 from buttress.registry import LoadedPlugin, Local, attack_entry_of, build, provides
@@ -227,6 +228,8 @@ def evaluate(
         batch_size: examples a forward.
     """
     loaded = attack if isinstance(attack, LoadedPlugin) else load_attack(attack)
+    if said := remark_on(model):
+        logger.warning("evaluation: %s", said)
     score = Evaluator(model, loaded, threat, seed=seed, batch_size=batch_size).score(split)
     if said := expect_some_finite("evaluation", model, score.nonfinite, score.n):
         logger.warning("evaluation: %s", said)

@@ -15,6 +15,8 @@ from buttress.engine import Engine
 from buttress.errors import ButtressError, PluginError
 from buttress.hooks import Implementation, resolve
 from buttress.hookspecs import LOGGER_HOOKS
+from buttress.nn.as_found import AsFound
+from buttress.perturbation import Copies
 from buttress.registry import LoadedPlugin, as_loaded, hooks_of, load_plugins
 from buttress.settings import Where
 
@@ -65,6 +67,7 @@ class Loggers:
         table = resolve(as_loaded(loggers), self._state)
         self._calls = {hook: table[hook].providers for hook in LOGGER_HOOKS}
         self._failed: set[str] = set()
+        self._copies = Copies()
 
     def start(self) -> None:
         """Training begins, or goes on after a resume: ``ctx.global_step`` says where."""
@@ -86,8 +89,11 @@ class Loggers:
                 self._try(logger, values)
 
     def _try(self, logger: Implementation, values: dict[str, Any]) -> None:
+        found, copies = AsFound(self._engine.model), self._copies
+        values_kept = found.values_kept_on_error(copies.before, copies.buffers)
         try:
-            logger.tell(values)
+            with found.kept_on_error(), values_kept:
+                logger.tell(values)
         except ButtressError as problem:
             self._failed.add(logger.plugin.label)
             self._say(f"a logger failed and is left out from now on; training is not touched by it: {problem}")

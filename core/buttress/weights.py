@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from buttress.context import Context
-from buttress.errors import DivergenceError
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -42,24 +41,6 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """``[n]`` L2 norms of n tensors, in float32 or wider; not finite where an element is not."""
     wide = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
     return torch.stack(torch._foreach_norm(list(tensors), dtype=wide))
-
-
-def expect_finite(model: nn.Module, when: str) -> None:
-    """Synchronises with the device; ``when`` is ``"after epoch 3"``, for the message.
-
-    Raises:
-        DivergenceError: a parameter holds NaN or infinity.
-    """
-    weights = [weight.detach() for weight in model.parameters()]
-    if torch.isfinite(torch.stack([weight.sum().double() for weight in weights])).all():
-        return
-    for name, weight in model.named_parameters():
-        bad = int((~torch.isfinite(weight)).sum())
-        if bad:
-            raise DivergenceError(
-                f"the run has diverged: parameter {name!r} holds {bad} non-finite values {when}; they are not "
-                "saved; lower the learning rate and start again"
-            )
 
 
 def gradients(loss: Tensor, weights: Sequence[Tensor], ctx: Context) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn.utils import parametrizations
 
 from buttress import Batch, Split, evaluate
 from buttress.errors import HookError
+from buttress.loggers import Loggers
 from buttress.registry import LoadedPlugin
 from tests.core.helpers import LINF, ConvNet, assert_same, batch_of, engine_of, plugin, snapshot, step
 
@@ -183,3 +185,16 @@ def test_any_exception_is_told_in_the_plugins_name(error: BaseException, said: s
 
     with pytest.raises(HookError, match=rf"(?s)plugin 'bad' .*, epoch 1, step 1:\n  {said}"):
         step(engine_of(ConvNet(), plugin("bad", generate_adv=fail)))
+
+
+@pytest.mark.parametrize("what", ["bfloat16", "a module removed", "a buffer written"])
+def test_a_logger_that_fails_leaves_the_model_bit_for_bit(what: str, tmp_path: Path):
+    engine, said = engine_of(ConvNet(), "fgsm"), list[str]()
+    step(engine)
+    now = spoiling(engine.model, what, ValueError("no"))
+    loggers = Loggers([plugin("bad", log=lambda self: now())], engine, tmp_path, said.append)
+    seen, before = view(engine.model), values(engine.model)
+    loggers.log({"event": "train"})
+    assert "ValueError: no" in said[0]
+    assert view(engine.model) == seen
+    assert_same(values(engine.model), before)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from buttress import Split, evaluate
-from buttress.errors import HookError
+from buttress.errors import HookError, StorageError
 from buttress.registry import LoadedPlugin
+from buttress.storage.run_folder import RunFolder
 from buttress.world import World
 from tests.core.helpers import LINF, MLP, batch_of, engine_of, plugin, step
 
@@ -103,3 +104,17 @@ def test_a_hook_may_fork_where_its_child_ends_by_itself():
             os._exit(0)
 
     step(engine_of(MLP(), attack(fork)))
+
+
+def test_a_forked_child_saves_nothing_into_the_run_folder_of_its_parent(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    with folder.held():
+        folder.expect_there()
+        if not (child := os.fork()):
+            try:
+                folder.expect_there()
+            except StorageError:
+                os._exit(3)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        folder.expect_there()

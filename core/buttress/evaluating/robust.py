@@ -22,6 +22,7 @@ from buttress.evaluation import Evaluator
 from buttress.functional import is_correct
 from buttress.modes import Modes
 from buttress.nn.contract import expect_some_finite
+from buttress.nn.finite import remark_on
 from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
 from buttress.storage.files import write_with
@@ -140,6 +141,8 @@ def attack_all(
     work = _Work.resume(partial, (1 + len(attacks), len(index)))
     evaluators = [Evaluator(model, attack, threat, seed=seed, batch_size=batch_size) for _, attack in attacks]
     names = ["clean", *(name for name, _ in attacks)]
+    if said := remark_on(model):
+        reporter.say(f"note: {said}")
     nonfinite = 0
 
     def still_right(evaluator: Evaluator | None, columns: Tensor, number: int) -> Tensor:

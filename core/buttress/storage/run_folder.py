@@ -62,6 +62,7 @@ class RunFolder:
         self.curves = path / "curves.png"
         self.audit = path / "audit.json"
         self._descriptor: int | None = None
+        self._holder: int | None = None
 
     def create(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None = None) -> None:
         """Make the folder with its config, a copy of the config's file of plugins, and the manifest, which holds the
@@ -100,7 +101,7 @@ class RunFolder:
                 raise RunFolderError(f"{self.path}: a process is at work there; wait for it, or stop it") from None
             except OSError:
                 pass  # some network file systems have no locks, and train all the same
-            self._descriptor = descriptor
+            self._descriptor, self._holder = descriptor, os.getpid()
             yield
         finally:
             self._descriptor = None
@@ -110,10 +111,16 @@ class RunFolder:
         """Made before anything that would make missing folders: a run never goes on in half a folder.
 
         Raises:
-            StorageError: the folder has been deleted, moved or replaced since ``held``.
+            StorageError: the folder has been deleted, moved or replaced since ``held``; or this process was forked from
+                the one that holds it.
         """
         if self._descriptor is None:
             return
+        if os.getpid() != self._holder:
+            raise StorageError(
+                f"{self.path} is written by process {self._holder}, of which this one, {os.getpid()}, was forked; end "
+                "a child with os._exit()"
+            )
         with storage_errors(self.path):
             if not os.path.samestat(os.fstat(self._descriptor), self.path.stat()):
                 raise StorageError(f"{self.path} has been replaced by another folder; this run cannot be saved there")

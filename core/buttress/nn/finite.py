@@ -1,0 +1,76 @@
+"""Parameters and buffers of a model that must be finite: in training, and where saved weights are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from buttress.errors import DivergenceError
+
+
+class FiniteTensors:
+    """All parameters of ``model``, and those of its floating-point buffers that are finite now.
+
+    A buffer that holds infinity from the start does so on purpose, as the mask of an attention does.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        floats = {name: value for name, value in model.named_buffers() if value.is_floating_point() and value.numel()}
+        good = _are_finite(floats).tolist() if floats else []
+        self._names = [name for name, fine in zip(floats, good, strict=True) if fine]
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Those of the buffers that are there and have values."""
+        found = dict(self._model.named_buffers())
+        return {name: found[name].detach() for name in self._names if name in found and found[name].numel()}
+
+    def finite_buffers(self) -> tuple[list[str], Tensor]:
+        """The names of the buffers, and ``[n]`` bools on the device: which of them are finite."""
+        buffers = self.buffers()
+        return list(buffers), _are_finite(buffers)
+
+    def expect(self, when: str) -> None:
+        """Synchronises with the device.
+
+        Args:
+            when: for the message: ``"after epoch 3"``.
+
+        Raises:
+            DivergenceError: a parameter or one of the buffers holds NaN or infinity.
+        """
+        named = {f"parameter {name!r}": value.detach() for name, value in self._model.named_parameters()}
+        named |= {f"buffer {name!r}": value for name, value in self.buffers().items()}
+        if said := _first_bad(named):
+            raise DivergenceError(
+                f"the run has diverged: {said} {when}; they are not saved; lower the learning rate and start again"
+            )
+
+
+def remark_on(model: nn.Module) -> str:
+    """A sentence about the first parameter or statistic of a norm layer that is not finite, or nothing."""
+    named = {f"parameter {name!r}": value.detach() for name, value in model.named_parameters()}
+    for path, module in model.named_modules():
+        if isinstance(module, _NormBase):
+            statistics = {f"{path}.{name}": value for name, value in module.named_buffers(recurse=False)}
+            named |= {f"buffer {name!r}": value for name, value in statistics.items()}
+    return _first_bad(named)
+
+
+def _first_bad(named: Mapping[str, Tensor]) -> str:
+    named = {name: value for name, value in named.items() if value.is_floating_point() and value.numel()}
+    if not named or _are_finite(named).all():
+        return ""
+    name, value = next((name, value) for name, value in named.items() if not torch.isfinite(value).all())
+    return f"{name} holds {int((~torch.isfinite(value)).sum())} non-finite values"
+
+
+def _are_finite(tensors: Mapping[str, Tensor]) -> Tensor:
+    """``[n]`` bools, one for each of n tensors with values."""
+    if not tensors:
+        return torch.ones(0, dtype=torch.bool)
+    wide = torch.float64 if any(value.dtype == torch.float64 for value in tensors.values()) else torch.float32
+    return torch.isfinite(torch.stack(torch._foreach_norm(list(tensors.values()), float("inf"), dtype=wide)))
