@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from buttress.drawing import without_latex
 from buttress.storage.files import write_with
 from buttress.threat import ThreatModel
 
@@ -58,6 +59,7 @@ def _png(image: Tensor) -> str:
     return base64.b64encode(stream.getvalue()).decode()
 
 
+@without_latex()
 def draw_images(path: Path, numbers: Mapping[str, Any]) -> None:
     """A column an example: clean, attacked, difference; its classes below."""
     import matplotlib

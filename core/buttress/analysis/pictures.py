@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 
 from buttress.analysis.loss_groups import group_names
+from buttress.drawing import without_latex
 from buttress.storage.files import write_with
 from buttress.training.curves import COLOURS
 
@@ -142,13 +143,14 @@ def figure_at(path: Path, title: str, **axes: Any) -> Iterator[Any]:
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    made = figure.add_subplot(**axes)
-    made.set_title(title, fontsize=10)
-    made.grid(alpha=0.25)
-    made.set_axisbelow(True)
-    yield made
-    write_with(path, lambda temporary: figure.savefig(temporary))
+    with without_latex():
+        figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+        made = figure.add_subplot(**axes)
+        made.set_title(title, fontsize=10)
+        made.grid(alpha=0.25)
+        made.set_axisbelow(True)
+        yield made
+        write_with(path, lambda temporary: figure.savefig(temporary))
 
 
 def _shades(count: int) -> list[Any]:

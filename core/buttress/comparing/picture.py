@@ -9,10 +9,12 @@ from statistics import mean, stdev
 import matplotlib
 
 from buttress.comparing.comparison import Comparison, Row
+from buttress.drawing import without_latex
 from buttress.storage.files import write_with
 from buttress.training.curves import COLOURS
 
 
+@without_latex()
 def draw_comparison(path: Path, found: Comparison) -> None:
     """Write a PNG: robust test accuracy over epochs, one panel a variant, a band of one deviation around the mean.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 
+from buttress.drawing import without_latex
 from buttress.storage.files import write_with
 from buttress.tables import percent
 from buttress.training.selection import Record, Row
@@ -16,6 +17,7 @@ COLOURS = (
 )  # fmt: skip
 
 
+@without_latex()
 def draw_curves(
     path: Path, records: Sequence[Record], rows: Sequence[Row], drops: Sequence[int], title: str, attack: str, by: str
 ) -> None:

@@ -32,6 +32,10 @@ split the names and sizes of the files are known, and an image that cannot be us
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Modes of one channel with more than 8 bits, which Pillow's own conversion to RGB would cut off at 255."""
 
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "PPM", "TIFF", "WEBP", "GIF")
+"""What Pillow may take a file for, whatever its name: those of torchvision's suffixes, which Pillow decodes itself. Of
+PostScript it would start the program ``gs``."""
+
 _CPU = torch.device("cpu")
 
 Background = Literal["white", "black"]
@@ -202,7 +206,7 @@ class _Images(Dataset[Tensor | DataError]):
     def check_headers(self) -> None:
         """Open every file, where they are read before the first step."""
         for path in self.paths if self._are_read_before else ():
-            with _read_errors(path), Image.open(path) as image:
+            with _read_errors(path), Image.open(path, formats=FORMATS) as image:
                 _expect_usable(image)
 
     def fingerprint(self) -> dict[str, str]:
@@ -226,7 +230,7 @@ class _Images(Dataset[Tensor | DataError]):
         return sizes
 
     def _read(self, path: str) -> Tensor:
-        with _read_errors(path), Image.open(path) as image:
+        with _read_errors(path), Image.open(path, formats=FORMATS) as image:
             _expect_usable(image)
             square: Tensor = self._square(visible(image, self._background))
         return square.as_subclass(torch.Tensor).clamp(0, 1).expand(3, -1, -1)  # resizing rounds a little beyond 1

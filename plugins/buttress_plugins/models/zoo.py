@@ -11,6 +11,9 @@ from buttress.normalization import normalized
 
 Count = Annotated[int, Ge(1)]
 
+# Options of timm that read a file or an address of the config's choice, some by ways that execute what is in it.
+_READ_BY_TIMM = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+
 
 def torchvision_model(
     *,
@@ -63,6 +66,9 @@ def timm_model(
         raise ModelError("timm is not installed; pip install timm, or pip install 'buttress[timm]'") from None
     if arch not in timm.list_models():
         raise ModelError(f"timm: unknown arch {arch!r}{nearest(arch, timm.list_models())}")
+    reading = next((name for name in _READ_BY_TIMM if name in options), None)
+    if reading is not None:
+        raise ModelError(f"timm: option {reading!r} is not taken; weights to start from are named by model.weights")
     return _built(
         lambda: timm.create_model(arch, num_classes=num_classes, in_chans=in_channels, **options),
         arch,
