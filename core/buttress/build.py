@@ -313,8 +313,9 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
         weight = nn.Parameter(torch.zeros(1, device=device_of(file)))
         weight.grad = torch.zeros_like(weight)
         factory([{"params": [weight]}]).step()
-    except (TypeError, ValueError, RuntimeError) as problem:
-        raise ConfigError(f"{where(())}: {kind.__name__}: {str(problem).splitlines()[0]}") from None
+    except Exception as problem:  # optimizers refuse settings by many kinds, AssertionError among them
+        said = str(problem).splitlines() or [type(problem).__name__]
+        raise ConfigError(f"{where(())}: {kind.__name__}: {said[0]}") from None
     return factory, settings
 
 

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -271,8 +272,20 @@ class Context:
         return self._state.attack()
 
     def record(self, name: str, value: Tensor | float) -> None:
-        """Add to a metric that is averaged over the logging interval; a tensor (0-dim) stays on its device."""
-        value = value.detach() if isinstance(value, Tensor) else value
+        """Add to a metric that is averaged over the logging interval; a tensor (0-dim) stays on its device.
+
+        Raises:
+            TypeError: ``value`` is no number; the error that a user sees names the plugin.
+        """
+        if isinstance(value, Tensor):
+            if value.numel() != 1 or value.is_complex():
+                raise TypeError(
+                    f"ctx.record({name!r}): expected a number or a tensor of one, got a tensor of shape "
+                    f"{list(value.shape)} and {value.dtype}; give its mean(), or another number"
+                )
+            value = value.detach()
+        elif not isinstance(value, (int, float, np.number)):
+            raise TypeError(f"ctx.record({name!r}): expected a number, got {type(value).__name__}")
         total = self._state.records.setdefault(f"{self.plugin}.{name}", [0.0, 0.0])
         total[0] = total[0] + value
         total[1] = total[1] + 1.0

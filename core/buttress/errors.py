@@ -8,7 +8,8 @@
     │   ├── ModelError          a model, or weights that are not this model's
     │   ├── CheckpointError     a checkpoint that is damaged or belongs to another run
     │   ├── RunFolderError      a run folder that exists, or that is none
-    │   └── TrustError          code of somebody else that the user has not trusted
+    │   ├── TrustError          code of somebody else that the user has not trusted
+    │   └── PathError           a path that no file can have
     └── WorkError             exit 1: the work had begun and could not go on
         ├── HookError           an exception or a wrong answer from a plugin's hook
         ├── DivergenceError     weights that are no longer finite
@@ -19,6 +20,7 @@ A message says who, what was expected, what came, and what to do about it.
 """
 
 import inspect
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -62,6 +64,10 @@ class RunFolderError(InputError):
 
 class TrustError(InputError):
     pass
+
+
+class PathError(InputError, ArgumentTypeError, ValueError):
+    """Of three kinds, so that argparse and pydantic, too, say at which option or key the path stands."""
 
 
 class WorkError(ButtressError):

@@ -138,6 +138,9 @@ BAD = {
         ["model.target: model Linear: expected floating-point logits [B,K] with B = 2, got a tensor (2, 1, 8, 3)"],
     ),
     "unknown optimizer": (None, ["optimizer.name=sdg"], ["unknown optimizer 'sdg'; did you mean 'sgd'?"]),
+    "an optimizer that cannot step here": (
+        None, ["optimizer={name: adam, lr: 0.1, capturable: true}"], ["optimizer: Adam: ", "capturable"],
+    ),
     "unknown optimizer setting": (None, ["optimizer.momentun=0.9"], ["momentun: unknown key; did you mean 'momentum'?"]),
     "wrong optimizer value": (None, ["optimizer.momentum=-1"], ["optimizer", "Invalid momentum"]),
     "a word that is no truth value": (None, ["optimizer.maximize=nope"], ["optimizer.maximize: expected true or false, got 'nope'"]),

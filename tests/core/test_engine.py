@@ -1369,6 +1369,13 @@ def test_records_are_means_and_survive_in_the_state():
     assert two.records() == {"attack.v": 4.0}
 
 
+@pytest.mark.parametrize("value", [torch.ones(3), torch.tensor(1j), "1", None, [1.0]], ids=str)
+def test_a_record_that_is_no_number_is_refused_in_the_name_of_its_plugin(value: object):
+    recording = clean_attack(adjust_grads=lambda self, ctx: ctx.record("v", value))
+    with pytest.raises(HookError, match=r"(?s)attack.*ctx\.record\('v'\): expected a number"):
+        step(engine_of(MLP(), recording))
+
+
 # What is refused
 
 

@@ -14,7 +14,9 @@ from buttress.registry import construct
 from buttress.settings import in_code
 from buttress.storage.user_path import user_path
 
-from ..cli.conftest import make_workspace
+from ..cli.conftest import make_workspace, workspace
+
+__all__ = ["workspace"]
 
 
 @pytest.fixture
@@ -92,3 +94,33 @@ def test_settings_that_are_paths_come_through_it(home: Path):
     built, resolved = construct(component, given, in_code("component"))
     assert built == (home / "a", Path("b"), [home / "c"], Path("d"))
     assert resolved == {"file": str(home / "a"), "other": "b", "many": [str(home / "c")], "default": "d"}
+
+
+LONG = "x" * 300
+COMMANDS = {
+    "run": ["resume", LONG],
+    "output": ["export", "run", "--output", LONG],
+    "output of a report": ["report", "run", "--output", f"{LONG}.html"],
+    "runs": ["train", "small.yaml", "--runs", f"a/{LONG}"],
+    "name of a run": ["train", "small.yaml", "--run", LONG],
+    "config": ["config", "validate", f"{LONG}.yaml"],
+    "data": ["config", "validate", "small.yaml", f"data.path={LONG}.npz"],
+    "null in a setting": ["config", "validate", "small.yaml", 'data.path="a\\0b"'],
+    "weights": ["config", "validate", "small.yaml", f"model.weights={LONG}"],
+    "modules": ["config", "validate", "small.yaml", f"modules={LONG}"],
+    "file of plugins": ["config", "validate", "small.yaml", f"plugins_file={LONG}.py"],
+    "many folders": ["report", "/".join(["y" * 200] * 30)],
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_a_path_that_no_file_can_have_is_one_clear_error(
+    words: list[str], workspace: Path, capsys: pytest.CaptureFixture[str]
+):
+    try:
+        code = main(words)
+    except SystemExit as stop:  # argparse
+        code = int(str(stop.code))
+    said = capsys.readouterr().err
+    assert code == 2
+    assert any(word in said for word in ("at most", "null characters", "too long")), said

@@ -153,7 +153,7 @@ def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
         RunFolderError: it exists, or ``run`` is no plain name.
     """
     if run is not None and not PLAIN_NAME.fullmatch(run):
-        raise RunFolderError(f"run name {run!r}: expected letters, digits, . _ - (no path)")
+        raise RunFolderError(f"run name {run[:200]!r}: expected at most 100 letters, digits, . _ - (no path)")
     if run is None:
         now = datetime.now().strftime("%Y%m%d-%H%M%S")
         names = itertools.chain([now], (f"{now}-{number}" for number in itertools.count(2)))
