@@ -1,6 +1,10 @@
 """Arrays from an .npz file: scaling, layouts, the held-out split, and every refusal."""
 
 import gc
+import io
+import math
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import torch
 
 from buttress.errors import ConfigError, DataError
 from buttress.registry import build
+from buttress.storage import memory
 from buttress_plugins.data.npz import Npz
 
 RNG = np.random.default_rng(0)
@@ -223,3 +228,77 @@ def test_a_damaged_compressed_file_is_refused(tmp_path: Path):
     (tmp_path / "d.npz").write_bytes(whole[:80] + b"\xff" * 40 + whole[120:])
     with pytest.raises(DataError, match="is no readable"):
         Npz(path=str(tmp_path / "d.npz")).load(0)
+
+
+# Files that grow
+
+
+def bomb(path: Path, name: str, shape: tuple[int, ...]) -> None:
+    """Add an array of zeros to a file, by its compressed bytes alone: 1 GB are 1 MB."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(f"{name}.npy", "w", force_zip64=True) as stream,
+    ):
+        stream.write(header.getvalue())
+        for _ in range(4 * math.prod(shape) // 2**20):
+            stream.write(bytes(2**20))
+
+
+def test_an_array_that_nobody_asks_for_is_not_read(tmp_path: Path):
+    path = Path(save(tmp_path))
+    bomb(path, "extra", (2**20, 64))
+    tracemalloc.start()
+    assert len(Npz(path=path).load(0).train) == 60
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24  # the array has 2**28 bytes
+
+
+def test_arrays_that_do_not_fit_are_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = Path(save(tmp_path, x_train=None))
+    bomb(path, "x_train", (2**20, 64))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**8)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"its arrays take 0\.5 GB in memory, and 0\.1 GB are free"):
+        Npz(path=path).load(0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def test_a_header_that_promises_more_than_the_file_holds_is_refused(tmp_path: Path):
+    path = Path(save(tmp_path, x_train=None))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_train.npy", header.getvalue() + bytes(100))
+    with pytest.raises(DataError, match=r"x_train is to be float32 \(1000000000000, 3\), and its bytes are fewer"):
+        Npz(path=path).load(0)
+
+
+def test_an_encrypted_file_is_refused(tmp_path: Path):
+    path = Path(save(tmp_path))
+    raw = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag of every entry, in both directories
+        at = raw.find(signature)
+        while at >= 0:
+            raw[at + place] |= 1
+            at = raw.find(signature, at + 1)
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"is no readable \.npz of plain arrays: .*encrypted"):
+        Npz(path=path).load(0)
+
+
+def test_of_many_names_some_are_listed(tmp_path: Path):
+    many = {f"a{number:04}": np.zeros(1) for number in range(100)}
+    with pytest.raises(DataError, match=r"array 'x_train' is missing; found: a0000, .*a0019 and 83 more$"):
+        Npz(path=Path(save(tmp_path, x_train=None, **many))).load(0)
+
+
+def test_the_memory_that_is_free_is_told_or_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    assert memory.available_bytes() is None
+    (tmp_path / "meminfo").write_text("MemTotal:       100 kB\nMemAvailable:       50 kB\n")
+    assert memory.available_bytes() == 51200

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
-from hashlib import file_digest
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
-from PIL import Image, ImageOps
+from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
@@ -24,21 +22,13 @@ from buttress.errors import DataError
 from buttress.settings import Amount
 from buttress.storage.fingerprints import sha256_of_tensor, sha256_of_values
 from buttress.threat import ThreatModel
+from buttress_plugins.data.image_file import Background, opened, read_errors, sha256_of_image, visible, without_ends
 
 READ_BEFORE = 2**30
 """Bytes of files, in one split, that are read before the first step: headers checked, contents hashed. Of a larger
 split the names and sizes of the files are known, and an image that cannot be used is found at its batch."""
 
-DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
-"""Modes of one channel with more than 8 bits, which Pillow's own conversion to RGB would cut off at 255."""
-
-FORMATS = ("PNG", "JPEG", "BMP", "DIB", "PPM", "TIFF", "WEBP", "GIF")
-"""What Pillow may take a file for, whatever its name: those of torchvision's suffixes, which Pillow decodes itself. Of
-PostScript it would start the program ``gs``."""
-
 _CPU = torch.device("cpu")
-
-Background = Literal["white", "black"]
 
 
 class ImageFolder:
@@ -60,9 +50,9 @@ class ImageFolder:
         self,
         *,
         root: Path,
-        size: Annotated[int, Ge(1)] = 224,
+        size: Annotated[int, Interval(ge=1, le=10_000)] = 224,
         validation: Amount = 0,
-        workers: Annotated[int, Ge(0)] = 2,
+        workers: Annotated[int, Interval(ge=0, le=1024)] = 2,
         background: Background = "white",
         split_seed: Annotated[int, Ge(0)] | None = None,
     ) -> None:
@@ -89,6 +79,7 @@ class ImageFolder:
     def _split(self, name: str, classes: list[str] | None = None) -> tuple[FolderSplit, list[str]]:
         folder = Path(self.root) / name
         try:
+            _expect_no_loop(folder)
             found = datasets.ImageFolder(str(folder))
         except (FileNotFoundError, OSError) as problem:
             raise DataError(
@@ -206,15 +197,15 @@ class _Images(Dataset[Tensor | DataError]):
     def check_headers(self) -> None:
         """Open every file, where they are read before the first step."""
         for path in self.paths if self._are_read_before else ():
-            with _read_errors(path), Image.open(path, formats=FORMATS) as image:
-                _expect_usable(image)
+            with opened(path):
+                pass
 
     def fingerprint(self) -> dict[str, str]:
         """sha256 of names, sizes and contents."""
         names = [Path(path).relative_to(self._root).as_posix() for path in self.paths]
         found = {"names of files": sha256_of_values(names), "sizes of files": sha256_of_values(self._bytes)}
         if self._are_read_before:
-            found["contents of files"] = sha256_of_values(map(_sha256, self.paths))
+            found["contents of files"] = sha256_of_values(map(sha256_of_image, self.paths))
         return found
 
     @property
@@ -225,89 +216,24 @@ class _Images(Dataset[Tensor | DataError]):
     def _bytes(self) -> list[int]:
         sizes = []
         for path in self.paths:
-            with _read_errors(path):
+            with read_errors(path):
                 sizes.append(Path(path).stat().st_size)
         return sizes
 
     def _read(self, path: str) -> Tensor:
-        with _read_errors(path), Image.open(path, formats=FORMATS) as image:
-            _expect_usable(image)
-            square: Tensor = self._square(visible(image, self._background))
+        with opened(path) as image:
+            square: Tensor = self._square(without_ends(visible(image, self._background)))
         return square.as_subclass(torch.Tensor).clamp(0, 1).expand(3, -1, -1)  # resizing rounds a little beyond 1
 
 
-def visible(image: Image.Image, background: Background) -> Image.Image:
-    """What a viewer shows of ``image``, which is turned as its EXIF tag says; a background behind transparent pixels.
-
-    Returns:
-        An image of mode ``RGB``, or of mode ``F`` with values in [0, 1] where the image has one deep channel.
+def _expect_no_loop(folder: Path) -> None:
+    """Refuse a link to a folder above it, in which looking for images would go round and round.
 
     Raises:
-        ValueError: nothing of it is visible, or its values have no agreed white.
+        OSError: names the link.
     """
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode in DEEP:
-        return _grey(image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layers = image.convert("RGBA")
-    if layers.getchannel("A").getextrema()[1] == 0:
-        raise ValueError("all of its pixels are transparent")
-    behind = Image.new("RGBA", layers.size, background)
-    return Image.alpha_composite(behind, layers).convert("RGB")
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """An image of one deep channel, with values in [0, 1]."""
-    values = np.asarray(image, dtype=np.float64) / _white(image)
-    if _tiff_tag(image, "PhotometricInterpretation", 1) == 0 and image.mode != "F":  # 0 is white; Pillow leaves it so
-        values = 1 - values
-    if not (values.min() >= 0 and values.max() <= 1):  # NaN neither
-        raise ValueError(f"expected floating-point pixels in [0, 1], got [{values.min():g}, {values.max():g}]")
-    return Image.fromarray(values.astype(np.float32))
-
-
-def _white(image: Image.Image) -> int:
-    """The value that stands for white: 1 of floats, 65535 of 16 bits, 4095 of a TIFF file's 12 bits."""
-    if image.mode == "F":
-        return 1
-    return int(2 ** _tiff_tag(image, "BitsPerSample", 16) - 1)
-
-
-def _expect_usable(image: Image.Image) -> None:
-    """Refuse, by its header, an image of which the conversion would lose the content.
-
-    Raises:
-        ValueError: several frames, 32-bit integers, or transparency of a 16-bit image.
-    """
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # a camera's MPO: the image, and previews of it
-        raise ValueError(f"it has {frames} frames, expected one")
-    if image.mode == "I" and image.format != "PPM":  # Pillow scales the integers of PPM to 16 bits
-        raise ValueError("its pixels are 32-bit or signed integers, for which no value is white; expected 8 or 16 bits")
-    if image.mode in DEEP and "transparency" in image.info:
-        raise ValueError("it has 16 bits and a transparent colour, which are not taken together")
-
-
-def _tiff_tag(image: Image.Image, name: str, default: int) -> int:
-    """The first value of a tag of a TIFF file; the default for other files."""
-    tags = getattr(image, "tag_v2", {})
-    found = tags.get(_TIFF_TAGS[name], default)
-    return int(found[0] if isinstance(found, tuple) else found)
-
-
-_TIFF_TAGS = {"BitsPerSample": 258, "PhotometricInterpretation": 262}
-
-
-def _sha256(path: str) -> str:
-    with _read_errors(path), open(path, "rb") as stream:  # noqa: PTH123  (a Path for each costs more than the hash)
-        return file_digest(stream, "sha256").hexdigest()
-
-
-@contextmanager
-def _read_errors(path: str) -> Iterator[None]:
-    """Name the file of whatever Pillow or the system say about it."""
-    try:
-        yield
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:  # Pillow's, all four
-        raise DataError(f"image_folder: {path} cannot be read: {problem}; repair or remove it") from None
+    for root, names, _ in os.walk(folder, followlinks=True):
+        for link in (Path(root, name) for name in names if os.path.islink(os.path.join(root, name))):  # noqa: PTH114, PTH118
+            above = [each for each in link.parents if each == folder or each.is_relative_to(folder)]
+            if link.resolve() in {each.resolve() for each in above}:
+                raise OSError(f"{link} is a link to a folder that it is in; remove it")

@@ -1,9 +1,7 @@
 """Any arrays from an ``.npz`` file."""
 
-import zlib
 from pathlib import Path
 from typing import Annotated, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -13,7 +11,11 @@ from buttress import Data, Split
 from buttress.data import check_labels, count_classes, hold_out
 from buttress.errors import DataError
 from buttress.settings import Amount
-from buttress.storage.regular_file import open_regular_file
+from buttress_plugins.data.npz_file import read_arrays
+
+_ARRAYS = [f"{kind}_{split}" for split in ("train", "test", "val") for kind in "xy"]
+# Names in a message, at most.
+_SHOWN = 20
 
 
 class Npz:
@@ -48,7 +50,8 @@ class Npz:
         Raises:
             DataError: the file is missing, damaged or lacks an array; arrays of wrong kinds or lengths.
         """
-        arrays = self._arrays()
+        arrays, names = read_arrays(Path(self.path), _ARRAYS)
+        self._expect_all(arrays, names)
         train = self._split(arrays, "train")
         labels = f"{self.path}: y_train"
         classes = self.num_classes or count_classes(labels, train.y)
@@ -63,29 +66,14 @@ class Npz:
             validation, train = (Split(train.x[part], train.y[part]) for part in (held, kept))
         return Data(train=train, validation=validation, test=self._split(arrays, "test"), num_classes=classes)
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        path = Path(self.path)
-        try:
-            with open_regular_file(path) as raw, np.load(raw, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except FileNotFoundError:
-            raise DataError(f"{path.absolute()} does not exist") from None
-        except (
-            BadZipFile,
-            zlib.error,
-            ValueError,
-            OSError,
-            EOFError,
-            AttributeError,
-            TypeError,
-            MemoryError,
-        ) as problem:
-            raise DataError(f"{path} is no readable .npz of plain arrays: {problem}") from None
+    def _expect_all(self, arrays: dict[str, np.ndarray], names: list[str]) -> None:
+        """Training and test, and of validation both or neither."""
+        needed = [name for name in _ARRAYS if not name.endswith("_val") or "x_val" in arrays]
+        for name in needed:
+            if name not in arrays:
+                raise DataError(f"{self.path}: array {name!r} is missing; found: {_listed(names)}")
 
     def _split(self, arrays: dict[str, np.ndarray], name: str) -> Split:
-        for key in (f"x_{name}", f"y_{name}"):
-            if key not in arrays:
-                raise DataError(f"{self.path}: array {key!r} is missing; found: {', '.join(sorted(arrays))}")
         x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
         if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "fu" or (x.dtype.kind == "u" and x.dtype != np.uint8):
             raise DataError(f"{self.path}: x_{name}: expected uint8 or float [n,*], got {x.dtype} {x.shape}")
@@ -95,3 +83,8 @@ class Npz:
             x = np.moveaxis(x, -1, 1)
         scaled = x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
         return Split(torch.from_numpy(np.ascontiguousarray(scaled)), torch.from_numpy(y.astype(np.int64)))
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(sorted(names)[:_SHOWN])}{more}"
