@@ -9,12 +9,13 @@ from time import perf_counter
 
 import torch
 
-from . import contained, damage, fuzz, kills, payloads, refusals, resume_points, soak
+from . import contained, damage, file_operations, fuzz, kills, payloads, refusals, resume_points, soak
 from .report import write_page
 
 # One module a section, in the order of the page; each has ``section(work, rng) -> Section``.
 MODULES = {
     "kills": kills,
+    "file_operations": file_operations,
     "damage": damage,
     "resume": resume_points,
     "refusals": refusals,

@@ -163,8 +163,8 @@ def work() -> None:
 def _do(job: Job, reporter: Reporter) -> None:
     job.check()  # another process may have begun it since the comparison looked
     folder = job.folder
-    if folder.path.exists() and not folder.summary.exists() and not any(folder.checkpoints.glob("*.json")):
-        shutil.rmtree(folder.path)  # it ended before its first checkpoint: there is nothing to go on from
+    if folder.path.exists() and not folder.config.is_file():
+        shutil.rmtree(folder.path)  # an older version was killed while it made the folder
     if not folder.path.exists():
         file = job.file()
         launch(file, folder.path.parent.parent, folder.path.name, forecast=False, reporter=reporter)

@@ -155,13 +155,18 @@ def has_sha256(path: Path, sha256: str) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are missing.
+    """Make a folder and those above it, where they are missing; a power failure leaves what has been made.
 
     Raises:
         StorageError: the disk is full or refuses.
     """
     with storage_errors(path):
+        if path.is_dir():
+            return
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
-from buttress.storage.files import PLAIN_NAME, make_folder, read_json, storage_errors, write_bytes, write_text
+from buttress.storage.files import PLAIN_NAME, read_json, storage_errors, write_bytes, write_text
+from buttress.storage.new_folder import new_folder
 from buttress.storage.regular_file import expect_file_or_folder, read_regular_file
 from buttress.storage.seals import read_sealed, write_sealed
 
@@ -66,19 +67,22 @@ class RunFolder:
 
     def create(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None = None) -> None:
         """Make the folder with its config, a copy of the config's file of plugins, and the manifest, which holds the
-        config too.
+        config too; it appears with all of them.
 
         Raises:
             RunFolderError: it exists.
             StorageError: it cannot be written.
         """
+        try:
+            with new_folder(self.path) as path:
+                RunFolder(path)._fill(config_text, manifest, plugins_file)
+        except FileExistsError:
+            raise RunFolderError(_exists(self.path)) from None
+
+    def _fill(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None) -> None:
         with storage_errors(self.path):
-            make_folder(self.path.parent)
-            try:
-                self.path.mkdir()
-            except FileExistsError:
-                raise RunFolderError(_exists(self.path)) from None
             self.metrics.touch()
+            self.log.touch()
         if plugins_file is not None:
             write_bytes(self.path / plugins_file.name, plugins_file.source)
         write_sealed(self.manifest, {"format": FORMAT, **manifest, "config": config_text})
@@ -201,10 +205,10 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
 
 def _no_run_folder(path: Path) -> str:
     if not path.is_dir():
-        beside = [run.parent.name for run in path.parent.glob("*/manifest.json")]
+        beside = [run.parent.name for run in path.parent.glob("[!.]*/manifest.json")]
         hint = nearest(path.name, beside) if beside else ""
         return f"{path} is no run folder: it {'is a file' if path.exists() else 'does not exist'}{hint}"
-    inside = sorted(str(run.parent) for run in path.glob("*/manifest.json"))
+    inside = sorted(str(run.parent) for run in path.glob("[!.]*/manifest.json"))
     hint = f"; runs in it: {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}" if inside else ""
     return f"{path} is no run folder: it has no config.yaml and manifest.json{hint}"
 
