@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 
 from buttress.build import assemble, load_data
+from buttress.cli import main
 from buttress.config import load_config
 from buttress.errors import CheckpointError, InterruptionError, RunFolderError, WorkError
 from buttress.evaluating.assessment import assess
@@ -240,6 +241,29 @@ def test_metrics_with_a_flipped_bit_are_said_and_training_goes_on(workspace: Pat
     metrics.write_bytes(metrics.read_bytes().replace(b"}", b"", 1))
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged or edited"):
         read_metrics(RunFolder(run))
+
+
+def test_a_run_whose_metrics_were_damaged_is_resumed_and_reported(workspace: Path, capsys: pytest.CaptureFixture[str]):
+    run = start_and_stop(12, "stopped")
+    metrics = run / "metrics.jsonl"
+    damaged = metrics.read_bytes().replace(b'"event"', b'"event" ', 1)  # the size of the checkpoint is amid a line now
+    metrics.write_bytes(damaged)
+    continue_run(run)
+    assert "what is left of it is kept as metrics.damaged.jsonl" in capsys.readouterr().out
+    assert (run / "metrics.damaged.jsonl").read_bytes() == damaged
+    launch(load_config(Path("small.yaml")), Path("runs"), "whole")
+    evaluations = [record for record in read(metrics) if record["event"] == "evaluation"]
+    whole = read(Path("runs/small/whole/metrics.jsonl"))
+    assert evaluations == [record for record in whole if record["event"] == "evaluation"]
+    continue_run(run)  # it has finished: the metrics are those that its checkpoint knows by now
+    assert "kept as" not in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "losses before its metrics file was damaged and written anew are missing (see metrics.damaged.jsonl)" in page
+
+
+def read(metrics: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in metrics.read_text().splitlines()]
 
 
 def test_a_run_at_work_is_not_resumed_by_a_second_process(workspace: Path):

@@ -24,24 +24,18 @@ CODES = (errno.EIO, errno.ENOSPC, errno.EACCES)
 FALL = '''
 """Source: nobody."""
 
-import torch
-
 from buttress import hookimpl
 
 
 class Fall:
-    """Zeroes the weights in the third epoch while the learning rate is the first one: a collapse."""
+    """Takes all weights to zero in the third epoch while the learning rate is the first one: a collapse."""
 
     @hookimpl
-    def adjust_grads(self, optimizer):
-        self.lr = optimizer.param_groups[0]["lr"]
-
-    @hookimpl
-    def ensemble_weights(self, model, event, ctx):
-        if event == "step" and ctx.epoch == 2 and self.lr > 0.15:
-            with torch.no_grad():
-                for weight in model.parameters():
-                    weight.zero_()
+    def adjust_grads(self, model, optimizer, ctx):
+        lr = optimizer.param_groups[0]["lr"]
+        if ctx.epoch == 2 and lr > 0.3:
+            for weight in model.parameters():
+                weight.grad.copy_(weight.detach() / lr)
 '''
 
 
@@ -124,6 +118,7 @@ def write_configs(work: Path) -> tuple[Path, Path]:
         "plugins_file": "fall.py",
         "epochs": 4,
         "log_every": 5,
+        "optimizer": {"name": "sgd", "lr": 0.5},
         "guards": {"collapse": "roll_back"},
     }
     for name, tree in (("plain", plain), ("falling", falling)):

@@ -84,7 +84,12 @@ class Injector:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "LD_PRELOAD": str(library),
+                "OMP_NUM_THREADS": "1",
+                "XDG_CONFIG_HOME": str(library.parent / "configuration"),  # what the user trusts is not ours to add to
+            },
             cwd=SOURCE.parents[2],
         )
 

@@ -46,7 +46,7 @@ class Run:
         attack: name of the attack of the run's own evaluations.
         trained: every epoch that it has trained.
         records: its own evaluations; rows: best, last and diff of every track; both empty before the first one.
-        unverified: says which of the records nobody vouches for; empty where there are none.
+        caution: says which of the records nobody vouches for, and which were lost; empty where there are none.
         evaluations: the files of ``buttress evaluate``, oldest first, each with its ``mark``: what a reader has to be
             told, nothing where the file is verified.
         audit: the findings of ``buttress audit`` with their marks, or None.
@@ -62,7 +62,7 @@ class Run:
     trained: list[Trained]
     records: list[Record]
     rows: list[Row]
-    unverified: str
+    caution: str
     evaluations: list[dict[str, Any]]
     audit: list[dict[str, Any]] | None
     analysis: dict[str, dict[str, Any]]
@@ -131,7 +131,7 @@ def read_run(path: Path) -> Run:
         trained=[Trained(line["epoch"], line["loss"], line["lr"]) for line in metrics.events("epoch")],
         records=records,
         rows=summarize(records, config.evaluation.best_by) if records else [],
-        unverified=_unverified(metrics),
+        caution="; ".join(filter(None, (_unverified(metrics), _rewritten(metrics)))),
         evaluations=list(_marked(folder.eval, read_evaluation, damaged).values()),
         audit=_or_none(read_audit, folder.audit, damaged) if folder.audit.exists() else None,
         analysis=_marked(folder.analysis, read_answer, damaged),
@@ -224,6 +224,13 @@ def _unverified(metrics: Metrics) -> str:
         return ""
     first = min(record.epoch for record in found)
     return f"evaluations from epoch {first} on: {metrics.mark_of(metrics.verified)}"
+
+
+def _rewritten(metrics: Metrics) -> str:
+    """A sentence about a metrics file that was damaged; empty where it was not."""
+    found = metrics.events("rewritten")
+    kept = f" (see {found[-1]['damaged']})" if found and found[-1].get("damaged") else ""
+    return f"losses before its metrics file was damaged and written anew are missing{kept}" if found else ""
 
 
 def _marked(folder: Path, read: Callable[[Path], Result], damaged: list[str]) -> dict[str, dict[str, Any]]:

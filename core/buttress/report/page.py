@@ -101,7 +101,7 @@ def _summary(found: Sequence[Method]) -> Section:
     note += f" Not finished yet: {', '.join(unfinished)}." if unfinished else ""
     note += "".join(f" Not counted: {line}." for line in repeated_seeds(found))
     runs = [run for method in found for run in method.runs]
-    note += "".join(f" Caution: {run.name}, {run.unverified}." for run in runs if run.unverified)
+    note += "".join(f" Caution: {run.name}, {run.caution}." for run in runs if run.caution)
     for what, asked in (
         ("threat model", {_threat(run) for run in runs}),
         ("attack", set(attacks)),
