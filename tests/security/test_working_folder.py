@@ -198,3 +198,40 @@ def test_every_process_of_ours_is_started_by_the_same_words() -> None:
     sources = {path.name: path.read_text() for path in (Path(buttress.__file__).parent).rglob("*.py")}
     starting = {name for name, text in sources.items() if "[sys.executable" in text or '["git"' in text}
     assert starting == {"processes.py", "git.py"}
+
+
+DISTRIBUTION = """
+from pathlib import Path
+
+from buttress import hookimpl
+
+Path("canary").touch()
+
+
+class Evil:
+    @hookimpl
+    def generate_adv(self, batch):
+        return batch.x.clone()
+"""
+
+
+def test_what_lies_in_the_working_folder_is_not_installed(hostile: Path) -> None:
+    """A target that is installed has Python look into the working folder too, where a distribution may seem to lie."""
+    metadata = hostile / "evil-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    points = "[buttress.attacks]\nevil = evil:Evil\n[buttress.plugins]\nevil = evil:Evil\n"
+    (metadata / "entry_points.txt").write_text(points)
+    (hostile / "evil.py").write_text(DISTRIBUTION)
+    program = """
+from buttress.discovery.own_modules import import_target
+import_target("torchvision.models:resnet18", "here")
+from buttress.registry import sources
+print(*(each.name for kind in ("plugin", "attack") for each in sources(kind)))
+"""
+    for name in NAMES:
+        (hostile / f"{name}.py").unlink()
+    command, environment = python_command(program), python_environment()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert "pgd" in done.stdout.split()
+    assert "evil" not in done.stdout.split()

@@ -26,6 +26,7 @@ NOT_OWN = (str(Path(__file__).parent.parent), *(get_path(name) for name in ("std
 """What the files begin with that are nobody's own code: of buttress, of Python, what is installed, what is frozen."""
 
 _searched: set[Path] = set()
+_added: set[str] = set()  # what they have put into sys.path
 
 
 def module_folders(folder: Path | None) -> list[Path]:
@@ -42,6 +43,7 @@ def searched_first(folders: Sequence[Path]) -> Iterator[None]:
     """
     words = [str(folder) for folder in folders]
     _read_source_alone(folders)
+    _added.update(word for word in words if word not in sys.path)
     sys.path[:0] = words
     try:
         yield
@@ -50,6 +52,11 @@ def searched_first(folders: Sequence[Path]) -> Iterator[None]:
             with suppress(ValueError):  # a module may have taken it away
                 sys.path.remove(word)
         sys.path += [word for word in words if word not in sys.path]
+
+
+def installed_path() -> list[str]:
+    """``sys.path`` without these folders: a distribution that lies in one is not installed."""
+    return [entry for entry in sys.path if entry not in _added]
 
 
 class _SourceAlone(SourceFileLoader):

@@ -103,7 +103,7 @@ def remember(code: Iterable[Code]) -> None:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     try:
         with locked(path.with_suffix(".lock"), wait=True):
-            known = _remembered() | {each.sha256: {"file": str(each.path), "since": now} for each in new}
+            known = _remembered() | {each.sha256: {"file": str(each.path.resolve()), "since": now} for each in new}
             write_json(path, {"format": FORMAT, "trusted": known})
     except StorageError as problem:
         logger.warning("what is trusted cannot be remembered: %s", problem)
