@@ -407,6 +407,16 @@ class Engine:
         return self._state.device
 
     @property
+    def epochs(self) -> int | None:
+        """Number of epochs of the whole run, where that is known."""
+        return self._state.epochs
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Number of steps of an epoch, where that is known."""
+        return self._state.steps_per_epoch
+
+    @property
     def epoch(self) -> int:
         """0-based."""
         return self._state.epoch

@@ -167,8 +167,8 @@ def test_the_numbers_of_other_data_are_not_quoted(run: str, expect: Verb):
     (path,) = Path(run, "eval").glob("*.json")
     expect("export", run, "--output", "one")
     assert "fgsm" in Path("one/README.md").read_text()
-    result = json.loads(path.read_text())
-    path.write_text(json.dumps({**result, "fingerprint": {**result["fingerprint"], "inputs": "others"}}))
+    result = read_sealed(path)
+    write_sealed(path, {**result, "fingerprint": {**result["fingerprint"], "inputs": "others"}})
     expect("export", run, "--output", "two")
     assert "fgsm" not in Path("two/README.md").read_text()
     expect("report", run)
@@ -191,7 +191,9 @@ def test_runs_of_a_comparison_that_were_tested_on_different_examples_are_named(t
     def job(label: str, seed: int, **summary: Any) -> Job:
         path = tmp_path / f"{label}-s{seed}"
         path.mkdir()
-        write_sealed(path / "summary.json", summary)
+        names = ("clean_best", "clean_last", "clean_diff", "robust_best", "robust_last", "robust_diff")
+        track = {"track": "live", "best_epoch": 1, "n": 8, **dict.fromkeys(names, 0.5)}
+        write_sealed(path / "summary.json", {"best_by": "test", "seed": seed, "tracks": [track], **summary})
         return Job(label, seed, str(path), "", ())
 
     one, other = ({"data": {"train": {"n": n}, "test": {"n": n}}} for n in (7, 8))

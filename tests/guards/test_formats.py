@@ -53,8 +53,8 @@ def test_the_records_of_an_older_checkpoint_count_epochs_from_1_once_they_are_re
 
 def test_a_newer_run_folder_is_refused_with_the_cure(older: Path):
     manifest = older / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 3}))
-    with pytest.raises(RunFolderError, match=r"has format 3, this version of buttress reads 1 to 2; use the"):
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 4}))
+    with pytest.raises(RunFolderError, match=r"has format 4, this version of buttress reads 1 to 3; use the"):
         existing_folder(older)
 
 

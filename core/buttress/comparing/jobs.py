@@ -26,9 +26,10 @@ from buttress.evaluating.subject import load_subject
 from buttress.reporter import Reporter
 from buttress.storage.differences import ABSENT, differences
 from buttress.storage.locks import locked
+from buttress.storage.manifest import read_manifest
 from buttress.storage.results import Share, read_object
 from buttress.storage.run_folder import RunFolder
-from buttress.storage.seals import read_sealed, write_sealed
+from buttress.storage.seals import write_sealed
 from buttress.training.launch import continue_run, launch
 from buttress.training.named_files import expect_same_files
 from buttress.training.summary_file import read_summary
@@ -130,7 +131,7 @@ class Job:
             if name and read_plugins_file(folder.path / name).text != self.plugins_text:
                 raise RunFolderError(f"{folder.path} holds a run of another {name}; {cure}")
             with suppress(CheckpointError):  # a damaged manifest: what it said is not known
-                expect_unchanged(read_sealed(folder.manifest).get("modules", {}), folder.path)
+                expect_unchanged(read_manifest(folder.manifest).origins, folder.path)
             expect_same_files(folder)
         elif folder.path.exists() and not folder.metrics.exists() and any(folder.path.iterdir()):
             raise RunFolderError(f"{folder.path} is no run folder, and a run is to live there; {cure}")

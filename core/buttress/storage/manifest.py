@@ -1,4 +1,6 @@
-"""The manifest of a run: what its numbers depend on besides its config."""
+"""The manifest of a run: what its numbers depend on besides its config. Made, read, and told about each resume."""
+
+from __future__ import annotations
 
 import os
 import platform
@@ -8,14 +10,130 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import Field, model_validator
 
 from buttress import __version__
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
+from buttress.storage.checked import Part, checked
+from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.git import git_state
+from buttress.storage.names import PlainName
+from buttress.storage.seals import read_sealed
+
+
+class Hardware(Part):
+    """The machine."""
+
+    cpu: str = ""
+    cpus: int | None = None
+    torch_threads: int | None = None
+    gpus: list[str] = Field([])
+
+
+class PluginRecord(Part):
+    """One plugin of the stack, and where its code comes from."""
+
+    distribution: str | None = None
+    version: str | None = None
+    entry_point: str | None = None
+    settings: dict[str, Any] = Field({})
+    sha256: str | None = None
+
+
+class Origin(Part):
+    """Where the module of a target comes from: installed, or a file of the user's own."""
+
+    target: str
+    distribution: str | None = None
+    version: str | None = None
+    folder: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _file_is_whole(self) -> Self:
+        if self.sha256 is not None and (self.folder is None or self.file is None):
+            raise ValueError("expected folder and file beside sha256")
+        return self
+
+
+class PluginsFileRecord(Part):
+    """The run's copy of its own file of plugins."""
+
+    name: PlainName
+    sha256: str
+
+
+class NamedFile(Part):
+    """A file that a setting names."""
+
+    text: str
+    folder: str
+    file: str
+    sha256: str
+
+
+class DataRecord(Part):
+    """The data; older versions recorded no fingerprint."""
+
+    splits: dict[str, int] = Field({})
+    fingerprint: dict[str, dict[str, Any]] | None = None
+
+
+class Continuation(Part):
+    """One resume of the run: when, by which command, and under what."""
+
+    resumed: str
+    command: list[str] = Field([])
+    differences: list[str] = Field([])
+    accepted: bool = False
+
+
+class Manifest(Part):
+    """What ``manifest.json`` says; ``id`` is missing in those of older versions."""
+
+    format: int = 1
+    id: str | None = None
+    config: str
+    started: str = ""
+    command: list[str] = Field([])
+    buttress: str | None = None
+    python: str | None = None
+    packages: dict[str, str] = Field({})
+    platform: str | None = None
+    hardware: Hardware = Hardware()
+    kernels: dict[str, Any] = Field({})
+    git: dict[str, Any] | None = None
+    plugins: dict[str, PluginRecord] = Field({})
+    hooks: dict[str, list[str]] = Field({})
+    data: DataRecord = DataRecord()
+    plugins_file: PluginsFileRecord | None = None
+    files: dict[str, NamedFile] = Field({})
+    modules: dict[str, Origin] = Field({})
+    continued: list[Continuation] = Field([])
+
+    @property
+    def fingerprint(self) -> Mapping[str, Fingerprint] | None:
+        """Split name to fingerprint; None in the manifest of an older version."""
+        return self.data.fingerprint
+
+    @property
+    def origins(self) -> dict[str, dict[str, str]]:
+        """Section of the config to where the module of its target comes from."""
+        return {section: origin.model_dump(exclude_none=True) for section, origin in self.modules.items()}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a run, verified.
+
+    Raises:
+        CheckpointError: missing, damaged, or no manifest.
+    """
+    return checked(Manifest, read_sealed(path), str(path))
 
 
 def manifest(

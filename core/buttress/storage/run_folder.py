@@ -8,22 +8,27 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
-from buttress.storage.files import PLAIN_NAME, read_json, storage_errors, write_bytes, write_text
+from buttress.storage.checked import checked
+from buttress.storage.files import read_json, storage_errors, write_bytes, write_text
+from buttress.storage.manifest import Manifest
+from buttress.storage.names import is_plain_name
 from buttress.storage.new_folder import new_folder
 from buttress.storage.regular_file import expect_file_or_folder, read_regular_file
 from buttress.storage.seals import read_sealed, write_sealed
 
 logger = logging.getLogger("buttress")
 
-FORMAT = 2
+FORMAT = 3
 """Of run folders: which files there are, and what they hold. Checkpoints and configs have formats of their own.
 
 1: as 2, but metrics counted epochs from 0. Such a run goes on as it began; ``training.records`` counts from 1.
+2: as 3, but runs had no id, and the keys of the manifest were sorted.
 """
 
 
@@ -67,7 +72,7 @@ class RunFolder:
 
     def create(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None = None) -> None:
         """Make the folder with its config, a copy of the config's file of plugins, and the manifest, which holds the
-        config too; it appears with all of them.
+        config too, and an id by which the run knows its checkpoints; it appears with all of them.
 
         Raises:
             RunFolderError: it exists.
@@ -85,7 +90,7 @@ class RunFolder:
             self.log.touch()
         if plugins_file is not None:
             write_bytes(self.path / plugins_file.name, plugins_file.source)
-        write_sealed(self.manifest, {"format": FORMAT, **manifest, "config": config_text})
+        write_sealed(self.manifest, {"format": FORMAT, "id": token_hex(16), **manifest, "config": config_text})
         write_text(self.config, config_text)
 
     @contextmanager
@@ -139,6 +144,8 @@ class RunFolder:
         Raises:
             CheckpointError: it is not.
         """
+        if not is_plain_name(track):
+            raise CheckpointError(f"{self.path} has no track {track!r}: expected letters, digits, . _ - (no path)")
         path = self.weights_file(which, track)
         if path.is_file():
             return path
@@ -156,7 +163,7 @@ def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
     Raises:
         RunFolderError: it exists, or ``run`` is no plain name.
     """
-    if run is not None and not PLAIN_NAME.fullmatch(run):
+    if run is not None and not is_plain_name(run):
         raise RunFolderError(f"run name {run[:200]!r}: expected at most 100 letters, digits, . _ - (no path)")
     if run is None:
         now = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -179,6 +186,7 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
     Raises:
         RunFolderError: it is none, something in it is a link to elsewhere, a later version has written it, or its
             config, its file of plugins or a module of a target is not the one that the run was started with.
+        CheckpointError: its manifest is whole, and is none.
         ConfigError: its file of plugins cannot be read.
     """
     folder = RunFolder(path)
@@ -191,15 +199,16 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
     _expect_inside(path)
     _expect_format(folder.manifest)
     try:
-        recorded = read_sealed(folder.manifest)
+        body = read_sealed(folder.manifest)
     except CheckpointError as problem:
         warn(f"{problem}; whether {folder.config} is the one that the run was started with is not known")
         return folder
-    _expect_config(folder.config, found, recorded["config"])
-    if "plugins_file" in recorded:
-        _expect_plugins_file(folder, **recorded["plugins_file"])
+    recorded = checked(Manifest, body, str(folder.manifest))
+    _expect_config(folder.config, found, recorded.config)
+    if recorded.plugins_file is not None:
+        _expect_plugins_file(folder, recorded.plugins_file.name, recorded.plugins_file.sha256)
     if runs_code:
-        expect_unchanged(recorded.get("modules", {}), path)
+        expect_unchanged(recorded.origins, path)
     return folder
 
 
@@ -214,10 +223,11 @@ def _no_run_folder(path: Path) -> str:
 
 
 def _expect_config(path: Path, found: bytes, recorded: str) -> None:
-    if found == recorded.encode():
+    if found == recorded.encode(errors="surrogatepass"):
         return
     pairs = itertools.zip_longest(found.decode(errors="backslashreplace").split("\n"), recorded.split("\n"))
-    number, (line, before) = next((n, pair) for n, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
+    differing = ((number, pair) for number, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
+    number, (line, before) = next(differing, (1, ("other bytes", "")))
     raise RunFolderError(
         f"{path}:{number}: damaged or edited: expected {before!r}, with which the run was started, got {line!r}; put "
         "it back; for other settings start a new run"

@@ -21,15 +21,17 @@ from buttress.storage.files import (
     storage_errors,
     write_tensors,
 )
+from buttress.storage.names import expect_inside
 from buttress.storage.seals import expect_seal, expect_whole, write_sealed
 from buttress.storage.tensor_tree import join_tensors, split_tensors
+from buttress.training.ownership import ForeignCheckpointError, Owner
 
 FORMAT = 4
 """What this version writes; it reads the older ones that ``_UPGRADES`` knows.
 
 1: as 2, before runs could be rolled back, and before it recorded the weights files and the metrics' sha256.
 2: as 3, but the records of evaluations counted epochs from 0.
-3: as 4, but the keys of dicts were sorted, and tuples were lists.
+3: as 4, but the keys of dicts were sorted, tuples were lists, and it did not name its run.
 """
 
 
@@ -54,7 +56,14 @@ MODEL_PREFIX = "state.model."
 _NAME = re.compile(r"(step-\d+)\.(json|safetensors|weights)")
 
 
-def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int, weights: Sequence[Path] = ()) -> Path:
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    state: Mapping[str, Any],
+    keep: int,
+    weights: Sequence[Path] = (),
+    owner: Owner | None = None,
+) -> Path:
     """Write a checkpoint, then remove all but it and the ``keep - 1`` good ones before it.
 
     A damaged one does not count as kept, so that ``keep`` of them can be loaded.
@@ -65,6 +74,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
         state: tensors and plain values.
         keep: number of good checkpoints that stay.
         weights: files that belong to this state, see ``weights_copy``.
+        owner: the run; None for a checkpoint that any run may load.
 
     Raises:
         StorageError: the disk is full or refuses; earlier checkpoints are intact.
@@ -73,11 +83,12 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     written = folder / f"{_stem(step)}.json"
     tree, tensors = split_tensors(dict(state))
     for path in weights:
-        copy = weights_copy(written, path.name)
+        copy = expect_inside(weights_copy(written, path.name), folder)
         make_folder(copy.parent)
         link_file(path, copy)
     sha256 = write_tensors(written.with_suffix(".safetensors"), tensors)
-    write_sealed(written, {"format": FORMAT, "step": step, "tensors_sha256": sha256, "state": tree})
+    owned = owner.to_json() if owner else {}
+    write_sealed(written, {"format": FORMAT, "step": step, **owned, "tensors_sha256": sha256, "state": tree})
     with storage_errors(folder):
         _prune(folder, written, keep)
     return written
@@ -133,20 +144,22 @@ def remove_unfinished(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state of one checkpoint, verified.
+    """The state of one checkpoint, verified, whoever owns it.
 
     Raises:
         CheckpointError: missing, truncated, changed, or of another format.
     """
-    body = _read_body(path)
-    written = body["format"]
+    return _state(path, _read_body(path))
+
+
+def _state(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
     tensors = read_tensors(path.with_suffix(".safetensors"), body["tensors_sha256"])
     try:
         state = dict(join_tensors(body["state"], tensors))
-    except (KeyError, TypeError, ValueError, RecursionError) as problem:
+        for older in range(body["format"], FORMAT):
+            state = _UPGRADES[older](state)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as problem:
         raise CheckpointError(f"{path} is no checkpoint of buttress: {type(problem).__name__}: {problem}") from None
-    for older in range(written, FORMAT):
-        state = _UPGRADES[older](state)
     return state
 
 
@@ -182,21 +195,35 @@ def expect_undamaged(path: Path) -> str:
 
 
 def restore_newest(
-    folder: Path, restore: Callable[[dict[str, Any]], None], warn: Callable[[str], None], at_most: int | None = None
+    folder: Path,
+    restore: Callable[[dict[str, Any]], None],
+    warn: Callable[[str], None],
+    at_most: int | None = None,
+    accept: Callable[[Path, Mapping[str, Any]], None] = lambda path, body: None,
 ) -> Path:
     """Give the newest good checkpoint's state to ``restore``; ``warn`` names every damaged one that is passed over.
 
-    ``at_most``: only those of this global step or an earlier one.
+    Args:
+        folder: of the checkpoints.
+        restore: takes the state; raises CheckpointError where it is none that the run can take.
+        warn: tells the user.
+        at_most: only those of this global step or an earlier one.
+        accept: is given each one and its JSON first; raises ForeignCheckpointError where it is of another run.
 
     Raises:
         CheckpointError: there is none, or all are damaged.
+        ForeignCheckpointError: one belongs to another run.
     """
     found = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= _stem(at_most)]
     newest = None
     for path in found:
         try:
-            restore(load_checkpoint(path))
+            body = _read_body(path)
+            accept(path, body)
+            restore(_state(path, body))
             return path
+        except ForeignCheckpointError:
+            raise
         except CheckpointError as problem:
             newest = newest or problem
             warn(f"{problem}; trying the one before it")
@@ -219,6 +246,11 @@ def _read_body(path: Path) -> dict[str, Any]:
             "of buttress named in the run's manifest.json"
         )
     expect_seal(path, body)
+    step = body.get("step")
+    if type(step) is not int or _stem(step) != path.stem:
+        raise ForeignCheckpointError(f"{path} holds step {step!r}, and is called otherwise; give it its own name back")
+    if not isinstance(body.get("tensors_sha256"), str):
+        raise CheckpointError(f"{path} is no checkpoint of buttress: it does not say which tensors are its own")
     return body
 
 

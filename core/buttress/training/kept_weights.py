@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from buttress.storage.files import has_sha256, link_file, make_folder
+from buttress.storage.names import expect_inside
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import write_weights
 from buttress.training.checkpoint import weights_copy
@@ -48,6 +49,7 @@ class KeptWeights:
 
         Raises:
             CheckpointError: a file cannot be read.
+            RunFolderError: a file lies outside of the run folder.
             StorageError: the disk is full or refuses.
         """
         for name, sha256 in list(self.sha256.items()):
@@ -55,6 +57,7 @@ class KeptWeights:
             if has_sha256(path, sha256):
                 continue
             if has_sha256(copy, sha256):
+                expect_inside(path, self._folder.path)
                 make_folder(path.parent)
                 link_file(copy, path)
                 say(f"{path} was not that of {checkpoint.stem}, and is again")

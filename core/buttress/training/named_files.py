@@ -9,8 +9,8 @@ from typing import Any
 
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.storage.files import file_sha256, storage_errors
+from buttress.storage.manifest import NamedFile, read_manifest
 from buttress.storage.run_folder import RunFolder
-from buttress.storage.seals import read_sealed
 from buttress.storage.user_path import user_path
 
 # Sections of a config that name files which no other record covers: data have a fingerprint, targets have theirs.
@@ -45,19 +45,19 @@ def expect_same_files(folder: RunFolder) -> None:
     Raises:
         RunFolderError: names the first such setting.
     """
-    recorded: Mapping[str, Mapping[str, str]] = {}
+    recorded: Mapping[str, NamedFile] = {}
     with suppress(CheckpointError):  # a damaged manifest has been named before
-        recorded = read_sealed(folder.manifest).get("files", {})
+        recorded = read_manifest(folder.manifest).files
     for place, before in recorded.items():
-        text, what = before["text"], f"{folder.path}: {place} is {before['text']}"
-        path = _file(text, before["folder"])
+        what = f"{folder.path}: {place} is {before.text}"
+        path = _file(before.text, before.folder)
         if path is None:
             raise RunFolderError(
-                f"{what}, and there is no such file; it was {before['file']}: put it back, or go to the folder in "
+                f"{what}, and there is no such file; it was {before.file}: put it back, or go to the folder in "
                 "which the run was started"
             )
         with storage_errors(path):
-            changed = file_sha256(path) != before["sha256"]
+            changed = file_sha256(path) != before.sha256
         if changed:
             raise RunFolderError(
                 f"{what}, and {path} has been changed since the run was started (its sha256 is not that of "

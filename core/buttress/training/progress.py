@@ -12,12 +12,15 @@ from torch import Tensor
 
 from buttress.engine import Engine
 from buttress.models import fit_weights
+from buttress.storage.checked import checked
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
 from buttress.training.checkpoint import remove_newer, restore_newest, save_checkpoint
 from buttress.training.kept_state import states_named
 from buttress.training.kept_weights import KeptWeights
 from buttress.training.metrics_file import MetricsFile
+from buttress.training.ownership import owner_of
+from buttress.training.run_state import RunState, expect_optimizer_state, expect_place, unusable
 from buttress.training.same_data import expect_equal_data
 from buttress.training.selection import Record
 
@@ -46,6 +49,7 @@ class Progress:
         self.records: list[Record] = []
         self.epoch_loss, self.interval_loss = RunningMean(engine.device), RunningMean(engine.device)
         self.rollbacks = 0
+        self._owner = owner_of(folder)
 
     def save(self) -> None:
         """Write a checkpoint; the caller has made sure that what is saved is good.
@@ -58,16 +62,19 @@ class Progress:
         self.metrics.sync()
         with states_named():
             step, state = self._engine.global_step, self.state_dict()
-            save_checkpoint(self._folder.checkpoints, step, state, self._keep, self.weights.paths)
+            save_checkpoint(self._folder.checkpoints, step, state, self._keep, self.weights.paths, self._owner)
 
     def restore(self, at_most: int | None = None) -> Path:
         """Go back to the newest good checkpoint, of at most that global step; a damaged one is named and passed over.
 
         Raises:
-            CheckpointError: none can be loaded.
+            CheckpointError: none can be loaded, or one belongs to another run.
             DataError: it is of a run on other data.
         """
-        return restore_newest(self._folder.checkpoints, self._load_state, self._say, at_most)
+        return restore_newest(self._folder.checkpoints, self._load_state, self._say, at_most, self._accept)
+
+    def _accept(self, checkpoint: Path, body: Mapping[str, Any]) -> None:
+        self._owner = self._owner.accept(checkpoint, body)
 
     def put_back_files(self, checkpoint: Path) -> bool:
         """Make the kept weights and the metrics those of the checkpoint that has been restored.
@@ -104,22 +111,31 @@ class Progress:
             "metrics_sha256": self.metrics.sha256,
         }
 
-    def _load_state(self, state: Mapping[str, Any]) -> None:
-        engine = self._engine
-        if "data" in state:  # where the manifest is damaged, a checkpoint still knows them
-            expect_equal_data(self._folder, state["data"], self._data)
-        fit_weights(engine.model, state["model"], "the checkpoint")
-        engine.load_state_dict(state["engine"])
-        engine.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["global_rng"])
-        if state["cuda_rng"] is not None and engine.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], engine.device)
-        self.records = [Record(**record) for record in state["records"]]
-        self.epoch_loss.state = state["epoch_loss"].to(engine.device)
-        self.interval_loss.state = state["interval_loss"].to(engine.device)
-        self.weights.sha256 = dict(state["weights"])
-        self.metrics.expect(state["metrics_bytes"], state["metrics_sha256"])
-        self.rollbacks = state["rollbacks"]
+    def _load_state(self, found: Mapping[str, Any]) -> None:
+        """Take a checkpoint's state.
+
+        Raises:
+            CheckpointError: it is no state that this run can take.
+            DataError: it is of a run on other data.
+        """
+        engine, state = self._engine, checked(RunState, found, "the checkpoint's state")
+        if state.data is not None:  # where the manifest is damaged, a checkpoint still knows them
+            expect_equal_data(self._folder, state.data, self._data)
+        expect_place(state, engine)
+        expect_optimizer_state(engine.optimizer, state.optimizer)
+        with unusable():
+            fit_weights(engine.model, state.model, "the checkpoint")
+            engine.load_state_dict(found["engine"])
+            engine.optimizer.load_state_dict(state.optimizer)
+            torch.set_rng_state(state.global_rng)
+            if state.cuda_rng is not None and engine.device.type == "cuda":
+                torch.cuda.set_rng_state(state.cuda_rng, engine.device)
+            self.epoch_loss.load(state.epoch_loss)
+            self.interval_loss.load(state.interval_loss)
+        self.records = [Record(**each.model_dump()) for each in state.records]
+        self.weights.sha256 = dict(state.weights)
+        self.metrics.expect(state.metrics_bytes, state.metrics_sha256)
+        self.rollbacks = state.rollbacks
 
 
 class RunningMean:
@@ -127,6 +143,16 @@ class RunningMean:
 
     def __init__(self, device: torch.device) -> None:
         self.state = torch.zeros(2, dtype=torch.float64, device=device)
+
+    def load(self, state: Tensor) -> None:
+        """Go on from a ``state`` that was saved.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if state.shape != self.state.shape or state.dtype != self.state.dtype:
+            raise ValueError(f"expected a total and a count in float64, got {tuple(state.shape)} in {state.dtype}")
+        self.state = state.to(self.state.device)
 
     def add(self, losses: Tensor, taken: Tensor | None) -> None:
         """``taken`` is a 0-dim bool: whether the losses count; None: they do."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from buttress.errors import CheckpointError, DataError
 from buttress.storage.fingerprints import Fingerprint, differences
+from buttress.storage.manifest import read_manifest
 from buttress.storage.run_folder import RunFolder
-from buttress.storage.seals import read_sealed
 
 logger = logging.getLogger("buttress")
 
@@ -28,10 +28,9 @@ def expect_same_data(
         DataError: they differ; says in what.
     """
     try:
-        manifest = read_sealed(folder.manifest)
+        recorded = read_manifest(folder.manifest).fingerprint
     except CheckpointError:
         return
-    recorded = recorded_data(manifest)
     if recorded is None:
         warn(
             f"{folder.path} was started by a version that did not record its data: whether they are still the same is "

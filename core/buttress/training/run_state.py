@@ -1,0 +1,154 @@
+"""What the state in a checkpoint has to look like: a file from anywhere is checked before anything is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import isfinite
+from typing import Annotated, Any, Self
+
+import torch
+from annotated_types import Ge, Le
+from pydantic import Field, StringConstraints, model_validator
+from torch import Tensor
+from torch.optim import Optimizer
+
+from buttress.engine import Engine
+from buttress.errors import CheckpointError, ModelError
+from buttress.storage.checked import Part
+from buttress.storage.names import PlainName
+
+Count = Annotated[int, Ge(0), Le(2**62)]
+Digest = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
+WeightsName = Annotated[PlainName, StringConstraints(pattern=r"\.safetensors$")]
+
+
+class Evaluation(Part):
+    """One evaluation of one track on one split."""
+
+    epoch: Annotated[Count, Ge(1)]
+    track: str
+    split: str
+    clean: Annotated[float, Ge(0), Le(1)]
+    robust: Annotated[float, Ge(0), Le(1)]
+    n: Annotated[Count, Ge(1)]
+
+
+class EngineState(Part):
+    """Counters of the engine, what plugins record, and their states."""
+
+    epoch: Count
+    step: Count
+    global_step: Count
+    records: dict[str, list[float | Tensor]]
+    bad_steps: dict[str, Any] | None = None
+    plugins: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _records_are_totals_and_counts(self) -> Self:
+        if any(len(total) != 2 for total in self.records.values()):
+            raise ValueError("expected two numbers in each of records, a total and a count")
+        return self
+
+
+class RunState(Part):
+    """All that a run has come to."""
+
+    data: dict[str, dict[str, Any]] | None = None
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    engine: EngineState
+    global_rng: Tensor
+    cuda_rng: Tensor | None
+    records: list[Evaluation]
+    rollbacks: Count
+    epoch_loss: Tensor
+    interval_loss: Tensor
+    weights: dict[WeightsName, Digest] = Field({})
+    metrics_bytes: Count
+    metrics_sha256: Digest
+
+    @model_validator(mode="after")
+    def _evaluations_are_whole(self) -> Self:
+        """The best epoch of each track is chosen on one split, and reported on another."""
+        places: dict[str, set[tuple[str, int]]] = {"test": set()}
+        for each in self.records:
+            places.setdefault(each.split, set()).add((each.track, each.epoch))
+        if any(found != places["test"] for split, found in places.items() if split != "train"):
+            raise ValueError("expected records of every track on the validation and test splits alike")
+        if any(each.epoch > self.engine.epoch for each in self.records):
+            raise ValueError("expected records of epochs that are over")
+        return self
+
+
+def expect_place(run: RunState, engine: Engine) -> None:
+    """Compare the counters of a state with the run that is to take it.
+
+    Raises:
+        CheckpointError: no run of so many epochs of so many steps comes to them, or its last evaluation is missing.
+    """
+    state, epochs, steps = run.engine, engine.epochs, engine.steps_per_epoch
+    if epochs is None or steps is None:
+        return
+    if state.epoch == epochs and not any(each.epoch == epochs for each in run.records):
+        raise CheckpointError(f"the checkpoint is of the end of the run, and holds no evaluation of epoch {epochs}")
+    if state.global_step != state.epoch * steps + state.step or state.step > steps or state.epoch > epochs:
+        raise CheckpointError(
+            f"the checkpoint is of epoch {state.epoch}, step {state.step}, global step {state.global_step} (from 0), "
+            f"and a run of {epochs} epochs of {steps} steps never comes there"
+        )
+
+
+@contextmanager
+def unusable() -> Iterator[None]:
+    """Turn what libraries say about a state that they cannot take into one error.
+
+    Raises:
+        CheckpointError: they cannot take it.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:  # not the fault of the state
+        raise
+    except (ModelError, KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as problem:
+        raise CheckpointError(
+            f"the checkpoint's state cannot be taken: {type(problem).__name__}: {problem}"
+        ) from problem
+
+
+def expect_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Compare a saved state of an optimizer with the optimizer that is to take it.
+
+    Raises:
+        CheckpointError: it is of other parameters, or not of the kind that an optimizer saves.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    groups, kept = state.get("param_groups"), state.get("state")
+    if not (isinstance(groups, list) and len(groups) == len(own) and all(isinstance(group, dict) for group in groups)):
+        raise CheckpointError(f"the optimizer's state: expected {len(own)} groups of parameters")
+    for before, now in zip(groups, own, strict=True):
+        if before.get("params") != now["params"]:
+            raise CheckpointError("the optimizer's state is of other parameters than those of the model")
+        for key in now:
+            if key in before and not _is_like(before[key], now[key]):
+                raise CheckpointError(f"the optimizer's state: {key}: expected {now[key]!r} or the like")
+    if not isinstance(kept, dict) or not all(isinstance(each, dict) for each in kept.values()):
+        raise CheckpointError("the optimizer's state: expected a state of each parameter")
+    for key, value in (item for each in kept.values() for item in each.items()):
+        if not (value is None or isinstance(value, Tensor) or (key == "step" and _is_number(value))):
+            raise CheckpointError(f"the optimizer's state: {key}: expected a tensor, got {type(value).__name__}")
+
+
+def _is_like(value: object, own: object) -> bool:
+    if _is_number(own):
+        return _is_number(value)
+    if isinstance(own, (list, tuple)):
+        return isinstance(value, (list, tuple)) and len(value) == len(own) and all(map(_is_like, value, own))
+    return type(value) is type(own)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a finite number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < 1e300 if isinstance(value, int) else isfinite(value)
