@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buttress import __version__
-from buttress.console.output import Exact, Parser, answer, complain, say
+from buttress.console.output import Exact, answer, complain, say
+from buttress.console.parser import Parser, whole_number
 from buttress.discovery.metadata import pass_over_unreadable
 from buttress.errors import TrustError
 from buttress.storage.user_path import user_path
@@ -86,7 +87,10 @@ def make_parser() -> argparse.ArgumentParser:
     score.add_argument("--key", metavar="KEY", help="of a FILE that holds several sets of weights: state_dict, ema")
     score.add_argument("--split", choices=["test", "validation", "train"], default="test", help="of the data (test)")
     score.add_argument(
-        "--examples", type=int, metavar="N", help="number of examples, always the same ones for a split and N (all)"
+        "--examples",
+        type=whole_number,
+        metavar="N",
+        help="number of examples, always the same ones for a split and N (all)",
     )
     score.add_argument("--each", action="store_true", help="let each attack see every example, also wrong ones")
     score.add_argument(
@@ -100,7 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
     _weights_arguments(doctor)
     doctor.add_argument(
         "--examples",
-        type=int,
+        type=whole_number,
         default=200,
         metavar="N",
         help="number of test examples to look at, the same as in evaluate (200)",
@@ -124,7 +128,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     comparison.add_argument("--seeds", metavar="N|A,B", help="number of seeds, or seeds like 4,7; or seed=7 (3)")
     comparison.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="runs at once, each with its share of the CPUs as threads (1)"
+        "--jobs",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="runs at once, each with its share of the CPUs as threads (1)",
     )
     comparison.add_argument(
         "--only", default="1/1", metavar="I/N", help="train the I-th of N parts of the runs, for several machines (1/1)"
@@ -185,15 +193,21 @@ def make_parser() -> argparse.ArgumentParser:
     diagnosis.add_argument("--checkpoint", choices=["best", "last"], default="last", help="which weights (last)")
     diagnosis.add_argument(
         "--examples",
-        type=int,
+        type=whole_number,
         default=500,
         metavar="N",
         help="largest number of training examples to attack, drawn by the run's seed (500)",
     )
     diagnosis.add_argument(
-        "--points", type=int, default=21, metavar="N", help="of a landscape along each direction, an odd number (21)"
+        "--points",
+        type=whole_number,
+        default=21,
+        metavar="N",
+        help="of a landscape along each direction, an odd number (21)",
     )
-    diagnosis.add_argument("--seed", type=int, default=0, help="of the directions: one for all runs compared (0)")
+    diagnosis.add_argument(
+        "--seed", type=whole_number, default=0, help="of the directions: one for all runs compared (0)"
+    )
     diagnosis.add_argument(
         "--recompute", action="store_true", help="attack anew at every point of a 1-D landscape, as AWP's authors do"
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from pydantic import (
     AllowInfNan,
     BaseModel,
@@ -198,6 +198,8 @@ def _infinite(value: object) -> object:
     return inf if value in ("inf", ".inf") else value
 
 
+Times = Annotated[int, Interval(ge=1, le=100_000)]
+"""How often something is repeated; more would never end."""
 NonNegative = Annotated[float, Ge(0)]
 """A finite number >= 0."""
 NonNegativeOrInf = Annotated[

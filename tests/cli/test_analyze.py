@@ -181,7 +181,7 @@ def test_a_run_that_is_not_finished_is_analysed_at_its_best_weights(noisy: Path,
         (["nowhere"], "nowhere is no run folder"),
         (["{run}", "--track", "maet"], "has no track 'maet'; did you mean 'meat'?"),
         (["{run}", "--part", "gaps"], "--part 'gaps': unknown; did you mean 'gap'?"),
-        (["{run}", "--points", "4"], "--points 4: expected an odd number >= 3"),
+        (["{run}", "--points", "4"], "--points 4: expected an odd number from 3 to 1001"),
         (["{run}", "--examples", "0"], "--examples 0: expected a number >= 1"),
     ],
 )

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from buttress import ThreatModel
+from buttress.analysis.parts import Options
+from buttress.cli import main
 from buttress.components.number_text import LONGEST
 from buttress.config import ConfigFile, apply_override
 from buttress.errors import ConfigError
@@ -121,3 +123,39 @@ def test_the_command_refuses_a_config_that_never_ends(tmp_path: Path):
     done = subprocess.run([*command, str(tmp_path / "c.yaml")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "c.yaml:5: threat.eps: expected a number that a float can hold, got an exponent beyond 400" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "setting"),
+    [
+        ("plugin", "pgd", "steps"),
+        ("plugin", "pgd", "restarts"),
+        ("plugin", "amp", "steps"),
+        ("plugin", "rwp", "k2"),
+        ("attack", "spsa", "samples"),
+        ("attack", "cw", "steps"),
+        ("attack", "mifgsm", "steps"),
+        ("dataset", "circles", "per_class"),
+        ("dataset", "image_folder", "size"),
+        ("dataset", "image_folder", "workers"),
+    ],
+)
+def test_what_would_repeat_or_allocate_without_end_is_bounded(kind: str, name: str, setting: str):
+    with pytest.raises(ConfigError, match=rf"{name}\.{setting}: expected less than or equal to [0-9]+, got"):
+        build(kind, name, {setting: 10**9} | ({"root": "x"} if name == "image_folder" else {}))
+
+
+@pytest.mark.parametrize("word", ["1_0", "\u0661", "9" * 5000, "1e3", "0x10", "", "1.0"])
+@pytest.mark.parametrize("option", ["--examples", "--points", "--seed"])
+def test_numbers_of_the_command_line_are_plain_digits(word: str, option: str, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as end:
+        main(["analyze", "run", f"{option}={word}"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: expected a whole number of at most 18 digits, got" in said
+    assert len(said) < 200
+
+
+def test_a_landscape_has_so_many_points_at_most():
+    with pytest.raises(ConfigError, match="--points 100000001: expected an odd number from 3 to 1001"):
+        Options(points=100_000_001)

@@ -39,7 +39,7 @@ class Options:
         recompute: attack anew at every point of a 1-D landscape.
 
     Raises:
-        ConfigError: ``points`` is even or below 3.
+        ConfigError: ``points`` is even, below 3 or above 1001.
     """
 
     tracks: tuple[str, ...] = ()
@@ -48,8 +48,10 @@ class Options:
     recompute: bool = False
 
     def __post_init__(self) -> None:
-        if self.points < 3 or self.points % 2 == 0:
-            raise ConfigError(f"--points {self.points}: expected an odd number >= 3, so that 0 is one of them")
+        if not 3 <= self.points <= 1001 or self.points % 2 == 0:
+            raise ConfigError(
+                f"--points {self.points}: expected an odd number from 3 to 1001, so that 0 is one of them"
+            )
 
     @property
     def steps(self) -> list[float]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable
 from shutil import get_terminal_size
-from typing import Any
 
 from buttress.console.lasting import Lasting, lasting_streams
 from buttress.console.visible import visible
@@ -24,7 +21,7 @@ def say(text: str) -> None:
     """Print what a verb has to say: between words, lines end at the width of the terminal (80 where there is none)."""
     if text:
         shown = visible(text)
-        _print("stdout", shown if isinstance(text, Exact) else wrapped(shown, get_terminal_size().columns))
+        print_to("stdout", shown if isinstance(text, Exact) else wrapped(shown, get_terminal_size().columns))
 
 
 def complain(text: str) -> None:
@@ -32,10 +29,11 @@ def complain(text: str) -> None:
     message = visible(f"buttress: {text}")
     if Lasting("stderr").isatty():
         message = wrapped(message, get_terminal_size().columns)
-    _print("stderr", message)
+    print_to("stderr", message)
 
 
-def _print(name: str, text: str) -> None:
+def print_to(name: str, text: str) -> None:
+    """Print a text that is visible already on ``stdout`` or ``stderr``."""
     stream = Lasting(name)
     stream.write(f"{text}\n")
     stream.flush()
@@ -81,13 +79,3 @@ def exit_code_of(call: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         complain("stopped")
         return 1
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose help and errors are fit for a terminal, whatever was given to it."""
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        _print("stderr" if file is None or file is sys.stderr else "stdout", visible(message).rstrip("\n"))
-
-    def add_subparsers(self, **options: Any) -> Any:
-        return super().add_subparsers(parser_class=type(self), **options)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import margin, pgd
-from buttress.settings import NonNegativeFraction
+from buttress.settings import NonNegativeFraction, Times
 
 
 class CW:
@@ -32,7 +32,7 @@ class CW:
     def __init__(
         self,
         *,
-        steps: Annotated[int, Ge(1)] = 100,
+        steps: Times = 100,
         step_size: NonNegativeFraction | None = None,
         kappa: Annotated[float, Ge(0)] = 50.0,
         start: Literal["uniform", "none"] = "uniform",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import InputLoss, attack_loss, input_gradient
-from buttress.settings import NonNegativeFraction
+from buttress.settings import NonNegativeFraction, Times
 from buttress.threat import ThreatModel, per_example, unit_l2
 
 
@@ -30,7 +30,7 @@ class MIFGSM:
     def __init__(
         self,
         *,
-        steps: Annotated[int, Ge(1)] = 10,
+        steps: Times = 10,
         step_size: NonNegativeFraction | None = None,
         decay: Annotated[float, Ge(0)] = 1.0,
     ) -> None:

@@ -9,17 +9,16 @@ projection ends at eps; the public codes guard these divisions, and ``l2_variant
 Where a gradient is zero the code of TRADES takes a step of normal noise; here such an example stays.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from annotated_types import Ge
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import AttackLoss, L2Variant, attack_loss, pgd
 from buttress.modes import AttackMode
-from buttress.settings import NonNegativeFraction
+from buttress.settings import NonNegativeFraction, Times
 from buttress.threat import per_example
 
 
@@ -45,11 +44,11 @@ class PGD:
     def __init__(
         self,
         *,
-        steps: Annotated[int, Ge(1)] = 10,
+        steps: Times = 10,
         step_size: NonNegativeFraction | None = None,
         loss: AttackLoss = "ce",
         start: Literal["uniform", "gaussian", "none"] = "uniform",
-        restarts: Annotated[int, Ge(1)] = 1,
+        restarts: Times = 1,
         l2_variant: L2Variant = "exact",
         projection_order: Literal["norm_then_box", "box_then_norm"] | None = None,
         attack_mode: AttackMode = "eval",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import margin
+from buttress.settings import Times
 from buttress.threat import ThreatModel, per_example
 
 StackedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -44,8 +45,8 @@ class SPSA:
     def __init__(
         self,
         *,
-        steps: Annotated[int, Ge(1)] = 100,
-        samples: Annotated[int, Ge(1)] = 256,
+        steps: Times = 100,
+        samples: Times = 256,
         radius: Annotated[float, Gt(0)] = 0.001,
         lr: Annotated[float, Gt(0)] = 0.01,
         forward_size: Annotated[int, Ge(2)] = 4096,

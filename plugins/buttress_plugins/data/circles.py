@@ -8,7 +8,7 @@ and noise. Its equations and constants are not recoverable: this is a reconstruc
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from buttress import Data, Split
@@ -31,7 +31,7 @@ class Circles:
     def __init__(
         self,
         *,
-        per_class: Annotated[int, Ge(1)] = 1000,
+        per_class: Annotated[int, Interval(ge=1, le=10_000_000)] = 1000,
         inner: Annotated[float, Gt(0)] = 1.0,
         outer: Annotated[float, Gt(0)] = 2.0,
         noise: Annotated[float, Ge(0)] = 0.1,

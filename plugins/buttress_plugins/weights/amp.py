@@ -24,7 +24,7 @@ from buttress.buffers import Buffers
 from buttress.context import Context
 from buttress.kernels import Ball, ascend_
 from buttress.perturbation import ExitOrder, Objective
-from buttress.settings import Epoch
+from buttress.settings import Epoch, Times
 from buttress.weights import gradients, trainable
 
 
@@ -49,7 +49,7 @@ class AMP:
         *,
         delta: Annotated[float, Ge(0)] = 0.1,
         ball: Ball = "global",
-        steps: Annotated[int, Ge(1)] = 1,
+        steps: Times = 1,
         xi: Annotated[float, Gt(0)] = 1.0,
         reattack_final: bool = False,
         clip_norm: Annotated[float, Gt(0)] | None = None,

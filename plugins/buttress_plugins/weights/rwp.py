@@ -25,7 +25,7 @@ from buttress.buffers import Buffers
 from buttress.context import Context
 from buttress.kernels import accumulate_
 from buttress.perturbation import ExitOrder, Objective
-from buttress.settings import Epoch, NonNegativeOrInf
+from buttress.settings import Epoch, NonNegativeOrInf, Times
 from buttress.weights import gradients, matrices
 
 NO_SOFT_LABELS = {"soft labels": "its condition is on the loss of one label, and AWP's public code refuses Mixup"}
@@ -55,7 +55,7 @@ class RWP:
         *,
         gamma: Annotated[float, Ge(0)] = 0.01,
         c_min: NonNegativeOrInf = 1.7,
-        k2: Annotated[int, Ge(1)] = 10,
+        k2: Times = 10,
         variant: Literal["paper", "official"] = "paper",
         norm: Literal["global", "layer"] = "global",
         inclusive: bool | None = None,
