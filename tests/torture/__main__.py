@@ -9,7 +9,7 @@ from time import perf_counter
 
 import torch
 
-from . import contained, damage, file_operations, fuzz, kills, payloads, refusals, resume_points, soak
+from . import contained, damage, file_operations, fuzz, kills, misbehaving, payloads, refusals, resume_points, soak
 from .report import write_page
 
 # One module a section, in the order of the page; each has ``section(work, rng) -> Section``.
@@ -22,6 +22,7 @@ MODULES = {
     "payloads": payloads,
     "fuzz": fuzz,
     "contained": contained,
+    "misbehaving": misbehaving,
     "soak": soak,
 }
 
