@@ -150,3 +150,23 @@ def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="not found or corrupted"):
         CIFAR10(root=str(tmp_path)).load(0)
+
+
+class _Opens:
+    """Pickled, a call that makes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self._file), "w")
+
+
+def test_a_pickle_that_is_not_the_published_one_is_never_loaded(tmp_path: Path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"]:
+        (folder / name).write_bytes(pickle.dumps(_Opens(tmp_path / "canary")))
+    with pytest.raises(DataError, match="CIFAR10: cannot be read from"):
+        CIFAR10(root=tmp_path).load(0)
+    assert not (tmp_path / "canary").exists()

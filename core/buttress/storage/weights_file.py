@@ -1,17 +1,19 @@
 """Files of weights from anywhere: safetensors, or written by ``torch.save`` and read without running any code."""
 
 import argparse
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor
 
 from buttress.errors import CheckpointError
-from buttress.storage.regular_file import expect_regular_file, open_regular_file
+from buttress.storage.regular_file import open_regular_file
 from buttress.storage.seals import read_any_weights
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -64,17 +66,40 @@ def read_weight_sets(path: Path) -> dict[str, dict[str, Tensor]]:
 
 def _load(path: Path) -> object:
     try:
-        expect_regular_file(path)
+        _expect_no_growth(path)
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     except OSError as problem:
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+    except CheckpointError:
+        raise
     except Exception as problem:  # the restricted loader raises many kinds; all mean: this file is not taken
         asked = re.search(r"GLOBAL (\S+)", str(problem))
         reason = f"it asks for {asked.group(1)}, and only tensors are taken" if asked else "truncated, or no weights"
         raise CheckpointError(f"{path} is refused by torch's restricted loader, which runs no code: {reason}") from None
+
+
+def _expect_no_growth(path: Path) -> None:
+    """Refuse an archive whose parts are larger than it is: torch.save compresses none.
+
+    Raises:
+        CheckpointError: some kB of it could fill the memory.
+        OSError: the file cannot be read.
+    """
+    with open_regular_file(path) as file:
+        if not is_zipfile(file):
+            return
+        file.seek(0)
+        with ZipFile(file) as archive:
+            parts = sum(part.file_size for part in archive.infolist())
+        size = os.fstat(file.fileno()).st_size
+    if parts > size:
+        raise CheckpointError(
+            f"{path} is refused: it has {size:,} bytes, and its parts {parts:,}; expected an archive that is not "
+            "compressed, as torch.save writes it"
+        )
 
 
 def _sets(loaded: Mapping[object, object]) -> Iterator[tuple[str, dict[str, Tensor]]]:
