@@ -142,7 +142,7 @@ class Evaluator:
         self._state.rewind()
         self.hooks.watch.begin(self._model)
         found, copies = AsFound(self._model), self._copies
-        values = found.values_kept_on_error(copies.before, copies.buffers)
+        values = found.values_kept(copies.before, copies.buffers)
         try:
             with found.kept_on_error(), values, self._modes.attacking("eval"):
                 return self.hooks.generate_adv(self._model, batch)

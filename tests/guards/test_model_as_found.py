@@ -152,6 +152,18 @@ def test_an_attack_that_raises_in_an_evaluation_leaves_the_model_bit_for_bit(wha
     assert_same(values(model), before)
 
 
+def test_an_attack_of_an_evaluation_moves_neither_weights_nor_buffers():
+    def spoil(model: ConvNet) -> None:
+        model.bn.running_mean.fill_(torch.nan)
+        model.conv.weight.data.zero_()  # a write that torch does not count
+
+    model, given = ConvNet(), batch_of()
+    before, attack = values(model), spoiler("generate_adv", lambda: spoil(model))
+    scores = [evaluate(model, Split(given.x, given.y), each, LINF) for each in ("clean", LoadedPlugin("bad", attack))]
+    assert_same(values(model), before)
+    assert torch.equal(scores[0].robust_losses, scores[1].robust_losses)
+
+
 def test_the_user_may_exchange_parts_between_steps():
     model = ConvNet()
     engine = engine_of(model, "fgsm")

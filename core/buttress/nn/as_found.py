@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -53,15 +53,33 @@ class AsFound:
 
         Gives copies of the parameters' values. The copies lie in the memory of ``weights`` and ``buffers``.
         """
-        places = [each.memory for each in self._parameters]
-        others = [memory for _, memory in self._buffers if _can_be_written(memory)]
-        saved, saved_others = weights.copies(places), buffers.copies(others)
+        saved, put_back = self._values(weights, buffers)
         try:
             yield saved
         except BaseException:
+            put_back()
+            raise
+
+    @contextmanager
+    def values_kept(self, weights: Buffers, buffers: Buffers) -> Iterator[None]:
+        """The same, whether the block raises or not."""
+        _, put_back = self._values(weights, buffers)
+        try:
+            yield
+        finally:
+            put_back()
+
+    def _values(self, weights: Buffers, buffers: Buffers) -> tuple[list[Tensor], Callable[[], None]]:
+        """Copies of the parameters' values, and what puts these and the buffers' back."""
+        places = [each.memory for each in self._parameters]
+        others = [memory for _, memory in self._buffers if _can_be_written(memory)]
+        saved, saved_others = weights.copies(places), buffers.copies(others)
+
+        def put_back() -> None:
             copy_(places, saved)
             copy_(others, saved_others)
-            raise
+
+        return saved, put_back
 
     def _put_back(self) -> None:
         for module in self._modules:
