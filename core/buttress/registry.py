@@ -21,7 +21,7 @@ from buttress.components.members import hooks_in, marked
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.traits import traits_of
-from buttress.discovery.installed import Point, broken_distributions, entry_points_of
+from buttress.discovery.installed import broken_distributions, entry_points_of
 from buttress.errors import ConfigError, InputError, PluginError, nearest
 from buttress.hookspecs import Traits
 from buttress.settings import Where, in_code, settings_model, validate
@@ -84,13 +84,17 @@ class LoadedPlugin:
 
 
 @cache
-def _listed(kind: str) -> tuple[Source, ...]:
-    """Every installed component of a kind, ``listed`` or ``incompatible``; the metadata are searched once a process."""
-    found = [
-        Source(kind, point.name, point.value, point.distribution, point.version, _status(point))
-        for point in entry_points_of(GROUPS[kind])
-    ]
-    return (*(_own_schedules() if kind == "schedule" else ()), *found)
+def _listed() -> dict[str, list[Source]]:
+    """Kind to its installed components, ``listed`` or ``incompatible``; the metadata are searched once a process."""
+    kinds = {group: kind for kind, group in GROUPS.items()}
+    found: dict[str, list[Source]] = {kind: [] for kind in GROUPS}
+    found["schedule"] += _own_schedules()
+    for point in entry_points_of(*kinds):
+        kind = kinds[point.group]
+        found[kind].append(
+            Source(kind, point.name, point.value, point.distribution, point.version, _status(point.requires))
+        )
+    return found
 
 
 def _own_schedules() -> Iterator[Source]:
@@ -101,8 +105,10 @@ def _own_schedules() -> Iterator[Source]:
         yield Source("schedule", name, f"{schedule.__module__}:{schedule.__qualname__}", "buttress", __version__)
 
 
-def _status(point: Point) -> str:
-    return "incompatible" if any(_excludes_us(text) for text in point.requires) else "listed"
+@cache
+def _status(requires: tuple[str, ...]) -> str:
+    """Once for all components of a distribution: requirements are parsed anew at every look."""
+    return "incompatible" if any(map(_excludes_us, requires)) else "listed"
 
 
 def sources(kind: str) -> list[Source]:
@@ -114,7 +120,7 @@ def sources(kind: str) -> list[Source]:
     """
     words = [word.strip() for word in os.environ.get("BUTTRESS_DISABLE", "").split(",") if word.strip()]
     found, claims = [], defaultdict[str, set[str]](set)
-    for source in _listed(kind):
+    for source in _listed()[kind]:
         disabled = any(means(word, source.name, source.distribution) for word in words)
         found.append(replace(source, status="disabled") if disabled else source)
         if not disabled:

@@ -234,8 +234,9 @@ def test_a_closed_terminal_saves_the_run(workspace: Path):
 LEFT_IN_THE_BUFFER = """
 import sys
 from buttress import cli
+from buttress.console import output
 sys.stdout.write("left in the buffer")
-cli.exit_code_of = lambda call: 1
+output.exit_code_of = lambda call: 1
 raise SystemExit(cli.main(["config", "schema"]))
 """
 
