@@ -107,11 +107,8 @@ def stranger(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     shutil.copytree(made, tmp_path / "downloads")
     monkeypatch.chdir(tmp_path / "downloads")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    # The run knows where its modules and data were; the user has them where the copy is.
     forget_modules()
-    before = list(sys.path)
     yield tmp_path / "downloads"
-    sys.path[:] = before
     forget_modules()
 
 

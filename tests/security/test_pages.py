@@ -19,7 +19,11 @@ def test_a_report_holds_names_of_others_as_text(stranger: Path) -> None:
     run = read_run(stranger / "runs" / "tiny" / "file")
     rows = [replace(row, track=SCRIPT) for row in run.rows]
     records = [replace(record, track=SCRIPT) for record in run.records]
-    evaluation = {"attacks": [{"attack": SCRIPT}], "track": SCRIPT, "split": SCRIPT, "threat": SCRIPT, "worst": {}}
+    share = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 8}
+    attack = {"attack": SCRIPT, "attacked": 8, "wrong": 4, **share}
+    places = dict.fromkeys(("track", "checkpoint", "split", "threat", "weights", "mark"), SCRIPT)
+    evaluation = {"each": True, "attacks": [attack], "worst": share, "epoch": 1, "seed": 0, **places}
+    finding = dict.fromkeys(("status", "check", "reason", "cure", "track", "checkpoint", "mark"), SCRIPT)
     hostile = replace(
         run,
         rows=rows,
@@ -28,7 +32,8 @@ def test_a_report_holds_names_of_others_as_text(stranger: Path) -> None:
         manifest={SCRIPT: SCRIPT},
         damaged=[SCRIPT],
         evaluations=[evaluation],
-        audit=[{"status": SCRIPT, "check": SCRIPT, "reason": SCRIPT, "cure": SCRIPT, "track": SCRIPT}],
+        audit=[finding],
+        caution=SCRIPT,
     )
     page = render([Method(SCRIPT, [hostile])])
     assert "<script>alert" not in page

@@ -1,7 +1,8 @@
 """Code that came with a run or is named by a config runs only where its user has trusted it."""
 
+import importlib
+import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from buttress.authoring.targets import candidates
 from buttress.cli import main
 from buttress.config import load_config
+from buttress.discovery.own_modules import import_target
 from buttress.discovery.trust import memory
 from buttress.errors import TrustError
 
@@ -228,10 +230,7 @@ def test_what_is_remembered_is_added_to_what_was(stranger: Path) -> None:
 
 
 def test_forged_bytecode_beside_a_module_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
     from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore[attr-defined]
-
-    from buttress.discovery.own_modules import import_target
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -250,19 +249,46 @@ def test_forged_bytecode_beside_a_module_is_not_executed(tmp_path: Path, monkeyp
 def test_modules_beside_a_target_are_not_taken_for_installed_ones_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from buttress.discovery.own_modules import import_target
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    before = list(sys.path)
     (tmp_path / "lone_net.py").write_text("from torch import nn\n\ndef net() -> nn.Module:\n    return nn.Identity()\n")
-    (tmp_path / "colorsys.py").write_text(CANARY)
-    sys.modules.pop("colorsys", None)
+    for name in ("colorsys", "not_installed_at_all"):
+        (tmp_path / f"{name}.py").write_text(CANARY)
+        sys.modules.pop(name, None)
     import_target("lone_net:net", "here")
+    import_target("torchvision.models:resnet18", "here")
     import colorsys
 
     assert hasattr(colorsys, "rgb_to_hls")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("not_installed_at_all")
     assert not executed()
-    assert sys.path[-1] == os.fspath(tmp_path)
+    assert sys.path == before
+
+
+def test_an_installed_target_imports_nothing_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "colorsys.py").write_text(CANARY)
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "some_net.py").write_text("import colorsys\nfrom torch.nn import Identity\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    sys.modules.pop("colorsys", None)
+    import_target("some_net:Identity", "here")
+    assert not executed()
+
+
+def test_modules_are_imported_later_and_by_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "late_net.py").write_text(
+        "import importlib\n\nfrom torch import nn\n\n\ndef net() -> nn.Module:\n    from late_one import x\n\n"
+        "    return nn.Linear(x, importlib.import_module('late_two').x)\n"
+    )
+    (tmp_path / "late_one.py").write_text("x = 2\n")
+    (tmp_path / "late_two.py").write_text("x = 3\n")
+    assert import_target("late_net:net", "here")().weight.shape == (3, 2)
 
 
 def test_every_file_that_imports_reach_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,8 +302,8 @@ def test_every_file_that_imports_reach_is_listed(tmp_path: Path, monkeypatch: py
         "plain.py": "if True:\n  import gone, os",
         "space/inner.py": "this is no Python",
         "other.py": "",
-        "mine.py": "import other",
     }
+    (tmp_path / "mine.py").write_text("import other")  # what it imports is installed
     for name, text in texts.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,6 +314,6 @@ def test_every_file_that_imports_reach_is_listed(tmp_path: Path, monkeypatch: py
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(config))
     files = load_config(Path("a.yaml")).own.files
     assert {str(each.path.relative_to(tmp_path)) for each in files if each.place == "model.target"} == {
-        name for name in texts if name not in ("mine.py", "other.py")
+        name for name in texts if name != "other.py"
     }
-    assert [each.path.name for each in files if each.place == "plugins_file"] == ["mine.py", "other.py"]
+    assert [each.path.name for each in files if each.place == "plugins_file"] == ["mine.py"]

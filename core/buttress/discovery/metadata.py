@@ -13,8 +13,6 @@ from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
-from buttress.discovery.own_folders import installed_path
-
 # The largest metadata of a well-known distribution (a long readme) are some 200 kB.
 _LARGEST = 10_000_000
 _FILES = ("METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt")
@@ -25,7 +23,7 @@ _readable: dict[str, bool] = {}
 
 def all_distributions() -> Iterator[Distribution]:
     """Every installed distribution, those included that cannot be read."""
-    return iter(_discover_all(path=installed_path()))
+    return iter(_discover_all())
 
 
 def pass_over_unreadable() -> None:
@@ -34,8 +32,7 @@ def pass_over_unreadable() -> None:
 
 
 def _readable_distributions(**options: Any) -> Iterator[Distribution]:
-    place: dict[str, Any] = {} if {"path", "context"} & options.keys() else {"path": installed_path()}
-    return (each for each in _discover_all(**options, **place) if _is_readable(each))
+    return (each for each in _discover_all(**options) if _is_readable(each))
 
 
 def _is_readable(distribution: Distribution) -> bool:

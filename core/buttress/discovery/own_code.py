@@ -5,23 +5,20 @@ What would be executed is found without executing any of it, and executed only w
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
-from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
 from buttress.discovery.own_folders import module_folders
+from buttress.discovery.own_imports import reached, read_code
 from buttress.discovery.own_modules import Kind, import_target, make
 from buttress.discovery.plugins_file import PluginsFile
 from buttress.discovery.trust import Code, expect_trusted, remember
 from buttress.errors import InputError, ModelError
 from buttress.registry import Local, sources
 from buttress.settings import Where
-from buttress.storage.regular_file import read_regular_file
 
 _PLUGINS_FILE = "plugins_file"
 
@@ -49,12 +46,11 @@ class OwnCode:
         folders = module_folders(self._folder)
         found = []
         if self._plugins_file is not None:
-            text = self._plugins_file.source
-            found.append(Code(_PLUGINS_FILE, self._plugins_file.path, self._plugins_file.sha256, len(text)))
-            if self._targets:  # whose folders are searched by whatever is imported after them
-                found += [_code(_PLUGINS_FILE, path) for path in _reached(_imports(text, ()), folders)]
+            file = self._plugins_file
+            found.append(Code(_PLUGINS_FILE, file.path, file.sha256, len(file.source)))
         for section, target in self._targets.items():
-            found += [_code(f"{section}.target", path) for path in _reached([target.partition(":")[0]], folders)]
+            files = reached(target.partition(":")[0], folders).values()
+            found += [_code(f"{section}.target", path) for path in files]
         return found
 
     def expect_trusted(self) -> None:
@@ -129,69 +125,5 @@ class OwnCode:
 
 
 def _code(place: str, path: Path) -> Code:
-    data = _read(path)
+    data = read_code(path)
     return Code(place, path, sha256(data).hexdigest(), len(data))
-
-
-def _read(path: Path) -> bytes:
-    with suppress(OSError):  # its import says so
-        return read_regular_file(path)
-    return b""
-
-
-def _reached(modules: Sequence[str], folders: Sequence[Path]) -> list[Path]:
-    """The files in ``folders`` that these modules and all that they import in turn are made of."""
-    waiting, seen, found = list(modules), set[str](), dict[Path, None]()
-    while waiting:
-        module = waiting.pop()
-        if module in seen:
-            continue
-        seen.add(module)
-        for name, path in _files_of(module, folders):
-            if path not in found:
-                found[path] = None
-                package = name.split(".")
-                waiting += _imports(_read(path), package if path.stem == "__init__" else package[:-1])
-    return list(found)
-
-
-def _files_of(module: str, folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Names and files of the packages above a module and of itself, where they lie in ``folders``."""
-    places, names = list(folders), module.split(".")
-    for depth, name in enumerate(names, start=1):
-        path, places = _found(name, places)
-        if path is not None:
-            yield ".".join(names[:depth]), path
-
-
-def _found(name: str, places: Sequence[Path]) -> tuple[Path | None, list[Path]]:
-    """The file that Python would execute for a module's name, and where the modules below it are looked up."""
-    spaces = []
-    for place in places:
-        folder = place / name
-        for suffix in all_suffixes():
-            if (file := folder / f"__init__{suffix}").is_file():
-                return file, [folder]
-        for suffix in all_suffixes():
-            if (file := place / f"{name}{suffix}").is_file():
-                return file, []
-        if folder.is_dir():
-            spaces.append(folder)
-    return None, spaces
-
-
-def _imports(source: bytes, package: Sequence[str]) -> list[str]:
-    """The modules that a source imports, wherever in it; ``package`` is the one that it belongs to."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot be executed either
-        return []
-    found: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [each.name for each in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            found += [base, *(f"{base}.{each.name}" if base else each.name for each in node.names)]
-    return [name for name in found if name]

@@ -1,32 +1,32 @@
-"""Folders that Python searches for the modules of targets: first while a target is imported, and last from then on.
+"""Folders in which Python finds the modules of targets, and those alone: nothing else that lies there is imported.
 
-Of their modules the source is executed, and never the bytecode that lies beside it: a forged one would be another
+``sys.path`` stays as it is. Were the working folder on it, whatever an installed package imports on the side might be
+found there. Of a module the source is executed, and never the bytecode that lies beside it: forged, it would be another
 program than the one that can be read. Loads no torch.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from importlib.abc import MetaPathFinder
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
     SOURCE_SUFFIXES,
     ExtensionFileLoader,
     FileFinder,
+    ModuleSpec,
+    PathFinder,
     SourceFileLoader,
     SourcelessFileLoader,
 )
 from pathlib import Path
 from sysconfig import get_path
-from types import CodeType
+from types import CodeType, ModuleType
 
 NOT_OWN = (str(Path(__file__).parent.parent), *(get_path(name) for name in ("stdlib", "purelib", "platlib")), "<")
 """What the files begin with that are nobody's own code: of buttress, of Python, what is installed, what is frozen."""
-
-_searched: set[Path] = set()
-_added: set[str] = set()  # what they have put into sys.path
 
 
 def module_folders(folder: Path | None) -> list[Path]:
@@ -34,29 +34,35 @@ def module_folders(folder: Path | None) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in (*([folder] if folder else []), Path.cwd())))
 
 
-@contextmanager
-def searched_first(folders: Sequence[Path]) -> Iterator[None]:
-    """Let imports find modules in ``folders`` before all others, and after the block behind all others.
+def let_import(names: Iterable[str], folders: Sequence[Path]) -> None:
+    """From now on let imports find these top-level modules in ``folders``, before all that is installed."""
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+        sys.path_hooks.insert(0, _source_alone)
+    _FINDER.folders.update((name, list(folders)) for name in names)
+    for folder in folders:  # the finder that Python may have for it reads bytecode
+        sys.path_importer_cache.pop(str(folder), None)
 
-    Behind them they stay, for what their modules import later; a module of theirs that has the name of an installed one
-    is then not taken for it.
+
+class _Finder(MetaPathFinder):
+    """Finds chosen top-level modules.
+
+    Args:
+        folders: name of a module to where it is looked up.
     """
-    words = [str(folder) for folder in folders]
-    _read_source_alone(folders)
-    _added.update(word for word in words if word not in sys.path)
-    sys.path[:0] = words
-    try:
-        yield
-    finally:
-        for word in words:
-            with suppress(ValueError):  # a module may have taken it away
-                sys.path.remove(word)
-        sys.path += [word for word in words if word not in sys.path]
+
+    def __init__(self, folders: dict[str, list[Path]]) -> None:
+        self.folders = folders
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None or fullname not in self.folders:
+            return None
+        return PathFinder.find_spec(fullname, [str(folder) for folder in self.folders[fullname]], target)
 
 
-def installed_path() -> list[str]:
-    """``sys.path`` without these folders: a distribution that lies in one is not installed."""
-    return [entry for entry in sys.path if entry not in _added]
+_FINDER = _Finder({})
 
 
 class _SourceAlone(SourceFileLoader):
@@ -68,19 +74,11 @@ class _SourceAlone(SourceFileLoader):
         return code
 
 
-def _read_source_alone(folders: Sequence[Path]) -> None:
-    if _finder not in sys.path_hooks:
-        sys.path_hooks.insert(0, _finder)
-    for folder in folders:
-        if folder not in _searched:
-            _searched.add(folder)
-            sys.path_importer_cache.pop(str(folder), None)
-
-
-def _finder(entry: str) -> FileFinder:
-    """The finder of such a folder and of the packages in it; as a hook of ``sys.path_hooks``."""
+def _source_alone(entry: str) -> FileFinder:
+    """The finder in such a folder and in the packages below it; a hook of ``sys.path_hooks``."""
     path = Path(entry)
-    if entry.startswith(NOT_OWN) or not any(path.is_relative_to(folder) for folder in _searched):
+    known = (folder for folders in _FINDER.folders.values() for folder in folders)
+    if entry.startswith(NOT_OWN) or not any(path.is_relative_to(folder) for folder in known):
         raise ImportError(f"{entry} is no folder of own modules", path=entry)
     return FileFinder(
         entry,

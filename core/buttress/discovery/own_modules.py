@@ -22,7 +22,8 @@ from weakref import WeakSet
 
 from buttress.components.arguments import parameters_of, read_arguments
 from buttress.discovery.installed import owner_of
-from buttress.discovery.own_folders import NOT_OWN, module_folders, searched_first
+from buttress.discovery.own_folders import NOT_OWN, let_import, module_folders
+from buttress.discovery.own_imports import reached
 from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
 from buttress.registry import construct
 from buttress.settings import Where, signature_of
@@ -138,13 +139,8 @@ def import_target(target: str, place: str, folder: Path | None = None, error: ty
     if not colon or not name or not attribute:
         raise error(f"{place}: expected package.module:Class, got {target!r}")
     folders = module_folders(folder)
-    with searched_first(folders):
-        return _imported(target, place, folders, error)
-
-
-def _imported(target: str, place: str, folders: Sequence[Path], error: type[InputError]) -> Any:
-    name, _, attribute = target.partition(":")
     top = name.partition(".")[0]
+    let_import({each.partition(".")[0] for each in reached(name, folders)}, folders)
     _expect_not_another(top, folders, place, error)
     try:
         module = import_module(name)

@@ -1,0 +1,93 @@
+"""Which files of one's own an import would execute, found by reading ``import`` statements. Executes nothing."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib.machinery import all_suffixes
+from pathlib import Path
+
+from buttress.storage.regular_file import read_regular_file
+
+_BY_NAME = ("import_module", "__import__")
+"""Functions that import the module which their first argument names."""
+
+
+def reached(module: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """The modules in ``folders`` that ``module`` and all that it imports in turn are made of: name to file.
+
+    The packages above a module are among them. Modules that are nowhere in the folders are passed over.
+    """
+    waiting, seen, found = [module], set[str](), dict[str, Path]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for each, path in _files_of(name, folders):
+            if each not in found:
+                found[each] = path
+                package = each.split(".")
+                waiting += _imports(read_code(path), package if path.stem == "__init__" else package[:-1])
+    return found
+
+
+def read_code(path: Path) -> bytes:
+    """The bytes of a file; of one that cannot be read none, as its import will say."""
+    with suppress(OSError):
+        return read_regular_file(path)
+    return b""
+
+
+def _files_of(module: str, folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Names and files of the packages above a module and of itself, where they lie in ``folders``."""
+    places, names = list(folders), module.split(".")
+    for depth, name in enumerate(names, start=1):
+        path, places = _found(name, places)
+        if path is not None:
+            yield ".".join(names[:depth]), path
+
+
+def _found(name: str, places: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """The file that Python would execute for a module's name, and where the modules below it are looked up."""
+    spaces = []
+    for place in places:
+        folder = place / name
+        for suffix in all_suffixes():
+            if (file := folder / f"__init__{suffix}").is_file():
+                return file, [folder]
+        for suffix in all_suffixes():
+            if (file := place / f"{name}{suffix}").is_file():
+                return file, []
+        if folder.is_dir():
+            spaces.append(folder)
+    return None, spaces
+
+
+def _imports(source: bytes, package: Sequence[str]) -> list[str]:
+    """The modules that a source imports, wherever in it; ``package`` is the one that it belongs to."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot be executed either
+        return []
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found += [base, *(f"{base}.{each.name}" if base else each.name for each in node.names)]
+        elif isinstance(node, ast.Call):
+            found += _named_by(node, package)
+    return [name for name in found if name]
+
+
+def _named_by(call: ast.Call, package: Sequence[str]) -> list[str]:
+    """The module that ``import_module("name")`` names."""
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    first = call.args[0] if call.args else None
+    if function not in _BY_NAME or not isinstance(first, ast.Constant) or not isinstance(first.value, str):
+        return []
+    return [".".join([*package, first.value.lstrip(".")]) if first.value.startswith(".") else first.value]
