@@ -1,5 +1,5 @@
 // Put before libc by LD_PRELOAD: counts what a process does to files below a folder; the n-th of these operations fails,
-// or the process is killed before it, or within or after it. Python, torch and the safetensors library all come here.
+// or the process is killed before it, or within a write. Python, torch and the safetensors library all come here.
 
 #include <cerrno>
 #include <climits>

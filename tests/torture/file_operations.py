@@ -69,8 +69,8 @@ class Scene:
         for number, kind in enumerate(self.operations, start=1):
             found.append(Fault(number, "fail", CODES[(number + first_code) % len(CODES)]))
             found.append(Fault(number, "kill before"))
-            if kind in ("write", "rename"):
-                found.append(Fault(number, "kill within or after"))
+            if kind == "write":
+                found.append(Fault(number, "kill within"))
         return found
 
 
@@ -265,7 +265,7 @@ def section(work: Path, rng: random.Random, number: int | None = None, processes
         "Files opened to be written, made, written, synced, cut, renamed, linked, removed; folders made and removed; "
         "permissions set: at each of these calls of Python, torch and safetensors below the folder of runs, the call "
         "fails once (input/output error, disk full, permission denied, in turn), and the process is killed before it; "
-        "in the middle of each write and after each rename too. An error has to be one line and exit code 1. Then the "
+        "in the middle of each write too. An error has to be one line and exit code 1. Then the "
         "command is given again, or `buttress resume`, and the run is compared by sha256 with the one that was never "
         "disturbed: state, weights, history, metrics, summary; and nothing half may be left. (The rename within the "
         "safetensors library is a system call of its own, which is not seen.)",

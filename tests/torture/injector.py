@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 SOURCE = Path(__file__).with_name("failing_files.cpp")
 
-MODES = ("count", "fail", "kill before", "kill within or after")
+MODES = ("count", "fail", "kill before", "kill within")
 """What happens to the chosen operation; the place is its number in ``failing_files.cpp``."""
 
 

@@ -18,6 +18,7 @@ from buttress.hookspecs import HOOKS, makes_logger
 from buttress.registry import GROUPS, sources
 from buttress.settings import documentation_in
 from buttress.storage.files import make_folder, write_text
+from buttress.storage.new_folder import new_folder
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _DEFAULT = "adjust_grads"
@@ -84,14 +85,18 @@ def new_plugin(name: str, hooks: Sequence[str] = (), output: Path | None = None)
     if taken:
         raise PluginError(f"{kind} name {name!r} is that of a {kind} of {taken[0]}; choose another one")
     folder = output or Path(f"buttress-{plugin.replace('_', '-')}")
+    taken_folder = PluginError(f"{folder} exists, and nothing is overwritten; choose another --output")
     if folder.exists():
-        raise PluginError(f"{folder} exists, and nothing is overwritten; choose another --output")
+        raise taken_folder
     pieces = [_piece(hook) for hook in dict.fromkeys(hooks or [_DEFAULT])]
     files = _package(plugin, pieces, kind, folder)
-    for relative, text in files.items():
-        path = folder / relative
-        make_folder(path.parent)
-        write_text(path, text)
+    try:
+        with new_folder(folder) as inside:
+            for relative, text in files.items():
+                make_folder((inside / relative).parent)
+                write_text(inside / relative, text)
+    except FileExistsError:
+        raise taken_folder from None
     return folder
 
 

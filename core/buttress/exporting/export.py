@@ -11,8 +11,6 @@ Two files hold the model, and neither needs buttress:
 from __future__ import annotations
 
 import copy
-import secrets
-import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +25,8 @@ from buttress.errors import RunFolderError, WorkError
 from buttress.evaluating.saved_run import SavedRun, load_run
 from buttress.exporting.model_card import model_card, robustbench_entry
 from buttress.modes import Modes
-from buttress.storage.files import make_folder, storage_errors, write_json, write_text, write_with
+from buttress.storage.files import write_json, write_text, write_with
+from buttress.storage.new_folder import new_folder
 from buttress.storage.seals import write_weights
 
 WEIGHTS, PROGRAM, CARD, ENTRY = "model.safetensors", "model.pt2", "README.md", "robustbench.json"
@@ -59,21 +58,17 @@ def export_run(
         CheckpointError: the run has no such weights.
         WorkError: ``torch.export`` cannot follow the model, or the exported model gives other logits.
     """
+    taken = RunFolderError(f"--output {output} exists and is never overwritten; choose another folder")
     if output.exists():
-        raise RunFolderError(f"--output {output} exists and is never overwritten; choose another folder")
+        raise taken
     run = load_run(path, track, checkpoint, trust=trust)
-    make_folder(output.parent)
-    staging = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
     try:
-        make_folder(staging)
-        digests = _write_model(run, staging)
-        entry = robustbench_entry(run)
-        digests[ENTRY] = write_json(staging / ENTRY, entry)
-        digests[CARD] = write_text(staging / CARD, model_card(run, digests))
-        with storage_errors(output):
-            staging.rename(output)  # all of it, or nothing
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with new_folder(output) as staging:
+            digests = _write_model(run, staging)
+            digests[ENTRY] = write_json(staging / ENTRY, robustbench_entry(run))
+            digests[CARD] = write_text(staging / CARD, model_card(run, digests))
+    except FileExistsError:
+        raise taken from None
     return digests
 
 
