@@ -9,6 +9,7 @@ import pytest
 from buttress.config import load_config
 from buttress.errors import ConfigError, RunFolderError
 from buttress.storage.run_folder import RunFolder, existing_folder
+from buttress.storage.seals import read_sealed, write_sealed
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.launch import continue_run
 from buttress.training.records import read_metrics
@@ -66,3 +67,23 @@ def test_a_config_of_another_format_is_refused_before_its_keys_are(tmp_path: Pat
         ConfigError, match=r"c\.yaml:2: format: this version of buttress reads configs of format 1, got"
     ):
         load_config(path)
+
+
+@pytest.mark.parametrize("written", [1, 2])
+def test_a_manifest_of_every_older_format_is_read(tmp_path: Path, written: int):
+    folder = RunFolder(tmp_path / "run")
+    folder.create("name: x\n", {"drops": []})
+    manifest = {key: value for key, value in read_sealed(folder.manifest).items() if key != "id"}
+    write_sealed(folder.manifest, {**manifest, "format": written})
+    said: list[str] = []
+    existing_folder(folder.path, said.append)
+    assert said == []
+
+
+@pytest.mark.parametrize("written", [0, 99, 2.5, True, "2", [], None])
+def test_a_manifest_of_no_known_format_is_refused(tmp_path: Path, written: object):
+    folder = RunFolder(tmp_path / "run")
+    folder.create("name: x\n", {})
+    write_sealed(folder.manifest, {**read_sealed(folder.manifest), "format": written})
+    with pytest.raises(RunFolderError, match="reads 1 to"):
+        existing_folder(folder.path)

@@ -9,7 +9,19 @@ from time import perf_counter
 
 import torch
 
-from . import contained, damage, file_operations, fuzz, kills, misbehaving, payloads, refusals, resume_points, soak
+from . import (
+    contained,
+    damage,
+    file_operations,
+    fuzz,
+    hostile,
+    kills,
+    misbehaving,
+    payloads,
+    refusals,
+    resume_points,
+    soak,
+)
 from .report import write_page
 
 # One module a section, in the order of the page; each has ``section(work, rng) -> Section``.
@@ -20,6 +32,7 @@ MODULES = {
     "resume": resume_points,
     "refusals": refusals,
     "payloads": payloads,
+    "hostile": hostile,
     "fuzz": fuzz,
     "contained": contained,
     "misbehaving": misbehaving,

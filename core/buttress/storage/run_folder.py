@@ -264,7 +264,7 @@ def _expect_format(path: Path) -> None:
         written = read_json(path)["format"]
     except (CheckpointError, KeyError, TypeError):  # damaged, or from before there were formats: format 1
         return
-    if written not in (1, FORMAT):
+    if not (type(written) is int and 1 <= written <= FORMAT):
         raise RunFolderError(
             f"{path}: the run folder has format {written!r}, this version of buttress reads 1 to {FORMAT}; use the "
             "version that the manifest names"
