@@ -57,6 +57,11 @@ def make_parser() -> argparse.ArgumentParser:
 
     resume = _verb(verbs, "resume", _resume, "continue a run at its newest good checkpoint")
     resume.add_argument("run", type=user_path, metavar="RUN", help="run folder")
+    resume.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="go on with other versions of the run's plugins than it was started with",
+    )
     _trust_flag(resume)
 
     again = _verb(verbs, "reproduce", _reproduce, "run a run's config again and say what came out differently")
@@ -341,7 +346,7 @@ def _train(options: argparse.Namespace) -> str:
 def _resume(options: argparse.Namespace) -> str:
     from buttress.training.launch import continue_run
 
-    continue_run(options.run, trust=options.trust)
+    continue_run(options.run, trust=options.trust, accept_changes=options.accept_changes)
     return ""
 
 

@@ -15,7 +15,7 @@ from buttress.evaluating.robust import Flags, interval, share_of
 from buttress.evaluating.saved_run import SavedRun
 from buttress.evaluation import name_of_entry
 from buttress.exporting.markdown import plain_text
-from buttress.storage.seals import read_sealed
+from buttress.storage.manifest import read_manifest
 from buttress.tables import percent
 
 LOADING = """```python
@@ -233,14 +233,16 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _versions(run: SavedRun) -> str:
     try:
-        manifest = read_sealed(run.folder.manifest)
+        manifest = read_manifest(run.folder.manifest)
     except CheckpointError:
         return f"not known, since the manifest of the run is damaged; exported with {__version__}"
-    trained = manifest.get("buttress", "unknown")
-    git = manifest.get("git") or {}  # of the working folder: the user's own project
+    trained = manifest.buttress or "unknown"
+    git = manifest.git or {}  # of the working folder: the user's own project
     changed = " with changes" if git.get("dirty") else ""
     where = f" in a working folder at commit {git['commit']}{changed}" if git.get("commit") else ""
-    return f"trained with buttress {trained}{where}, exported with {__version__}"
+    changed_later = dict.fromkeys(line for each in manifest.continued for line in each.differences)
+    later = f", continued after changes ({plain_text('; '.join(changed_later))})" if changed_later else ""
+    return f"trained with buttress {trained}{where}{later}, exported with {__version__}"
 
 
 def _percent(share: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,22 @@ def differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, 
             yield from differences(one.get(key, ABSENT), other.get(key, ABSENT), path)
     elif one is ABSENT or other is ABSENT or (one != other and not (one != one and other != other)):
         yield at, one, other
+
+
+def difference_lines(old: Any, new: Any) -> Iterator[str]:
+    """``"a.b: 1, now 2"`` for every leaf of two JSON trees that is not the same; nothing is as good as null."""
+    for at, before, now in differences(old, new):
+        if _json(before) != _json(now):
+            yield difference_line(at, before, now)
+
+
+def difference_line(at: str, before: object, now: object) -> str:
+    """``"a.b: 1, now 2"``."""
+    return f"{at}: {_json(before)}, now {_json(now)}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(None if value is ABSENT else value)
 
 
 def _by_name(one: Any, other: Any) -> tuple[Any, Any]:

@@ -19,10 +19,11 @@ from buttress import __version__
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
 from buttress.storage.checked import Part, checked
+from buttress.storage.files import file_sha256
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.git import git_state
 from buttress.storage.names import PlainName
-from buttress.storage.seals import read_sealed
+from buttress.storage.seals import read_sealed, write_sealed
 
 
 class Hardware(Part):
@@ -147,17 +148,47 @@ def manifest(
         "kernels": status(),
         "git": git_state(),
         "plugins": {
-            loaded.label: {
-                "distribution": loaded.source.distribution if loaded.source else None,
-                "version": loaded.source.version if loaded.source else None,
-                "entry_point": loaded.source.target if loaded.source else None,
-                "settings": dict(loaded.settings),
-            }
-            for loaded in plugins
+            label: {**record, "settings": dict(loaded.settings)}
+            for (label, record), loaded in zip(records_of(plugins).items(), plugins, strict=True)
         },
         "hooks": dict(order),
         **facts,
     }
+
+
+def records_of(plugins: Sequence[LoadedPlugin]) -> dict[str, dict[str, str | None]]:
+    """Where the code of each plugin comes from, by its label, and the sha256 of the file that its class stands in."""
+    return {
+        loaded.label: {
+            "distribution": loaded.source.distribution if loaded.source else None,
+            "version": loaded.source.version if loaded.source else None,
+            "entry_point": loaded.source.target if loaded.source else None,
+            "sha256": _code_sha256(loaded),
+        }
+        for loaded in plugins
+    }
+
+
+def _code_sha256(loaded: LoadedPlugin) -> str | None:
+    """None where there is no file, and for a run's own file of plugins: its version is its sha256 already."""
+    if loaded.source and loaded.source.version.startswith("sha256:"):
+        return None
+    file = getattr(sys.modules.get(type(loaded.plugin).__module__), "__file__", None)
+    try:
+        return file_sha256(Path(file)) if file else None
+    except OSError:
+        return None
+
+
+def record_continuation(path: Path, entry: Continuation) -> None:
+    """Add a resume to the manifest of a run.
+
+    Raises:
+        StorageError: the disk is full or refuses; the manifest is as it was.
+        CheckpointError: it is damaged.
+    """
+    body = read_sealed(path)
+    write_sealed(path, {**body, "continued": [*body.get("continued", []), entry.model_dump()]})
 
 
 def hardware() -> dict[str, Any]:

@@ -14,14 +14,14 @@ from buttress.build import Assembly, assemble, check_last_batch, load_data
 from buttress.config import ConfigFile, dump_config, load_config
 from buttress.data import Data
 from buttress.discovery.own_modules import origin
-from buttress.errors import CheckpointError, RunFolderError
+from buttress.errors import RunFolderError
 from buttress.kernels import use_backend
 from buttress.reporter import Reporter
 from buttress.storage.files import remove_leftovers, storage_errors
 from buttress.storage.manifest import manifest
 from buttress.storage.run_folder import RunFolder, existing_folder, planned_folder
-from buttress.storage.seals import read_sealed
 from buttress.training.checkpoint import list_checkpoints
+from buttress.training.continuation import Surroundings
 from buttress.training.forecast import Forecast
 from buttress.training.forecast import forecast as forecast_cost
 from buttress.training.kept_state import expect_keepable
@@ -167,7 +167,9 @@ def _facts(assembly: Assembly) -> dict[str, Any]:
     return facts
 
 
-def continue_run(path: Path, reporter: Reporter | None = None, *, trust: bool = False) -> list[Row]:
+def continue_run(
+    path: Path, reporter: Reporter | None = None, *, trust: bool = False, accept_changes: bool = False
+) -> list[Row]:
     """Continue a run at its newest good checkpoint, to the same end as if it had never stopped.
 
     One that was killed before the checkpoint of step 0 begins anew.
@@ -176,11 +178,12 @@ def continue_run(path: Path, reporter: Reporter | None = None, *, trust: bool = 
         path: run folder.
         reporter: tells the user; by default on standard output.
         trust: execute the code that came with the run, and remember it as trusted.
+        accept_changes: go on with other code of its plugins than it was started with; its manifest remembers it.
 
     Raises:
         TrustError: code came with the run that the user has not trusted.
-        RunFolderError, CheckpointError: no run folder, no checkpoint that can be loaded, or a file that a setting names
-            is gone or has been changed.
+        RunFolderError, CheckpointError: no run folder, no checkpoint that can be loaded, a file that a setting names is
+            gone or has been changed, or the code of its plugins is another now.
         DataError: the data are not those that the run was started with.
     """
     reporter = reporter or Reporter()
@@ -189,7 +192,6 @@ def continue_run(path: Path, reporter: Reporter | None = None, *, trust: bool = 
     file.own.expect_trusted()
     with folder.held():
         reporter.write_to(folder.log)
-        _warn_of_threads(reporter, folder)
         with reporter, use_backend(file.config.backend):
             reporter.doing(f"loading the data: {file.config.data.chosen}")
             data, settings = load_data(file)
@@ -202,10 +204,15 @@ def continue_run(path: Path, reporter: Reporter | None = None, *, trust: bool = 
             reporter.doing("loading the newest checkpoint")
             torch.manual_seed(file.config.seed)
             assembly = assemble(file, data, settings, folder.history)
+            surroundings = Surroundings(folder, assembly.engine.plugins)
+            surroundings.expect_same_code(accept_changes)
+            surroundings.say(reporter.say)
             _say_loss(reporter, assembly)
             trainer = Trainer(assembly, folder, reporter)
             if not anew:
                 trainer.resume()
+            if assembly.engine.epoch < file.config.epochs:
+                surroundings.record(accept_changes)
         return trainer.run()
 
 
@@ -241,16 +248,3 @@ def _say_loss(reporter: Reporter, assembly: Assembly) -> None:
     losses = assembly.engine.hooks.order().get("compute_loss", [])
     if "cross_entropy" in losses and not any("cross_entropy" in entry for entry in assembly.file.config.plugins):
         reporter.say("loss: no plugin provides one, so it is cross_entropy")
-
-
-def _warn_of_threads(reporter: Reporter, folder: RunFolder) -> None:
-    try:
-        before = read_sealed(folder.manifest)["hardware"]["torch_threads"]
-    except CheckpointError:
-        reporter.say(f"{folder.manifest} is damaged: with how many torch threads the run was started is not known")
-        return
-    if before != torch.get_num_threads():
-        reporter.say(
-            f"this run was started with {before} torch threads and continues with {torch.get_num_threads()}; for "
-            f"equality to the last bit set OMP_NUM_THREADS={before}"
-        )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from buttress.config import load_config
 from buttress.errors import CheckpointError, WorkError
-from buttress.storage.differences import ABSENT, differences
+from buttress.storage.differences import difference_lines
 from buttress.storage.files import file_sha256
 from buttress.storage.run_folder import RunFolder, existing_folder, first_epoch
 from buttress.storage.seals import expect_whole, read_sealed, write_sealed
@@ -138,7 +138,7 @@ def compare(original: RunFolder, repeated: RunFolder) -> Reproduction:
         first_difference(before, after),
         len(kept),
         different,
-        list(_differences(_environment(original, notes), _environment(repeated, notes))),
+        list(difference_lines(_environment(original, notes), _environment(repeated, notes))),
         notes,
     )
 
@@ -154,21 +154,10 @@ def first_difference(before: Sequence[str], after: Sequence[str]) -> str:
             return f"metrics record {number}: {old!r}, now {new!r}"
         if one != two:
             at = ", ".join(f"{key} {one[key]}" for key in _PLACE if key in one)
-            return f"metrics record {number} ({at}): {'; '.join(_differences(one, two))}"
+            return f"metrics record {number} ({at}): {'; '.join(difference_lines(one, two))}"
     if len(before) != len(after):
         return f"{len(before)} metrics records, now {len(after)}"
     return ""
-
-
-def _differences(old: Any, new: Any) -> Iterator[str]:
-    """``"a.b: 1, now 2"`` for every leaf of two JSON trees that is not the same."""
-    for at, before, now in differences(old, new):
-        if _json(before) != _json(now):  # nothing is as good as null
-            yield f"{at}: {_json(before)}, now {_json(now)}"
-
-
-def _json(value: object) -> str:
-    return json.dumps(None if value is ABSENT else value)
 
 
 def _environment(folder: RunFolder, notes: list[str]) -> dict[str, Any]:

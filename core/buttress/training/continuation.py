@@ -1,0 +1,97 @@
+"""What a run continues under: what differs from its start is said and recorded; other code of plugins is refused."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from buttress.errors import CheckpointError, RunFolderError
+from buttress.kernels import status
+from buttress.registry import LoadedPlugin
+from buttress.storage.differences import ABSENT, difference_line, differences
+from buttress.storage.manifest import Continuation, Manifest, hardware, read_manifest, record_continuation, records_of
+from buttress.storage.run_folder import RunFolder
+
+# Distributions whose plugins may change: later versions of buttress go on with the runs of earlier ones.
+_OWN = ("buttress", None)
+_THREADS = "hardware.torch_threads"
+
+
+class Surroundings:
+    """Versions, hardware and plugins, as they are now and as they were when the run was started.
+
+    Args:
+        folder: of the run; where its manifest is damaged, nothing is compared.
+        plugins: of the run, as they are now.
+    """
+
+    def __init__(self, folder: RunFolder, plugins: Sequence[LoadedPlugin]) -> None:
+        self._folder = folder
+        try:
+            self._before: Manifest | None = read_manifest(folder.manifest)
+        except CheckpointError:  # has been named
+            self._before = None
+        found = [] if self._before is None else list(_found(self._before, plugins))
+        self.differences = [line for _, line in found]
+        """``"packages.torch: "2.10.0", now "2.11.0""`` for all that is another now."""
+        self._code = [line for at, line in found if self._before and _is_foreign_code(at, self._before)]
+
+    def expect_same_code(self, accept: bool) -> None:
+        """Refuse to go on with other code of plugins than the run was started with.
+
+        Args:
+            accept: go on with it; or what differs was accepted before.
+
+        Raises:
+            RunFolderError: names the plugins.
+        """
+        accepted = [each for each in self._before.continued if each.accepted] if self._before else []
+        if accept or not self._code or any(set(self._code) <= set(each.differences) for each in accepted):
+            return
+        raise RunFolderError(
+            f"{self._folder.path} was started with other code of its plugins: {'; '.join(self._code)}. Install what it "
+            f"was started with, or go on with what is there now: buttress resume {self._folder.path} --accept-changes"
+        )
+
+    def say(self, say: Callable[[str], None]) -> None:
+        """Tell the user what differs."""
+        if self._before is None:
+            say(f"{self._folder.manifest} is damaged: under which versions and threads the run began is not known")
+        for line in self.differences:
+            note = ""
+            if line.startswith(f"{_THREADS}: "):
+                note = f"; for equality to the last bit set OMP_NUM_THREADS={line.split()[1].rstrip(',')}"
+            say(f"changed since the run was started: {line}{note}")
+
+    def record(self, accepted: bool) -> None:
+        """Add this resume to the manifest.
+
+        Raises:
+            StorageError: the disk is full or refuses; the manifest is as it was.
+        """
+        if self._before is None:
+            return
+        entry = Continuation(
+            resumed=datetime.now().astimezone().isoformat(timespec="seconds"),
+            command=sys.argv,
+            differences=self.differences,
+            accepted=accepted and bool(self._code),
+        )
+        record_continuation(self._folder.manifest, entry)
+
+
+def _found(before: Manifest, plugins: Sequence[LoadedPlugin]) -> Iterator[tuple[str, str]]:
+    """Place and line of everything that the manifest says otherwise; what an older one does not say is no matter."""
+    now: dict[str, Any] = {**hardware(), "kernels": status(), "plugins": records_of(plugins)}
+    recorded = before.model_dump(include=set(now), exclude={"plugins": {"__all__": {"settings"}}}, exclude_unset=True)
+    for at, then, value in differences(recorded, now):
+        if then is not ABSENT:
+            yield at, difference_line(at, then, value)
+
+
+def _is_foreign_code(at: str, before: Manifest) -> bool:
+    """Whether the place is the code of a plugin that is no part of buttress."""
+    label = at.removeprefix("plugins.").rpartition(".")[0]
+    return at.startswith("plugins.") and label in before.plugins and before.plugins[label].distribution not in _OWN
