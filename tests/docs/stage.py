@@ -51,6 +51,7 @@ def make_environment(folder: Path, recipes: Path = ROOT / "configs") -> dict[str
     return kept | {
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
         "VIRTUAL_ENV": str(folder),
+        "XDG_CONFIG_HOME": str(folder / "configuration"),  # what buttress remembers about its user
         "OMP_NUM_THREADS": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_BUILD_ISOLATION": "0",  # which means no isolation: it would fetch setuptools

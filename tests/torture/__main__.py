@@ -1,6 +1,7 @@
 """``python -m tests.torture [--seed N] [SECTION ...]``: every section in turn; all of them write the page."""
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -52,7 +53,8 @@ def main() -> int:
     started, sections = perf_counter(), []
     for name in options.sections or MODULES:
         begun = perf_counter()
-        with tempfile.TemporaryDirectory() as work:
+        with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory() as configuration:
+            os.environ["XDG_CONFIG_HOME"] = configuration  # what buttress remembers about its user
             found = MODULES[name].section(Path(work), random.Random(f"{options.seed} {name}"))
         sections.append(found)
         print(f"{found.markdown()}\n\n({perf_counter() - begun:.0f} s)\n", flush=True)
