@@ -19,7 +19,7 @@ from buttress.bad_steps import BadSteps
 from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
 from buttress.context import Phase, RunState, Streams
-from buttress.errors import ButtressError, ConfigError, DataError, ModelError, WorkError
+from buttress.errors import ButtressError, ConfigError, DataError, ModelError, WorkError, describe
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
 from buttress.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
@@ -254,8 +254,7 @@ class Engine:
             raise
         except Exception as problem:
             raise WorkError(
-                f"optimizer {type(self.optimizer).__name__}, {self._state.place}: step() raised "
-                f"{type(problem).__name__}: {problem}"
+                f"optimizer {type(self.optimizer).__name__}, {self._state.place}: step() raised {describe(problem)}"
             ) from problem
 
     # Epochs, tracks, learning rate

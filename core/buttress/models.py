@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from buttress.errors import ModelError, nearest
+from buttress.errors import ModelError, describe, nearest
 from buttress.modes import Modes
 from buttress.nn.contract import expect_logits, is_too_few
 from buttress.nn.fit import Fit
@@ -77,8 +77,7 @@ def check_logits(model: nn.Module, x: Tensor, num_classes: int) -> None:
             logits = _tried(model, x)
     except Exception as problem:
         raise ModelError(
-            f"model {type(model).__name__} cannot take inputs of shape {tuple(x.shape)}: "
-            f"{type(problem).__name__}: {problem}"
+            f"model {type(model).__name__} cannot take inputs of shape {tuple(x.shape)}: {describe(problem)}"
         ) from problem
     classes = expect_logits(model, logits, len(x))
     if classes != num_classes:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from buttress.errors import ButtressError, DataError, HookError, ModelError
+from buttress.errors import ButtressError, DataError, HookError, ModelError, describe
 from buttress.nn.lost_gradient import expect_gradient_through
 
 
@@ -203,7 +203,7 @@ def cannot_take(who: str, model: nn.Module, x: Tensor, problem: BaseException) -
     """The error of ``who``, whose inputs ``x [B,*]`` made the forward of ``model`` raise ``problem``."""
     weight = next(model.parameters())
     cure = f"; its weights are of {weight.dtype}: give both one dtype" if weight.dtype != x.dtype else ""
-    said = f"{type(problem).__name__}: {problem}{cure}"
+    said = f"{describe(problem)}{cure}"
     return ModelError(f"{who}: model {type(model).__name__} cannot take x, {kind(x)}: {said}")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from buttress.errors import InputError, ModelError
+from buttress.errors import InputError, ModelError, describe
 
 
 def prepared(model: nn.Module, x: Tensor, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
@@ -40,5 +40,5 @@ def _its_own_fault(model: nn.Module) -> Iterator[None]:
         raise
     except Exception as problem:  # whatever its own methods raise
         raise ModelError(
-            f"model {type(model).__name__} cannot be made ready for training: {type(problem).__name__}: {problem}"
+            f"model {type(model).__name__} cannot be made ready for training: {describe(problem)}"
         ) from problem
