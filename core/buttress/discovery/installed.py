@@ -104,12 +104,18 @@ def _read(path: Path | None, distribution: Distribution, read: Callable[[Distrib
         expect_readable(path)
         return read(distribution)
     except Exception as problem:  # whatever the parsers of metadata raise at what is none
-        return Broken(str(path or "a distribution"), f"{type(problem).__name__}: {problem}".replace(f"{path}/", ""))
+        said = (
+            str(problem) if type(problem) is ValueError else f"{type(problem).__name__}: {problem}"
+        )  # ours, or theirs
+        return Broken(str(path or "a distribution"), said)
 
 
 def _points(distribution: Distribution, groups: Collection[str]) -> list[Point]:
     """Metadata are read, which takes longer, only where there are such entry points."""
-    chosen = [point for point in distribution.entry_points if point.group in groups]
+    try:
+        chosen = [point for point in distribution.entry_points if point.group in groups]
+    except TypeError:  # Python's parser of pairs misses the second half
+        raise ValueError("a line of entry_points.txt has no '='") from None
     if not chosen:
         return []
     name, version = _identity(distribution)
