@@ -236,7 +236,7 @@ def _command(*words: str) -> Callable[[], Attempt]:
     return lambda: attempt
 
 
-RUN_NAME = "expected letters, digits"
+RUN_NAME = "letters, digits, . _ - (no path)"
 
 PAYLOADS: dict[str, Payload] = {
     "a pickle that runs code, as .pth": Payload(_weights("w.pth", _pickle), "restricted loader"),
