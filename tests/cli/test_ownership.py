@@ -14,7 +14,7 @@ from buttress.cli import main
 from buttress.config import load_config
 from buttress.errors import CheckpointError, InputError, RunFolderError
 from buttress.storage.manifest import read_manifest
-from buttress.storage.names import expect_inside, is_plain_name
+from buttress.storage.names import expect_inside, expect_plain_name, is_plain_name
 from buttress.storage.run_folder import RunFolder, existing_folder
 from buttress.storage.seals import read_sealed, write_sealed
 from buttress.training.checkpoint import list_checkpoints
@@ -98,6 +98,12 @@ def test_weights_of_a_stranger_s_checkpoint_overwrite_no_file_outside_of_the_run
     assert f"weights.{name}" in said
     assert "expected letters, digits, . _ - (no path)" in said or "should match pattern" in said
     assert mine.read_text() == "precious\n"
+
+
+def test_a_stranger_s_name_of_no_plain_kind_is_refused_with_its_file():
+    assert expect_plain_name("mine.py", Path("config.yaml")) == "mine.py"
+    with pytest.raises(CheckpointError, match=r"config\.yaml names the file '\.\./mine\.py': expected letters, digits"):
+        expect_plain_name("../mine.py", Path("config.yaml"))
 
 
 @pytest.mark.parametrize("name", ["../mine.py", "/mine.py"])

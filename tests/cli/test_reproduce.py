@@ -56,7 +56,7 @@ def test_wrong_words_are_refused(buttress: Run, original: Path):
     for words, message in (
         (["runs/nowhere"], "is no run folder"),
         ([str(original), "--run", "a"], "exists and is never overwritten"),
-        ([str(original), "--run", "../b"], "expected letters, digits"),
+        ([str(original), "--run", "../b"], "expected at most 100 letters, digits"),
     ):
         done = buttress("reproduce", *words)
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr

@@ -17,6 +17,7 @@ from buttress.config import dump_config
 from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import CheckpointError, ConfigError
 from buttress.evaluation import attack_entry, load_attack
+from buttress.storage.names import expect_plain_name
 from buttress.storage.results import Count, Shape, read_object
 from buttress.storage.seals import write_sealed
 from buttress.yaml_source import read_yaml
@@ -173,7 +174,7 @@ def _holds(run: Path, member: Member, seed: int) -> bool:
     """Whether the run in a folder is that of a member at a seed, by its config and its file of plugins."""
     config = read_yaml(run / "config.yaml").value
     name = config.get("plugins_file")
-    text = read_plugins_file(run / name).text if name else None
+    text = read_plugins_file(run / expect_plain_name(name, run / "config.yaml")).text if name else None
     return config.get("seed") == seed and digest(config, text) == member.digest
 
 
