@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -34,6 +35,20 @@ def reason_to_skip() -> str:
     if not sys.platform.startswith("linux"):
         return "LD_PRELOAD and /proc are those of Linux"
     return "" if compiler() else "no C++ compiler was found"
+
+
+# What a command imports when it needs it, which each forked process would do anew.
+_IMPORTED_LATE = (
+    "buttress.cli",
+    "buttress.kernels.native",
+    "buttress.training.launch",
+    "buttress_plugins.attacks.fgsm",
+    "buttress_plugins.data.digits",
+    "buttress_plugins.data.npz",
+    "buttress_plugins.ensembles.meat",
+    "buttress_plugins.losses.cross_entropy",
+    "buttress_plugins.models.mlp",
+)
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,9 @@ class Injector:
 
 def serve() -> None:
     from . import warm  # noqa: F401
+
+    for module in _IMPORTED_LATE:
+        import_module(module)
 
     library = ctypes.CDLL(None)
     library.failing_files_count.restype = ctypes.c_long

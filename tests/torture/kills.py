@@ -66,7 +66,7 @@ def _until_done(run: Path, rng: random.Random, tally: Tally, kills: int) -> None
     """Start and resume the run until it ends, or ``kills`` kills have been made."""
     while tally.kills < kills:
         resumable = bool(list_checkpoints(run / "checkpoints"))
-        if run.exists() and not resumable:  # killed before its first checkpoint: `buttress compare` does the same
+        if run.exists() and not resumable:  # killed before the checkpoint of step 0: begun anew
             shutil.rmtree(run)
         before = _leftovers(run)
         process, writes = _spawn(_resume if resumable else _start, run)

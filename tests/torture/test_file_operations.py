@@ -23,7 +23,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def test_a_few_faults_lose_nothing(stage: Stage):
     work, injector, found = stage
-    assert list(play(work, drawn(found, random.Random(0), 9), [injector])) == []
+    assert list(play(work, drawn(found, random.Random(0), 6), [injector])) == []
 
 
 def test_the_last_scene_is_rolled_back(stage: Stage):
