@@ -21,6 +21,9 @@ from .resume_points import fingerprint
 
 CODES = (errno.EIO, errno.ENOSPC, errno.EACCES)
 
+# After these the files are what they were: a kill before the next operation is the kill before this one.
+_CHANGE_NOTHING = ("open", "sync", "chmod")
+
 FALL = '''
 """Source: nobody."""
 
@@ -64,13 +67,18 @@ class Scene:
         return ["train", str(self.config), "--runs", str(run.parents[1]), "--run", run.name]
 
     def faults(self, first_code: int) -> list[Fault]:
-        """Each operation: an error of the system, a kill before it, and for what is written a kill in its middle."""
-        found = []
+        """Each operation: an error of the system, a kill before it, and for what is written a kill in its middle.
+
+        Kills that would leave the same files are one.
+        """
+        found, before = list[Fault](), ""
         for number, kind in enumerate(self.operations, start=1):
             found.append(Fault(number, "fail", CODES[(number + first_code) % len(CODES)]))
-            found.append(Fault(number, "kill before"))
+            if before not in _CHANGE_NOTHING:
+                found.append(Fault(number, "kill before"))
             if kind == "write":
                 found.append(Fault(number, "kill within"))
+            before = kind
         return found
 
 
@@ -264,11 +272,11 @@ def section(work: Path, rng: random.Random, number: int | None = None, processes
         title,
         "Files opened to be written, made, written, synced, cut, renamed, linked, removed; folders made and removed; "
         "permissions set: at each of these calls of Python, torch and safetensors below the folder of runs, the call "
-        "fails once (input/output error, disk full, permission denied, in turn), and the process is killed before it; "
-        "in the middle of each write too. An error has to be one line and exit code 1. Then the "
-        "command is given again, or `buttress resume`, and the run is compared by sha256 with the one that was never "
-        "disturbed: state, weights, history, metrics, summary; and nothing half may be left. (The rename within the "
-        "safetensors library is a system call of its own, which is not seen.)",
+        "fails once (input/output error, disk full, permission denied, in turn), and the process is killed before it,"
+        " unless the call before has changed nothing; in the middle of each write too. An error has to be one line "
+        "and exit code 1. Then the command is given again, or `buttress resume`, and the run is compared by sha256 "
+        "with the one that was never disturbed: state, weights, history, metrics, summary; and nothing half may be "
+        "left. (The rename within the safetensors library is a system call of its own, which is not seen.)",
         [
             *((f"operations of {scene.name}", len(scene.operations)) for scene in found),
             ("errors injected", failures),
