@@ -11,12 +11,12 @@ from pluggy import HookimplMarker
 
 if TYPE_CHECKING:
     from buttress.data import Data, Split
-    from buttress.engine import Engine, StepResult
+    from buttress.engine import Engine
     from buttress.errors import ButtressError
     from buttress.evaluation import Score, evaluate
     from buttress.registry import load_plugins
     from buttress.threat import ThreatModel
-    from buttress.types import Adv, Batch, Loss, Track
+    from buttress.types import Adv, Batch, Loss, StepResult, Track
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ _HOME = {
     "Loss": "types",
     "Score": "evaluation",
     "Split": "data",
-    "StepResult": "engine",
+    "StepResult": "types",
     "ThreatModel": "threat",
     "Track": "types",
     "evaluate": "evaluation",

@@ -122,6 +122,15 @@ class RunState:
         """Start every random stream anew: equal (epoch, step) give equal draws, whatever was drawn before."""
         self._generators.clear()
 
+    def expect_draws_used(self) -> None:
+        """Expect that a plugin has asked for each of the draws that the caller of the step injected."""
+        unused = set(self.draws) - self.asked
+        if unused:
+            raise DataError(
+                f"engine.step: draws {sorted(unused)} were not asked for by any plugin; "
+                f"asked for: {sorted(self.asked) or 'none'}"
+            )
+
     def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 from weakref import proxy
 
 import torch
@@ -19,7 +19,7 @@ from buttress.bad_steps import BadSteps
 from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
 from buttress.context import Phase, RunState, Streams
-from buttress.errors import ButtressError, ConfigError, DataError, ModelError, WorkError, describe
+from buttress.errors import ButtressError, ConfigError, ModelError, WorkError, describe
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
 from buttress.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
@@ -31,21 +31,9 @@ from buttress.plugin_states import load_states, states_of
 from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
 from buttress.threat import ThreatModel, expect_threat
-from buttress.types import Adv, Batch, Loss, Track
+from buttress.types import Adv, Batch, Loss, StepResult, Track
 
 logger = logging.getLogger("buttress")
-
-
-class StepResult(NamedTuple):
-    """What a step returns.
-
-    Args:
-        losses: ``[B]`` training losses in nats, detached, on the device.
-        adv: the adversarial examples that the loss was taken at.
-    """
-
-    losses: Tensor
-    adv: Adv
 
 
 class Engine:
@@ -188,7 +176,7 @@ class Engine:
             self._backward(loss)
             perturbation.before_step()
             hooks.adjust_grads(self.model, self.optimizer)
-            self._expect_draws_used()
+            self._state.expect_draws_used()
             self._take_step()
         return StepResult(loss.per_example.detach(), perturbation.adv)
 
@@ -499,14 +487,6 @@ class Engine:
             yield
         finally:
             self._state.phase = before
-
-    def _expect_draws_used(self) -> None:
-        unused = set(self._state.draws) - self._state.asked
-        if unused:
-            raise DataError(
-                f"engine.step: draws {sorted(unused)} were not asked for by any plugin; "
-                f"asked for: {sorted(self._state.asked) or 'none'}"
-            )
 
 
 def _expect_word(name: str, value: object, known: Sequence[str]) -> None:
