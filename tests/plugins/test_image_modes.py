@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from buttress import ThreatModel
 from buttress.errors import DataError
-from buttress_plugins.data.image_file import visible
+from buttress.storage.image_file import visible
 from buttress_plugins.data.image_folder import ImageFolder
 
 GREY = np.array([[0, 1, 2, 3]] * 4) * 85  # columns of 0, 1/3, 2/3 and 1

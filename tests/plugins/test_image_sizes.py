@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from buttress import ThreatModel
 from buttress.errors import DataError
-from buttress_plugins.data import image_file
+from buttress.storage import image_file
 from buttress_plugins.data.image_folder import ImageFolder
 
 

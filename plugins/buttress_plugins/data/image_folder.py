@@ -21,8 +21,8 @@ from buttress.data import check_labels, hold_out
 from buttress.errors import DataError
 from buttress.settings import Amount
 from buttress.storage.fingerprints import sha256_of_tensor, sha256_of_values
+from buttress.storage.image_file import Background, opened, read_errors, sha256_of_image, visible, without_ends
 from buttress.threat import ThreatModel
-from buttress_plugins.data.image_file import Background, opened, read_errors, sha256_of_image, visible, without_ends
 
 READ_BEFORE = 2**30
 """Bytes of files, in one split, that are read before the first step: headers checked, contents hashed. Of a larger

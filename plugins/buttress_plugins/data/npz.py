@@ -11,7 +11,7 @@ from buttress import Data, Split
 from buttress.data import check_labels, count_classes, hold_out
 from buttress.errors import DataError
 from buttress.settings import Amount
-from buttress_plugins.data.npz_file import read_arrays
+from buttress.storage.npz_file import read_arrays
 
 _ARRAYS = [f"{kind}_{split}" for split in ("train", "test", "val") for kind in "xy"]
 # Names in a message, at most.
