@@ -109,7 +109,9 @@ def test_a_stranger_s_name_of_no_plain_kind_is_refused_with_its_file():
 @pytest.mark.parametrize("name", ["../mine.py", "/mine.py"])
 def test_a_stranger_s_file_of_plugins_is_a_plain_name(expect: Verb, runs: Path, name: str):
     rewrite(runs / "a" / "manifest.json", lambda body: body.update(plugins_file={"name": name, "sha256": ""}))
-    assert "plugins_file.name: value error, expected letters" in expect("report", str(runs / "a"), code=2)
+    assert "plugins_file.name is not what buttress writes there: expected letters" in expect(
+        "report", str(runs / "a"), code=2
+    )
 
 
 def test_a_track_of_a_stranger_is_a_plain_name(runs: Path):
@@ -281,4 +283,4 @@ def test_a_manifest_that_is_none_is_one_error_of_every_verb(expect: Verb, runs: 
 def test_a_checkpoint_that_is_none_is_passed_over(expect: Verb, runs: Path):
     rewrite(newest(runs / "a"), lambda body: body["state"].pop("records"))
     said = expect("resume", str(runs / "a"))
-    assert "records: field required; trying the one before it" in said
+    assert "records is not what buttress writes there: field required; trying the one before it" in said

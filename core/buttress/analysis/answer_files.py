@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, model_validator
 
 from buttress.errors import CheckpointError
-from buttress.storage.results import Count, Epoch, Number, Result, Shape, Size, read_object
+from buttress.storage.results import Result, read_object
 from buttress.storage.seals import write_sealed
+from buttress.storage.shapes import Count, Epoch, Number, Shape, Size
 
 Measured = Number | None
 """A number that was measured; null where it was not finite."""

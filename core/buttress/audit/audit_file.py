@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from buttress.audit.finding import Status
-from buttress.storage.results import NOT_VERIFIED, Epoch, Shape, expect_shape, read_result
+from buttress.storage.results import NOT_VERIFIED, read_result
 from buttress.storage.seals import write_sealed
+from buttress.storage.shapes import Epoch, Shape, expect_shape
 
 
 class Row(Shape):

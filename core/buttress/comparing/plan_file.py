@@ -18,8 +18,9 @@ from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import CheckpointError, ConfigError
 from buttress.evaluation import attack_entry, load_attack
 from buttress.storage.names import expect_plain_name
-from buttress.storage.results import Count, Shape, read_object
+from buttress.storage.results import read_object
 from buttress.storage.seals import write_sealed
+from buttress.storage.shapes import Count, Shape
 from buttress.yaml_source import read_yaml
 
 

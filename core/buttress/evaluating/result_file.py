@@ -13,8 +13,9 @@ from pydantic import TypeAdapter
 from buttress.errors import CheckpointError
 from buttress.storage.files import has_sha256
 from buttress.storage.regular_file import open_regular_file
-from buttress.storage.results import Count, Epoch, Number, Result, Shape, Share, Size, read_object
+from buttress.storage.results import Result, read_object
 from buttress.storage.seals import write_sealed
+from buttress.storage.shapes import Count, Epoch, Number, Shape, Share, Size
 
 
 class ShareOf(Shape):

@@ -18,15 +18,15 @@ from pydantic import Field, model_validator
 from buttress import __version__
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
-from buttress.storage.checked import Part, checked
 from buttress.storage.files import file_sha256
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.git import git_state
 from buttress.storage.names import PlainName
 from buttress.storage.seals import read_sealed, write_sealed
+from buttress.storage.shapes import Shape, checked
 
 
-class Hardware(Part):
+class Hardware(Shape):
     """The machine."""
 
     cpu: str = ""
@@ -35,7 +35,7 @@ class Hardware(Part):
     gpus: list[str] = Field([])
 
 
-class PluginRecord(Part):
+class PluginRecord(Shape):
     """One plugin of the stack, and where its code comes from."""
 
     distribution: str | None = None
@@ -45,7 +45,7 @@ class PluginRecord(Part):
     sha256: str | None = None
 
 
-class Origin(Part):
+class Origin(Shape):
     """Where the module of a target comes from: installed, or a file of the user's own."""
 
     target: str
@@ -62,14 +62,14 @@ class Origin(Part):
         return self
 
 
-class PluginsFileRecord(Part):
+class PluginsFileRecord(Shape):
     """The run's copy of its own file of plugins."""
 
     name: PlainName
     sha256: str
 
 
-class NamedFile(Part):
+class NamedFile(Shape):
     """A file that a setting names."""
 
     text: str
@@ -78,14 +78,14 @@ class NamedFile(Part):
     sha256: str
 
 
-class DataRecord(Part):
+class DataRecord(Shape):
     """The data; older versions recorded no fingerprint."""
 
     splits: dict[str, int] = Field({})
     fingerprint: dict[str, dict[str, Any]] | None = None
 
 
-class Continuation(Part):
+class Continuation(Shape):
     """One resume of the run: when, by which command, and under what."""
 
     resumed: str
@@ -94,7 +94,7 @@ class Continuation(Part):
     accepted: bool = False
 
 
-class Manifest(Part):
+class Manifest(Shape):
     """What ``manifest.json`` says; ``id`` is missing in those of older versions."""
 
     format: int = 1

@@ -7,38 +7,17 @@ measured is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from buttress.errors import CheckpointError
 from buttress.storage.files import read_json
 from buttress.storage.seals import KEY, expect_seal, read_sealed
+from buttress.storage.shapes import expect_shape
 
 NOT_VERIFIED = "not verified (written by an older version)"
 """Said wherever a number is quoted from a file without a seal."""
-
-# Characters of a wrong value that a message shows.
-_SHOWN = 60
-
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-"""An accuracy, or another part of a whole."""
-Number = Annotated[float, Field(ge=-1e300, le=1e300, allow_inf_nan=False)]
-"""Any finite number."""
-Count = Annotated[int, Field(ge=0, le=10**15)]
-"""How many of something there are."""
-Size = Annotated[int, Field(ge=1, le=10**15)]
-"""A number of examples that shares are taken of."""
-Epoch = Annotated[int, Field(ge=1, le=10**9)]
-"""Number of an epoch, from 1."""
-
-
-class Shape(BaseModel):
-    """What a JSON object has to hold; it may hold more."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
 class Result(NamedTuple):
@@ -80,35 +59,3 @@ def read_object(path: Path, shape: TypeAdapter[Any], *, sealed: bool = False) ->
     found = Result(read_sealed(path), True) if sealed else read_result(path)
     expect_shape(str(path), found.body, shape)
     return found
-
-
-def expect_shape(place: str, value: object, shape: TypeAdapter[Any]) -> None:
-    """Refuse what has another shape.
-
-    Args:
-        place: the file, and where in it, for the message.
-        value: the value there.
-        shape: what is expected.
-
-    Raises:
-        CheckpointError: says where the first difference is.
-    """
-    try:
-        shape.validate_python(value, strict=True)
-    except ValidationError as problem:
-        first = problem.errors(include_url=False, include_context=False)[0]
-        at = ".".join(str(part) for part in first["loc"])
-        where = f"{place}: {at}" if at else place
-        raise CheckpointError(
-            f"{where} is not what buttress writes there: {first['msg']}, got {_shown(first['input'])}"
-        ) from None
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, (Mapping, list)):
-        return f"{type(value).__name__} of {len(value)} values"
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more than 4,300 digits
-        return "a number too long to be shown"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -14,13 +14,13 @@ from typing import Any
 from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
-from buttress.storage.checked import checked
 from buttress.storage.files import read_json, storage_errors, write_bytes, write_text
 from buttress.storage.manifest import Manifest
 from buttress.storage.names import is_plain_name
 from buttress.storage.new_folder import new_folder
 from buttress.storage.regular_file import expect_file_or_folder, read_regular_file
 from buttress.storage.seals import read_sealed, write_sealed
+from buttress.storage.shapes import checked
 
 logger = logging.getLogger("buttress")
 

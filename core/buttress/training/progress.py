@@ -12,9 +12,9 @@ from torch import Tensor
 
 from buttress.engine import Engine
 from buttress.models import fit_weights
-from buttress.storage.checked import checked
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
+from buttress.storage.shapes import checked
 from buttress.training.checkpoint import remove_newer, restore_newest, save_checkpoint
 from buttress.training.kept_state import states_named
 from buttress.training.kept_weights import KeptWeights

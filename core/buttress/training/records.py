@@ -17,8 +17,8 @@ from pydantic import Field, TypeAdapter
 from buttress.errors import CheckpointError
 from buttress.storage.files import parse_json
 from buttress.storage.regular_file import read_regular_file
-from buttress.storage.results import Count, Epoch, Number, Shape, Share, Size, expect_shape
 from buttress.storage.run_folder import RunFolder, counted_later, first_epoch
+from buttress.storage.shapes import Count, Epoch, Number, Shape, Share, Size, expect_shape
 from buttress.training.checkpoint import list_checkpoints, metrics_of
 from buttress.training.selection import Record, records_of
 from buttress.training.summary_file import read_summary

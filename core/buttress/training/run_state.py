@@ -15,15 +15,15 @@ from torch.optim import Optimizer
 
 from buttress.engine import Engine
 from buttress.errors import CheckpointError, ModelError
-from buttress.storage.checked import Part
 from buttress.storage.names import PlainName
+from buttress.storage.shapes import Shape
 
 Count = Annotated[int, Ge(0), Le(2**62)]
 Digest = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
 WeightsName = Annotated[PlainName, StringConstraints(pattern=r"\.safetensors$")]
 
 
-class Evaluation(Part):
+class Evaluation(Shape):
     """One evaluation of one track on one split."""
 
     epoch: Annotated[Count, Ge(1)]
@@ -34,7 +34,7 @@ class Evaluation(Part):
     n: Annotated[Count, Ge(1)]
 
 
-class EngineState(Part):
+class EngineState(Shape):
     """Counters of the engine, what plugins record, and their states."""
 
     epoch: Count
@@ -51,7 +51,7 @@ class EngineState(Part):
         return self
 
 
-class RunState(Part):
+class RunState(Shape):
     """All that a run has come to."""
 
     data: dict[str, dict[str, Any]] | None = None

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from buttress.storage.results import Count, Number, Result, Shape, Share, Size, read_object
+from buttress.storage.results import Result, read_object
 from buttress.storage.seals import write_sealed
+from buttress.storage.shapes import Count, Number, Shape, Share, Size
 
 
 class TrackRow(Shape):
