@@ -7,6 +7,7 @@
     │   ├── DataError           examples, labels or a data file
     │   ├── ModelError          a model, or weights that are not this model's
     │   ├── CheckpointError     a checkpoint that is damaged or belongs to another run
+    │   │   └── UnreadableError   one that may be whole, but cannot be read here or now
     │   ├── RunFolderError      a run folder that exists, or that is none
     │   ├── TrustError          code of somebody else that the user has not trusted
     │   └── PathError           a path that no file can have
@@ -56,6 +57,10 @@ class ModelError(InputError):
 
 class CheckpointError(InputError):
     pass
+
+
+class UnreadableError(CheckpointError):
+    """Never passed over as damaged is: what is passed over is removed when the run goes on."""
 
 
 class RunFolderError(InputError):

@@ -1,5 +1,6 @@
 """Checkpoints: what is saved is what is loaded, and damage costs one checkpoint, never the run."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from buttress.errors import CheckpointError, StorageError
+from buttress.errors import CheckpointError, StorageError, UnreadableError
+from buttress.storage.seals import write_sealed
 from buttress.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -89,6 +91,34 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(tmp_pat
         assert len(said) == 1
         assert str(broken) in said[0]
         assert "trying the one before it" in said[0]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EIO, errno.EMFILE, errno.ESTALE], ids=errno.errorcode.get)
+def test_a_checkpoint_that_the_system_does_not_hand_out_is_not_passed_over(
+    tmp_path: Path, reason: int, suffix: str, monkeypatch: pytest.MonkeyPatch
+):
+    paths = saved(tmp_path, range(3))
+    withheld, opened = paths[2].with_suffix(suffix), os.open
+
+    def refuse(path: Any, *rest: Any, **options: Any) -> int:
+        if Path(path) == withheld:
+            raise OSError(reason, os.strerror(reason), str(path))
+        return opened(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(UnreadableError, match=rf"{withheld} cannot be read: .*nothing was removed"):
+        restore_newest(tmp_path, lambda _: None, lambda _: None)
+    monkeypatch.undo()
+    assert restore_newest(tmp_path, lambda _: None, lambda _: None) == paths[2]
+
+
+def test_a_whole_checkpoint_of_a_later_version_is_not_passed_over(tmp_path: Path):
+    paths = saved(tmp_path, range(2))
+    body = json.loads(paths[1].read_text())
+    write_sealed(paths[1], {**{key: value for key, value in body.items() if key != "sha256"}, "format": 5})
+    with pytest.raises(UnreadableError, match="has checkpoint format 5, this version reads 1 to 4"):
+        restore_newest(tmp_path, lambda _: None, lambda _: None)
 
 
 def test_any_flipped_byte_of_the_json_is_found(tmp_path: Path):

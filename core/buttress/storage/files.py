@@ -16,11 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from buttress.errors import CheckpointError, StorageError
+from buttress.errors import CheckpointError, StorageError, UnreadableError
 from buttress.storage.regular_file import expect_regular_file, open_regular_file, read_regular_file
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What may be part of a file's name: no separator, no leading dot."""
+
+_NO_FILE = {errno.ENOENT, errno.EISDIR, errno.EINVAL, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""What the system says where something else than a file stands; whatever else it says may be over soon."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -151,6 +154,7 @@ def has_sha256(path: Path, sha256: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as problem:
+        expect_handed_out(path, problem)
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
 
 
@@ -184,10 +188,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as problem:
-        code = re.search(r"os error (\d+)", str(problem))
-        if not code:
+        code = _system_error(problem)
+        if code is None:
             raise
-        raise _storage_error(path, OSError(int(code.group(1)), os.strerror(int(code.group(1))))) from problem
+        raise _storage_error(path, OSError(code, os.strerror(code))) from problem
     except OSError as problem:
         raise _storage_error(path, problem) from problem
 
@@ -205,6 +209,7 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: missing, truncated, or with another sha256 than expected.
+        UnreadableError: the system does not hand it out.
     """
     try:
         if sha256 is not None and file_sha256(path) != sha256:
@@ -214,7 +219,27 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     except (SafetensorError, OSError) as problem:
+        expect_handed_out(path, problem)
         raise CheckpointError(f"{path} cannot be read: {problem}; the file is truncated or no safetensors") from None
+
+
+def expect_handed_out(path: Path, problem: Exception) -> None:
+    """Tell what the system withholds from what is damaged.
+
+    Raises:
+        UnreadableError: the system does not hand the file out, whatever stands in it.
+    """
+    code = _system_error(problem)
+    if code is not None and code not in _NO_FILE:
+        raise UnreadableError(f"{path} cannot be read: {os.strerror(code)}") from None
+
+
+def _system_error(problem: Exception) -> int | None:
+    """The errno of what the operating system has said, also through the safetensors library."""
+    if isinstance(problem, OSError):
+        return problem.errno
+    code = re.search(r"os error (\d+)", str(problem)) if isinstance(problem, SafetensorError) else None
+    return int(code.group(1)) if code else None
 
 
 def read_json(path: Path) -> Any:
@@ -222,12 +247,14 @@ def read_json(path: Path) -> Any:
 
     Raises:
         CheckpointError: missing or not JSON, or a text in it cannot be written again.
+        UnreadableError: the system does not hand it out.
     """
     try:
         return parse_json(read_regular_file(path).decode("utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     except (ValueError, OSError) as problem:
+        expect_handed_out(path, problem)
         raise CheckpointError(f"{path} cannot be read: {problem}") from None
     except RecursionError:
         raise CheckpointError(f"{path} cannot be read: it is nested too deeply") from None

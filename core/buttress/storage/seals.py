@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from buttress.errors import CheckpointError
-from buttress.storage.files import json_text, read_facts, read_json, read_tensors, write_tensors, write_text
+from buttress.storage.files import (
+    expect_handed_out,
+    json_text,
+    read_facts,
+    read_json,
+    read_tensors,
+    write_tensors,
+    write_text,
+)
 from buttress.storage.tensor_file import open_tensor_files
 
 KEY = "sha256"
@@ -53,6 +61,7 @@ def expect_seal(path: Path, found: object) -> None:
     except RecursionError:  # read by compiled code, which goes deeper than what writes it
         whole = False
     except OSError as problem:
+        expect_handed_out(path, problem)
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
     if not whole:
         raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")

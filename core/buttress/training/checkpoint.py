@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from buttress.errors import CheckpointError
+from buttress.errors import CheckpointError, UnreadableError
 from buttress.storage.files import (
     file_sha256,
     link_file,
@@ -213,6 +213,7 @@ def restore_newest(
     Raises:
         CheckpointError: there is none, or all are damaged.
         ForeignCheckpointError: one belongs to another run.
+        UnreadableError: one may be whole, and cannot be read: passed over, it would be removed as superseded.
     """
     found = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= _stem(at_most)]
     newest = None
@@ -224,6 +225,11 @@ def restore_newest(
             return path
         except ForeignCheckpointError:
             raise
+        except UnreadableError as problem:
+            raise UnreadableError(
+                f"{problem}; nothing was removed: let it be read, and resume again; or, to go on from the checkpoint "
+                f"before it, move the files {path.stem}.* away"
+            ) from None
         except CheckpointError as problem:
             newest = newest or problem
             warn(f"{problem}; trying the one before it")
@@ -239,12 +245,7 @@ def _read_body(path: Path) -> dict[str, Any]:
     body = read_json(path)
     if not isinstance(body, dict) or "sha256" not in body:
         raise CheckpointError(f"{path} is no checkpoint of buttress")
-    written = body.get("format")
-    if written != FORMAT and written not in list(_UPGRADES):  # a list: whatever stands there can be compared
-        raise CheckpointError(
-            f"{path} has checkpoint format {written}, this version reads {min(_UPGRADES)} to {FORMAT}; use the version "
-            "of buttress named in the run's manifest.json"
-        )
+    _expect_format(path, body)
     expect_seal(path, body)
     step = body.get("step")
     if type(step) is not int or _stem(step) != path.stem:
@@ -252,6 +253,21 @@ def _read_body(path: Path) -> dict[str, Any]:
     if not isinstance(body.get("tensors_sha256"), str):
         raise CheckpointError(f"{path} is no checkpoint of buttress: it does not say which tensors are its own")
     return body
+
+
+def _expect_format(path: Path, body: Mapping[str, Any]) -> None:
+    written = body.get("format")
+    if written == FORMAT or written in list(_UPGRADES):  # a list: whatever stands there can be compared
+        return
+    message = (
+        f"{path} has checkpoint format {written}, this version reads {min(_UPGRADES)} to {FORMAT}; use the version of "
+        "buttress named in the run's manifest.json"
+    )
+    try:
+        expect_seal(path, body)
+    except CheckpointError:
+        raise CheckpointError(message) from None
+    raise UnreadableError(message)
 
 
 def _is_good(path: Path) -> bool:
