@@ -1,9 +1,12 @@
 """Code that came with a run or is named by a config runs only where its user has trusted it."""
 
 import importlib
+import importlib.machinery
 import importlib.util
+import itertools
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ import pytest
 from buttress.authoring.targets import candidates
 from buttress.cli import main
 from buttress.config import load_config
+from buttress.discovery.own_folders import let_import
+from buttress.discovery.own_imports import reached
 from buttress.discovery.own_modules import import_target
 from buttress.discovery.trust import memory
 from buttress.errors import TrustError
@@ -296,8 +301,9 @@ def test_every_file_that_imports_reach_is_listed(tmp_path: Path, monkeypatch: py
     texts = {
         "pkg/__init__.py": "from . import first",
         "pkg/first.py": "def later():\n    from .below.deep import x\n    import torch",
-        "pkg/below/__init__.py": "",
-        "pkg/below/deep.py": "from ..second import *\nimport plain, space.inner",
+        "pkg/below/__init__.py": "__all__ = ['starred']",
+        "pkg/below/starred.py": "",
+        "pkg/below/deep.py": "from ..second import *\nfrom . import *\nimport plain, space.inner",
         "pkg/second.py": "import pkg.first",
         "plain.py": "if True:\n  import gone, os",
         "space/inner.py": "this is no Python",
@@ -317,3 +323,28 @@ def test_every_file_that_imports_reach_is_listed(tmp_path: Path, monkeypatch: py
         name for name in texts if name != "other.py"
     }
     assert [each.path.name for each in files if each.place == "plugins_file"] == ["mine.py"]
+
+
+def test_the_file_that_is_listed_is_the_one_that_python_would_execute(tmp_path: Path) -> None:
+    suffixes = [".py", ".pyc", importlib.machinery.EXTENSION_SUFFIXES[0], importlib.machinery.EXTENSION_SUFFIXES[-1]]
+    for number, kinds in enumerate(itertools.product([False, True], repeat=2 * len(suffixes))):
+        name, files = f"shadow_{number}", []
+        for at, (present, suffix) in enumerate(zip(kinds, suffixes * 2, strict=True)):
+            files += [tmp_path / (f"{name}{suffix}" if at < len(suffixes) else f"{name}/__init__{suffix}")] * present
+        for file in files:
+            file.parent.mkdir(exist_ok=True)
+            file.touch()
+        let_import([name], [tmp_path])
+        spec = importlib.util.find_spec(name)
+        listed = reached(name, [tmp_path]).get(name)
+        assert (spec.origin if spec else None) == (str(listed) if listed else None), [file.name for file in files]
+
+
+def test_a_zip_file_is_no_folder_of_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = "from torch import nn\n\n\ndef net() -> nn.Module:\n    return nn.Identity()\n"
+    (tmp_path / "zipped_net.py").write_text(net)  # the user's own
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as archive:
+        archive.writestr("zipped_net.py", CANARY + net)
+    monkeypatch.chdir(tmp_path)
+    import_target("zipped_net:net", "here", tmp_path / "code.zip")
+    assert not executed()

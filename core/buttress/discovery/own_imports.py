@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from importlib.machinery import all_suffixes
 from pathlib import Path
 
+from buttress.discovery.own_folders import SUFFIXES
 from buttress.storage.regular_file import read_regular_file
 
 _BY_NAME = ("import_module", "__import__")
@@ -28,8 +28,7 @@ def reached(module: str, folders: Sequence[Path]) -> dict[str, Path]:
         for each, path in _files_of(name, folders):
             if each not in found:
                 found[each] = path
-                package = each.split(".")
-                waiting += _imports(read_code(path), package if path.stem == "__init__" else package[:-1])
+                waiting += _imports(read_code(path), each.split("."), is_package=path.name.startswith("__init__."))
     return found
 
 
@@ -54,10 +53,10 @@ def _found(name: str, places: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     spaces = []
     for place in places:
         folder = place / name
-        for suffix in all_suffixes():
+        for suffix in SUFFIXES:
             if (file := folder / f"__init__{suffix}").is_file():
                 return file, [folder]
-        for suffix in all_suffixes():
+        for suffix in SUFFIXES:
             if (file := place / f"{name}{suffix}").is_file():
                 return file, []
         if folder.is_dir():
@@ -65,8 +64,9 @@ def _found(name: str, places: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     return None, spaces
 
 
-def _imports(source: bytes, package: Sequence[str]) -> list[str]:
-    """The modules that a source imports, wherever in it; ``package`` is the one that it belongs to."""
+def _imports(source: bytes, name: Sequence[str], is_package: bool) -> list[str]:
+    """The modules that the source of the module ``name`` imports, wherever in it."""
+    package = name if is_package else name[:-1]
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot be executed either
@@ -81,7 +81,18 @@ def _imports(source: bytes, package: Sequence[str]) -> list[str]:
             found += [base, *(f"{base}.{each.name}" if base else each.name for each in node.names)]
         elif isinstance(node, ast.Call):
             found += _named_by(node, package)
+        elif is_package and isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+            found += [".".join([*package, each]) for each in _offered(node)]
     return [name for name in found if name]
+
+
+def _offered(node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> list[str]:
+    """The words of ``__all__ = [...]``: ``from package import *`` imports the modules among them."""
+    names = node.targets if isinstance(node, ast.Assign) else [node.target]
+    if not any(isinstance(each, ast.Name) and each.id == "__all__" for each in names) or node.value is None:
+        return []
+    words = [each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
+    return [word for word in words if isinstance(word, str)]
 
 
 def _named_by(call: ast.Call, package: Sequence[str]) -> list[str]:
