@@ -321,7 +321,9 @@ class ConfigFile:
         for section in _COMPONENTS:
             self._expect_one_choice(section)
         self._expect_way_back()
-        self.own = OwnCode(source.name, self.plugins_file, self.targets(), self.modules, asks=asks and not trust)
+        targets = self.targets()
+        args = {section: getattr(validated, section).args for section in targets}
+        self.own = OwnCode(source.name, self.plugins_file, targets, args, self.modules, asks=asks and not trust)
         if asks and trust:
             self.own.trust()
 

@@ -9,7 +9,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from buttress.authoring.targets import candidates
 from buttress.cli import main
@@ -314,8 +316,6 @@ def test_every_file_that_imports_reach_is_listed(tmp_path: Path, monkeypatch: py
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    import yaml
-
     config = {**CONFIG, "model": {"target": "pkg.first:net"}, "plugins_file": "mine.py"}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(config))
     files = load_config(Path("a.yaml")).own.files
@@ -348,3 +348,38 @@ def test_a_zip_file_is_no_folder_of_modules(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     import_target("zipped_net:net", "here", tmp_path / "code.zip")
     assert not executed()
+
+
+@pytest.mark.parametrize("words", ["config validate {}", "config show {}", "train {} --dry-run"], ids=lambda w: w[:8])
+def test_an_installed_target_is_not_called_with_the_args_of_others_unasked(
+    stranger: Path, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = {"target": "torchvision.models:get_model", "args": {"name": "resnet18", "weights": "gone"}}
+    run = stranger / "runs" / "their"
+    run.mkdir()
+    (run / "manifest.json").write_text("{}")
+    (run / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "model": net}))
+    code = main(words.format(run / "config.yaml").split())
+    said = "".join(capsys.readouterr())
+    assert code == (2 if "train" in words else 0)
+    assert "torchvision.models:get_model, which is installed, with args" in said
+    assert "refused args" not in said
+    assert main(["train", str(run / "config.yaml"), "--dry-run", "--trust"]) == 2
+    assert "refused args" in capsys.readouterr().err
+
+
+def test_a_run_of_ones_own_with_an_installed_target_is_not_asked_about(stranger: Path) -> None:
+    net = {"target": "torchvision.ops:MLP", "args": {"in_channels": 4, "hidden_channels": [3]}}
+    rng, arrays = np.random.default_rng(0), {}
+    for split in ("train", "val", "test"):
+        arrays |= {f"x_{split}": rng.random((12, 4), dtype=np.float32), f"y_{split}": np.arange(12) % 3}
+    np.savez(stranger / "flat.npz", **arrays)
+    data = {"name": "npz", "path": "flat.npz", "batch_size": 6}
+    Path("installed.yaml").write_text(yaml.safe_dump({**CONFIG, "data": data, "model": net}))
+    assert main(["train", "installed.yaml", "--run", "mine"]) == 0
+    assert main(["resume", "runs/tiny/mine"]) == 0
+    assert main(["config", "validate", "runs/tiny/mine/config.yaml"]) == 0
+    assert main(["compare", "installed.yaml", "--seeds", "1", "--name", "c"]) == 0
+    (stranger.parent / "home" / "buttress" / "trusted.json").unlink()
+    assert main(["resume", "runs/tiny/mine"]) == 2
+    assert main(["compare", "installed.yaml", "--seeds", "1", "--name", "c", "--attack", "pgd-2"]) == 0

@@ -5,6 +5,7 @@ What would be executed is found without executing any of it, and executed only w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -15,7 +16,7 @@ from buttress.discovery.own_folders import module_folders
 from buttress.discovery.own_imports import reached, read_code
 from buttress.discovery.own_modules import Kind, import_target, make
 from buttress.discovery.plugins_file import PluginsFile
-from buttress.discovery.trust import Code, expect_trusted, remember
+from buttress.discovery.trust import Asked, Call, Code, expect_trusted, remember
 from buttress.errors import InputError, ModelError
 from buttress.registry import Local, sources
 from buttress.settings import Where
@@ -30,15 +31,23 @@ class OwnCode:
         config: its name, for messages.
         plugins_file: its file of plugins, if it has one.
         targets: section to target, of those that have one.
+        args: section to the args of its target.
         folder: where the modules of targets are looked up first.
         asks: execute only what the user has trusted; else all of it, as of a script that is given to Python.
     """
 
     def __init__(
-        self, config: str, plugins_file: PluginsFile | None, targets: Mapping[str, str], folder: Path, *, asks: bool
+        self,
+        config: str,
+        plugins_file: PluginsFile | None,
+        targets: Mapping[str, str],
+        args: Mapping[str, Mapping[str, Any]],
+        folder: Path,
+        *,
+        asks: bool,
     ) -> None:
-        self._config, self._plugins_file, self._targets, self._folder = config, plugins_file, targets, folder
-        self._asks = asks
+        self._config, self._plugins_file, self._folder = config, plugins_file, folder
+        self._targets, self._args, self._asks = targets, args, asks
 
     @cached_property
     def files(self) -> list[Code]:
@@ -53,18 +62,33 @@ class OwnCode:
             found += [_code(f"{section}.target", path) for path in files]
         return found
 
+    @cached_property
+    def calls(self) -> list[Call]:
+        """Every call of a target that is installed."""
+        own = {each.place for each in self.files}
+        return [
+            Call(f"{section}.target", target, json.dumps(self._args.get(section, {}), sort_keys=True, default=str))
+            for section, target in self._targets.items()
+            if f"{section}.target" not in own
+        ]
+
+    @property
+    def asked(self) -> list[Asked]:
+        """All that needs trust."""
+        return [*self.files, *self.calls]
+
     def expect_trusted(self) -> None:
         """Before work that needs all of it.
 
         Raises:
-            TrustError: the user has not trusted one of its files.
+            TrustError: the user has not trusted some of it.
         """
         if self._asks:
-            expect_trusted(self._config, self.files, self.files)
+            expect_trusted(self._config, self.asked, self.asked)
 
     def trust(self) -> None:
         """Remember all of it as trusted."""
-        remember(self.files)
+        remember(self.asked)
 
     @property
     def plugins(self) -> Local:
@@ -121,7 +145,7 @@ class OwnCode:
 
     def _expect_trusted(self, place: str) -> None:
         if self._asks:
-            expect_trusted(self._config, [each for each in self.files if each.place == place], self.files)
+            expect_trusted(self._config, [each for each in self.asked if each.place == place], self.asked)
 
 
 def _code(place: str, path: Path) -> Code:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,44 @@ class Code:
     sha256: str
     size: int
 
+    @property
+    def origin(self) -> str:
+        """What the memory calls it."""
+        return str(self.path.resolve())
+
     def __str__(self) -> str:
         return f"{self.place}: {self.path} ({self.size:,} bytes, sha256 {self.sha256})"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of something installed that a config would make: with its args, an importer can do what a file does.
+
+    Args:
+        place: what names it in the config: ``model.target``.
+        target: ``package.module:Name``.
+        args: as JSON.
+    """
+
+    place: str
+    target: str
+    args: str
+
+    @property
+    def sha256(self) -> str:
+        """Of target and args."""
+        return sha256(f"{self.target}({self.args})".encode()).hexdigest()
+
+    @property
+    def origin(self) -> str:
+        """What the memory calls it."""
+        return self.target
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.target}, which is installed, with args {self.args} (sha256 {self.sha256})"
+
+
+Asked = Code | Call
 
 
 def memory() -> Path | None:
@@ -61,23 +98,23 @@ def belongs_to_run(path: Path) -> bool:
     return any((each.parent / "manifest.json").exists() for each in (path, path.resolve()))
 
 
-def untrusted(code: Iterable[Code]) -> list[Code]:
-    """Those files that have not been trusted."""
+def untrusted(code: Iterable[Asked]) -> list[Asked]:
+    """Those that have not been trusted."""
     asked = list(code)
     known = _remembered() if asked else {}
     return [each for each in asked if each.sha256 not in known]
 
 
-def expect_trusted(who: str, needed: Sequence[Code], all_of_it: Sequence[Code]) -> None:
+def expect_trusted(who: str, needed: Sequence[Asked], all_of_it: Sequence[Asked]) -> None:
     """Refuse to execute what has not been trusted.
 
     Args:
         who: what names the code, for messages.
-        needed: the files that are about to be executed.
+        needed: what is about to be executed.
         all_of_it: what ``--trust`` would trust.
 
     Raises:
-        TrustError: one of the files has not been trusted; names them all.
+        TrustError: some of it has not been trusted; names all of that.
     """
     missing = untrusted(needed)
     if not missing:
@@ -92,8 +129,8 @@ def expect_trusted(who: str, needed: Sequence[Code], all_of_it: Sequence[Code]) 
     )
 
 
-def remember(code: Iterable[Code]) -> None:
-    """Trust these files from now on; where the memory cannot be written, that is said and nothing else happens."""
+def remember(code: Iterable[Asked]) -> None:
+    """Trust these from now on; where the memory cannot be written, that is said and nothing else happens."""
     new, path = untrusted(code), memory()
     if not new or path is None:
         return
@@ -103,7 +140,7 @@ def remember(code: Iterable[Code]) -> None:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     try:
         with locked(path.with_suffix(".lock"), wait=True):
-            known = _remembered() | {each.sha256: {"file": str(each.path.resolve()), "since": now} for each in new}
+            known = _remembered() | {each.sha256: {"file": each.origin, "since": now} for each in new}
             write_json(path, {"format": FORMAT, "trusted": known})
     except StorageError as problem:
         logger.warning("what is trusted cannot be remembered: %s", problem)

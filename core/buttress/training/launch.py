@@ -140,7 +140,8 @@ def _in_new_folder(
             if run is not None:
                 raise
             continue  # a run that was started in the same second has taken the name
-        file.own.trust()  # it has run, and is not asked about when this run is looked at or continued
+        # It has run, and is not asked about when this run, whose config has every default, is looked at or continued.
+        load_config(folder.config).own.trust()
         return folder, assembly
 
 
