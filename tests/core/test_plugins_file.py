@@ -114,3 +114,10 @@ def test_what_is_no_attack_is_no_known_attack():
     with pytest.raises(PluginError, match="unknown attack 'qqqqqq'; known: ") as found:
         build("attack", "qqqqqq", {}, local=local())
     assert "robust" not in str(found.value)
+
+
+def test_a_module_beside_the_file_is_said_not_to_be_imported(tmp_path: Path):
+    (tmp_path / "helper_beside.py").touch()
+    (tmp_path / "mine.py").write_text("import helper_beside\n")
+    with pytest.raises(PluginError, match=r"No module named 'helper_beside'; helper_beside\.py lies beside it, but a "):
+        _ = read_plugins_file(tmp_path / "mine.py").plugins

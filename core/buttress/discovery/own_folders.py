@@ -2,13 +2,14 @@
 
 ``sys.path`` stays as it is. Were the working folder on it, whatever an installed package imports on the side might be
 found there. Of a module the source is executed, and never the bytecode that lies beside it: forged, it would be another
-program than the one that can be read. Loads no torch.
+program than the one that can be read. Processes that training starts (workers of a data loader) find the same modules.
+Loads no torch.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
@@ -21,6 +22,7 @@ from importlib.machinery import (
     SourceFileLoader,
     SourcelessFileLoader,
 )
+from multiprocessing import current_process
 from pathlib import Path
 from sysconfig import get_path
 from types import CodeType, ModuleType
@@ -42,9 +44,16 @@ def let_import(names: Iterable[str], folders: Sequence[Path]) -> None:
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
         sys.path_hooks.insert(0, _source_alone)
+        # Every process that multiprocessing starts is sent a copy of this, before what the process is to work with.
+        getattr(current_process(), "_config", {})["buttress_own_modules"] = _FINDER
     _FINDER.folders.update((name, list(folders)) for name in names)
     for folder in folders:  # the finder that Python may have for it reads bytecode
         sys.path_importer_cache.pop(str(folder), None)
+
+
+def folders_in_use() -> list[Path]:
+    """The folders that anything may be found in now."""
+    return list(dict.fromkeys(folder for folders in _FINDER.folders.values() for folder in folders))
 
 
 class _Finder(MetaPathFinder):
@@ -64,6 +73,16 @@ class _Finder(MetaPathFinder):
             return None
         return PathFinder.find_spec(fullname, [str(folder) for folder in self.folders[fullname]], target)
 
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return _let_import_too, (self.folders,)
+
+
+def _let_import_too(folders: Mapping[str, Sequence[Path]]) -> _Finder:
+    """In a process that was started: what could be imported in the one that started it."""
+    for name, places in folders.items():
+        let_import([name], places)
+    return _FINDER
+
 
 _FINDER = _Finder({})
 
@@ -80,8 +99,7 @@ class _SourceAlone(SourceFileLoader):
 def _source_alone(entry: str) -> FileFinder:
     """The finder in such a folder and in the packages below it; a hook of ``sys.path_hooks``."""
     path = Path(entry)
-    known = (folder for folders in _FINDER.folders.values() for folder in folders)
-    if entry.startswith(NOT_OWN) or not any(path.is_relative_to(folder) for folder in known):
+    if entry.startswith(NOT_OWN) or not any(path.is_relative_to(folder) for folder in folders_in_use()):
         raise ImportError(f"{entry} is no folder of own modules", path=entry)
     return FileFinder(
         entry,

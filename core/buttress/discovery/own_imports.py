@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from buttress.discovery.own_folders import SUFFIXES
@@ -28,8 +29,21 @@ def reached(module: str, folders: Sequence[Path]) -> dict[str, Path]:
         for each, path in _files_of(name, folders):
             if each not in found:
                 found[each] = path
-                waiting += _imports(read_code(path), each.split("."), is_package=path.name.startswith("__init__."))
+                waiting += _imports(
+                    read_code(path), tuple(each.split(".")), is_package=path.name.startswith("__init__.")
+                )
     return found
+
+
+def passed_over(problem: BaseException, folders: Sequence[Path]) -> Path | None:
+    """The file in ``folders``, or the folder of Python files, of the module that an import did not find; else None."""
+    name = problem.name if isinstance(problem, ModuleNotFoundError) else None
+    if not isinstance(name, str) or not name.isidentifier():
+        return None
+    path, spaces = _found(name, folders)
+    if path is not None:
+        return path.parent if path.name.startswith("__init__.") else path
+    return next((space for space in spaces if any(space.glob("*.py"))), None)
 
 
 def read_code(path: Path) -> bytes:
@@ -64,13 +78,14 @@ def _found(name: str, places: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     return None, spaces
 
 
-def _imports(source: bytes, name: Sequence[str], is_package: bool) -> list[str]:
+@lru_cache(maxsize=2000)  # a config is asked several times, and parsing takes milliseconds a file
+def _imports(source: bytes, name: tuple[str, ...], is_package: bool) -> tuple[str, ...]:
     """The modules that the source of the module ``name`` imports, wherever in it."""
     package = name if is_package else name[:-1]
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot be executed either
-        return []
+        return ()
     found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -83,7 +98,7 @@ def _imports(source: bytes, name: Sequence[str], is_package: bool) -> list[str]:
             found += _named_by(node, package)
         elif is_package and isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
             found += [".".join([*package, each]) for each in _offered(node)]
-    return [name for name in found if name]
+    return tuple(name for name in found if name)
 
 
 def _offered(node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> list[str]:

@@ -22,8 +22,8 @@ from weakref import WeakSet
 
 from buttress.components.arguments import parameters_of, read_arguments
 from buttress.discovery.installed import owner_of
-from buttress.discovery.own_folders import NOT_OWN, let_import, module_folders
-from buttress.discovery.own_imports import reached
+from buttress.discovery.own_folders import NOT_OWN, folders_in_use, let_import, module_folders
+from buttress.discovery.own_imports import passed_over, reached
 from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
 from buttress.registry import construct
 from buttress.settings import Where, signature_of
@@ -164,13 +164,27 @@ def told(problem: BaseException) -> str:
     """``"KeyError: 'x' (my_data.py:12)"``: an exception, with the line of the user's own code that it comes from."""
     if isinstance(problem, SyntaxError):
         return f"SyntaxError: {problem.msg} ({Path(problem.filename or '?').name}:{problem.lineno})"
-    trace, at = problem.__traceback__, ""
+    trace, at, asks = problem.__traceback__, "", "the module that needs it"
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if not file.startswith(NOT_OWN):
-            at = f" ({Path(file).name}:{trace.tb_lineno})"
+            asks = Path(file).name
+            at = f" ({asks}:{trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(problem).__name__}: {problem}{at}"
+    return f"{type(problem).__name__}: {problem}{at}{_remedy(problem, asks)}"
+
+
+def _remedy(problem: BaseException, asks: str) -> str:
+    """What to do about a module that is not found although it lies there; nothing for every other exception."""
+    place = passed_over(problem, folders_in_use())
+    if place is None:
+        return ""
+    package = place.is_file() or any(place.glob("__init__.*"))
+    write = f'write "import {place.name.partition(".")[0]}" in {asks}'
+    return (
+        f"; {place} is there, but only what an import statement names is imported from that folder: "
+        f"{write if package else f'give it an __init__.py, and {write}'}"
+    )
 
 
 def origin(target: str, folder: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from buttress.components.members import hooks_in
 from buttress.components.traits import declared_name
+from buttress.discovery.own_imports import passed_over
 from buttress.errors import ConfigError, PluginError
 from buttress.registry import Local, Source, sources
 from buttress.storage.regular_file import read_regular_file
@@ -104,8 +105,19 @@ class PluginsFile:
                 raise
             raise self._wrong(
                 f"line {_line(problem, str(self.path))}: {type(problem).__name__}: {getattr(problem, 'msg', problem)}"
+                f"{self._beside(problem)}"
             ) from problem
         return module
+
+    def _beside(self, problem: BaseException) -> str:
+        """What to do about a module that is not found although it lies beside the file; else nothing."""
+        place = passed_over(problem, [self.path.parent])
+        if place is None:
+            return ""
+        return (
+            f"; {place.name} lies beside it, but a file of plugins stands alone: move the code into {self.name}, or "
+            "make a package of both (buttress plugins new)"
+        )
 
     def _wrong(self, message: str) -> PluginError:
         return PluginError(f"{self.place}: {self.path}: {message}" if self.place else f"{self.path}: {message}")
