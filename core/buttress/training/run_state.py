@@ -23,6 +23,13 @@ Digest = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
 WeightsName = Annotated[PlainName, StringConstraints(pattern=r"\.safetensors$")]
 
 
+_AS_THE_PARAMETER = (
+    *("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf"),
+    *("square_avg", "grad_avg", "acc_delta", "sum", "prev", "step_size", "ax"),
+)
+"""What optimizers of torch keep in the shape of its parameter; a wrong one would be found by the next step alone."""
+
+
 class Evaluation(Shape):
     """One evaluation of one track on one split."""
 
@@ -134,9 +141,20 @@ def expect_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> No
                 raise CheckpointError(f"the optimizer's state: {key}: expected {now[key]!r} or the like")
     if not isinstance(kept, dict) or not all(isinstance(each, dict) for each in kept.values()):
         raise CheckpointError("the optimizer's state: expected a state of each parameter")
-    for key, value in (item for each in kept.values() for item in each.items()):
+    shapes = _shapes(optimizer)
+    for at, key, value in ((at, *item) for at, each in kept.items() for item in each.items()):
         if not (value is None or isinstance(value, Tensor) or (key == "step" and _is_number(value))):
             raise CheckpointError(f"the optimizer's state: {key}: expected a tensor, got {type(value).__name__}")
+        if isinstance(value, Tensor) and key in _AS_THE_PARAMETER and value.shape != shapes.get(at):
+            raise CheckpointError(
+                f"the optimizer's state: {key} of parameter {at}: expected shape {tuple(shapes.get(at, ()))}, got "
+                f"{tuple(value.shape)}"
+            )
+
+
+def _shapes(optimizer: Optimizer) -> dict[int, torch.Size]:
+    """Shape of each parameter, by the number that an optimizer's state gives it."""
+    return dict(enumerate(each.shape for group in optimizer.param_groups for each in group["params"]))
 
 
 def _is_like(value: object, own: object) -> bool:
