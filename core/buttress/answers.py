@@ -112,6 +112,8 @@ class Answers:
         if self._checks.level != "off":
             good = self._state.threat.contains(adv.x, x)
             self._values(who, good, lambda: _outside_threat(self._state, adv.x, x))
+        if type(adv.x) is not Tensor:  # what is computed of it, weights at last, would be of its class too
+            adv = replace(adv, x=adv.x.as_subclass(Tensor))
         if adv.x.is_inference():  # autograd refuses it
             adv = replace(adv, x=usable(adv.x), aux={name: usable(value) for name, value in adv.aux.items()})
         return adv

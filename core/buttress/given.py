@@ -39,7 +39,9 @@ class Given:
     def put_back(self) -> None:
         """Give the tensors the values that they had, where there are copies."""
         for _, tensor, copy in self._copies:
-            if not torch.equal(tensor, copy):
+            if tensor.shape != copy.shape or tensor.dtype != copy.dtype:
+                tensor.data = copy
+            elif not torch.equal(tensor, copy):
                 with torch.inference_mode(tensor.is_inference()):
                     tensor.data.copy_(copy)  # uncounted: a hook around this one has not written
 

@@ -18,6 +18,10 @@ WAYS: dict[str, Callable[[Tensor], object]] = {
     "through detach": lambda x: x.detach().zero_(),
     "through .data": lambda x: x.data.zero_(),
     "through NumPy": lambda x: x.numpy().fill(0),
+    "with another shape": lambda x: x.resize_(2, *x.shape[1:]),
+    "with other memory": lambda x: x.set_(torch.zeros_like(x)),
+    "by exchange": lambda x: torch.utils.swap_tensors(x, torch.zeros_like(x)),
+    "through its storage": lambda x: x.untyped_storage().fill_(0),
 }
 
 
@@ -114,6 +118,18 @@ def test_a_wrapper_that_writes_into_the_checked_answer_has_it_checked_again():
     attacks = plugin("attack", generate_adv=lambda self, batch: Adv(batch.x.clone()))
     with pytest.raises(HookError, match=r"(?s)plugin 'w' .*expected values in \[0, 1\]"):
         engine_of(MLP(), plugin("w", wrapper=True, generate_adv=outside), attacks).step(batch_of().x, batch_of().y)
+
+
+class Marked(Tensor):
+    """A class of an author's own."""
+
+
+def test_what_is_computed_of_an_answer_is_of_no_class_of_its_author():
+    made = plugin("attack", generate_adv=lambda self, batch: Adv(batch.x.clone().as_subclass(Marked)))
+    engine = engine_of(MLP(), made, momentum=0.9)
+    result = engine.step(batch_of().x, batch_of().y)
+    kept = [state["momentum_buffer"] for state in engine.optimizer.state.values()]
+    assert {type(each) for each in (result.adv.x, *kept)} == {Tensor}
 
 
 def test_examples_made_in_inference_mode_are_taken():
