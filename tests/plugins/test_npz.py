@@ -268,6 +268,17 @@ def test_arrays_that_do_not_fit_are_refused_before_they_are_read(tmp_path: Path,
     assert peak < 2**24
 
 
+def test_arrays_of_different_lengths_are_refused_before_they_are_read(tmp_path: Path):
+    path = Path(save(tmp_path, x_train=None))
+    bomb(path, "x_train", (2**20, 64))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"y_train: expected 1048576 integer labels, got int64 \(60,\)"):
+        Npz(path=path).load(0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
 def test_a_header_that_promises_more_than_the_file_holds_is_refused(tmp_path: Path):
     path = Path(save(tmp_path, x_train=None))
     header = io.BytesIO()

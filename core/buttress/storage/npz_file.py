@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
@@ -17,45 +17,64 @@ from buttress.storage.regular_file import open_regular_file
 _SUFFIX = ".npy"
 
 
-def read_arrays(path: Path, wanted: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Those of the ``wanted`` arrays that the file has, and the names of all that it has.
+class Header(NamedTuple):
+    """What is known of an array before it is read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def read_arrays(
+    path: Path, wanted: Collection[str], expect: Callable[[Mapping[str, Header], list[str]], None]
+) -> dict[str, np.ndarray]:
+    """Those of the ``wanted`` arrays that the file has.
+
+    Args:
+        path: the file.
+        wanted: names of arrays.
+        expect: is given the headers of the wanted arrays and the names of all, before any is read; raises DataError
+            where they are not what it expects.
 
     Raises:
         DataError: the file is missing, is no ``.npz`` of plain arrays, or its arrays do not fit into memory.
     """
     try:
         with open_regular_file(path) as raw:
-            names = _expect_plain(raw, wanted)
+            headers, names = _expect_plain(raw, wanted)
+            if not any(header.dtype.hasobject for header in headers.values()):  # numpy refuses those below
+                expect(headers, names)
             raw.seek(0)
             with np.load(raw, allow_pickle=False) as file:
-                return {name: file[name] for name in names if name in wanted}, names
+                return {name: file[name] for name in headers}
     except FileNotFoundError:
         raise DataError(f"{path.absolute()} does not exist") from None
+    except DataError:
+        raise
     except Exception as problem:  # whatever zip, its compressions and numpy raise at what is none
         raise DataError(f"{path} is no readable .npz of plain arrays: {problem}") from None
 
 
-def _expect_plain(raw: IO[bytes], wanted: Collection[str]) -> list[str]:
-    """The names of all arrays; looks at the headers of those that are wanted.
+def _expect_plain(raw: IO[bytes], wanted: Collection[str]) -> tuple[dict[str, Header], list[str]]:
+    """The headers of the arrays that are wanted, and the names of all.
 
     Raises:
         ValueError: an array is larger than what the file holds of it, or all of them than the memory that is free.
     """
-    needed = 0
+    needed, headers = 0, {}
     with ZipFile(raw) as archive:
         members = {member.filename.removesuffix(_SUFFIX): member for member in archive.infolist()}
         for name in members.keys() & set(wanted):
             with archive.open(members[name]) as stream:
-                shape, dtype = _header(stream)
+                shape, dtype = headers[name] = _header(stream)
             if prod(shape) * dtype.itemsize > members[name].file_size and not dtype.hasobject:
                 raise ValueError(f"{name} is to be {dtype} {shape}, and its bytes are fewer")
             needed += members[name].file_size + 4 * prod(shape)  # it is read, and copied as float32
     expect_room(needed, "its arrays")
-    return list(members)
+    return headers, list(members)
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+def _header(stream: IO[bytes]) -> Header:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
-    return shape, dtype
+    return Header(shape, dtype)

@@ -1,5 +1,6 @@
 """Any arrays from an ``.npz`` file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from buttress import Data, Split
 from buttress.data import check_labels, count_classes, hold_out
 from buttress.errors import DataError
 from buttress.settings import Amount
-from buttress.storage.npz_file import read_arrays
+from buttress.storage.npz_file import Header, read_arrays
 
 _ARRAYS = [f"{kind}_{split}" for split in ("train", "test", "val") for kind in "xy"]
 # Names in a message, at most.
@@ -50,8 +51,7 @@ class Npz:
         Raises:
             DataError: the file is missing, damaged or lacks an array; arrays of wrong kinds or lengths.
         """
-        arrays, names = read_arrays(Path(self.path), _ARRAYS)
-        self._expect_all(arrays, names)
+        arrays = read_arrays(Path(self.path), _ARRAYS, self._expect)
         train = self._split(arrays, "train")
         labels = f"{self.path}: y_train"
         classes = self.num_classes or count_classes(labels, train.y)
@@ -66,19 +66,23 @@ class Npz:
             validation, train = (Split(train.x[part], train.y[part]) for part in (held, kept))
         return Data(train=train, validation=validation, test=self._split(arrays, "test"), num_classes=classes)
 
-    def _expect_all(self, arrays: dict[str, np.ndarray], names: list[str]) -> None:
-        """Training and test, and of validation both or neither."""
-        needed = [name for name in _ARRAYS if not name.endswith("_val") or "x_val" in arrays]
-        for name in needed:
-            if name not in arrays:
-                raise DataError(f"{self.path}: array {name!r} is missing; found: {_listed(names)}")
+    def _expect(self, headers: Mapping[str, Header], names: list[str]) -> None:
+        """Training and test, and of validation both or neither; their kinds, and a label of each example."""
+        for split in ("train", "test", "val") if "x_val" in headers else ("train", "test"):
+            for name in (f"x_{split}", f"y_{split}"):
+                if name not in headers:
+                    raise DataError(f"{self.path}: array {name!r} is missing; found: {_listed(names)}")
+            x, y = headers[f"x_{split}"], headers[f"y_{split}"]
+            plain = x.dtype.kind == "f" or x.dtype == np.uint8
+            if len(x.shape) < 2 or x.shape[0] == 0 or not plain:
+                raise DataError(f"{self.path}: x_{split}: expected uint8 or float [n,*], got {x.dtype} {x.shape}")
+            if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+                raise DataError(
+                    f"{self.path}: y_{split}: expected {x.shape[0]} integer labels, got {y.dtype} {y.shape}"
+                )
 
-    def _split(self, arrays: dict[str, np.ndarray], name: str) -> Split:
+    def _split(self, arrays: Mapping[str, np.ndarray], name: str) -> Split:
         x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
-        if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "fu" or (x.dtype.kind == "u" and x.dtype != np.uint8):
-            raise DataError(f"{self.path}: x_{name}: expected uint8 or float [n,*], got {x.dtype} {x.shape}")
-        if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
-            raise DataError(f"{self.path}: y_{name}: expected {len(x)} integer labels, got {y.dtype} {y.shape}")
         if self.layout == "nhwc":
             x = np.moveaxis(x, -1, 1)
         scaled = x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
