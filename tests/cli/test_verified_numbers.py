@@ -120,6 +120,16 @@ def test_edited_metrics_are_refused_by_every_command_that_quotes_them(
     assert f"put it back, or let buttress resume {run} write the evaluations anew" in said
 
 
+@pytest.mark.parametrize("line", ["null", '{"event": 5}', '{"event": "evaluation"}', "{"])
+def test_a_record_of_another_shape_is_named_with_a_cure(line: str, run: Path, capsys: pytest.CaptureFixture[str]):
+    with (run / "metrics.jsonl").open("a") as file:
+        print(line, file=file)
+    assert main(["report", str(run)]) == 2
+    assert re.search(
+        r"metrics\.jsonl:\d+.* is .*; put the file back as the run wrote it$", capsys.readouterr().err.strip()
+    )
+
+
 def test_records_after_the_last_checkpoint_are_marked(run: Path, capsys: pytest.CaptureFixture[str]):
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     first = "".join(line for line in lines if json.loads(line)["epoch"] == 1)

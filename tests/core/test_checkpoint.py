@@ -144,7 +144,9 @@ def test_a_state_that_restore_refuses_counts_as_damaged(tmp_path: Path):
     said: list[str] = []
     restore_newest(tmp_path, restore, said.append)
     assert taken == [0]
-    assert "00001.safetensors is missing" in said[0]
+    assert said == [
+        f"{tmp_path}/step-00000001.json: history/meat/00001.safetensors is missing; trying the one before it"
+    ]
 
 
 def test_when_all_are_damaged_it_says_so(tmp_path: Path):

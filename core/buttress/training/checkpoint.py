@@ -221,7 +221,7 @@ def restore_newest(
         try:
             body = _read_body(path)
             accept(path, body)
-            restore(_state(path, body))
+            _give(path, _state(path, body), restore)
             return path
         except ForeignCheckpointError:
             raise
@@ -235,6 +235,16 @@ def restore_newest(
             warn(f"{problem}; trying the one before it")
     what = f"none of {len(found)} is whole, the newest because {newest}" if found else "there is none"
     raise CheckpointError(f"{folder}: no checkpoint can be loaded: {what}; start the run again under another name")
+
+
+def _give(path: Path, state: dict[str, Any], restore: Callable[[dict[str, Any]], None]) -> None:
+    """Have ``state`` restored; an error names the checkpoint that it is from."""
+    try:
+        restore(state)
+    except ForeignCheckpointError:
+        raise
+    except CheckpointError as problem:
+        raise CheckpointError(f"{path}: {problem}") from problem
 
 
 def _stem(step: int) -> str:

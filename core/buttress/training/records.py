@@ -135,7 +135,17 @@ def read_metrics(folder: RunFolder) -> Metrics:
         )
     lines = content.splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
-    records = list(_parsed(path, whole))
+    try:
+        records = _records(folder, whole)
+    except CheckpointError as problem:
+        raise CheckpointError(f"{problem}; put the file back as the run wrote it") from None
+    texts = [line.decode().rstrip("\n") for line in whole]
+    return Metrics(records, content[:size].count(b"\n"), texts, voucher is None and folder.summary.exists())
+
+
+def _records(folder: RunFolder, lines: list[bytes]) -> list[dict[str, Any]]:
+    path = folder.metrics
+    records = list(_parsed(path, lines))
     if later := 1 - first_epoch(folder.path):
         for number, record in enumerate(records, 1):
             expect_shape(f"{path}:{number}", record, _COUNTED)
@@ -143,8 +153,7 @@ def read_metrics(folder: RunFolder) -> Metrics:
     for number, record in enumerate(records, 1):
         if shape := _KINDS.get(record["event"]):
             expect_shape(f"{path}:{number}", record, shape)
-    texts = [line.decode().rstrip("\n") for line in whole]
-    return Metrics(records, content[:size].count(b"\n"), texts, voucher is None and folder.summary.exists())
+    return records
 
 
 def _cure(folder: RunFolder) -> str:
