@@ -143,6 +143,19 @@ def link_file(source: Path, target: Path) -> None:
         sync_folder(target.parent)
 
 
+def unshare_file(path: Path) -> None:
+    """Make a file that is written in place one of its own: one with further names would change under them too.
+
+    ``cp -al`` makes such names, and a link to another file is one.
+
+    Raises:
+        StorageError: the disk is full or refuses.
+    """
+    with storage_errors(path):
+        if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
+            write_with(path, lambda copy: shutil.copyfile(path, copy))
+
+
 def has_sha256(path: Path, sha256: str) -> bool:
     """Whether there is such a file with that content.
 

@@ -14,7 +14,7 @@ from typing import Any
 from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
-from buttress.storage.files import read_json, storage_errors, write_bytes, write_text
+from buttress.storage.files import read_json, storage_errors, unshare_file, write_bytes, write_text
 from buttress.storage.manifest import Manifest
 from buttress.storage.names import is_plain_name
 from buttress.storage.new_folder import new_folder
@@ -97,6 +97,8 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep other processes from working here, and let ``expect_there`` notice when the folder is taken away.
 
+        What is appended to in here changes nothing outside of it, whatever further names it has.
+
         Raises:
             RunFolderError: another process is at work here.
             StorageError: it cannot be opened.
@@ -111,6 +113,8 @@ class RunFolder:
             except OSError:
                 pass  # some network file systems have no locks, and train all the same
             self._descriptor, self._holder = descriptor, os.getpid()
+            for path in (self.metrics, self.log):
+                unshare_file(path)
             yield
         finally:
             self._descriptor = None
