@@ -16,9 +16,11 @@ import yaml
 from buttress.authoring.targets import candidates
 from buttress.cli import main
 from buttress.config import load_config
+from buttress.discovery.own_code import OwnCode
 from buttress.discovery.own_folders import let_import
 from buttress.discovery.own_imports import reached
 from buttress.discovery.own_modules import import_target
+from buttress.discovery.plugins_file import read_plugins_file
 from buttress.discovery.trust import memory
 from buttress.errors import TrustError
 
@@ -157,6 +159,22 @@ def test_looking_at_a_config_of_ones_own_executes_nothing_either(
     assert not executed()
     assert main(["config", "show", "target.yaml", "--trust"]) == 0
     assert executed()
+
+
+def test_the_question_says_why_it_is_asked(stranger: Path) -> None:
+    why = "It came with a run, as the manifest.json beside"
+    with pytest.raises(TrustError, match=f"{why} {RUNS['target']}/config.yaml says"):
+        load_config(Path(RUNS["target"]) / "config.yaml").own.expect_trusted()
+    Path("mine/manifest.json").parent.mkdir()
+    Path("mine/manifest.json").write_text("{}")  # of another program
+    Path("mine/plugins.py").write_text(f"{CANARY}")
+    with pytest.raises(TrustError, match=f"{why} mine/plugins.py says"):
+        candidates("mine/plugins.py")
+    own = OwnCode("tiny.yaml", read_plugins_file(Path("mine/plugins.py")), {}, {}, Path.cwd(), asks=True)
+    with pytest.raises(TrustError) as looked_at:  # as `config show` does
+        own.expect_trusted()
+    assert "came with a run" not in str(looked_at.value)
+    assert not executed()
 
 
 def test_a_file_of_plugins_in_a_run_folder_is_not_examined_unasked(stranger: Path) -> None:

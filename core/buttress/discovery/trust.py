@@ -122,10 +122,11 @@ def expect_trusted(who: str, needed: Sequence[Asked], all_of_it: Sequence[Asked]
     places = " and ".join(dict.fromkeys(each.place for each in missing))
     listed = "\n".join(f"  {each}" for each in untrusted(all_of_it))
     where = memory()
-    kept = f"; its sha256 is remembered in {where}" if where else ""
+    came = f"It came with a run, as the manifest.json beside {who} says. " if belongs_to_run(Path(who)) else ""
+    kept = f"; {where} then remembers each sha256, and the question does not come again" if where else ""
     raise TrustError(
         f"{who}: {places} would execute code that you have not trusted yet:\n{listed}\n"
-        f"read it, and if you trust it, give the same command again with --trust{kept}"
+        f"{came}Read it, and if you trust it, give the same command again with --trust{kept}"
     )
 
 
