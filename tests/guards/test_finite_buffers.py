@@ -73,7 +73,7 @@ def test_a_track_that_is_not_finite_is_not_evaluated(what: str):
     (track,) = engine.tracks()
     name = "parameter 'linear.bias'" if what == "weights" else r"buffer 'bn\.running_mean'"
     with (
-        pytest.raises(DivergenceError, match=rf"{name} holds \d non-finite values in track 'mean'"),
+        pytest.raises(DivergenceError, match=rf"{name} holds \d non-finite values? in track 'mean'"),
         engine.track(track),
     ):
         pass
@@ -91,4 +91,4 @@ def test_weights_that_are_not_finite_are_evaluated_with_a_remark(caplog: pytest.
     model.extra = nn.Parameter(torch.tensor([torch.nan, 1.0]))
     with caplog.at_level(logging.WARNING):
         evaluate(model, Split(given.x, given.y), "clean", LINF)
-    assert "parameter 'extra' holds 1 non-finite values" in caplog.text
+    assert "parameter 'extra' holds 1 non-finite value\n" in caplog.text

@@ -65,7 +65,8 @@ def _first_bad(named: Mapping[str, Tensor]) -> str:
     if not named or _are_finite(named).all():
         return ""
     name, value = next((name, value) for name, value in named.items() if not torch.isfinite(value).all())
-    return f"{name} holds {int((~torch.isfinite(value)).sum())} non-finite values"
+    bad = int((~torch.isfinite(value)).sum())
+    return f"{name} holds {bad} non-finite value{'' if bad == 1 else 's'}"
 
 
 def _are_finite(tensors: Mapping[str, Tensor]) -> Tensor:

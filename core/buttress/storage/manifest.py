@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, model_validator
 
 from buttress import __version__
+from buttress.errors import CheckpointError
 from buttress.kernels import status
 from buttress.registry import LoadedPlugin
 from buttress.storage.files import file_sha256
@@ -134,7 +135,19 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         CheckpointError: missing, damaged, or no manifest.
     """
-    return checked(Manifest, read_sealed(path), str(path))
+    return as_manifest(read_sealed(path), path)
+
+
+def as_manifest(body: Mapping[str, Any], path: Path) -> Manifest:
+    """The manifest that ``body`` is, read from ``path``.
+
+    Raises:
+        CheckpointError: it is no manifest.
+    """
+    try:
+        return checked(Manifest, body, str(path))
+    except CheckpointError as problem:
+        raise CheckpointError(f"{problem}; put the file back as the run wrote it") from None
 
 
 def manifest(

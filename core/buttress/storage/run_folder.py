@@ -15,12 +15,11 @@ from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
 from buttress.storage.files import read_json, storage_errors, unshare_file, write_bytes, write_text
-from buttress.storage.manifest import Manifest
+from buttress.storage.manifest import as_manifest
 from buttress.storage.names import is_plain_name
 from buttress.storage.new_folder import new_folder
 from buttress.storage.regular_file import expect_file_or_folder, read_regular_file
 from buttress.storage.seals import read_sealed, write_sealed
-from buttress.storage.shapes import checked
 
 logger = logging.getLogger("buttress")
 
@@ -207,7 +206,7 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
     except CheckpointError as problem:
         warn(f"{problem}; whether {folder.config} is the one that the run was started with is not known")
         return folder
-    recorded = checked(Manifest, body, str(folder.manifest))
+    recorded = as_manifest(body, folder.manifest)
     _expect_config(folder.config, found, recorded.config)
     if recorded.plugins_file is not None:
         _expect_plugins_file(folder, recorded.plugins_file.name, recorded.plugins_file.sha256)
