@@ -228,9 +228,10 @@ def evaluate(
         batch_size: examples a forward.
     """
     loaded = attack if isinstance(attack, LoadedPlugin) else load_attack(attack)
+    evaluator = Evaluator(model, loaded, threat, seed=seed, batch_size=batch_size)
     if said := remark_on(model):
         logger.warning("evaluation: %s", said)
-    score = Evaluator(model, loaded, threat, seed=seed, batch_size=batch_size).score(split)
+    score = evaluator.score(split)
     if said := expect_some_finite("evaluation", model, score.nonfinite, score.n):
         logger.warning("evaluation: %s", said)
     return score

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from buttress.audit.probe import Probe
 from buttress.cli import main
 from buttress.evaluating.saved_run import load_run
+from buttress.storage.seals import read_sealed
 
 from .conftest import make_workspace
 
@@ -74,7 +75,7 @@ def test_results_and_verdicts_are_written_and_agree(trained: Path, capsys: pytes
     ]  # fmt: skip
     assert (result["n"], result["split_size"], result["batch_size"]) == (12, 20, 5)
     assert result["attacks"][5]["settings"]["spsa"]["samples"] == 4
-    assert json.loads(Path(result["file"]).read_text()) == result
+    assert read_sealed(Path(result["file"])) == result
     with np.load(result["samples"]) as file:
         assert list(file["attacks"]) == [row["attack"] for row in result["attacks"]]
         assert (int(file["seed"]), file["index"].shape, file["correct"].shape) == (0, (12,), (6, 12))

@@ -22,6 +22,7 @@ from buttress.cli import main
 from buttress.config import ConfigFile
 from buttress.data import Data
 from buttress.storage import run_folder
+from buttress.storage.seals import read_sealed
 
 from .conftest import Run
 
@@ -161,7 +162,7 @@ def test_evaluate_measures_and_keeps_the_result(buttress: Run, workspace: Path):
     result = json.loads(done.stdout)
     assert [row["attack"] for row in result["attacks"]] == ["clean", "fgsm", "pgd-2"]
     assert all(row["n"] == 20 and row["low"] <= row["accuracy"] <= row["high"] for row in result["attacks"])
-    assert json.loads(Path(workspace, result["file"]).read_text()) == result
+    assert read_sealed(Path(workspace, result["file"])) == result
     # the weights of the track, batch norm included, give the number that the run reported
     summary = json.loads((workspace / "runs" / "small" / "a" / "summary.json").read_text())
     reported = next(row for row in summary["tracks"] if row["track"] == "meat")
@@ -235,6 +236,7 @@ LEFT_IN_THE_BUFFER = """
 import sys
 from buttress import cli
 from buttress.console import output
+
 sys.stdout.write("left in the buffer")
 output.exit_code_of = lambda call: 1
 raise SystemExit(cli.main(["config", "schema"]))

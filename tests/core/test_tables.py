@@ -7,7 +7,6 @@ import pytest
 from buttress.audit.probe import share
 from buttress.comparing.comparison import Comparison, Row
 from buttress.report.elements import spread
-from buttress.report.page import _percent
 from buttress.tables import percent, summary_table
 from buttress.training import selection
 
@@ -53,7 +52,7 @@ def test_terminal_comparison_report_and_audit_round_alike():
     values = {f"{attack} {measure}": right for attack in ("clean", "pgd-20") for measure in ("best", "last", "diff")}
     compared = Comparison(["pgd-20"], [Row("at", "live", 2000, {0: values})], {}, {"at": "at"}, "validation")
     assert compared.table().splitlines()[4].split()[2:4] == ["64.2", "64.2"]
-    assert (_percent(right), spread([right]), spread([0.6405, 0.6425])) == ("64.2", "64.2", "64.2 ± 0.1")
+    assert (percent(right), spread([right]), spread([0.6405, 0.6425])) == ("64.2", "64.2", "64.2 ± 0.1")
     assert percent(share(torch.arange(2000) < 1283)) == "64.2"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ class _ModuleAsFound:
     def __init__(self, module: nn.Module) -> None:
         attributes = module.__dict__
         self._module, self._kind, self._attributes = module, module.__class__, attributes.copy()
-        self.hanging = {name: content.copy() for name in _REGISTRIES if (content := attributes[name])}
+        self.hanging = {name: _copied(content) for name in _REGISTRIES if (content := attributes[name])}
 
     def put_back(self) -> None:
         if self._module.__class__ is not self._kind:
@@ -107,8 +108,9 @@ class _ModuleAsFound:
         attributes.clear()
         attributes.update(self._attributes)
         for name in _REGISTRIES:
-            attributes[name].clear()
-            attributes[name].update(self.hanging.get(name, ()))
+            if isinstance(attributes[name], dict):
+                attributes[name].clear()
+                attributes[name].update(self.hanging.get(name, ()))
 
 
 class _ParameterAsFound:
@@ -131,6 +133,11 @@ class _ParameterAsFound:
         if self._grad is not None and self._grad_memory is not None:
             self._grad.data = self._grad_memory
             parameter.grad = self._grad
+
+
+def _copied(registry: Any) -> dict[str, Any]:
+    """A scripted module has registries of its own kind, out of which nothing can be exchanged."""
+    return registry.copy() if isinstance(registry, dict) else dict(registry.items())
 
 
 def _once(registries: Iterable[dict[str, Tensor | None]]) -> list[Tensor]:

@@ -19,14 +19,14 @@ class FiniteTensors:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        floats = {name: value for name, value in model.named_buffers() if value.is_floating_point() and value.numel()}
+        floats = {name: value for name, value in model.named_buffers() if _has_floats(value)}
         good = _are_finite(floats).tolist() if floats else []
         self._names = [name for name, fine in zip(floats, good, strict=True) if fine]
 
     def buffers(self) -> dict[str, Tensor]:
         """Those of the buffers that are there and have values."""
         found = dict(self._model.named_buffers())
-        return {name: found[name].detach() for name in self._names if name in found and found[name].numel()}
+        return {name: found[name].detach() for name in self._names if name in found and _has_floats(found[name])}
 
     def finite_buffers(self) -> tuple[list[str], Tensor]:
         """The names of the buffers, and ``[n]`` bools on the device: which of them are finite."""
@@ -61,12 +61,17 @@ def remark_on(model: nn.Module) -> str:
 
 
 def _first_bad(named: Mapping[str, Tensor]) -> str:
-    named = {name: value for name, value in named.items() if value.is_floating_point() and value.numel()}
+    named = {name: value for name, value in named.items() if _has_floats(value)}
     if not named or _are_finite(named).all():
         return ""
     name, value = next((name, value) for name, value in named.items() if not torch.isfinite(value).all())
     bad = int((~torch.isfinite(value)).sum())
     return f"{name} holds {bad} non-finite value{'' if bad == 1 else 's'}"
+
+
+def _has_floats(value: Tensor) -> bool:
+    """Whether there are values that could be NaN; sparse tensors, which no method trains, are left out."""
+    return value.layout is torch.strided and value.is_floating_point() and value.numel() > 0
 
 
 def _are_finite(tensors: Mapping[str, Tensor]) -> Tensor:

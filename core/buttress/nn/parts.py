@@ -24,7 +24,7 @@ class Parts:
             (kind, path, registry, registry.copy())
             for path, module in model.named_modules()
             for kind, registry in (("module", module._modules), ("parameter", module._parameters))
-            if registry
+            if isinstance(registry, dict) and registry  # a scripted module's parts cannot be exchanged
         ]
         self._registries: list[dict[str, object]] = [registry for _, _, registry, _ in self._places]
         named = dict(model.named_parameters())
