@@ -135,7 +135,7 @@ def _in_use(run: Path) -> AbstractContextManager[None]:
 
 CASES = {
     "the disk fills up within a checkpoint": Case(_full, 1, ("cannot write", "what was saved before is intact")),
-    "the disk is full already": Case(_full_at_once, 1, ("cannot write", "metrics.jsonl", "free some space")),
+    "the disk is full already": Case(_full_at_once, 1, ("cannot write", "manifest.json", "free some space")),
     "the run folder is read-only": Case(lambda run: _mode(run, 0o555), 1, ("cannot write", "Permission denied")),
     "its checkpoints are read-only": Case(
         lambda run: _mode(run / "checkpoints", 0o555), 1, ("cannot write", "checkpoints", "Permission denied")

@@ -107,6 +107,7 @@ def _train(file: ConfigFile, path: Path, stop_at: int | None, *, new: bool) -> O
     _watch(assembly.engine, outcome.seen)
     if new:
         folder.create(dump_config(assembly.resolved), {"hardware": {"torch_threads": torch.get_num_threads()}})
+        load_config(path / "config.yaml").own.trust()  # as a run of one's own is
     with folder.held(), quickly():
         trainer = Trainer(assembly, folder, ear)
         if not new:
