@@ -168,3 +168,11 @@ def test_an_exported_model_knows_whether_it_is_whole(run: Path, capsys: pytest.C
     path.write_bytes(content)
     assert main(["evaluate", str(path), "--config", str(run / "config.yaml"), "--attack", "fgsm"]) == 2
     assert "is damaged: the sha256 of its contents is not the recorded one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["eval", "analysis", "weights"])
+def test_what_a_killed_writer_left_is_no_result(run: Path, capsys: pytest.CaptureFixture[str], folder: str):
+    kind = "safetensors" if folder == "weights" else "json"
+    (run / folder / f".live.{kind}.0123abcd.tmp.{kind}").write_text("")
+    assert main(["report", str(run)]) == main(["export", str(run), "--output", "shelf"]) == 0
+    assert "0123abcd" not in capsys.readouterr().err + (run / "report.html").read_text()

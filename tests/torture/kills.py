@@ -90,7 +90,7 @@ def _examine(run: Path) -> list[str]:
             wrong.append(f"unreadable checkpoint: {problem}")
             continue
         wrong += _lost_best(run, path, state)
-    for path in (run / "weights").glob("*.safetensors"):
+    for path in files.finished_files(run / "weights", "*.safetensors"):
         try:
             read_weights(path)
         except CheckpointError as problem:

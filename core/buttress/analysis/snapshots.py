@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from buttress.errors import CheckpointError
-from buttress.storage.files import read_facts
+from buttress.storage.files import finished_files, read_facts
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import after_epoch, read_any_weights, read_sealed, read_weights
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
@@ -72,7 +72,7 @@ def _checkpoints(folder: RunFolder) -> list[Snapshot]:
 
 def _histories(folder: RunFolder, parameters: Mapping[str, Tensor]) -> list[Snapshot]:
     found = []
-    for path in sorted(folder.history.glob("*/*.safetensors")):
+    for path in finished_files(folder.history, "*/*.safetensors"):
         try:
             facts = read_facts(path)
             with safe_open(path, framework="pt") as file:

@@ -10,6 +10,7 @@ from buttress.audit.audit_file import read_audit, write_audit
 from buttress.errors import CheckpointError
 from buttress.evaluating.result_file import read_evaluation
 from buttress.evaluating.subject import Subject, load_subject
+from buttress.storage.files import finished_files
 from buttress.storage.results import NOT_VERIFIED
 from buttress.storage.run_folder import RunFolder
 from buttress.training.records import read_metrics
@@ -33,7 +34,7 @@ class SavedRun(Subject):
         """
         found = []
         wanted, own = {**self.facts, "split": "test"}, self.data.fingerprint["test"]
-        for path in sorted(self.folder.eval.glob("*.json")):
+        for path in finished_files(self.folder.eval, "*.json"):
             try:
                 result, verified = read_evaluation(path)
             except CheckpointError as problem:

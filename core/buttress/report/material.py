@@ -15,6 +15,7 @@ from buttress.config import Config, ConfigFile, load_config
 from buttress.errors import CheckpointError, RunFolderError, TrustError
 from buttress.evaluating.result_file import read_evaluation
 from buttress.evaluation import name_of_entry
+from buttress.storage.files import finished_files
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.results import NOT_VERIFIED, Result
 from buttress.storage.run_folder import RunFolder, existing_folder
@@ -235,7 +236,7 @@ def _rewritten(metrics: Metrics) -> str:
 
 def _marked(folder: Path, read: Callable[[Path], Result], damaged: list[str]) -> dict[str, dict[str, Any]]:
     """File stem to what a folder's JSON files hold, with its mark; what is damaged is left out, and named."""
-    found = {path.stem: _or_none(read, path, damaged) for path in sorted(folder.glob("*.json"))}
+    found = {path.stem: _or_none(read, path, damaged) for path in finished_files(folder, "*.json")}
     return {
         stem: {**each.body, "mark": "" if each.verified else NOT_VERIFIED}
         for stem, each in found.items()

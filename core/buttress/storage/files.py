@@ -111,6 +111,11 @@ def _temporary(path: Path) -> Path:
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?|\.tmp[A-Za-z0-9]{6}")
 
 
+def finished_files(folder: Path, pattern: str) -> list[Path]:
+    """The files in ``folder`` that match ``pattern``, sorted; temporary files of a killed writer are none of them."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove the temporary files of writers that were killed, in all of ``folder``; returns them.
 

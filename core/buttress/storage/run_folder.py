@@ -14,7 +14,7 @@ from typing import Any
 from buttress.discovery.own_modules import expect_unchanged
 from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
-from buttress.storage.files import read_json, storage_errors, unshare_file, write_bytes, write_text
+from buttress.storage.files import finished_files, read_json, storage_errors, unshare_file, write_bytes, write_text
 from buttress.storage.manifest import as_manifest
 from buttress.storage.names import is_plain_name
 from buttress.storage.new_folder import new_folder
@@ -152,7 +152,7 @@ class RunFolder:
         path = self.weights_file(which, track)
         if path.is_file():
             return path
-        saved = sorted({each.stem.partition("-")[2] for each in self.weights.glob("*.safetensors")})
+        saved = sorted({each.stem.partition("-")[2] for each in finished_files(self.weights, "*.safetensors")})
         if track not in saved:
             raise CheckpointError(f"{self.path} has no track {track!r}{nearest(track, saved)}")
         raise CheckpointError(

@@ -11,7 +11,7 @@ from typing import Any
 from buttress.config import load_config
 from buttress.errors import CheckpointError, WorkError
 from buttress.storage.differences import difference_lines
-from buttress.storage.files import file_sha256
+from buttress.storage.files import file_sha256, finished_files
 from buttress.storage.run_folder import RunFolder, existing_folder, first_epoch
 from buttress.storage.seals import expect_whole, read_sealed, write_sealed
 from buttress.training.launch import start
@@ -183,7 +183,7 @@ def _lines(folder: RunFolder, notes: list[str]) -> list[str]:
 
 def _kept(folder: RunFolder) -> list[Path]:
     """The weights files of a finished run."""
-    return sorted(folder.weights.glob("*.safetensors")) if folder.summary.is_file() else []
+    return finished_files(folder.weights, "*.safetensors") if folder.summary.is_file() else []
 
 
 def _same(one: Path, two: Path) -> bool:
