@@ -2,6 +2,7 @@
 
 from multiprocessing import get_context
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
@@ -43,3 +44,10 @@ def test_a_module_that_lies_there_and_no_import_statement_names_is_said_so(tmp_p
         f"No module named 'heads' (computed.py:2); {tmp_path / Path(lies).parts[0]} is there, but only what an import "
         f"statement names is imported from that folder: {what}"
     )
+
+
+def test_a_script_beside_a_module_can_still_be_run_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "beside_a_script.py").write_text("def net(): pass")
+    (tmp_path / "script.py").write_text("FOUND = 1")
+    import_target("beside_a_script:net", "model.target", tmp_path)
+    assert run_path(str(tmp_path / "script.py"))["FOUND"] == 1

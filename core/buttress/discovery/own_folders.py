@@ -99,7 +99,8 @@ class _SourceAlone(SourceFileLoader):
 def _source_alone(entry: str) -> FileFinder:
     """The finder in such a folder and in the packages below it; a hook of ``sys.path_hooks``."""
     path = Path(entry)
-    if entry.startswith(NOT_OWN) or not any(path.is_relative_to(folder) for folder in folders_in_use()):
+    is_own = not entry.startswith(NOT_OWN) and any(path.is_relative_to(folder) for folder in folders_in_use())
+    if not (is_own and path.is_dir()):
         raise ImportError(f"{entry} is no folder of own modules", path=entry)
     return FileFinder(
         entry,
