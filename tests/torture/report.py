@@ -47,8 +47,9 @@ def _wrapped(text: str) -> str:
 
 
 def write_page(sections: Sequence[Section], seed: int, seconds: float) -> None:
-    """Replace the generated part of ``docs/reliability.md``."""
-    head = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+    """Replace the generated part of ``docs/reliability.md``; the last line, words for the site's search, stays."""
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(MARK)
+    words = "".join(rest.partition("*Other words:")[1:]).strip()
     facts = (
         f"buttress {__version__}, Python {platform.python_version()}, torch {torch.__version__}, safetensors "
         f"{version('safetensors')}, {platform.system()} {platform.machine()}, {cpu_name()}, {os.cpu_count()} cores, "
@@ -57,4 +58,6 @@ def write_page(sections: Sequence[Section], seed: int, seconds: float) -> None:
     lost = sum(len(section.lost) for section in sections)
     verdict = f"{len(sections)} sections, {lost:,} lost." if lost else f"{len(sections)} sections, nothing lost."
     parts = [head + MARK, "## What was counted", _wrapped(f"{facts} {verdict}")]
-    PAGE.write_text("\n\n".join([*parts, *(section.markdown() for section in sections)]) + "\n", encoding="utf-8")
+    PAGE.write_text(
+        "\n\n".join([*parts, *(section.markdown() for section in sections), words]) + "\n", encoding="utf-8"
+    )
