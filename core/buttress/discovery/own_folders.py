@@ -71,7 +71,8 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if path is not None or fullname not in self.folders:
             return None
-        return PathFinder.find_spec(fullname, [str(folder) for folder in self.folders[fullname]], target)
+        folders = [str(folder) for folder in self.folders[fullname] if folder.is_dir()]  # Python looks into zip files
+        return PathFinder.find_spec(fullname, folders, target)
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return _let_import_too, (self.folders,)
