@@ -25,8 +25,8 @@ from common import facts, write
 from torch import Tensor, nn
 
 from buttress.kernels import accumulate_, perturb_, restore_, use_backend
+from buttress.nn.weights import matrices
 from buttress.tables import table
-from buttress.weights import matrices
 from buttress_plugins.models.preact_resnet import preact_resnet18
 
 GAMMA, TINY = 0.01, 1e-20

@@ -16,9 +16,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from buttress import Split, ThreatModel, evaluate
-from buttress.batchnorm import reestimate
 from buttress.kernels import median
-from buttress.models import load_weights
+from buttress.nn.batchnorm import reestimate
+from buttress.nn.loading import load_weights
 
 
 def network() -> nn.Module:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from buttress.checks import Answerer, Provider, ValueChecks
 from buttress.context import RunState
 from buttress.errors import ButtressError, DataError, describe
-from buttress.modes import usable
 from buttress.nn.contract import is_dense, kind
+from buttress.nn.modes import usable
+from buttress.nn.weights import norms_of
 from buttress.storage.files import PLAIN_NAME
 from buttress.turns import Turn
 from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track, TrackBuffers
-from buttress.weights import norms_of
 
 
 class Answers:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from buttress.checks import Answerer, FirstBad
 from buttress.errors import DivergenceError, moment
 from buttress.nn.finite import FiniteTensors
-from buttress.weights import norms_of
+from buttress.nn.weights import norms_of
 
 
 class _Update:

@@ -24,8 +24,8 @@ from buttress.engine import Engine
 from buttress.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers
-from buttress.models import check_logits, load_weights, trains_on_one
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
+from buttress.nn.loading import check_logits, load_weights, trains_on_one
 from buttress.nn.preparation import prepared
 from buttress.registry import LoadedPlugin, build, load_plugins
 from buttress.schedule import Schedule

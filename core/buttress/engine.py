@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from buttress.bad_steps import BadSteps
-from buttress.batchnorm import reestimate
 from buttress.checks import CheckLevel, ValueChecks
 from buttress.context import Phase, RunState, Streams
 from buttress.errors import ButtressError, ConfigError, ModelError, WorkError, describe
 from buttress.groups import Groups, OptimizerFactory
 from buttress.hooks import Hooks
-from buttress.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
 from buttress.nn.as_found import AsFound
+from buttress.nn.batchnorm import reestimate
 from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.nn.finite import FiniteTensors
+from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.plugin_states import load_states, states_of
 from buttress.registry import as_loaded, load_plugins, provides

@@ -21,7 +21,7 @@ from buttress.engine import Engine
 from buttress.errors import ConfigError
 from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backend
 from buttress.kernels.averages import MEAN, trimmed_mean_rule
-from buttress.models import fit_weights, load_weights
+from buttress.nn.loading import fit_weights, load_weights
 from buttress.reporter import byte_bar
 from buttress.storage.files import header_facts, write_tensors
 from buttress.storage.run_folder import existing_folder

@@ -15,11 +15,11 @@ from buttress.data import Split
 from buttress.errors import ConfigError, DataError, HookError, PluginError
 from buttress.functional import cross_entropy, is_correct
 from buttress.hooks import Hooks
-from buttress.modes import Modes, takes_gradients
 from buttress.nn.as_found import AsFound
 from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
 from buttress.nn.finite import remark_on
 from buttress.nn.lost_gradient import expect_gradient_through
+from buttress.nn.modes import Modes, takes_gradients
 from buttress.perturbation import Copies
 from buttress.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.settings import Where

@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 
 from buttress.errors import ModelError, PluginError
 from buttress.hooks import Hooks
-from buttress.modes import parameters_of
 from buttress.nn.contract import kind
+from buttress.nn.modes import parameters_of
 from buttress.types import ParamGroup
 
 logger = logging.getLogger("buttress")

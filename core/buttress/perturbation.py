@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from torch import Tensor
 
-from buttress.buffers import Buffers
 from buttress.hookspecs import ExitOrder as ExitOrder
 from buttress.kernels import restore_, unperturb_
 from buttress.nn.as_found import put_values_back
+from buttress.nn.scratch import Buffers
 from buttress.types import Adv
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from buttress.checks import Answerer, ValueChecks
 from buttress.given import Given
-from buttress.modes import Modes
+from buttress.nn.modes import Modes
 from buttress.nn.parts import Parts
 from buttress.world import World
 

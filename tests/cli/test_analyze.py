@@ -14,7 +14,7 @@ from buttress.analysis.snapshots import live_snapshots
 from buttress.analysis.study import Study
 from buttress.cli import main
 from buttress.functional import cross_entropy
-from buttress.modes import parameters_of
+from buttress.nn.modes import parameters_of
 from buttress.storage.run_folder import RunFolder
 from buttress.training.records import read_metrics
 from tests.sealing import rewrite_metrics

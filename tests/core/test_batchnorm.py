@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from buttress.batchnorm import reestimate, tracked_norms
 from buttress.errors import DataError
+from buttress.nn.batchnorm import reestimate, tracked_norms
 
 from .helpers import MLP, ConvNet, assert_same, batch_of, snapshot
 

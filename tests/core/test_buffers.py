@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from buttress.buffers import Buffers
+from buttress.nn.scratch import Buffers
 from buttress.perturbation import Copies, perturbed
 
 from .helpers import adding

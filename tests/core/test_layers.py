@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from buttress.errors import PluginError
-from buttress.layers import layer_groups, layer_names, split_groups
+from buttress.nn.layers import layer_groups, layer_names, split_groups
 from buttress.types import ParamGroup
 from buttress_plugins.models.preact_resnet import preact_resnet18, preact_tiny
 

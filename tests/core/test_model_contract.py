@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from buttress import Engine, Split, evaluate
 from buttress.errors import ConfigError, DataError, HookError, ModelError, WorkError
-from buttress.models import check_logits, trains_on_one
+from buttress.nn.loading import check_logits, trains_on_one
 
 from .helpers import LINF, MLP, ConvNet, assert_same, batch_of, clean_attack, engine_of, plugin, snapshot, step
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from buttress.modes import Modes, parameters_of, weights_swapped
+from buttress.nn.modes import Modes, parameters_of, weights_swapped
 
 from .helpers import ConvNet, assert_same, batch_of, snapshot
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from buttress.errors import CheckpointError
-from buttress.models import load_weights
+from buttress.nn.loading import load_weights
 from buttress.storage.files import read_facts, write_tensors
 from buttress.storage.seals import expect_whole, read_sealed, read_weights, write_sealed, write_weights
 

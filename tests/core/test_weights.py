@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from buttress.discovery.own_modules import import_target
 from buttress.errors import CheckpointError, ModelError
-from buttress.models import check_logits, load_weights
+from buttress.nn.loading import check_logits, load_weights
 from buttress.storage.files import write_tensors
 
 from .helpers import MLP, ConvNet, assert_same, snapshot

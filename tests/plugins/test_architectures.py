@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from buttress.errors import ModelError
-from buttress.normalization import normalized
+from buttress.nn.normalization import normalized
 from buttress_plugins.models.mlp import mlp
 from buttress_plugins.models.preact_resnet import preact_resnet34
 from buttress_plugins.models.wide_resnet import PaddedShortcut, wrn_28_10, wrn_32_10, wrn_34_10

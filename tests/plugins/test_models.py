@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from buttress.errors import PluginError
-from buttress.normalization import Normalize
+from buttress.nn.normalization import Normalize
 from buttress.registry import build
 from buttress_plugins.models.preact_resnet import PreActBlock, preact_resnet18, preact_tiny
 

@@ -24,7 +24,7 @@ from buttress.cli import main
 from buttress.config import load_config
 from buttress.errors import ButtressError
 from buttress.kernels import median_files
-from buttress.models import load_weights
+from buttress.nn.loading import load_weights
 from buttress.storage.files import read_json
 from buttress.storage.run_folder import existing_folder, planned_folder
 from buttress.store import DiskHistory

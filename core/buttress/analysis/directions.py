@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from buttress.context import seeded_generator
 from buttress.functional import cross_entropy
-from buttress.modes import Modes, parameters_of
+from buttress.nn.modes import Modes, parameters_of
 
 Norm = Literal["filter", "layer"]
 Inputs = Callable[[], Iterable[tuple[Tensor, Tensor]]]

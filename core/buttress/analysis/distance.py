@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.errors import PluginError
-from buttress.layers import layer_groups
+from buttress.nn.layers import layer_groups
 
 
 class Distance(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.errors import ModelError
-from buttress.modes import parameters_of
+from buttress.nn.modes import parameters_of
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from buttress.analysis.landscape import group_landscape, surface
 from buttress.analysis.loss_groups import EDGES, group_counts, group_names
 from buttress.analysis.study import Study
 from buttress.errors import ConfigError
-from buttress.modes import parameters_of
+from buttress.nn.modes import parameters_of
 
 
 @dataclass(frozen=True)

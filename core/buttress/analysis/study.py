@@ -16,8 +16,8 @@ from buttress.build import assemble, load_data
 from buttress.config import load_config
 from buttress.data import fixed_order
 from buttress.evaluation import attack_name
-from buttress.models import fit_weights, load_weights
-from buttress.modes import Modes, parameters_of
+from buttress.nn.loading import fit_weights, load_weights
+from buttress.nn.modes import Modes, parameters_of
 from buttress.storage.files import read_facts
 from buttress.storage.run_folder import existing_folder
 from buttress.storage.seals import after_epoch

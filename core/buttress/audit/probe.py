@@ -10,7 +10,7 @@ from buttress.context import seeded_generator
 from buttress.data import Split, subset
 from buttress.errors import DataError
 from buttress.functional import AttackLoss, attack_loss, is_correct, pgd
-from buttress.modes import Modes
+from buttress.nn.modes import Modes
 from buttress.threat import ThreatModel
 
 # Examples a forward.

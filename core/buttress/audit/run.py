@@ -8,7 +8,7 @@ from buttress.audit import audit
 from buttress.audit.finding import Finding
 from buttress.audit.records import autoattack_is_strongest, selection_is_honest, spsa_is_weaker
 from buttress.evaluating.saved_run import SavedRun, load_run
-from buttress.modes import Modes
+from buttress.nn.modes import Modes
 
 
 def audit_run(

@@ -20,9 +20,9 @@ from buttress.errors import CheckpointError
 from buttress.evaluating.meter import Meter, most_forwards
 from buttress.evaluation import Evaluator
 from buttress.functional import is_correct
-from buttress.modes import Modes
 from buttress.nn.contract import expect_some_finite
 from buttress.nn.finite import remark_on
+from buttress.nn.modes import Modes
 from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
 from buttress.storage.files import write_with

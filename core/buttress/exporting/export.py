@@ -24,7 +24,7 @@ from torch._dynamo import OptimizedModule
 from buttress.errors import RunFolderError, WorkError
 from buttress.evaluating.saved_run import SavedRun, load_run
 from buttress.exporting.model_card import model_card, robustbench_entry
-from buttress.modes import Modes
+from buttress.nn.modes import Modes
 from buttress.storage.files import write_json, write_text, write_with
 from buttress.storage.new_folder import new_folder
 from buttress.storage.seals import write_weights

@@ -1,1 +1,1 @@
-"""What is done to any ``nn.Module``, and what is asked of one."""
+"""Operations on any ``nn.Module``: its modes, buffers, weights and layers."""

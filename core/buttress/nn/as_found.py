@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from buttress.buffers import Buffers, copy_
+from buttress.nn.scratch import Buffers, copy_
 
 # The dictionaries of a module by which others hang on it.
 _REGISTRIES = (

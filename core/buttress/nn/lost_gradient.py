@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.errors import HookError, ModelError
-from buttress.modes import Modes
+from buttress.nn.modes import Modes
 
 # What torch says of a gradient to inputs or weights that is not there, and what the core says of one to weights.
 _OF_TORCH = ("does not require grad", "not have been used in the graph")

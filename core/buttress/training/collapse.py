@@ -19,7 +19,7 @@ from buttress.data import Split
 from buttress.engine import Engine
 from buttress.errors import WorkError
 from buttress.functional import is_correct
-from buttress.modes import Modes
+from buttress.nn.modes import Modes
 from buttress.tables import percent
 from buttress.training.selection import Record
 from buttress.types import Batch

@@ -17,7 +17,7 @@ from torch import Tensor
 from buttress.build import Assembly
 from buttress.discovery.own_modules import told
 from buttress.errors import PluginError
-from buttress.modes import Modes
+from buttress.nn.modes import Modes
 from buttress.settings import exact_fraction, late_epochs
 from buttress.tables import percent
 from buttress.threat import ThreatModel

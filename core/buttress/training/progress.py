@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from buttress.engine import Engine
-from buttress.models import fit_weights
+from buttress.nn.loading import fit_weights
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.shapes import checked

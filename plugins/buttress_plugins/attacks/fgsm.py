@@ -13,7 +13,7 @@ from torch import nn
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import attack_loss, pgd
-from buttress.modes import AttackMode
+from buttress.nn.modes import AttackMode
 from buttress.settings import NonNegativeFraction
 
 # The step of FGSM adversarial training over eps: Wong et al., section 4.

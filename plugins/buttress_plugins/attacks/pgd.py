@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, hookimpl
 from buttress.context import Context
 from buttress.functional import AttackLoss, L2Variant, attack_loss, pgd
-from buttress.modes import AttackMode
+from buttress.nn.modes import AttackMode
 from buttress.settings import NonNegativeFraction, Times
 from buttress.threat import per_example
 

@@ -19,9 +19,9 @@ from pydantic import PlainValidator, WithJsonSchema
 from torch import Tensor, nn
 
 from buttress import hookimpl
-from buttress.batchnorm import reestimate, tracked_norms
 from buttress.context import Context
 from buttress.hookspecs import Event
+from buttress.nn.batchnorm import reestimate, tracked_norms
 
 Share = Annotated[float, Ge(0), Le(1)]
 

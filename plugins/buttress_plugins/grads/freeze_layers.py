@@ -9,9 +9,9 @@ not say), unless ``freeze_bn``.
 from torch import nn
 
 from buttress import hookimpl
-from buttress.batchnorm import tracked_norms
 from buttress.errors import PluginError
-from buttress.layers import Patterns, layer_names, split_groups
+from buttress.nn.batchnorm import tracked_norms
+from buttress.nn.layers import Patterns, layer_names, split_groups
 from buttress.types import ParamGroup
 
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from buttress import hookimpl
 from buttress.groups import initial_lr
-from buttress.layers import split_groups
+from buttress.nn.layers import split_groups
+from buttress.nn.weights import regularised_names
 from buttress.types import ParamGroup
-from buttress.weights import regularised_names
 
 
 class L2Groups:

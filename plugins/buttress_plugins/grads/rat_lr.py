@@ -18,7 +18,7 @@ from torch.optim import SGD, Optimizer
 
 from buttress import hookimpl
 from buttress.groups import initial_lr
-from buttress.layers import Patterns, layer_names, split_groups
+from buttress.nn.layers import Patterns, layer_names, split_groups
 from buttress.types import ParamGroup
 
 

@@ -7,7 +7,7 @@ from annotated_types import Ge
 from torch import nn
 
 from buttress.errors import ModelError, nearest
-from buttress.normalization import normalized
+from buttress.nn.normalization import normalized
 
 Count = Annotated[int, Ge(1)]
 

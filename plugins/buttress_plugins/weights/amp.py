@@ -20,12 +20,12 @@ from annotated_types import Ge, Gt
 from torch import nn
 
 from buttress import Adv, hookimpl
-from buttress.buffers import Buffers
 from buttress.context import Context
 from buttress.kernels import Ball, ascend_
+from buttress.nn.scratch import Buffers
+from buttress.nn.weights import gradients, trainable
 from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch, Times
-from buttress.weights import gradients, trainable
 
 
 class AMP:

@@ -17,9 +17,9 @@ from torch import nn
 from buttress import Adv, hookimpl
 from buttress.context import Context
 from buttress.kernels import perturb_
+from buttress.nn.weights import gradients, matrices, trainable
 from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch, NonNegative
-from buttress.weights import gradients, matrices, trainable
 
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 

@@ -14,10 +14,10 @@ from torch import nn
 from buttress import Adv, hookimpl
 from buttress.context import Context
 from buttress.kernels import perturb_
-from buttress.layers import Patterns, layer_names
+from buttress.nn.layers import Patterns, layer_names
+from buttress.nn.weights import gradients, matrices
 from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch
-from buttress.weights import gradients, matrices
 
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 

@@ -8,7 +8,7 @@ from itertools import product
 
 import torch
 
-from buttress.modes import ATTACK_MODES, Modes
+from buttress.nn.modes import ATTACK_MODES, Modes
 from buttress.testing.promise import Broken, expect, needs, refused_settings, rule
 from buttress.testing.subject import EPOCHS, EPS, Net, Subject, batch_of, copied, differing, step, train
 from buttress.threat import ThreatModel

@@ -14,7 +14,7 @@ from buttress.context import Context
 from buttress.engine import Engine
 from buttress.errors import HookError
 from buttress.hookspecs import HOOKS
-from buttress.modes import ATTACK_MODES
+from buttress.nn.modes import ATTACK_MODES
 from buttress.testing.promise import RUNS, Broken, expect, needs, rule
 from buttress.testing.subject import Net, Subject, batch_of, copied, differing, step, train
 from buttress.testing.use import attacked

@@ -3,7 +3,7 @@
 from torch import nn
 
 from buttress import hookimpl
-from buttress.layers import split_groups
+from buttress.nn.layers import split_groups
 from buttress.types import ParamGroup
 
 

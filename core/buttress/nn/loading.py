@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from buttress.errors import ModelError, describe, nearest
-from buttress.modes import Modes
 from buttress.nn.contract import expect_logits, is_too_few
 from buttress.nn.fit import Fit
+from buttress.nn.modes import Modes
 from buttress.storage.weights_file import read_weight_sets
 
 
