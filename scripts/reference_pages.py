@@ -16,10 +16,10 @@ from generated import code, filled, prose, table
 from pydantic import BaseModel
 
 from buttress.cli import make_parser
+from buttress.components.registry import sources
 from buttress.config import Config
 from buttress.discovery.inventory import describe, keys_of
 from buttress.discovery.inventory_text import as_yaml
-from buttress.registry import sources
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 _KINDS = {"dataset": "Data sets", "model": "Models", "schedule": "Schedules", "logger": "Loggers"}

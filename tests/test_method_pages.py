@@ -14,9 +14,9 @@ from latex2mathml.converter import convert
 
 from buttress import Data, Split
 from buttress.build import assemble
+from buttress.components.registry import sources
 from buttress.config import ConfigFile
 from buttress.discovery.inventory import describe
-from buttress.registry import sources
 from buttress.yaml_source import read_yaml
 
 ROOT = Path(__file__).parent.parent

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pluggy import HookimplMarker
 
 if TYPE_CHECKING:
+    from buttress.components.registry import load_plugins
     from buttress.data import Data, Split
     from buttress.engine import Engine
     from buttress.errors import ButtressError
     from buttress.evaluation import Score, evaluate
-    from buttress.registry import load_plugins
     from buttress.threat import ThreatModel
     from buttress.types import Adv, Batch, Loss, StepResult, Track
 
@@ -36,7 +36,7 @@ _HOME = {
     "ThreatModel": "threat",
     "Track": "types",
     "evaluate": "evaluation",
-    "load_plugins": "registry",
+    "load_plugins": "components.registry",
 }
 
 __all__ = [

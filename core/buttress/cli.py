@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buttress import __version__
+from buttress.components.metadata import pass_over_unreadable
 from buttress.console.output import Exact, answer, complain, say
 from buttress.console.parser import Parser, whole_number
-from buttress.discovery.metadata import pass_over_unreadable
 from buttress.errors import TrustError
 from buttress.storage.user_path import user_path
 

@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
+from buttress.components.own_modules import SCHEDULE
+from buttress.components.plugins_file import PluginsFile, read_plugins_file
+from buttress.components.registry import attack_entry_of, build, entry_of
+from buttress.components.trust import belongs_to_run
 from buttress.discovery.disable import Choice, without_disabled
 from buttress.discovery.own_code import OwnCode
-from buttress.discovery.own_modules import SCHEDULE
-from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.discovery.recipes import located
-from buttress.discovery.trust import belongs_to_run
 from buttress.errors import ConfigError, nearest
-from buttress.registry import attack_entry_of, build, entry_of
 from buttress.schedule import Schedule, expect_factors
 from buttress.settings import Flag, NonNegativeFraction, Number, validate
 from buttress.storage.user_path import user_path

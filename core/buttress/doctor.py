@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from buttress import __version__, kernels
-from buttress.discovery.installed import broken_distributions
+from buttress.components.installed import broken_distributions
+from buttress.components.registry import GROUPS, sources
 from buttress.discovery.recipes import GROUP as RECIPES
 from buttress.kernels import native
-from buttress.registry import GROUPS, sources
 
 
 def examine() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from buttress.bad_steps import BadSteps
 from buttress.checks import CheckLevel, ValueChecks
+from buttress.components.registry import as_loaded, load_plugins, provides
 from buttress.context import Phase, RunState, Streams
 from buttress.errors import ButtressError, ConfigError, ModelError, WorkError, describe
 from buttress.groups import Groups, OptimizerFactory
@@ -28,7 +29,6 @@ from buttress.nn.finite import FiniteTensors
 from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
 from buttress.perturbation import Copies, Objective, Perturbed, perturbed
 from buttress.plugin_states import load_states, states_of
-from buttress.registry import as_loaded, load_plugins, provides
 from buttress.store import Store
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch, Loss, StepResult, Track

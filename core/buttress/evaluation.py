@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from buttress.answers import Caller
 from buttress.checks import ValueChecks
+from buttress.components.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.context import RunState
 from buttress.data import Split
 from buttress.errors import ConfigError, DataError, HookError, PluginError
@@ -21,7 +22,6 @@ from buttress.nn.finite import remark_on
 from buttress.nn.lost_gradient import expect_gradient_through
 from buttress.nn.modes import Modes, takes_gradients
 from buttress.perturbation import Copies
-from buttress.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.settings import Where
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch

@@ -19,6 +19,7 @@ from buttress import hookspecs
 from buttress.answers import Answers
 from buttress.checks import ValueChecks
 from buttress.components.plugin_class import check_class
+from buttress.components.registry import LoadedPlugin
 from buttress.context import Context, RunState
 from buttress.errors import (
     ButtressError,
@@ -35,7 +36,6 @@ from buttress.hookspecs import EXCLUSIVE, HOOKS, ExitOrder
 from buttress.kernels import lsc_mean
 from buttress.nn.contract import kind
 from buttress.perturbation import Objective
-from buttress.registry import LoadedPlugin
 from buttress.turns import Turn, Watch
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 

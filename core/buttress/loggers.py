@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from buttress.components.registry import LoadedPlugin, as_loaded, hooks_of, load_plugins
 from buttress.context import RunState
 from buttress.engine import Engine
 from buttress.errors import ButtressError, PluginError
@@ -17,7 +18,6 @@ from buttress.hooks import Implementation, resolve
 from buttress.hookspecs import LOGGER_HOOKS
 from buttress.nn.as_found import AsFound
 from buttress.perturbation import Copies
-from buttress.registry import LoadedPlugin, as_loaded, hooks_of, load_plugins
 from buttress.settings import Where
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from buttress.components.registry import LoadedPlugin
 from buttress.errors import ButtressError, CheckpointError, HookError
-from buttress.registry import LoadedPlugin
 
 
 def states_of(plugins: Sequence[LoadedPlugin]) -> dict[str, Mapping[str, Any]]:

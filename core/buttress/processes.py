@@ -19,7 +19,7 @@ _ANSWER = b"\nstopping after this step or evaluation; Ctrl-C once more stops at 
 
 
 # Before anything else is imported: torch ends at a distribution with broken metadata.
-_BEGINNING = "from buttress.discovery.metadata import pass_over_unreadable; pass_over_unreadable()"
+_BEGINNING = "from buttress.components.metadata import pass_over_unreadable; pass_over_unreadable()"
 
 
 def python_command(program: str) -> list[str]:

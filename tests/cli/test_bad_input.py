@@ -232,8 +232,8 @@ BAD = {
 def test_bad_input_is_one_clear_error_and_leaves_nothing(
     case: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    from buttress import registry
     from buttress.cli import main
+    from buttress.components import registry
 
     change, words, expected = BAD[case]
     if change is not None:

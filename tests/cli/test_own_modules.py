@@ -16,8 +16,8 @@ import yaml
 
 from buttress.build import check_config
 from buttress.cli import main
+from buttress.components.own_modules import import_target, origin
 from buttress.config import load_config
-from buttress.discovery.own_modules import import_target, origin
 from buttress.engine import Engine
 from buttress.errors import InputError
 from buttress.settings import Word

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from buttress.build import load_data
+from buttress.components.plugins_file import PluginsFile, read_plugins_file, snake_case
+from buttress.components.registry import find
 from buttress.config import ConfigFile, load_config
-from buttress.discovery.plugins_file import PluginsFile, read_plugins_file, snake_case
 from buttress.errors import ConfigError, PluginError
-from buttress.registry import find
 from buttress.yaml_source import parse_yaml
 
 from .conftest import CONFIG, Run

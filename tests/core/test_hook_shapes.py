@@ -13,6 +13,7 @@ import torch
 from buttress import Adv, hookimpl, hookspecs
 from buttress.cli import main
 from buttress.components.plugin_class import check_class
+from buttress.components.registry import Source, as_loaded
 from buttress.context import RunState
 from buttress.data import Split
 from buttress.discovery.inventory import facts_of
@@ -21,7 +22,6 @@ from buttress.evaluation import evaluate, load_attack
 from buttress.hooks import resolve
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 from buttress.loggers import Loggers
-from buttress.registry import Source, as_loaded
 
 from .helpers import CPU, LINF, MLP, batch_of, clean_attack, engine_of, plugin, step
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from buttress import Adv, Batch, Engine, Loss, ThreatModel, Track, hookimpl
 from buttress.checks import ValueChecks
+from buttress.components.registry import as_loaded, provides
 from buttress.context import RunState
 from buttress.errors import ConfigError, HookError, PluginError
 from buttress.hooks import Hooks, resolve
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
-from buttress.registry import as_loaded, provides
 
 from .helpers import CPU, LINF, MLP, ConvNet, batch_of, clean_attack, engine_of, plugin, step, weights_of
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from buttress import registry
 from buttress.cli import main
-from buttress.discovery.installed import broken_distributions, entry_points_of, installed_versions, owner_of
+from buttress.components import registry
+from buttress.components.installed import broken_distributions, entry_points_of, installed_versions, owner_of
+from buttress.components.registry import find, sources
+from buttress.components.requirements import check_requirements
 from buttress.discovery.inventory import inventory
 from buttress.discovery.recipes import recipes
-from buttress.discovery.requirements import check_requirements
 from buttress.doctor import examine
 from buttress.errors import ConfigError, PluginError
-from buttress.registry import find, sources
 
 METADATA = "Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n"
 POINTS = "[buttress.plugins]\nanvil = acme:Anvil\n"
@@ -159,7 +159,7 @@ def test_the_list_shows_it_to_a_person(site: Path, capsys: pytest.CaptureFixture
 
 
 LIBRARY = """
-from buttress.discovery.metadata import pass_over_unreadable
+from buttress.components.metadata import pass_over_unreadable
 pass_over_unreadable()
 from importlib.metadata import distributions, entry_points, version
 print(sum(point.name == "bell" for point in entry_points(group="buttress.plugins")))

@@ -11,9 +11,9 @@ from buttress import ThreatModel
 from buttress.analysis.parts import Options
 from buttress.cli import main
 from buttress.components.number_text import LONGEST
+from buttress.components.registry import build
 from buttress.config import ConfigFile, apply_override
 from buttress.errors import ConfigError
-from buttress.registry import build
 from buttress.settings import exact_fraction
 from buttress.yaml_source import Source, parse_yaml, read_yaml
 

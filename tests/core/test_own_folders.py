@@ -6,7 +6,7 @@ from runpy import run_path
 
 import pytest
 
-from buttress.discovery.own_modules import import_target
+from buttress.components.own_modules import import_target
 from buttress.errors import ModelError
 
 WORKER = """

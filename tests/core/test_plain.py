@@ -19,10 +19,10 @@ from annotated_types import Ge, Len
 from pydantic import BaseModel
 
 from buttress.components.plain import plain
+from buttress.components.registry import construct
 from buttress.config import dump_config
 from buttress.discovery.inventory import keys_of
 from buttress.errors import ConfigError, PluginError
-from buttress.registry import construct
 from buttress.settings import in_code, settings_model
 from buttress.yaml_source import parse_yaml
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
+from buttress.components.plugins_file import PluginsFile, read_plugins_file
+from buttress.components.registry import Source, build
 from buttress.errors import ConfigError, PluginError
-from buttress.registry import Source, build
 from buttress.storage.run_folder import RunFolder
 
 SOURCE = '''"""Of André."""

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from buttress import __version__, registry
+from buttress.components.registry import as_loaded, build, entry_of, find, load, load_plugins, sources
 from buttress.config import ConfigFile
 from buttress.discovery.inventory import describe
 from buttress.errors import ConfigError, PluginError
-from buttress.registry import as_loaded, build, entry_of, find, load, load_plugins, sources
 from buttress.schedule import SCHEDULES
 from buttress.yaml_source import parse_yaml
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from buttress.discovery.plugins_file import read_plugins_file
+from buttress.components.plugins_file import read_plugins_file
 from buttress.errors import ButtressError, RunFolderError
 from buttress.storage.files import file_sha256, read_facts, read_json, read_tensors
 from buttress.storage.regular_file import expect_regular_file, open_regular_file, read_regular_file

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from buttress.components.registry import as_loaded
 from buttress.context import Context, RunState, Streams, seeded_generator
 from buttress.errors import DataError
-from buttress.registry import as_loaded
 
 from .helpers import CPU, LINF, MLP, clean_attack, context, engine_of, plugin, step
 

@@ -12,12 +12,12 @@ from torch import nn
 from buttress import hookimpl
 from buttress.cli import main
 from buttress.components.plugin_class import check_class
+from buttress.components.registry import LoadedPlugin, Source, as_loaded, build, sources
 from buttress.components.traits import TRAITS, traits_of
 from buttress.discovery.inventory import facts_of
 from buttress.errors import HookError, PluginError
 from buttress.evaluating.meter import most_forwards
 from buttress.hookspecs import AttackMode, BatchTrait, ExitOrder, Traits
-from buttress.registry import LoadedPlugin, Source, as_loaded, build, sources
 
 from .helpers import MLP, clean_attack, engine_of, perturbation, plugin, step
 

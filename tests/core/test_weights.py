@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from buttress.discovery.own_modules import import_target
+from buttress.components.own_modules import import_target
 from buttress.errors import CheckpointError, ModelError
 from buttress.nn.loading import check_logits, load_weights
 from buttress.storage.files import write_tensors

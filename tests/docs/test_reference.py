@@ -11,9 +11,9 @@ import pytest
 
 from buttress import hookspecs
 from buttress.cli import make_parser
+from buttress.components.registry import GROUPS
 from buttress.config import Config
 from buttress.hookspecs import HOOKS
-from buttress.registry import GROUPS
 from buttress.schedule import SCHEDULES
 
 from .blocks import DOCS, PAGES, ROOT, text_of

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from buttress import Adv, Engine, Track
+from buttress.components.registry import LoadedPlugin, Source
 from buttress.errors import HookError
 from buttress.hookspecs import HOOKS
-from buttress.registry import LoadedPlugin, Source
 from tests.core.helpers import LINF, ConvNet, assert_same, plugin, step, weights_of
 
 AT = 3  # steps done of epoch 2 when the hook raises

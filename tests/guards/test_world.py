@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from buttress import Split, evaluate
+from buttress.components.registry import LoadedPlugin
 from buttress.errors import HookError, StorageError
-from buttress.registry import LoadedPlugin
 from buttress.storage.run_folder import RunFolder
 from buttress.world import World
 from tests.core.helpers import LINF, MLP, batch_of, engine_of, plugin, step

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from buttress import Adv, Batch, Split, evaluate
+from buttress.components.registry import LoadedPlugin
 from buttress.errors import HookError
-from buttress.registry import LoadedPlugin
 from tests.core.helpers import LINF, MLP, batch_of, clean_attack, engine_of, plugin
 
 WAYS: dict[str, Callable[[Tensor], object]] = {

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from buttress.components.registry import load_plugins
 from buttress.errors import ConfigError, PluginError
-from buttress.registry import load_plugins
 from buttress.settings import documentation_of, signature_of
 
 from .catalogue import ATTACKS, CATALOGUE

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from buttress import Batch
+from buttress.components.registry import build
 from buttress.errors import CheckpointError, ConfigError, HookError
-from buttress.registry import build
 from buttress.store import DiskHistory, MemoryHistory, _MemoryReader
 from buttress_plugins.ensembles import meat
 

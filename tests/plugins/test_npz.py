@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from buttress.components.registry import build
 from buttress.errors import ConfigError, DataError
-from buttress.registry import build
 from buttress.storage import memory
 from buttress_plugins.data.npz import Npz
 

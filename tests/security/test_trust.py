@@ -15,13 +15,13 @@ import yaml
 
 from buttress.authoring.targets import candidates
 from buttress.cli import main
+from buttress.components.own_folders import let_import
+from buttress.components.own_imports import reached
+from buttress.components.own_modules import import_target
+from buttress.components.plugins_file import read_plugins_file
+from buttress.components.trust import memory
 from buttress.config import load_config
 from buttress.discovery.own_code import OwnCode
-from buttress.discovery.own_folders import let_import
-from buttress.discovery.own_imports import reached
-from buttress.discovery.own_modules import import_target
-from buttress.discovery.plugins_file import read_plugins_file
-from buttress.discovery.trust import memory
 from buttress.errors import TrustError
 
 from .conftest import CANARY, CONFIG, executed
@@ -246,7 +246,7 @@ def test_a_comparison_goes_on_with_its_own_runs_without_a_memory(stranger: Path)
 
 
 def test_what_is_remembered_is_added_to_what_was(stranger: Path) -> None:
-    from buttress.discovery import trust
+    from buttress.components import trust
 
     one, two = (trust.Code("plugins_file", Path(name), name * 64, 1) for name in "ab")
     trust.remember([one])

@@ -224,9 +224,9 @@ def test_what_lies_in_the_working_folder_is_not_installed(hostile: Path) -> None
     (metadata / "entry_points.txt").write_text(points)
     (hostile / "evil.py").write_text(DISTRIBUTION)
     program = """
-from buttress.discovery.own_modules import import_target
+from buttress.components.own_modules import import_target
 import_target("torchvision.models:resnet18", "here")
-from buttress.registry import sources
+from buttress.components.registry import sources
 print(*(each.name for kind in ("plugin", "attack") for each in sources(kind)))
 """
     for name in NAMES:

@@ -11,10 +11,10 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from buttress.components.registry import load_plugins
 from buttress.config import ConfigFile, apply_override, dump_config, load_config
 from buttress.errors import ButtressError
 from buttress.kernels import median_files
-from buttress.registry import load_plugins
 from buttress.storage.files import read_tensors
 from buttress.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from buttress.yaml_source import parse_yaml

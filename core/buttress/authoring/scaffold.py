@@ -13,9 +13,9 @@ from string import Template
 from textwrap import indent
 
 from buttress import __version__
+from buttress.components.registry import GROUPS, sources
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import HOOKS, makes_logger
-from buttress.registry import GROUPS, sources
 from buttress.settings import documentation_in
 from buttress.storage.files import make_folder, write_text
 from buttress.storage.new_folder import new_folder

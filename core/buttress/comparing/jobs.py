@@ -16,10 +16,10 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from buttress.comparing.board import listener_to
+from buttress.components.own_modules import expect_unchanged
+from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.config import ConfigFile, load_config
 from buttress.console.output import exit_code_of
-from buttress.discovery.own_modules import expect_unchanged
-from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluating.assessment import assess
 from buttress.evaluating.subject import load_subject

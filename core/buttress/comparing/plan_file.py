@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from buttress.comparing.jobs import Job, without_idle_keys
 from buttress.comparing.sweep import Variant
+from buttress.components.plugins_file import read_plugins_file
 from buttress.config import dump_config
-from buttress.discovery.plugins_file import read_plugins_file
 from buttress.errors import CheckpointError, ConfigError
 from buttress.evaluation import attack_entry, load_attack
 from buttress.storage.names import expect_plain_name

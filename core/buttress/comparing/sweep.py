@@ -9,9 +9,9 @@ from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
+from buttress.components.trust import belongs_to_run
 from buttress.config import Config, ConfigFile, apply_override, plugin_names
 from buttress.discovery.recipes import located
-from buttress.discovery.trust import belongs_to_run
 from buttress.errors import ConfigError, nearest
 from buttress.yaml_source import Source, read_yaml
 

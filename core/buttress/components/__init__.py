@@ -1,1 +1,1 @@
-"""From a name to a checked object: what the classes and the attributes of components have to look like."""
+"""From a name in a config to a checked object."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
 
+from buttress.components.registry import entry_of, find, means
 from buttress.errors import ConfigError, PluginError, nearest
-from buttress.registry import entry_of, find, means
 from buttress.yaml_source import Path_, Source
 
 LISTS = {"plugins": "plugin", "loggers": "logger"}

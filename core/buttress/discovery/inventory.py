@@ -13,14 +13,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from buttress.components.installed import Broken, broken_distributions
 from buttress.components.members import Marked, marked
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
-from buttress.discovery.installed import Broken, broken_distributions
+from buttress.components.registry import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
 from buttress.processes import python_command, python_environment
-from buttress.registry import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
 from buttress.settings import settings_model
 
 # A distribution whose components take longer than this to import is examined one by one, and each that still does is
@@ -31,7 +31,7 @@ CHECK_SECONDS = 60.0
 _CHECK = """
 import contextlib, io, json, sys
 from buttress.discovery.inventory import facts_of
-from buttress.registry import Source
+from buttress.components.registry import Source
 out = sys.stdout
 for each in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()):

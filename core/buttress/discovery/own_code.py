@@ -12,13 +12,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from buttress.discovery.own_folders import module_folders
-from buttress.discovery.own_imports import reached, read_code
-from buttress.discovery.own_modules import Kind, import_target, make
-from buttress.discovery.plugins_file import PluginsFile
-from buttress.discovery.trust import Asked, Call, Code, expect_trusted, remember
+from buttress.components.own_folders import module_folders
+from buttress.components.own_imports import reached, read_code
+from buttress.components.own_modules import Kind, import_target, make
+from buttress.components.plugins_file import PluginsFile
+from buttress.components.registry import Local, sources
+from buttress.components.trust import Asked, Call, Code, expect_trusted, remember
 from buttress.errors import InputError, ModelError
-from buttress.registry import Local, sources
 from buttress.settings import Where
 
 _PLUGINS_FILE = "plugins_file"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from buttress.discovery.installed import Point, entry_points_of
+from buttress.components.installed import Point, entry_points_of
 from buttress.errors import ConfigError, nearest
 
 GROUP = "buttress.recipes"

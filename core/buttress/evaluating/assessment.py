@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from buttress.components.registry import LoadedPlugin
 from buttress.data import Split, subset
 from buttress.errors import ConfigError, InterruptionError
 from buttress.evaluating.result_file import write_evaluation
@@ -21,7 +22,6 @@ from buttress.evaluating.robust import NOT_ATTACKED, RIGHT, Verdicts, attack_all
 from buttress.evaluating.subject import Subject
 from buttress.evaluation import attack_entry, attack_name, load_attack
 from buttress.processes import interrupted_by_signals
-from buttress.registry import LoadedPlugin
 from buttress.reporter import Reporter
 from buttress.storage.files import make_folder, storage_errors, write_with
 from buttress.storage.manifest import hardware

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from buttress.registry import LoadedPlugin
+from buttress.components.registry import LoadedPlugin
 from buttress.reporter import Reporter
 
 

@@ -16,9 +16,9 @@ import torch
 from pydantic import Field, model_validator
 
 from buttress import __version__
+from buttress.components.registry import LoadedPlugin
 from buttress.errors import CheckpointError
 from buttress.kernels import status
-from buttress.registry import LoadedPlugin
 from buttress.storage.files import file_sha256
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.git import git_state

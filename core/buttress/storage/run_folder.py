@@ -11,8 +11,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from buttress.discovery.own_modules import expect_unchanged
-from buttress.discovery.plugins_file import PluginsFile, read_plugins_file
+from buttress.components.own_modules import expect_unchanged
+from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
 from buttress.storage.files import finished_files, read_json, storage_errors, unshare_file, write_bytes, write_text
 from buttress.storage.manifest import as_manifest

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from buttress.components.registry import LoadedPlugin
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.kernels import status
-from buttress.registry import LoadedPlugin
 from buttress.storage.differences import ABSENT, difference_line, differences
 from buttress.storage.manifest import Continuation, Manifest, hardware, read_manifest, record_continuation, records_of
 from buttress.storage.run_folder import RunFolder

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buttress.components.registry import find, load
 from buttress.config import ConfigFile
 from buttress.errors import DataError, PluginError
-from buttress.registry import find, load
 from buttress.settings import path_settings
 from buttress.storage.user_path import user_path
 

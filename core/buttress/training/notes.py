@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from buttress.build import Assembly
-from buttress.discovery.own_modules import told
+from buttress.components.own_modules import told
 from buttress.errors import PluginError
 from buttress.nn.modes import Modes
 from buttress.settings import exact_fraction, late_epochs

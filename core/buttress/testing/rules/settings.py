@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from buttress.components.members import attributes_of
+from buttress.components.registry import HOOKED, construct
 from buttress.errors import ButtressError, ConfigError, PluginError
-from buttress.registry import HOOKED, construct
 from buttress.settings import documentation_of, in_code, settings_model, signature_of
 from buttress.testing.promise import Broken, expect, rule
 from buttress.testing.subject import Subject

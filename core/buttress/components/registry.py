@@ -17,11 +17,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from buttress import __version__
+from buttress.components.installed import broken_distributions, entry_points_of
 from buttress.components.members import hooks_in, marked
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.traits import traits_of
-from buttress.discovery.installed import broken_distributions, entry_points_of
 from buttress.errors import ConfigError, InputError, PluginError, nearest
 from buttress.hookspecs import Traits
 from buttress.settings import Where, in_code, settings_model, validate

@@ -18,10 +18,10 @@ from types import ModuleType
 from typing import Any
 
 from buttress.components.members import hooks_in
+from buttress.components.own_imports import passed_over
+from buttress.components.registry import Local, Source, sources
 from buttress.components.traits import declared_name
-from buttress.discovery.own_imports import passed_over
 from buttress.errors import ConfigError, PluginError
-from buttress.registry import Local, Source, sources
 from buttress.storage.regular_file import read_regular_file
 
 # It is written by hand; what is larger is something else.

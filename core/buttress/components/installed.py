@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from packaging.utils import canonicalize_name
 
-from buttress.discovery.metadata import all_distributions, expect_readable, folder_of
+from buttress.components.metadata import all_distributions, expect_readable, folder_of
 
 Found = TypeVar("Found")
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from buttress.discovery.own_folders import SUFFIXES
+from buttress.components.own_folders import SUFFIXES
 from buttress.storage.regular_file import read_regular_file
 
 _BY_NAME = ("import_module", "__import__")

@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from buttress.discovery.installed import installed_versions
+from buttress.components.installed import installed_versions
+from buttress.components.registry import GROUPS, sources
 from buttress.errors import ConfigError
-from buttress.registry import GROUPS, sources
 
 
 def check_requirements(requirements: Sequence[str], where: Callable[[tuple[str | int, ...]], str]) -> None:
