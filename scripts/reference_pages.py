@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from buttress.cli import make_parser
 from buttress.components.registry import sources
-from buttress.config import Config
+from buttress.config.schema import Config
 from buttress.discovery.inventory import describe, keys_of
 from buttress.discovery.inventory_text import as_yaml
 

@@ -15,9 +15,9 @@ from latex2mathml.converter import convert
 from buttress import Data, Split
 from buttress.build import assemble
 from buttress.components.registry import sources
-from buttress.config import ConfigFile
+from buttress.config.schema import ConfigFile
+from buttress.config.yaml_source import read_yaml
 from buttress.discovery.inventory import describe
-from buttress.yaml_source import read_yaml
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.stem: path for path in sorted((ROOT / "docs" / "methods").glob("*.md"))}

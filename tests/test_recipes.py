@@ -8,8 +8,8 @@ import torch
 
 from buttress import Data, Split
 from buttress.build import assemble
-from buttress.config import ConfigFile, apply_override
-from buttress.yaml_source import read_yaml
+from buttress.config.schema import ConfigFile, apply_override
+from buttress.config.yaml_source import read_yaml
 
 ROOT = Path(__file__).parent.parent
 RECIPES = runpy.run_path(str(ROOT / "scripts" / "recipes.py"))["all_recipes"]()

@@ -19,7 +19,8 @@ from buttress.components.arguments import read_arguments
 from buttress.components.own_modules import DATA, MODEL, told
 from buttress.components.registry import LoadedPlugin, build, load_plugins
 from buttress.components.requirements import check_requirements
-from buttress.config import ConfigFile, WeightsSection
+from buttress.config.schedule import Schedule
+from buttress.config.schema import ConfigFile, WeightsSection
 from buttress.data import Data, Split, check_data, fixed_order, steps_per_epoch
 from buttress.engine import Engine
 from buttress.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, nearest
@@ -28,7 +29,6 @@ from buttress.loggers import load_loggers
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
 from buttress.nn.loading import check_logits, load_weights, trains_on_one
 from buttress.nn.preparation import prepared
-from buttress.schedule import Schedule
 from buttress.storage.user_path import user_path
 from buttress.threat import ThreatModel
 from buttress.training.data_paths import relative_paths, weights_path, where_looked

@@ -335,7 +335,7 @@ def _as_json(value: object) -> str:
 
 
 def _train(options: argparse.Namespace) -> str:
-    from buttress.config import load_config
+    from buttress.config.schema import load_config
     from buttress.training.launch import launch
 
     file = load_config(options.config, options.overrides, trust=options.trust)
@@ -542,7 +542,7 @@ def _plugins_new(options: argparse.Namespace) -> str:
 
 
 def _recipes_list(options: argparse.Namespace) -> str:
-    from buttress.discovery.recipes import recipes
+    from buttress.config.recipes import recipes
     from buttress.tables import table
 
     rows = [
@@ -566,7 +566,7 @@ def _recipes_list(options: argparse.Namespace) -> str:
 
 def _config_show(options: argparse.Namespace) -> str:
     from buttress.build import check_config
-    from buttress.config import dump_config, load_config
+    from buttress.config.schema import dump_config, load_config
 
     file = load_config(options.config, options.overrides, trust=options.trust, looks=True)
     try:
@@ -579,7 +579,7 @@ def _config_show(options: argparse.Namespace) -> str:
 
 def _config_validate(options: argparse.Namespace) -> str:
     from buttress.build import check_config
-    from buttress.config import load_config
+    from buttress.config.schema import load_config
 
     try:
         check_config(load_config(options.config, options.overrides, trust=options.trust, looks=True))
@@ -589,7 +589,7 @@ def _config_validate(options: argparse.Namespace) -> str:
 
 
 def _config_schema(options: argparse.Namespace) -> str:
-    from buttress.config import schema
+    from buttress.config.schema import schema
 
     return _as_json(schema())
 

@@ -9,7 +9,7 @@ import torch
 from buttress import __version__, kernels
 from buttress.components.installed import broken_distributions
 from buttress.components.registry import GROUPS, sources
-from buttress.discovery.recipes import GROUP as RECIPES
+from buttress.config.recipes import GROUP as RECIPES
 from buttress.kernels import native
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.build import assemble, load_data
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.engine import Engine
 from buttress.errors import ConfigError
 from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backend

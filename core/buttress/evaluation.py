@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from buttress.answers import Caller
 from buttress.checks import ValueChecks
 from buttress.components.registry import LoadedPlugin, Local, attack_entry_of, build, provides
+from buttress.config.yaml_source import parse_yaml
 from buttress.context import RunState
 from buttress.data import Split
 from buttress.errors import ConfigError, DataError, HookError, PluginError
@@ -25,7 +26,6 @@ from buttress.perturbation import Copies
 from buttress.settings import Where
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch
-from buttress.yaml_source import parse_yaml
 
 logger = logging.getLogger("buttress")
 

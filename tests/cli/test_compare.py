@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from buttress.cli import main
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.storage.run_folder import RunFolder
 from buttress.training.records import read_metrics
 

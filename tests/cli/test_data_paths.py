@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from buttress.build import check_config, load_data
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.errors import DataError
 from buttress.training.launch import continue_run, launch
 

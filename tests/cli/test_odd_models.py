@@ -8,7 +8,7 @@ import yaml
 
 from buttress.build import check_config
 from buttress.cli import main
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.errors import InputError
 
 from .conftest import CONFIG

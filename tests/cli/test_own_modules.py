@@ -17,11 +17,11 @@ import yaml
 from buttress.build import check_config
 from buttress.cli import main
 from buttress.components.own_modules import import_target, origin
-from buttress.config import load_config
+from buttress.config.schema import load_config
+from buttress.config.yaml_source import dump_yaml
 from buttress.engine import Engine
 from buttress.errors import InputError
 from buttress.settings import Word
-from buttress.yaml_source import dump_yaml
 
 from .conftest import CONFIG
 
@@ -120,7 +120,7 @@ class Positional:
 '''
 
 SCHEDULE = '''
-from buttress.schedule import Constant, Schedule
+from buttress.config.schedule import Constant, Schedule
 from buttress.settings import Epoch
 
 

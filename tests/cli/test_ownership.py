@@ -11,7 +11,7 @@ import pytest
 
 from buttress.build import assemble, load_data
 from buttress.cli import main
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.errors import CheckpointError, InputError, RunFolderError
 from buttress.storage.manifest import read_manifest
 from buttress.storage.names import expect_inside, expect_plain_name, is_plain_name

@@ -12,7 +12,7 @@ from torch import nn
 
 from buttress.build import assemble, load_data
 from buttress.cli import main
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.errors import CheckpointError, InterruptionError, RunFolderError, WorkError
 from buttress.evaluating.assessment import assess
 from buttress.evaluating.subject import load_subject

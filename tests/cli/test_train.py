@@ -19,7 +19,7 @@ import yaml
 from buttress import build
 from buttress.build import Assembly
 from buttress.cli import main
-from buttress.config import ConfigFile
+from buttress.config.schema import ConfigFile
 from buttress.data import Data
 from buttress.storage import run_folder
 from buttress.storage.seals import read_sealed

@@ -33,10 +33,10 @@ def heavy(modules: set[str]) -> set[str]:
         "import buttress",
         "from buttress import hookimpl, __version__",
         "import buttress.hookspecs",
-        "import buttress.config",
+        "import buttress.config.schema",
         "from buttress.components.registry import GROUPS, sources; [sources(kind) for kind in GROUPS]",
         "from buttress.components.registry import find; find('plugin', 'pgd')",
-        "from buttress.discovery.recipes import recipes; recipes()",
+        "from buttress.config.recipes import recipes; recipes()",
     ],
 )
 def test_names_lists_and_configs_load_no_torch_and_no_plugin(code: str):

@@ -15,8 +15,8 @@ from buttress.components import registry
 from buttress.components.installed import broken_distributions, entry_points_of, installed_versions, owner_of
 from buttress.components.registry import find, sources
 from buttress.components.requirements import check_requirements
+from buttress.config.recipes import recipes
 from buttress.discovery.inventory import inventory
-from buttress.discovery.recipes import recipes
 from buttress.doctor import examine
 from buttress.errors import ConfigError, PluginError
 

@@ -12,10 +12,10 @@ from buttress.analysis.parts import Options
 from buttress.cli import main
 from buttress.components.number_text import LONGEST
 from buttress.components.registry import build
-from buttress.config import ConfigFile, apply_override
+from buttress.config.schema import ConfigFile, apply_override
+from buttress.config.yaml_source import Source, parse_yaml, read_yaml
 from buttress.errors import ConfigError
 from buttress.settings import exact_fraction
-from buttress.yaml_source import Source, parse_yaml, read_yaml
 
 CONFIG = """
 name: small

@@ -10,11 +10,11 @@ import pytest
 
 from buttress import __version__, registry
 from buttress.components.registry import as_loaded, build, entry_of, find, load, load_plugins, sources
-from buttress.config import ConfigFile
+from buttress.config.schedule import SCHEDULES
+from buttress.config.schema import ConfigFile
+from buttress.config.yaml_source import parse_yaml
 from buttress.discovery.inventory import describe
 from buttress.errors import ConfigError, PluginError
-from buttress.schedule import SCHEDULES
-from buttress.yaml_source import parse_yaml
 
 PLUGIN = """
 from buttress import hookimpl

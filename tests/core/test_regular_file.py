@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from buttress.components.plugins_file import read_plugins_file
+from buttress.config.yaml_source import read_yaml
 from buttress.errors import ButtressError, RunFolderError
 from buttress.storage.files import file_sha256, read_facts, read_json, read_tensors
 from buttress.storage.regular_file import expect_regular_file, open_regular_file, read_regular_file
@@ -15,7 +16,6 @@ from buttress.storage.run_folder import RunFolder, existing_folder
 from buttress.storage.tensor_file import open_tensor_files
 from buttress.storage.weights_file import holds_weights, read_weight_sets
 from buttress.training.records import read_metrics
-from buttress.yaml_source import read_yaml
 from buttress_plugins.data.npz import Npz
 
 

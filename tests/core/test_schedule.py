@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from buttress.config.schedule import SCHEDULES, Constant, Cosine, Cyclic, Linear, Piecewise, expect_factors
 from buttress.errors import ConfigError
-from buttress.schedule import SCHEDULES, Constant, Cosine, Cyclic, Linear, Piecewise, expect_factors
 from buttress.settings import in_code, settings_model, validate
 
 

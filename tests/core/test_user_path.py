@@ -10,7 +10,7 @@ import yaml
 from buttress.build import check_config
 from buttress.cli import main, make_parser
 from buttress.components.registry import construct
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.settings import in_code
 from buttress.storage.user_path import user_path
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from buttress.config.yaml_source import MAX_BYTES, MAX_NODES, parse_yaml, read_yaml
 from buttress.errors import ConfigError
 from buttress.settings import Word
-from buttress.yaml_source import MAX_BYTES, MAX_NODES, parse_yaml, read_yaml
 
 
 def value(text: str) -> Any:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from buttress.cli import main
-from buttress.config import Config
+from buttress.config.schema import Config
+from buttress.config.yaml_source import parse_yaml
 from buttress.settings import validate
-from buttress.yaml_source import parse_yaml
 
 from .blocks import DOCS, Block, blocks
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from buttress.cli import main
-from buttress.yaml_source import dump_yaml, read_yaml
+from buttress.config.yaml_source import dump_yaml, read_yaml
 
 from .blocks import ROOT, blocks
 

@@ -12,9 +12,9 @@ import pytest
 from buttress import hookspecs
 from buttress.cli import make_parser
 from buttress.components.registry import GROUPS
-from buttress.config import Config
+from buttress.config.schedule import SCHEDULES
+from buttress.config.schema import Config
 from buttress.hookspecs import HOOKS
-from buttress.schedule import SCHEDULES
 
 from .blocks import DOCS, PAGES, ROOT, text_of
 

@@ -10,7 +10,7 @@ import yaml
 
 from buttress import Batch, Split, ThreatModel
 from buttress.build import assemble, load_data
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.errors import ConfigError, DivergenceError
 from buttress.reporter import Reporter
 from buttress.storage.run_folder import RunFolder

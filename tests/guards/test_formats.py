@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.errors import ConfigError, RunFolderError
 from buttress.storage.run_folder import RunFolder, existing_folder
 from buttress.storage.seals import read_sealed, write_sealed

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from buttress.build import assemble, load_data
-from buttress.config import ConfigFile
+from buttress.config.schema import ConfigFile
+from buttress.config.yaml_source import dump_yaml, parse_yaml
 from buttress.training import forecast as forecasts
 from buttress.training.forecast import Passes, counted, forecast
-from buttress.yaml_source import dump_yaml, parse_yaml
 
 PGD: dict[str, Any] = {"pgd": {"steps": 10}}
 KL: dict[str, Any] = {"pgd": {"steps": 10, "loss": "kl", "start": "gaussian"}}

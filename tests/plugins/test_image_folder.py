@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from buttress import ThreatModel
-from buttress.config import ConfigFile
+from buttress.config.schema import ConfigFile
+from buttress.config.yaml_source import dump_yaml, parse_yaml
 from buttress.errors import DataError
 from buttress.training.launch import launch
-from buttress.yaml_source import dump_yaml, parse_yaml
 from buttress_plugins.data import image_folder
 from buttress_plugins.data.image_folder import ImageFolder
 

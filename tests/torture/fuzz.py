@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from buttress.components.registry import load_plugins
-from buttress.config import ConfigFile, apply_override, dump_config, load_config
+from buttress.config.schema import ConfigFile, apply_override, dump_config, load_config
+from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ButtressError
 from buttress.kernels import median_files
 from buttress.storage.files import read_tensors
 from buttress.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
-from buttress.yaml_source import parse_yaml
 
 from .payloads import CONFIG
 from .report import Section

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from buttress.build import assemble, load_data
 from buttress.cli import main
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.errors import ButtressError
 from buttress.kernels import median_files
 from buttress.nn.loading import load_weights

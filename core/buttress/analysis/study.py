@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from buttress.analysis.directions import losses_at
 from buttress.analysis.snapshots import Snapshot, live_snapshots
 from buttress.build import assemble, load_data
-from buttress.config import load_config
+from buttress.config.schema import load_config
 from buttress.data import fixed_order
 from buttress.evaluation import attack_name
 from buttress.nn.loading import fit_weights, load_weights

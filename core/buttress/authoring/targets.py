@@ -15,11 +15,11 @@ from buttress.components.members import hooks_in
 from buttress.components.plugins_file import read_plugins_file
 from buttress.components.registry import GROUPS, HOOKED, Source, find, load, means, sources
 from buttress.components.trust import belongs_to_run
-from buttress.discovery.own_code import OwnCode
+from buttress.config.own_code import OwnCode
+from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, PluginError, nearest
 from buttress.hookspecs import makes_logger
 from buttress.storage.user_path import user_path
-from buttress.yaml_source import parse_yaml
 
 if TYPE_CHECKING:
     from buttress.testing import Subject

@@ -19,7 +19,7 @@ from buttress.comparing.plan_file import Member, Plan, digest, expect_different,
 from buttress.comparing.pool import Pool
 from buttress.comparing.same_examples import expect_same_data_as_started, other_examples
 from buttress.comparing.sweep import Variant, baselines
-from buttress.config import dump_config
+from buttress.config.schema import dump_config
 from buttress.errors import CheckpointError, ConfigError
 from buttress.evaluation import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text

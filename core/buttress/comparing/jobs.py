@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 from buttress.comparing.board import listener_to
 from buttress.components.own_modules import expect_unchanged
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
-from buttress.config import ConfigFile, load_config
+from buttress.config.schema import ConfigFile, load_config
+from buttress.config.yaml_source import Source, parse_yaml, read_yaml
 from buttress.console.output import exit_code_of
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluating.assessment import assess
@@ -34,7 +35,6 @@ from buttress.storage.shapes import Share
 from buttress.training.launch import continue_run, launch
 from buttress.training.named_files import expect_same_files
 from buttress.training.summary_file import read_summary
-from buttress.yaml_source import Source, parse_yaml, read_yaml
 
 _SCORES = TypeAdapter(dict[str, dict[str, dict[Literal["best", "last"], Share]]])
 

@@ -10,10 +10,10 @@ from itertools import product
 from pathlib import Path
 
 from buttress.components.trust import belongs_to_run
-from buttress.config import Config, ConfigFile, apply_override, plugin_names
-from buttress.discovery.recipes import located
+from buttress.config.recipes import located
+from buttress.config.schema import Config, ConfigFile, apply_override, plugin_names
+from buttress.config.yaml_source import Source, read_yaml
 from buttress.errors import ConfigError, nearest
-from buttress.yaml_source import Source, read_yaml
 
 # Of a run folder's name before "-s<seed>": run names end at 100 characters.
 _LONGEST = 90

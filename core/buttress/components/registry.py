@@ -99,7 +99,7 @@ def _listed() -> dict[str, list[Source]]:
 
 def _own_schedules() -> Iterator[Source]:
     """The schedules of the core, which need no entry point."""
-    from buttress.schedule import SCHEDULES
+    from buttress.config.schedule import SCHEDULES
 
     for name, schedule in SCHEDULES.items():
         yield Source("schedule", name, f"{schedule.__module__}:{schedule.__qualname__}", "buttress", __version__)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from buttress.config.yaml_source import dump_yaml
 from buttress.tables import table
-from buttress.yaml_source import dump_yaml
 
 # Columns of what is printed; a terminal has as many.
 _WIDTH = 100

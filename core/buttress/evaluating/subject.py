@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 from buttress.build import build_model, load_data, threat_of
-from buttress.config import ConfigFile, apply_override, load_config
+from buttress.config.schema import ConfigFile, apply_override, load_config
+from buttress.config.yaml_source import Source
 from buttress.data import Data, Split
 from buttress.errors import CheckpointError, ConfigError
 from buttress.storage.files import file_sha256, read_facts
@@ -21,7 +22,6 @@ from buttress.storage.user_path import user_path
 from buttress.storage.weights_file import SUFFIXES, holds_weights, is_safetensors
 from buttress.threat import ThreatModel
 from buttress.training.same_data import expect_same_data
-from buttress.yaml_source import Source
 
 # What a config has to say besides model, data and threat, for weights that no config comes with; none of it is used.
 _FREE_STANDING = {

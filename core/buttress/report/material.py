@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from buttress.analysis.answer_files import read_answer
 from buttress.audit.audit_file import read_audit
-from buttress.config import Config, ConfigFile, load_config
+from buttress.config.schema import Config, ConfigFile, load_config
 from buttress.errors import CheckpointError, RunFolderError, TrustError
 from buttress.evaluating.result_file import read_evaluation
 from buttress.evaluation import name_of_entry

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from buttress import __version__
-from buttress.config import dump_config
+from buttress.config.schema import dump_config
 from buttress.report import figures, training_figures
 from buttress.report.bundle import packed, plotly_bundle
 from buttress.report.class_sections import class_section, image_section

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from buttress.components.registry import find, load
-from buttress.config import ConfigFile
+from buttress.config.schema import ConfigFile
 from buttress.errors import DataError, PluginError
 from buttress.settings import path_settings
 from buttress.storage.user_path import user_path

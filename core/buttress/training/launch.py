@@ -12,7 +12,7 @@ import torch
 
 from buttress.build import Assembly, assemble, check_last_batch, load_data
 from buttress.components.own_modules import origin
-from buttress.config import ConfigFile, dump_config, load_config
+from buttress.config.schema import ConfigFile, dump_config, load_config
 from buttress.data import Data
 from buttress.errors import RunFolderError
 from buttress.kernels import use_backend

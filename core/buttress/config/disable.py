@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from packaging.utils import canonicalize_name
 
 from buttress.components.registry import entry_of, find, means
+from buttress.config.yaml_source import Path_, Source
 from buttress.errors import ConfigError, PluginError, nearest
-from buttress.yaml_source import Path_, Source
 
 LISTS = {"plugins": "plugin", "loggers": "logger"}
 """Section to the kind of its entries: what can be left out."""
