@@ -23,8 +23,8 @@ from common import facts, summary, write
 from torch import nn
 
 from buttress import Adv, Batch, Engine, Loss, ThreatModel, hookimpl
+from buttress.engine.perturbation import Copies
 from buttress.nn.as_found import AsFound
-from buttress.perturbation import Copies
 from buttress_plugins.models.preact_resnet import preact_tiny
 
 THREAT = ThreatModel("linf", "1/10")

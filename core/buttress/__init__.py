@@ -12,7 +12,7 @@ from pluggy import HookimplMarker
 if TYPE_CHECKING:
     from buttress.components.registry import load_plugins
     from buttress.data import Data, Split
-    from buttress.engine import Engine
+    from buttress.engine.engine import Engine
     from buttress.errors import ButtressError
     from buttress.evaluation import Score, evaluate
     from buttress.threat import ThreatModel
@@ -28,7 +28,7 @@ _HOME = {
     "Batch": "types",
     "ButtressError": "errors",
     "Data": "data",
-    "Engine": "engine",
+    "Engine": "engine.engine",
     "Loss": "types",
     "Score": "evaluation",
     "Split": "data",

@@ -22,7 +22,7 @@ from buttress.components.requirements import check_requirements
 from buttress.config.schedule import Schedule
 from buttress.config.schema import ConfigFile, WeightsSection
 from buttress.data import Data, Split, check_data, fixed_order, steps_per_epoch
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, nearest
 from buttress.evaluation import Evaluator, load_attack
 from buttress.loggers import load_loggers

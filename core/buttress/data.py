@@ -15,7 +15,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from buttress.context import seeded_generator
+from buttress.engine.context import seeded_generator
 from buttress.errors import ConfigError, DataError
 from buttress.nn.contract import is_dense
 from buttress.settings import resolve_amount

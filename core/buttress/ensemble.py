@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from buttress.build import assemble, load_data
 from buttress.config.schema import load_config
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.errors import ConfigError
 from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backend
 from buttress.kernels.averages import MEAN, trimmed_mean_rule

@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from buttress.answers import Caller
-from buttress.checks import ValueChecks
 from buttress.components.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.config.yaml_source import parse_yaml
-from buttress.context import RunState
 from buttress.data import Split
+from buttress.engine.answers import Caller
+from buttress.engine.checks import ValueChecks
+from buttress.engine.context import RunState
+from buttress.engine.hooks import Hooks
+from buttress.engine.perturbation import Copies
 from buttress.errors import ConfigError, DataError, HookError, PluginError
 from buttress.functional import cross_entropy, is_correct
-from buttress.hooks import Hooks
 from buttress.nn.as_found import AsFound
 from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
 from buttress.nn.finite import remark_on
 from buttress.nn.lost_gradient import expect_gradient_through
 from buttress.nn.modes import Modes, takes_gradients
-from buttress.perturbation import Copies
 from buttress.settings import Where
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch

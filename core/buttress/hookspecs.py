@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from buttress.context import Context
-    from buttress.perturbation import Objective
+    from buttress.engine.context import Context
+    from buttress.engine.perturbation import Objective
     from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
 SPEC_VERSION = "1.0"

@@ -11,13 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 from buttress.components.registry import LoadedPlugin, as_loaded, hooks_of, load_plugins
-from buttress.context import RunState
-from buttress.engine import Engine
+from buttress.engine.context import RunState
+from buttress.engine.engine import Engine
+from buttress.engine.hooks import Implementation, resolve
+from buttress.engine.perturbation import Copies
 from buttress.errors import ButtressError, PluginError
-from buttress.hooks import Implementation, resolve
 from buttress.hookspecs import LOGGER_HOOKS
 from buttress.nn.as_found import AsFound
-from buttress.perturbation import Copies
 from buttress.settings import Where
 
 

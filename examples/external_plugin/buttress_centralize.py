@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 
 
 class Centralize:

@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 
 from .helpers import assert_same, batch_of, clean_attack, engine_of, plugin, snapshot
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from buttress.engine.perturbation import Copies, perturbed
 from buttress.nn.scratch import Buffers
-from buttress.perturbation import Copies, perturbed
 
 from .helpers import adding
 from .test_perturbation import ADV

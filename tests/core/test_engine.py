@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from buttress import Adv, Batch, Engine, Loss, Split, ThreatModel, Track, evaluate
 from buttress.components.registry import load_plugins
-from buttress.context import Context, RunState
+from buttress.engine.context import Context, RunState
 from buttress.errors import CheckpointError, ConfigError, DataError, HookError, ModelError, PluginError
 from buttress.types import ParamGroup
 

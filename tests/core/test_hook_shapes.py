@@ -14,12 +14,12 @@ from buttress import Adv, hookimpl, hookspecs
 from buttress.cli import main
 from buttress.components.plugin_class import check_class
 from buttress.components.registry import Source, as_loaded
-from buttress.context import RunState
 from buttress.data import Split
 from buttress.discovery.inventory import facts_of
+from buttress.engine.context import RunState
+from buttress.engine.hooks import resolve
 from buttress.errors import HookError, PluginError
 from buttress.evaluation import evaluate, load_attack
-from buttress.hooks import resolve
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 from buttress.loggers import Loggers
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Engine, Loss, ThreatModel, Track, hookimpl
-from buttress.checks import ValueChecks
 from buttress.components.registry import as_loaded, provides
-from buttress.context import RunState
+from buttress.engine.checks import ValueChecks
+from buttress.engine.context import RunState
+from buttress.engine.hooks import Hooks, resolve
 from buttress.errors import ConfigError, HookError, PluginError
-from buttress.hooks import Hooks, resolve
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 
 from .helpers import CPU, LINF, MLP, ConvNet, batch_of, clean_attack, engine_of, plugin, step, weights_of

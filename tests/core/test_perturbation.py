@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from buttress import Adv, Engine
-from buttress.checks import ValueChecks
-from buttress.context import Context
+from buttress.engine.checks import ValueChecks
+from buttress.engine.context import Context
+from buttress.engine.perturbation import Objective, perturbed
 from buttress.errors import DataError, HookError
-from buttress.perturbation import Objective, perturbed
 from buttress.types import ParamGroup
 
 from .helpers import (

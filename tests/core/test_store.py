@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from buttress.context import Context, RunState
+from buttress.engine.context import Context, RunState
 from buttress.errors import CheckpointError, ConfigError
 from buttress.storage.seals import read_weights
 from buttress.store import DiskHistory, History, MemoryHistory, Store

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from buttress.components.registry import as_loaded
-from buttress.context import Context, RunState, Streams, seeded_generator
+from buttress.engine.context import Context, RunState, Streams, seeded_generator
 from buttress.errors import DataError
 
 from .helpers import CPU, LINF, MLP, clean_attack, context, engine_of, plugin, step

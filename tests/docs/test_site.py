@@ -38,9 +38,11 @@ def test_what_is_no_formula_is_named_with_its_page() -> None:
 
 def test_links_out_of_docs_lead_to_pages_that_show_the_file() -> None:
     turn: Callable[..., str] = load("linked_files")["on_page_markdown"]
-    links = "[a](../../core/buttress/engine.py#L3) [b](../hooks.md) [c](../../missing.py)"
+    links = "[a](../../core/buttress/engine/engine.py#L3) [b](../hooks.md) [c](../../missing.py)"
     text = f"{links}\n```text\n[d](../../LICENSE)\n```\n"
-    expected = text.replace("../../core/buttress/engine.py#L3", "../repository/core/buttress/engine.py.md")
+    expected = text.replace(
+        "../../core/buttress/engine/engine.py#L3", "../repository/core/buttress/engine/engine.py.md"
+    )
     assert turn(text, page=PAGE) == expected
 
 
@@ -63,7 +65,7 @@ def test_a_method_is_called_by_its_name_in_the_navigation() -> None:
     ("path", "shown"),
     [
         ("LICENSE", "``````text\n"),
-        ("core/buttress/engine.py", "``````python\n"),
+        ("core/buttress/engine/engine.py", "``````python\n"),
         ("examples", "- `own_loop.py`\n"),
         ("tests/golden/format1/manifest.json", '``````json\n{\n "'),
     ],

@@ -10,9 +10,9 @@ import torch
 
 from buttress import Split, evaluate
 from buttress.components.registry import LoadedPlugin
+from buttress.engine.world import World
 from buttress.errors import HookError, StorageError
 from buttress.storage.run_folder import RunFolder
-from buttress.world import World
 from tests.core.helpers import LINF, MLP, batch_of, engine_of, plugin, step
 
 CHANGES: dict[str, Callable[[], object]] = {

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress import Batch, Engine, ThreatModel
-from buttress.context import Context, RunState
+from buttress.engine.context import Context, RunState
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import Batch, Engine, Split, ThreatModel, evaluate
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.errors import DataError
 from buttress_plugins.attacks.pgd import PGD
 

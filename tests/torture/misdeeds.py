@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from buttress import Adv, Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 
 AT = (1, 2)
 """Epoch and step of the misdeed, from 0; in an evaluation it comes in the first batch."""

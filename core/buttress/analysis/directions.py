@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from buttress.context import seeded_generator
+from buttress.engine.context import seeded_generator
 from buttress.functional import cross_entropy
 from buttress.nn.modes import Modes, parameters_of
 

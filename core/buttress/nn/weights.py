@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from buttress.context import Context
+from buttress.engine.context import Context
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.testing.subject import Subject, step
 from buttress.training.forecast import Passes, counted
 

@@ -18,7 +18,7 @@ from buttress.components.members import marked
 from buttress.components.plugin_class import check_class
 from buttress.components.registry import HOOKED, LoadedPlugin, Source, construct
 from buttress.components.traits import declared_name
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.errors import ButtressError, InputError, PluginError
 from buttress.loggers import check_logger
 from buttress.settings import in_code

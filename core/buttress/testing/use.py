@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.evaluation import Evaluator
 from buttress.loggers import Loggers
 from buttress.testing.promise import expect

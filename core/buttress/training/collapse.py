@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from buttress.data import Split
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.errors import WorkError
 from buttress.functional import is_correct
 from buttress.nn.modes import Modes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.errors import ButtressError, HookError, PluginError
 from buttress.storage.tensor_tree import Place, StateError, split_tensors
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.nn.loading import fit_weights
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from torch import Tensor
 from torch.optim import Optimizer
 
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.errors import CheckpointError, ModelError
 from buttress.storage.names import PlainName
 from buttress.storage.shapes import Shape

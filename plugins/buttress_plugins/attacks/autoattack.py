@@ -17,7 +17,7 @@ from pyautoattack import AutoAttack as Package
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.errors import PluginError
 from buttress.threat import ThreatModel
 

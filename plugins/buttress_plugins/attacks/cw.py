@@ -13,7 +13,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.functional import margin, pgd
 from buttress.settings import NonNegativeFraction, Times
 

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import nn
 
 from buttress import Adv, Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.functional import attack_loss, pgd
 from buttress.nn.modes import AttackMode
 from buttress.settings import NonNegativeFraction

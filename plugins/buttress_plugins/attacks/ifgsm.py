@@ -11,7 +11,7 @@ from annotated_types import Ge
 from torch import nn
 
 from buttress import Adv, Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.functional import attack_loss, pgd
 from buttress.settings import NonNegativeFraction
 

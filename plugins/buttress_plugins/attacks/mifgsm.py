@@ -12,7 +12,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.functional import InputLoss, attack_loss, input_gradient
 from buttress.settings import NonNegativeFraction, Times
 from buttress.threat import ThreatModel, per_example, unit_l2

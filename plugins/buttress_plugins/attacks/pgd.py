@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.functional import AttackLoss, L2Variant, attack_loss, pgd
 from buttress.nn.modes import AttackMode
 from buttress.settings import NonNegativeFraction, Times

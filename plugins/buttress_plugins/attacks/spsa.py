@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.functional import margin
 from buttress.settings import Times
 from buttress.threat import ThreatModel, per_example

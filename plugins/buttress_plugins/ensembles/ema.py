@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from buttress import Track, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.hookspecs import Event
 from buttress.settings import Epoch, resolve_epoch
 

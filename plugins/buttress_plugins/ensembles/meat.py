@@ -17,7 +17,7 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from buttress import Track, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.errors import ConfigError
 from buttress.hookspecs import Event
 from buttress.kernels import Middle, median, median_files

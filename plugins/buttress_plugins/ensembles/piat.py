@@ -19,7 +19,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from torch import Tensor, nn
 
 from buttress import hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.hookspecs import Event
 from buttress.nn.batchnorm import reestimate, tracked_norms
 

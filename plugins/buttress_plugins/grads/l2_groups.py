@@ -13,7 +13,7 @@ from annotated_types import Ge
 from torch import nn
 
 from buttress import hookimpl
-from buttress.groups import initial_lr
+from buttress.engine.groups import initial_lr
 from buttress.nn.layers import split_groups
 from buttress.nn.weights import regularised_names
 from buttress.types import ParamGroup

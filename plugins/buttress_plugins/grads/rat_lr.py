@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from buttress import hookimpl
-from buttress.groups import initial_lr
+from buttress.engine.groups import initial_lr
 from buttress.nn.layers import Patterns, layer_names, split_groups
 from buttress.types import ParamGroup
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from buttress import hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.errors import PluginError
 
 

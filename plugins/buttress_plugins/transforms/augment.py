@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from buttress import Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 
 
 class Augment:

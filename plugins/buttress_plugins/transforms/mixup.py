@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from buttress import Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 
 
 class Mixup:

@@ -20,11 +20,11 @@ from annotated_types import Ge, Gt
 from torch import nn
 
 from buttress import Adv, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
+from buttress.engine.perturbation import ExitOrder, Objective
 from buttress.kernels import Ball, ascend_
 from buttress.nn.scratch import Buffers
 from buttress.nn.weights import gradients, trainable
-from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch, Times
 
 

@@ -15,10 +15,10 @@ from annotated_types import Ge, Len
 from torch import nn
 
 from buttress import Adv, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
+from buttress.engine.perturbation import ExitOrder, Objective
 from buttress.kernels import perturb_
 from buttress.nn.weights import gradients, matrices, trainable
-from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch, NonNegative
 
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}

@@ -12,11 +12,11 @@ from annotated_types import Ge
 from torch import nn
 
 from buttress import Adv, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
+from buttress.engine.perturbation import ExitOrder, Objective
 from buttress.kernels import perturb_
 from buttress.nn.layers import Patterns, layer_names
 from buttress.nn.weights import gradients, matrices
-from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch
 
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}

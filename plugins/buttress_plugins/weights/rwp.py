@@ -21,11 +21,11 @@ from annotated_types import Ge
 from torch import nn
 
 from buttress import Adv, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
+from buttress.engine.perturbation import ExitOrder, Objective
 from buttress.kernels import accumulate_
 from buttress.nn.scratch import Buffers
 from buttress.nn.weights import gradients, matrices
-from buttress.perturbation import ExitOrder, Objective
 from buttress.settings import Epoch, NonNegativeOrInf, Times
 
 NO_SOFT_LABELS = {"soft labels": "its condition is on the loss of one label, and AWP's public code refuses Mixup"}

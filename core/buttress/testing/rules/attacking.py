@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import torch
 
-from buttress.checks import ValueChecks
-from buttress.context import RunState
+from buttress.engine.checks import ValueChecks
+from buttress.engine.context import RunState
+from buttress.engine.hooks import Hooks
 from buttress.errors import PluginError
 from buttress.functional import cross_entropy
-from buttress.hooks import Hooks
 from buttress.testing.promise import expect, refused_settings, rule
 from buttress.testing.same_draws import SameDraws
 from buttress.testing.subject import CLASSES, EPS, Subject, batch_of, copied, differing

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from buttress import hookimpl
 from buttress.components.registry import HOOKED
-from buttress.context import Context
+from buttress.engine.context import Context
+from buttress.engine.perturbation import Objective
 from buttress.hookspecs import Event
-from buttress.perturbation import Objective
 from buttress.testing.promise import RUNS, expect, rule
 from buttress.testing.subject import Subject, copied, differing, outcome, train
 from buttress.testing.use import use

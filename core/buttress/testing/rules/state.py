@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from buttress.engine import Engine
+from buttress.engine.engine import Engine
 from buttress.errors import moment
 from buttress.storage.tensor_tree import StateError
 from buttress.testing.promise import Broken, expect, rule

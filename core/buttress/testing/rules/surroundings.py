@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from buttress import hookimpl
-from buttress.context import Context
-from buttress.engine import Engine
+from buttress.engine.context import Context
+from buttress.engine.engine import Engine
 from buttress.errors import HookError
 from buttress.hookspecs import HOOKS
 from buttress.nn.modes import ATTACK_MODES

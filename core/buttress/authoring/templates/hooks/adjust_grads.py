@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 
 
 class Example:

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Gt
 
 from buttress import hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 
 logger = logging.getLogger(__name__)
 

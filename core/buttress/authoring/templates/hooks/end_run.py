@@ -3,7 +3,7 @@
 import logging
 
 from buttress import hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import Track, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 from buttress.hookspecs import Event
 from buttress.settings import Epoch
 

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from buttress import hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 
 
 class Example:

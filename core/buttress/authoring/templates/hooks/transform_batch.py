@@ -8,7 +8,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from buttress import Batch, hookimpl
-from buttress.context import Context
+from buttress.engine.context import Context
 
 
 class Example:

@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from buttress.bad_steps import BadSteps
-from buttress.checks import CheckLevel, ValueChecks
 from buttress.components.registry import as_loaded, load_plugins, provides
-from buttress.context import Phase, RunState, Streams
+from buttress.engine.bad_steps import BadSteps
+from buttress.engine.checks import CheckLevel, ValueChecks
+from buttress.engine.context import Phase, RunState, Streams
+from buttress.engine.groups import Groups, OptimizerFactory
+from buttress.engine.hooks import Hooks
+from buttress.engine.perturbation import Copies, Objective, Perturbed, perturbed
+from buttress.engine.plugin_states import load_states, states_of
 from buttress.errors import ButtressError, ConfigError, ModelError, WorkError, describe
-from buttress.groups import Groups, OptimizerFactory
-from buttress.hooks import Hooks
 from buttress.nn.as_found import AsFound
 from buttress.nn.batchnorm import reestimate
 from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.nn.finite import FiniteTensors
 from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
-from buttress.perturbation import Copies, Objective, Perturbed, perturbed
-from buttress.plugin_states import load_states, states_of
 from buttress.store import Store
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch, Loss, StepResult, Track

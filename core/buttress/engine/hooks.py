@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from buttress import hookspecs
-from buttress.answers import Answers
-from buttress.checks import ValueChecks
 from buttress.components.plugin_class import check_class
 from buttress.components.registry import LoadedPlugin
-from buttress.context import Context, RunState
+from buttress.engine.answers import Answers
+from buttress.engine.checks import ValueChecks
+from buttress.engine.context import Context, RunState
+from buttress.engine.given import Given
+from buttress.engine.perturbation import Objective
+from buttress.engine.turns import Turn, Watch
 from buttress.errors import (
     ButtressError,
     HookError,
@@ -31,12 +34,9 @@ from buttress.errors import (
     line_in,
     prefixed,
 )
-from buttress.given import Given
 from buttress.hookspecs import EXCLUSIVE, HOOKS, ExitOrder
 from buttress.kernels import lsc_mean
 from buttress.nn.contract import kind
-from buttress.perturbation import Objective
-from buttress.turns import Turn, Watch
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
 Values = dict[str, Any]

@@ -11,7 +11,7 @@ from torch import Tensor
 from buttress.errors import ButtressError, moment
 
 if TYPE_CHECKING:
-    from buttress.bad_steps import BadSteps
+    from buttress.engine.bad_steps import BadSteps
 
 CheckLevel = Literal["always", "interval", "off"]
 

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from buttress.checks import Answerer, ValueChecks
-from buttress.given import Given
+from buttress.engine.checks import Answerer, ValueChecks
+from buttress.engine.given import Given
+from buttress.engine.world import World
 from buttress.nn.modes import Modes
 from buttress.nn.parts import Parts
-from buttress.world import World
 
 
 class Watch:

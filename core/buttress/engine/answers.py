@@ -11,14 +11,14 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from buttress.checks import Answerer, Provider, ValueChecks
-from buttress.context import RunState
+from buttress.engine.checks import Answerer, Provider, ValueChecks
+from buttress.engine.context import RunState
+from buttress.engine.turns import Turn
 from buttress.errors import ButtressError, DataError, describe
 from buttress.nn.contract import is_dense, kind
 from buttress.nn.modes import usable
 from buttress.nn.weights import norms_of
 from buttress.storage.files import PLAIN_NAME
-from buttress.turns import Turn
 from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track, TrackBuffers
 
 

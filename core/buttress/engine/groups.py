@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from buttress.engine.hooks import Hooks
 from buttress.errors import ModelError, PluginError
-from buttress.hooks import Hooks
 from buttress.nn.contract import kind
 from buttress.nn.modes import parameters_of
 from buttress.types import ParamGroup

@@ -1,0 +1,1 @@
+"""One training step: the hooks in their order, every answer checked."""
