@@ -23,7 +23,7 @@ from torch import nn
 
 from buttress import Data, Engine, ThreatModel
 from buttress.data import epoch_order
-from buttress.evaluation import Evaluator, load_attack
+from buttress.scoring.evaluator import Evaluator, load_attack
 from buttress.tables import table
 from buttress_plugins.data.circles import Circles
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from buttress.data import Data, Split
     from buttress.engine.engine import Engine
     from buttress.errors import ButtressError
-    from buttress.evaluation import Score, evaluate
+    from buttress.scoring.evaluator import Score, evaluate
     from buttress.threat import ThreatModel
     from buttress.types import Adv, Batch, Loss, StepResult, Track
 
@@ -30,12 +30,12 @@ _HOME = {
     "Data": "data",
     "Engine": "engine.engine",
     "Loss": "types",
-    "Score": "evaluation",
+    "Score": "scoring.evaluator",
     "Split": "data",
     "StepResult": "types",
     "ThreatModel": "threat",
     "Track": "types",
-    "evaluate": "evaluation",
+    "evaluate": "scoring.evaluator",
     "load_plugins": "components.registry",
 }
 

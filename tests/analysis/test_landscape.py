@@ -5,8 +5,8 @@ from torch import Tensor
 
 from buttress.analysis.directions import normalized, random_direction
 from buttress.analysis.landscape import group_landscape, surface
-from buttress.analysis.loss_groups import EDGES, group_numbers
 from buttress.functional import cross_entropy
+from buttress.scoring.loss_groups import EDGES, group_numbers
 
 from ..core.helpers import MLP, Halfspace, batch_of, weights_of
 

@@ -11,8 +11,8 @@ from buttress.analysis.distance import distances, named_groups
 from buttress.analysis.gap import best_difference, generalization_gaps
 from buttress.analysis.histogram import histograms, last_convolution, matrices, moments
 from buttress.analysis.label_noise import fit_of_flipped
-from buttress.analysis.loss_groups import EDGES, group_counts, group_names, group_numbers
 from buttress.errors import ModelError
+from buttress.scoring.loss_groups import EDGES, group_counts, group_names, group_numbers
 from buttress.training.selection import Record
 from buttress_plugins.models.preact_resnet import preact_resnet18, preact_tiny
 

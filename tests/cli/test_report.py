@@ -16,12 +16,12 @@ from buttress.analysis.images import pictures
 from buttress.audit.audit_file import write_audit
 from buttress.cli import main
 from buttress.errors import CheckpointError, RunFolderError
-from buttress.evaluating.robust import interval
 from buttress.report.bundle import unpacked
 from buttress.report.figures import side_by_side
 from buttress.report.material import Method, Run, Trained, methods, read_run
 from buttress.report.page import render
 from buttress.report.run import write_report
+from buttress.scoring.worst_case import interval
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
 from buttress.tables import percent

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Loss, Split, ThreatModel, evaluate
-from buttress.analysis.loss_groups import group_numbers
 from buttress.audit.probe import Probe
 from buttress.functional import (
     attack_loss,
@@ -25,6 +24,7 @@ from buttress.functional import (
     margin,
 )
 from buttress.kernels import lsc_cross_entropy, lsc_mean, native, use_backend
+from buttress.scoring.loss_groups import group_numbers
 from buttress_plugins.attacks.cw import CW, capped_margin
 from buttress_plugins.attacks.fgsm import FGSM
 from buttress_plugins.attacks.ifgsm import IFGSM

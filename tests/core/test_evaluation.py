@@ -9,7 +9,7 @@ from torch import Tensor
 from buttress import Adv, Split, ThreatModel, evaluate
 from buttress.components.registry import LoadedPlugin
 from buttress.errors import ConfigError, DataError, HookError, PluginError
-from buttress.evaluation import Evaluator, load_attack
+from buttress.scoring.evaluator import Evaluator, load_attack
 
 from .helpers import LINF, MLP, SHORT_PGD, ConvNet, Halfspace, assert_same, batch_of, plugin, snapshot
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from buttress import Split, evaluate
 from buttress.components.registry import LoadedPlugin
 from buttress.errors import ConfigError, DataError, ModelError
-from buttress.evaluating.robust import attack_all
-from buttress.evaluation import load_attack
 from buttress.reporter import Reporter
+from buttress.scoring.evaluator import load_attack
+from buttress.scoring.worst_case import attack_all
 
 from .helpers import LINF, MLP, ConvNet, assert_same, batch_of, plugin, snapshot
 

@@ -19,9 +19,9 @@ from buttress.discovery.inventory import facts_of
 from buttress.engine.context import RunState
 from buttress.engine.hooks import resolve
 from buttress.errors import HookError, PluginError
-from buttress.evaluation import evaluate, load_attack
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 from buttress.loggers import Loggers
+from buttress.scoring.evaluator import evaluate, load_attack
 
 from .helpers import CPU, LINF, MLP, batch_of, clean_attack, engine_of, plugin, step
 

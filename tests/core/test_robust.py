@@ -12,9 +12,9 @@ from torch import Tensor
 from buttress import Adv, Split, ThreatModel, evaluate
 from buttress.components.registry import LoadedPlugin
 from buttress.errors import CheckpointError
-from buttress.evaluating.robust import NOT_ATTACKED, RIGHT, WRONG, Verdicts, attack_all, interval
-from buttress.evaluation import load_attack
 from buttress.reporter import Reporter
+from buttress.scoring.evaluator import load_attack
+from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, WRONG, Verdicts, attack_all, interval
 
 from .helpers import LINF, ConvNet, Halfspace, batch_of, plugin
 

@@ -16,8 +16,8 @@ from buttress.components.registry import LoadedPlugin, Source, as_loaded, build,
 from buttress.components.traits import TRAITS, traits_of
 from buttress.discovery.inventory import facts_of
 from buttress.errors import HookError, PluginError
-from buttress.evaluating.meter import most_forwards
 from buttress.hookspecs import AttackMode, BatchTrait, ExitOrder, Traits
+from buttress.scoring.meter import most_forwards
 
 from .helpers import MLP, clean_attack, engine_of, perturbation, plugin, step
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from buttress import Split, ThreatModel
 from buttress.errors import ConfigError, PluginError
-from buttress.evaluation import Evaluator, load_attack
+from buttress.scoring.evaluator import Evaluator, load_attack
 
 from .catalogue import ATTACKS
 from .conftest import assert_same, state

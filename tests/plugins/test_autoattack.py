@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from buttress import Split, ThreatModel
 from buttress.errors import PluginError
-from buttress.evaluating.robust import attack_all
-from buttress.evaluation import Evaluator, attack_name, evaluate, load_attack
+from buttress.scoring.evaluator import Evaluator, attack_name, evaluate, load_attack
+from buttress.scoring.worst_case import attack_all
 
 LINF, L2 = ThreatModel("linf", "1/20"), ThreatModel("l2", 0.25)
 norms = pytest.mark.parametrize(("threat", "norm"), [(LINF, "Linf"), (L2, "L2")], ids=["linf", "l2"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.analysis.directions import Inputs, losses_at
-from buttress.analysis.loss_groups import EDGES, group_numbers
+from buttress.scoring.loss_groups import EDGES, group_numbers
 
 
 class GroupLandscape(NamedTuple):

@@ -22,10 +22,10 @@ from buttress.analysis.images import SHOWN, draw_images
 from buttress.analysis.images import pictures as images
 from buttress.analysis.label_noise import fit_of_flipped
 from buttress.analysis.landscape import group_landscape, surface
-from buttress.analysis.loss_groups import EDGES, group_counts, group_names
 from buttress.analysis.study import Study
 from buttress.errors import ConfigError
 from buttress.nn.modes import parameters_of
+from buttress.scoring.loss_groups import EDGES, group_counts, group_names
 
 
 @dataclass(frozen=True)

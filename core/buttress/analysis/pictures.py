@@ -7,8 +7,8 @@ from typing import Any
 
 import matplotlib
 
-from buttress.analysis.loss_groups import group_names
 from buttress.drawing import without_latex
+from buttress.scoring.loss_groups import group_names
 from buttress.storage.files import write_with
 from buttress.training.curves import COLOURS
 

@@ -15,9 +15,9 @@ from buttress.analysis.snapshots import Snapshot, live_snapshots
 from buttress.build import assemble, load_data
 from buttress.config.schema import load_config
 from buttress.data import fixed_order
-from buttress.evaluation import attack_name
 from buttress.nn.loading import fit_weights, load_weights
 from buttress.nn.modes import Modes, parameters_of
+from buttress.scoring.evaluator import attack_name
 from buttress.storage.files import read_facts
 from buttress.storage.run_folder import existing_folder
 from buttress.storage.seals import after_epoch

@@ -21,7 +21,7 @@ from buttress.comparing.same_examples import expect_same_data_as_started, other_
 from buttress.comparing.sweep import Variant, baselines
 from buttress.config.schema import dump_config
 from buttress.errors import CheckpointError, ConfigError
-from buttress.evaluation import attack_entry, attack_name, load_attack
+from buttress.scoring.evaluator import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text
 from buttress.storage.locks import locked
 from buttress.storage.manifest import hardware

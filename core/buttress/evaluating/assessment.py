@@ -18,11 +18,11 @@ from buttress.components.registry import LoadedPlugin
 from buttress.data import Split, subset
 from buttress.errors import ConfigError, InterruptionError
 from buttress.evaluating.result_file import write_evaluation
-from buttress.evaluating.robust import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
 from buttress.evaluating.subject import Subject
-from buttress.evaluation import attack_entry, attack_name, load_attack
 from buttress.processes import interrupted_by_signals
 from buttress.reporter import Reporter
+from buttress.scoring.evaluator import attack_entry, attack_name, load_attack
+from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
 from buttress.storage.files import make_folder, storage_errors, write_with
 from buttress.storage.manifest import hardware
 from buttress.tables import fitted, percent

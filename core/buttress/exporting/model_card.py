@@ -11,10 +11,10 @@ from buttress import __version__
 from buttress.audit.finding import Status
 from buttress.errors import CheckpointError
 from buttress.evaluating.result_file import read_worst
-from buttress.evaluating.robust import Flags, interval, share_of
 from buttress.evaluating.saved_run import SavedRun
-from buttress.evaluation import name_of_entry
 from buttress.exporting.markdown import plain_text
+from buttress.scoring.evaluator import name_of_entry
+from buttress.scoring.worst_case import Flags, interval, share_of
 from buttress.storage.manifest import read_manifest
 from buttress.tables import percent
 

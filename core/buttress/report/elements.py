@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 from plotly.io import to_json
 
-from buttress.evaluating.robust import interval
 from buttress.report.material import Method
+from buttress.scoring.worst_case import interval
 from buttress.tables import percent
 
 # Of a section whose numbers come from an analysis.

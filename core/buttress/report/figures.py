@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from buttress.analysis.gap import generalization_gaps
-from buttress.analysis.loss_groups import group_names
 from buttress.report.material import Method
+from buttress.scoring.loss_groups import group_names
 from buttress.tables import percent
 from buttress.training.curves import COLOURS
 

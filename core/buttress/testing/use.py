@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from buttress.engine.engine import Engine
-from buttress.evaluation import Evaluator
 from buttress.loggers import Loggers
+from buttress.scoring.evaluator import Evaluator
 from buttress.testing.promise import expect
 from buttress.testing.subject import EPS, Net, Subject, batch_of, train
 from buttress.threat import ThreatModel

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from buttress.build import Assembly
-from buttress.evaluation import attack_name
 from buttress.reporter import Reporter
+from buttress.scoring.evaluator import attack_name
 from buttress.storage.run_folder import RunFolder
 from buttress.tables import summary_table
 from buttress.training.collapse import majority

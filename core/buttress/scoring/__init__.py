@@ -1,0 +1,1 @@
+"""Robust accuracy of weights under attack, while training or later."""
