@@ -360,8 +360,8 @@ def _reproduce(options: argparse.Namespace) -> str:
 
 
 def _evaluate(options: argparse.Namespace) -> str:
-    from buttress.evaluating.assessment import assess, render
-    from buttress.evaluating.subject import load_subject
+    from buttress.evaluation.assess import assess, render
+    from buttress.evaluation.subject import load_subject
 
     with _aside("loading data and weights") as reporter:
         subject = load_subject(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from buttress.audit.probe import Probe
 from buttress.cli import main
-from buttress.evaluating.saved_run import load_run
+from buttress.evaluation.saved_run import load_run
 from buttress.storage.seals import read_sealed
 
 from .conftest import make_workspace
@@ -232,7 +232,7 @@ def test_an_unfinished_evaluation_is_known_by_everything_that_its_verdicts_depen
         names.append(partial.name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("buttress.evaluating.assessment.attack_all", stop)
+    monkeypatch.setattr("buttress.evaluation.assess.attack_all", stop)
     two = ["--attack", "pgd-2", "--attack", "fgsm"]
     variants = [
         two,

@@ -14,7 +14,7 @@ from torch import nn
 
 from buttress.cli import main
 from buttress.errors import CheckpointError, WorkError
-from buttress.evaluating.saved_run import load_run
+from buttress.evaluation.saved_run import load_run
 from buttress.exporting.export import _expect_same_logits, bare_copy, load_exported
 from buttress.nn.modes import Modes
 from buttress.nn.normalization import Normalize

@@ -14,8 +14,8 @@ from buttress.build import assemble, load_data
 from buttress.cli import main
 from buttress.config.schema import load_config
 from buttress.errors import CheckpointError, InterruptionError, RunFolderError, WorkError
-from buttress.evaluating.assessment import assess
-from buttress.evaluating.subject import load_subject
+from buttress.evaluation.assess import assess
+from buttress.evaluation.subject import load_subject
 from buttress.reporter import Reporter
 from buttress.storage.files import file_sha256
 from buttress.storage.run_folder import RunFolder

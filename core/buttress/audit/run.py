@@ -7,7 +7,7 @@ from pathlib import Path
 from buttress.audit import audit
 from buttress.audit.finding import Finding
 from buttress.audit.records import autoattack_is_strongest, selection_is_honest, spsa_is_weaker
-from buttress.evaluating.saved_run import SavedRun, load_run
+from buttress.evaluation.saved_run import SavedRun, load_run
 from buttress.nn.modes import Modes
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 
 from buttress.errors import RunFolderError, WorkError
-from buttress.evaluating.saved_run import SavedRun, load_run
+from buttress.evaluation.saved_run import SavedRun, load_run
 from buttress.exporting.model_card import model_card, robustbench_entry
 from buttress.nn.modes import Modes
 from buttress.storage.files import write_json, write_text, write_with

@@ -17,8 +17,8 @@ from torch import Tensor
 from buttress.components.registry import LoadedPlugin
 from buttress.data import Split, subset
 from buttress.errors import ConfigError, InterruptionError
-from buttress.evaluating.result_file import write_evaluation
-from buttress.evaluating.subject import Subject
+from buttress.evaluation.result_file import write_evaluation
+from buttress.evaluation.subject import Subject
 from buttress.processes import interrupted_by_signals
 from buttress.reporter import Reporter
 from buttress.scoring.evaluator import attack_entry, attack_name, load_attack

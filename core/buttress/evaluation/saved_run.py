@@ -8,8 +8,8 @@ from typing import Any
 
 from buttress.audit.audit_file import read_audit, write_audit
 from buttress.errors import CheckpointError
-from buttress.evaluating.result_file import read_evaluation
-from buttress.evaluating.subject import Subject, load_subject
+from buttress.evaluation.result_file import read_evaluation
+from buttress.evaluation.subject import Subject, load_subject
 from buttress.storage.files import finished_files
 from buttress.storage.results import NOT_VERIFIED
 from buttress.storage.run_folder import RunFolder

@@ -1,0 +1,1 @@
+"""The verb ``evaluate``: a saved run or a file of weights under attack."""
