@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from buttress import __version__
-from buttress.storage.manifest import cpu_name
+from buttress.training.manifest import cpu_name
 
 
 def facts(**sizes: Any) -> dict[str, Any]:

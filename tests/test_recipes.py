@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from buttress import Data, Split
-from buttress.build import assemble
 from buttress.config.schema import ConfigFile, apply_override
 from buttress.config.yaml_source import read_yaml
+from buttress.training.assembly import assemble
 
 ROOT = Path(__file__).parent.parent
 RECIPES = runpy.run_path(str(ROOT / "scripts" / "recipes.py"))["all_recipes"]()

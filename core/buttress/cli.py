@@ -565,8 +565,8 @@ def _recipes_list(options: argparse.Namespace) -> str:
 
 
 def _config_show(options: argparse.Namespace) -> str:
-    from buttress.build import check_config
     from buttress.config.schema import dump_config, load_config
+    from buttress.training.assembly import check_config
 
     file = load_config(options.config, options.overrides, trust=options.trust, looks=True)
     try:
@@ -578,8 +578,8 @@ def _config_show(options: argparse.Namespace) -> str:
 
 
 def _config_validate(options: argparse.Namespace) -> str:
-    from buttress.build import check_config
     from buttress.config.schema import load_config
+    from buttress.training.assembly import check_config
 
     try:
         check_config(load_config(options.config, options.overrides, trust=options.trust, looks=True))

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from buttress.build import assemble, load_data
 from buttress.config.schema import load_config
 from buttress.engine.engine import Engine
 from buttress.errors import ConfigError
@@ -26,6 +25,7 @@ from buttress.reporter import byte_bar
 from buttress.storage.files import header_facts, write_tensors
 from buttress.storage.run_folder import existing_folder
 from buttress.storage.tensor_file import open_tensor_files
+from buttress.training.assembly import assemble, load_data
 from buttress.training.checkpoint import MODEL_PREFIX, expect_undamaged
 from buttress.training.same_data import expect_same_data
 from buttress.types import Track

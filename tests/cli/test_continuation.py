@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from buttress.storage.manifest import read_manifest
 from buttress.storage.seals import read_sealed, write_sealed
+from buttress.training.manifest import read_manifest
 
 from .conftest import Verb, stopped_at
 

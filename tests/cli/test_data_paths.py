@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from buttress.build import check_config, load_data
 from buttress.config.schema import load_config
 from buttress.errors import DataError
+from buttress.training.assembly import check_config, load_data
 from buttress.training.launch import continue_run, launch
 
 from .conftest import make_workspace

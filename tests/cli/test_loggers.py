@@ -12,7 +12,7 @@ from buttress import Engine, ThreatModel, hookimpl
 from buttress.comparing.jobs import Job
 from buttress.components.registry import as_loaded
 from buttress.errors import PluginError, RunFolderError
-from buttress.loggers import Loggers, check_logger
+from buttress.training.loggers import Loggers, check_logger
 
 from .conftest import Run
 from .test_resume import fingerprint, start_and_stop

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buttress.build import check_config
 from buttress.cli import main
 from buttress.config.schema import load_config
 from buttress.errors import InputError
+from buttress.training.assembly import check_config
 
 from .conftest import CONFIG
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import yaml
 
-from buttress.build import check_config
 from buttress.cli import main
 from buttress.components.own_modules import import_target, origin
 from buttress.config.schema import load_config
@@ -22,6 +21,7 @@ from buttress.config.yaml_source import dump_yaml
 from buttress.engine.engine import Engine
 from buttress.errors import InputError
 from buttress.settings import Word
+from buttress.training.assembly import check_config
 
 from .conftest import CONFIG
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buttress.build import load_data
 from buttress.components.plugins_file import PluginsFile, read_plugins_file, snake_case
 from buttress.components.registry import find
 from buttress.config.schema import ConfigFile, load_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, PluginError
+from buttress.training.assembly import load_data
 
 from .conftest import CONFIG, Run
 

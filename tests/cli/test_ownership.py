@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from buttress.build import assemble, load_data
 from buttress.cli import main
 from buttress.config.schema import load_config
 from buttress.errors import CheckpointError, InputError, RunFolderError
-from buttress.storage.manifest import read_manifest
 from buttress.storage.names import expect_inside, expect_plain_name, is_plain_name
 from buttress.storage.run_folder import RunFolder, existing_folder
 from buttress.storage.seals import read_sealed, write_sealed
+from buttress.training.assembly import assemble, load_data
 from buttress.training.checkpoint import list_checkpoints
+from buttress.training.manifest import read_manifest
 from buttress.training.named_files import expect_same_files
 from buttress.training.ownership import owner_of
 from buttress.training.progress import Progress

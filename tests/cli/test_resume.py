@@ -10,7 +10,6 @@ import torch
 import yaml
 from torch import nn
 
-from buttress.build import assemble, load_data
 from buttress.cli import main
 from buttress.config.schema import load_config
 from buttress.errors import CheckpointError, InterruptionError, RunFolderError, WorkError
@@ -21,6 +20,7 @@ from buttress.storage.files import file_sha256
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import write_weights
 from buttress.storage.tensor_tree import split_tensors
+from buttress.training.assembly import assemble, load_data
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.launch import continue_run, launch
 from buttress.training.records import read_metrics

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import yaml
 
-from buttress import build
-from buttress.build import Assembly
 from buttress.cli import main
 from buttress.config.schema import ConfigFile
 from buttress.data import Data
 from buttress.storage import run_folder
 from buttress.storage.seals import read_sealed
+from buttress.training import assembly as build
+from buttress.training.assembly import Assembly
 
 from .conftest import Run
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from buttress.build import threat_of
 from buttress.config.schema import ConfigFile, apply_override, dump_config, load_config, schema
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, InputError, nearest
+from buttress.training.assembly import threat_of
 
 CONFIG = """\
 name: small

@@ -20,8 +20,8 @@ from buttress.engine.context import RunState
 from buttress.engine.hooks import resolve
 from buttress.errors import HookError, PluginError
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
-from buttress.loggers import Loggers
 from buttress.scoring.evaluator import evaluate, load_attack
+from buttress.training.loggers import Loggers
 
 from .helpers import CPU, LINF, MLP, batch_of, clean_attack, engine_of, plugin, step
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buttress.build import check_config
 from buttress.cli import main, make_parser
 from buttress.components.registry import construct
 from buttress.config.schema import load_config
 from buttress.settings import in_code
 from buttress.storage.user_path import user_path
+from buttress.training.assembly import check_config
 
 from ..cli.conftest import make_workspace, workspace
 

@@ -9,11 +9,11 @@ import torch
 import yaml
 
 from buttress import Batch, Split, ThreatModel
-from buttress.build import assemble, load_data
 from buttress.config.schema import load_config
 from buttress.errors import ConfigError, DivergenceError
 from buttress.reporter import Reporter
 from buttress.storage.run_folder import RunFolder
+from buttress.training.assembly import assemble, load_data
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.collapse import CollapseGuard, fallen
 from buttress.training.launch import continue_run

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from buttress.build import assemble, load_data
 from buttress.config.schema import ConfigFile
 from buttress.config.yaml_source import dump_yaml, parse_yaml
 from buttress.training import forecast as forecasts
+from buttress.training.assembly import assemble, load_data
 from buttress.training.forecast import Passes, counted, forecast
 
 PGD: dict[str, Any] = {"pgd": {"steps": 10}}

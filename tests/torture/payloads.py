@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from buttress.build import assemble, load_data
 from buttress.cli import main
 from buttress.config.schema import load_config
 from buttress.errors import ButtressError
@@ -28,6 +27,7 @@ from buttress.nn.loading import load_weights
 from buttress.storage.files import read_json
 from buttress.storage.run_folder import existing_folder, planned_folder
 from buttress.store import DiskHistory
+from buttress.training.assembly import assemble, load_data
 from buttress.training.checkpoint import load_checkpoint
 
 from .report import Section

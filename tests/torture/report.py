@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from buttress import __version__
-from buttress.storage.manifest import cpu_name
+from buttress.training.manifest import cpu_name
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 MARK = "<!-- From here on written by `make torture`; edit what stands above. -->"

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from buttress.analysis.directions import losses_at
 from buttress.analysis.snapshots import Snapshot, live_snapshots
-from buttress.build import assemble, load_data
 from buttress.config.schema import load_config
 from buttress.data import fixed_order
 from buttress.nn.loading import fit_weights, load_weights
@@ -21,6 +20,7 @@ from buttress.scoring.evaluator import attack_name
 from buttress.storage.files import read_facts
 from buttress.storage.run_folder import existing_folder
 from buttress.storage.seals import after_epoch
+from buttress.training.assembly import assemble, load_data
 from buttress.training.records import read_metrics
 from buttress.training.same_data import expect_same_data
 from buttress.training.selection import Record

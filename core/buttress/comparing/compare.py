@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buttress.build import check_config
 from buttress.comparing.comparison import VALIDATION, Comparison, Row
 from buttress.comparing.jobs import Job
 from buttress.comparing.picture import draw_comparison
@@ -24,8 +23,9 @@ from buttress.errors import CheckpointError, ConfigError
 from buttress.scoring.evaluator import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text
 from buttress.storage.locks import locked
-from buttress.storage.manifest import hardware
 from buttress.tables import WIDTH, wrapped
+from buttress.training.assembly import check_config
+from buttress.training.manifest import hardware
 from buttress.training.records import read_metrics
 from buttress.training.selection import Record, best_epoch, scored
 from buttress.training.summary_file import read_summary

@@ -27,12 +27,12 @@ from buttress.evaluation.subject import load_subject
 from buttress.reporter import Reporter
 from buttress.storage.differences import ABSENT, differences
 from buttress.storage.locks import locked
-from buttress.storage.manifest import read_manifest
 from buttress.storage.results import read_object
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import write_sealed
 from buttress.storage.shapes import Share
 from buttress.training.launch import continue_run, launch
+from buttress.training.manifest import read_manifest
 from buttress.training.named_files import expect_same_files
 from buttress.training.summary_file import read_summary
 

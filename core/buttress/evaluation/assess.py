@@ -24,8 +24,8 @@ from buttress.reporter import Reporter
 from buttress.scoring.evaluator import attack_entry, attack_name, load_attack
 from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
 from buttress.storage.files import make_folder, storage_errors, write_with
-from buttress.storage.manifest import hardware
 from buttress.tables import fitted, percent
+from buttress.training.manifest import hardware
 from buttress.training.notes import steps_of_attack
 
 

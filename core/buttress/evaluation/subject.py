@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from buttress.build import build_model, load_data, threat_of
 from buttress.config.schema import ConfigFile, apply_override, load_config
 from buttress.config.yaml_source import Source
 from buttress.data import Data, Split
@@ -21,6 +20,7 @@ from buttress.storage.seals import after_epoch
 from buttress.storage.user_path import user_path
 from buttress.storage.weights_file import SUFFIXES, holds_weights, is_safetensors
 from buttress.threat import ThreatModel
+from buttress.training.assembly import build_model, load_data, threat_of
 from buttress.training.same_data import expect_same_data
 
 # What a config has to say besides model, data and threat, for weights that no config comes with; none of it is used.

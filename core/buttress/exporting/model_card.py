@@ -15,8 +15,8 @@ from buttress.evaluation.saved_run import SavedRun
 from buttress.exporting.markdown import plain_text
 from buttress.scoring.evaluator import name_of_entry
 from buttress.scoring.worst_case import Flags, interval, share_of
-from buttress.storage.manifest import read_manifest
 from buttress.tables import percent
+from buttress.training.manifest import read_manifest
 
 LOADING = """```python
 import torch

@@ -15,11 +15,11 @@ from buttress.components.own_modules import expect_unchanged
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
 from buttress.storage.files import finished_files, read_json, storage_errors, unshare_file, write_bytes, write_text
-from buttress.storage.manifest import as_manifest
 from buttress.storage.names import is_plain_name
 from buttress.storage.new_folder import new_folder
 from buttress.storage.regular_file import expect_file_or_folder, read_regular_file
 from buttress.storage.seals import read_sealed, write_sealed
+from buttress.training.manifest import as_manifest
 
 logger = logging.getLogger("buttress")
 

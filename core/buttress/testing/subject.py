@@ -20,9 +20,9 @@ from buttress.components.registry import HOOKED, LoadedPlugin, Source, construct
 from buttress.components.traits import declared_name
 from buttress.engine.engine import Engine
 from buttress.errors import ButtressError, InputError, PluginError
-from buttress.loggers import check_logger
 from buttress.settings import in_code
 from buttress.threat import ThreatModel
+from buttress.training.loggers import check_logger
 from buttress.types import Batch
 
 # Of the bench. Two steps an epoch, so that both the middle and the end of an epoch are looked at.

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from buttress.engine.engine import Engine
-from buttress.loggers import Loggers
 from buttress.scoring.evaluator import Evaluator
 from buttress.testing.promise import expect
 from buttress.testing.subject import EPS, Net, Subject, batch_of, train
 from buttress.threat import ThreatModel
+from buttress.training.loggers import Loggers
 from buttress.types import Batch
 
 # Of the first layer. Predictions of the plain bench do not depend on the input; an attack would never come to an end.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from buttress.build import Assembly
 from buttress.reporter import Reporter
 from buttress.scoring.evaluator import attack_name
 from buttress.storage.run_folder import RunFolder
 from buttress.tables import summary_table
+from buttress.training.assembly import Assembly
 from buttress.training.collapse import majority
 from buttress.training.curves import draw_curves
 from buttress.training.notes import never_above_chance

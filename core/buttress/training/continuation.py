@@ -11,8 +11,8 @@ from buttress.components.registry import LoadedPlugin
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.kernels import status
 from buttress.storage.differences import ABSENT, difference_line, differences
-from buttress.storage.manifest import Continuation, Manifest, hardware, read_manifest, record_continuation, records_of
 from buttress.storage.run_folder import RunFolder
+from buttress.training.manifest import Continuation, Manifest, hardware, read_manifest, record_continuation, records_of
 
 # Distributions whose plugins may change: later versions of buttress go on with the runs of earlier ones.
 _OWN = ("buttress", None)

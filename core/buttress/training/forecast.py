@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from buttress.build import Assembly
 from buttress.data import Split, epoch_order
 from buttress.tables import duration
+from buttress.training.assembly import Assembly
 from buttress.types import Batch, Track
 
 # Long enough for a stable mean on an idle machine, short beside any run worth a forecast.

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from buttress.build import Assembly, assemble, check_last_batch, load_data
 from buttress.components.own_modules import origin
 from buttress.config.schema import ConfigFile, dump_config, load_config
 from buttress.data import Data
@@ -18,13 +17,14 @@ from buttress.errors import RunFolderError
 from buttress.kernels import use_backend
 from buttress.reporter import Reporter
 from buttress.storage.files import remove_leftovers, storage_errors
-from buttress.storage.manifest import manifest
 from buttress.storage.run_folder import RunFolder, existing_folder, planned_folder
+from buttress.training.assembly import Assembly, assemble, check_last_batch, load_data
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.continuation import Surroundings
 from buttress.training.forecast import Forecast
 from buttress.training.forecast import forecast as forecast_cost
 from buttress.training.kept_state import expect_keepable
+from buttress.training.manifest import manifest
 from buttress.training.named_files import expect_same_files, named_files
 from buttress.training.notes import before_training
 from buttress.training.records import read_metrics

@@ -9,9 +9,9 @@ from typing import Any
 
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.storage.files import file_sha256, storage_errors
-from buttress.storage.manifest import NamedFile, read_manifest
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.user_path import user_path
+from buttress.training.manifest import NamedFile, read_manifest
 
 # Sections of a config that name files which no other record covers: data have a fingerprint, targets have theirs.
 _SECTIONS = ("model", "plugins", "evaluation")

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from buttress.build import Assembly
 from buttress.components.own_modules import told
 from buttress.errors import PluginError
 from buttress.nn.modes import Modes
 from buttress.settings import exact_fraction, late_epochs
 from buttress.tables import percent
 from buttress.threat import ThreatModel
+from buttress.training.assembly import Assembly
 from buttress.training.collapse import chance_error
 from buttress.training.selection import Record
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from buttress.errors import CheckpointError
 from buttress.storage.files import file_sha256, storage_errors
-from buttress.storage.manifest import read_manifest
 from buttress.storage.run_folder import RunFolder
+from buttress.training.manifest import read_manifest
 
 
 class ForeignCheckpointError(CheckpointError):

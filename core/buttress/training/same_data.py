@@ -8,8 +8,8 @@ from typing import Any
 
 from buttress.errors import CheckpointError, DataError
 from buttress.storage.fingerprints import Fingerprint, differences
-from buttress.storage.manifest import read_manifest
 from buttress.storage.run_folder import RunFolder
+from buttress.training.manifest import read_manifest
 
 logger = logging.getLogger("buttress")
 

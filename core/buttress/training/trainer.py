@@ -7,19 +7,19 @@ from time import perf_counter
 
 import torch
 
-from buttress.build import Assembly
 from buttress.data import epoch_order
 from buttress.errors import DataError, InterruptionError, WorkError
 from buttress.kernels import use_backend
-from buttress.loggers import Loggers
 from buttress.processes import StopRequest
 from buttress.reporter import Reporter
 from buttress.storage.files import remove_leftovers
 from buttress.storage.run_folder import RunFolder
 from buttress.tables import duration
+from buttress.training.assembly import Assembly
 from buttress.training.checkpoint import remove_unfinished
 from buttress.training.conclusion import conclude
 from buttress.training.forecast import Forecast
+from buttress.training.loggers import Loggers
 from buttress.training.progress import Progress
 from buttress.training.recovery import Recovery
 from buttress.training.scoreboard import Scoreboard

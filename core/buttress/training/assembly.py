@@ -24,7 +24,6 @@ from buttress.config.schema import ConfigFile, WeightsSection
 from buttress.data import Data, Split, check_data, fixed_order, steps_per_epoch
 from buttress.engine.engine import Engine
 from buttress.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, nearest
-from buttress.loggers import load_loggers
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
 from buttress.nn.loading import check_logits, load_weights, trains_on_one
 from buttress.nn.preparation import prepared
@@ -32,6 +31,7 @@ from buttress.scoring.evaluator import Evaluator, load_attack
 from buttress.storage.user_path import user_path
 from buttress.threat import ThreatModel
 from buttress.training.data_paths import relative_paths, weights_path, where_looked
+from buttress.training.loggers import load_loggers
 from buttress.types import Batch
 
 
