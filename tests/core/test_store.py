@@ -9,8 +9,8 @@ from torch import Tensor
 
 from buttress.engine.context import Context, RunState
 from buttress.errors import CheckpointError, ConfigError
+from buttress.storage.history import DiskHistory, History, MemoryHistory, Store
 from buttress.storage.seals import read_weights
-from buttress.store import DiskHistory, History, MemoryHistory, Store
 
 from .helpers import CPU, LINF
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from buttress import Batch
 from buttress.components.registry import build
 from buttress.errors import CheckpointError, ConfigError, HookError
-from buttress.store import DiskHistory, MemoryHistory, _MemoryReader
+from buttress.storage.history import DiskHistory, MemoryHistory, _MemoryReader
 from buttress_plugins.ensembles import meat
 
 from .conftest import TinyNet, assert_same, batch_of, engine_of, parameters, pooled_statistics, state, train

@@ -25,8 +25,8 @@ from buttress.errors import ButtressError
 from buttress.kernels import median_files
 from buttress.nn.loading import load_weights
 from buttress.storage.files import read_json
+from buttress.storage.history import DiskHistory
 from buttress.storage.run_folder import existing_folder, planned_folder
-from buttress.store import DiskHistory
 from buttress.training.assembly import assemble, load_data
 from buttress.training.checkpoint import load_checkpoint
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from buttress.errors import ConfigError, DataError, ModelError, moment
 from buttress.settings import resolve_epoch
-from buttress.store import History, Store
+from buttress.storage.history import History, Store
 
 if TYPE_CHECKING:
     from buttress.threat import ThreatModel

@@ -29,7 +29,7 @@ from buttress.nn.batchnorm import reestimate
 from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.nn.finite import FiniteTensors
 from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
-from buttress.store import Store
+from buttress.storage.history import Store
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch, Loss, StepResult, Track
 

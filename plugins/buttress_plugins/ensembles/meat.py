@@ -22,7 +22,7 @@ from buttress.errors import ConfigError
 from buttress.hookspecs import Event
 from buttress.kernels import Middle, median, median_files
 from buttress.settings import Epoch
-from buttress.store import History, Reader
+from buttress.storage.history import History, Reader
 
 # Elements of one working block over all snapshots: 16 MiB of float32, whatever the number of snapshots.
 _BLOCK = 1 << 22
