@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from common import facts, summary, write
 
-from buttress.tables import table
+from buttress.console.tables import table
 from buttress.training.checkpoint import save_checkpoint
 
 

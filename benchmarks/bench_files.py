@@ -24,8 +24,8 @@ import torch
 from common import facts, write
 from safetensors.torch import save_file
 
+from buttress.console.tables import table
 from buttress.kernels import median_files
-from buttress.tables import table
 
 PEAK = """
 import re, sys, torch

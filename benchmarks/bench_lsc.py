@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from common import facts, write
 from torch import Tensor
 
+from buttress.console.tables import table
 from buttress.kernels import lsc_cross_entropy, use_backend
-from buttress.tables import table
 
 Candidate = tuple[Callable[[], object], str]
 """What is timed, and the backend that it runs with."""

@@ -21,8 +21,8 @@ import torch
 from common import facts, write
 from torch import Tensor
 
+from buttress.console.tables import table
 from buttress.kernels import median, status, use_backend
-from buttress.tables import table
 
 PAGE = 4096
 OTHER = torch.zeros(1 << 26)  # 256 MiB: larger than the caches

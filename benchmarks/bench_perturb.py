@@ -24,9 +24,9 @@ import torch
 from common import facts, write
 from torch import Tensor, nn
 
+from buttress.console.tables import table
 from buttress.kernels import accumulate_, perturb_, restore_, use_backend
 from buttress.nn.weights import matrices
-from buttress.tables import table
 from buttress_plugins.models.preact_resnet import preact_resnet18
 
 GAMMA, TINY = 0.01, 1e-20

@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from buttress import Data, Engine, ThreatModel
+from buttress.console.tables import table
 from buttress.data import epoch_order
 from buttress.scoring.evaluator import Evaluator, load_attack
-from buttress.tables import table
 from buttress_plugins.data.circles import Circles
 
 METHODS: dict[str, list[Any]] = {"PGD-AT": [], "PIAT": ["piat"]}

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from generated import table
 
-from buttress.tables import percent
+from buttress.console.tables import percent
 
 ROOT = Path(__file__).parent.parent
 

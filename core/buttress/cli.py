@@ -17,7 +17,7 @@ from buttress.errors import TrustError
 from buttress.storage.user_path import user_path
 
 if TYPE_CHECKING:
-    from buttress.reporter import Reporter
+    from buttress.console.reporter import Reporter
 
 HOOKED = ("plugin", "attack", "logger")
 KINDS = (*HOOKED, "model", "dataset", "schedule")
@@ -320,7 +320,7 @@ def _json_flag(parser: argparse.ArgumentParser) -> None:
 
 def _aside(what: str) -> Reporter:
     """A reporter on standard error, away from what a verb has to say, that shows what is being done."""
-    from buttress.reporter import Reporter, plain_console
+    from buttress.console.reporter import Reporter, plain_console
 
     reporter = Reporter(console=plain_console(stderr=True))
     reporter.doing(what)
@@ -412,8 +412,8 @@ def _audit(options: argparse.Namespace) -> str:
 
 
 def _export(options: argparse.Namespace) -> str:
+    from buttress.console.tables import table
     from buttress.exporting.export import export_run
-    from buttress.tables import table
 
     digests = export_run(options.run, options.output, options.track, options.checkpoint, trust=options.trust)
     if options.json:
@@ -543,7 +543,7 @@ def _plugins_new(options: argparse.Namespace) -> str:
 
 def _recipes_list(options: argparse.Namespace) -> str:
     from buttress.config.recipes import recipes
-    from buttress.tables import table
+    from buttress.console.tables import table
 
     rows = [
         {

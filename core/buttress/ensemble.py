@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from buttress.config.schema import load_config
+from buttress.console.reporter import byte_bar
 from buttress.engine.engine import Engine
 from buttress.errors import ConfigError
 from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backend
 from buttress.kernels.averages import MEAN, trimmed_mean_rule
 from buttress.nn.loading import fit_weights, load_weights
-from buttress.reporter import byte_bar
 from buttress.storage.files import header_facts, write_tensors
 from buttress.storage.run_folder import existing_folder
 from buttress.storage.tensor_file import open_tensor_files

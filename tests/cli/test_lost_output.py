@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from buttress.console.lasting import Lasting, lasting_streams
+from buttress.console.reporter import Reporter, plain_console
 from buttress.errors import StorageError
-from buttress.reporter import Reporter, plain_console
 from buttress.training.launch import continue_run
 
 BUTTRESS = "from buttress.cli import main; raise SystemExit(main())"

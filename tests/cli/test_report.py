@@ -15,6 +15,7 @@ import torch
 from buttress.analysis.images import pictures
 from buttress.audit.audit_file import write_audit
 from buttress.cli import main
+from buttress.console.tables import percent
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.report.bundle import unpacked
 from buttress.report.figures import side_by_side
@@ -24,7 +25,6 @@ from buttress.report.run import write_report
 from buttress.scoring.worst_case import interval
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
-from buttress.tables import percent
 from buttress.threat import ThreatModel
 from buttress.training.records import read_metrics
 from buttress.training.selection import Record, summarize

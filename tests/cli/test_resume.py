@@ -12,10 +12,10 @@ from torch import nn
 
 from buttress.cli import main
 from buttress.config.schema import load_config
+from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError, InterruptionError, RunFolderError, WorkError
 from buttress.evaluation.assess import assess
 from buttress.evaluation.subject import load_subject
-from buttress.reporter import Reporter
 from buttress.storage.files import file_sha256
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import write_weights

@@ -8,7 +8,7 @@ import pytest
 
 from buttress.comparing.comparison import Comparison, Row
 from buttress.comparing.picture import draw_comparison
-from buttress.tables import wrapped
+from buttress.console.tables import wrapped
 
 
 def values(best: float, last: float, validation: float | None = None) -> dict[str, float]:

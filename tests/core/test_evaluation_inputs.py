@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from buttress import Split, evaluate
 from buttress.components.registry import LoadedPlugin
+from buttress.console.reporter import Reporter
 from buttress.errors import ConfigError, DataError, ModelError
-from buttress.reporter import Reporter
 from buttress.scoring.evaluator import load_attack
 from buttress.scoring.worst_case import attack_all
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from buttress import reporter as reporters
-from buttress.pace import Pace
-from buttress.reporter import Reporter
-from buttress.tables import wrapped
+from buttress.console import reporter as reporters
+from buttress.console.pace import Pace
+from buttress.console.reporter import Reporter
+from buttress.console.tables import wrapped
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_word_that_is_longer_than_a_line_stays_whole():
 LOST = """
 import sys
 from pathlib import Path
-from buttress.reporter import Reporter
+from buttress.console.reporter import Reporter
 sys.stdin.readline()
 with Reporter(Path(sys.argv[1])) as reporter:
     reporter.begin(2, 0)
@@ -156,7 +156,7 @@ def test_work_goes_on_when_nobody_reads_any_more(kind: str, tmp_path: Path):
 def test_a_terminal_of_80_columns_shows_the_bar_on_one_line():
     read, write = pty.openpty()
     program = (
-        "from buttress.reporter import Reporter\n"
+        "from buttress.console.reporter import Reporter\n"
         "with Reporter() as reporter:\n"
         "    reporter.begin(1000, 0)\n"
         "    reporter.expect('examples', 5000, 0.1)\n"

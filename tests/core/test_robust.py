@@ -11,8 +11,8 @@ from torch import Tensor
 
 from buttress import Adv, Split, ThreatModel, evaluate
 from buttress.components.registry import LoadedPlugin
+from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError
-from buttress.reporter import Reporter
 from buttress.scoring.evaluator import load_attack
 from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, WRONG, Verdicts, attack_all, interval
 

@@ -6,8 +6,8 @@ import pytest
 
 from buttress.audit.probe import share
 from buttress.comparing.comparison import Comparison, Row
+from buttress.console.tables import percent, summary_table
 from buttress.report.elements import spread
-from buttress.tables import percent, summary_table
 from buttress.training import selection
 
 

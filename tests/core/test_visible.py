@@ -9,9 +9,9 @@ import yaml
 from rich.console import Console
 
 from buttress.cli import main
+from buttress.console.reporter import Reporter, plain_console
+from buttress.console.tables import fitted, table
 from buttress.console.visible import one_line, visible
-from buttress.reporter import Reporter, plain_console
-from buttress.tables import fitted, table
 
 UNSEEN = {
     "escape": "\x1b]0;pwned\x07\x1b[2J",

@@ -10,8 +10,8 @@ import yaml
 
 from buttress import Batch, Split, ThreatModel
 from buttress.config.schema import load_config
+from buttress.console.reporter import Reporter
 from buttress.errors import ConfigError, DivergenceError
-from buttress.reporter import Reporter
 from buttress.storage.run_folder import RunFolder
 from buttress.training.assembly import assemble, load_data
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint

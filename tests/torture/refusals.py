@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from buttress.cli import main
-from buttress.reporter import Reporter
+from buttress.console.reporter import Reporter
 from buttress.storage.files import file_sha256
 from buttress.storage.run_folder import RunFolder
 

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from buttress.config.schema import ConfigFile, dump_config, load_config
 from buttress.config.yaml_source import parse_yaml
+from buttress.console.reporter import Reporter
 from buttress.errors import InterruptionError
-from buttress.reporter import Reporter
 from buttress.storage.run_folder import RunFolder, existing_folder
 from buttress.training.assembly import assemble, load_data
 from buttress.training.trainer import Trainer

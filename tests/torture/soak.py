@@ -14,7 +14,7 @@ from rich.console import Console
 
 from buttress.config.schema import ConfigFile, dump_config
 from buttress.config.yaml_source import parse_yaml
-from buttress.reporter import Reporter
+from buttress.console.reporter import Reporter
 from buttress.storage.run_folder import RunFolder
 from buttress.training.assembly import assemble, load_data
 from buttress.training.records import read_metrics

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from buttress.drawing import without_latex
+from buttress.console.drawing import without_latex
 from buttress.storage.files import write_with
 from buttress.threat import ThreatModel
 

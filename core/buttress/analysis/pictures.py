@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib
 
-from buttress.drawing import without_latex
+from buttress.console.drawing import without_latex
 from buttress.scoring.loss_groups import group_names
 from buttress.storage.files import write_with
 from buttress.training.curves import COLOURS

@@ -4,8 +4,8 @@ import torch
 
 from buttress.audit.finding import Finding, graded
 from buttress.audit.probe import STEPS, Probe, share
+from buttress.console.tables import percent
 from buttress.functional import margin
-from buttress.tables import percent
 from buttress.threat import ThreatModel
 
 MASKED = "the gradients are masked: adapt the attack (margin loss, EOT, BPDA, transfer) and believe the lowest number"

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from buttress.audit.finding import Finding, graded
 from buttress.audit.probe import Probe, share
+from buttress.console.tables import percent
 from buttress.functional import cross_entropy
 from buttress.nn.modes import Modes
-from buttress.tables import percent
 
 # Half the distance of the two sides, in units of the input; in float64 both rounding and curvature are far below it.
 SIDE = 1e-5

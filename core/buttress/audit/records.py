@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from buttress.audit.attacks import MASKED, MUCH, SLACK
 from buttress.audit.finding import Finding, graded
-from buttress.tables import percent
+from buttress.console.tables import percent
 
 Result = Mapping[str, Any]
 """What one ``buttress evaluate`` wrote: ``each``, and ``attacks``, its rows in order."""

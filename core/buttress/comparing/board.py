@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Column
 
-from buttress.reporter import LINE_EVERY, Listener, plain_console
-from buttress.tables import duration
+from buttress.console.reporter import LINE_EVERY, Listener, plain_console
+from buttress.console.tables import duration
 
 
 def listener_to(channel: int) -> Listener:

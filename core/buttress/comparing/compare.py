@@ -19,11 +19,11 @@ from buttress.comparing.pool import Pool
 from buttress.comparing.same_examples import expect_same_data_as_started, other_examples
 from buttress.comparing.sweep import Variant, baselines
 from buttress.config.schema import dump_config
+from buttress.console.tables import WIDTH, wrapped
 from buttress.errors import CheckpointError, ConfigError
 from buttress.scoring.evaluator import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text
 from buttress.storage.locks import locked
-from buttress.tables import WIDTH, wrapped
 from buttress.training.assembly import check_config
 from buttress.training.manifest import hardware
 from buttress.training.records import read_metrics

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
 
-from buttress.tables import WIDTH, fitted, percent, wrapped
+from buttress.console.tables import WIDTH, fitted, percent, wrapped
 from buttress.training.selection import Record
 
 MEASURES = ("best", "last", "diff")

@@ -21,10 +21,10 @@ from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.config.schema import ConfigFile, load_config
 from buttress.config.yaml_source import Source, parse_yaml, read_yaml
 from buttress.console.output import exit_code_of
+from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluation.assess import assess
 from buttress.evaluation.subject import load_subject
-from buttress.reporter import Reporter
 from buttress.storage.differences import ABSENT, differences
 from buttress.storage.locks import locked
 from buttress.storage.results import read_object

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 import matplotlib
 
 from buttress.comparing.comparison import Comparison, Row
-from buttress.drawing import without_latex
+from buttress.console.drawing import without_latex
 from buttress.storage.files import write_with
 from buttress.training.curves import COLOURS
 

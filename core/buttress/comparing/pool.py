@@ -13,11 +13,11 @@ from time import monotonic, sleep
 
 from buttress.comparing.board import Board
 from buttress.comparing.jobs import BUSY, Job
+from buttress.console.tables import duration
 from buttress.errors import InterruptionError
 from buttress.processes import StopRequest, python_command, python_environment
 from buttress.storage.files import storage_errors
 from buttress.storage.locks import locked
-from buttress.tables import duration
 
 # Seconds between looks at the processes.
 _LOOK = 0.05

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from shutil import get_terminal_size
 
 from buttress.console.lasting import Lasting, lasting_streams
+from buttress.console.tables import wrapped
 from buttress.console.visible import visible
 from buttress.errors import ButtressError, StorageError
-from buttress.tables import wrapped
 
 
 class Exact(str):

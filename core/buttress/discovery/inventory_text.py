@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from buttress.config.yaml_source import dump_yaml
-from buttress.tables import table
+from buttress.console.tables import table
 
 # Columns of what is printed; a terminal has as many.
 _WIDTH = 100

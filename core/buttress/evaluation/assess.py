@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from buttress.components.registry import LoadedPlugin
+from buttress.console.reporter import Reporter
+from buttress.console.tables import fitted, percent
 from buttress.data import Split, subset
 from buttress.errors import ConfigError, InterruptionError
 from buttress.evaluation.result_file import write_evaluation
 from buttress.evaluation.subject import Subject
 from buttress.processes import interrupted_by_signals
-from buttress.reporter import Reporter
 from buttress.scoring.evaluator import attack_entry, attack_name, load_attack
 from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
 from buttress.storage.files import make_folder, storage_errors, write_with
-from buttress.tables import fitted, percent
 from buttress.training.manifest import hardware
 from buttress.training.notes import steps_of_attack
 

@@ -9,13 +9,13 @@ from typing import Any, get_args
 
 from buttress import __version__
 from buttress.audit.finding import Status
+from buttress.console.tables import percent
 from buttress.errors import CheckpointError
 from buttress.evaluation.result_file import read_worst
 from buttress.evaluation.saved_run import SavedRun
 from buttress.exporting.markdown import plain_text
 from buttress.scoring.evaluator import name_of_entry
 from buttress.scoring.worst_case import Flags, interval, share_of
-from buttress.tables import percent
 from buttress.training.manifest import read_manifest
 
 LOADING = """```python

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from buttress.analysis.classes import hardest
+from buttress.console.tables import percent
 from buttress.report import training_figures
 from buttress.report.elements import ANALYZE, Example, Pictures, Section, Table, figure_of, marked, whose
 from buttress.report.material import Method
-from buttress.tables import percent
 
 # Bytes of all pictures of a page, so that it stays below 2 MB.
 MOST_PICTURES = 600_000

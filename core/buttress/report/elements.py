@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 from plotly.io import to_json
 
+from buttress.console.tables import percent
 from buttress.report.material import Method
 from buttress.scoring.worst_case import interval
-from buttress.tables import percent
 
 # Of a section whose numbers come from an analysis.
 ANALYZE = "Not there yet; this makes it: buttress analyze RUN"

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from buttress.analysis.gap import generalization_gaps
+from buttress.console.tables import percent
 from buttress.report.material import Method
 from buttress.scoring.loss_groups import group_names
-from buttress.tables import percent
 from buttress.training.curves import COLOURS
 
 # Viridis at seven places: dark to light, so that the order shows in every kind of colour vision and in grey.

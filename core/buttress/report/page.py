@@ -10,12 +10,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from buttress import __version__
 from buttress.config.schema import dump_config
+from buttress.console.tables import percent
 from buttress.report import figures, training_figures
 from buttress.report.bundle import packed, plotly_bundle
 from buttress.report.class_sections import class_section, image_section
 from buttress.report.elements import ANALYZE, Section, Table, band, decimals, figure_of, marked, measured, whose
 from buttress.report.material import Method, Run, different_examples, repeated_seeds
-from buttress.tables import percent
 from buttress.threat import ThreatModel
 
 

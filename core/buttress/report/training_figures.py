@@ -8,9 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from buttress.console.tables import percent
 from buttress.report.figures import Points, empty_figure, line, style, whole_ticks
 from buttress.report.material import Method, Trained
-from buttress.tables import percent
 from buttress.training.curves import COLOURS
 
 

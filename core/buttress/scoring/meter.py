@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from buttress.components.registry import LoadedPlugin
-from buttress.reporter import Reporter
+from buttress.console.reporter import Reporter
 
 
 def most_forwards(attack: LoadedPlugin | None, examples: int) -> int:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from buttress.components.registry import LoadedPlugin
+from buttress.console.reporter import Reporter
 from buttress.data import Split
 from buttress.errors import CheckpointError
 from buttress.functional import is_correct
 from buttress.nn.contract import expect_some_finite
 from buttress.nn.finite import remark_on
 from buttress.nn.modes import Modes
-from buttress.reporter import Reporter
 from buttress.scoring.evaluator import Evaluator
 from buttress.scoring.meter import Meter, most_forwards
 from buttress.storage.files import write_with

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
+from buttress.console.tables import percent
 from buttress.data import Split
 from buttress.engine.engine import Engine
 from buttress.errors import WorkError
 from buttress.functional import is_correct
 from buttress.nn.modes import Modes
-from buttress.tables import percent
 from buttress.training.selection import Record
 from buttress.types import Batch
 

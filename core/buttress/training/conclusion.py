@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from buttress.reporter import Reporter
+from buttress.console.reporter import Reporter
+from buttress.console.tables import summary_table
 from buttress.scoring.evaluator import attack_name
 from buttress.storage.run_folder import RunFolder
-from buttress.tables import summary_table
 from buttress.training.assembly import Assembly
 from buttress.training.collapse import majority
 from buttress.training.curves import draw_curves

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import matplotlib
 
-from buttress.drawing import without_latex
+from buttress.console.drawing import without_latex
+from buttress.console.tables import percent
 from buttress.storage.files import write_with
-from buttress.tables import percent
 from buttress.training.selection import Record, Row
 
 # Okabe and Ito's palette without its yellow, which white paper swallows, and three more at a distance from all of them:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from buttress.console.tables import duration
 from buttress.data import Split, epoch_order
-from buttress.tables import duration
 from buttress.training.assembly import Assembly
 from buttress.types import Batch, Track
 

@@ -12,10 +12,10 @@ import torch
 
 from buttress.components.own_modules import origin
 from buttress.config.schema import ConfigFile, dump_config, load_config
+from buttress.console.reporter import Reporter
 from buttress.data import Data
 from buttress.errors import RunFolderError
 from buttress.kernels import use_backend
-from buttress.reporter import Reporter
 from buttress.storage.files import remove_leftovers, storage_errors
 from buttress.storage.run_folder import RunFolder, existing_folder, planned_folder
 from buttress.training.assembly import Assembly, assemble, check_last_batch, load_data

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from buttress.components.own_modules import told
+from buttress.console.tables import percent
 from buttress.errors import PluginError
 from buttress.nn.modes import Modes
 from buttress.settings import exact_fraction, late_epochs
-from buttress.tables import percent
 from buttress.threat import ThreatModel
 from buttress.training.assembly import Assembly
 from buttress.training.collapse import chance_error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from buttress.console.reporter import Reporter
 from buttress.errors import DivergenceError
-from buttress.reporter import Reporter
 from buttress.training.assembly import Assembly
 from buttress.training.collapse import Collapse, CollapseGuard
 from buttress.training.progress import Progress

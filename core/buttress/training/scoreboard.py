@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from buttress.reporter import Reporter
+from buttress.console.reporter import Reporter
+from buttress.console.tables import percent
 from buttress.scoring.evaluator import attack_name
 from buttress.scoring.loss_groups import EDGES, group_counts
-from buttress.tables import percent
 from buttress.training.assembly import Assembly
 from buttress.training.forecast import Forecast
 from buttress.training.progress import Progress

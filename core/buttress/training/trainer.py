@@ -7,14 +7,14 @@ from time import perf_counter
 
 import torch
 
+from buttress.console.reporter import Reporter
+from buttress.console.tables import duration
 from buttress.data import epoch_order
 from buttress.errors import DataError, InterruptionError, WorkError
 from buttress.kernels import use_backend
 from buttress.processes import StopRequest
-from buttress.reporter import Reporter
 from buttress.storage.files import remove_leftovers
 from buttress.storage.run_folder import RunFolder
-from buttress.tables import duration
 from buttress.training.assembly import Assembly
 from buttress.training.checkpoint import remove_unfinished
 from buttress.training.conclusion import conclude

@@ -25,11 +25,11 @@ from rich.table import Column
 from rich.text import Text
 
 from buttress.console.lasting import Lasting
+from buttress.console.pace import Pace
+from buttress.console.tables import duration, wrapped
 from buttress.console.visible import one_line, visible
 from buttress.errors import StorageError
-from buttress.pace import Pace
 from buttress.storage.files import storage_errors
-from buttress.tables import duration, wrapped
 
 # Seconds between progress lines where there is no terminal.
 LINE_EVERY = 30.0
