@@ -15,11 +15,11 @@ from typing import Any
 from generated import code, filled, prose, table
 from pydantic import BaseModel
 
+from buttress.authoring.inventory import describe, keys_of
+from buttress.authoring.inventory_text import as_yaml
 from buttress.cli import make_parser
 from buttress.components.registry import sources
 from buttress.config.schema import Config
-from buttress.discovery.inventory import describe, keys_of
-from buttress.discovery.inventory_text import as_yaml
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 _KINDS = {"dataset": "Data sets", "model": "Models", "schedule": "Schedules", "logger": "Loggers"}

@@ -13,10 +13,10 @@ import yaml
 from latex2mathml.converter import convert
 
 from buttress import Data, Split
+from buttress.authoring.inventory import describe
 from buttress.components.registry import sources
 from buttress.config.schema import ConfigFile
 from buttress.config.yaml_source import read_yaml
-from buttress.discovery.inventory import describe
 from buttress.training.assembly import assemble
 
 ROOT = Path(__file__).parent.parent

@@ -500,16 +500,16 @@ def _ensemble(options: argparse.Namespace) -> str:
 
 
 def _plugins_list(options: argparse.Namespace) -> str:
-    from buttress.discovery.inventory import inventory
-    from buttress.discovery.inventory_text import render_list
+    from buttress.authoring.inventory import inventory
+    from buttress.authoring.inventory_text import render_list
 
     rows = inventory(options.kind, check=options.check, hook=options.hook)
     return _as_json(rows) if options.json else render_list(rows)
 
 
 def _plugins_show(options: argparse.Namespace) -> str:
-    from buttress.discovery.inventory import describe
-    from buttress.discovery.inventory_text import render
+    from buttress.authoring.inventory import describe
+    from buttress.authoring.inventory_text import render
 
     facts = describe(options.kind, options.name, check=options.check)
     return _as_json(facts) if options.json else render(facts)

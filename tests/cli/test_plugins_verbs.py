@@ -36,7 +36,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_plugins_list_loads_neither_torch_nor_a_plugin():
     modules = loaded_by("from buttress.cli import main; main(['plugins', 'list'])")
-    assert "buttress.discovery.inventory" in modules
+    assert "buttress.authoring.inventory" in modules
     assert "torch" not in modules
     assert not [name for name in modules if name.startswith("buttress_plugins")]
 
@@ -54,8 +54,8 @@ def test_plugins_list_check_imports_each(buttress: Run):
 
 
 def test_a_check_does_not_hide_that_a_name_is_shadowed(monkeypatch: pytest.MonkeyPatch):
+    from buttress.authoring import inventory as module
     from buttress.components.registry import Source
-    from buttress.discovery import inventory as module
 
     found = [Source("attack", "pgd", "a:A", dist, "1", status) for dist, status in (("x", "shadowed"), ("y", "listed"))]
     monkeypatch.setattr(module, "sources", lambda kind: found)

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from buttress import Adv, hookimpl, hookspecs
+from buttress.authoring.inventory import facts_of
 from buttress.cli import main
 from buttress.components.plugin_class import check_class
 from buttress.components.registry import Source, as_loaded
 from buttress.data import Split
-from buttress.discovery.inventory import facts_of
 from buttress.engine.context import RunState
 from buttress.engine.hooks import resolve
 from buttress.errors import HookError, PluginError

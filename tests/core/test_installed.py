@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from buttress.authoring.inventory import inventory
 from buttress.cli import main
 from buttress.components import registry
 from buttress.components.installed import broken_distributions, entry_points_of, installed_versions, owner_of
 from buttress.components.registry import find, sources
 from buttress.components.requirements import check_requirements
 from buttress.config.recipes import recipes
-from buttress.discovery.inventory import inventory
 from buttress.doctor import examine
 from buttress.errors import ConfigError, PluginError
 

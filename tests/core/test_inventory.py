@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from buttress import hookimpl, registry
+from buttress.authoring import inventory as module
+from buttress.authoring.inventory import describe, facts_of, inventory, paper
+from buttress.authoring.inventory_text import render, render_list
 from buttress.components.registry import Source, find
-from buttress.discovery import inventory as module
-from buttress.discovery.inventory import describe, facts_of, inventory, paper
-from buttress.discovery.inventory_text import render, render_list
 
 GOOD = '''"""A method. Source: Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2. More."""
 from buttress import hookimpl

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from buttress import __version__, registry
+from buttress.authoring.inventory import describe
 from buttress.components.registry import as_loaded, build, entry_of, find, load, load_plugins, sources
 from buttress.config.schedule import SCHEDULES
 from buttress.config.schema import ConfigFile
 from buttress.config.yaml_source import parse_yaml
-from buttress.discovery.inventory import describe
 from buttress.errors import ConfigError, PluginError
 
 PLUGIN = """

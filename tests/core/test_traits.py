@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from buttress import hookimpl
+from buttress.authoring.inventory import facts_of
 from buttress.cli import main
 from buttress.components.plugin_class import check_class
 from buttress.components.registry import LoadedPlugin, Source, as_loaded, build, sources
 from buttress.components.traits import TRAITS, traits_of
-from buttress.discovery.inventory import facts_of
 from buttress.errors import HookError, PluginError
 from buttress.hookspecs import AttackMode, BatchTrait, ExitOrder, Traits
 from buttress.scoring.meter import most_forwards

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from buttress.discovery import inventory
+from buttress.authoring import inventory
 
 from .contained import BROKEN, COMMANDS, SAYS, command, imported, prepare, unnamed
 

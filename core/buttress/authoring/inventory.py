@@ -30,7 +30,7 @@ CHECK_SECONDS = 60.0
 # Components come as JSON on standard input, one line of JSON goes out for each: what they print themselves does not.
 _CHECK = """
 import contextlib, io, json, sys
-from buttress.discovery.inventory import facts_of
+from buttress.authoring.inventory import facts_of
 from buttress.components.registry import Source
 out = sys.stdout
 for each in json.load(sys.stdin):
