@@ -34,9 +34,9 @@ from pydantic import (
 )
 from pydantic.errors import PydanticUserError
 
-from buttress.components.number_text import exact_number, expect_float, is_fraction
 from buttress.components.plain import LENIENT, read_fields, read_member, unwritable
 from buttress.errors import ConfigError, PluginError, nearest
+from buttress.number_text import exact_number, expect_float, is_fraction
 from buttress.storage.user_path import user_path
 
 

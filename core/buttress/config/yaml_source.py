@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from buttress.components.number_text import read_float, read_integer
 from buttress.console.visible import one_line
 from buttress.errors import ConfigError
+from buttress.number_text import read_float, read_integer
 from buttress.settings import Word
 from buttress.storage.regular_file import read_regular_file
 
