@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pluggy import HookimplMarker
 
+from buttress._version import __version__
+
 if TYPE_CHECKING:
     from buttress.components.registry import load_plugins
     from buttress.data import Data, Split
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from buttress.scoring.evaluator import Score, evaluate
     from buttress.threat import ThreatModel
     from buttress.types import Adv, Batch, Loss, StepResult, Track
-
-__version__ = "0.1.0"
 
 hookimpl = HookimplMarker("buttress")
 """Marks a method of a plugin as the implementation of the hook that it is named after."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buttress import __version__
+from buttress._version import __version__
 from buttress.components.metadata import pass_over_unreadable
 from buttress.console.output import Exact, answer, complain, say
 from buttress.console.parser import Parser, whole_number

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from buttress import __version__, kernels
+from buttress import kernels
+from buttress._version import __version__
 from buttress.components.installed import broken_distributions
 from buttress.components.registry import GROUPS, sources
 from buttress.config.recipes import GROUP as RECIPES

@@ -43,7 +43,7 @@ def test_names_lists_and_configs_load_no_torch_and_no_plugin(code: str):
     assert heavy(modules_after(code)) == set()
 
 
-@pytest.mark.parametrize("module", ["engine", "training.trainer"])
+@pytest.mark.parametrize("module", ["engine.engine", "training.trainer"])
 def test_the_core_loads_no_plugin_module(module: str):
     found = modules_after(f"import buttress.{module}")
     assert "torch" in found

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from buttress import hookimpl, registry
+from buttress import hookimpl
 from buttress.authoring import inventory as module
 from buttress.authoring.inventory import describe, facts_of, inventory, paper
 from buttress.authoring.inventory_text import render, render_list
+from buttress.components import registry
 from buttress.components.registry import Source, find
 
 GOOD = '''"""A method. Source: Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2. More."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from buttress import __version__, registry
+from buttress import __version__
 from buttress.authoring.inventory import describe
+from buttress.components import registry
 from buttress.components.registry import as_loaded, build, entry_of, find, load, load_plugins, sources
 from buttress.config.schedule import SCHEDULES
 from buttress.config.schema import ConfigFile

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from buttress.cli import main
 from buttress.config.schema import load_config
 from buttress.errors import ConfigError, RunFolderError
 from buttress.storage.run_folder import RunFolder, existing_folder
@@ -87,3 +88,34 @@ def test_a_manifest_of_no_known_format_is_refused(tmp_path: Path, written: objec
     write_sealed(folder.manifest, {**read_sealed(folder.manifest), "format": written})
     with pytest.raises(RunFolderError, match="reads 1 to"):
         existing_folder(folder.path)
+
+
+# Written by the version before the rooms of the package were moved, stopped after 2 of 4 epochs: RWP, MEAT and EMA on
+# digits, with mean and std as settings of the model. The metrics are those of the whole run.
+BEFORE_THE_MOVE = OLDER.parent / "format3"
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(BEFORE_THE_MOVE, tmp_path / "run"))
+
+
+def test_a_run_from_before_the_move_goes_on_to_the_results_that_it_had_there(moved: Path, tmp_path: Path):
+    assert main(["resume", str(moved), "--accept-changes"]) == 0
+    expected = [json.loads(line) for line in Path(f"{BEFORE_THE_MOVE}-metrics.jsonl").read_text().splitlines()]
+    metrics = [json.loads(line) for line in (moved / "metrics.jsonl").read_text().splitlines()]
+    times = {"seconds", "time"}
+    for now, then in zip(metrics, expected, strict=True):
+        assert now.keys() == then.keys()
+        for key in then.keys() - times:
+            assert now[key] == _near(then[key]), key
+
+
+def _near(value: object) -> object:
+    """The value for a comparison; other processors round differently."""
+    return pytest.approx(value, rel=1e-3, abs=0.03) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("track", ["live", "meat", "ema"])
+def test_a_run_from_before_the_move_is_evaluated(moved: Path, track: str):
+    assert main(["evaluate", str(moved), "--track", track, "--attack", "pgd-2", "--examples", "50"]) == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from textwrap import indent
 
-from buttress import __version__
+from buttress._version import __version__
 from buttress.components.registry import GROUPS, sources
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import HOOKS, makes_logger

@@ -16,7 +16,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from buttress import __version__
+from buttress._version import __version__
 from buttress.components.installed import broken_distributions, entry_points_of
 from buttress.components.members import hooks_in, marked
 from buttress.components.plain import plain

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from buttress import __version__
+from buttress._version import __version__
 from buttress.audit.finding import Status
 from buttress.console.tables import percent
 from buttress.errors import CheckpointError

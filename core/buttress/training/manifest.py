@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from pydantic import Field, model_validator
 
-from buttress import __version__
+from buttress._version import __version__
 from buttress.components.registry import LoadedPlugin
 from buttress.errors import CheckpointError
 from buttress.kernels import status
