@@ -15,11 +15,11 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from buttress.engine.context import seeded_generator
 from buttress.errors import ConfigError, DataError
 from buttress.nn.contract import is_dense
 from buttress.settings import resolve_amount
 from buttress.storage.fingerprints import sha256_of_tensor
+from buttress.streams import seeded_generator
 from buttress.threat import ThreatModel
 from buttress.types import Batch
 

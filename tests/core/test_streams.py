@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from buttress.components.registry import as_loaded
-from buttress.engine.context import Context, RunState, Streams, seeded_generator
+from buttress.engine.context import Context, RunState
 from buttress.errors import DataError
+from buttress.streams import Streams, seeded_generator
 
 from .helpers import CPU, LINF, MLP, clean_attack, context, engine_of, plugin, step
 

@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from buttress.engine.context import seeded_generator
 from buttress.functional import cross_entropy
 from buttress.nn.modes import Modes, parameters_of
+from buttress.streams import seeded_generator
 
 Norm = Literal["filter", "layer"]
 Inputs = Callable[[], Iterable[tuple[Tensor, Tensor]]]

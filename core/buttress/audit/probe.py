@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from buttress.audit.search import random_search
 from buttress.data import Split, subset
-from buttress.engine.context import seeded_generator
 from buttress.errors import DataError
 from buttress.functional import AttackLoss, attack_loss, is_correct, pgd
 from buttress.nn.modes import Modes
+from buttress.streams import seeded_generator
 from buttress.threat import ThreatModel
 
 # Examples a forward.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,24 +14,13 @@ from torch import Tensor
 from buttress.errors import ConfigError, DataError, ModelError, moment
 from buttress.settings import resolve_epoch
 from buttress.storage.history import History, Store
+from buttress.streams import Streams, seed_of
 
 if TYPE_CHECKING:
     from buttress.threat import ThreatModel
     from buttress.types import Adv, Batch
 
 Phase = Literal["setup", "attack", "perturb", "train", "ensemble", "evaluate"]
-
-Streams = dict[tuple[str, str], tuple[tuple[int, int], torch.Generator]]
-"""Plugin and purpose to the (epoch, step) of a stream, and its generator."""
-
-
-def seeded_generator(device: torch.device | str, *key: object) -> torch.Generator:
-    """A generator whose stream depends on ``key`` alone: the same on every run, independent of every other key."""
-    return torch.Generator(device).manual_seed(_seed(key))
-
-
-def _seed(key: Iterable[object]) -> int:
-    return int.from_bytes(blake2b(repr(tuple(key)).encode(), digest_size=8).digest(), "little") >> 1
 
 
 class RunState:
@@ -97,7 +85,7 @@ class RunState:
         found = self._generators.get((plugin, purpose))
         if found and found[0] == now:
             return found[1]
-        seed = _seed((self.seed, plugin, purpose, self.epoch, self.step, self.rank, self._apart))
+        seed = seed_of((self.seed, plugin, purpose, self.epoch, self.step, self.rank, self._apart))
         generator = (found[1] if found else torch.Generator(self.device)).manual_seed(seed)
         self._generators[plugin, purpose] = (now, generator)
         return generator

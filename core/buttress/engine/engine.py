@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from buttress.components.registry import as_loaded, load_plugins, provides
 from buttress.engine.bad_steps import BadSteps
 from buttress.engine.checks import CheckLevel, ValueChecks
-from buttress.engine.context import Phase, RunState, Streams
+from buttress.engine.context import Phase, RunState
 from buttress.engine.groups import Groups, OptimizerFactory
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies, Objective, Perturbed, perturbed
@@ -30,6 +30,7 @@ from buttress.nn.contract import Forwards, device_of, expect_learnable
 from buttress.nn.finite import FiniteTensors
 from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
 from buttress.storage.history import Store
+from buttress.streams import Streams
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch, Loss, StepResult, Track
 
