@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from buttress.engine.context import Context
-    from buttress.engine.perturbation import Objective
+    from buttress.engine.objective import Objective
     from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
 SPEC_VERSION = "1.0"
@@ -118,8 +118,8 @@ def perturb_weights(
     the given one). It never takes its perturbation back: the core does, bit for bit, in the order that the plugin
     declares by its attribute ``exit_order``: ``"restore_then_step"`` (default) or ``"step_while_perturbed"``.
     ``objective(adv)`` gives the training losses ``[B]``, ``objective.masked(adv, c_min)`` their mean under the
-    loss-stationary condition; ``ctx.attack()`` attacks again at the current weights;
-    ``ctx.grads(loss, params)`` differentiates.
+    loss-stationary condition; ``objective.grads(loss, params)`` differentiates, and ``objective.attack()`` attacks
+    again at the current weights.
     """
 
 

@@ -590,7 +590,7 @@ def test_the_objective_gives_the_training_losses_with_gradient():
     def action(model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
         losses = objective(adv)
         found["losses"] = losses.detach()
-        found["grads"] = ctx.grads(losses.mean(), list(model.parameters()))
+        found["grads"] = objective.grads(losses.mean(), list(model.parameters()))
 
     model = ConvNet().double()
     batch = batch_of(dtype=torch.float64)
@@ -639,13 +639,13 @@ def test_the_objective_goes_through_the_wrappers_of_the_loss():
     torch.testing.assert_close(result.losses, expected)
 
 
-def masked_mean(*plugins: Any, batch: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+def masked_mean(*plugins: Any, batch: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Mean, number kept and gradients of ``objective.masked`` in a step with these plugins."""
     found: list[Any] = []
 
     def action(model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
         mean, kept = objective.masked(adv, 1.1, **kwargs)
-        found.extend([mean.detach(), kept, ctx.grads(mean, list(model.parameters()))])
+        found.extend([mean.detach(), kept, objective.grads(mean, list(model.parameters()))])
 
     engine = engine_of(ConvNet().double(), clean_attack(), perturbing(action), *plugins)
     batch = batch or batch_of(dtype=torch.float64)
@@ -722,15 +722,15 @@ def test_a_masked_loss_that_raises_is_named():
         masked_mean(losses_of_cross_entropy(masked_loss=fail))
 
 
-def test_ctx_attack_attacks_again_at_the_current_weights():
+def test_the_objective_attacks_again_at_the_current_weights():
     found = {}
 
     def action(model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
-        found["same"] = ctx.attack().x
+        found["same"] = objective.attack().x
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.neg_()
-        found["negated"] = ctx.attack().x
+        found["negated"] = objective.attack().x
         assert ctx.phase == "perturb"
         with torch.no_grad():
             for parameter in model.parameters():
@@ -750,11 +750,35 @@ def test_ctx_attack_attacks_again_at_the_current_weights():
     assert not torch.equal(expected, at_negated)
 
 
-def test_ctx_attack_is_refused_outside_of_perturb_weights():
-    late = plugin("late", adjust_grads=lambda self, ctx: ctx.attack())
-    perturber = perturbing(lambda *_: None)
-    with pytest.raises(HookError, match=r"ctx\.attack\(\) is available within perturb_weights only"):
+def test_the_objective_attacks_no_more_once_the_perturbation_is_complete():
+    kept: list[Any] = []
+    late = plugin("late", adjust_grads=lambda self: kept[0].attack())
+    perturber = perturbing(lambda model, adv, objective, ctx: kept.append(objective))
+    with pytest.raises(HookError, match=r"objective\.attack\(\) is available within perturb_weights only"):
         step(engine_of(MLP(), clean_attack(), perturber, late))
+
+
+def test_the_objective_attacks_no_more_after_the_yield_of_the_perturbation():
+    @contextmanager
+    def perturbed(objective: Any) -> Any:
+        yield
+        objective.attack()
+
+    perturber = plugin("perturber", perturb_weights=lambda self, objective: perturbed(objective))
+    with pytest.raises(HookError, match=r"'perturber'(.|\n)*objective\.attack\(\) is available within perturb_weights"):
+        step(engine_of(MLP(), clean_attack(), perturber))
+
+
+def test_gradients_of_the_objective_are_zero_where_nothing_flows_and_none_in_the_context():
+    found: dict[str, Any] = {}
+
+    def action(model: Any, adv: Adv, objective: Any, ctx: Any) -> None:
+        loss, weights = model.first.bias.sum(), [model.first.bias, model.second.bias]
+        found["objective"], found["context"] = objective.grads(loss, weights), ctx.grads(loss, weights)
+
+    step(engine_of(MLP(), clean_attack(), perturbing(action)))
+    assert [grad.tolist() for grad in found["objective"]] == [[1.0] * 5, [0.0] * 3]
+    assert [grad if grad is None else grad.tolist() for grad in found["context"]] == [[1.0] * 5, None]
 
 
 def test_an_unknown_exit_order_is_refused_by_name():

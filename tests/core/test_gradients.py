@@ -92,6 +92,19 @@ def test_a_gradient_that_is_not_finite_stops_the_step_before_it_is_taken(make: A
     assert not engine.optimizer.state
 
 
+def test_a_gradient_of_a_weight_perturbation_that_is_not_finite_stops_the_step_in_its_name():
+    def ascend(self: Any, model: nn.Module, objective: Any, adv: Any) -> None:
+        objective.grads(objective(adv).mean(), list(model.parameters()))
+
+    model = Root()
+    before = snapshot(model)
+    with pytest.raises(
+        HookError, match=r"(?s)'ascends'.*perturb_weights, epoch 1, step 1.*1 parameters, the first 'scale'"
+    ):
+        step(engine_of(model, clean_attack(), plugin("ascends", perturb_weights=ascend)))
+    assert_same(before, snapshot(model))
+
+
 def test_at_intervals_a_bad_gradient_is_found_when_checks_are_read_and_named_with_its_step():
     engine = engine_of(Root(), clean_attack(), checks="interval")
     step(engine)

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from buttress import Adv, Engine
 from buttress.engine.checks import ValueChecks
-from buttress.engine.context import Context
-from buttress.engine.perturbation import Objective, perturbed
+from buttress.engine.objective import Objective
+from buttress.engine.perturbation import perturbed
 from buttress.errors import DataError, HookError
 from buttress.types import ParamGroup
 
@@ -101,35 +100,16 @@ def test_the_manager_leaves_once_and_before_the_optimizer_steps():
     assert events == ["enter", "loss", "exit", "step"]
 
 
-def test_the_objective_hands_on_what_it_is_asked():
-    asked: list[tuple[object, ...]] = []
-
-    def losses(adv: Adv, update_bn: bool) -> Tensor:
-        asked.append((adv, update_bn))
-        return torch.zeros(6)
-
-    def masked(adv: Adv, c_min: float, inclusive: bool) -> tuple[Tensor, Tensor]:
-        asked.append((adv, c_min, inclusive))
-        return torch.zeros(()), torch.zeros((), dtype=torch.int64)
-
-    objective = Objective(losses, masked)
-    objective(ADV)
-    objective(ADV, update_bn=True)
-    objective.masked(ADV, 1.7)
-    objective.masked(ADV, 1.5, inclusive=False)
-    assert asked == [(ADV, False), (ADV, True), (ADV, 1.7, True), (ADV, 1.5, False)]
-
-
 def test_after_a_fault_of_perturb_weights_the_batch_cannot_be_attacked_again():
-    kept: list[Context] = []
+    kept: list[Objective] = []
 
-    def perturb_weights(self: Any, ctx: Context) -> Any:
-        kept.append(ctx)
+    def perturb_weights(self: Any, objective: Objective) -> Any:
+        kept.append(objective)
         raise ValueError("no")
 
     with pytest.raises(HookError, match="ValueError: no"):
         step(engine_of(MLP(), clean_attack(), plugin("bad", perturb_weights=perturb_weights)))
-    with pytest.raises(RuntimeError, match=r"ctx\.attack\(\) is available within perturb_weights only"):
+    with pytest.raises(RuntimeError, match=r"objective\.attack\(\) is available within perturb_weights only"):
         kept[0].attack()
 
 

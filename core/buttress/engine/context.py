@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from buttress.errors import ConfigError, DataError, ModelError, moment
+from buttress.engine.gradients import gradients
+from buttress.errors import ConfigError, DataError, moment
 from buttress.settings import resolve_epoch
 from buttress.storage.history import History, Store
 from buttress.streams import Streams, seed_of
 
 if TYPE_CHECKING:
     from buttress.threat import ThreatModel
-    from buttress.types import Adv, Batch
+    from buttress.types import Batch
 
 Phase = Literal["setup", "attack", "perturb", "train", "ensemble", "evaluate"]
 
@@ -50,9 +51,6 @@ class RunState:
         self.draws: Mapping[str, Tensor] = {}
         self.asked: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
-        self.attack: Callable[[], Adv] | None = None
-        self.recomputing: Callable[[], AbstractContextManager[None]] = nullcontext
-        self.check_ascent: Callable[[Sequence[Tensor], Sequence[Tensor | None]], None] | None = None
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
         self._generators: Streams = {}
         self._apart = ""
@@ -119,45 +117,12 @@ class RunState:
                 f"asked for: {sorted(self.asked) or 'none'}"
             )
 
-    def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
-
-        The only door to weight gradients, training's backward included: N processes will all-reduce here. Where the
-        model recomputes activations (``torch.utils.checkpoint``) its forward runs again in here: in the modes, and with
-        the buffers, that it ran with at first.
-        """
-        with self.recomputing():
-            return _apart(torch.autograd.grad(loss, params, allow_unused=True))
-
 
 def _no_batches(reader: str) -> Iterable[Batch]:
     raise ConfigError(
         f"{reader}: batch-norm statistics are to be measured on the training set: pass Engine(batches=...), a function "
         "that makes an iterable of its batches"
     )
-
-
-def _apart(grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """Gradients that may be changed in place.
-
-    Autograd gives one tensor to parameters that are added to one another, and one number, expanded, to a parameter
-    that is summed.
-    """
-    taken: set[int] = set()
-    apart = []
-    for grad in grads:
-        if grad is not None and grad.layout is not torch.strided:
-            raise ModelError(
-                f"expected dense gradients, got one of layout {grad.layout} for a parameter {tuple(grad.shape)}; make "
-                "an embedding with sparse=False"
-            )
-        if grad is not None and grad.numel() > 0:
-            memory = grad.untyped_storage().data_ptr()
-            if memory in taken or 0 in grad.stride():
-                grad = grad.clone(memory_format=torch.contiguous_format)
-            taken.add(memory)
-        apart.append(grad)
-    return tuple(apart)
 
 
 class Context:
@@ -245,14 +210,12 @@ class Context:
         return given
 
     def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """Gradients of ``loss`` (0-dim) with respect to ``params``; None where nothing flows.
+        """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
 
-        Those of a weight perturbation must be finite, as those of training must.
+        The one door to weight gradients, which leaves ``.grad`` alone. Within ``perturb_weights`` use
+        ``objective.grads``, which comes through here, keeps buffers as found, and expects finite gradients.
         """
-        grads = self._state.grads(loss, params)
-        if self._state.phase == "perturb" and self._state.check_ascent:
-            self._state.check_ascent(params, grads)
-        return grads
+        return gradients(loss, params)
 
     def batches(self) -> Iterable[Batch]:
         """The training set, batch by batch, in a fixed order, as ``transform_batch`` makes it.
@@ -261,12 +224,6 @@ class Context:
             ConfigError: the engine was not given it (``Engine(batches=...)``).
         """
         return self._state.training_batches(self.plugin)
-
-    def attack(self) -> Adv:
-        """Attack the current batch again, at the current weights. Only within ``perturb_weights``."""
-        if self._state.attack is None:
-            raise RuntimeError("ctx.attack() is available within perturb_weights only")
-        return self._state.attack()
 
     def record(self, name: str, value: Tensor | float) -> None:
         """Add to a metric that is averaged over the logging interval; a tensor (0-dim) stays on its device.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,11 @@ from buttress.components.registry import as_loaded, load_plugins, provides
 from buttress.engine.bad_steps import BadSteps
 from buttress.engine.checks import CheckLevel, ValueChecks
 from buttress.engine.context import Phase, RunState
+from buttress.engine.gradients import gradients
 from buttress.engine.groups import Groups, OptimizerFactory
 from buttress.engine.hooks import Hooks
-from buttress.engine.perturbation import Copies, Objective, Perturbed, perturbed
+from buttress.engine.objective import Objective
+from buttress.engine.perturbation import Copies, Perturbed, perturbed
 from buttress.engine.plugin_states import load_states, states_of
 from buttress.errors import ButtressError, ConfigError, ModelError, WorkError, describe
 from buttress.nn.as_found import AsFound
@@ -190,35 +192,23 @@ class Engine:
 
     @contextmanager
     def _perturbed(self, batch: Batch, adv: Adv, saved: Sequence[Tensor]) -> Iterator[Perturbed]:
-        state = self._state
-
-        def losses(at: Adv, update_bn: bool) -> Tensor:
-            state.recomputing = nullcontext if update_bn else self._modes.buffers_as_found
-            with state.recomputing():
-                return self.hooks.compute_loss(self.model, batch, at).per_example
-
-        def masked(at: Adv, c_min: float, inclusive: bool) -> tuple[Tensor, Tensor]:
-            state.recomputing = self._modes.buffers_as_found
-            with state.recomputing():
-                return self.hooks.masked_loss(self.model, batch, at, c_min, inclusive)
-
-        state.phase = "perturb"
-        state.attack = lambda: self._attack(batch)
-        state.check_ascent = partial(self.hooks.expect_ascent, self.model)
+        self._state.phase = "perturb"
+        objective = Objective(self.model, batch, self.hooks, self._modes, self._attack)
         try:
-            manager = self.hooks.perturb_weights(self.model, batch, adv, Objective(losses, masked))
+            manager = self.hooks.perturb_weights(self.model, batch, adv, objective)
             if manager is None:
+                objective.close()
                 yield Perturbed(adv, lambda: None)
             else:
                 weights, order = list(self.model.parameters()), self.hooks.exit_order
                 with perturbed(manager, adv, weights, order, saved, self._copies.after) as perturbation:
+                    objective.close()
                     yield perturbation
         finally:
-            state.attack = state.check_ascent = None
-            state.recomputing = nullcontext
+            objective.close()
 
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
-        self._state.phase, self._state.attack, self._state.recomputing = "train", None, nullcontext
+        self._state.phase = "train"
         for weight in self._trainable():
             weight.grad = None
         return self.hooks.compute_loss(self.model, batch, adv)
@@ -227,7 +217,7 @@ class Engine:
         weights, total = self._trainable(), loss.total()
         self.hooks.expect_gradient(total)
         try:
-            grads = self._state.grads(total, weights)
+            grads = gradients(total, weights)
         except ButtressError:  # the model's, not the plugin's
             raise
         except Exception as problem:

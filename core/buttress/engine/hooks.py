@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from buttress.engine.answers import Answers
 from buttress.engine.checks import ValueChecks
 from buttress.engine.context import Context, RunState
 from buttress.engine.given import Given
-from buttress.engine.perturbation import Objective
 from buttress.engine.turns import Turn, Watch
 from buttress.errors import (
     ButtressError,
@@ -38,6 +37,9 @@ from buttress.hookspecs import EXCLUSIVE, HOOKS, ExitOrder
 from buttress.kernels import lsc_mean
 from buttress.nn.contract import kind
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
+
+if TYPE_CHECKING:
+    from buttress.engine.objective import Objective
 
 Values = dict[str, Any]
 Accept = Callable[["Implementation", Any], Any]

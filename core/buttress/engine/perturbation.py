@@ -12,31 +12,6 @@ from buttress.nn.scratch import Buffers
 from buttress.types import Adv
 
 
-class Objective:
-    """The training losses as a function of the adversarial examples; handed to ``perturb_weights``.
-
-    ``objective(adv)`` gives per-example losses ``[B]`` at the current weights, with gradient, in train mode, with the
-    run's loss and its wrappers. Batch-norm buffers stay as found unless ``update_bn=True``.
-    """
-
-    def __init__(
-        self,
-        losses: Callable[[Adv, bool], Tensor],
-        masked: Callable[[Adv, float, bool], tuple[Tensor, Tensor]],
-    ) -> None:
-        self._losses, self._masked = losses, masked
-
-    def __call__(self, adv: Adv, *, update_bn: bool = False) -> Tensor:
-        return self._losses(adv, update_bn)
-
-    def masked(self, adv: Adv, c_min: float, *, inclusive: bool = True) -> tuple[Tensor, Tensor]:
-        """``kernels.lsc_mean(self(adv), c_min)``: the 0-dim mean, with gradient, and the 0-dim number of kept examples.
-
-        In one operation with the loss where the loss plugin has a ``masked_loss`` and nobody wraps it.
-        """
-        return self._masked(adv, c_min, inclusive)
-
-
 class Perturbed:
     """What the training step gets from a weight perturbation."""
 

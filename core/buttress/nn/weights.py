@@ -1,12 +1,10 @@
-"""Choices among a model's parameters, and their gradients, for methods that work in weight space."""
+"""Choices among a model's parameters for methods that work in weight space."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-
-from buttress.engine.context import Context
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -41,9 +39,3 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """``[n]`` L2 norms of n tensors, in float32 or wider; not finite where an element is not."""
     wide = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
     return torch.stack(torch._foreach_norm(list(tensors), dtype=wide))
-
-
-def gradients(loss: Tensor, weights: Sequence[Tensor], ctx: Context) -> list[Tensor]:
-    """Gradients of the 0-dim loss, zero where nothing flows."""
-    grads = ctx.grads(loss, weights)
-    return [torch.zeros_like(w) if g is None else g for w, g in zip(weights, grads, strict=True)]

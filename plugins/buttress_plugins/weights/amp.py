@@ -21,10 +21,11 @@ from torch import nn
 
 from buttress import Adv, hookimpl
 from buttress.engine.context import Context
-from buttress.engine.perturbation import ExitOrder, Objective
+from buttress.engine.objective import Objective
+from buttress.engine.perturbation import ExitOrder
 from buttress.kernels import Ball, ascend_
 from buttress.nn.scratch import Buffers
-from buttress.nn.weights import gradients, trainable
+from buttress.nn.weights import trainable
 from buttress.settings import Epoch, Times
 
 
@@ -77,11 +78,11 @@ class AMP:
         origin, moved = self._origin.like(weights), self._moved.like(weights)
         for iteration in range(self.steps):
             if iteration > 0:
-                adv = ctx.attack()
+                adv = objective.attack()
             loss = objective(adv, update_bn=self.bn_update == "all").mean()
             length = ascend_(
                 weights,
-                gradients(loss, weights, ctx),
+                objective.grads(loss, weights),
                 origin,
                 moved,
                 xi=self.xi,
@@ -91,4 +92,4 @@ class AMP:
                 begin=iteration == 0,
             )
         ctx.record("norm", length)
-        yield ctx.attack() if self.reattack_final else adv
+        yield objective.attack() if self.reattack_final else adv

@@ -16,9 +16,10 @@ from torch import nn
 
 from buttress import Adv, hookimpl
 from buttress.engine.context import Context
-from buttress.engine.perturbation import ExitOrder, Objective
+from buttress.engine.objective import Objective
+from buttress.engine.perturbation import ExitOrder
 from buttress.kernels import perturb_
-from buttress.nn.weights import gradients, matrices, trainable
+from buttress.nn.weights import matrices, trainable
 from buttress.settings import Epoch, NonNegative
 
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
@@ -62,12 +63,12 @@ class AWP:
     def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> AbstractContextManager[None] | None:
         if self.gamma == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
             return None
-        return self._perturbed(adv, objective, ctx)
+        return self._perturbed(adv, objective)
 
     @contextmanager
-    def _perturbed(self, adv: Adv, objective: Objective, ctx: Context) -> Iterator[None]:
+    def _perturbed(self, adv: Adv, objective: Objective) -> Iterator[None]:
         losses = objective(adv)
         if self.lsc is not None:
             losses = losses * ((losses >= self.lsc[0]) & (losses <= self.lsc[1]))
-        perturb_(self._weights, gradients(losses.mean(), self._weights, ctx), self.gamma, norm=self.norm)
+        perturb_(self._weights, objective.grads(losses.mean(), self._weights), self.gamma, norm=self.norm)
         yield

@@ -13,10 +13,11 @@ from torch import nn
 
 from buttress import Adv, hookimpl
 from buttress.engine.context import Context
-from buttress.engine.perturbation import ExitOrder, Objective
+from buttress.engine.objective import Objective
+from buttress.engine.perturbation import ExitOrder
 from buttress.kernels import perturb_
 from buttress.nn.layers import Patterns, layer_names
-from buttress.nn.weights import gradients, matrices
+from buttress.nn.weights import matrices
 from buttress.settings import Epoch
 
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
@@ -60,9 +61,9 @@ class RAT_WP:  # noqa: N801  (its name in the paper)
     def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> AbstractContextManager[None] | None:
         if self.gamma == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
             return None
-        return self._perturbed(adv, objective, ctx)
+        return self._perturbed(adv, objective)
 
     @contextmanager
-    def _perturbed(self, adv: Adv, objective: Objective, ctx: Context) -> Iterator[None]:
-        perturb_(self._weights, gradients(objective(adv).mean(), self._weights, ctx), self.gamma, norm="layer")
+    def _perturbed(self, adv: Adv, objective: Objective) -> Iterator[None]:
+        perturb_(self._weights, objective.grads(objective(adv).mean(), self._weights), self.gamma, norm="layer")
         yield

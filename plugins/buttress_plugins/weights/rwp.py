@@ -22,10 +22,11 @@ from torch import nn
 
 from buttress import Adv, hookimpl
 from buttress.engine.context import Context
-from buttress.engine.perturbation import ExitOrder, Objective
+from buttress.engine.objective import Objective
+from buttress.engine.perturbation import ExitOrder
 from buttress.kernels import accumulate_
 from buttress.nn.scratch import Buffers
-from buttress.nn.weights import gradients, matrices
+from buttress.nn.weights import matrices
 from buttress.settings import Epoch, NonNegativeOrInf, Times
 
 NO_SOFT_LABELS = {"soft labels": "its condition is on the loss of one label, and AWP's public code refuses Mixup"}
@@ -92,7 +93,7 @@ class RWP:
                 ctx.record("easy", kept / len(adv.x))
             if ctx.device.type == "cpu" and not kept:
                 break
-            ascent, begin = gradients(loss, weights, ctx), step == 0
+            ascent, begin = objective.grads(loss, weights), step == 0
             accumulate_(
                 weights,
                 ascent,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from buttress import hookimpl
 from buttress.components.registry import HOOKED
 from buttress.engine.context import Context
-from buttress.engine.perturbation import Objective
+from buttress.engine.objective import Objective
 from buttress.hookspecs import Event
 from buttress.testing.promise import RUNS, expect, rule
 from buttress.testing.subject import Subject, copied, differing, outcome, train

@@ -1,0 +1,45 @@
+"""The one door to gradients of weights: dense, and each in memory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from buttress.errors import ModelError
+
+
+def gradients(loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
+
+    Training's backward comes through here as well: N processes will all-reduce here. Where the model recomputes
+    activations (``torch.utils.checkpoint``) its forward runs again in here.
+
+    Raises:
+        ModelError: a gradient is sparse.
+    """
+    return _unaliased(torch.autograd.grad(loss, params, allow_unused=True))
+
+
+def _unaliased(grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """``grads``, copied where they share memory, so that each may be changed in place.
+
+    Autograd gives one tensor to parameters that are added to one another, and one number, expanded, to a parameter
+    that is summed.
+    """
+    taken: set[int] = set()
+    unaliased = []
+    for grad in grads:
+        if grad is not None and grad.layout is not torch.strided:
+            raise ModelError(
+                f"expected dense gradients, got one of layout {grad.layout} for a parameter {tuple(grad.shape)}; make "
+                "an embedding with sparse=False"
+            )
+        if grad is not None and grad.numel() > 0:
+            memory = grad.untyped_storage().data_ptr()
+            if memory in taken or 0 in grad.stride():
+                grad = grad.clone(memory_format=torch.contiguous_format)
+            taken.add(memory)
+        unaliased.append(grad)
+    return tuple(unaliased)
