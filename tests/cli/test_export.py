@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from buttress.audit.findings_of_run import write_findings
 from buttress.cli import main
 from buttress.errors import CheckpointError, WorkError
 from buttress.evaluation.saved_run import load_run
@@ -178,7 +179,7 @@ def test_the_entry_quotes_autoattack_and_the_audit(exported: Path, monkeypatch: 
     result["attacks"].append({"attack": "autoattack", **none, "left": left, "attacked": 9, "wrong": 4})
     result["attacks"][-1] |= {"seconds": 1.0, "settings": {}}
     write_sealed(path, result)
-    run.keep_findings([{"check": "inputs", "status": "FAIL", "reason": "outside", "cure": "scale"}])
+    write_findings(run, [{"check": "inputs", "status": "FAIL", "reason": "outside", "cure": "scale"}])
     entry = robustbench_entry(run)
     assert (entry["autoattack_acc"], entry["reported"], entry["unreliable"]) == ("25.00", "25.00", True)
     assert entry["footnote"].endswith("AutoAttack on what other attacks had left of 20 test examples.")

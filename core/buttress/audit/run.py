@@ -6,6 +6,7 @@ from pathlib import Path
 
 from buttress.audit import audit
 from buttress.audit.finding import Finding
+from buttress.audit.findings_of_run import write_findings
 from buttress.audit.records import autoattack_is_strongest, selection_is_honest, spsa_is_weaker
 from buttress.evaluation.saved_run import SavedRun, load_run
 from buttress.nn.modes import Modes
@@ -44,5 +45,5 @@ def audit_run(
         autoattack_is_strongest(evaluations, evaluate),
         selection_is_honest(evaluation.best_by, checkpoint),
     ]
-    run.keep_findings([finding.to_json() for finding in findings])
+    write_findings(run, [finding.to_json() for finding in findings])
     return run, findings

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from buttress.audit.audit_file import read_audit, write_audit
 from buttress.errors import CheckpointError
 from buttress.evaluation.result_file import read_evaluation
 from buttress.evaluation.subject import Subject, load_subject
@@ -43,35 +41,6 @@ class SavedRun(Subject):
                 samples = str(path.with_suffix(".npz"))  # also after the run was moved
                 found.append({**result, "samples": samples, "mark": "" if verified else NOT_VERIFIED})
         return found
-
-    def findings(self) -> list[dict[str, Any]]:
-        """What ``buttress audit`` found for these weights, each with its ``mark``; empty without an audit.
-
-        Raises:
-            CheckpointError: the file of the findings is damaged, so that one might be missing.
-        """
-        if not self.folder.audit.exists():
-            return []
-        try:
-            rows = read_audit(self.folder.audit)
-        except CheckpointError as problem:
-            again = f"buttress audit {self.home} --track {self.track} --checkpoint {self.checkpoint}"
-            raise CheckpointError(f"{problem}; it is written anew by: {again}") from None
-        return [row for row in rows if self._audited.items() <= row.items()]
-
-    def keep_findings(self, findings: Sequence[Mapping[str, str]]) -> None:
-        """Write an audit of these weights to ``audit.json``, beside those of other tracks and checkpoints."""
-        which = self.track, self.checkpoint
-        try:
-            before = read_audit(self.folder.audit)
-        except CheckpointError:  # not there, or damaged: this audit begins it anew
-            before = []
-        others = [row for row in before if (row["track"], row["checkpoint"]) != which]
-        write_audit(self.folder.audit, [*others, *({**row, **self._audited} for row in findings)])
-
-    @property
-    def _audited(self) -> dict[str, Any]:
-        return {key: self.facts[key] for key in ("track", "checkpoint", "epoch", "weights_sha256")}
 
     def own_result(self) -> dict[str, Any] | None:
         """The run's own evaluation of these weights on the test split: ``clean``, ``robust``, ``n``, and its ``mark``.

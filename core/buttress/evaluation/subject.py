@@ -15,12 +15,12 @@ from buttress.config.yaml_source import Source
 from buttress.data import Data, Split
 from buttress.errors import CheckpointError, ConfigError
 from buttress.storage.files import file_sha256, read_facts
-from buttress.storage.run_folder import existing_folder
 from buttress.storage.seals import after_epoch
 from buttress.storage.user_path import user_path
 from buttress.storage.weights_file import SUFFIXES, holds_weights, is_safetensors
 from buttress.threat import ThreatModel
 from buttress.training.assembly import build_model, load_data, threat_of
+from buttress.training.existing import existing_folder
 from buttress.training.same_data import expect_same_data
 
 # What a config has to say besides model, data and threat, for weights that no config comes with; none of it is used.

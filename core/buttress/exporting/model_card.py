@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from buttress._version import __version__
 from buttress.audit.finding import Status
+from buttress.audit.findings_of_run import read_findings
 from buttress.console.tables import percent
 from buttress.errors import CheckpointError
 from buttress.evaluation.result_file import read_worst
@@ -200,7 +201,7 @@ def _warnings(run: SavedRun) -> str:
         said.append("AutoAttack has not been run on these weights: the true robust accuracy may be lower.")
     if run.file.config.evaluation.best_by == "test" and run.checkpoint == "best":
         said.append("The best epoch was chosen on the test split: the numbers are biased upward.")
-    findings = run.findings()
+    findings = read_findings(run)
     if not findings:
         said.append("The evaluation has not been audited (`buttress audit`).")
     else:
@@ -212,7 +213,8 @@ def _warnings(run: SavedRun) -> str:
 
 
 def _unreliable(run: SavedRun) -> bool | None:
-    return any(row["status"] == "FAIL" for row in run.findings()) if run.findings() else None
+    findings = read_findings(run)
+    return any(row["status"] == "FAIL" for row in findings) if findings else None
 
 
 def _architecture(run: SavedRun) -> str:
