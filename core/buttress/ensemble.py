@@ -23,10 +23,10 @@ from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backe
 from buttress.kernels.averages import MEAN, trimmed_mean_rule
 from buttress.nn.loading import fit_weights, load_weights
 from buttress.storage.files import header_facts, write_tensors
-from buttress.storage.run_folder import existing_folder
 from buttress.storage.tensor_file import open_tensor_files
 from buttress.training.assembly import assemble, load_data
 from buttress.training.checkpoint import MODEL_PREFIX, expect_undamaged
+from buttress.training.existing import existing_folder
 from buttress.training.same_data import expect_same_data
 from buttress.types import Track
 

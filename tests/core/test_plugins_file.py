@@ -41,7 +41,7 @@ def test_a_file_is_read_as_python_reads_it_and_kept_byte_for_byte(raw: bytes, tm
     assert cls.said == "é"
     assert source.version == f"sha256:{file.sha256[:12]}"
     folder = RunFolder(tmp_path / "run")
-    folder.create("", {}, file)
+    folder.create("", {}, {file.name: file.source})
     assert (folder.path / "mine.py").read_bytes() == raw
     again = read_plugins_file(folder.path / "mine.py")
     assert again.sha256 == file.sha256

@@ -12,9 +12,10 @@ from buttress.config.yaml_source import read_yaml
 from buttress.errors import ButtressError, RunFolderError
 from buttress.storage.files import file_sha256, read_facts, read_json, read_tensors
 from buttress.storage.regular_file import expect_regular_file, open_regular_file, read_regular_file
-from buttress.storage.run_folder import RunFolder, existing_folder
+from buttress.storage.run_folder import RunFolder
 from buttress.storage.tensor_file import open_tensor_files
 from buttress.storage.weights_file import holds_weights, read_weight_sets
+from buttress.training.existing import existing_folder
 from buttress.training.records import read_metrics
 from buttress_plugins.data.npz import Npz
 

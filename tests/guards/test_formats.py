@@ -9,9 +9,10 @@ import pytest
 from buttress.cli import main
 from buttress.config.schema import load_config
 from buttress.errors import ConfigError, RunFolderError
-from buttress.storage.run_folder import RunFolder, existing_folder
+from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.existing import existing_folder
 from buttress.training.launch import continue_run
 from buttress.training.records import read_metrics
 

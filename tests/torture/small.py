@@ -18,8 +18,9 @@ from buttress.config.schema import ConfigFile, dump_config, load_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.console.reporter import Reporter
 from buttress.errors import InterruptionError
-from buttress.storage.run_folder import RunFolder, existing_folder
+from buttress.storage.run_folder import RunFolder
 from buttress.training.assembly import assemble, load_data
+from buttress.training.existing import existing_folder
 from buttress.training.trainer import Trainer
 
 EPOCHS, STEPS = 4, 4  # the last batch of an epoch is incomplete

@@ -18,9 +18,9 @@ from buttress.nn.loading import fit_weights, load_weights
 from buttress.nn.modes import Modes, parameters_of
 from buttress.scoring.evaluator import attack_name
 from buttress.storage.files import read_facts
-from buttress.storage.run_folder import existing_folder
 from buttress.storage.seals import after_epoch
 from buttress.training.assembly import assemble, load_data
+from buttress.training.existing import existing_folder
 from buttress.training.records import read_metrics
 from buttress.training.same_data import expect_same_data
 from buttress.training.selection import Record

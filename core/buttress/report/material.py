@@ -18,8 +18,9 @@ from buttress.scoring.evaluator import name_of_entry
 from buttress.storage.files import finished_files
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.results import NOT_VERIFIED, Result
-from buttress.storage.run_folder import RunFolder, existing_folder
+from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed
+from buttress.training.existing import existing_folder
 from buttress.training.records import Metrics, read_metrics
 from buttress.training.same_data import recorded_data
 from buttress.training.selection import Record, Row, scored, summarize

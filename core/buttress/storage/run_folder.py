@@ -2,33 +2,21 @@
 
 import fcntl
 import itertools
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
+from types import MappingProxyType
 from typing import Any
 
-from buttress.components.own_modules import expect_unchanged
-from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
-from buttress.storage.files import finished_files, read_json, storage_errors, unshare_file, write_bytes, write_text
+from buttress.storage.files import finished_files, storage_errors, unshare_file, write_bytes, write_text
 from buttress.storage.names import is_plain_name
 from buttress.storage.new_folder import new_folder
-from buttress.storage.regular_file import expect_file_or_folder, read_regular_file
-from buttress.storage.seals import read_sealed, write_sealed
-from buttress.training.manifest import as_manifest
-
-logger = logging.getLogger("buttress")
-
-FORMAT = 3
-"""Of run folders: which files there are, and what they hold. Checkpoints and configs have formats of their own.
-
-1: as 2, but metrics counted epochs from 0. Such a run goes on as it began; ``training.records`` counts from 1.
-2: as 3, but runs had no id, and the keys of the manifest were sorted.
-"""
+from buttress.storage.run_format import FORMAT
+from buttress.storage.seals import write_sealed
 
 
 class RunFolder:
@@ -69,9 +57,15 @@ class RunFolder:
         self._descriptor: int | None = None
         self._holder: int | None = None
 
-    def create(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None = None) -> None:
-        """Make the folder with its config, a copy of the config's file of plugins, and the manifest, which holds the
-        config too, and an id by which the run knows its checkpoints; it appears with all of them.
+    def create(
+        self, config_text: str, manifest: Mapping[str, Any], copies: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
+        """Make the folder with its config, its copies of files, and its manifest; it appears with all of them.
+
+        Args:
+            config_text: the config, which the manifest holds too.
+            manifest: facts for the manifest, which gets an id as well: by that the run knows its checkpoints.
+            copies: name of a file to its bytes.
 
         Raises:
             RunFolderError: it exists.
@@ -79,16 +73,16 @@ class RunFolder:
         """
         try:
             with new_folder(self.path) as path:
-                RunFolder(path)._fill(config_text, manifest, plugins_file)
+                RunFolder(path)._fill(config_text, manifest, copies)
         except FileExistsError:
             raise RunFolderError(_exists(self.path)) from None
 
-    def _fill(self, config_text: str, manifest: Mapping[str, Any], plugins_file: PluginsFile | None) -> None:
+    def _fill(self, config_text: str, manifest: Mapping[str, Any], copies: Mapping[str, bytes]) -> None:
         with storage_errors(self.path):
             self.metrics.touch()
             self.log.touch()
-        if plugins_file is not None:
-            write_bytes(self.path / plugins_file.name, plugins_file.source)
+        for name, content in copies.items():
+            write_bytes(self.path / name, content)
         write_sealed(self.manifest, {"format": FORMAT, "id": token_hex(16), **manifest, "config": config_text})
         write_text(self.config, config_text)
 
@@ -176,116 +170,6 @@ def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
     if path.exists():
         raise RunFolderError(_exists(path))
     return RunFolder(path)
-
-
-def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *, runs_code: bool = True) -> RunFolder:
-    """The folder of a run that was started.
-
-    Args:
-        path: of the folder.
-        warn: is told when its manifest is damaged.
-        runs_code: the modules of its targets are about to be used, and have to be those of the run.
-
-    Raises:
-        RunFolderError: it is none, something in it is a link to elsewhere, a later version has written it, or its
-            config, its file of plugins or a module of a target is not the one that the run was started with.
-        CheckpointError: its manifest is whole, and is none.
-        ConfigError: its file of plugins cannot be read.
-    """
-    folder = RunFolder(path)
-    try:
-        if not folder.config.is_file() or not folder.manifest.is_file():
-            raise RunFolderError(_no_run_folder(path))
-        found = read_regular_file(folder.config)
-    except OSError as problem:
-        raise RunFolderError(f"{path} cannot be read: {problem.strerror}; check its permissions") from None
-    _expect_inside(path)
-    _expect_format(folder.manifest)
-    try:
-        body = read_sealed(folder.manifest)
-    except CheckpointError as problem:
-        warn(f"{problem}; whether {folder.config} is the one that the run was started with is not known")
-        return folder
-    recorded = as_manifest(body, folder.manifest)
-    _expect_config(folder.config, found, recorded.config)
-    if recorded.plugins_file is not None:
-        _expect_plugins_file(folder, recorded.plugins_file.name, recorded.plugins_file.sha256)
-    if runs_code:
-        expect_unchanged(recorded.origins, path)
-    return folder
-
-
-def _no_run_folder(path: Path) -> str:
-    if not path.is_dir():
-        beside = [run.parent.name for run in path.parent.glob("[!.]*/manifest.json")]
-        hint = nearest(path.name, beside) if beside else ""
-        return f"{path} is no run folder: it {'is a file' if path.exists() else 'does not exist'}{hint}"
-    inside = sorted(str(run.parent) for run in path.glob("[!.]*/manifest.json"))
-    hint = f"; runs in it: {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}" if inside else ""
-    return f"{path} is no run folder: it has no config.yaml and manifest.json{hint}"
-
-
-def _expect_config(path: Path, found: bytes, recorded: str) -> None:
-    if found == recorded.encode(errors="surrogatepass"):
-        return
-    pairs = itertools.zip_longest(found.decode(errors="backslashreplace").split("\n"), recorded.split("\n"))
-    differing = ((number, pair) for number, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
-    number, (line, before) = next(differing, (1, ("other bytes", "")))
-    raise RunFolderError(
-        f"{path}:{number}: damaged or edited: expected {before!r}, with which the run was started, got {line!r}; put "
-        "it back; for other settings start a new run"
-    )
-
-
-def _expect_plugins_file(folder: RunFolder, name: str, sha256: str) -> None:
-    path = folder.path / name
-    if read_plugins_file(path).sha256 != sha256:
-        raise RunFolderError(
-            f"{path} has been changed since the run was started (its sha256 is not that of {folder.manifest.name}); "
-            "put it back, or start a run of the new one"
-        )
-
-
-def _expect_inside(path: Path) -> None:
-    """A folder from somebody else must not make us write or delete outside of it, or wait for what never comes."""
-    home = path.resolve()
-    for parent, folders, files in os.walk(path):
-        for entry in (Path(parent, name) for name in (*folders, *files)):
-            if entry.is_symlink() and not entry.resolve().is_relative_to(home):
-                raise RunFolderError(
-                    f"{entry} is a link out of the run folder, to {entry.resolve()}; copy there what it points to, or "
-                    "move the whole run folder"
-                )
-            try:
-                expect_file_or_folder(entry)
-            except OSError as problem:
-                raise RunFolderError(f"{entry}: {problem.strerror}; remove it from the run folder") from None
-
-
-def _expect_format(path: Path) -> None:
-    try:
-        written = read_json(path)["format"]
-    except (CheckpointError, KeyError, TypeError):  # damaged, or from before there were formats: format 1
-        return
-    if not (type(written) is int and 1 <= written <= FORMAT):
-        raise RunFolderError(
-            f"{path}: the run folder has format {written!r}, this version of buttress reads 1 to {FORMAT}; use the "
-            "version that the manifest names"
-        )
-
-
-def first_epoch(path: Path) -> int:
-    """Number of the first epoch in the metrics of the run folder ``path``: 1, and 0 in folders of format 1."""
-    try:
-        found = read_json(path / "manifest.json")
-    except CheckpointError:  # what it said is not known: as today
-        return 1
-    return 0 if isinstance(found, dict) and found.get("format", 1) == 1 else 1
-
-
-def counted_later(record: Mapping[str, Any], by: int) -> dict[str, Any]:
-    """A record whose epochs have numbers larger ``by`` so much."""
-    return {key: value + by if key in ("epoch", "healthy_epoch") else value for key, value in record.items()}
 
 
 def _exists(path: Path) -> str:

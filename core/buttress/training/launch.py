@@ -17,10 +17,11 @@ from buttress.data import Data
 from buttress.errors import RunFolderError
 from buttress.kernels import use_backend
 from buttress.storage.files import remove_leftovers, storage_errors
-from buttress.storage.run_folder import RunFolder, existing_folder, planned_folder
+from buttress.storage.run_folder import RunFolder, planned_folder
 from buttress.training.assembly import Assembly, assemble, check_last_batch, load_data
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.continuation import Surroundings
+from buttress.training.existing import existing_folder
 from buttress.training.forecast import Forecast
 from buttress.training.forecast import forecast as forecast_cost
 from buttress.training.kept_state import expect_keepable
@@ -125,6 +126,8 @@ def _in_new_folder(
     file: ConfigFile, data: Data, settings: dict[str, Any], runs: Path, run: str | None
 ) -> tuple[RunFolder, Assembly]:
     """Everything that a run needs, and its folder, which is made last: plugins may still refuse their settings."""
+    copied = file.plugins_file
+    copies = {} if copied is None else {copied.name: copied.source}
     while True:
         folder = planned_folder(runs, file.config.name, run)
         torch.manual_seed(file.config.seed)  # for dropout in the user's model; nothing built in draws from it
@@ -134,7 +137,7 @@ def _in_new_folder(
             folder.create(
                 dump_config(assembly.resolved),
                 manifest(assembly.engine.plugins, assembly.engine.hooks.order(), _facts(assembly)),
-                file.plugins_file,
+                copies,
             )
         except RunFolderError:
             if run is not None:

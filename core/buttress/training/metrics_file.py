@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from buttress.storage.files import file_sha256, has_sha256, link_file, storage_errors, write_bytes
-from buttress.storage.run_folder import counted_later, first_epoch
+from buttress.storage.run_format import count_later, first_epoch
 
 
 class MetricsFile:
@@ -114,7 +114,7 @@ class MetricsFile:
         raise AssertionError  # the numbers do not end
 
     def _line(self, record: Mapping[str, object]) -> bytes:
-        return f"{json.dumps(counted_later(record, self._later) if self._later else record)}\n".encode()
+        return f"{json.dumps(count_later(record, self._later) if self._later else record)}\n".encode()
 
 
 def _fault(found: bytes, size: int, sha256: str) -> str:

@@ -17,7 +17,8 @@ from pydantic import Field, TypeAdapter
 from buttress.errors import CheckpointError
 from buttress.storage.files import parse_json
 from buttress.storage.regular_file import read_regular_file
-from buttress.storage.run_folder import RunFolder, counted_later, first_epoch
+from buttress.storage.run_folder import RunFolder
+from buttress.storage.run_format import count_later, first_epoch
 from buttress.storage.shapes import Count, Epoch, Number, Shape, Share, Size, expect_shape
 from buttress.training.checkpoint import list_checkpoints, metrics_of
 from buttress.training.selection import Record, records_of
@@ -149,7 +150,7 @@ def _records(folder: RunFolder, lines: list[bytes]) -> list[dict[str, Any]]:
     if later := 1 - first_epoch(folder.path):
         for number, record in enumerate(records, 1):
             expect_shape(f"{path}:{number}", record, _COUNTED)
-        records = [counted_later(record, later) for record in records]
+        records = [count_later(record, later) for record in records]
     for number, record in enumerate(records, 1):
         if shape := _KINDS.get(record["event"]):
             expect_shape(f"{path}:{number}", record, shape)

@@ -12,8 +12,10 @@ from buttress.config.schema import load_config
 from buttress.errors import CheckpointError, WorkError
 from buttress.storage.differences import difference_lines
 from buttress.storage.files import file_sha256, finished_files
-from buttress.storage.run_folder import RunFolder, existing_folder, first_epoch
+from buttress.storage.run_folder import RunFolder
+from buttress.storage.run_format import first_epoch
 from buttress.storage.seals import expect_whole, read_sealed, write_sealed
+from buttress.training.existing import existing_folder
 from buttress.training.launch import start
 from buttress.training.records import read_metrics
 
