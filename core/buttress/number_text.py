@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from math import isfinite
 
 LONGEST = 400
 """Number of characters that a number may have: more than any float needs in plain digits."""
@@ -84,3 +85,44 @@ def read_integer(text: str) -> int:
     """
     expect_moderate(text)
     return int(text, 0 if text[:2] in ("0o", "0x") else 10)
+
+
+def exact_fraction(value: object) -> Fraction:
+    """``"8/255"``, ``"0.031"``, ``8/255``-like strings and plain numbers, exact as they are written.
+
+    Raises:
+        ValueError: not a finite number that a float can hold, a division by zero, or a text of unreasonable length.
+    """
+    if isinstance(value, Fraction):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"expected a number or a fraction like 8/255, got {value!r}")
+    if isinstance(value, int):
+        expect_float(value)
+        return Fraction(value)
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"expected a finite number or a fraction like 8/255, got {value!r}")
+    return exact_number(str(value))
+
+
+class Word(str):
+    """A word of a config, without quotes, that is text in YAML 1.2 and a value in other languages: ``no``, ``off``.
+
+    The type of the setting decides which is meant; in quotes it is text.
+    """
+
+    __slots__ = ()
+
+
+FLAGS = {"yes": True, "y": True, "on": True, "no": False, "n": False, "off": False}
+
+
+def read_flag(value: object) -> bool:
+    meant = FLAGS.get(value.lower()) if isinstance(value, Word) else value
+    if not isinstance(meant, bool):
+        raise ValueError(f"expected true or false, got {value!r}")
+    return meant
+
+
+def read_number(value: object) -> object:
+    return float(exact_fraction(value)) if isinstance(value, str) and "/" in value else value

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from buttress.errors import ConfigError
-from buttress.settings import exact_fraction
+from buttress.number_text import exact_fraction
 
 Norm = Literal["linf", "l2"]
 Shrink = Literal["exact", "renorm"]

@@ -20,7 +20,7 @@ from buttress.config.schema import load_config
 from buttress.config.yaml_source import dump_yaml
 from buttress.engine.engine import Engine
 from buttress.errors import InputError
-from buttress.settings import Word
+from buttress.number_text import Word
 from buttress.training.assembly import check_config
 
 from .conftest import CONFIG

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from buttress.components.arguments import read_arguments
+from buttress.components.place import in_code
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError
-from buttress.settings import in_code
 
 
 class Colour(Enum):

@@ -14,8 +14,7 @@ from buttress.components.registry import build
 from buttress.config.schema import ConfigFile, apply_override
 from buttress.config.yaml_source import Source, parse_yaml, read_yaml
 from buttress.errors import ConfigError
-from buttress.number_text import LONGEST
-from buttress.settings import exact_fraction
+from buttress.number_text import LONGEST, exact_fraction
 
 CONFIG = """
 name: small

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from buttress.components.place import in_code
+from buttress.components.signature import settings_model
+from buttress.components.validation import validate
 from buttress.config.schedule import SCHEDULES, Constant, Cosine, Cyclic, Linear, Piecewise, expect_factors
 from buttress.errors import ConfigError
-from buttress.settings import in_code, settings_model, validate
 
 
 def test_constant_is_one_and_never_drops():

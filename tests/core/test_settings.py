@@ -8,19 +8,12 @@ import pytest
 from annotated_types import Ge, Gt
 from pydantic import BaseModel
 
+from buttress.components.place import in_code
+from buttress.components.signature import documentation_of, settings_model, signature_of
+from buttress.components.validation import validate
 from buttress.errors import ConfigError, PluginError
-from buttress.settings import (
-    Epoch,
-    NonNegativeFraction,
-    Word,
-    documentation_of,
-    exact_fraction,
-    in_code,
-    resolve_epoch,
-    settings_model,
-    signature_of,
-    validate,
-)
+from buttress.number_text import Word, exact_fraction
+from buttress.settings import Epoch, NonNegativeFraction, resolve_epoch
 
 
 class Component:

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from buttress.cli import main, make_parser
+from buttress.components.place import in_code
 from buttress.components.registry import construct
 from buttress.config.schema import load_config
-from buttress.settings import in_code
 from buttress.storage.user_path import user_path
 from buttress.training.assembly import check_config
 

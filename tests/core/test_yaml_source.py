@@ -8,7 +8,7 @@ import pytest
 
 from buttress.config.yaml_source import MAX_BYTES, MAX_NODES, parse_yaml, read_yaml
 from buttress.errors import ConfigError
-from buttress.settings import Word
+from buttress.number_text import Word
 
 
 def value(text: str) -> Any:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from buttress.cli import main
+from buttress.components.validation import validate
 from buttress.config.schema import Config
 from buttress.config.yaml_source import parse_yaml
-from buttress.settings import validate
 
 from .blocks import DOCS, Block, blocks
 

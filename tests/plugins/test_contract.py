@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from buttress.components.registry import load_plugins
+from buttress.components.signature import documentation_of, signature_of
 from buttress.errors import ConfigError, PluginError
-from buttress.settings import documentation_of, signature_of
 
 from .catalogue import ATTACKS, CATALOGUE
 

@@ -18,10 +18,10 @@ from buttress.components.members import Marked, marked
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.registry import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
+from buttress.components.signature import settings_model
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
 from buttress.processes import python_command, python_environment
-from buttress.settings import settings_model
 
 # A distribution whose components take longer than this to import is examined one by one, and each that still does is
 # reported as broken; torch itself takes 2 to 10 seconds.

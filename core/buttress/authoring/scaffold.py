@@ -14,9 +14,9 @@ from textwrap import indent
 
 from buttress._version import __version__
 from buttress.components.registry import GROUPS, sources
+from buttress.components.signature import documentation_in
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import HOOKS, makes_logger
-from buttress.settings import documentation_in
 from buttress.storage.files import make_folder, write_text
 from buttress.storage.new_folder import new_folder
 

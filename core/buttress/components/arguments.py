@@ -16,8 +16,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
+from buttress.components.place import Where
+from buttress.components.readable import read_tuple, readable
+from buttress.components.validation import problems
 from buttress.errors import ConfigError, nearest
-from buttress.settings import Where, problems, read_number, read_tuple, readable
+from buttress.number_text import read_number
 
 _CONFIG = ConfigDict(strict=True, arbitrary_types_allowed=True)
 _PLAIN = (bool, int, float, str, NoneType, Any, list, tuple, dict, set, Path, Fraction)

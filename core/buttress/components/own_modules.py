@@ -24,9 +24,10 @@ from buttress.components.arguments import parameters_of, read_arguments
 from buttress.components.installed import owner_of
 from buttress.components.own_folders import NOT_OWN, folders_in_use, let_import, module_folders
 from buttress.components.own_imports import passed_over, reached
+from buttress.components.place import Where
 from buttress.components.registry import construct
+from buttress.components.signature import signature_of
 from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
-from buttress.settings import Where, signature_of
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,14 @@ from packaging.utils import canonicalize_name
 from buttress._version import __version__
 from buttress.components.installed import broken_distributions, entry_points_of
 from buttress.components.members import hooks_in, marked
+from buttress.components.place import Where, in_code
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
+from buttress.components.signature import settings_model
 from buttress.components.traits import traits_of
+from buttress.components.validation import validate
 from buttress.errors import ConfigError, InputError, PluginError, nearest
 from buttress.hookspecs import Traits
-from buttress.settings import Where, in_code, settings_model, validate
 
 GROUPS = {
     "plugin": "buttress.plugins",

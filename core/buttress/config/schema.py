@@ -15,13 +15,14 @@ from buttress.components.own_modules import SCHEDULE
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.components.registry import attack_entry_of, build, entry_of
 from buttress.components.trust import belongs_to_run
+from buttress.components.validation import validate
 from buttress.config.disable import Choice, without_disabled
 from buttress.config.own_code import OwnCode
 from buttress.config.recipes import located
 from buttress.config.schedule import Schedule, expect_factors
 from buttress.config.yaml_source import OVERRIDE, Path_, Source, dump_yaml, parse_yaml, read_yaml
 from buttress.errors import ConfigError, nearest
-from buttress.settings import Flag, NonNegativeFraction, Number, validate
+from buttress.settings import Flag, NonNegativeFraction, Number
 from buttress.storage.user_path import user_path
 
 FORMAT = 1

@@ -9,8 +9,7 @@ import yaml
 
 from buttress.console.visible import one_line
 from buttress.errors import ConfigError
-from buttress.number_text import read_float, read_integer
-from buttress.settings import Word
+from buttress.number_text import Word, read_float, read_integer
 from buttress.storage.regular_file import read_regular_file
 
 Path_ = tuple[str | int, ...]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from buttress.components.place import Where
 from buttress.components.registry import LoadedPlugin, Local, attack_entry_of, build, provides
 from buttress.config.yaml_source import parse_yaml
 from buttress.data import Split
@@ -23,7 +24,6 @@ from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_s
 from buttress.nn.finite import remark_on
 from buttress.nn.lost_gradient import expect_gradient_through
 from buttress.nn.modes import Modes, takes_gradients
-from buttress.settings import Where
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch
 

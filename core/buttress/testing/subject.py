@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from buttress.components.members import marked
+from buttress.components.place import in_code
 from buttress.components.plugin_class import check_class
 from buttress.components.registry import HOOKED, LoadedPlugin, Source, construct
 from buttress.components.traits import declared_name
 from buttress.engine.engine import Engine
 from buttress.errors import ButtressError, InputError, PluginError
-from buttress.settings import in_code
 from buttress.threat import ThreatModel
 from buttress.training.loggers import check_logger
 from buttress.types import Batch

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from buttress.components.registry import find, load
+from buttress.components.signature import path_settings
 from buttress.config.schema import ConfigFile
 from buttress.errors import DataError, PluginError
-from buttress.settings import path_settings
 from buttress.storage.user_path import user_path
 
 

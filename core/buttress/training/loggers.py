@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from buttress.components.place import Where
 from buttress.components.registry import LoadedPlugin, as_loaded, hooks_of, load_plugins
 from buttress.engine.context import RunState
 from buttress.engine.engine import Engine
@@ -18,7 +19,6 @@ from buttress.engine.perturbation import Copies
 from buttress.errors import ButtressError, PluginError
 from buttress.hookspecs import LOGGER_HOOKS
 from buttress.nn.as_found import AsFound
-from buttress.settings import Where
 
 
 def load_loggers(entries: Sequence[str | Mapping[str, Any]], where: Where | None = None) -> tuple[LoadedPlugin, ...]:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from buttress.components.own_modules import told
+from buttress.components.signature import late_epochs
 from buttress.console.tables import percent
 from buttress.errors import PluginError
 from buttress.nn.modes import Modes
-from buttress.settings import exact_fraction, late_epochs
+from buttress.number_text import exact_fraction
 from buttress.threat import ThreatModel
 from buttress.training.assembly import Assembly
 from buttress.training.collapse import chance_error

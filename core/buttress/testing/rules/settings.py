@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from buttress.components.members import attributes_of
+from buttress.components.place import in_code
 from buttress.components.registry import HOOKED, construct
+from buttress.components.signature import documentation_of, settings_model, signature_of
 from buttress.errors import ButtressError, ConfigError, PluginError
-from buttress.settings import documentation_of, in_code, settings_model, signature_of
 from buttress.testing.promise import Broken, expect, rule
 from buttress.testing.subject import Subject
 from buttress.testing.use import use

@@ -1,0 +1,101 @@
+"""The settings of a component, read from its signature and documented by its docstring.
+
+The settings of a plugin, model, data set or schedule are the keyword-only, annotated parameters of its ``__init__``
+(or of the function itself). There is no second place to declare them. This module loads no torch.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from inspect import formatannotation
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.errors import PydanticUserError
+
+from buttress.components.plain import unwritable
+from buttress.components.readable import readable
+from buttress.errors import PluginError
+from buttress.settings import Epoch
+
+
+def signature_of(component: Callable[..., object]) -> list[inspect.Parameter]:
+    """The keyword-only parameters of a component.
+
+    Raises:
+        PluginError: a parameter is positional, variadic or has no annotation.
+    """
+    parameters = list(inspect.signature(component, eval_str=True).parameters.values())
+    for parameter in parameters:
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise PluginError(
+                f"{component.__qualname__}: setting {parameter.name!r} must be keyword-only: "
+                f"put '*' before it in __init__ (or kw_only=True on the dataclass)"
+            )
+        if parameter.annotation is inspect.Parameter.empty:
+            raise PluginError(f"{component.__qualname__}: setting {parameter.name!r} needs a type annotation")
+    return parameters
+
+
+def documentation_of(component: Callable[..., object]) -> dict[str, str]:
+    """The ``Args:`` section of a component's docstring: setting name to its text."""
+    return documentation_in(inspect.getdoc(component) or "")
+
+
+def documentation_in(text: str) -> dict[str, str]:
+    """The ``Args:`` section of a Google-style docstring, without indentation: name to its text."""
+    match = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", text, flags=re.MULTILINE)
+    found: dict[str, str] = {}
+    name = ""
+    for line in (match.group(1) if match else "").splitlines():
+        entry = re.match(r"^ {4}(\w+): (.*)$", line)
+        if entry:
+            name, found[entry.group(1)] = entry.group(1), entry.group(2).strip()
+        elif name and line.strip():
+            found[name] += " " + line.strip()
+    return found
+
+
+def settings_model(component: Callable[..., object], given: frozenset[str] = frozenset()) -> type[BaseModel]:
+    """A pydantic model of the settings of ``component``, without those that the core gives itself (``given``)."""
+    docs = documentation_of(component)
+    fields: dict[str, Any] = {}
+    for parameter in signature_of(component):
+        if parameter.name in given:
+            continue
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (readable(parameter.annotation), Field(default, description=docs.get(parameter.name)))
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    try:
+        model = create_model(component.__name__, __config__=config, **fields)
+    except PydanticUserError as problem:
+        raise PluginError(f"{component.__qualname__}: its settings cannot be read: {problem.message}") from problem
+    wrong = unwritable(model)
+    for parameter in signature_of(component):
+        if parameter.name in wrong:
+            raise PluginError(
+                f"{component.__qualname__}: setting {parameter.name!r} is a {formatannotation(parameter.annotation)}, "
+                "and nothing in a config can be one; take a name (str) or a number, and make the object in __init__"
+            )
+    return model
+
+
+def path_settings(component: Callable[..., object]) -> list[str]:
+    """Those settings of a component that are paths."""
+    return [each.name for each in signature_of(component) if _is_path(each.annotation)]
+
+
+def _is_path(annotation: Any) -> bool:
+    return annotation is Path or any(map(_is_path, get_args(annotation)))
+
+
+def late_epochs(component: Callable[..., object], settings: Mapping[str, Any], epochs: int) -> dict[str, int]:
+    """Those ``Epoch`` settings (name to value) of a component that a run of ``epochs`` never reaches."""
+    late: dict[str, int] = {}
+    for parameter in signature_of(component):
+        if parameter.name in settings and parameter.annotation in (Epoch, list[Epoch]):
+            value = settings[parameter.name]
+            beyond = [each for each in (value if isinstance(value, list) else [value]) if each >= epochs]
+            late |= {parameter.name: min(beyond)} if beyond else {}
+    return late

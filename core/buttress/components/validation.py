@@ -1,0 +1,87 @@
+"""Values of a config checked by a pydantic model; every problem is one line with its place. Loads no torch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from buttress.components.place import Where
+from buttress.errors import ConfigError, nearest
+
+
+def validate(model: type[BaseModel], values: dict[str, Any], where: "Where") -> BaseModel:
+    """``values`` as an instance of ``model``; every problem in one message.
+
+    Raises:
+        ConfigError: one line for each problem: file, line, key, what was expected, the nearest known name.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as failure:
+        raise ConfigError("\n".join(_lines(model, failure, where, values))) from None
+
+
+def problems(failure: ValidationError, values: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """For each key that is wrong its path in ``values``, and what was expected and what came."""
+    return ((path, _what_is_wrong(errors)) for path, errors in _by_key(failure, values))
+
+
+def _lines(model: type[BaseModel], failure: ValidationError, where: Where, values: object) -> list[str]:
+    unknown, others = [], []
+    for path, errors in _by_key(failure, values):
+        if errors[0]["type"] == "extra_forbidden":
+            owner = _owner(model, path[:-1])
+            unknown.append(f"{where(path)}: unknown key{nearest(str(path[-1]), owner)}")
+        else:
+            others.append(f"{where(path)}: {_what_is_wrong(errors)}")
+    return unknown + others  # unknown keys first: one that is mistyped makes the one that was meant missing
+
+
+def _by_key(failure: ValidationError, values: object) -> Iterator[tuple[tuple[str | int, ...], list[Any]]]:
+    """The errors of each key: several where it may be one of several types."""
+    located = [(_path(error["loc"], values), error) for error in failure.errors()]
+    for path, group in groupby(located, key=lambda pair: pair[0]):
+        yield path, [error for _, error in group]
+
+
+def _path(location: tuple[str | int, ...], values: object) -> tuple[str | int, ...]:
+    """The keys of ``location``, without the names that pydantic gives to the members of a union."""
+    path: list[str | int] = []
+    for part in location:
+        if isinstance(values, Mapping):
+            path, values = [*path, part], values.get(part)
+        elif isinstance(part, int) and isinstance(values, (list, tuple)):
+            path, values = [*path, part], values[part] if part < len(values) else None
+    return tuple(path)
+
+
+def _what_is_wrong(errors: Sequence[Any]) -> str:
+    if errors[0]["type"] == "missing":
+        too_short = isinstance(errors[0]["loc"][-1], int)
+        return f"expected more values, got {list(errors[0]['input'])}" if too_short else "required, and not given"
+    messages = [error["msg"].removeprefix("Value error, ").replace("Input should be", "expected") for error in errors]
+    whole = [message for message in messages if ", got " in message]
+    if whole:  # the words of a setting's own check
+        return str(whole[0])
+    if errors[-1]["type"] == "list_type":
+        return f"expected a list, got {errors[-1]['input']!r}{_as_list(errors[-1]['input'])}"
+    first, *others = map(str, dict.fromkeys(messages))
+    choices = " or ".join([first, *(other.removeprefix("expected ") for other in others)])
+    return f"{choices}, got {errors[0]['input']!r}"
+
+
+def _as_list(value: object) -> str:
+    """How ``value`` would be written as a list, for messages."""
+    if isinstance(value, Mapping):
+        return f"; write each as an entry: [{', '.join(f'{key}: ...' for key in value)}]" if value else ""
+    return "" if value is None else f"; write [{value}]"
+
+
+def _owner(model: type[BaseModel], path: tuple[str | int, ...]) -> set[str]:
+    """The keys that are known where ``path`` leads."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return {field.alias or name for name, field in model.model_fields.items()}
