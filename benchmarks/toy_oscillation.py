@@ -23,7 +23,7 @@ from torch import nn
 
 from buttress import Data, Engine, ThreatModel
 from buttress.console.tables import table
-from buttress.data import epoch_order
+from buttress.data.order import epoch_order
 from buttress.scoring.evaluator import Evaluator, load_attack
 from buttress_plugins.data.circles import Circles
 

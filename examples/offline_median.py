@@ -17,8 +17,7 @@ from torch import nn
 
 from buttress import Split, ThreatModel, evaluate
 from buttress.kernels import median
-from buttress.nn.batchnorm import reestimate
-from buttress.nn.loading import load_weights
+from buttress.nn import load_weights, reestimate
 
 
 def network() -> nn.Module:

@@ -3,11 +3,13 @@
     commands      verbs of the command line and their options, from its parser
     config        sections and keys of a config, from its schema
     components    data sets, models, schedules and loggers with their settings, from what comes with buttress
+    shelf         names that a plugin may import, from ``__all__`` of the author's shelf
 
 ``python scripts/reference_pages.py`` brings the pages up to date.
 """
 
 import argparse
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +122,36 @@ def _keys(rows: Sequence[dict[str, Any]]) -> str:
     return table(["key", "type", "default", "meaning"], cells)
 
 
-PARTS: dict[str, Callable[[], str]] = {part.__name__: part for part in (commands, config, components)}
+# The author's shelf
+
+
+SHELF = {
+    "buttress": "types.md",
+    "buttress.data": "data.md",
+    "buttress.functional": "functional.md",
+    "buttress.kernels": "kernels.md",
+    "buttress.nn": "nn.md",
+    "buttress.settings": "settings.md",
+    "buttress.testing": "testing.md",
+}
+"""Module to the page that says more."""
+
+
+def shelf() -> str:
+    """A table: each module that a plugin may import from, its names, the page that says more of them."""
+    return table(["import from", "names", "more"], [_board(module, page) for module, page in SHELF.items()])
+
+
+def _board(module: str, page: str) -> list[str]:
+    names = getattr(importlib.import_module(module), "__all__", ())
+    return [
+        code(module),
+        ", ".join(code(name) for name in names if not name.startswith("_")),
+        f"[{page.removesuffix('.md').replace('_', ' ')}]({page})",
+    ]
+
+
+PARTS: dict[str, Callable[[], str]] = {part.__name__: part for part in (commands, config, components, shelf)}
 
 
 def main() -> None:

@@ -1,7 +1,11 @@
 """buttress: plugin-based adversarial training for PyTorch.
 
 ``import buttress`` loads neither torch nor any plugin: the public names below are fetched on first use.
-Read ``hookspecs.py`` first, then ``engine.py``: that is the whole idea.
+Read ``hookspecs.py`` first, then ``engine/step.py``: that is the whole idea.
+
+Authors of plugins import from here and from ``buttress.data``, ``buttress.functional``, ``buttress.kernels``,
+``buttress.nn``, ``buttress.settings`` and ``buttress.testing``. The names in their ``__all__`` are stable; no other
+path is.
 """
 
 from importlib import import_module
@@ -14,11 +18,17 @@ from buttress._version import __version__
 if TYPE_CHECKING:
     from buttress.components.registry import load_plugins
     from buttress.data import Data, Split
+    from buttress.engine.context import Context
     from buttress.engine.engine import Engine
-    from buttress.errors import ButtressError
+    from buttress.engine.groups import initial_lr
+    from buttress.engine.objective import Objective
+    from buttress.errors import ButtressError, ConfigError, DataError, ModelError, PluginError, nearest
+    from buttress.hookspecs import Event, ExitOrder
     from buttress.scoring.evaluator import Score, evaluate
+    from buttress.settings import Epoch
+    from buttress.storage.history import History, HistoryReader
     from buttress.threat import ThreatModel
-    from buttress.types import Adv, Batch, Loss, StepResult, Track
+    from buttress.types import Adv, Batch, Loss, ParamGroup, StepResult, Track
 
 hookimpl = HookimplMarker("buttress")
 """Marks a method of a plugin as the implementation of the hook that it is named after."""
@@ -27,25 +37,51 @@ _HOME = {
     "Adv": "types",
     "Batch": "types",
     "ButtressError": "errors",
+    "ConfigError": "errors",
+    "Context": "engine.context",
     "Data": "data",
+    "DataError": "errors",
     "Engine": "engine.engine",
+    "Epoch": "settings",
+    "Event": "hookspecs",
+    "ExitOrder": "hookspecs",
+    "History": "storage.history",
+    "HistoryReader": "storage.history",
     "Loss": "types",
+    "ModelError": "errors",
+    "Objective": "engine.objective",
+    "ParamGroup": "types",
+    "PluginError": "errors",
     "Score": "scoring.evaluator",
     "Split": "data",
     "StepResult": "types",
     "ThreatModel": "threat",
     "Track": "types",
     "evaluate": "scoring.evaluator",
+    "initial_lr": "engine.groups",
     "load_plugins": "components.registry",
+    "nearest": "errors",
 }
 
 __all__ = [
     "Adv",
     "Batch",
     "ButtressError",
+    "ConfigError",
+    "Context",
     "Data",
+    "DataError",
     "Engine",
+    "Epoch",
+    "Event",
+    "ExitOrder",
+    "History",
+    "HistoryReader",
     "Loss",
+    "ModelError",
+    "Objective",
+    "ParamGroup",
+    "PluginError",
     "Score",
     "Split",
     "StepResult",
@@ -54,7 +90,9 @@ __all__ = [
     "__version__",
     "evaluate",
     "hookimpl",
+    "initial_lr",
     "load_plugins",
+    "nearest",
 ]
 
 

@@ -10,6 +10,27 @@ from torch import Tensor, nn
 
 from buttress.threat import Shrink, ThreatModel, l2_norm, per_example, unit_l2
 
+__all__ = [
+    "L2_RULES",
+    "AttackLoss",
+    "InputLoss",
+    "L2Rule",
+    "L2Variant",
+    "attack_loss",
+    "cross_entropy",
+    "input_gradient",
+    "is_correct",
+    "kl_divergence",
+    "l2_direction",
+    "l2_norm",
+    "label_probability",
+    "margin",
+    "per_example",
+    "pgd",
+    "relative_to",
+    "unit_l2",
+]
+
 InputLoss = Callable[[Tensor], Tensor]
 """Inputs ``[B,*]`` to losses ``[B]``."""
 

@@ -114,7 +114,7 @@ def test_resume_twice_and_with_dropout_equals_the_uninterrupted_run(workspace: P
 
 
 def test_order_of_the_data_differs_between_epochs(workspace: Path):
-    from buttress.data import epoch_order
+    from buttress.data.order import epoch_order
 
     orders = [epoch_order(40, 3, epoch).tolist() for epoch in range(3)]
     assert orders[0] != orders[1] != orders[2]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from buttress import Data, Split, ThreatModel
-from buttress.data import check_data, count_classes, epoch_order, fixed_order, steps_per_epoch
+from buttress.data import check_data, count_classes
+from buttress.data.order import epoch_order, fixed_order, steps_per_epoch
 from buttress.errors import DataError
 
 from .helpers import LINF, batch_of

@@ -11,8 +11,7 @@ from buttress.components.registry import LoadedPlugin
 from buttress.errors import ConfigError, DataError, HookError, PluginError
 from buttress.scoring.evaluator import Evaluator, load_attack
 
-from ..models import MLP, ConvNet, Halfspace
-from .helpers import LINF, SHORT_PGD, assert_same, batch_of, plugin, snapshot
+from .helpers import LINF, MLP, SHORT_PGD, ConvNet, Halfspace, assert_same, batch_of, plugin, snapshot
 
 W = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
 

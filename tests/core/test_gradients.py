@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from buttress import Loss
 from buttress.errors import DivergenceError, HookError
 
-from ..models import MLP
-from .helpers import LINF, assert_same, clean_attack, engine_of, plugin, snapshot, step
+from .helpers import LINF, MLP, assert_same, clean_attack, engine_of, plugin, snapshot, step
 
 
 class Sum(MLP):

@@ -23,8 +23,7 @@ from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 from buttress.scoring.evaluator import evaluate, load_attack
 from buttress.training.loggers import Loggers
 
-from ..models import MLP
-from .helpers import CPU, LINF, batch_of, clean_attack, engine_of, plugin, step
+from .helpers import CPU, LINF, MLP, batch_of, clean_attack, engine_of, plugin, step
 
 ALL = sorted(HOOKS)
 

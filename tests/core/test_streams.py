@@ -12,8 +12,7 @@ from buttress.engine.context import Context, RunState
 from buttress.errors import DataError
 from buttress.streams import Streams, seeded_generator
 
-from ..models import MLP
-from .helpers import CPU, LINF, clean_attack, context, engine_of, plugin, step
+from .helpers import CPU, LINF, MLP, clean_attack, context, engine_of, plugin, step
 
 
 def draw(ctx: Context, purpose: str = "noise", n: int = 2) -> tuple[float, ...]:

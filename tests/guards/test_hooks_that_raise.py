@@ -12,8 +12,7 @@ from buttress import Adv, Engine, Track
 from buttress.components.registry import LoadedPlugin, Source
 from buttress.errors import HookError
 from buttress.hookspecs import HOOKS
-from tests.core.helpers import LINF, assert_same, plugin, step, weights_of
-from tests.models import ConvNet
+from tests.core.helpers import LINF, ConvNet, assert_same, plugin, step, weights_of
 
 AT = 3  # steps done of epoch 2 when the hook raises
 

@@ -14,8 +14,7 @@ from buttress import Batch, Split, evaluate
 from buttress.components.registry import LoadedPlugin
 from buttress.errors import HookError
 from buttress.training.loggers import Loggers
-from tests.core.helpers import LINF, assert_same, batch_of, engine_of, plugin, snapshot, step
-from tests.models import ConvNet
+from tests.core.helpers import LINF, ConvNet, assert_same, batch_of, engine_of, plugin, snapshot, step
 
 
 def replaced_parameter(model: ConvNet) -> None:

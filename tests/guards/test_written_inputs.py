@@ -10,8 +10,7 @@ from torch import Tensor
 from buttress import Adv, Batch, Split, evaluate
 from buttress.components.registry import LoadedPlugin
 from buttress.errors import HookError
-from tests.core.helpers import LINF, batch_of, clean_attack, engine_of, plugin
-from tests.models import MLP
+from tests.core.helpers import LINF, MLP, batch_of, clean_attack, engine_of, plugin
 
 WAYS: dict[str, Callable[[Tensor], object]] = {
     "in place": lambda x: x.add_(0.6).clamp_(0, 1),

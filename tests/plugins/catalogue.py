@@ -97,7 +97,7 @@ CATALOGUE: dict[str, Entry] = {
     "trades": Entry({}, [UNKNOWN, {"beta": -1}, {"clean_forwards": 3}]),
 }  # fmt: skip
 
-# What ``ConvNet`` and its small images of three classes need besides.
+# What ``TinyNet`` and its small images of three classes need besides.
 GROUPS = {"1": ["conv.*"], "2": ["bn.*", "linear.*"]}
 _ON_TINY_NET: dict[str, dict[str, Any]] = {
     "cutout": {"size": 2},
@@ -110,7 +110,7 @@ _ON_TINY_NET: dict[str, dict[str, Any]] = {
 
 
 def stack_of(name: str) -> list[Any]:
-    """The smallest stack in which a plugin works on ``ConvNet``, as a config lists it."""
+    """The smallest stack in which a plugin works on ``TinyNet``, as a config lists it."""
     entry = {name: {**CATALOGUE[name].settings, **_ON_TINY_NET.get(name, {})}}
     return [entry] if name in ATTACKS else ["fgsm", entry]
 

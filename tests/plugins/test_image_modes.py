@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from buttress import ThreatModel
 from buttress.errors import DataError
-from buttress.storage.image_file import visible
+from buttress.storage.image_file import visible_image
 from buttress_plugins.data.image_folder import ImageFolder
 
 GREY = np.array([[0, 1, 2, 3]] * 4) * 85  # columns of 0, 1/3, 2/3 and 1
@@ -127,7 +127,7 @@ def test_lab_is_converted_to_the_colours_that_it_means(tmp_path: Path):
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"])
 def test_every_mode_of_eight_bits_has_a_way_to_rgb(mode: str):
     made = (RGB.convert("RGBA") if mode == "RGBa" else RGB).convert(mode)
-    assert visible(made, "white").mode == "RGB"
+    assert visible_image(made, "white").mode == "RGB"
 
 
 def test_deep_images_are_not_cut_off_when_they_are_resized(tmp_path: Path):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from buttress.audit.search import random_search
-from buttress.data import Split, subset
+from buttress.data import Split
+from buttress.data.order import subset
 from buttress.errors import DataError
 from buttress.functional import AttackLoss, attack_loss, is_correct, pgd
 from buttress.nn.modes import Modes

@@ -17,7 +17,8 @@ from torch import Tensor
 from buttress.components.registry import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.console.tables import fitted, percent
-from buttress.data import Split, subset
+from buttress.data import Split
+from buttress.data.order import subset
 from buttress.errors import ConfigError, InterruptionError
 from buttress.evaluation.result_file import write_evaluation
 from buttress.evaluation.subject import Subject

@@ -1,1 +1,38 @@
-"""Operations on any ``nn.Module``: its modes, buffers, weights and layers."""
+"""Operations on any ``nn.Module``: its modes, buffers, weights and layers.
+
+The modules of this room serve the core; the names below serve plugins too.
+
+    AttackMode                          mode of a model while it is attacked
+    trainable, matrices ...             choices among the weights
+    layer_names, split_groups ...       groups of layers, by patterns of parameter names
+    tracked_norms, reestimate           batch norm's running statistics
+    Normalize, normalized               normalisation of the input as part of the model
+    load_weights                        weights to start from
+    Buffers                             memory that every step uses again
+"""
+
+from buttress.hookspecs import AttackMode
+from buttress.nn.batchnorm import reestimate, tracked_norms
+from buttress.nn.layers import Patterns, layer_groups, layer_names, split_groups
+from buttress.nn.loading import load_weights
+from buttress.nn.normalization import Normalize, normalization, normalized
+from buttress.nn.scratch import Buffers
+from buttress.nn.weights import matrices, regularised_names, trainable
+
+__all__ = [
+    "AttackMode",
+    "Buffers",
+    "Normalize",
+    "Patterns",
+    "layer_groups",
+    "layer_names",
+    "load_weights",
+    "matrices",
+    "normalization",
+    "normalized",
+    "reestimate",
+    "regularised_names",
+    "split_groups",
+    "tracked_norms",
+    "trainable",
+]

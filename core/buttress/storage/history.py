@@ -50,7 +50,7 @@ class History:
         """Add a snapshot; ``epoch`` (0-based, at whose end it was taken) goes into the header of its file."""
         raise NotImplementedError
 
-    def reader(self) -> Reader:
+    def reader(self) -> HistoryReader:
         """A context manager that reads slices: ``reader.rows(name, start, stop)``."""
         raise NotImplementedError
 
@@ -61,7 +61,7 @@ class History:
         raise NotImplementedError
 
 
-class Reader:
+class HistoryReader:
     """Reads the same slice of every snapshot.
 
     ``paths`` are the files that hold the snapshots, for whoever reads them whole; empty for a history in memory.
@@ -69,7 +69,7 @@ class Reader:
 
     paths: Sequence[Path] = ()
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> HistoryReader:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -105,7 +105,7 @@ class MemoryHistory(History):
         self._bytes += size
         self._snapshots.append({name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()})
 
-    def reader(self) -> Reader:
+    def reader(self) -> HistoryReader:
         return _MemoryReader(self._snapshots)
 
     def state_dict(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class MemoryHistory(History):
             self.append(snapshot)
 
 
-class _MemoryReader(Reader):
+class _MemoryReader(HistoryReader):
     def __init__(self, snapshots: list[dict[str, Tensor]]) -> None:
         self._snapshots = snapshots
 
@@ -147,7 +147,7 @@ class DiskHistory(History):
         sha256 = write_weights(self._folder / name, own, {} if epoch is None else {"epoch": epoch})
         self._files.append({"name": name, "sha256": sha256})
 
-    def reader(self) -> Reader:
+    def reader(self) -> HistoryReader:
         self._expect_files(self._files)  # they may be days old; hashing them all takes longer than their median
         return _DiskReader([self._folder / file["name"] for file in self._files])
 
@@ -173,7 +173,7 @@ class DiskHistory(History):
             raise CheckpointError(f"{path} {what}: the checkpoint refers to it; restore it from a backup")
 
 
-class _DiskReader(Reader):
+class _DiskReader(HistoryReader):
     def __init__(self, paths: list[Path]) -> None:
         self.paths, self._stack, self._open = paths, ExitStack(), list[Any]()
 

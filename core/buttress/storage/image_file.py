@@ -30,13 +30,13 @@ Background = Literal["white", "black"]
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Image.Image]:
+def open_image(path: str) -> Iterator[Image.Image]:
     """The image of a file, of which the header has been looked at.
 
     Raises:
         DataError: the file is none of an image, or of one that cannot be used; names it.
     """
-    with read_errors(path), open_regular_file(Path(path)) as stream:
+    with image_errors(path), open_regular_file(Path(path)) as stream:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # expect_usable refuses them
             image = Image.open(stream, formats=FORMATS)
@@ -45,7 +45,7 @@ def opened(path: str) -> Iterator[Image.Image]:
             yield image
 
 
-def without_ends(image: Image.Image) -> Image.Image:
+def crop_strip(image: Image.Image) -> Image.Image:
     """``image``, or of a strip that is longer than ``WIDEST`` times its width the middle, which a centre crop keeps."""
     longest = WIDEST * min(image.size)
     if max(image.size) <= longest:
@@ -55,7 +55,7 @@ def without_ends(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def visible(image: Image.Image, background: Background) -> Image.Image:
+def visible_image(image: Image.Image, background: Background) -> Image.Image:
     """What a viewer shows of ``image``, which is turned as its EXIF tag says; a background behind transparent pixels.
 
     Returns:
@@ -126,12 +126,12 @@ def sha256_of_image(path: str) -> str:
     Raises:
         DataError: it cannot be read.
     """
-    with read_errors(path), open_regular_file(Path(path)) as stream:
+    with image_errors(path), open_regular_file(Path(path)) as stream:
         return file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
-def read_errors(path: str) -> Iterator[None]:
+def image_errors(path: str) -> Iterator[None]:
     """Name the file of whatever Pillow or the system say about it."""
     try:
         yield

@@ -17,7 +17,7 @@ from buttress.storage.regular_file import open_regular_file
 _SUFFIX = ".npy"
 
 
-class Header(NamedTuple):
+class ArrayHeader(NamedTuple):
     """What is known of an array before it is read."""
 
     shape: tuple[int, ...]
@@ -25,7 +25,7 @@ class Header(NamedTuple):
 
 
 def read_arrays(
-    path: Path, wanted: Collection[str], expect: Callable[[Mapping[str, Header], list[str]], None]
+    path: Path, wanted: Collection[str], expect: Callable[[Mapping[str, ArrayHeader], list[str]], None]
 ) -> dict[str, np.ndarray]:
     """Those of the ``wanted`` arrays that the file has.
 
@@ -54,7 +54,7 @@ def read_arrays(
         raise DataError(f"{path} is no readable .npz of plain arrays: {problem}") from None
 
 
-def _expect_plain(raw: IO[bytes], wanted: Collection[str]) -> tuple[dict[str, Header], list[str]]:
+def _expect_plain(raw: IO[bytes], wanted: Collection[str]) -> tuple[dict[str, ArrayHeader], list[str]]:
     """The headers of the arrays that are wanted, and the names of all.
 
     Raises:
@@ -73,8 +73,8 @@ def _expect_plain(raw: IO[bytes], wanted: Collection[str]) -> tuple[dict[str, He
     return headers, list(members)
 
 
-def _header(stream: IO[bytes]) -> Header:
+def _header(stream: IO[bytes]) -> ArrayHeader:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
-    return Header(shape, dtype)
+    return ArrayHeader(shape, dtype)

@@ -21,7 +21,8 @@ from buttress.components.registry import LoadedPlugin, build, load_plugins
 from buttress.components.requirements import check_requirements
 from buttress.config.schedule import Schedule
 from buttress.config.schema import ConfigFile, WeightsSection
-from buttress.data import Data, Split, check_data, fixed_order, steps_per_epoch
+from buttress.data import Data, Split, check_data
+from buttress.data.order import fixed_order, steps_per_epoch
 from buttress.engine.engine import Engine
 from buttress.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, nearest
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from buttress.console.tables import duration
-from buttress.data import Split, epoch_order
+from buttress.data import Split
+from buttress.data.order import epoch_order
 from buttress.training.assembly import Assembly
 from buttress.types import Batch, Track
 

@@ -9,7 +9,7 @@ import torch
 
 from buttress.console.reporter import Reporter
 from buttress.console.tables import duration
-from buttress.data import epoch_order
+from buttress.data.order import epoch_order
 from buttress.errors import DataError, InterruptionError, WorkError
 from buttress.kernels import use_backend
 from buttress.processes import StopRequest

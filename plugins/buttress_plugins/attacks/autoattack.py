@@ -16,10 +16,7 @@ import torch
 from pyautoattack import AutoAttack as Package
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, hookimpl
-from buttress.engine.context import Context
-from buttress.errors import PluginError
-from buttress.threat import ThreatModel
+from buttress import Adv, Batch, Context, PluginError, ThreatModel, hookimpl
 
 Version = Literal["standard", "without-apgd-t"]
 

@@ -12,8 +12,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, hookimpl
-from buttress.engine.context import Context
+from buttress import Adv, Batch, Context, hookimpl
 from buttress.functional import margin, pgd
 from buttress.settings import NonNegativeFraction, Times
 

@@ -10,10 +10,9 @@ from typing import Literal
 
 from torch import nn
 
-from buttress import Adv, Batch, hookimpl
-from buttress.engine.context import Context
+from buttress import Adv, Batch, Context, hookimpl
 from buttress.functional import attack_loss, pgd
-from buttress.nn.modes import AttackMode
+from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction
 
 # The step of FGSM adversarial training over eps: Wong et al., section 4.

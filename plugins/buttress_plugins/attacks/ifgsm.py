@@ -10,8 +10,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import nn
 
-from buttress import Adv, Batch, hookimpl
-from buttress.engine.context import Context
+from buttress import Adv, Batch, Context, hookimpl
 from buttress.functional import attack_loss, pgd
 from buttress.settings import NonNegativeFraction
 

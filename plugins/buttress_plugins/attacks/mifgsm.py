@@ -11,11 +11,9 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, hookimpl
-from buttress.engine.context import Context
-from buttress.functional import InputLoss, attack_loss, input_gradient
+from buttress import Adv, Batch, Context, ThreatModel, hookimpl
+from buttress.functional import InputLoss, attack_loss, input_gradient, per_example, unit_l2
 from buttress.settings import NonNegativeFraction, Times
-from buttress.threat import ThreatModel, per_example, unit_l2
 
 
 class MIFGSM:

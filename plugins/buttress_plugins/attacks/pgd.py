@@ -14,12 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, hookimpl
-from buttress.engine.context import Context
-from buttress.functional import AttackLoss, L2Variant, attack_loss, pgd
-from buttress.nn.modes import AttackMode
+from buttress import Adv, Batch, Context, hookimpl
+from buttress.functional import AttackLoss, L2Variant, attack_loss, per_example, pgd
+from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction, Times
-from buttress.threat import per_example
 
 
 class PGD:

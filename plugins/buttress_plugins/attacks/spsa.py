@@ -15,11 +15,9 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, hookimpl
-from buttress.engine.context import Context
-from buttress.functional import margin
+from buttress import Adv, Batch, Context, ThreatModel, hookimpl
+from buttress.functional import margin, per_example
 from buttress.settings import Times
-from buttress.threat import ThreatModel, per_example
 
 StackedLoss = Callable[[Tensor, Tensor], Tensor]
 """Inputs ``[S*B,*]``, S copies of a batch one after the other, and positions ``[B]`` in it, to losses ``[S*B]``."""

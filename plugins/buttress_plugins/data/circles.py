@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from buttress import Data, Split
-from buttress.streams import seeded_generator
+from buttress.data import seeded_generator
 
 
 class Circles:

@@ -16,13 +16,20 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from buttress import Batch, Data, Split
-from buttress.data import check_labels, hold_out
-from buttress.errors import DataError
+from buttress import Batch, Data, DataError, Split, ThreatModel
+from buttress.data import (
+    Background,
+    check_labels,
+    crop_strip,
+    hold_out,
+    image_errors,
+    open_image,
+    sha256_of_image,
+    sha256_of_tensor,
+    sha256_of_values,
+    visible_image,
+)
 from buttress.settings import Amount
-from buttress.storage.fingerprints import sha256_of_tensor, sha256_of_values
-from buttress.storage.image_file import Background, opened, read_errors, sha256_of_image, visible, without_ends
-from buttress.threat import ThreatModel
 
 READ_BEFORE = 2**30
 """Bytes of files, in one split, that are read before the first step: headers checked, contents hashed. Of a larger
@@ -197,7 +204,7 @@ class _Images(Dataset[Tensor | DataError]):
     def check_headers(self) -> None:
         """Open every file, where they are read before the first step."""
         for path in self.paths if self._are_read_before else ():
-            with opened(path):
+            with open_image(path):
                 pass
 
     def fingerprint(self) -> dict[str, str]:
@@ -216,13 +223,13 @@ class _Images(Dataset[Tensor | DataError]):
     def _bytes(self) -> list[int]:
         sizes = []
         for path in self.paths:
-            with read_errors(path):
+            with image_errors(path):
                 sizes.append(Path(path).stat().st_size)
         return sizes
 
     def _read(self, path: str) -> Tensor:
-        with opened(path) as image:
-            square: Tensor = self._square(without_ends(visible(image, self._background)))
+        with open_image(path) as image:
+            square: Tensor = self._square(crop_strip(visible_image(image, self._background)))
         return square.as_subclass(torch.Tensor).clamp(0, 1).expand(3, -1, -1)  # resizing rounds a little beyond 1
 
 

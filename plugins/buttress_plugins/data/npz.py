@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from buttress import Data, Split
-from buttress.data import check_labels, count_classes, hold_out
-from buttress.errors import DataError
+from buttress import Data, DataError, Split
+from buttress.data import ArrayHeader, check_labels, count_classes, hold_out, read_arrays
 from buttress.settings import Amount
-from buttress.storage.npz_file import Header, read_arrays
 
 _ARRAYS = [f"{kind}_{split}" for split in ("train", "test", "val") for kind in "xy"]
 # Names in a message, at most.
@@ -66,7 +64,7 @@ class Npz:
             validation, train = (Split(train.x[part], train.y[part]) for part in (held, kept))
         return Data(train=train, validation=validation, test=self._split(arrays, "test"), num_classes=classes)
 
-    def _expect(self, headers: Mapping[str, Header], names: list[str]) -> None:
+    def _expect(self, headers: Mapping[str, ArrayHeader], names: list[str]) -> None:
         """Training and test, and of validation both or neither; their kinds, and a label of each example."""
         for split in ("train", "test", "val") if "x_val" in headers else ("train", "test"):
             for name in (f"x_{split}", f"y_{split}"):

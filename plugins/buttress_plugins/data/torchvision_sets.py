@@ -15,9 +15,8 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from buttress import Data, Split
+from buttress import Data, DataError, Split
 from buttress.data import flip_labels, hold_out
-from buttress.errors import DataError
 from buttress.settings import Amount
 
 

@@ -14,9 +14,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from buttress import Track, hookimpl
-from buttress.engine.context import Context
-from buttress.hookspecs import Event
+from buttress import Context, Event, Track, hookimpl
 from buttress.settings import Epoch, resolve_epoch
 
 

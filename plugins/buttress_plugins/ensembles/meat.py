@@ -16,13 +16,9 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from buttress import Track, hookimpl
-from buttress.engine.context import Context
-from buttress.errors import ConfigError
-from buttress.hookspecs import Event
+from buttress import ConfigError, Context, Event, History, HistoryReader, Track, hookimpl
 from buttress.kernels import Middle, median, median_files
 from buttress.settings import Epoch
-from buttress.storage.history import History, Reader
 
 # Elements of one working block over all snapshots: 16 MiB of float32, whatever the number of snapshots.
 _BLOCK = 1 << 22
@@ -110,7 +106,7 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
     return kept
 
 
-def median_weights(reader: Reader, n: int, like: Mapping[str, Tensor], even: Middle) -> dict[str, Tensor]:
+def median_weights(reader: HistoryReader, n: int, like: Mapping[str, Tensor], even: Middle) -> dict[str, Tensor]:
     """The median of each parameter over ``n`` snapshots: of files in one pass, in memory block by block.
 
     Args:

@@ -18,10 +18,8 @@ from annotated_types import Ge, Le
 from pydantic import PlainValidator, WithJsonSchema
 from torch import Tensor, nn
 
-from buttress import hookimpl
-from buttress.engine.context import Context
-from buttress.hookspecs import Event
-from buttress.nn.batchnorm import reestimate, tracked_norms
+from buttress import Context, Event, hookimpl
+from buttress.nn import reestimate, tracked_norms
 
 Share = Annotated[float, Ge(0), Le(1)]
 

@@ -8,11 +8,8 @@ not say), unless ``freeze_bn``.
 
 from torch import nn
 
-from buttress import hookimpl
-from buttress.errors import PluginError
-from buttress.nn.batchnorm import tracked_norms
-from buttress.nn.layers import Patterns, layer_names, split_groups
-from buttress.types import ParamGroup
+from buttress import ParamGroup, PluginError, hookimpl
+from buttress.nn import Patterns, layer_names, split_groups, tracked_norms
 
 
 class FreezeLayers:

@@ -12,7 +12,7 @@ from annotated_types import Ge
 from torch import nn
 
 from buttress import hookimpl
-from buttress.nn.weights import regularised_names
+from buttress.nn import regularised_names
 
 
 class L1:

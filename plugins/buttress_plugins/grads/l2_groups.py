@@ -12,11 +12,8 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import nn
 
-from buttress import hookimpl
-from buttress.engine.groups import initial_lr
-from buttress.nn.layers import split_groups
-from buttress.nn.weights import regularised_names
-from buttress.types import ParamGroup
+from buttress import ParamGroup, hookimpl, initial_lr
+from buttress.nn import regularised_names, split_groups
 
 
 class L2Groups:

@@ -16,10 +16,8 @@ from annotated_types import Gt
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from buttress import hookimpl
-from buttress.engine.groups import initial_lr
-from buttress.nn.layers import Patterns, layer_names, split_groups
-from buttress.types import ParamGroup
+from buttress import ParamGroup, hookimpl, initial_lr
+from buttress.nn import Patterns, layer_names, split_groups
 
 
 class RAT_LR:  # noqa: N801  (its name in the paper)

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from buttress import hookimpl
-from buttress.engine.context import Context
-from buttress.errors import PluginError
+from buttress import Context, PluginError, hookimpl
 
 
 class TensorBoard:

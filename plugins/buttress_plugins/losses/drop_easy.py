@@ -12,8 +12,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from buttress import Loss, hookimpl
-from buttress.engine.context import Context
+from buttress import Context, Loss, hookimpl
 
 
 class DropEasy:

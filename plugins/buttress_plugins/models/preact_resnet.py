@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress.nn.normalization import normalization
+from buttress.nn import normalization
 
 Count = Annotated[int, Ge(1)]
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from annotated_types import Ge
 from torch import nn
 
-from buttress.errors import ModelError, nearest
-from buttress.nn.normalization import normalized
+from buttress import ModelError, nearest
+from buttress.nn import normalized
 
 Count = Annotated[int, Ge(1)]
 

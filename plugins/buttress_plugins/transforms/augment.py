@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from buttress import Batch, hookimpl
-from buttress.engine.context import Context
+from buttress import Batch, Context, hookimpl
 
 
 class Augment:

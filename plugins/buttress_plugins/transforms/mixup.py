@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from buttress import Batch, hookimpl
-from buttress.engine.context import Context
+from buttress import Batch, Context, hookimpl
 
 
 class Mixup:

@@ -19,13 +19,9 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt
 from torch import nn
 
-from buttress import Adv, hookimpl
-from buttress.engine.context import Context
-from buttress.engine.objective import Objective
-from buttress.engine.perturbation import ExitOrder
+from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import Ball, ascend_
-from buttress.nn.scratch import Buffers
-from buttress.nn.weights import trainable
+from buttress.nn import Buffers, trainable
 from buttress.settings import Epoch, Times
 
 

@@ -14,12 +14,9 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Len
 from torch import nn
 
-from buttress import Adv, hookimpl
-from buttress.engine.context import Context
-from buttress.engine.objective import Objective
-from buttress.engine.perturbation import ExitOrder
+from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import perturb_
-from buttress.nn.weights import matrices, trainable
+from buttress.nn import matrices, trainable
 from buttress.settings import Epoch, NonNegative
 
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}

@@ -11,13 +11,9 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import nn
 
-from buttress import Adv, hookimpl
-from buttress.engine.context import Context
-from buttress.engine.objective import Objective
-from buttress.engine.perturbation import ExitOrder
+from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import perturb_
-from buttress.nn.layers import Patterns, layer_names
-from buttress.nn.weights import matrices
+from buttress.nn import Patterns, layer_names, matrices
 from buttress.settings import Epoch
 
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}

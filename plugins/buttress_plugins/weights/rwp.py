@@ -20,13 +20,9 @@ import torch
 from annotated_types import Ge
 from torch import nn
 
-from buttress import Adv, hookimpl
-from buttress.engine.context import Context
-from buttress.engine.objective import Objective
-from buttress.engine.perturbation import ExitOrder
+from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import accumulate_
-from buttress.nn.scratch import Buffers
-from buttress.nn.weights import matrices
+from buttress.nn import Buffers, matrices
 from buttress.settings import Epoch, NonNegativeOrInf, Times
 
 NO_SOFT_LABELS = {"soft labels": "its condition is on the loss of one label, and AWP's public code refuses Mixup"}

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from buttress import hookimpl
-from buttress.engine.context import Context
+from buttress import Context, hookimpl
 
 
 class Example:

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from annotated_types import Gt
 
-from buttress import hookimpl
-from buttress.engine.context import Context
+from buttress import Context, hookimpl
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,7 @@
 
 import logging
 
-from buttress import hookimpl
-from buttress.engine.context import Context
+from buttress import Context, hookimpl
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from buttress import Track, hookimpl
-from buttress.engine.context import Context
-from buttress.hookspecs import Event
+from buttress import Context, Event, Track, hookimpl
 from buttress.settings import Epoch
 
 

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, hookimpl
-from buttress.engine.context import Context
+from buttress import Adv, Batch, Context, hookimpl
 
 
 class Example:

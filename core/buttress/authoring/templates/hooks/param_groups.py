@@ -2,9 +2,8 @@
 
 from torch import nn
 
-from buttress import hookimpl
-from buttress.nn.layers import split_groups
-from buttress.types import ParamGroup
+from buttress import ParamGroup, hookimpl
+from buttress.nn import split_groups
 
 
 class Example:

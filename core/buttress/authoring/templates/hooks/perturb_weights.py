@@ -8,8 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import hookimpl
-from buttress.engine.context import Context
+from buttress import Context, hookimpl
 
 
 class Example:

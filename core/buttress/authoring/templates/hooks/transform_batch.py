@@ -7,8 +7,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from buttress import Batch, hookimpl
-from buttress.engine.context import Context
+from buttress import Batch, Context, hookimpl
 
 
 class Example:

@@ -1,0 +1,50 @@
+"""The parts of a data set plugin: splits, checks, random choices, and reading images and arrays from files.
+
+A plugin answers with ``Data``, which has a ``Split`` for training, for the test, and perhaps for validation.
+
+    Data, Split                     the answer of a data set, and one of its splits
+    check_data                      the checks that a run makes before its first step
+    check_labels, count_classes     labels in range, and the number of classes
+    hold_out, flip_labels           a validation split, label noise
+    seeded_generator                random numbers of the data set's own
+    read_arrays, ArrayHeader        arrays of an ``.npz`` file, examined before they are read
+    open_image, visible_image ...   images of files, as a viewer shows them
+    sha256_of_tensor ...            entries of a split's own fingerprint
+"""
+
+from buttress.data.checks import check_data
+from buttress.data.examples import check_labels, count_classes
+from buttress.data.making import flip_labels, hold_out
+from buttress.data.split import Data, Split
+from buttress.storage.fingerprints import sha256_of_tensor, sha256_of_values
+from buttress.storage.image_file import (
+    Background,
+    crop_strip,
+    image_errors,
+    open_image,
+    sha256_of_image,
+    visible_image,
+)
+from buttress.storage.npz_file import ArrayHeader, read_arrays
+from buttress.streams import seeded_generator
+
+__all__ = [
+    "ArrayHeader",
+    "Background",
+    "Data",
+    "Split",
+    "check_data",
+    "check_labels",
+    "count_classes",
+    "crop_strip",
+    "flip_labels",
+    "hold_out",
+    "image_errors",
+    "open_image",
+    "read_arrays",
+    "seeded_generator",
+    "sha256_of_image",
+    "sha256_of_tensor",
+    "sha256_of_values",
+    "visible_image",
+]

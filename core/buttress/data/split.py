@@ -1,0 +1,125 @@
+"""``Data``, the answer of a data set plugin, and its splits: examples in memory or read while training."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from buttress.data.examples import check_inputs, check_labels, kind_of
+from buttress.errors import DataError
+from buttress.nn.contract import is_dense
+from buttress.storage.fingerprints import sha256_of_tensor
+from buttress.threat import ThreatModel
+from buttress.types import Batch
+
+
+class Split:
+    """Examples in memory.
+
+    A data set too big for memory overrides every method; nothing else of the core touches the tensors.
+
+    Args:
+        x: ``[n,*]`` floating-point inputs inside the box.
+        y: ``[n]`` int64 labels.
+        memory_format: of the batches' inputs.
+
+    Raises:
+        DataError: x or y is no dense tensor, or they differ in length.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> None:
+        for name, value in (("x", x), ("y", y)):
+            if not is_dense(value) or value.dim() == 0:
+                raise DataError(f"Split: expected {name} to be a dense tensor [n,*], got {kind_of(value)}")
+        if len(x) != len(y):
+            raise DataError(f"Split: expected a label for each input, got {len(x)} inputs and {len(y)} labels")
+        self.x, self.y, self.memory_format = x, y, memory_format
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return tuple(self.x.shape[1:])
+
+    def check(self, name: str, num_classes: int, threat: ThreatModel) -> None:
+        """Every input finite and inside the box, every label in range.
+
+        Raises:
+            DataError: names the split (``name``), the position and the value of the first example that is not.
+        """
+        check_inputs(f"data, split {name}", self.x, threat)
+        check_labels(f"data, split {name}", self.y, num_classes)
+
+    def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> Split:
+        """The same examples on a device, with batches in a memory format."""
+        return Split(self.x.to(device), self.y.to(device), memory_format)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a run records, to notice later that the examples are others: ``n``, and sha256 of the tensors.
+
+        A split without tensors that does not override this is known by the number and the shape of its examples alone.
+        """
+        tensors = {"inputs": getattr(self, "x", None), "labels": getattr(self, "y", None)}
+        hashes = {name: sha256_of_tensor(found) for name, found in tensors.items() if isinstance(found, Tensor)}
+        return {"n": len(self), "shape": list(self.example_shape), **hashes}
+
+    def extent(self) -> tuple[float, float] | None:
+        """The least and the greatest value of all inputs; None where the inputs are not in memory."""
+        x = getattr(self, "x", None)
+        return None if x is None else (x.amin().item(), x.amax().item())
+
+    def class_counts(self, num_classes: int) -> list[int] | None:
+        """The number of examples of each class; None where the labels are not in memory."""
+        y = getattr(self, "y", None)
+        return None if y is None else torch.bincount(y, minlength=num_classes).tolist()
+
+    def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of ``order`` (``[n]`` int64 positions, on the CPU), from batch number ``start`` on."""
+        order = order.to(self.y.device)
+        for first in range(start * batch_size, len(order), batch_size):
+            index = order[first : first + batch_size]
+            yield Batch(self.x[index].contiguous(memory_format=self.memory_format), self.y[index], index)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a data set plugin loads.
+
+    Args:
+        train: training split.
+        test: test split, never used to choose anything.
+        num_classes: K; labels are 0 .. K-1.
+        validation: held-out split on which the best epoch is chosen, or None.
+        notes: facts that belong in the manifest (sizes, injected label noise).
+        true_labels: ``[n]`` labels of the training split before noise was injected into them, or None where none was.
+    """
+
+    train: Split
+    test: Split
+    num_classes: int
+    validation: Split | None = None
+    notes: Mapping[str, object] = field(default_factory=dict)
+    true_labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        with suppress(TypeError):  # no integer of any kind: ``check_data`` says so
+            object.__setattr__(self, "num_classes", operator.index(self.num_classes))
+
+    def splits(self) -> dict[str, Split]:
+        """Split by name, in the order train, validation, test; a missing validation split is left out."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @cached_property
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        """Split name to the fingerprint of its examples; computed once."""
+        return {name: split.fingerprint() for name, split in self.splits().items()}
