@@ -1,6 +1,5 @@
 """``buttress compare`` as a user runs it."""
 
-import fcntl
 import json
 import shutil
 import signal
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import lock_descriptor
 
 from buttress.cli import main
 from buttress.config.schema import load_config
@@ -175,7 +175,7 @@ def test_several_machines_share_the_runs_by_parts_and_leave_each_other_s_alone(t
     ]  # fmt: skip
     folder = two / "runs" / "shared"
     with (folder / "logs" / "other-s0.lock").open("w") as stream:  # a process elsewhere is at work on this run
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        lock_descriptor(stream.fileno())
         capfd.readouterr()
         assert main(words) == 0
         said = capfd.readouterr().out

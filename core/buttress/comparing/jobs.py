@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -38,8 +37,8 @@ from buttress.training.summary_file import read_summary
 
 _SCORES = TypeAdapter(dict[str, dict[str, dict[Literal["best", "last"], Share]]])
 
-BUSY = os.EX_TEMPFAIL
-"""Exit code of a process whose run another process is working on."""
+BUSY = 75
+"""Exit code of a process whose run another process is working on: EX_TEMPFAIL of sysexits.h."""
 
 # Keys of a config that no number depends on; of ``modules``, the manifest knows the files. ``name`` is that of the
 # comparison, whose folder may be renamed.

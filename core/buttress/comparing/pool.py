@@ -97,7 +97,7 @@ class Pool:
         asked = (self._stop.signal is not None) + self._kill
         for process, running in self._running.items():
             if running.told < asked:
-                process.send_signal(signal.SIGTERM if running.told == 0 else signal.SIGKILL)
+                (process.kill if running.told else process.terminate)()
                 running.told += 1
 
     def _start(self, job: Job) -> None:

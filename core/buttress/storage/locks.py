@@ -1,13 +1,15 @@
-"""Locks on files, by which processes, on one machine or on several that share a file system, leave each other alone."""
+"""Locks between processes, on one machine or on several that share a file system. They end with their process."""
 
 from __future__ import annotations
 
-import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from buttress.storage.files import make_folder, storage_errors
+from filelock import lock_descriptor
+
+from buttress.storage.files import FOLDERS_OPEN, make_folder, storage_errors
 
 
 @contextmanager
@@ -18,10 +20,10 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
 
     Args:
         path: file of the lock.
-        wait: until whoever holds it gives it up.
+        wait: whether to wait for the process that holds it.
 
     Yields:
-        False where another process holds it, which happens without ``wait`` alone.
+        False where another process holds it, which happens only without ``wait``.
 
     Raises:
         StorageError: the file cannot be made.
@@ -30,11 +32,32 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
         make_folder(path.parent)
         stream = path.open("a")
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass
-        yield True
+        yield take_lock(stream.fileno(), wait=wait)
+
+
+def take_lock(descriptor: int, *, wait: bool) -> bool:
+    """Lock an open file or folder until it is closed. Where there are no locks, nobody is kept out.
+
+    Returns:
+        False where another process holds it.
+    """
+    try:
+        return lock_descriptor(descriptor, blocking=wait)
+    except OSError:
+        return True
+
+
+def open_lock_of(folder: Path) -> int:
+    """Open what a folder is locked by: the folder itself, or a hidden file in it where folders cannot be opened.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if FOLDERS_OPEN:
+        return os.open(folder, os.O_RDONLY)
+    return os.open(lock_of(folder), os.O_RDWR | os.O_CREAT)
+
+
+def lock_of(folder: Path) -> Path:
+    """Path of what ``open_lock_of`` opens."""
+    return folder if FOLDERS_OPEN else folder / ".lock"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -11,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from buttress.storage.files import make_folder, storage_errors, sync_folder
+from filelock import lock_descriptor
+
+from buttress.storage.files import FOLDERS_OPEN, make_folder, storage_errors, sync_folder
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.new")
 
@@ -40,20 +41,27 @@ def new_folder(path: Path) -> Iterator[Path]:
             sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
-def _begin(path: Path) -> tuple[Path, int]:
-    """The hidden folder, and the descriptor by which it is locked while its maker is alive."""
+def _begin(path: Path) -> tuple[Path, int | None]:
+    """The hidden folder, and the descriptor by which it is locked while its maker is alive; None without locks.
+
+    Without locks a folder that was left looks like one that is being made: there, none is removed.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    if not FOLDERS_OPEN:
+        temporary.mkdir()
+        return temporary, None
     parent = os.open(path.parent, os.O_RDONLY)
     try:
-        has_locks = _locked(parent, fcntl.LOCK_EX)  # nobody takes one for left that is made and not yet locked
+        has_locks = _lock(parent, wait=True)  # nobody takes one for left that is made and not yet locked
         for left in path.parent.glob(".*.new") if has_locks else ():
             _remove_if_left(left)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
         temporary.mkdir()
         lock = os.open(temporary, os.O_RDONLY)
-        _locked(lock, fcntl.LOCK_EX)
+        _lock(lock, wait=True)
         return temporary, lock
     finally:
         os.close(parent)
@@ -64,16 +72,15 @@ def _remove_if_left(path: Path) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        if _locked(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if _lock(descriptor, wait=False):
             shutil.rmtree(path, ignore_errors=True)
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int, how: int) -> bool:
+def _lock(descriptor: int, *, wait: bool) -> bool:
     """False where another process has it, or the file system has no locks."""
     try:
-        fcntl.flock(descriptor, how)
+        return lock_descriptor(descriptor, blocking=wait)
     except OSError:
         return False
-    return True

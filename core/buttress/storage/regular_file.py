@@ -19,6 +19,10 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
+# Python closes the descriptor in other programs by itself. O_NONBLOCK: a pipe that takes the file's place after it was
+# looked at makes nobody wait. O_BINARY: Windows would end lines otherwise.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 
 def expect_regular_file(path: Path) -> None:
     """For files that a library opens by itself.
@@ -47,8 +51,7 @@ def open_regular_file(path: Path) -> BufferedReader:
         OSError: as ``expect_regular_file``, or it cannot be opened.
     """
     expect_regular_file(path)
-    # Who puts a pipe in its place meanwhile makes nobody wait either.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    descriptor = os.open(path, _READ)
     try:
         _expect_regular(os.fstat(descriptor).st_mode, path)
         return os.fdopen(descriptor, "rb")

@@ -1,6 +1,5 @@
 """The folder of a run: ``runs/<name>/<time or given>/``, made once everything that can be checked has been."""
 
-import fcntl
 import itertools
 import os
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from buttress.errors import CheckpointError, RunFolderError, StorageError, nearest
 from buttress.storage.files import finished_files, storage_errors, unshare_file, write_bytes, write_text
+from buttress.storage.locks import lock_of, open_lock_of, take_lock
 from buttress.storage.names import is_plain_name
 from buttress.storage.new_folder import new_folder
 from buttress.storage.run_format import FORMAT
@@ -97,14 +97,10 @@ class RunFolder:
             StorageError: it cannot be opened.
         """
         with storage_errors(self.path):
-            descriptor = os.open(self.path, os.O_RDONLY)
+            descriptor = open_lock_of(self.path)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunFolderError(f"{self.path}: a process is at work there; wait for it, or stop it") from None
-            except OSError:
-                pass  # some network file systems have no locks, and train all the same
+            if not take_lock(descriptor, wait=False):
+                raise RunFolderError(f"{self.path}: a process is at work there; wait for it, or stop it")
             self._descriptor, self._holder = descriptor, os.getpid()
             for path in (self.metrics, self.log):
                 unshare_file(path)
@@ -128,7 +124,7 @@ class RunFolder:
                 "a child with os._exit()"
             )
         with storage_errors(self.path):
-            if not os.path.samestat(os.fstat(self._descriptor), self.path.stat()):
+            if not os.path.samestat(os.fstat(self._descriptor), lock_of(self.path).stat()):
                 raise StorageError(f"{self.path} has been replaced by another folder; this run cannot be saved there")
 
     def weights_file(self, which: str, track: str) -> Path:
