@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from buttress.engine.engine import Engine
     from buttress.engine.groups import initial_lr
     from buttress.engine.objective import Objective
+    from buttress.engine.step import StepResult
     from buttress.errors import ButtressError, ConfigError, DataError, ModelError, PluginError, nearest
     from buttress.hookspecs import Event, ExitOrder
     from buttress.scoring.evaluator import Score, evaluate
     from buttress.settings import Epoch
     from buttress.storage.history import History, HistoryReader
     from buttress.threat import ThreatModel
-    from buttress.types import Adv, Batch, Loss, ParamGroup, StepResult, Track
+    from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
 hookimpl = HookimplMarker("buttress")
 """Marks a method of a plugin as the implementation of the hook that it is named after."""
@@ -54,7 +55,7 @@ _HOME = {
     "PluginError": "errors",
     "Score": "scoring.evaluator",
     "Split": "data",
-    "StepResult": "types",
+    "StepResult": "engine.step",
     "ThreatModel": "threat",
     "Track": "types",
     "evaluate": "scoring.evaluator",

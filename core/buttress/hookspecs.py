@@ -1,4 +1,4 @@
-"""The hooks: everything that a plugin can do, and nothing else. Read this first; ``engine.py`` shows when each fires.
+"""The hooks: everything that a plugin can do, and nothing else. ``engine/step.py`` shows when each fires.
 
 A plugin implements a hook as a method of the same name, marked ``@buttress.hookimpl``, and may leave out arguments
 that it does not need. *Chain* hooks call every plugin that implements them, in the order of the config; *exclusive*

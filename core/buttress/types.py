@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -51,18 +51,6 @@ class Loss:
         """The 0-dim training objective."""
         mean = self.per_example.mean()
         return mean if self.penalty is None else mean + self.penalty
-
-
-class StepResult(NamedTuple):
-    """What a step returns.
-
-    Args:
-        losses: ``[B]`` training losses in nats, detached, on the device.
-        adv: the adversarial examples that the loss was taken at.
-    """
-
-    losses: Tensor
-    adv: Adv
 
 
 TrackBuffers = Literal["live", "given", "reestimate"]

@@ -284,7 +284,8 @@ def test_piat_takes_a_function_of_the_epoch():
 
 
 def test_mixup_draws_one_beta_coefficient_and_one_permutation_a_batch():
-    from buttress.engine.context import Context, RunState
+    from buttress.engine.context import Context
+    from buttress.engine.state import RunState
     from buttress_plugins.transforms.mixup import Mixup
 
     state = RunState(ThreatModel("linf", "1/10"), torch.device("cpu"))

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Engine, ThreatModel, hookimpl
-from buttress.engine.context import Context, RunState
+from buttress.engine.context import Context
+from buttress.engine.state import RunState
 
 CPU = torch.device("cpu")
 LINF = ThreatModel("linf", "1/10")

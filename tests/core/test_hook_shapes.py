@@ -16,8 +16,8 @@ from buttress.cli import main
 from buttress.components.plugin_class import check_class
 from buttress.components.registry import Source, as_loaded
 from buttress.data import Split
-from buttress.engine.context import RunState
 from buttress.engine.hooks import resolve
+from buttress.engine.state import RunState
 from buttress.errors import HookError, PluginError
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 from buttress.scoring.evaluator import evaluate, load_attack

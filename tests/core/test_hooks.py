@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, Engine, Loss, ThreatModel, Track, hookimpl
 from buttress.components.registry import as_loaded, provides
 from buttress.engine.checks import ValueChecks
-from buttress.engine.context import RunState
 from buttress.engine.hooks import Hooks, resolve
+from buttress.engine.state import RunState
 from buttress.errors import ConfigError, HookError, PluginError
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 

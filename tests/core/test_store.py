@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from buttress.engine.context import Context, RunState
+from buttress.engine.context import Context
+from buttress.engine.state import RunState
 from buttress.errors import CheckpointError, ConfigError
 from buttress.storage.history import DiskHistory, History, MemoryHistory, Store
 from buttress.storage.seals import read_weights

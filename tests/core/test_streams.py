@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from buttress.components.registry import as_loaded
-from buttress.engine.context import Context, RunState
+from buttress.engine.context import Context
+from buttress.engine.state import RunState
 from buttress.errors import DataError
 from buttress.streams import Streams, seeded_generator
 

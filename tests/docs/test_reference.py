@@ -28,6 +28,7 @@ SHOWN = (
     "engine.context",
     "engine.engine",
     "engine.objective",
+    "engine.step",
     "functional",
     "hookspecs",
     "kernels",

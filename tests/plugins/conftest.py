@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress import Batch, Engine, ThreatModel
-from buttress.engine.context import Context, RunState
+from buttress.engine.context import Context
+from buttress.engine.state import RunState
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from buttress import Batch, ThreatModel, load_plugins
-from buttress.engine.context import Context, RunState
+from buttress.engine.context import Context
+from buttress.engine.state import RunState
 from buttress.errors import HookError
 from buttress_plugins.transforms.augment import Augment, crop, rotate
 from buttress_plugins.transforms.cutout import Cutout

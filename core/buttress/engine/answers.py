@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.engine.checks import Answerer, Provider, ValueChecks
-from buttress.engine.context import RunState
+from buttress.engine.state import RunState
 from buttress.engine.turns import Turn
 from buttress.errors import ButtressError, DataError, describe
 from buttress.nn.contract import is_dense, kind

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,117 +11,14 @@ import torch
 from torch import Tensor
 
 from buttress.engine.gradients import gradients
-from buttress.errors import ConfigError, DataError, moment
+from buttress.errors import DataError
 from buttress.settings import resolve_epoch
 from buttress.storage.history import History, Store
-from buttress.streams import Streams, seed_of
 
 if TYPE_CHECKING:
+    from buttress.engine.state import Phase, RunState
     from buttress.threat import ThreatModel
     from buttress.types import Batch
-
-Phase = Literal["setup", "attack", "perturb", "train", "ensemble", "evaluate"]
-
-
-class RunState:
-    """The one mutable record that all contexts of an engine share.
-
-    ``epoch`` and ``step`` (within the epoch) and ``global_step`` are 0-based.
-    """
-
-    def __init__(
-        self,
-        threat: ThreatModel,
-        device: torch.device,
-        *,
-        seed: int = 0,
-        epochs: int | None = None,
-        steps_per_epoch: int | None = None,
-        phase: Phase = "setup",
-        store: Store | None = None,
-    ) -> None:
-        self.threat, self.device, self.seed, self.rank = threat, device, seed, 0
-        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
-        self.epoch = self.step = self.global_step = 0
-        self.phase: Phase = phase
-        self.store = store or Store(None)
-        self.folder: Path | None = None
-        self.elsewhere = ""  # where we are while no step is being made: which evaluation, and where in it
-        self.draws: Mapping[str, Tensor] = {}
-        self.asked: set[str] = set()
-        self.records: dict[str, list[Tensor | float]] = {}
-        self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
-        self._generators: Streams = {}
-        self._apart = ""
-
-    @property
-    def place(self) -> str:
-        """Where in the run we are, for messages."""
-        return self.elsewhere or moment(self.epoch, self.step)
-
-    @property
-    def between_steps(self) -> str:
-        """Where in the run we are while no step is being made, for messages."""
-        if self.step:
-            return f"after step {self.step} of epoch {self.epoch + 1}"
-        return f"after epoch {self.epoch}" if self.epoch else "before the first step"
-
-    @contextmanager
-    def outside_of_steps(self, what: str = "") -> Iterator[None]:
-        """Messages say that what happens inside is no training step; ``what`` says what it is."""
-        before = self.elsewhere
-        self.elsewhere = ", ".join(part for part in (what, self.between_steps) if part)
-        try:
-            yield
-        finally:
-            self.elsewhere = before
-
-    def generator(self, plugin: str, purpose: str) -> torch.Generator:
-        """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it."""
-        now = (self.epoch, self.step)
-        found = self._generators.get((plugin, purpose))
-        if found and found[0] == now:
-            return found[1]
-        seed = seed_of((self.seed, plugin, purpose, self.epoch, self.step, self.rank, self._apart))
-        generator = (found[1] if found else torch.Generator(self.device)).manual_seed(seed)
-        self._generators[plugin, purpose] = (now, generator)
-        return generator
-
-    @contextmanager
-    def streams_apart(self, name: str, streams: Streams | None = None) -> Iterator[None]:
-        """Draw from streams of their own, and without injected draws: what happens inside moves nothing outside.
-
-        It is no training step, and messages say so: ``name`` is what it is.
-
-        ``streams``, a dictionary that was empty at first, continues from one block to the next.
-        """
-        found, draws, apart = self._generators, self.draws, self._apart
-        self._generators, self.draws, self._apart = {} if streams is None else streams, {}, name
-        try:
-            with self.outside_of_steps(name):
-                yield
-        finally:
-            self._generators, self.draws, self._apart = found, draws, apart
-
-    def rewind(self) -> None:
-        """Start every random stream anew: equal (epoch, step) give equal draws, whatever was drawn before."""
-        self._generators.clear()
-
-    def expect_draws_used(self) -> None:
-        """Expect that a plugin has asked for each of the draws that the caller of the step injected."""
-        unused = set(self.draws) - self.asked
-        if unused:
-            raise DataError(
-                f"engine.step: draws {sorted(unused)} were not asked for by any plugin; "
-                f"asked for: {sorted(self.asked) or 'none'}"
-            )
-
-
-def _no_batches(reader: str) -> Iterable[Batch]:
-    raise ConfigError(
-        f"{reader}: batch-norm statistics are to be measured on the training set: pass Engine(batches=...), a function "
-        "that makes an iterable of its batches"
-    )
 
 
 class Context:
@@ -201,7 +97,7 @@ class Context:
             DataError: it has another shape.
         """
         name = f"{self.plugin}.{purpose}"
-        self._state.asked.add(name)
+        self._state.requested_draws.add(name)
         given = self._state.draws.get(name)
         if given is not None and given.shape != torch.Size(shape):
             raise DataError(

@@ -1,45 +1,42 @@
-"""One training step, in hook order. Usable in anybody's own loop; the trainer is built on it."""
+"""Train with any stack of plugins in a loop of one's own; ``step.py`` is the page on which a step is read."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 from weakref import proxy
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from buttress.components.registry import as_loaded, load_plugins, provides
+from buttress.engine.attacking import Attack
 from buttress.engine.bad_steps import BadSteps
+from buttress.engine.between_steps import BetweenSteps
 from buttress.engine.checks import CheckLevel, ValueChecks
-from buttress.engine.context import Phase, RunState
-from buttress.engine.gradients import gradients
 from buttress.engine.groups import Groups, OptimizerFactory
 from buttress.engine.hooks import Hooks
-from buttress.engine.objective import Objective
-from buttress.engine.perturbation import Copies, Perturbed, perturbed
-from buttress.engine.plugin_states import load_states, states_of
-from buttress.errors import ButtressError, ConfigError, ModelError, WorkError, describe
-from buttress.nn.as_found import AsFound
-from buttress.nn.batchnorm import reestimate
-from buttress.nn.contract import Forwards, device_of, expect_learnable
+from buttress.engine.perturbation import Copies
+from buttress.engine.position import Position
+from buttress.engine.stack import load_states, stack_of, states_of
+from buttress.engine.state import RunState
+from buttress.engine.step import Step, StepResult
+from buttress.engine.tracks import Batches, Tracks
+from buttress.errors import ConfigError, ModelError
+from buttress.nn.contract import device_of, expect_learnable
 from buttress.nn.finite import FiniteTensors
-from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients, usable, weights_swapped
+from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients
 from buttress.storage.history import Store
-from buttress.streams import Streams
 from buttress.threat import ThreatModel, expect_threat
-from buttress.types import Adv, Batch, Loss, StepResult, Track
+from buttress.types import Adv, Batch, Track
 
 logger = logging.getLogger("buttress")
 
 
-class Engine:
+class Engine(Position):
     """Runs any stack of defenses on ready objects; resets neither the model nor the optimizer.
 
     Args:
@@ -92,36 +89,36 @@ class Engine:
         checks = checks or ("always" if device.type == "cpu" else "interval")
         _expect_word("checks", checks, get_args(CheckLevel))
         _expect_word("nonfinite", nonfinite, ("stop", "skip"))
+        store = Store(Path(history) if history is not None else None)
         self.model = model
-        self.plugins = tuple(as_loaded(plugins))
-        self._state = RunState(
-            threat,
-            device,
-            seed=seed,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            store=Store(Path(history) if history is not None else None),
-        )
-        if batches is not None:
-            itself = proxy(self)  # no cycle: an engine that is dropped frees its model at once
-            self._state.training_batches = partial(Engine._training_batches, itself, batches)
+        self.plugins = stack_of(plugins)
+        self._state = RunState(threat, device, seed=seed, epochs=epochs, steps_per_epoch=steps_per_epoch, store=store)
         self._finite = FiniteTensors(model)
-        self._bad_steps = BadSteps(max_skipped, device, self._finite) if nonfinite == "skip" else None
-        self._checks = ValueChecks(checks, device, self._bad_steps)
-        if not any(provides(plugin, "compute_loss") for plugin in self.plugins):
-            self.plugins += tuple(load_plugins(["cross_entropy"]))  # the core's default, found like any plugin
-            logger.info("no plugin provides compute_loss: the loss is cross_entropy")
+        self.bad_steps = BadSteps(max_skipped, device, self._finite) if nonfinite == "skip" else None
+        """The steps that were skipped, where ``nonfinite`` is ``skip``."""
+        self._checks = ValueChecks(checks, device, self.bad_steps)
         self.hooks = Hooks(self.plugins, self._state, self._checks)
-        self._modes = Modes(model)
-        self._forwards = Forwards(model, self.hooks.answers.expect_classes)
-        self._copies = Copies()
-        with self._kept_on_error():
-            self._groups = Groups(model, optimizer, self.hooks)
-        self.optimizer = self._groups.optimizer
-        attack = self.hooks.provider("generate_adv")
-        self.attack_mode: AttackMode = attack_mode or (attack and attack.traits.attack_mode) or "eval"
-        _expect_word("attack_mode", self.attack_mode, ATTACK_MODES)
+        self._build(optimizer, attack_mode)
+        if batches is not None:
+            tracks = proxy(self._tracks)  # no cycle: an engine that is dropped frees its model at once
+            self._state.training_batches = partial(Tracks.training_batches, tracks, batches)
         self._started = False
+
+    def _build(self, optimizer: Optimizer | OptimizerFactory, attack_mode: AttackMode | None) -> None:
+        """Make the parts of the engine, which share model, hooks, state and memory for copies."""
+        model, hooks, state = self.model, self.hooks, self._state
+        modes, copies = Modes(model), Copies()
+        self._between_steps = BetweenSteps(model, hooks, state, copies)
+        with self._between_steps():
+            self._groups = Groups(model, optimizer, hooks)
+        self.optimizer = self._groups.optimizer
+        attack = hooks.provider("generate_adv")
+        mode: AttackMode = attack_mode or (attack and attack.traits.attack_mode) or "eval"
+        _expect_word("attack_mode", mode, ATTACK_MODES)
+        self._attack = Attack(model, hooks, state, modes, mode)
+        self._step = Step(model, self.optimizer, hooks, state, modes, self._attack, copies, self._checks)
+        finite = self._finite if self._checks.level != "off" else None
+        self._tracks = Tracks(model, hooks, state, self._attack, self._between_steps, finite)
 
     # One training step
 
@@ -146,95 +143,12 @@ class Engine:
             WorkError: the optimizer raised.
         """
         self.start()
-        batch = self._accept(x, y, index)
-        state, guard = self._state, self._bad_steps
-        state.rewind()  # a step that failed and is tried again draws what it drew
-        state.draws, state.asked = draws or {}, set()
-        before = guard.begin(self.model, self.optimizer, state.records) if guard else None
-        self.hooks.watch.begin(self.model)
-        found = AsFound(self.model)
-        with self._forwards.watched(batch.x), found.kept_on_error():
-            with found.values_kept_on_error(self._copies.before, self._copies.buffers) as saved:
-                result = self._update(batch, saved)
-            if guard and before:
-                guard.end(before, (state.epoch, state.step))
-            state.phase = "ensemble"
-            self.hooks.ensemble_weights(self.model, "step")
-
-        state.draws = {}
-        state.step += 1
-        state.global_step += 1
-        if guard and self._checks.level == "always":
-            guard.expect_progress()
-        return result
-
-    def _update(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:
-        """From the batch to the optimizer's step; ``saved`` are copies of the weights."""
-        state, hooks = self._state, self.hooks
-        state.phase = "train"
-        batch = hooks.transform_batch(batch)
-        adv = self._attack(batch)
-        with self._perturbed(batch, adv, saved) as perturbation:
-            loss = self._loss(batch, perturbation.adv)
-            self._backward(loss)
-            perturbation.before_step()
-            hooks.adjust_grads(self.model, self.optimizer)
-            self._state.expect_draws_used()
-            self._take_step()
-        return StepResult(loss.per_example.detach(), perturbation.adv)
-
-    @takes_gradients
-    def _attack(self, batch: Batch, mode: AttackMode | None = None) -> Adv:
-        if batch.x.is_inference():  # of a loader that was read in that mode
-            batch = replace(batch, x=usable(batch.x), y=usable(batch.y))
-        with self._phase("attack"), self._modes.attacking(mode or self.attack_mode):
-            return self.hooks.generate_adv(self.model, batch)
-
-    @contextmanager
-    def _perturbed(self, batch: Batch, adv: Adv, saved: Sequence[Tensor]) -> Iterator[Perturbed]:
-        self._state.phase = "perturb"
-        objective = Objective(self.model, batch, self.hooks, self._modes, self._attack)
-        try:
-            manager = self.hooks.perturb_weights(self.model, batch, adv, objective)
-            if manager is None:
-                objective.close()
-                yield Perturbed(adv, lambda: None)
-            else:
-                weights, order = list(self.model.parameters()), self.hooks.exit_order
-                with perturbed(manager, adv, weights, order, saved, self._copies.after) as perturbation:
-                    objective.close()
-                    yield perturbation
-        finally:
-            objective.close()
-
-    def _loss(self, batch: Batch, adv: Adv) -> Loss:
-        self._state.phase = "train"
-        for weight in self._trainable():
-            weight.grad = None
-        return self.hooks.compute_loss(self.model, batch, adv)
-
-    def _backward(self, loss: Loss) -> None:
-        weights, total = self._trainable(), loss.total()
-        self.hooks.expect_gradient(total)
-        try:
-            grads = gradients(total, weights)
-        except ButtressError:  # the model's, not the plugin's
-            raise
-        except Exception as problem:
-            raise self.hooks.backward_fault(problem) from problem
-        for weight, grad in zip(weights, grads, strict=True):
-            weight.grad = grad
-        self.hooks.expect_gradients(self.model)
-
-    def _take_step(self) -> None:
-        try:
-            self.optimizer.step()
-        except ButtressError:
-            raise
-        except Exception as problem:
-            raise WorkError(
-                f"optimizer {type(self.optimizer).__name__}, {self._state.place}: step() raised {describe(problem)}"
-            ) from problem
+        if not self.model.training:
+            raise ModelError(
+                "engine.step: the model is in eval mode; call model.train() after evaluating (to train with frozen "
+                "batch norm, put only those modules into eval mode)"
+            )
+        return self._step(self.hooks.answers.inputs(x, y, index), draws or {})
 
     # Epochs, tracks, learning rate
 
@@ -242,7 +156,7 @@ class Engine:
     def start(self) -> None:
         """Fire ``start_run`` with the weights as they are; the first step does it too."""
         if not self._started:
-            with self._kept_on_error():
+            with self._between_steps():
                 self.hooks.start_run(self.model)
             self._started = True
 
@@ -255,25 +169,22 @@ class Engine:
             DivergenceError: the weights are no longer finite.
         """
         self.start()
-        said = self.read_checks()
-        if said:
-            logger.warning(said)
+        if skipped := self.read_checks():
+            logger.warning(skipped)
         self._state.phase = "ensemble"
-        with self._kept_on_error():
+        with self._between_steps():
             self.hooks.ensemble_weights(self.model, "epoch")
             self.hooks.end_epoch(metrics or {})
-        self._state.epoch += 1
-        self._state.step = 0
+        self._state.end_epoch()
 
     @takes_gradients
     def tracks(self) -> list[Track]:
         """The weights that the plugins want evaluated, the live model's excluded."""
         self.start()
-        with self._phase("ensemble"), self._kept_on_error():
-            return self.hooks.tracks(self.model)
+        return self._tracks.all()
 
     @contextmanager
-    def track(self, track: Track, batches: Callable[[], Iterable[Batch]] | None = None) -> Iterator[nn.Module]:
+    def track(self, track: Track, batches: Batches | None = None) -> Iterator[nn.Module]:
         """The model with a track's weights in it; the live weights and buffers come back bit for bit afterwards.
 
         Args:
@@ -284,42 +195,12 @@ class Engine:
         Raises:
             DivergenceError: the track's weights or batch-norm statistics are not finite.
         """
-        inputs = self._bn_inputs(track, batches) if track.buffers == "reestimate" and track.weights is not None else []
-        buffers = dict(track.given_buffers) if track.buffers == "given" else {}
-        with weights_swapped(self.model, dict(track.weights or {}), buffers):
-            if inputs:
-                reestimate(self.model, inputs)
-            if self._checks.level != "off":
-                self._finite.expect(f"in track {track.name!r}")
-            yield self.model
-
-    def _bn_inputs(self, track: Track, given: Callable[[], Iterable[Batch]] | None) -> Iterable[Tensor]:
-        name = f"track {track.name}"
-        batches = self._state.training_batches(name) if given is None else self._training_batches(given, name)
-        if track.bn_inputs == "clean":
-            return (batch.x for batch in batches)
-        # Made at the live weights, whose batch-norm statistics are their own, before the track's weights move in.
-        # In eval mode, whatever the training's attack mode: evaluating a track moves nothing of the live model.
-        with self._state.streams_apart(name), self._kept_on_error():
-            return [self._attack(batch, "eval").x for batch in batches]
-
-    def _training_batches(self, batches: Callable[[], Iterable[Batch]], reader: str) -> Iterator[Batch]:
-        """The training set as training sees it; the draws of ``transform_batch`` are the reader's own."""
-        streams: Streams = {}
-        for batch in batches():
-            with self._phase("ensemble"), self._state.streams_apart(reader, streams):
-                transformed = self.hooks.transform_batch(batch)
-            yield transformed
-
-    @property
-    def bad_steps(self) -> BadSteps | None:
-        """The steps that were skipped, where ``nonfinite`` is ``skip``."""
-        return self._bad_steps
+        with self._tracks.swapped_in(track, batches) as model:
+            yield model
 
     def scale_lr(self, factor: float) -> None:
         """Multiply every group's initial learning rate, of which all later ones are made; the optimizer saves it."""
-        for group in self.optimizer.param_groups:
-            group["initial_lr"] *= factor
+        self._groups.scale_lr(factor)
 
     def attack(self, batch: Batch, reader: str) -> Adv:
         """The training attack on any batch, in eval mode, from random streams of the ``reader``'s own.
@@ -327,7 +208,7 @@ class Engine:
         Raises:
             HookError: the attack fails on it.
         """
-        with self._state.streams_apart(reader), self._kept_on_error():
+        with self._state.streams_apart(reader), self._between_steps():
             return self._attack(batch, "eval")
 
     def set_lr(self, factor: float, t: float) -> None:
@@ -341,8 +222,7 @@ class Engine:
 
     def records(self) -> dict[str, float]:
         """Means of what plugins recorded since the last call; synchronises with the device."""
-        records, self._state.records = self._state.records, {}
-        return {name: float(total) / float(count) for name, (total, count) in records.items()}
+        return self._state.take_records()
 
     def read_checks(self) -> str:
         """Raise the first fault on record at level ``interval``, or the weights' own; synchronises with the device.
@@ -356,14 +236,14 @@ class Engine:
                 had to be skipped.
         """
         self._checks.read()
-        said = self._bad_steps.read() if self._bad_steps else ""
+        skipped = self.bad_steps.read() if self.bad_steps else ""
         if self._checks.level != "off":
             self._finite.expect(self._state.between_steps)
-        return said
+        return skipped
 
     def log(self, record: Mapping[str, object]) -> None:
         """Show a record to the plugins that log."""
-        with self._kept_on_error():
+        with self._between_steps():
             self.hooks.log(record)
 
     @takes_gradients
@@ -371,52 +251,20 @@ class Engine:
         """Fire ``end_run``."""
         if self._started:
             self._started = False
-            with self._kept_on_error():
+            with self._between_steps():
                 self.hooks.end_run(self.model)
 
     # State
 
     @property
-    def threat(self) -> ThreatModel:
-        return self._state.threat
+    def attack_mode(self) -> AttackMode:
+        """Mode of the model during the attacks of training."""
+        return self._attack.mode
 
-    @property
-    def device(self) -> torch.device:
-        return self._state.device
-
-    @property
-    def epochs(self) -> int | None:
-        """Number of epochs of the whole run, where that is known."""
-        return self._state.epochs
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        """Number of steps of an epoch, where that is known."""
-        return self._state.steps_per_epoch
-
-    @property
-    def epoch(self) -> int:
-        """0-based."""
-        return self._state.epoch
-
-    @epoch.setter
-    def epoch(self, value: int) -> None:
-        self._state.epoch, self._state.step = value, 0
-        self._state.rewind()
-
-    @property
-    def epoch_step(self) -> int:
-        """0-based step within the epoch."""
-        return self._state.step
-
-    @property
-    def global_step(self) -> int:
-        """0-based."""
-        return self._state.global_step
-
-    @global_step.setter
-    def global_step(self, value: int) -> None:
-        self._state.global_step = value
+    @attack_mode.setter
+    def attack_mode(self, mode: AttackMode) -> None:
+        _expect_word("attack_mode", mode, ATTACK_MODES)
+        self._attack.mode = mode
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and the plugins' states: tensors and plain values. Model and optimizer are the caller's to save.
@@ -425,11 +273,8 @@ class Engine:
             HookError: a plugin's ``state_dict`` raises.
         """
         return {
-            "epoch": self._state.epoch,
-            "step": self._state.step,
-            "global_step": self._state.global_step,
-            "records": {name: [_plain(value) for value in total] for name, total in self._state.records.items()},
-            "bad_steps": self._bad_steps.state_dict() if self._bad_steps else None,
+            **self._state.state_dict(),
+            "bad_steps": self.bad_steps.state_dict() if self.bad_steps else None,
             "plugins": states_of(self.plugins),
         }
 
@@ -442,49 +287,11 @@ class Engine:
         """
         self.start()
         load_states(self.plugins, state["plugins"])
-        self._state.epoch, self._state.step = state["epoch"], state["step"]
-        self._state.global_step = state["global_step"]
-        self._state.rewind()
-        self._state.records = {name: list(total) for name, total in state["records"].items()}
-        if self._bad_steps and state.get("bad_steps"):
-            self._bad_steps.load_state_dict(state["bad_steps"])
-
-    # Helpers
-
-    def _accept(self, x: Tensor, y: Tensor, index: Tensor | None) -> Batch:
-        if not self.model.training:
-            raise ModelError(
-                "engine.step: the model is in eval mode; call model.train() after evaluating (to train with frozen "
-                "batch norm, put only those modules into eval mode)"
-            )
-        return self.hooks.answers.inputs(x, y, index)
-
-    def _trainable(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-
-    @contextmanager
-    def _kept_on_error(self) -> Iterator[None]:
-        """Outside of steps: where a hook raises, the model is put back as it was."""
-        self.hooks.watch.begin(self.model)
-        found, copies = AsFound(self.model), self._copies
-        values = found.values_kept_on_error(copies.before, copies.buffers)
-        with self._state.outside_of_steps(), found.kept_on_error(), values:
-            yield
-
-    @contextmanager
-    def _phase(self, phase: Phase) -> Iterator[None]:
-        before, self._state.phase = self._state.phase, phase
-        try:
-            yield
-        finally:
-            self._state.phase = before
+        self._state.load_state_dict(state)
+        if self.bad_steps and state.get("bad_steps"):
+            self.bad_steps.load_state_dict(state["bad_steps"])
 
 
 def _expect_word(name: str, value: object, known: Sequence[str]) -> None:
     if value not in known:
         raise ConfigError(f"engine: {name}: expected one of {', '.join(known)}, got {value!r}")
-
-
-def _plain(value: Tensor | float) -> Tensor | float:
-    """A recorded value without the kind of number that a plugin had at hand."""
-    return value if isinstance(value, Tensor) else float(value)

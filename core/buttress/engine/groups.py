@@ -48,6 +48,11 @@ class Groups:
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # where torch's own schedulers keep it
 
+    def scale_lr(self, factor: float) -> None:
+        """Multiply every group's initial learning rate."""
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] *= factor
+
     def set_lr(self, factor: float, t: float) -> None:
         """Every group's initial learning rate times ``factor``, or times the group's own ``lr_scale(t)``."""
         for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):

@@ -20,8 +20,9 @@ from buttress.components.plugin_class import check_class
 from buttress.components.registry import LoadedPlugin
 from buttress.engine.answers import Answers
 from buttress.engine.checks import ValueChecks
-from buttress.engine.context import Context, RunState
+from buttress.engine.context import Context
 from buttress.engine.given import Given
+from buttress.engine.state import RunState
 from buttress.engine.turns import Turn, Watch
 from buttress.errors import (
     ButtressError,

@@ -30,7 +30,7 @@ class Copies:
 
 @contextmanager
 def perturbed(
-    manager: AbstractContextManager[Adv | None],
+    manager: AbstractContextManager[Adv | None] | None,
     adv: Adv,
     weights: Sequence[Tensor],
     order: ExitOrder,
@@ -39,13 +39,16 @@ def perturbed(
 ) -> Iterator[Perturbed]:
     """Run a step's loss, backward and optimizer inside ``manager``, and take its perturbation back.
 
-    ``saved`` are copies of ``weights``, made here where nobody has them yet.
+    ``saved`` are copies of ``weights``, made here where nobody has them yet. Without a manager nothing is perturbed.
 
     ``restore_then_step`` (AMP): the saved weights come back, bit for bit, before the optimizer steps.
     ``step_while_perturbed`` (AWP, RWP): the optimizer steps at w0 + v, so weight decay sees w0 + v; afterwards the
     weights are ``w0 + (w_stepped - w_perturbed)``, and elements that were not perturbed keep their stepped value.
     An exception brings the saved weights back.
     """
+    if manager is None:
+        yield Perturbed(adv, lambda: None)
+        return
     if saved is None:
         saved = Buffers().copies(weights)
     try:

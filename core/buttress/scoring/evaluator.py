@@ -14,9 +14,9 @@ from buttress.config.yaml_source import parse_yaml
 from buttress.data import Split
 from buttress.engine.answers import Caller
 from buttress.engine.checks import ValueChecks
-from buttress.engine.context import RunState
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies
+from buttress.engine.state import RunState
 from buttress.errors import ConfigError, DataError, HookError, PluginError
 from buttress.functional import cross_entropy, is_correct
 from buttress.nn.as_found import AsFound

@@ -12,10 +12,10 @@ from typing import Any
 
 from buttress.components.place import Where
 from buttress.components.registry import LoadedPlugin, as_loaded, hooks_of, load_plugins
-from buttress.engine.context import RunState
 from buttress.engine.engine import Engine
 from buttress.engine.hooks import Implementation, resolve
 from buttress.engine.perturbation import Copies
+from buttress.engine.state import RunState
 from buttress.errors import ButtressError, PluginError
 from buttress.hookspecs import LOGGER_HOOKS
 from buttress.nn.as_found import AsFound

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from buttress.engine.checks import ValueChecks
-from buttress.engine.context import RunState
 from buttress.engine.hooks import Hooks
+from buttress.engine.state import RunState
 from buttress.errors import PluginError
 from buttress.functional import cross_entropy
 from buttress.testing.promise import expect, refused_settings, rule

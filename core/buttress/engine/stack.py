@@ -1,12 +1,28 @@
-"""The states of a stack of plugins: taken from each by name, and given back."""
+"""The stack of an engine's plugins: completed by the default loss, its states taken by name and given back."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from buttress.components.registry import LoadedPlugin
+from buttress.components.registry import LoadedPlugin, as_loaded, load_plugins, provides
 from buttress.errors import ButtressError, CheckpointError, HookError
+
+logger = logging.getLogger("buttress")
+
+
+def stack_of(plugins: Sequence[Any]) -> tuple[LoadedPlugin, ...]:
+    """``plugins`` as ``as_loaded`` takes them; where none provides the loss, the core's default is added.
+
+    Raises:
+        PluginError, ConfigError: see ``as_loaded``.
+    """
+    loaded = tuple(as_loaded(plugins))
+    if any(provides(plugin, "compute_loss") for plugin in loaded):
+        return loaded
+    logger.info("no plugin provides compute_loss: the loss is cross_entropy")
+    return (*loaded, *load_plugins(["cross_entropy"]))  # found like any plugin
 
 
 def states_of(plugins: Sequence[LoadedPlugin]) -> dict[str, Mapping[str, Any]]:

@@ -1,0 +1,43 @@
+"""The attack of a training step: the attack plugin, with the model in the attack mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from buttress.engine.hooks import Hooks
+from buttress.engine.state import RunState
+from buttress.nn.modes import AttackMode, Modes, takes_gradients, usable
+from buttress.types import Adv, Batch
+
+
+@dataclass(eq=False)
+class Attack:
+    """Makes adversarial examples of any batch, at the current weights.
+
+    Args:
+        model: left with its modes, ``requires_grad`` and ``.grad`` as they were.
+        hooks: provide ``generate_adv``.
+        state: shows the plugins the phase ``attack``.
+        modes: switch the model into the attack mode and back.
+        mode: attack mode of training.
+    """
+
+    model: nn.Module
+    hooks: Hooks
+    state: RunState
+    modes: Modes
+    mode: AttackMode
+
+    @takes_gradients
+    def __call__(self, batch: Batch, mode: AttackMode | None = None) -> Adv:
+        """``generate_adv`` for ``batch``, in ``mode`` or in that of training.
+
+        Raises:
+            HookError: a plugin raised, gave a wrong answer or changed what it must not.
+        """
+        if batch.x.is_inference():  # of a loader that was read in that mode
+            batch = replace(batch, x=usable(batch.x), y=usable(batch.y))
+        with self.state.in_phase("attack"), self.modes.attacking(mode or self.mode):
+            return self.hooks.generate_adv(self.model, batch)

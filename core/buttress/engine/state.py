@@ -1,0 +1,184 @@
+"""The mutable state of a run: where it is, what it draws, what plugins recorded. All contexts of an engine share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from buttress.errors import ConfigError, DataError, moment
+from buttress.storage.history import Store
+from buttress.streams import Streams, seed_of
+
+if TYPE_CHECKING:
+    from buttress.threat import ThreatModel
+    from buttress.types import Batch
+
+Phase = Literal["setup", "attack", "perturb", "train", "ensemble", "evaluate"]
+
+
+class RunState:
+    """The one mutable record that all contexts of an engine share.
+
+    ``epoch`` and ``step`` (within the epoch) and ``global_step`` are 0-based.
+    """
+
+    def __init__(
+        self,
+        threat: ThreatModel,
+        device: torch.device,
+        *,
+        seed: int = 0,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        phase: Phase = "setup",
+        store: Store | None = None,
+    ) -> None:
+        self.threat, self.device, self.seed, self.rank = threat, device, seed, 0
+        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self.epoch = self.step = self.global_step = 0
+        self.phase: Phase = phase
+        self.store = store or Store(None)
+        self.folder: Path | None = None
+        self.elsewhere = ""  # where we are while no step is being made: which evaluation, and where in it
+        self.draws: Mapping[str, Tensor] = {}
+        self.requested_draws: set[str] = set()
+        self.records: dict[str, list[Tensor | float]] = {}
+        self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
+        self._generators: Streams = {}
+        self._reader = ""
+
+    # Where the run is
+
+    @property
+    def place(self) -> str:
+        """Where in the run we are, for messages."""
+        return self.elsewhere or moment(self.epoch, self.step)
+
+    @property
+    def between_steps(self) -> str:
+        """Where in the run we are while no step is being made, for messages."""
+        if self.step:
+            return f"after step {self.step} of epoch {self.epoch + 1}"
+        return f"after epoch {self.epoch}" if self.epoch else "before the first step"
+
+    @contextmanager
+    def outside_of_steps(self, activity: str = "") -> Iterator[None]:
+        """Let messages say that what happens inside is no training step, but ``activity``."""
+        before = self.elsewhere
+        self.elsewhere = ", ".join(part for part in (activity, self.between_steps) if part)
+        try:
+            yield
+        finally:
+            self.elsewhere = before
+
+    @contextmanager
+    def in_phase(self, phase: Phase) -> Iterator[None]:
+        before, self.phase = self.phase, phase
+        try:
+            yield
+        finally:
+            self.phase = before
+
+    def begin_step(self, draws: Mapping[str, Tensor]) -> None:
+        """Start all random streams of the step at their beginning, with ``draws`` injected in the place of some.
+
+        So a step that failed and is tried again draws what it drew.
+        """
+        self.rewind()
+        self.draws, self.requested_draws = draws, set()
+
+    def end_step(self) -> None:
+        self.draws = {}
+        self.step += 1
+        self.global_step += 1
+
+    def end_epoch(self) -> None:
+        self.epoch, self.step = self.epoch + 1, 0
+
+    def go_to_epoch(self, epoch: int) -> None:
+        """Continue at the beginning of an epoch, 0-based."""
+        self.epoch, self.step = epoch, 0
+        self.rewind()
+
+    # What plugins draw
+
+    def generator(self, plugin: str, purpose: str) -> torch.Generator:
+        """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it."""
+        now = (self.epoch, self.step)
+        held = self._generators.get((plugin, purpose))
+        if held and held[0] == now:
+            return held[1]
+        seed = seed_of((self.seed, plugin, purpose, self.epoch, self.step, self.rank, self._reader))
+        generator = (held[1] if held else torch.Generator(self.device)).manual_seed(seed)
+        self._generators[plugin, purpose] = (now, generator)
+        return generator
+
+    @contextmanager
+    def streams_apart(self, reader: str, streams: Streams | None = None) -> Iterator[None]:
+        """Draw from streams of the ``reader``'s own, without injected draws: what happens inside moves nothing outside.
+
+        It is no training step, and messages name the reader.
+
+        Args:
+            reader: part of the key of every stream inside: ``"track swa"``.
+            streams: dictionary, empty at first, in which the streams continue from one block to the next.
+        """
+        before = self._generators, self.draws, self._reader
+        self._generators, self.draws, self._reader = {} if streams is None else streams, {}, reader
+        try:
+            with self.outside_of_steps(reader):
+                yield
+        finally:
+            self._generators, self.draws, self._reader = before
+
+    def rewind(self) -> None:
+        """Start every random stream anew: equal (epoch, step) give equal draws, whatever was drawn before."""
+        self._generators.clear()
+
+    def expect_draws_used(self) -> None:
+        """Expect that a plugin has asked for each of the draws that the caller of the step injected."""
+        unused = set(self.draws) - self.requested_draws
+        if unused:
+            raise DataError(
+                f"engine.step: draws {sorted(unused)} were not asked for by any plugin; "
+                f"asked for: {sorted(self.requested_draws) or 'none'}"
+            )
+
+    # What a checkpoint holds
+
+    def take_records(self) -> dict[str, float]:
+        """Means of what plugins recorded since the last call; synchronises with the device."""
+        records, self.records = self.records, {}
+        return {name: float(total) / float(count) for name, (total, count) in records.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and records: tensors and plain numbers."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "global_step": self.global_step,
+            "records": {name: [_plain(value) for value in total] for name, total in self.records.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken."""
+        self.epoch, self.step, self.global_step = state["epoch"], state["step"], state["global_step"]
+        self.records = {name: list(total) for name, total in state["records"].items()}
+        self.rewind()
+
+
+def _no_batches(reader: str) -> Iterable[Batch]:
+    raise ConfigError(
+        f"{reader}: batch-norm statistics are to be measured on the training set: pass Engine(batches=...), a function "
+        "that makes an iterable of its batches"
+    )
+
+
+def _plain(value: Tensor | float) -> Tensor | float:
+    """A recorded value without the kind of number that a plugin had at hand."""
+    return value if isinstance(value, Tensor) else float(value)

@@ -1,0 +1,162 @@
+"""One training step, from top to bottom in the order in which the hooks fire.
+
+::
+
+    transform_batch               another batch: augmentation, Mixup
+    generate_adv                  adversarial examples, in the attack mode
+    perturb_weights               enter: the plugin adds v to the weights
+    │   compute_loss              training losses at w + v
+    │   backward                  gradients of their mean into p.grad
+    │   ── restore_then_step: the weights are w again
+    │   adjust_grads              edit p.grad
+    │   optimizer.step()
+    └   ── step_while_perturbed: v is taken out of the stepped weights
+    ensemble_weights("step")      snapshots and averages of the new weights
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from buttress.engine.attacking import Attack
+from buttress.engine.checks import ValueChecks
+from buttress.engine.gradients import gradients
+from buttress.engine.hooks import Hooks
+from buttress.engine.objective import Objective
+from buttress.engine.perturbation import Copies, Perturbed, perturbed
+from buttress.engine.state import RunState
+from buttress.errors import ButtressError, WorkError, describe
+from buttress.nn.as_found import AsFound
+from buttress.nn.contract import Forwards
+from buttress.nn.modes import Modes
+from buttress.nn.weights import trainable
+from buttress.types import Adv, Batch, Loss
+
+
+class StepResult(NamedTuple):
+    """The answer of a step.
+
+    Args:
+        losses: ``[B]`` training losses in nats, detached, on the device.
+        adv: the adversarial examples that the losses were taken at.
+    """
+
+    losses: Tensor
+    adv: Adv
+
+
+@dataclass(eq=False)
+class Step:
+    """Makes the training steps of one engine; nothing in it waits for the device, but checks at level ``always``.
+
+    Args:
+        model: trained in place.
+        optimizer: steps on ``.grad``.
+        hooks: the plugins, called in their order, every answer checked.
+        state: where the run is, and what it draws.
+        modes: keep buffers as found where a perturbation asks for losses.
+        attack: makes the adversarial examples, in the attack mode of training.
+        copies: memory that the copies of weights and buffers lie in.
+        checks: notes values that are not finite, and the steps to be skipped for them.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    hooks: Hooks
+    state: RunState
+    modes: Modes
+    attack: Attack
+    copies: Copies
+    checks: ValueChecks
+
+    def __post_init__(self) -> None:
+        self._forwards = Forwards(self.model, self.hooks.answers.expect_classes)
+
+    def __call__(self, batch: Batch, draws: Mapping[str, Tensor]) -> StepResult:
+        """Train on ``batch``, with ``draws`` injected; where anything raises, the model is put back as it was.
+
+        An error of ``ensemble_weights`` comes after the update: the weights stay the updated ones.
+        """
+        self.state.begin_step(draws)
+        self.hooks.watch.begin(self.model)
+        as_found = AsFound(self.model)
+        with self._forwards.watched(batch.x), as_found.kept_on_error():
+            # All weights are copied in every step, perturbed or not: any hook may raise, or exchange what it should
+            # not, and copying into memory that is used again costs less than asking first.
+            values = as_found.values_kept_on_error(self.copies.before, self.copies.buffers)
+            with self._skipped_if_bad(), values as saved:
+                result = self._update(batch, saved)
+            self.state.phase = "ensemble"
+            self.hooks.ensemble_weights(self.model, "step")
+        self.state.end_step()
+        if self.checks.bad_steps and self.checks.level == "always":
+            self.checks.bad_steps.expect_progress()
+        return result
+
+    def _update(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:
+        """From the batch to the optimizer's step; ``saved`` are copies of the weights."""
+        self.state.phase = "train"
+        batch = self.hooks.transform_batch(batch)
+        adv = self.attack(batch)
+        with self._perturbed(batch, adv, saved) as perturbation:
+            loss = self._loss(batch, perturbation.adv)
+            self._backward(loss)
+            perturbation.before_step()
+            self.hooks.adjust_grads(self.model, self.optimizer)
+            self.state.expect_draws_used()
+            self._take_step()
+        return StepResult(loss.per_example.detach(), perturbation.adv)
+
+    @contextmanager
+    def _perturbed(self, batch: Batch, adv: Adv, saved: Sequence[Tensor]) -> Iterator[Perturbed]:
+        self.state.phase = "perturb"
+        with closing(Objective(self.model, batch, self.hooks, self.modes, self.attack)) as objective:
+            manager = self.hooks.perturb_weights(self.model, batch, adv, objective)
+            weights, order = list(self.model.parameters()), self.hooks.exit_order
+            with perturbed(manager, adv, weights, order, saved, self.copies.after) as perturbation:
+                objective.close()  # the perturbation is complete; a plugin that keeps the objective cannot attack later
+                yield perturbation
+
+    def _loss(self, batch: Batch, adv: Adv) -> Loss:
+        self.state.phase = "train"
+        for weight in trainable(self.model):
+            weight.grad = None
+        return self.hooks.compute_loss(self.model, batch, adv)
+
+    def _backward(self, loss: Loss) -> None:
+        weights, total = trainable(self.model), loss.total()
+        self.hooks.expect_gradient(total)
+        try:
+            grads = gradients(total, weights)
+        except ButtressError:  # the model's, not the plugin's
+            raise
+        except Exception as problem:
+            raise self.hooks.backward_fault(problem) from problem
+        for weight, grad in zip(weights, grads, strict=True):
+            weight.grad = grad
+        self.hooks.expect_gradients(self.model)
+
+    def _take_step(self) -> None:
+        try:
+            self.optimizer.step()
+        except ButtressError:
+            raise
+        except Exception as problem:
+            raise WorkError(
+                f"optimizer {type(self.optimizer).__name__}, {self.state.place}: step() raised {describe(problem)}"
+            ) from problem
+
+    @contextmanager
+    def _skipped_if_bad(self) -> Iterator[None]:
+        """Take the block back on the device where its loss, gradients or weights are not finite, if that is wanted."""
+        guard = self.checks.bad_steps
+        before = guard and guard.begin(self.model, self.optimizer, self.state.records)
+        yield
+        if guard and before:
+            guard.end(before, (self.state.epoch, self.state.step))

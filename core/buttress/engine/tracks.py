@@ -1,0 +1,87 @@
+"""Tracks: weights beside the live ones that plugins want evaluated, swapped into the model and out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from buttress.engine.attacking import Attack
+from buttress.engine.between_steps import BetweenSteps
+from buttress.engine.hooks import Hooks
+from buttress.engine.state import RunState
+from buttress.nn.batchnorm import reestimate
+from buttress.nn.finite import FiniteTensors
+from buttress.nn.modes import weights_swapped
+from buttress.streams import Streams
+from buttress.types import Batch, Track
+
+Batches = Callable[[], Iterable[Batch]]
+"""Makes an iterable over the training set."""
+
+
+@dataclass(eq=False)
+class Tracks:
+    """The tracks of an engine's plugins, and the model with the weights of one of them in it.
+
+    Args:
+        model: holds the live weights outside of ``swapped_in``.
+        hooks: give the tracks, and transform the batches that batch norm is measured on.
+        state: has the training set and the random streams.
+        attack: makes the inputs of tracks whose batch norm is measured on adversarial examples.
+        between_steps: block in which hooks are called.
+        finite: tensors of the model that must be finite in a track, too; None where nobody checks.
+    """
+
+    model: nn.Module
+    hooks: Hooks
+    state: RunState
+    attack: Attack
+    between_steps: BetweenSteps
+    finite: FiniteTensors | None
+
+    def all(self) -> list[Track]:
+        """``ensemble_weights`` at event ``evaluate``."""
+        with self.state.in_phase("ensemble"), self.between_steps():
+            return self.hooks.tracks(self.model)
+
+    @contextmanager
+    def swapped_in(self, track: Track, batches: Batches | None = None) -> Iterator[nn.Module]:
+        """The model with the weights of ``track``; the live weights and buffers come back bit for bit afterwards.
+
+        Args:
+            track: one of ``all()``.
+            batches: training set that batch norm is measured on; None: the engine's own.
+
+        Raises:
+            DivergenceError: the track's weights or batch-norm statistics are not finite.
+        """
+        needs_inputs = track.buffers == "reestimate" and track.weights is not None
+        inputs = self._bn_inputs(track, batches) if needs_inputs else []
+        buffers = dict(track.given_buffers) if track.buffers == "given" else {}
+        with weights_swapped(self.model, dict(track.weights or {}), buffers):
+            if inputs:
+                reestimate(self.model, inputs)
+            if self.finite is not None:
+                self.finite.expect(f"in track {track.name!r}")
+            yield self.model
+
+    def training_batches(self, batches: Batches, reader: str) -> Iterator[Batch]:
+        """The training set as training sees it; the draws of ``transform_batch`` are the reader's own."""
+        streams: Streams = {}
+        for batch in batches():
+            with self.state.in_phase("ensemble"), self.state.streams_apart(reader, streams):
+                transformed = self.hooks.transform_batch(batch)
+            yield transformed
+
+    def _bn_inputs(self, track: Track, given: Batches | None) -> Iterable[Tensor]:
+        reader = f"track {track.name}"
+        batches = self.state.training_batches(reader) if given is None else self.training_batches(given, reader)
+        if track.bn_inputs == "clean":
+            return (batch.x for batch in batches)
+        # Made at the live weights, whose batch-norm statistics are their own, before the track's weights move in.
+        # In eval mode, whatever the training's attack mode: evaluating a track moves nothing of the live model.
+        with self.state.streams_apart(reader), self.between_steps():
+            return [self.attack(batch, "eval").x for batch in batches]
