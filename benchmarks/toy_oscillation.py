@@ -24,7 +24,8 @@ from torch import nn
 from buttress import Data, Engine, ThreatModel
 from buttress.console.tables import table
 from buttress.data.order import epoch_order
-from buttress.scoring.evaluator import Evaluator, load_attack
+from buttress.scoring.attacks import load_attack
+from buttress.scoring.evaluator import Evaluator
 from buttress_plugins.data.circles import Circles
 
 METHODS: dict[str, list[Any]] = {"PGD-AT": [], "PIAT": ["piat"]}

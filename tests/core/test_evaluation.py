@@ -9,7 +9,8 @@ from torch import Tensor
 from buttress import Adv, Split, ThreatModel, evaluate
 from buttress.components.registry import LoadedPlugin
 from buttress.errors import ConfigError, DataError, HookError, PluginError
-from buttress.scoring.evaluator import Evaluator, load_attack
+from buttress.scoring.attacks import load_attack
+from buttress.scoring.evaluator import Evaluator
 
 from .helpers import LINF, MLP, SHORT_PGD, ConvNet, Halfspace, assert_same, batch_of, plugin, snapshot
 

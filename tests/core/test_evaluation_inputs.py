@@ -10,7 +10,7 @@ from buttress import Split, evaluate
 from buttress.components.registry import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.errors import ConfigError, DataError, ModelError
-from buttress.scoring.evaluator import load_attack
+from buttress.scoring.attacks import load_attack
 from buttress.scoring.worst_case import attack_all
 
 from .helpers import LINF, MLP, ConvNet, assert_same, batch_of, plugin, snapshot

@@ -20,7 +20,8 @@ from buttress.engine.hooks import resolve
 from buttress.engine.state import RunState
 from buttress.errors import HookError, PluginError
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
-from buttress.scoring.evaluator import evaluate, load_attack
+from buttress.scoring.attacks import load_attack
+from buttress.scoring.evaluator import evaluate
 from buttress.training.loggers import Loggers
 
 from .helpers import CPU, LINF, MLP, batch_of, clean_attack, engine_of, plugin, step

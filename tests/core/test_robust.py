@@ -13,7 +13,7 @@ from buttress import Adv, Split, ThreatModel, evaluate
 from buttress.components.registry import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError
-from buttress.scoring.evaluator import load_attack
+from buttress.scoring.attacks import load_attack
 from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, WRONG, Verdicts, attack_all, interval
 
 from .helpers import LINF, ConvNet, Halfspace, batch_of, plugin

@@ -10,7 +10,8 @@ from torch import nn
 
 from buttress import Split, ThreatModel
 from buttress.errors import ConfigError, PluginError
-from buttress.scoring.evaluator import Evaluator, load_attack
+from buttress.scoring.attacks import load_attack
+from buttress.scoring.evaluator import Evaluator
 
 from .catalogue import ATTACKS
 from .conftest import assert_same, state

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from buttress import Split, ThreatModel
 from buttress.errors import PluginError
-from buttress.scoring.evaluator import Evaluator, attack_name, evaluate, load_attack
+from buttress.scoring.attacks import attack_name, load_attack
+from buttress.scoring.evaluator import Evaluator, evaluate
 from buttress.scoring.worst_case import attack_all
 
 LINF, L2 = ThreatModel("linf", "1/20"), ThreatModel("l2", 0.25)

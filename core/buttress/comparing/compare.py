@@ -21,7 +21,7 @@ from buttress.comparing.sweep import Variant, baselines
 from buttress.config.schema import dump_config
 from buttress.console.tables import WIDTH, wrapped
 from buttress.errors import CheckpointError, ConfigError
-from buttress.scoring.evaluator import attack_entry, attack_name, load_attack
+from buttress.scoring.attacks import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text
 from buttress.storage.locks import locked
 from buttress.training.assembly import check_config

@@ -17,7 +17,7 @@ from buttress.components.plugins_file import read_plugins_file
 from buttress.config.schema import dump_config
 from buttress.config.yaml_source import read_yaml
 from buttress.errors import CheckpointError, ConfigError
-from buttress.scoring.evaluator import attack_entry, load_attack
+from buttress.scoring.attacks import attack_entry, load_attack
 from buttress.storage.names import expect_plain_name
 from buttress.storage.results import read_object
 from buttress.storage.seals import write_sealed

@@ -23,7 +23,7 @@ from buttress.errors import ConfigError, InterruptionError
 from buttress.evaluation.result_file import write_evaluation
 from buttress.evaluation.subject import Subject
 from buttress.processes import interrupted_by_signals
-from buttress.scoring.evaluator import attack_entry, attack_name, load_attack
+from buttress.scoring.attacks import attack_entry, attack_name, load_attack
 from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
 from buttress.storage.files import make_folder, storage_errors, write_with
 from buttress.training.manifest import hardware

@@ -15,7 +15,7 @@ from buttress.errors import CheckpointError
 from buttress.evaluation.result_file import read_worst
 from buttress.evaluation.saved_run import SavedRun
 from buttress.exporting.markdown import plain_text
-from buttress.scoring.evaluator import name_of_entry
+from buttress.scoring.attacks import name_of_entry
 from buttress.scoring.worst_case import Flags, interval, share_of
 from buttress.training.manifest import read_manifest
 

@@ -14,7 +14,7 @@ from buttress.audit.audit_file import read_audit
 from buttress.config.schema import Config, ConfigFile, load_config
 from buttress.errors import CheckpointError, RunFolderError, TrustError
 from buttress.evaluation.result_file import read_evaluation
-from buttress.scoring.evaluator import name_of_entry
+from buttress.scoring.attacks import name_of_entry
 from buttress.storage.files import finished_files
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.results import NOT_VERIFIED, Result

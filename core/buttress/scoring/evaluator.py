@@ -8,22 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from buttress.components.place import Where
-from buttress.components.registry import LoadedPlugin, Local, attack_entry_of, build, provides
-from buttress.config.yaml_source import parse_yaml
+from buttress.components.registry import LoadedPlugin
 from buttress.data import Split
 from buttress.engine.answers import Caller
 from buttress.engine.checks import ValueChecks
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies
 from buttress.engine.state import RunState
-from buttress.errors import ConfigError, DataError, HookError, PluginError
+from buttress.errors import ConfigError, DataError, HookError
 from buttress.functional import cross_entropy, is_correct
 from buttress.nn.as_found import AsFound
 from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
 from buttress.nn.finite import remark_on
 from buttress.nn.lost_gradient import expect_gradient_through
 from buttress.nn.modes import Modes, takes_gradients
+from buttress.scoring.attacks import load_attack
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch
 
@@ -51,53 +50,6 @@ class Score:
     robust_correct: Tensor
     robust_losses: Tensor
     nonfinite: int = 0
-
-
-def load_attack(
-    entry: str | Mapping[str, Any],
-    where: Where | None = None,
-    given: Mapping[str, Any] | None = None,
-    local: Local | None = None,
-) -> LoadedPlugin:
-    """An evaluation attack by name: ``"fgsm"``, ``"pgd-20"`` or ``{"pgd": {"steps": 20}}``; the rest as in ``build``.
-
-    Raises:
-        PluginError, ConfigError: unknown or broken attack, wrong settings, or a plugin without ``generate_adv``.
-    """
-    name, settings = attack_entry_of(entry, "attack")
-    attack, source, resolved = build("attack", name, settings, where, given, local=local)
-    loaded = LoadedPlugin(source.name, attack, source, resolved)
-    if not provides(loaded, "generate_adv"):
-        raise PluginError(f"attack {name!r} from {source} does not implement generate_adv; choose an attack")
-    return loaded
-
-
-def attack_entry(text: str) -> dict[str, dict[str, Any]]:
-    """An attack as a person writes it: ``fgsm``, ``pgd-20`` (twenty steps), or YAML: ``pgd: {steps: 50, restarts: 3}``.
-
-    Raises:
-        ConfigError: none of these.
-    """
-    name, settings = attack_entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
-    return {name: settings}
-
-
-def attack_name(attack: LoadedPlugin) -> str:
-    """What tables and files call an attack: ``pgd-20``, ``pgd-20-margin``, ``pgd-50x3`` for three restarts, ``fgsm``.
-
-    A setting ``version`` other than ``standard`` is part of the name.
-    """
-    steps, restarts, loss, version = (attack.settings.get(key) for key in ("steps", "restarts", "loss", "version"))
-    name = attack.label + (f"-{steps}" if steps else "")
-    name += f"x{restarts}" if isinstance(restarts, int) and restarts > 1 else ""
-    name = name if version in (None, "standard") else f"{name}-{version}"
-    return name if loss in (None, "ce") else f"{name}-{loss}"
-
-
-def name_of_entry(entry: Mapping[str, Mapping[str, Any]]) -> str:
-    """As ``attack_name``, of an entry with all its settings, as the config of a run has it; loads no attack."""
-    ((name, settings),) = entry.items()
-    return attack_name(LoadedPlugin(name.rpartition(":")[2], None, None, settings))
 
 
 class Evaluator:

@@ -28,7 +28,8 @@ from buttress.errors import CheckpointError, ConfigError, DataError, InputError,
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
 from buttress.nn.loading import check_logits, load_weights, trains_on_one
 from buttress.nn.preparation import prepared
-from buttress.scoring.evaluator import Evaluator, load_attack
+from buttress.scoring.attacks import load_attack
+from buttress.scoring.evaluator import Evaluator
 from buttress.storage.user_path import user_path
 from buttress.threat import ThreatModel
 from buttress.training.data_paths import relative_paths, weights_path, where_looked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from buttress.console.reporter import Reporter
 from buttress.console.tables import summary_table
-from buttress.scoring.evaluator import attack_name
+from buttress.scoring.attacks import attack_name
 from buttress.storage.run_folder import RunFolder
 from buttress.training.assembly import Assembly
 from buttress.training.collapse import majority

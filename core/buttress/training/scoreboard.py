@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from buttress.console.reporter import Reporter
 from buttress.console.tables import percent
-from buttress.scoring.evaluator import attack_name
+from buttress.scoring.attacks import attack_name
 from buttress.scoring.loss_groups import EDGES, group_counts
 from buttress.training.assembly import Assembly
 from buttress.training.forecast import Forecast

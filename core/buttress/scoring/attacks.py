@@ -1,0 +1,56 @@
+"""Evaluation attacks by name: as a person writes them, as a config has them, as tables call them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from buttress.components.place import Where
+from buttress.components.registry import LoadedPlugin, Local, attack_entry_of, build, provides
+from buttress.config.yaml_source import parse_yaml
+from buttress.errors import PluginError
+
+
+def load_attack(
+    entry: str | Mapping[str, Any],
+    where: Where | None = None,
+    given: Mapping[str, Any] | None = None,
+    local: Local | None = None,
+) -> LoadedPlugin:
+    """An evaluation attack by name: ``"fgsm"``, ``"pgd-20"`` or ``{"pgd": {"steps": 20}}``; the rest as in ``build``.
+
+    Raises:
+        PluginError, ConfigError: unknown or broken attack, wrong settings, or a plugin without ``generate_adv``.
+    """
+    name, settings = attack_entry_of(entry, "attack")
+    attack, source, resolved = build("attack", name, settings, where, given, local=local)
+    loaded = LoadedPlugin(source.name, attack, source, resolved)
+    if not provides(loaded, "generate_adv"):
+        raise PluginError(f"attack {name!r} from {source} does not implement generate_adv; choose an attack")
+    return loaded
+
+
+def attack_entry(text: str) -> dict[str, dict[str, Any]]:
+    """An attack as a person writes it: ``fgsm``, ``pgd-20`` (twenty steps), or YAML: ``pgd: {steps: 50, restarts: 3}``.
+
+    Raises:
+        ConfigError: none of these.
+    """
+    name, settings = attack_entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
+    return {name: settings}
+
+
+def attack_name(attack: LoadedPlugin) -> str:
+    """The name of an attack in tables and files: ``pgd-20``, ``pgd-20-margin``, ``pgd-50x3`` for three restarts, ``fgsm``.
+
+    A setting ``version`` other than ``standard`` is part of the name.
+    """
+    steps, restarts, loss, version = (attack.settings.get(key) for key in ("steps", "restarts", "loss", "version"))
+    name = attack.label + (f"-{steps}" if steps else "")
+    name += f"x{restarts}" if isinstance(restarts, int) and restarts > 1 else ""
+    name = name if version in (None, "standard") else f"{name}-{version}"
+    return name if loss in (None, "ce") else f"{name}-{loss}"
+
+
+def name_of_entry(entry: Mapping[str, Mapping[str, Any]]) -> str:
+    """As ``attack_name``, of an entry with all its settings, as the config of a run has it; loads no attack."""
+    ((name, settings),) = entry.items()
+    return attack_name(LoadedPlugin(name.rpartition(":")[2], None, None, settings))
