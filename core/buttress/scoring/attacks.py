@@ -39,7 +39,7 @@ def attack_entry(text: str) -> dict[str, dict[str, Any]]:
 
 
 def attack_name(attack: LoadedPlugin) -> str:
-    """The name of an attack in tables and files: ``fgsm``, ``pgd-20``, ``pgd-20-margin``, ``pgd-50x3`` (three restarts).
+    """The name of an attack in tables and files: ``fgsm``, ``pgd-20``, ``pgd-20-margin``, or ``pgd-50x3`` (3 restarts).
 
     A setting ``version`` other than ``standard`` is part of the name.
     """
