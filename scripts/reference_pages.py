@@ -1,6 +1,6 @@
 """Write what the code says of itself into the pages of docs/reference/; a test compares the pages with this.
 
-    commands      verbs of the command line and their options, from its parser
+    commands      verbs of the command line and their options, from its click commands
     config        sections and keys of a config, from its schema
     components    data sets, models, schedules and loggers with their settings, from what comes with buttress
     shelf         names that a plugin may import, from ``__all__`` of the author's shelf
@@ -8,18 +8,18 @@
 ``python scripts/reference_pages.py`` brings the pages up to date.
 """
 
-import argparse
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from generated import code, filled, prose, table
 from pydantic import BaseModel
 
 from buttress.authoring.inventory import describe, keys_of
 from buttress.authoring.inventory_text import as_yaml
-from buttress.cli import make_parser
+from buttress.cli.main import buttress
 from buttress.components.registry import sources
 from buttress.config.schema import Config
 
@@ -38,47 +38,30 @@ def page(name: str) -> str:
 
 def commands() -> str:
     """A section for each verb: what it does, how it is called, its arguments."""
-    return "\n\n".join(_command(parser) for parser in verbs(make_parser()))
+    return "\n\n".join(map(_command, verbs(click.Context(buttress, info_name="buttress"))))
 
 
-def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """The parsers of all verbs; of those that have verbs themselves, those."""
-    inner = [action.choices for action in parser._actions if isinstance(action.choices, dict)]  # argparse has no door
-    if not inner:
-        yield parser
-    for choices in inner:
-        for each in choices.values():
-            yield from verbs(each)
+def verbs(group: click.Context) -> Iterator[click.Context]:
+    """The verbs of a group; in place of a verb that is a group itself, its own."""
+    assert isinstance(group.command, click.Group)
+    for name, command in group.command.commands.items():
+        verb = click.Context(command, parent=group, info_name=name)
+        yield from verbs(verb) if isinstance(command, click.Group) else [verb]
 
 
-def _command(parser: argparse.ArgumentParser) -> str:
-    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
-    rows = [
-        [code(", ".join(each.option_strings) or _metavar(each)), code(_values(each)), prose(each.help or "")]
-        for each in actions
-    ]
-    usage = " ".join([parser.prog, *filter(None, map(_called, actions))])
-    parts = [f"## {parser.prog}", prose(parser.description or ""), f"```text\n{usage}\n```"]
+def _command(verb: click.Context) -> str:
+    rows = [_argument(each, verb) for each in verb.command.params]
+    usage = " ".join([verb.command_path, *filter(None, verb.command.collect_usage_pieces(verb))])
+    parts = [f"## {verb.command_path}", prose(verb.command.help or ""), f"```text\n{usage}\n```"]
     return "\n\n".join([*parts, table(["argument", "value", "meaning"], rows)] if rows else parts)
 
 
-def _called(action: argparse.Action) -> str:
-    """An argument as it stands in a call; an option that can be left out is in the table alone."""
-    name = _metavar(action)
-    if action.option_strings:
-        return f"{action.option_strings[0]} {name}" if action.required else ""
-    return {"*": f"[{name} ...]", "+": f"{name} [...]", "?": f"[{name}]"}.get(str(action.nargs), name)
-
-
-def _metavar(action: argparse.Action) -> str:
-    return str(action.metavar or action.dest)
-
-
-def _values(action: argparse.Action) -> str:
-    """What follows an option."""
-    if action.choices:
-        return " | ".join(map(str, action.choices))
-    return _metavar(action).upper() if action.option_strings and action.nargs != 0 else ""
+def _argument(parameter: click.Parameter, verb: click.Context) -> list[str]:
+    value = parameter.make_metavar(verb)
+    if isinstance(parameter, click.Option):
+        shown = "" if parameter.is_flag else value.strip("[]").replace("|", " | ")
+        return [code(", ".join(parameter.opts)), code(shown), prose(parameter.help or "")]
+    return [code(value), "", prose(parameter.help or "")]
 
 
 # The config

@@ -21,7 +21,6 @@ A message says who, what was expected, what came, and what to do about it.
 """
 
 import inspect
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -71,8 +70,8 @@ class TrustError(InputError):
     pass
 
 
-class PathError(InputError, ArgumentTypeError, ValueError):
-    """Of three kinds, so that argparse and pydantic, too, say at which option or key the path stands."""
+class PathError(InputError, ValueError):
+    """A path that no file can have; a ValueError too, for pydantic to name the key that holds it."""
 
 
 class WorkError(ButtressError):

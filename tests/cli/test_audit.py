@@ -68,7 +68,7 @@ def test_a_model_that_fails_ends_with_exit_code_1(workspace: Path, capsys: pytes
     said = capsys.readouterr()
     found = {row["check"]: row["status"] for row in json.loads(said.out)}
     assert found["outputs are logits"] == "FAIL"
-    assert "buttress: runs/small/a fails: outputs are logits" in said.err
+    assert "error: runs/small/a fails: outputs are logits" in said.err
 
 
 @pytest.mark.parametrize(

@@ -279,14 +279,14 @@ def test_native_kernels_that_are_not_there_are_refused(
 def test_a_setting_with_dashes_is_told_how_settings_are_given(buttress: Run):
     done = buttress("train", "small.yaml", "--epochs", "4")
     assert done.returncode == 2
-    assert "unrecognized arguments: --epochs 4; a setting is given without dashes: epochs=4" in done.stderr
+    assert "no such option --epochs; a setting is given without dashes: epochs=..." in done.stderr
 
 
 def test_missing_config_is_named(buttress: Run):
     done = buttress("train", "nowhere.yaml")
     assert done.returncode == 2
     assert done.stderr.removeprefix("buttress: importing torch ...\n") == (
-        "buttress: nowhere.yaml: cannot be read: no such file; see for those that come along: buttress recipes list\n"
+        "error: nowhere.yaml: cannot be read: no such file; see for those that come along: buttress recipes list\n"
     )
 
 

@@ -113,7 +113,7 @@ def test_other_data_are_refused_by_every_verb_that_goes_on_with_a_run(
     rewrite(change)
     message = expect(words[0], run, *words[1:], code=2)
     assert f"{run} was started with other data: {said}. Put the data back" in message
-    assert message.count("buttress: ") == 1
+    assert message.count("error: ") == 1
     assert not Path("shelf").exists()
     assert not Path("runs/small/b").exists()
 

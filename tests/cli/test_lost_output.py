@@ -81,11 +81,11 @@ def test_a_training_ends_well_whoever_listens(command: str, environment: dict[st
         ("buttress --help | head -1", 0, ""),
         ("buttress no-such-verb 2> /dev/full", 2, ""),
     ],
-    ids=["pipe", "full", "closed", "no stderr", "help", "argparse"],
+    ids=["pipe", "full", "closed", "no stderr", "help", "usage"],
 )
 def test_a_listing_is_quiet_where_its_reader_has_gone(command: str, code: int, said: str, tmp_path: Path):
     done = shell(command, tmp_path)
-    assert (done.returncode, done.stderr.strip().removeprefix("buttress: ").partition(";")[0]) == (code, said)
+    assert (done.returncode, done.stderr.strip().removeprefix("error: ").partition(";")[0]) == (code, said)
 
 
 def test_what_is_printed_never_lands_in_a_file_of_ours(tmp_path: Path):

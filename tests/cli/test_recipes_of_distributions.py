@@ -143,7 +143,7 @@ def test_a_wrong_recipe_is_refused(word: str, message: str, acme: Path, capsys: 
     with pytest.raises(ConfigError, match=message):
         located(Path(word))
     assert main(["train", word]) == 2
-    assert capsys.readouterr().err.startswith(f"buttress: {word}: ")
+    assert capsys.readouterr().err.startswith(f"error: {word}: ")
 
 
 def test_a_file_comes_before_a_recipe_of_its_name(acme: Path, workspace: Path):

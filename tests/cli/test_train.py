@@ -234,12 +234,11 @@ def test_a_closed_terminal_saves_the_run(workspace: Path):
 
 LEFT_IN_THE_BUFFER = """
 import sys
-from buttress import cli
-from buttress.console import output
+from buttress.cli import main
 
 sys.stdout.write("left in the buffer")
-output.exit_code_of = lambda call: 1
-raise SystemExit(cli.main(["config", "schema"]))
+sys.modules["buttress.cli.main"].exit_code_of = lambda call: 1
+raise SystemExit(main(["config", "schema"]))
 """
 
 

@@ -60,7 +60,7 @@ def test_a_file_that_is_no_image_leaves_no_run_folder(expect: Verb, file: str):
     Path("photos", file).write_bytes(b"no image")
     said = expect("train", "photos.yaml", code=2)
     assert f"photos/{file} cannot be read: cannot identify image file" in said
-    assert "model" not in said.partition("buttress: ")[2]
+    assert "model" not in said.partition("error: ")[2]
     assert not Path("runs").exists()
 
 
@@ -70,7 +70,7 @@ def test_the_two_images_that_a_model_is_tried_on_are_blamed_on_the_data(expect: 
     said = expect("train", "photos.yaml", "data.validation=0", "evaluation.best_by=test", code=2)
     path = Path("photos", file).absolute()
     assert f"photos.yaml:2: data: image_folder: {path} cannot be read: image file is truncated" in said
-    assert "model" not in said.partition("buttress: ")[2]
+    assert "model" not in said.partition("error: ")[2]
     assert not Path("runs").exists()
 
 

@@ -1,16 +1,16 @@
 """The parts of the reference that are made of the code are fresh and leave nothing out."""
 
-import argparse
 import html
 import re
 import runpy
 from importlib.metadata import entry_points
 
+import click
 import markdown
 import pytest
 
 from buttress import hookspecs
-from buttress.cli import make_parser
+from buttress.cli.main import buttress
 from buttress.components.registry import GROUPS
 from buttress.config.schedule import SCHEDULES
 from buttress.config.schema import Config
@@ -62,13 +62,20 @@ def test_commands_have_every_verb_and_option() -> None:
     found = set(re.findall(r"^## buttress ([\w ]+)$", text, flags=re.MULTILINE))
     assert {"train", "plugins new", "config schema", "doctor"} <= found
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
-    for parser, section in zip(REFERENCE["verbs"](make_parser()), sections, strict=True):
-        assert section.startswith(f"{parser.prog}\n")
-        for action in parser._actions:
-            if not isinstance(action, argparse._HelpAction):
-                assert action.help, f"{parser.prog}: {action.dest} has no help"
-                assert generated.prose(action.help) in section
-                assert all(option in section for option in action.option_strings)
+    for verb, section in zip(REFERENCE["verbs"](click.Context(buttress, info_name="buttress")), sections, strict=True):
+        assert section.startswith(f"{verb.command_path}\n")
+        assert generated.prose(verb.command.help) in section
+        for parameter in verb.command.params:
+            assert parameter.help, f"{verb.command_path}: {parameter.name} has no help"
+            assert generated.prose(parameter.help) in section
+            if isinstance(parameter, click.Option):
+                assert all(name in section for name in parameter.opts)
+
+
+def test_help_texts_are_complete_phrases() -> None:
+    for verb in REFERENCE["verbs"](click.Context(buttress, info_name="buttress")):
+        texts = [verb.command.help, *(parameter.help for parameter in verb.command.params)]
+        assert not [text for text in texts if text.lower().startswith(("of ", "what "))], verb.command_path
 
 
 def test_config_has_every_key_with_its_description() -> None:

@@ -112,7 +112,7 @@ def test_what_cannot_be_examined_is_refused(words: list[Any], message: str):
 
 def test_a_refusal_of_the_command_is_one_message(capsys: pytest.CaptureFixture[str]):
     assert main(["plugins", "check", "cutout", "size=0"]) == 2
-    assert capsys.readouterr().err.startswith("buttress: cutout.size: ")
+    assert capsys.readouterr().err.startswith("error: cutout.size: ")
 
 
 def test_settings_that_are_required_are_asked_for_and_taken():

@@ -227,7 +227,7 @@ def _unclear(ended: Ended, fault: Fault) -> list[str]:
     if fault.mode != "fail":
         return [] if ended.code == -9 else [f"expected a kill, ended with {ended.code}: {ended.said[-300:]}"]
     lines = [line for line in ended.said.splitlines() if not line.endswith(" ...")]
-    if ended.code == 0 or (ended.code == 1 and len(lines) == 1 and lines[0].startswith("buttress: ")):
+    if ended.code == 0 or (ended.code == 1 and len(lines) == 1 and lines[0].startswith("error: ")):
         return []
     return [f"expected one line and exit code 1, got {ended.code} and {ended.said[-600:]!r}"]
 

@@ -130,8 +130,6 @@ def call(words: Sequence[str]) -> Answer:
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), patch(_POOL, return_value={}):
         try:
             code: int | None = main(list(words))
-        except SystemExit as stop:
-            code = int(stop.code or 0)
         except Exception as problem:
             return Answer(None, f"{type(problem).__name__}: {problem}"[:200])
     return Answer(code, said.getvalue())

@@ -39,7 +39,7 @@ def reason_to_skip() -> str:
 
 # What a command imports when it needs it, which each forked process would do anew.
 _IMPORTED_LATE = (
-    "buttress.cli",
+    "buttress.cli.main",
     "buttress.kernels.native",
     "buttress.training.launch",
     "buttress_plugins.attacks.fgsm",

@@ -22,7 +22,7 @@ from buttress.storage.locks import locked
 # Seconds between looks at the processes.
 _LOOK = 0.05
 # How the error of a command begins.
-_ERROR = "buttress: "
+_ERROR = "error: "
 _ELSEWHERE = "another process is at work on it"
 
 

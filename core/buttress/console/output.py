@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from shutil import get_terminal_size
 
-from buttress.console.lasting import Lasting, lasting_streams
+from buttress.console.lasting import Lasting
 from buttress.console.tables import wrapped
 from buttress.console.visible import visible
 from buttress.errors import ButtressError, StorageError
@@ -24,9 +24,19 @@ def say(text: str) -> None:
         print_to("stdout", shown if isinstance(text, Exact) else wrapped(shown, get_terminal_size().columns))
 
 
-def complain(text: str) -> None:
-    """One message or notice on standard error: one line for programs, wrapped for a person at a terminal."""
-    message = visible(f"buttress: {text}")
+def notice(text: str) -> None:
+    """Print what is going on, apart from the answer, on standard error: ``buttress: importing torch ...``."""
+    _print_message(f"buttress: {text}")
+
+
+def error(text: str) -> None:
+    """Print the message of an error on standard error: ``error: ...``."""
+    _print_message(f"error: {text}")
+
+
+def _print_message(text: str) -> None:
+    """One line for programs, wrapped for a person at a terminal."""
+    message = visible(text)
     if Lasting("stderr").isatty():
         message = wrapped(message, get_terminal_size().columns)
     print_to("stderr", message)
@@ -53,19 +63,7 @@ def account_for(output: Lasting, answered: bool) -> None:
         return
     if answered:
         raise StorageError(f"standard output cannot be written: {output.loss}; send it elsewhere")
-    complain(f"standard output could not be written ({output.loss}); the work was done without it")
-
-
-def answer(verb: Callable[[], str]) -> int:
-    """Do the work of a verb and print what it answers, whatever becomes of the terminal; returns the exit code."""
-
-    def work() -> None:
-        text = verb()
-        say(text)
-        account_for(output, bool(text))
-
-    with lasting_streams() as output:
-        return exit_code_of(work)
+    notice(f"standard output could not be written ({output.loss}); the work was done without it")
 
 
 def exit_code_of(call: Callable[[], object]) -> int:
@@ -74,8 +72,8 @@ def exit_code_of(call: Callable[[], object]) -> int:
         call()
         return 0
     except ButtressError as problem:
-        complain(str(problem))
+        error(str(problem))
         return problem.exit_code
     except KeyboardInterrupt:
-        complain("stopped")
+        notice("stopped")
         return 1

@@ -1,0 +1,95 @@
+"""Verbs about configs: ``recipes list``, ``config show``, ``validate``, ``schema``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from buttress.cli.answer import json_text
+from buttress.cli.options import config_arguments, json_option, trust_option
+from buttress.cli.verb import Group
+from buttress.console.output import Exact, notice
+from buttress.errors import TrustError
+
+
+@click.group(cls=Group)
+def recipes() -> None:
+    """List the configs that come with distributions."""
+
+
+@recipes.command("list")
+@click.argument(
+    "pattern",
+    default="",
+    metavar="[PATTERN]",
+    help="part of the names to list, or a pattern for it: cifar10, 'digits/*awp'",
+)
+@json_option
+def recipes_list(pattern: str, as_json: bool) -> str:
+    """List everything that can be given as a config; import none of it."""
+    from buttress.config.recipes import recipes as installed
+    from buttress.console.tables import table
+
+    rows = [
+        {
+            "recipe": str(recipe),
+            "distribution": recipe.distribution,
+            "version": recipe.version,
+            "summary": recipe.summary,
+            "path": str(recipe.path),
+        }
+        for recipe in installed(pattern)
+    ]
+    if as_json:
+        return json_text(rows)
+    if not rows:
+        return f"no recipe holds {pattern!r}" if pattern else "no recipes"
+    columns = ("recipe", "version", "summary")
+    return table(columns, [[row[column] for column in columns] for row in rows])
+
+
+@click.group(cls=Group)
+def config() -> None:
+    """Show and check configs."""
+
+
+@config.command("show", imports_torch=True)
+@config_arguments
+@trust_option("the config")
+@json_option
+def config_show(config: Path, overrides: tuple[str, ...], trust: bool, as_json: bool) -> str:
+    """Show a config with every default filled in."""
+    from buttress.config.schema import dump_config, load_config
+    from buttress.training.assembly import check_config
+
+    file = load_config(config, overrides, trust=trust, looks=True)
+    try:
+        resolved = check_config(file).resolved
+    except TrustError as problem:
+        notice(f"shown without the defaults of plugins, data and model, which are not checked: {problem}")
+        resolved = file.config.model_dump()
+    return json_text(resolved) if as_json else Exact(dump_config(resolved).rstrip())
+
+
+@config.command("validate", imports_torch=True)
+@config_arguments
+@trust_option("the config")
+def config_validate(config: Path, overrides: tuple[str, ...], trust: bool) -> str:
+    """Check a config, its plugins, data and model."""
+    from buttress.config.schema import load_config
+    from buttress.training.assembly import check_config
+
+    try:
+        check_config(load_config(config, overrides, trust=trust, looks=True))
+    except TrustError as problem:
+        return f"{config}: the keys are valid; plugins, data and model are not checked: {problem}"
+    return f"{config}: valid"
+
+
+@config.command("schema")
+def config_schema() -> str:
+    """Print the JSON schema of a config."""
+    from buttress.config.schema import schema
+
+    return json_text(schema())

@@ -1,0 +1,17 @@
+"""The verb ``doctor``."""
+
+from __future__ import annotations
+
+from buttress.cli.answer import json_text
+from buttress.cli.options import json_option
+from buttress.cli.verb import verb
+
+
+@verb(imports_torch=True)
+@json_option
+def doctor(as_json: bool) -> str:
+    """Examine the installation, and advise how to repair it."""
+    from buttress.doctor import examine, render
+
+    facts = examine()
+    return json_text(facts) if as_json else render(facts)

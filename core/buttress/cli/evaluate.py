@@ -1,0 +1,77 @@
+"""The verb ``evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from buttress.cli.answer import json_text, reporter_aside
+from buttress.cli.options import FILE, FOLDER, NUMBER, OneOf, json_option, trust_option
+from buttress.cli.verb import option, verb
+
+
+@verb(imports_torch=True)
+@click.argument("subject", type=FILE, metavar="RUN|FILE", help="run folder, or weights file")
+@click.argument(
+    "overrides",
+    nargs=-1,
+    metavar="[key=value]...",
+    help="settings that replace those of the config: threat.eps=4/255 evaluation.seed=1, or model.name=... for a FILE",
+)
+@option("--config", type=FILE, metavar="CONFIG", help="YAML file with the model, data and threat for a FILE")
+@option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    metavar="ATTACK",
+    show_default="fgsm and the attack of the config",
+    help="clean, fgsm, pgd-K, or YAML like 'pgd: {steps: 50, restarts: 3}'; may be repeated: each attacks the examples "
+    "that withstood those before it",
+)
+@option("--track", metavar="TRACK", show_default="live", help="track of a RUN: live, or the name of an ensemble")
+@option("--checkpoint", metavar="WHICH", show_default="best", help="weights of a RUN: best, last, or a weights file")
+@option("--key", metavar="KEY", help="key of the weights in a FILE with several sets of them: state_dict, ema")
+@option("--split", type=OneOf(["test", "validation", "train"]), default="test", help="split of the data to use")
+@option(
+    "--examples",
+    type=NUMBER,
+    metavar="N",
+    show_default="all",
+    help="number of examples to use, the same ones for a split and N every time",
+)
+@option("--each", is_flag=True, help="let each attack see every example, also those that an earlier one fooled")
+@option(
+    "--output",
+    type=FOLDER,
+    metavar="FOLDER",
+    show_default="eval/ in the run, or beside the file",
+    help="folder for the results",
+)
+@trust_option()
+@json_option
+def evaluate(
+    subject: Path,
+    overrides: tuple[str, ...],
+    config: Path | None,
+    attacks: tuple[str, ...],
+    track: str | None,
+    checkpoint: str | None,
+    key: str | None,
+    split: str,
+    examples: int | None,
+    each: bool,
+    output: Path | None,
+    trust: bool,
+    as_json: bool,
+) -> str:
+    """Measure the accuracy of weights under attack."""
+    from buttress.evaluation.assess import assess, render
+    from buttress.evaluation.subject import load_subject
+
+    with reporter_aside("loading data and weights") as reporter:
+        loaded = load_subject(
+            subject, overrides=overrides, config=config, track=track, checkpoint=checkpoint, key=key, trust=trust
+        )
+        result = assess(loaded, attacks, split, examples=examples, each=each, output=output, reporter=reporter)
+    return json_text(result) if as_json else render(result, loaded)

@@ -1,0 +1,105 @@
+"""Types of arguments, and the options that several verbs share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from buttress.cli.candidates import configs
+from buttress.cli.verb import option
+from buttress.errors import PathError, nearest
+from buttress.storage.user_path import user_path
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
+# Characters of a word that an error quotes, at most.
+_QUOTED = 40
+
+
+class UserPath(click.ParamType[Path]):
+    """A path as people write them: ``~`` is the home folder.
+
+    Args:
+        kind: what a shell completes it to: ``"file"`` or ``"dir"``.
+    """
+
+    name = "path"
+
+    def __init__(self, kind: str = "file") -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        try:
+            return user_path(value)
+        except PathError as problem:
+            self.fail(str(problem), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type=self.kind)]
+
+
+class WholeNumber(click.ParamType[int]):
+    """A whole number of at most 18 digits; digits of other scripts and underscores between them are refused."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not _WHOLE.fullmatch(text):
+            shown = repr(text if len(text) <= _QUOTED else f"{text[:_QUOTED]}...")
+            self.fail(f"expected a whole number of at most 18 digits, got {shown}", param, ctx)
+        return int(text)
+
+
+class OneOf(click.Choice[str]):
+    """One of several words; the error for another one names the nearest."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        *most, last = self.choices
+        return f"expected {', '.join(most)} or {last}, got {value!r}{nearest(str(value), self.choices)}"
+
+
+FOLDER, FILE, NUMBER = UserPath("dir"), UserPath("file"), WholeNumber()
+
+
+def config_arguments(function: Function) -> Function:
+    """``CONFIG`` and the settings in its place."""
+    function = click.argument(
+        "overrides",
+        nargs=-1,
+        metavar="[key=value]...",
+        help="settings that replace those of the config: epochs=10 data.batch_size=64 pgd.steps=5",
+    )(function)
+    return click.argument(
+        "config",
+        type=FILE,
+        metavar="CONFIG",
+        help="YAML file, or distribution:recipe (listed by: buttress recipes list)",
+        shell_complete=configs,
+    )(function)
+
+
+run_argument = click.argument("run", type=FOLDER, metavar="RUN", help="run folder")
+runs_option = option("--runs", type=FOLDER, metavar="FOLDER", default=Path("runs"), help="folder of all runs")
+track_option = option("--track", metavar="TRACK", default="live", help="live, or the name of an ensemble")
+json_option = option("--json", "as_json", is_flag=True, help="print JSON")
+
+
+def checkpoint_option(default: str) -> Callable[[Function], Function]:
+    """``--checkpoint best`` or ``last``."""
+    return option("--checkpoint", type=OneOf(["best", "last"]), default=default, help="weights of the run to use")
+
+
+def trust_option(owner: str = "the run") -> Callable[[Function], Function]:
+    """``--trust``, for the code that comes with ``owner``."""
+    return option(
+        "--trust",
+        is_flag=True,
+        help=f"execute the code of {owner} (its plugins_file, the modules of its targets), and remember it as trusted",
+    )

@@ -1,0 +1,112 @@
+"""Verbs about plugins: ``plugins list``, ``show``, ``check``, ``new``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from buttress.cli.answer import json_text
+from buttress.cli.candidates import components, hooks
+from buttress.cli.options import FOLDER, OneOf, json_option, trust_option
+from buttress.cli.verb import Group, option
+from buttress.console.output import Exact, say
+
+_HOOKED = ("plugin", "attack", "logger")
+_KINDS = (*_HOOKED, "model", "dataset", "schedule")
+
+
+@click.group(cls=Group)
+def plugins() -> None:
+    """List, show, check and make plugins."""
+
+
+@plugins.command("list")
+@option("--kind", type=OneOf(_KINDS), help="kind of component to list")
+@option(
+    "--hook",
+    metavar="HOOK",
+    help="hook that the listed components have; broken ones are listed too; imports each, as --check does",
+    shell_complete=hooks,
+)
+@option(
+    "--check", is_flag=True, help="also import each, apart from this process, for its status, hooks, paper and cost"
+)
+@json_option
+def list_(kind: str | None, hook: str | None, check: bool, as_json: bool) -> str:
+    """List the installed components, from metadata alone."""
+    from buttress.authoring.inventory import inventory
+    from buttress.authoring.inventory_text import render_list
+
+    rows = inventory(kind, check=check, hook=hook)
+    return json_text(rows) if as_json else render_list(rows)
+
+
+@plugins.command()
+@click.argument("name", metavar="NAME", help="name as in a config", shell_complete=components)
+@option("--kind", type=OneOf(_KINDS), help="kind of component, if several share the name")
+@option("--check", is_flag=True, help="import it apart from this process first, for its status")
+@json_option
+def show(name: str, kind: str | None, check: bool, as_json: bool) -> str:
+    """Show the settings, hooks, paper and cost of a component."""
+    from buttress.authoring.inventory import describe
+    from buttress.authoring.inventory_text import render
+
+    facts = describe(kind, name, check=check)
+    return json_text(facts) if as_json else render(facts)
+
+
+@plugins.command(imports_torch=True)
+@click.argument(
+    "target",
+    metavar="NAME|PATH",
+    help="name of an installed component, a .py file, or the folder of a package",
+    shell_complete=components,
+)
+@click.argument("overrides", nargs=-1, metavar="[key=value]...", help="settings to examine it with")
+@option(
+    "--kind",
+    type=OneOf(_HOOKED),
+    show_default="all that have the name, or are in the package",
+    help="kind of component to examine",
+)
+@trust_option()
+@json_option
+def check(target: str, overrides: tuple[str, ...], kind: str | None, trust: bool, as_json: bool) -> str:
+    """Examine which promises a plugin, an attack or a logger keeps."""
+    from buttress.authoring.examination import examined
+    from buttress.errors import PluginError, WorkError
+
+    reports = examined(target, overrides, kind, trust=trust)
+    texts = [report.pop("text") for report in reports]
+    say(json_text(reports) if as_json else "\n\n".join(texts))
+    broken = [f"{report['plugin']} breaks {name}" for report in reports for name in report["broken"]]
+    refused = [f"{report['plugin']} was not examined: {report['refused']}" for report in reports if "refused" in report]
+    if broken:
+        raise WorkError(f"{target}: {', '.join([*broken, *refused])}")
+    if refused:
+        raise PluginError(f"{target}: {', '.join(refused)}")
+    return ""
+
+
+@plugins.command()
+@click.argument("name", metavar="NAME", help="name of the plugin in configs")
+@option(
+    "--hook",
+    "chosen",
+    multiple=True,
+    metavar="HOOK",
+    show_default="adjust_grads",
+    help="hook to write an example of; may be repeated",
+    shell_complete=hooks,
+)
+@option("--output", type=FOLDER, metavar="FOLDER", show_default="buttress-NAME", help="folder to make")
+def new(name: str, chosen: tuple[str, ...], output: Path | None) -> str:
+    """Make a package with a working plugin and its tests."""
+    from buttress.authoring.scaffold import install_command, new_plugin
+
+    folder = new_plugin(name, chosen, output)
+    return Exact(  # commands to copy: lines stay whole
+        f'made {folder}; next:\n\n  {install_command(str(folder))}\n  pytest "{folder}"\n'
+        f'  buttress train "{folder / "config.yaml"}"'
+    )

@@ -1,0 +1,88 @@
+"""Verbs, groups of verbs and options, as click has them, in the style of buttress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import click
+
+from buttress.console.output import notice
+
+_NAMES_OF_HELP = ["-h", "--help"]
+
+
+class _Command(click.Command):
+    """A command whose help begins with ``usage:``, as errors begin with ``error:``, and is never cut."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.context_settings = {"help_option_names": _NAMES_OF_HELP, **self.context_settings}
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)), "usage: ")
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        return str(self.help)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.help = "show this help and exit"
+        return option
+
+
+class Verb(_Command):
+    """A verb; its function returns the text that is to be printed.
+
+    Args:
+        imports_torch: whether the first seconds go into importing torch, which the user is informed of.
+    """
+
+    def __init__(self, *args: Any, imports_torch: bool = False, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._imports_torch = imports_torch
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if self._imports_torch and "torch" not in sys.modules:
+            notice("importing torch ...")
+        return super().invoke(ctx)
+
+
+class Group(_Command, click.Group):
+    """A group of verbs, listed in the order in which they were added."""
+
+    command_class = Verb
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, options_metavar="", subcommand_metavar="VERB ...", no_args_is_help=False, **attributes)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class Option(click.Option):
+    """An option whose help ends with its default, as in ``number of examples (default: 200)``.
+
+    Args:
+        show_default: the default in words, where it is no value: ``"the time"``.
+    """
+
+    def __init__(self, *args: Any, show_default: str | None = None, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        shown = show_default if show_default is not None else attributes.get("default")
+        if shown is not None:
+            self.help = f"{self.help} (default: {shown})"
+
+    def get_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [self.get_help_spec(ctx)] if self.required else []
+
+
+option = partial(click.option, cls=Option)
+
+
+def verb(name: str | None = None, *, imports_torch: bool = False) -> Callable[[Callable[..., str]], click.Command]:
+    """Declare a function as a verb; its docstring is the help text."""
+    return click.command(name, cls=Verb, imports_torch=imports_torch)
