@@ -29,7 +29,7 @@ from generated import table
 from method_results import COMMON, TRACKS, digits, plugins_of
 
 from buttress.authoring import inventory
-from buttress.components.registry import find, load, sources
+from buttress.components.sources import find, load, sources
 from buttress.testing.cost import passes_added, passes_text
 from buttress.testing.subject import Subject
 from buttress.training.forecast import Passes

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from buttress.authoring.inventory import describe, keys_of
 from buttress.authoring.inventory_text import as_yaml
 from buttress.cli.main import buttress
-from buttress.components.registry import sources
+from buttress.components.sources import sources
 from buttress.config.schema import Config
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"

@@ -16,7 +16,7 @@ from pluggy import HookimplMarker
 from buttress._version import __version__
 
 if TYPE_CHECKING:
-    from buttress.components.registry import load_plugins
+    from buttress.components.loaded import load_plugins
     from buttress.data import Data, Split
     from buttress.engine.context import Context
     from buttress.engine.engine import Engine
@@ -60,7 +60,7 @@ _HOME = {
     "Track": "types",
     "evaluate": "scoring.evaluator",
     "initial_lr": "engine.groups",
-    "load_plugins": "components.registry",
+    "load_plugins": "components.loaded",
     "nearest": "errors",
 }
 

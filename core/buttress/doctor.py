@@ -9,7 +9,7 @@ import torch
 from buttress import kernels
 from buttress._version import __version__
 from buttress.components.installed import broken_distributions
-from buttress.components.registry import GROUPS, sources
+from buttress.components.sources import GROUPS, sources
 from buttress.config.recipes import GROUP as RECIPES
 from buttress.kernels import native
 

@@ -233,17 +233,17 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
     case: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     from buttress.cli import main
-    from buttress.components import registry
+    from buttress.components import sources as installed_sources
 
     change, words, expected = BAD[case]
     if change is not None:
         change(workspace)
     monkeypatch.syspath_prepend(workspace)
-    registry._listed.cache_clear()
+    installed_sources._listed.cache_clear()
     try:
         code = main(["train", "small.yaml", *words])
     finally:
-        registry._listed.cache_clear()
+        installed_sources._listed.cache_clear()
     said = capsys.readouterr().err
     assert code == 2, said
     for text in expected:

@@ -10,7 +10,7 @@ from torch import nn
 
 from buttress import Engine, ThreatModel, hookimpl
 from buttress.comparing.jobs import Job
-from buttress.components.registry import as_loaded
+from buttress.components.loaded import as_loaded
 from buttress.errors import PluginError, RunFolderError
 from buttress.training.loggers import Loggers, check_logger
 

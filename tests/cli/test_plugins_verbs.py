@@ -55,7 +55,7 @@ def test_plugins_list_check_imports_each(buttress: Run):
 
 def test_a_check_does_not_hide_that_a_name_is_shadowed(monkeypatch: pytest.MonkeyPatch):
     from buttress.authoring import inventory as module
-    from buttress.components.registry import Source
+    from buttress.components.sources import Source
 
     found = [Source("attack", "pgd", "a:A", dist, "1", status) for dist, status in (("x", "shadowed"), ("y", "listed"))]
     monkeypatch.setattr(module, "sources", lambda kind: found)

@@ -88,7 +88,7 @@ def test_a_pair_is_refused_with_its_reason_or_both_have_their_effect(pair: tuple
 
 
 def test_the_table_names_every_built_in_plugin():
-    from buttress.components.registry import sources
+    from buttress.components.sources import sources
 
     built_in = {source.name for source in sources("plugin") if source.distribution == "buttress"}
     assert built_in | {"centralize"} == set(SETTINGS)

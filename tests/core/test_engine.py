@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Engine, Loss, Split, ThreatModel, Track, evaluate
-from buttress.components.registry import load_plugins
+from buttress.components.loaded import load_plugins
 from buttress.engine.context import Context
 from buttress.engine.state import RunState
 from buttress.errors import CheckpointError, ConfigError, DataError, HookError, ModelError, PluginError

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from buttress import Adv, Split, ThreatModel, evaluate
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.errors import ConfigError, DataError, HookError, PluginError
 from buttress.scoring.attacks import load_attack
 from buttress.scoring.evaluator import Evaluator

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import Split, evaluate
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.errors import ConfigError, DataError, ModelError
 from buttress.scoring.attacks import load_attack

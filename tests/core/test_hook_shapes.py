@@ -13,8 +13,9 @@ import torch
 from buttress import Adv, hookimpl, hookspecs
 from buttress.authoring.inventory import facts_of
 from buttress.cli import main
+from buttress.components.loaded import as_loaded
 from buttress.components.plugin_class import check_class
-from buttress.components.registry import Source, as_loaded
+from buttress.components.sources import Source
 from buttress.data import Split
 from buttress.engine.hooks import resolve
 from buttress.engine.state import RunState

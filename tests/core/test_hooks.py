@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Engine, Loss, ThreatModel, Track, hookimpl
-from buttress.components.registry import as_loaded, provides
+from buttress.components.loaded import as_loaded, provides
 from buttress.engine.checks import ValueChecks
 from buttress.engine.hooks import Hooks, resolve
 from buttress.engine.state import RunState

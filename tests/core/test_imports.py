@@ -34,8 +34,8 @@ def heavy(modules: set[str]) -> set[str]:
         "from buttress import hookimpl, __version__",
         "import buttress.hookspecs",
         "import buttress.config.schema",
-        "from buttress.components.registry import GROUPS, sources; [sources(kind) for kind in GROUPS]",
-        "from buttress.components.registry import find; find('plugin', 'pgd')",
+        "from buttress.components.sources import GROUPS, sources; [sources(kind) for kind in GROUPS]",
+        "from buttress.components.sources import find; find('plugin', 'pgd')",
         "from buttress.config.recipes import recipes; recipes()",
     ],
 )
@@ -51,7 +51,7 @@ def test_the_core_loads_no_plugin_module(module: str):
 
 
 def test_a_chosen_plugin_is_loaded_and_no_other():
-    found = modules_after("from buttress.components.registry import load_plugins; load_plugins(['clean'])")
+    found = modules_after("from buttress.components.loaded import load_plugins; load_plugins(['clean'])")
     assert {name for name in heavy(found) if name.count(".") == 2} == {"buttress_plugins.attacks.clean"}
 
 

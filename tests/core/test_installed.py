@@ -12,10 +12,10 @@ import pytest
 
 from buttress.authoring.inventory import inventory
 from buttress.cli import main
-from buttress.components import registry
+from buttress.components import sources as installed_sources
 from buttress.components.installed import broken_distributions, entry_points_of, installed_versions, owner_of
-from buttress.components.registry import find, sources
 from buttress.components.requirements import check_requirements
+from buttress.components.sources import find, sources
 from buttress.config.recipes import recipes
 from buttress.doctor import examine
 from buttress.errors import ConfigError, PluginError
@@ -100,9 +100,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (sound / "entry_points.txt").write_text("[buttress.plugins]\nbell = sound_module:Bell\n")
     (sound / "top_level.txt").write_text("sound_module\n")
     (tmp_path / "acme-1.0.dist-info").mkdir()
-    registry._listed.cache_clear()
+    installed_sources._listed.cache_clear()
     yield tmp_path
-    registry._listed.cache_clear()
+    installed_sources._listed.cache_clear()
     shutil.rmtree(tmp_path)
 
 

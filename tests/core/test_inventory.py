@@ -8,8 +8,8 @@ from buttress import hookimpl
 from buttress.authoring import inventory as module
 from buttress.authoring.inventory import describe, facts_of, inventory, paper
 from buttress.authoring.inventory_text import render, render_list
-from buttress.components import registry
-from buttress.components.registry import Source, find
+from buttress.components import sources as installed_sources
+from buttress.components.sources import Source, find
 
 GOOD = '''"""A method. Source: Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2. More."""
 from buttress import hookimpl
@@ -41,11 +41,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(module, "CHECK_SECONDS", 15.0)  # the import of torch takes its part
-    sources = registry.sources
+    sources = installed_sources.sources
     monkeypatch.setattr(module, "sources", lambda kind: [s for s in sources(kind) if s.distribution == "mixed"])
-    registry._listed.cache_clear()
+    installed_sources._listed.cache_clear()
     yield
-    registry._listed.cache_clear()
+    installed_sources._listed.cache_clear()
 
 
 @pytest.mark.usefixtures("installed")

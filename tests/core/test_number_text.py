@@ -10,7 +10,7 @@ import pytest
 from buttress import ThreatModel
 from buttress.analysis.parts import Options
 from buttress.cli import main
-from buttress.components.registry import build
+from buttress.components.construct import build
 from buttress.config.schema import ConfigFile, apply_override
 from buttress.config.yaml_source import Source, parse_yaml, read_yaml
 from buttress.errors import ConfigError

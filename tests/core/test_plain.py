@@ -19,9 +19,9 @@ from annotated_types import Ge, Len
 from pydantic import BaseModel
 
 from buttress.authoring.inventory import keys_of
+from buttress.components.construct import construct
 from buttress.components.place import in_code
 from buttress.components.plain import plain
-from buttress.components.registry import construct
 from buttress.components.signature import settings_model
 from buttress.config.schema import dump_config
 from buttress.config.yaml_source import parse_yaml

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from buttress.components.construct import build
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
-from buttress.components.registry import Source, build
+from buttress.components.sources import Source
 from buttress.errors import ConfigError, PluginError
 from buttress.storage.run_folder import RunFolder
 

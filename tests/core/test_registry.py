@@ -10,8 +10,11 @@ import pytest
 
 from buttress import __version__
 from buttress.authoring.inventory import describe
-from buttress.components import registry
-from buttress.components.registry import as_loaded, build, entry_of, find, load, load_plugins, sources
+from buttress.components import sources as installed_sources
+from buttress.components.construct import build
+from buttress.components.entries import entry_of
+from buttress.components.loaded import as_loaded, load_plugins
+from buttress.components.sources import find, load, sources
 from buttress.config.schedule import SCHEDULES
 from buttress.config.schema import ConfigFile
 from buttress.config.yaml_source import parse_yaml
@@ -51,12 +54,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         lines = ["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}"]
         lines += [f"Requires-Dist: {text}" for text in requires]
         (info / "METADATA").write_text("\n".join(lines) + "\n")
-        group = registry.GROUPS[kind]
+        group = installed_sources.GROUPS[kind]
         (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {target or f'{module}:Plugin'}\n")
-        registry._listed.cache_clear()
+        installed_sources._listed.cache_clear()
 
     yield add
-    registry._listed.cache_clear()
+    installed_sources._listed.cache_clear()
     for module in set(sys.modules) - modules:
         if module.endswith("_module"):
             del sys.modules[module]

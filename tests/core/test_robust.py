@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from buttress import Adv, Split, ThreatModel, evaluate
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError
 from buttress.scoring.attacks import load_attack

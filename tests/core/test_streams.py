@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from buttress.components.registry import as_loaded
+from buttress.components.loaded import as_loaded
 from buttress.engine.context import Context
 from buttress.engine.state import RunState
 from buttress.errors import DataError

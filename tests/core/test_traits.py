@@ -12,8 +12,10 @@ from torch import nn
 from buttress import hookimpl
 from buttress.authoring.inventory import facts_of
 from buttress.cli import main
+from buttress.components.construct import build
+from buttress.components.loaded import LoadedPlugin, as_loaded
 from buttress.components.plugin_class import check_class
-from buttress.components.registry import LoadedPlugin, Source, as_loaded, build, sources
+from buttress.components.sources import Source, sources
 from buttress.components.traits import TRAITS, traits_of
 from buttress.errors import HookError, PluginError
 from buttress.hookspecs import AttackMode, BatchTrait, ExitOrder, Traits

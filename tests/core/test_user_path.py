@@ -10,8 +10,8 @@ import yaml
 from buttress.cli import main
 from buttress.cli.main import buttress
 from buttress.cli.options import UserPath
+from buttress.components.construct import construct
 from buttress.components.place import in_code
-from buttress.components.registry import construct
 from buttress.config.schema import load_config
 from buttress.storage.user_path import user_path
 from buttress.training.assembly import check_config

@@ -11,7 +11,7 @@ import pytest
 
 from buttress import hookspecs
 from buttress.cli.main import buttress
-from buttress.components.registry import GROUPS
+from buttress.components.sources import GROUPS
 from buttress.config.schedule import SCHEDULES
 from buttress.config.schema import Config
 from buttress.hookspecs import HOOKS

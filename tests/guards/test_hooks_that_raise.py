@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from buttress import Adv, Engine, Track
-from buttress.components.registry import LoadedPlugin, Source
+from buttress.components.loaded import LoadedPlugin
+from buttress.components.sources import Source
 from buttress.errors import HookError
 from buttress.hookspecs import HOOKS
 from tests.core.helpers import LINF, ConvNet, assert_same, plugin, step, weights_of

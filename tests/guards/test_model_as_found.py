@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from buttress import Batch, Split, evaluate
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.errors import HookError
 from buttress.training.loggers import Loggers
 from tests.core.helpers import LINF, ConvNet, assert_same, batch_of, engine_of, plugin, snapshot, step

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from buttress import Split, evaluate
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.engine.world import World
 from buttress.errors import HookError, StorageError
 from buttress.storage.run_folder import RunFolder

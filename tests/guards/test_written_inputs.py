@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from buttress import Adv, Batch, Split, evaluate
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.errors import HookError
 from tests.core.helpers import LINF, MLP, batch_of, clean_attack, engine_of, plugin
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from buttress.components.registry import load_plugins
+from buttress.components.loaded import load_plugins
 from buttress.components.signature import documentation_of, signature_of
 from buttress.errors import ConfigError, PluginError
 

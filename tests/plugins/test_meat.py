@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import Batch
-from buttress.components.registry import build
+from buttress.components.construct import build
 from buttress.errors import CheckpointError, ConfigError, HookError
 from buttress.storage.history import DiskHistory, MemoryHistory, _MemoryReader
 from buttress_plugins.ensembles import meat

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from buttress.components.registry import build
+from buttress.components.construct import build
 from buttress.errors import PluginError
 from buttress.nn.normalization import Normalize
 from buttress_plugins.models.preact_resnet import PreActBlock, preact_resnet18, preact_tiny

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from buttress.components.registry import build
+from buttress.components.construct import build
 from buttress.errors import ConfigError, DataError
 from buttress.storage import memory
 from buttress_plugins.data.npz import Npz

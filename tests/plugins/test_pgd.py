@@ -460,7 +460,7 @@ def test_the_attack_leaves_inputs_gradients_and_flags_as_found():
     ids=str,
 )
 def test_wrong_settings_are_refused_by_name(settings, message):
-    from buttress.components.registry import load_plugins
+    from buttress.components.loaded import load_plugins
     from buttress.errors import ConfigError
 
     with pytest.raises(ConfigError, match=rf"plugins\.0\.pgd\.{message}: "):

@@ -226,7 +226,7 @@ def test_what_lies_in_the_working_folder_is_not_installed(hostile: Path) -> None
     program = """
 from buttress.components.own_modules import import_target
 import_target("torchvision.models:resnet18", "here")
-from buttress.components.registry import sources
+from buttress.components.sources import sources
 print(*(each.name for kind in ("plugin", "attack") for each in sources(kind)))
 """
     for name in NAMES:

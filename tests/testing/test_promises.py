@@ -15,7 +15,7 @@ from buttress import Adv, Batch, hookimpl
 from buttress.authoring.targets import subjects_of
 from buttress.cli import main
 from buttress.components.plugins_file import snake_case
-from buttress.components.registry import find, load
+from buttress.components.sources import find, load
 from buttress.errors import ConfigError, InputError, PluginError
 from buttress.testing import BrokenPromiseError, check_plugin, examine, promises
 from buttress.testing.cost import Added, Cost, _typical, added_by, passes_added

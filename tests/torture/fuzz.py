@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from buttress.components.registry import load_plugins
+from buttress.components.loaded import load_plugins
 from buttress.config.schema import ConfigFile, apply_override, dump_config, load_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ButtressError

@@ -38,7 +38,7 @@ def test_a_broken_plugin_that_is_chosen_is_named_with_cause_and_exit_2(work: Pat
 def test_the_check_reports_each_and_waits_for_none(work: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inventory, "CHECK_SECONDS", 5.0)
     monkeypatch.setenv("PYTHONPATH", str(work / "site"), prepend=":")
-    from buttress.components.registry import Source
+    from buttress.components.sources import Source
 
     sources = {name: Source("plugin", name, f"broken_{name}:Plugin", f"broken-{name}", "1.0") for name in BROKEN}
     facts = inventory._checked(list(sources.values()))

@@ -2,7 +2,7 @@
 
 import torch._dynamo  # noqa: F401  (torch imports it with the first optimizer)
 
-from buttress.components.registry import GROUPS, sources
+from buttress.components.sources import GROUPS, sources
 
 from . import kills  # noqa: F401
 

@@ -17,8 +17,8 @@ from buttress.components.installed import Broken, broken_distributions
 from buttress.components.members import Marked, marked
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
-from buttress.components.registry import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
 from buttress.components.signature import settings_model
+from buttress.components.sources import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
 from buttress.processes import python_command, python_environment
@@ -31,7 +31,7 @@ CHECK_SECONDS = 60.0
 _CHECK = """
 import contextlib, io, json, sys
 from buttress.authoring.inventory import facts_of
-from buttress.components.registry import Source
+from buttress.components.sources import Source
 out = sys.stdout
 for each in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()):

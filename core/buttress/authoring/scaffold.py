@@ -13,8 +13,8 @@ from string import Template
 from textwrap import indent
 
 from buttress._version import __version__
-from buttress.components.registry import GROUPS, sources
 from buttress.components.signature import documentation_in
+from buttress.components.sources import GROUPS, sources
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import HOOKS, makes_logger
 from buttress.storage.files import make_folder, write_text

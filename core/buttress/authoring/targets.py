@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from buttress.components.members import hooks_in
 from buttress.components.plugins_file import read_plugins_file
-from buttress.components.registry import GROUPS, HOOKED, Source, find, load, means, sources
+from buttress.components.sources import GROUPS, HOOKED, Source, find, load, matches, sources
 from buttress.components.trust import belongs_to_run
 from buttress.config.own_code import OwnCode
 from buttress.config.yaml_source import parse_yaml
@@ -120,7 +120,7 @@ def _installed(name: str, kind: str | None) -> Found:
 
 def _is(source: Source, name: str, short: str) -> bool:
     """Whether it is called ``short``, and ``name``, which may be ``dist:short``, means it."""
-    return source.name == short and means(name, source.name, source.distribution)
+    return source.name == short and matches(name, source.name, source.distribution)
 
 
 def _file(path: Path, kind: str | None, trust: bool) -> Found:

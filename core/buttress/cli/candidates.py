@@ -31,7 +31,7 @@ def _yaml_files(incomplete: str) -> list[str]:
 
 def components(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names of installed components, of the kind in ``--kind`` where it is given."""
-    from buttress.components.registry import GROUPS, sources
+    from buttress.components.sources import GROUPS, sources
 
     kind = ctx.params.get("kind")
     names = {source.name for group in ([kind] if kind else GROUPS) for source in sources(group)}

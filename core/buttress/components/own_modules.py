@@ -21,11 +21,11 @@ from typing import Any, get_type_hints
 from weakref import WeakSet
 
 from buttress.components.arguments import parameters_of, read_arguments
+from buttress.components.construct import construct
 from buttress.components.installed import owner_of
 from buttress.components.own_folders import NOT_OWN, folders_in_use, let_import, module_folders
 from buttress.components.own_imports import passed_over, reached
 from buttress.components.place import Where
-from buttress.components.registry import construct
 from buttress.components.signature import signature_of
 from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
 

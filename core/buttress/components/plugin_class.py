@@ -18,7 +18,7 @@ from buttress.errors import PluginError, nearest
 from buttress.hookspecs import CHAIN, HOOKS, SPEC_VERSION
 
 if TYPE_CHECKING:
-    from buttress.components.registry import Source
+    from buttress.components.sources import Source
 
 
 def check_class(component: Any, source: Source | None = None) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from buttress.components.members import hooks_in
 from buttress.components.own_imports import passed_over
-from buttress.components.registry import Local, Source, sources
+from buttress.components.sources import Local, Source, sources
 from buttress.components.traits import declared_name
 from buttress.errors import ConfigError, PluginError
 from buttress.storage.regular_file import read_regular_file

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from buttress.components.installed import installed_versions
-from buttress.components.registry import GROUPS, sources
+from buttress.components.sources import GROUPS, sources
 from buttress.errors import ConfigError
 
 

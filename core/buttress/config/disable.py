@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
 
-from buttress.components.registry import entry_of, find, means
+from buttress.components.entries import entry_of
+from buttress.components.sources import find, matches
 from buttress.config.yaml_source import Path_, Source
 from buttress.errors import ConfigError, PluginError, nearest
 
@@ -47,30 +48,30 @@ def without_disabled(source: Source, needed: Sequence[Choice]) -> tuple[Source, 
     ]
     for position, word in enumerate(words):
         _expect_dispensable(word, source.where(("disable", position)), listed, needed)
-    left_out = {choice.path: choice.name for choice in listed if any(_means(word, choice) for word in words)}
+    left_out = {choice.path: choice.name for choice in listed if any(_matches(word, choice) for word in words)}
     return _without(source, left_out), list(left_out.values())
 
 
 def _expect_dispensable(word: str, place: str, listed: Sequence[Choice], needed: Sequence[Choice]) -> None:
     for choice in needed:
-        if _means(word, choice):
+        if _matches(word, choice):
             key = ".".join(map(str, choice.path))
             raise ConfigError(
                 f"{place}: {word!r} means {choice.kind} {choice.name!r} of {key}, which a run cannot do without; "
                 "choose another one there"
             )
-    if not any(_means(word, choice) for choice in listed):
+    if not any(_matches(word, choice) for choice in listed):
         hint = nearest(word, {choice.name for choice in [*listed, *needed]})
         raise ConfigError(f"{place}: {word!r} means none of the config's plugins and loggers{hint}")
 
 
-def _means(word: str, choice: Choice) -> bool:
+def _matches(word: str, choice: Choice) -> bool:
     distribution, _, short = choice.name.rpartition(":")
     if canonicalize_name(word) in (canonicalize_name(choice.name), canonicalize_name(short)):
         return True
     with suppress(PluginError):  # of a plugins_file, or unknown, or claimed twice: then the config's own words decide
         distribution = find(choice.kind, choice.name).distribution
-    return bool(distribution) and means(word, short, distribution)
+    return bool(distribution) and matches(word, short, distribution)
 
 
 def _without(source: Source, left_out: Mapping[Path_, str]) -> Source:

@@ -17,7 +17,7 @@ from buttress.components.own_imports import reached, read_code
 from buttress.components.own_modules import Kind, import_target, make
 from buttress.components.place import Where
 from buttress.components.plugins_file import PluginsFile
-from buttress.components.registry import Local, sources
+from buttress.components.sources import Local, sources
 from buttress.components.trust import Asked, Call, Code, expect_trusted, remember
 from buttress.errors import InputError, ModelError
 

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
+from buttress.components.construct import build
+from buttress.components.entries import attack_entry_of, entry_of
 from buttress.components.own_modules import SCHEDULE
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
-from buttress.components.registry import attack_entry_of, build, entry_of
 from buttress.components.trust import belongs_to_run
 from buttress.components.validation import validate
 from buttress.config.disable import Choice, without_disabled

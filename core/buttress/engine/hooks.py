@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from buttress import hookspecs
+from buttress.components.loaded import LoadedPlugin
 from buttress.components.plugin_class import check_class
-from buttress.components.registry import LoadedPlugin
 from buttress.engine.answers import Answers
 from buttress.engine.checks import ValueChecks
 from buttress.engine.context import Context

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from buttress.components.registry import LoadedPlugin, as_loaded, load_plugins, provides
+from buttress.components.loaded import LoadedPlugin, as_loaded, load_plugins, provides
 from buttress.errors import ButtressError, CheckpointError, HookError
 
 logger = logging.getLogger("buttress")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.console.tables import fitted, percent
 from buttress.data import Split

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from buttress.components.construct import build
+from buttress.components.entries import attack_entry_of
+from buttress.components.loaded import LoadedPlugin, provides
 from buttress.components.place import Where
-from buttress.components.registry import LoadedPlugin, Local, attack_entry_of, build, provides
+from buttress.components.sources import Local
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import PluginError
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.data import Split
 from buttress.engine.answers import Caller
 from buttress.engine.checks import ValueChecks

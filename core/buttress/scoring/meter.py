@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
 
 

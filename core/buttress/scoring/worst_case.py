@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.data import Split
 from buttress.errors import CheckpointError

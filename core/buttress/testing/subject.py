@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from buttress.components.construct import construct
+from buttress.components.loaded import LoadedPlugin
 from buttress.components.members import marked
 from buttress.components.place import in_code
 from buttress.components.plugin_class import check_class
-from buttress.components.registry import HOOKED, LoadedPlugin, Source, construct
+from buttress.components.sources import HOOKED, Source
 from buttress.components.traits import declared_name
 from buttress.engine.engine import Engine
 from buttress.errors import ButtressError, InputError, PluginError

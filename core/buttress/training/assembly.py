@@ -16,8 +16,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from buttress.components.arguments import read_arguments
+from buttress.components.construct import build
+from buttress.components.loaded import LoadedPlugin, load_plugins
 from buttress.components.own_modules import DATA, MODEL, told
-from buttress.components.registry import LoadedPlugin, build, load_plugins
 from buttress.components.requirements import check_requirements
 from buttress.config.schedule import Schedule
 from buttress.config.schema import ConfigFile, WeightsSection

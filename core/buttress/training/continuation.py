@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.kernels import status
 from buttress.storage.differences import ABSENT, difference_line, differences

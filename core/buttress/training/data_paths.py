@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buttress.components.registry import find, load
 from buttress.components.signature import path_settings
+from buttress.components.sources import find, load
 from buttress.config.schema import ConfigFile
 from buttress.errors import DataError, PluginError
 from buttress.storage.user_path import user_path

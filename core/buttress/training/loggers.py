@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from buttress.components.loaded import LoadedPlugin, as_loaded, hooks_of, load_plugins
 from buttress.components.place import Where
-from buttress.components.registry import LoadedPlugin, as_loaded, hooks_of, load_plugins
 from buttress.engine.engine import Engine
 from buttress.engine.hooks import Implementation, resolve
 from buttress.engine.perturbation import Copies

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, model_validator
 
 from buttress._version import __version__
-from buttress.components.registry import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin
 from buttress.errors import CheckpointError
 from buttress.kernels import status
 from buttress.storage.files import file_sha256

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import hookimpl
-from buttress.components.registry import HOOKED
+from buttress.components.sources import HOOKED
 from buttress.engine.context import Context
 from buttress.engine.objective import Objective
 from buttress.hookspecs import Event

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from buttress.components.construct import construct
 from buttress.components.members import attributes_of
 from buttress.components.place import in_code
-from buttress.components.registry import HOOKED, construct
 from buttress.components.signature import documentation_of, settings_model, signature_of
+from buttress.components.sources import HOOKED
 from buttress.errors import ButtressError, ConfigError, PluginError
 from buttress.testing.promise import Broken, expect, rule
 from buttress.testing.subject import Subject

@@ -1,0 +1,121 @@
+"""Plugin objects with their labels, sources and traits, as the engine takes them. Loads no torch."""
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from buttress.components.construct import build
+from buttress.components.entries import entry_of
+from buttress.components.members import hooks_in, marked
+from buttress.components.place import Where, in_code
+from buttress.components.sources import Local, Source
+from buttress.components.traits import traits_of
+from buttress.errors import ConfigError, PluginError
+from buttress.hookspecs import Traits
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPlugin:
+    """A plugin object, with the name that faults give it, and where it came from."""
+
+    label: str
+    plugin: Any
+    source: Source | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What the plugin declares about itself.
+
+        Raises:
+            PluginError: an attribute has a value that its trait does not take, or nearly the name of a trait.
+        """
+        return traits_of(self.plugin, f"plugin {self}")
+
+    def __str__(self) -> str:
+        origin = self.source or f"{type(self.plugin).__module__}.{type(self.plugin).__qualname__}"
+        return f"{self.label!r} ({origin})"
+
+
+def load_plugins(
+    entries: Sequence[str | Mapping[str, Any]],
+    where: Where | None = None,
+    given: Mapping[str, Any] | None = None,
+    kind: str = "plugin",
+    local: Local | None = None,
+) -> list[LoadedPlugin]:
+    """Plugins by name, as a config lists them: ``["pgd", {"meat": {"start": 60}}]``; the rest as in ``build``.
+
+    A plugin listed twice is labelled ``name`` and ``name#2``. ``kind`` is ``plugin`` or ``logger``.
+
+    Raises:
+        PluginError, ConfigError: see ``build``.
+    """
+    where = where or in_code(f"{kind}s")
+    _expect_list(entries, where(()))
+    return as_loaded([_loaded(kind, entry, position, where, given, local) for position, entry in enumerate(entries)])
+
+
+def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
+    """Plugin objects, names and ``{name: settings}`` as loaded plugins with unique labels.
+
+    Raises:
+        PluginError, ConfigError: see ``build``.
+    """
+    _expect_list(plugins, "plugins")
+    counts: dict[str, int] = {}
+    unique = []
+    for position, plugin in enumerate(plugins):
+        if isinstance(plugin, (str, Mapping)):
+            item = _loaded("plugin", plugin, position, in_code("plugins"))
+        elif isinstance(plugin, LoadedPlugin):
+            item = replace(plugin, label=plugin.label.split("#")[0])
+        elif inspect.isclass(plugin):
+            raise PluginError(
+                f"expected a plugin object, got the class {plugin.__name__}; write {plugin.__name__}(...)"
+            )
+        else:
+            item = LoadedPlugin(type(plugin).__name__, plugin)
+            item = replace(item, label=item.traits.name or item.label)
+        counts[item.label] = counts.get(item.label, 0) + 1
+        unique.append(item if counts[item.label] == 1 else replace(item, label=f"{item.label}#{counts[item.label]}"))
+    return unique
+
+
+def provides(loaded: LoadedPlugin, hook: str) -> bool:
+    """Whether a plugin provides an exclusive hook (wrapping it does not count)."""
+    return any(found.hook == hook and not found.options["wrapper"] for found in marked(type(loaded.plugin)))
+
+
+def hooks_of(loaded: LoadedPlugin) -> set[str]:
+    """The hooks that a plugin provides, joins or wraps."""
+    return hooks_in(type(loaded.plugin))
+
+
+def _loaded(
+    kind: str,
+    entry: str | Mapping[str, Any],
+    position: int,
+    where: Where,
+    given: Mapping[str, Any] | None = None,
+    local: Local | None = None,
+) -> LoadedPlugin:
+    """The plugin of an entry that stands at ``position`` of the list at ``where``."""
+    name, settings = entry_of(entry, where((position,)))
+    plugin, source, resolved = build(kind, name, settings, _under(where, (position, name)), given, local=local)
+    return LoadedPlugin(source.name, plugin, source, resolved)
+
+
+def _under(where: Where, prefix: tuple[str | int, ...]) -> Where:
+    return lambda path: where((*prefix, *path))
+
+
+def _expect_list(entries: object, where: str) -> None:
+    """Refuse what would be read as other plugins than are meant: a text letter by letter, a mapping by its keys."""
+    if isinstance(entries, Iterable) and not isinstance(entries, (str, bytes, Mapping, Set)):
+        return
+    meant = [{name: settings} for name, settings in entries.items()] if isinstance(entries, Mapping) else [entries]
+    cure = f"; write {meant!r}" if isinstance(entries, (str, Mapping)) else ""
+    raise ConfigError(f"{where}: expected a list, in the order of the calls, got {entries!r}{cure}")

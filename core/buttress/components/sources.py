@@ -1,0 +1,220 @@
+"""Names of components and where they come from: entry points, listed without importing anything.
+
+This module loads no torch, and no plugin before ``load``.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from buttress._version import __version__
+from buttress.components.installed import broken_distributions, entry_points_of
+from buttress.components.members import hooks_in
+from buttress.errors import PluginError, nearest
+
+GROUPS = {
+    "plugin": "buttress.plugins",
+    "attack": "buttress.attacks",
+    "model": "buttress.models",
+    "dataset": "buttress.datasets",
+    "logger": "buttress.loggers",
+    "schedule": "buttress.schedules",
+}
+"""Kind of component to entry-point group. An attack is a plugin with ``generate_adv``, used for evaluation; a logger is
+one with ``log``."""
+
+
+HOOKED = ("plugin", "attack", "logger")
+"""Kinds whose components are classes with hooks."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a component comes from; all of it is metadata, nothing is imported."""
+
+    kind: str
+    name: str
+    target: str
+    distribution: str
+    version: str
+    status: str = "listed"
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+Local = Mapping[str, tuple[Any, Source]]
+"""Components that are not installed, by the name that a config gives them."""
+
+
+def sources(kind: str) -> list[Source]:
+    """Every installed component of a kind, by name.
+
+    ``status`` is ``listed``; ``shadowed`` where several distributions claim the name (choose by ``dist:name``);
+    ``incompatible`` where the distribution requires another version of buttress; or ``disabled`` by the environment
+    variable ``BUTTRESS_DISABLE``: the name of a component or of a distribution, or ``dist:name``, commas between.
+    """
+    words = [word.strip() for word in os.environ.get("BUTTRESS_DISABLE", "").split(",") if word.strip()]
+    found, claims = [], defaultdict[str, set[str]](set)
+    for source in _listed()[kind]:
+        disabled = any(matches(word, source.name, source.distribution) for word in words)
+        found.append(replace(source, status="disabled") if disabled else source)
+        if not disabled:
+            claims[source.name].add(source.distribution)
+    shadowed = [replace(each, status="shadowed") if _is_shadowed(each, claims) else each for each in found]
+    return sorted(shadowed, key=lambda source: (source.name, source.distribution))
+
+
+def matches(word: str, name: str, distribution: str) -> bool:
+    """Whether ``word`` (a component's name, a distribution's, or ``dist:name``) means this component.
+
+    As in names of distributions, case and the kind of separator make no difference: ``My-Defense`` is ``my_defense``.
+    """
+    first, colon, second = map(canonicalize_name, word.rpartition(":"))
+    own, owner = canonicalize_name(name), canonicalize_name(distribution)
+    return (first, second) == (owner, own) if colon else second in (own, owner)
+
+
+def find(kind: str, name: str, where: str = "", local: Collection[str] = ()) -> Source:
+    """The component that a config means by ``name``: ``"pgd"`` or, to choose among several, ``"my-dist:pgd"``.
+
+    Args:
+        kind: a key of ``GROUPS``.
+        name: as the config says.
+        where: the place of the name, for messages.
+        local: names that are known beside those of what is installed.
+
+    Raises:
+        PluginError: unknown (with the nearest name), claimed by several distributions, or incompatible.
+    """
+    at = f"{where}: " if where else ""
+    distribution, _, short = name.rpartition(":")
+    matching = [
+        source
+        for source in sources(kind)
+        if source.name == short
+        and (not distribution or canonicalize_name(source.distribution) == canonicalize_name(distribution))
+    ]
+    disabled = [source for source in matching if source.status == "disabled"]
+    matching = [source for source in matching if source.status != "disabled"]
+    if not matching and disabled:
+        raise PluginError(
+            f"{at}{kind} {name!r} from {disabled[0]} is disabled by the environment variable BUTTRESS_DISABLE; take it "
+            "out of that list, or leave it out of the config"
+        )
+    if not matching:
+        unread = "".join(f"; {each} (it may have it)" for each in broken_distributions((GROUPS[kind],)))
+        raise PluginError(
+            f"{at}unknown {kind} {name!r}{_hint(kind, short, local)} (see: buttress plugins list){unread}"
+        )
+    if len(matching) > 1:
+        claims = " and ".join(f"{source} ({source.target})" for source in matching)
+        raise PluginError(
+            f"{at}{kind} {name!r} is claimed by {claims}; choose one as '{matching[0].distribution}:{short}'"
+        )
+    if matching[0].status == "incompatible":
+        raise PluginError(
+            f"{at}{kind} {name!r} from {matching[0]} requires another version of buttress than {__version__}; "
+            f"install a version of {matching[0].distribution} that allows it"
+        )
+    return matching[0]
+
+
+def find_any(name: str) -> Source:
+    """The component called ``name`` (as in ``find``), of the first kind that has one.
+
+    Raises:
+        PluginError: as in ``find``; no kind has it, with the nearest name of all of them.
+    """
+    short = name.rpartition(":")[2]
+    having = kinds_of(short)
+    if having:
+        return find(having[0], name)
+    known = {source.name for kind in GROUPS for source in sources(kind)}
+    raise PluginError(f"unknown plugin {name!r}{nearest(short, known)} (see: buttress plugins list)")
+
+
+def kinds_of(name: str) -> list[str]:
+    """The kinds of component in which something is called ``name``."""
+    return [kind for kind in GROUPS if any(source.name == name for source in sources(kind))]
+
+
+def load(source: Source) -> Any:
+    """Import the component.
+
+    Raises:
+        PluginError: its import fails, with distribution, version, entry point and cause.
+    """
+    point = EntryPoint(name=source.name, value=source.target, group=GROUPS[source.kind])
+    try:
+        return point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as cause:  # SystemExit at import too: a broken plugin must not end the program
+        raise PluginError(
+            f"{source.kind} {source.name!r} from {source} cannot be imported: entry point {source.target} raised "
+            f"{type(cause).__name__}: {cause}. Repair or uninstall {source.distribution}"
+        ) from cause
+
+
+@cache
+def _listed() -> dict[str, list[Source]]:
+    """Kind to its installed components, ``listed`` or ``incompatible``; the metadata are searched once a process."""
+    kinds = {group: kind for kind, group in GROUPS.items()}
+    found: dict[str, list[Source]] = {kind: [] for kind in GROUPS}
+    found["schedule"] += _own_schedules()
+    for point in entry_points_of(*kinds):
+        kind = kinds[point.group]
+        found[kind].append(
+            Source(kind, point.name, point.value, point.distribution, point.version, _status(point.requires))
+        )
+    return found
+
+
+def _own_schedules() -> Iterator[Source]:
+    """The schedules of the core, which need no entry point."""
+    from buttress.config.schedule import SCHEDULES
+
+    for name, schedule in SCHEDULES.items():
+        yield Source("schedule", name, f"{schedule.__module__}:{schedule.__qualname__}", "buttress", __version__)
+
+
+@cache
+def _status(requires: tuple[str, ...]) -> str:
+    """Once for all components of a distribution: requirements are parsed anew at every look."""
+    return "incompatible" if any(map(_excludes_us, requires)) else "listed"
+
+
+def _excludes_us(requirement: str) -> bool:
+    try:
+        wanted = Requirement(requirement)
+    except InvalidRequirement:  # somebody's broken metadata must not stop everybody's commands
+        return False
+    if canonicalize_name(wanted.name) != "buttress" or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+        return False
+    return not wanted.specifier.contains(__version__, prereleases=True)
+
+
+def _is_shadowed(source: Source, claims: Mapping[str, set[str]]) -> bool:
+    return source.status == "listed" and len(claims[source.name]) > 1
+
+
+def usable_names(kind: str, local: Local) -> set[str]:
+    """The names of those components of a file that may be chosen as a ``kind``."""
+    needed = {"generate_adv"} if kind == "attack" else set()
+    return {name for name, (component, _) in local.items() if needed <= hooks_in(component)}
+
+
+def _hint(kind: str, name: str, local: Collection[str]) -> str:
+    """Where else there is a component of that name; else the nearest of this kind."""
+    others = kinds_of(name)
+    if others:
+        return f"; {name!r} is a component of another kind: {', '.join(others)}"
+    return nearest(name, {*local, *(source.name for source in sources(kind))})
