@@ -17,7 +17,7 @@ from buttress.components.loaded import as_loaded
 from buttress.components.plugin_class import check_class
 from buttress.components.sources import Source
 from buttress.data import Split
-from buttress.engine.hooks import resolve
+from buttress.engine.resolution import resolve
 from buttress.engine.state import RunState
 from buttress.errors import HookError, PluginError
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, Engine, Loss, ThreatModel, Track, hookimpl
 from buttress.components.loaded import as_loaded, provides
 from buttress.engine.checks import ValueChecks
-from buttress.engine.hooks import Hooks, resolve
+from buttress.engine.hooks import Hooks
+from buttress.engine.resolution import resolve
 from buttress.engine.state import RunState
 from buttress.errors import ConfigError, HookError, PluginError
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS

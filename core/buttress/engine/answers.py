@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from buttress.engine.checks import Answerer, Provider, ValueChecks
+from buttress.engine.checks import ValueChecks
+from buttress.engine.first_bad import Answerer, Provider
+from buttress.engine.labels import are_labels, first_wrong_label, wrong_kind_of_labels
+from buttress.engine.named_manager import NamedManager
 from buttress.engine.state import RunState
 from buttress.engine.turns import Turn
-from buttress.errors import ButtressError, DataError, describe
+from buttress.errors import DataError
 from buttress.nn.contract import is_dense, kind
 from buttress.nn.modes import usable
 from buttress.nn.weights import norms_of
@@ -59,7 +61,7 @@ class Answers:
             raise who.fault(
                 f"expected dense floating-point x [B,*] with at least one example on {device}, got {kind(x)}"
             )
-        wrong = _wrong_labels(Batch(x, y, index))
+        wrong = wrong_kind_of_labels(Batch(x, y, index))
         if wrong:
             raise who.fault(wrong)
         x, y, index = usable(x), usable(y), None if index is None else usable(index)
@@ -80,7 +82,7 @@ class Answers:
             raise who.fault(f"expected tensors x and y, got {kind(x)} and {kind(y)}")
         if not is_dense(x) or x.dtype != batch.x.dtype or x.device != batch.x.device or x.dim() < 2 or len(x) == 0:
             raise who.fault(f"expected x [B,*] of {batch.x.dtype} on {batch.x.device}, got {kind(x)}")
-        wrong = _wrong_labels(answer)
+        wrong = wrong_kind_of_labels(answer)
         if wrong:
             raise who.fault(wrong)
         for name, value in (("x", x), ("y", y)):
@@ -173,11 +175,11 @@ class Answers:
 
         ``turn`` is its giver's, from entering to leaving.
         """
-        if answer is None or isinstance(answer, _Named):
+        if answer is None or isinstance(answer, NamedManager):
             return answer
         if not isinstance(answer, AbstractContextManager):
             raise who.fault(f"expected a context manager or None, got {kind(answer)}")
-        return _Named(answer, who, turn, lambda given: self.adv(who, given, batch))
+        return NamedManager(answer, who, turn, lambda given: self.adv(who, given, batch))
 
     def groups(self, who: Answerer, answer: Any, groups: list[ParamGroup]) -> list[ParamGroup]:
         """Of ``param_groups``, which was given ``groups``."""
@@ -239,7 +241,7 @@ class Answers:
                 f"{kind(y)}; give those, or int64 labels [B]"
             )
         if self._checks.level != "off":
-            self._values(who, _are_labels(y, classes), lambda: _no_labels(y, classes))
+            self._values(who, are_labels(y, classes), lambda: first_wrong_label(y, classes))
 
     def _values(self, who: Answerer, good: Tensor, describe: Callable[[], str]) -> None:
         self._checks.expect(who, good, (self._state.epoch, self._state.step), describe)
@@ -248,50 +250,6 @@ class Answers:
         self, who: Answerer, good: Tensor, describe: Callable[[], str], names: Sequence[str] = ("the loss",)
     ) -> None:
         self._checks.expect_finite(who, good, (self._state.epoch, self._state.step), describe, names)
-
-
-class _Named(AbstractContextManager[Adv | None]):
-    """A plugin's context manager whose own exceptions carry the plugin's name."""
-
-    def __init__(
-        self,
-        manager: AbstractContextManager[Adv | None],
-        who: Answerer,
-        turn: Turn,
-        accept: Callable[[Adv], Adv],
-    ) -> None:
-        self._manager, self._who, self._turn, self._accept = manager, who, turn, accept
-
-    def __enter__(self) -> Adv | None:
-        with _blamed_on(self._who):
-            answer = self._manager.__enter__()
-        try:
-            self._turn.expect_unwritten()
-            self._turn.expect_whole()
-            if answer is None:
-                return None
-            if not isinstance(answer, Adv):
-                raise self._who.fault(f"its context manager must yield an Adv or nothing, got {kind(answer)}")
-            return self._accept(answer)
-        except ButtressError as wrong:
-            self.__exit__(type(wrong), wrong, wrong.__traceback__)  # entered: it may have something to put back
-            raise
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        with _blamed_on(self._who):
-            self._manager.__exit__(kind, error, tb)
-        self._turn.__exit__(kind, error, tb)
-
-
-@contextmanager
-def _blamed_on(who: Answerer) -> Iterator[None]:
-    """What the block raises is an error in the name of ``who``; Ctrl-C is nobody's."""
-    try:
-        yield
-    except (ButtressError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise who.fault(describe(error)) from error
 
 
 class Caller:
@@ -305,45 +263,6 @@ class Caller:
 
 
 _STEP = Caller("engine.step")
-
-
-def _wrong_labels(batch: Batch) -> str:
-    x, y, index = batch.x, batch.y, batch.index
-    good_kind = is_dense(y) and (y.is_floating_point() if y.dim() == 2 else y.dim() == 1 and y.dtype == torch.int64)
-    if not good_kind or len(y) != len(x) or y.device != x.device:
-        return f"expected int64 labels [{len(x)}] or soft labels [{len(x)},K] on {x.device}, got {kind(y)}"
-    if index is not None and (not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (len(x),)):
-        return f"expected int64 positions index [{len(x)}] or None, got {kind(index)}"
-    return ""
-
-
-# How far soft labels may be from probabilities: what rounding to bfloat16 does to a sum of a hundred of them.
-_SUM_TOLERANCE = 1e-2
-
-
-def _are_labels(y: Tensor, classes: int | None) -> Tensor:
-    """A 0-dim bool on the device: labels ``[B]`` from 0 to ``classes - 1``, or rows of probabilities ``[B,K]``."""
-    low, high = torch.aminmax(y)
-    if y.dim() == 2:
-        return (low >= -_SUM_TOLERANCE) & ((y.sum(1) - 1).abs().amax() <= _SUM_TOLERANCE)
-    return low >= 0 if classes is None else (low >= 0) & (high < classes)
-
-
-def _no_labels(y: Tensor, classes: int | None) -> str:
-    if y.dim() == 2:
-        wrong = (~((y >= -_SUM_TOLERANCE).all(1) & ((y.sum(1) - 1).abs() <= _SUM_TOLERANCE))).nonzero()
-        row = y[int(wrong[0])].tolist()
-        shown = ", ".join(f"{value:.4g}" for value in row[:4]) + (", ..." if len(row) > 4 else "")
-        return (
-            f"expected soft labels whose rows are probabilities (not negative, of sum 1), got [{shown}] of sum "
-            f"{sum(row):.4g} at position {int(wrong[0])}; divide each row by its sum, or give int64 labels [B]"
-        )
-    wrong = ((y < 0) | (y >= (classes or torch.inf))).nonzero()
-    expected = "labels >= 0" if classes is None else f"labels from 0 to {classes - 1}, the model's {classes} classes"
-    return (
-        f"expected {expected}, got {int(y[wrong[0]])} at position {int(wrong[0])}; number the classes from 0, leave "
-        "out examples without a label, or give the model more outputs"
-    )
 
 
 def _unlike(given: Mapping[str, Any], places: Mapping[str, Tensor]) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from buttress.engine.checks import Answerer, FirstBad
+from buttress.engine.first_bad import Answerer, FirstBad
 from buttress.errors import DivergenceError, moment
 from buttress.nn.finite import FiniteTensors
 from buttress.nn.weights import norms_of

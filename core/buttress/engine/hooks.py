@@ -1,247 +1,33 @@
-"""The typed door to the hooks: resolves them once, calls them in order, checks every answer, names who is at fault.
+"""The typed door to the hooks: one method each, which calls the plugins in order and checks every answer.
 
-pluggy marks, validates and registers; the calls themselves go through the tuples resolved here, which follow pluggy's
-wrapper protocol. What a call must leave as it found it is compared around each of them (see ``turns``).
+What a call must leave as it found it is compared around each of them (see ``turns``).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import pluggy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from buttress import hookspecs
 from buttress.components.loaded import LoadedPlugin
-from buttress.components.plugin_class import check_class
 from buttress.engine.answers import Answers
 from buttress.engine.checks import ValueChecks
-from buttress.engine.context import Context
-from buttress.engine.given import Given
+from buttress.engine.implementation import Implementation, Values
+from buttress.engine.resolution import resolve
 from buttress.engine.state import RunState
-from buttress.engine.turns import Turn, Watch
-from buttress.errors import (
-    ButtressError,
-    HookError,
-    InputError,
-    PluginError,
-    definition_of,
-    describe,
-    line_in,
-    prefixed,
-)
-from buttress.hookspecs import EXCLUSIVE, HOOKS, ExitOrder
+from buttress.engine.turns import Watch
+from buttress.errors import ButtressError, PluginError, definition_of, describe, line_in
+from buttress.hookspecs import ExitOrder
 from buttress.kernels import lsc_mean
 from buttress.nn.contract import kind
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
 if TYPE_CHECKING:
     from buttress.engine.objective import Objective
-
-Values = dict[str, Any]
-Accept = Callable[["Implementation", Any], Any]
-
-
-class Implementation:
-    """One plugin's implementation of one hook."""
-
-    __slots__ = ("_state", "_watch", "arguments", "context", "function", "hook", "plugin", "writes")
-
-    def __init__(
-        self,
-        plugin: LoadedPlugin,
-        hook: str,
-        function: Callable[..., Any],
-        arguments: Sequence[str],
-        state: RunState,
-        watch: Watch,
-    ) -> None:
-        self.plugin, self.hook, self.function, self.arguments = plugin, hook, function, arguments
-        self.context = Context(state, plugin.label)
-        self._state, self._watch = state, watch
-        back = hook == "ensemble_weights" and plugin.traits.writes_back
-        self.writes = back or hook in ("param_groups", "start_run", "perturb_weights")
-
-    def __call__(self, values: Values) -> Any:
-        values["ctx"] = self.context
-        with self.turn(values):
-            try:
-                return self.function(*[values[name] for name in self.arguments])
-            except InputError as problem:  # what the plugin was given is wrong: its settings, the model
-                raise prefixed(problem, f"plugin {self.plugin}") from problem.__cause__
-            except (ButtressError, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # sys.exit(0) in a plugin must not look like a run that has ended well
-                raise self.fault(describe(error)) from error
-
-    def turn(self, values: Values) -> Turn:
-        """The block around a call with these arguments, begun now: see there what it refuses."""
-        return self._watch.turn(self, values, self.writes)
-
-    def tell(self, values: Values) -> None:
-        """Call a hook whose answer nobody takes: it must have run when it answers."""
-        answer = self(values)
-        if answer is not None and _has_not_run(answer):
-            raise self.fault(f"expected None, got a {type(answer).__name__}, which has not run; write a plain method")
-
-    def __str__(self) -> str:
-        return f"plugin {self.plugin}, hook {self.hook}"
-
-    def refusal(self, message: str) -> PluginError:
-        """An error about the plugin's settings."""
-        return PluginError(f"plugin {self.plugin}: {message}")
-
-    def fault(self, message: str, when: str = "") -> HookError:
-        """An error that names plugin, distribution, version, hook, epoch and step."""
-        return HookError(f"plugin {self.plugin}, hook {self.hook},{when or f' {self._state.place}'}:\n  {message}")
-
-
-class ResolvedHook:
-    """All implementations of a hook, in the order in which they are called."""
-
-    def __init__(self, name: str, providers: Sequence[Implementation], wrappers: Sequence[Implementation]) -> None:
-        self.name, self.providers, self.wrappers = name, tuple(providers), tuple(wrappers)
-
-    def call(self, values: Values, accept: Accept) -> Any:
-        """The provider's answer, seen and perhaps changed by the wrappers, the first listed outermost.
-
-        ``accept(who, answer)`` checks each new answer and gives it its final form, so that a wrong one is blamed on
-        whoever gave it.
-        """
-        provider = self.providers[0]
-        if not self.wrappers:
-            return accept(provider, provider(values))
-        running: list[tuple[Implementation, Generator[None, Any, Any], Turn]] = []
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            for wrapper in self.wrappers:
-                generator, turn = wrapper(values), wrapper.turn(values)
-                self._advance(wrapper, generator)
-                running.append((wrapper, generator, turn))
-                turn.expect_unwritten()
-            result = accept(provider, provider(values))
-        except BaseException as raised:
-            error = raised
-        for wrapper, generator, turn in reversed(running):
-            try:
-                with turn:
-                    result, error = self._finish(wrapper, generator, result, error, accept)
-            except ButtressError as fault:
-                error = error or fault
-        if error is not None:
-            raise error
-        return result
-
-    @staticmethod
-    def _advance(wrapper: Implementation, generator: Generator[None, Any, Any]) -> None:
-        try:
-            yielded = next(generator)
-        except StopIteration:
-            raise wrapper.fault("a wrapper must yield exactly once, this one did not yield") from None
-        except (ButtressError, KeyboardInterrupt):
-            raise
-        except BaseException as raised:
-            raise wrapper.fault(describe(raised)) from raised
-        if yielded is not None:
-            generator.close()
-            raise wrapper.fault(
-                f"expected a bare yield, and it yielded {kind(yielded)}, which nobody takes; write answer = yield, and "
-                "return what is to take the answer's place"
-            )
-
-    def _finish(
-        self,
-        wrapper: Implementation,
-        generator: Generator[None, Any, Any],
-        result: Any,
-        error: BaseException | None,
-        accept: Accept,
-    ) -> tuple[Any, BaseException | None]:
-        checked = Given({"adv": result}, copied=False)
-        try:
-            if error is None:
-                generator.send(result)
-            else:
-                generator.throw(error)
-        except StopIteration as stop:
-            if stop.value is result and error is None and not checked.written():
-                return result, None
-            if stop.value is None and self.name != "perturb_weights":  # there None skips the perturbation
-                return None, wrapper.fault("a wrapper must return the answer, got None (is a 'return' missing?)")
-            try:
-                return accept(wrapper, stop.value), None
-            except ButtressError as wrong:
-                return None, wrong
-        except (ButtressError, KeyboardInterrupt) as raised:
-            return None, raised
-        except BaseException as raised:
-            fault = wrapper.fault(describe(raised))
-            fault.__cause__ = raised
-            return None, fault
-        generator.close()
-        return None, wrapper.fault("a wrapper must yield exactly once, this one yielded twice")
-
-
-def resolve(plugins: Sequence[LoadedPlugin], state: RunState, watch: Watch | None = None) -> dict[str, ResolvedHook]:
-    """Every hook with its implementations in the order of ``plugins``.
-
-    Args:
-        plugins: in the order of calls.
-        state: what their contexts show.
-        watch: looks at what each call leaves behind; by default one that compares no values.
-
-    Raises:
-        PluginError: two plugins under one label, a signature that does not fit the specification, two providers of
-            an exclusive hook, or a class that is no plugin (see ``plugin_class.check_class``).
-    """
-    watch = watch or Watch(ValueChecks("off", state.device))
-    manager = pluggy.PluginManager("buttress")
-    manager.add_hookspecs(hookspecs)
-    by_label = {plugin.label: plugin for plugin in plugins}
-    if len(by_label) < len(plugins):
-        raise PluginError(f"two plugins share a label: {', '.join(plugin.label for plugin in plugins)}")
-    for plugin in plugins:
-        check_class(plugin.plugin, plugin.source)
-        try:
-            manager.register(plugin.plugin, name=plugin.label)
-        except (pluggy.PluginValidationError, ValueError) as problem:
-            raise PluginError(f"plugin {plugin}: {problem}") from problem
-        except Exception as problem:  # of its own __eq__: pluggy compares plugins
-            raise PluginError(f"plugin {plugin} cannot be registered: {describe(problem)}") from problem
-    order = {label: position for position, label in enumerate(by_label)}
-    _expect_peace(plugins)
-    resolved = {}
-    for name in sorted(HOOKS):
-        found = sorted(getattr(manager.hook, name).get_hookimpls(), key=lambda impl: order[impl.plugin_name])
-        made = [
-            (impl.wrapper, Implementation(by_label[impl.plugin_name], name, impl.function, impl.argnames, state, watch))
-            for impl in found
-        ]
-        providers = [implementation for is_wrapper, implementation in made if not is_wrapper]
-        wrappers = [implementation for is_wrapper, implementation in made if is_wrapper]
-        if name in EXCLUSIVE and len(providers) > 1:
-            both = " and ".join(str(implementation.plugin) for implementation in providers)
-            raise PluginError(f"{name} takes one provider, got {both}; remove one of them from plugins")
-        if name == "ensemble_weights":
-            providers.sort(key=lambda impl: not impl.plugin.traits.writes_back)  # stable
-        resolved[name] = ResolvedHook(name, providers, wrappers)
-    return resolved
-
-
-def _expect_peace(plugins: Sequence[LoadedPlugin]) -> None:
-    """No plugin may ``give`` what another one ``refuses``."""
-    for plugin in plugins:
-        for what, reason in plugin.traits.refuses.items():
-            for other in plugins:
-                if what in other.traits.gives:
-                    raise PluginError(
-                        f"plugin {plugin} refuses {what}, which plugin {other} gives: {reason}; remove one of them"
-                    )
 
 
 class Hooks:
@@ -408,11 +194,6 @@ class Hooks:
     def _all(self, hook: str, values: Values) -> None:
         for implementation in self.table[hook].providers:
             implementation.tell(values)
-
-
-def _has_not_run(answer: object) -> bool:
-    """Whether it is work that waits for somebody: a generator, a coroutine, a context manager."""
-    return isinstance(answer, (Generator, Awaitable, AsyncGenerator, AbstractContextManager))
 
 
 def _grads_of(model: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from buttress.engine.checks import Answerer, ValueChecks
+from buttress.engine.checks import ValueChecks
+from buttress.engine.first_bad import Answerer
 from buttress.engine.given import Given
 from buttress.engine.world import World
 from buttress.nn.modes import Modes

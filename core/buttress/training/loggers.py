@@ -13,8 +13,9 @@ from typing import Any
 from buttress.components.loaded import LoadedPlugin, as_loaded, hooks_of, load_plugins
 from buttress.components.place import Where
 from buttress.engine.engine import Engine
-from buttress.engine.hooks import Implementation, resolve
+from buttress.engine.implementation import Implementation
 from buttress.engine.perturbation import Copies
+from buttress.engine.resolution import resolve
 from buttress.engine.state import RunState
 from buttress.errors import ButtressError, PluginError
 from buttress.hookspecs import LOGGER_HOOKS

@@ -1,0 +1,75 @@
+"""One plugin's implementation of one hook: called, and named where it is at fault."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from buttress.components.loaded import LoadedPlugin
+from buttress.engine.context import Context
+from buttress.engine.state import RunState
+from buttress.engine.turns import Turn, Watch
+from buttress.errors import ButtressError, HookError, InputError, PluginError, describe, prefixed
+
+Values = dict[str, Any]
+"""The arguments of a hook, by name."""
+
+
+class Implementation:
+    """One plugin's implementation of one hook."""
+
+    __slots__ = ("_state", "_watch", "arguments", "context", "function", "hook", "plugin", "writes")
+
+    def __init__(
+        self,
+        plugin: LoadedPlugin,
+        hook: str,
+        function: Callable[..., Any],
+        arguments: Sequence[str],
+        state: RunState,
+        watch: Watch,
+    ) -> None:
+        self.plugin, self.hook, self.function, self.arguments = plugin, hook, function, arguments
+        self.context = Context(state, plugin.label)
+        self._state, self._watch = state, watch
+        back = hook == "ensemble_weights" and plugin.traits.writes_back
+        self.writes = back or hook in ("param_groups", "start_run", "perturb_weights")
+
+    def __call__(self, values: Values) -> Any:
+        values["ctx"] = self.context
+        with self.turn(values):
+            try:
+                return self.function(*[values[name] for name in self.arguments])
+            except InputError as problem:  # what the plugin was given is wrong: its settings, the model
+                raise prefixed(problem, f"plugin {self.plugin}") from problem.__cause__
+            except (ButtressError, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # sys.exit(0) in a plugin must not look like a run that has ended well
+                raise self.fault(describe(error)) from error
+
+    def turn(self, values: Values) -> Turn:
+        """The block around a call with these arguments, begun now: see there what it refuses."""
+        return self._watch.turn(self, values, self.writes)
+
+    def tell(self, values: Values) -> None:
+        """Call a hook whose answer nobody takes: it must have run when it answers."""
+        answer = self(values)
+        if answer is not None and _has_not_run(answer):
+            raise self.fault(f"expected None, got a {type(answer).__name__}, which has not run; write a plain method")
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin}, hook {self.hook}"
+
+    def refusal(self, message: str) -> PluginError:
+        """An error about the plugin's settings."""
+        return PluginError(f"plugin {self.plugin}: {message}")
+
+    def fault(self, message: str, when: str = "") -> HookError:
+        """An error that names plugin, distribution, version, hook, epoch and step."""
+        return HookError(f"plugin {self.plugin}, hook {self.hook},{when or f' {self._state.place}'}:\n  {message}")
+
+
+def _has_not_run(answer: object) -> bool:
+    """Whether it is work that waits for somebody: a generator, a coroutine, a context manager."""
+    return isinstance(answer, (Generator, Awaitable, AsyncGenerator, AbstractContextManager))

@@ -1,0 +1,50 @@
+"""Check labels: classes of the model ``[B]``, or rows of probabilities ``[B,K]``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from buttress.nn.contract import is_dense, kind
+from buttress.types import Batch
+
+
+def wrong_kind_of_labels(batch: Batch) -> str:
+    """A sentence about labels or positions of a wrong type, shape or device, or nothing."""
+    x, y, index = batch.x, batch.y, batch.index
+    good_kind = is_dense(y) and (y.is_floating_point() if y.dim() == 2 else y.dim() == 1 and y.dtype == torch.int64)
+    if not good_kind or len(y) != len(x) or y.device != x.device:
+        return f"expected int64 labels [{len(x)}] or soft labels [{len(x)},K] on {x.device}, got {kind(y)}"
+    if index is not None and (not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (len(x),)):
+        return f"expected int64 positions index [{len(x)}] or None, got {kind(index)}"
+    return ""
+
+
+# How far soft labels may be from probabilities: what rounding to bfloat16 does to a sum of a hundred of them.
+_SUM_TOLERANCE = 1e-2
+
+
+def are_labels(y: Tensor, classes: int | None) -> Tensor:
+    """A 0-dim bool on the device: labels ``[B]`` from 0 to ``classes - 1``, or rows of probabilities ``[B,K]``."""
+    low, high = torch.aminmax(y)
+    if y.dim() == 2:
+        return (low >= -_SUM_TOLERANCE) & ((y.sum(1) - 1).abs().amax() <= _SUM_TOLERANCE)
+    return low >= 0 if classes is None else (low >= 0) & (high < classes)
+
+
+def first_wrong_label(y: Tensor, classes: int | None) -> str:
+    """A sentence about the first label, or row, for which ``are_labels`` is false; synchronises with the device."""
+    if y.dim() == 2:
+        wrong = (~((y >= -_SUM_TOLERANCE).all(1) & ((y.sum(1) - 1).abs() <= _SUM_TOLERANCE))).nonzero()
+        row = y[int(wrong[0])].tolist()
+        shown = ", ".join(f"{value:.4g}" for value in row[:4]) + (", ..." if len(row) > 4 else "")
+        return (
+            f"expected soft labels whose rows are probabilities (not negative, of sum 1), got [{shown}] of sum "
+            f"{sum(row):.4g} at position {int(wrong[0])}; divide each row by its sum, or give int64 labels [B]"
+        )
+    wrong = ((y < 0) | (y >= (classes or torch.inf))).nonzero()
+    expected = "labels >= 0" if classes is None else f"labels from 0 to {classes - 1}, the model's {classes} classes"
+    return (
+        f"expected {expected}, got {int(y[wrong[0]])} at position {int(wrong[0])}; number the classes from 0, leave "
+        "out examples without a label, or give the model more outputs"
+    )

@@ -1,0 +1,178 @@
+"""Which plugins implement which hook, in the order of the calls, and a call through wrappers and provider.
+
+pluggy marks, validates and registers; the calls themselves go through the tuples resolved here, which follow pluggy's
+wrapper protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import pluggy
+
+from buttress import hookspecs
+from buttress.components.loaded import LoadedPlugin
+from buttress.components.plugin_class import check_class
+from buttress.engine.checks import ValueChecks
+from buttress.engine.given import Given
+from buttress.engine.implementation import Implementation, Values
+from buttress.engine.state import RunState
+from buttress.engine.turns import Turn, Watch
+from buttress.errors import ButtressError, PluginError, describe
+from buttress.hookspecs import EXCLUSIVE, HOOKS
+from buttress.nn.contract import kind
+
+Accept = Callable[[Implementation, Any], Any]
+"""Checks the answer of an implementation, and gives it its final form."""
+
+
+class ResolvedHook:
+    """All implementations of a hook, in the order in which they are called."""
+
+    def __init__(self, name: str, providers: Sequence[Implementation], wrappers: Sequence[Implementation]) -> None:
+        self.name, self.providers, self.wrappers = name, tuple(providers), tuple(wrappers)
+
+    def call(self, values: Values, accept: Accept) -> Any:
+        """The provider's answer, seen and perhaps changed by the wrappers, the first listed outermost.
+
+        ``accept(who, answer)`` checks each new answer and gives it its final form, so that a wrong one is blamed on
+        whoever gave it.
+        """
+        provider = self.providers[0]
+        if not self.wrappers:
+            return accept(provider, provider(values))
+        running: list[tuple[Implementation, Generator[None, Any, Any], Turn]] = []
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            for wrapper in self.wrappers:
+                generator, turn = wrapper(values), wrapper.turn(values)
+                self._advance(wrapper, generator)
+                running.append((wrapper, generator, turn))
+                turn.expect_unwritten()
+            result = accept(provider, provider(values))
+        except BaseException as raised:
+            error = raised
+        for wrapper, generator, turn in reversed(running):
+            try:
+                with turn:
+                    result, error = self._finish(wrapper, generator, result, error, accept)
+            except ButtressError as fault:
+                error = error or fault
+        if error is not None:
+            raise error
+        return result
+
+    @staticmethod
+    def _advance(wrapper: Implementation, generator: Generator[None, Any, Any]) -> None:
+        try:
+            yielded = next(generator)
+        except StopIteration:
+            raise wrapper.fault("a wrapper must yield exactly once, this one did not yield") from None
+        except (ButtressError, KeyboardInterrupt):
+            raise
+        except BaseException as raised:
+            raise wrapper.fault(describe(raised)) from raised
+        if yielded is not None:
+            generator.close()
+            raise wrapper.fault(
+                f"expected a bare yield, and it yielded {kind(yielded)}, which nobody takes; write answer = yield, and "
+                "return what is to take the answer's place"
+            )
+
+    def _finish(
+        self,
+        wrapper: Implementation,
+        generator: Generator[None, Any, Any],
+        result: Any,
+        error: BaseException | None,
+        accept: Accept,
+    ) -> tuple[Any, BaseException | None]:
+        # Errors are returned, not raised: the wrappers outside of this one must see them at their yield, and close.
+        checked = Given({"adv": result}, copied=False)
+        try:
+            if error is None:
+                generator.send(result)
+            else:
+                generator.throw(error)
+        except StopIteration as stop:
+            if stop.value is result and error is None and not checked.written():
+                return result, None
+            if stop.value is None and self.name != "perturb_weights":  # there None skips the perturbation
+                return None, wrapper.fault("a wrapper must return the answer, got None (is a 'return' missing?)")
+            try:
+                return accept(wrapper, stop.value), None
+            except ButtressError as wrong:
+                return None, wrong
+        except (ButtressError, KeyboardInterrupt) as raised:
+            return None, raised
+        except BaseException as raised:
+            fault = wrapper.fault(describe(raised))
+            fault.__cause__ = raised
+            return None, fault
+        generator.close()
+        return None, wrapper.fault("a wrapper must yield exactly once, this one yielded twice")
+
+
+def resolve(plugins: Sequence[LoadedPlugin], state: RunState, watch: Watch | None = None) -> dict[str, ResolvedHook]:
+    """Every hook with its implementations in the order of ``plugins``.
+
+    Args:
+        plugins: in the order of calls.
+        state: what their contexts show.
+        watch: looks at what each call leaves behind; by default one that compares no values.
+
+    Raises:
+        PluginError: two plugins under one label, a signature that does not fit the specification, two providers of
+            an exclusive hook, or a class that is no plugin (see ``plugin_class.check_class``).
+    """
+    watch = watch or Watch(ValueChecks("off", state.device))
+    by_label = {plugin.label: plugin for plugin in plugins}
+    if len(by_label) < len(plugins):
+        raise PluginError(f"two plugins share a label: {', '.join(plugin.label for plugin in plugins)}")
+    manager = _registered(plugins)
+    _check_conflicts(plugins)
+    order = {label: position for position, label in enumerate(by_label)}
+    resolved = {}
+    for name in sorted(HOOKS):
+        marked = sorted(getattr(manager.hook, name).get_hookimpls(), key=lambda impl: order[impl.plugin_name])
+        made = [
+            (impl.wrapper, Implementation(by_label[impl.plugin_name], name, impl.function, impl.argnames, state, watch))
+            for impl in marked
+        ]
+        providers = [implementation for is_wrapper, implementation in made if not is_wrapper]
+        wrappers = [implementation for is_wrapper, implementation in made if is_wrapper]
+        if name in EXCLUSIVE and len(providers) > 1:
+            both = " and ".join(str(implementation.plugin) for implementation in providers)
+            raise PluginError(f"{name} takes one provider, got {both}; remove one of them from plugins")
+        if name == "ensemble_weights":
+            providers.sort(key=lambda impl: not impl.plugin.traits.writes_back)  # stable
+        resolved[name] = ResolvedHook(name, providers, wrappers)
+    return resolved
+
+
+def _registered(plugins: Sequence[LoadedPlugin]) -> pluggy.PluginManager:
+    """pluggy's manager of ``plugins``, which has compared their signatures with the specification."""
+    manager = pluggy.PluginManager("buttress")
+    manager.add_hookspecs(hookspecs)
+    for plugin in plugins:
+        check_class(plugin.plugin, plugin.source)
+        try:
+            manager.register(plugin.plugin, name=plugin.label)
+        except (pluggy.PluginValidationError, ValueError) as problem:
+            raise PluginError(f"plugin {plugin}: {problem}") from problem
+        except Exception as problem:  # of its own __eq__: pluggy compares plugins
+            raise PluginError(f"plugin {plugin} cannot be registered: {describe(problem)}") from problem
+    return manager
+
+
+def _check_conflicts(plugins: Sequence[LoadedPlugin]) -> None:
+    """Refuse two plugins of which one ``gives`` what the other ``refuses``."""
+    for plugin in plugins:
+        for what, reason in plugin.traits.refuses.items():
+            for other in plugins:
+                if what in other.traits.gives:
+                    raise PluginError(
+                        f"plugin {plugin} refuses {what}, which plugin {other} gives: {reason}; remove one of them"
+                    )
