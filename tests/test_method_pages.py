@@ -15,7 +15,7 @@ from latex2mathml.converter import convert
 from buttress import Data, Split
 from buttress.authoring.inventory import describe
 from buttress.components.sources import sources
-from buttress.config.schema import ConfigFile
+from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import read_yaml
 from buttress.training.assembly import assemble
 

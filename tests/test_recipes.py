@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from buttress import Data, Split
-from buttress.config.schema import ConfigFile, apply_override
+from buttress.config.file import ConfigFile
+from buttress.config.overrides import apply_override
 from buttress.config.yaml_source import read_yaml
 from buttress.training.assembly import assemble
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.console.reporter import byte_bar
 from buttress.engine.engine import Engine
 from buttress.errors import ConfigError

@@ -14,7 +14,7 @@ import yaml
 from filelock import lock_descriptor
 
 from buttress.cli import main
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.storage.run_folder import RunFolder
 from buttress.training.records import read_metrics
 

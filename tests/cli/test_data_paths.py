@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.errors import DataError
 from buttress.training.assembly import check_config, load_data
 from buttress.training.launch import continue_run, launch

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from buttress.cli import main
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.errors import HookError
 from buttress.storage import seals
 from buttress.storage.files import json_text

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from buttress.cli import main
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.errors import InputError
 from buttress.training.assembly import check_config
 

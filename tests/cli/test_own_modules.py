@@ -16,7 +16,7 @@ import yaml
 
 from buttress.cli import main
 from buttress.components.own_modules import import_target, origin
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.config.yaml_source import dump_yaml
 from buttress.engine.engine import Engine
 from buttress.errors import InputError

@@ -9,7 +9,7 @@ import yaml
 
 from buttress.components.plugins_file import PluginsFile, read_plugins_file, snake_case
 from buttress.components.sources import find
-from buttress.config.schema import ConfigFile, load_config
+from buttress.config.file import ConfigFile, load_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, PluginError
 from buttress.training.assembly import load_data

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from buttress.cli import main
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.errors import CheckpointError, InputError, RunFolderError
 from buttress.storage.names import expect_inside, expect_plain_name, is_plain_name
 from buttress.storage.run_folder import RunFolder

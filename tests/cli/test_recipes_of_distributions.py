@@ -9,8 +9,8 @@ import yaml
 
 from buttress.cli import main
 from buttress.comparing.sweep import plan
+from buttress.config.file import load_config
 from buttress.config.recipes import located, recipes
-from buttress.config.schema import load_config
 from buttress.errors import ConfigError
 
 from .conftest import CONFIG

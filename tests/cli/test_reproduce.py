@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.storage.run_folder import RunFolder
 from buttress.training.launch import launch
 from buttress.training.reproduce import compare, first_difference

@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from buttress.cli import main
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError, InterruptionError, RunFolderError, WorkError
 from buttress.evaluation.assess import assess

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from buttress.cli import main
-from buttress.config.schema import ConfigFile
+from buttress.config.file import ConfigFile
 from buttress.data import Data
 from buttress.storage import run_folder
 from buttress.storage.seals import read_sealed

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from buttress.config.schema import ConfigFile, apply_override, dump_config, load_config, schema
+from buttress.config.file import ConfigFile, dump_config, load_config
+from buttress.config.overrides import apply_override
+from buttress.config.schema import schema
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, InputError, nearest
 from buttress.training.assembly import threat_of

@@ -33,7 +33,7 @@ def heavy(modules: set[str]) -> set[str]:
         "import buttress",
         "from buttress import hookimpl, __version__",
         "import buttress.hookspecs",
-        "import buttress.config.schema",
+        "import buttress.config.file",
         "from buttress.components.sources import GROUPS, sources; [sources(kind) for kind in GROUPS]",
         "from buttress.components.sources import find; find('plugin', 'pgd')",
         "from buttress.config.recipes import recipes; recipes()",

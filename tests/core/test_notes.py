@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from buttress import Data, Split, ThreatModel
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.errors import PluginError
 from buttress.training.assembly import check_config
 from buttress.training.notes import before_training, kind_of_outputs, never_above_chance, ranges_of_the_data

@@ -11,7 +11,8 @@ from buttress import ThreatModel
 from buttress.analysis.parts import Options
 from buttress.cli import main
 from buttress.components.construct import build
-from buttress.config.schema import ConfigFile, apply_override
+from buttress.config.file import ConfigFile
+from buttress.config.overrides import apply_override
 from buttress.config.yaml_source import Source, parse_yaml, read_yaml
 from buttress.errors import ConfigError
 from buttress.number_text import LONGEST, exact_fraction

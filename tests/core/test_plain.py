@@ -23,7 +23,7 @@ from buttress.components.construct import construct
 from buttress.components.place import in_code
 from buttress.components.plain import plain
 from buttress.components.signature import settings_model
-from buttress.config.schema import dump_config
+from buttress.config.file import dump_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, PluginError
 

@@ -15,8 +15,8 @@ from buttress.components.construct import build
 from buttress.components.entries import entry_of
 from buttress.components.loaded import as_loaded, load_plugins
 from buttress.components.sources import find, load, sources
+from buttress.config.file import ConfigFile
 from buttress.config.schedule import SCHEDULES
-from buttress.config.schema import ConfigFile
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, PluginError
 

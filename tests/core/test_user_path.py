@@ -12,7 +12,7 @@ from buttress.cli.main import buttress
 from buttress.cli.options import UserPath
 from buttress.components.construct import construct
 from buttress.components.place import in_code
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.storage.user_path import user_path
 from buttress.training.assembly import check_config
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from buttress import Batch, Split, ThreatModel
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.console.reporter import Reporter
 from buttress.errors import ConfigError, DivergenceError
 from buttress.storage.run_folder import RunFolder

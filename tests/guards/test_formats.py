@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from buttress.cli import main
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.errors import ConfigError, RunFolderError
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed

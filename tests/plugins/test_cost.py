@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from buttress.config.schema import ConfigFile
+from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import dump_yaml, parse_yaml
 from buttress.training import forecast as forecasts
 from buttress.training.assembly import assemble, load_data

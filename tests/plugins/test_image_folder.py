@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from buttress import ThreatModel
-from buttress.config.schema import ConfigFile
+from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import dump_yaml, parse_yaml
 from buttress.errors import DataError
 from buttress.training.launch import launch

@@ -20,8 +20,8 @@ from buttress.components.own_imports import reached
 from buttress.components.own_modules import import_target
 from buttress.components.plugins_file import read_plugins_file
 from buttress.components.trust import memory
+from buttress.config.file import load_config
 from buttress.config.own_code import OwnCode
-from buttress.config.schema import load_config
 from buttress.errors import TrustError
 
 from .conftest import CANARY, CONFIG, executed

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from buttress.components.loaded import load_plugins
-from buttress.config.schema import ConfigFile, apply_override, dump_config, load_config
+from buttress.config.file import ConfigFile, dump_config, load_config
+from buttress.config.overrides import apply_override
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ButtressError
 from buttress.kernels import median_files

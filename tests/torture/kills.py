@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from buttress.config.schema import ConfigFile
+from buttress.config.file import ConfigFile
 from buttress.errors import CheckpointError
 from buttress.storage import files
 from buttress.storage.seals import read_weights

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from buttress.cli import main
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.errors import ButtressError
 from buttress.kernels import median_files
 from buttress.nn.loading import load_weights

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from buttress.config.schema import ConfigFile, load_config
+from buttress.config.file import ConfigFile, load_config
 from buttress.storage.files import file_sha256
 from buttress.storage.tensor_tree import split_tensors
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint

@@ -14,7 +14,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from buttress.config.schema import ConfigFile, dump_config, load_config
+from buttress.config.file import ConfigFile, dump_config, load_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.console.reporter import Reporter
 from buttress.errors import InterruptionError

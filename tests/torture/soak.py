@@ -12,7 +12,7 @@ from statistics import linear_regression
 import torch
 from rich.console import Console
 
-from buttress.config.schema import ConfigFile, dump_config
+from buttress.config.file import ConfigFile, dump_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.console.reporter import Reporter
 from buttress.storage.run_folder import RunFolder

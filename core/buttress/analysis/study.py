@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from buttress.analysis.directions import losses_at
 from buttress.analysis.snapshots import Snapshot, live_snapshots
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.data.order import fixed_order
 from buttress.nn.loading import fit_weights, load_weights
 from buttress.nn.modes import Modes, parameters_of

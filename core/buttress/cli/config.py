@@ -60,7 +60,7 @@ def config() -> None:
 @json_option
 def config_show(config: Path, overrides: tuple[str, ...], trust: bool, as_json: bool) -> str:
     """Show a config with every default filled in."""
-    from buttress.config.schema import dump_config, load_config
+    from buttress.config.file import dump_config, load_config
     from buttress.training.assembly import check_config
 
     file = load_config(config, overrides, trust=trust, looks=True)
@@ -77,7 +77,7 @@ def config_show(config: Path, overrides: tuple[str, ...], trust: bool, as_json: 
 @trust_option("the config")
 def config_validate(config: Path, overrides: tuple[str, ...], trust: bool) -> str:
     """Check a config, its plugins, data and model."""
-    from buttress.config.schema import load_config
+    from buttress.config.file import load_config
     from buttress.training.assembly import check_config
 
     try:

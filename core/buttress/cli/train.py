@@ -19,7 +19,7 @@ _new_name = option("--run", "name", metavar="NAME", show_default="the time", hel
 @trust_option("a config in a run folder")
 def train(config: Path, overrides: tuple[str, ...], dry_run: bool, name: str | None, runs: Path, trust: bool) -> str:
     """Train as a config describes."""
-    from buttress.config.schema import load_config
+    from buttress.config.file import load_config
     from buttress.training.launch import launch
 
     launch(load_config(config, overrides, trust=trust), runs, name, dry_run=dry_run)

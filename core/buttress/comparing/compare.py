@@ -18,7 +18,7 @@ from buttress.comparing.plan_file import Member, Plan, digest, expect_different,
 from buttress.comparing.pool import Pool
 from buttress.comparing.same_examples import expect_same_data_as_started, other_examples
 from buttress.comparing.sweep import Variant, baselines
-from buttress.config.schema import dump_config
+from buttress.config.file import dump_config
 from buttress.console.tables import WIDTH, wrapped
 from buttress.errors import CheckpointError, ConfigError
 from buttress.scoring.attacks import attack_entry, attack_name, load_attack

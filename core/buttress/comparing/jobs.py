@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from buttress.comparing.board import listener_to
 from buttress.components.own_modules import expect_unchanged
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
-from buttress.config.schema import ConfigFile, load_config
+from buttress.config.file import ConfigFile, load_config
 from buttress.config.yaml_source import Source, parse_yaml, read_yaml
 from buttress.console.output import exit_code_of
 from buttress.console.reporter import Reporter

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from buttress.comparing.jobs import Job, without_idle_keys
 from buttress.comparing.sweep import Variant
 from buttress.components.plugins_file import read_plugins_file
-from buttress.config.schema import dump_config
+from buttress.config.file import dump_config
 from buttress.config.yaml_source import read_yaml
 from buttress.errors import CheckpointError, ConfigError
 from buttress.scoring.attacks import attack_entry, load_attack

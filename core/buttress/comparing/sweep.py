@@ -10,8 +10,10 @@ from itertools import product
 from pathlib import Path
 
 from buttress.components.trust import belongs_to_run
+from buttress.config.file import ConfigFile
+from buttress.config.overrides import apply_override, plugin_names
 from buttress.config.recipes import located
-from buttress.config.schema import Config, ConfigFile, apply_override, plugin_names
+from buttress.config.schema import Config
 from buttress.config.yaml_source import Source, read_yaml
 from buttress.errors import ConfigError, nearest
 

@@ -27,7 +27,7 @@ from buttress.components.own_folders import NOT_OWN, folders_in_use, let_import,
 from buttress.components.own_imports import passed_over, reached
 from buttress.components.place import Where
 from buttress.components.signature import signature_of
-from buttress.errors import ConfigError, DataError, InputError, ModelError, PluginError, RunFolderError, nearest
+from buttress.errors import InputError, ModelError, PluginError, RunFolderError, nearest
 
 
 @dataclass(frozen=True)
@@ -48,44 +48,8 @@ class Kind:
     strict: bool = True
 
 
-def _makes_models(made: type) -> bool:
-    from torch import nn
-
-    return issubclass(made, nn.Module)
-
-
-def _loads_data(made: type) -> bool:
-    from buttress.data import Data
-
-    returned = made if issubclass(made, Data) else _returned(getattr(made, "load", None))
-    return inspect.isclass(returned) and issubclass(returned, Data)
-
-
-def _is_schedule(made: type) -> bool:
-    return all(callable(getattr(made, name, None)) for name in ("factor", "drops"))
-
-
 _MADE: WeakSet[Any] = WeakSet()
 """Models made so far that are still there."""
-
-MODEL = Kind(
-    ModelError,
-    _makes_models,
-    "a class derived from torch.nn.Module, or a function annotated to return one: def net(...) -> nn.Module",
-    strict=False,
-)
-DATA = Kind(
-    DataError,
-    _loads_data,
-    "a class with a method load(self, seed: int) -> buttress.Data, or a function annotated to return one: "
-    "def data(...) -> Data",
-)
-SCHEDULE = Kind(
-    ConfigError,
-    _is_schedule,
-    "a class with the methods factor(self, t, epochs) and drops(self, epochs), or a function annotated to return one: "
-    "def schedule(...) -> Schedule",
-)
 
 
 def make(
@@ -254,12 +218,12 @@ def _expect_not_another(top: str, folders: Sequence[Path], place: str, error: ty
 
 def _expect(kind: Kind, component: Any, target: str, place: str) -> None:
     """Refuse whatever is not meant to be such a thing: a config must not be able to call ``os.system``."""
-    made = component if inspect.isclass(component) else _returned(component)
+    made = component if inspect.isclass(component) else returned_by(component)
     if not (inspect.isclass(made) and kind.makes(made)):
         raise kind.error(f"{place}: {target} is refused: expected {kind.expected}")
 
 
-def _returned(function: Any) -> Any:
+def returned_by(function: Any) -> Any:
     """What a function's annotation says that it returns, or None."""
     with suppress(Exception):  # no function, or an annotation that names nothing or is no Python
         return get_type_hints(function).get("return")

@@ -1,35 +1,24 @@
-"""The configuration of a run: what may stand in it, checked once, with the line of every mistake. Loads no torch."""
+"""Every key of a config: its sections, their types, defaults and meanings. Loads no torch."""
 
 from __future__ import annotations
 
-import copy
-import itertools
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
-from buttress.components.construct import build
 from buttress.components.entries import attack_entry_of, entry_of
-from buttress.components.own_modules import SCHEDULE
-from buttress.components.plugins_file import PluginsFile, read_plugins_file
-from buttress.components.trust import belongs_to_run
-from buttress.components.validation import validate
-from buttress.config.disable import Choice, without_disabled
-from buttress.config.own_code import OwnCode
-from buttress.config.recipes import located
-from buttress.config.schedule import Schedule, expect_factors
-from buttress.config.yaml_source import OVERRIDE, Path_, Source, dump_yaml, parse_yaml, read_yaml
-from buttress.errors import ConfigError, nearest
+from buttress.config.disable import Choice
+from buttress.errors import ConfigError
 from buttress.settings import Flag, NonNegativeFraction, Number
-from buttress.storage.user_path import user_path
 
 FORMAT = 1
 """Of configs. A change after which an older config would mean something else, or nothing, raises it."""
 
+
 Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -81,7 +70,7 @@ class _OpenSection(BaseModel):
         return dict(self.model_extra or {})
 
 
-class _ComponentSection(_OpenSection):
+class ComponentSection(_OpenSection):
     """A section that names an installed component, with its settings, or a ``target`` with its ``args``."""
 
     name: str | None = None
@@ -98,7 +87,7 @@ class _ComponentSection(_OpenSection):
         return self.settings() if self.target is None else dict(self.args)
 
 
-class DataSection(_ComponentSection):
+class DataSection(ComponentSection):
     """``data``: further keys are the data set's settings."""
 
     name: str | None = Field(None, description="a data set: buttress plugins list --kind dataset")
@@ -136,7 +125,7 @@ class WeightsSection(_Section):
         return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
-class ModelSection(_ComponentSection):
+class ModelSection(ComponentSection):
     """``model``: further keys are the settings of the model that is named."""
 
     name: str | None = Field(None, description="a model: buttress plugins list --kind model")
@@ -163,7 +152,7 @@ class OptimizerSection(_OpenSection):
     lr: Annotated[Number, Field(gt=0)] = Field(description="initial learning rate")
 
 
-class ScheduleSection(_ComponentSection):
+class ScheduleSection(ComponentSection):
     """``schedule``: further keys are the schedule's settings; without name and target it is constant."""
 
     name: str | None = Field(None, description="a schedule: buttress plugins list --kind schedule")
@@ -282,213 +271,6 @@ class Config(_Section):
             ("schedule", "schedule", self.schedule.name),
         )
         return [attack, *(Choice((section, "name"), kind, name) for section, kind, name in sections if name)]
-
-
-_COMPONENTS = ("data", "model", "schedule")
-"""Sections that take a name or a target."""
-
-
-class ConfigFile:
-    """A validated config with the places that its values came from.
-
-    Args:
-        source: the parsed file, overrides applied.
-        plugins_file: that of the config, where it has been read already; by default it lies beside the source.
-        asks: of the code that the config brings along, execute only what the user has trusted.
-        trust: trust that code from now on.
-
-    Raises:
-        ConfigError: every mistake, one line each.
-
-    What ``disable`` means is left out: its names are in ``disabled``, and no longer in the config.
-    """
-
-    def __init__(
-        self, source: Source, plugins_file: PluginsFile | None = None, *, asks: bool = False, trust: bool = False
-    ) -> None:
-        if not isinstance(source.value, dict):
-            raise ConfigError(f"{source.name}: expected a mapping of keys, got {type(source.value).__name__}")
-        _expect_format(source)
-        whole = validate(Config, source.value, source.where)
-        assert isinstance(whole, Config)
-        self.source, self.disabled = without_disabled(source, whole.needed())
-        self.where = self.source.where
-        validated = validate(Config, self.source.value, self.where)
-        assert isinstance(validated, Config)
-        self.config = validated
-        self.plugins_file = plugins_file
-        if validated.plugins_file is not None and plugins_file is None:
-            path = Path(source.name).parent / validated.plugins_file
-            self.plugins_file = read_plugins_file(path, self.where(("plugins_file",)))
-        for section in _COMPONENTS:
-            self._expect_one_choice(section)
-        self._expect_way_back()
-        targets = self.targets()
-        args = {section: getattr(validated, section).args for section in targets}
-        self.own = OwnCode(source.name, self.plugins_file, targets, args, self.modules, asks=asks and not trust)
-        if asks and trust:
-            self.own.trust()
-
-    def _expect_one_choice(self, name: str) -> None:
-        """A component has a name with settings beside it, or a target with args."""
-        section: _ComponentSection = getattr(self.config, name)
-        if (section.name is None) == (section.target is None):
-            place = self.source.blame((name,), (name, "name"), (name, "target"))
-            raise ConfigError(f"{place}: expected exactly one of name and target")
-        if section.target is not None and section.settings():
-            unknown = next(iter(section.settings()))
-            raise ConfigError(f"{self.where((name, unknown))}: unknown key; arguments of target go under args")
-        if section.name is not None and section.args:
-            raise ConfigError(f"{self.where((name, 'args'))}: args belong to target; write settings beside name")
-
-    def _expect_way_back(self) -> None:
-        """A roll-back needs a checkpoint that is as old as the last evaluation but one."""
-        saved, every = self.config.checkpoint, self.config.evaluation.every
-        needed = 1 + -(-(every - 1) // saved.every)
-        if self.config.guards.collapse == "roll_back" and (saved.keep < needed or saved.every > every):
-            place = self.source.blame(
-                ("guards", "collapse"), ("checkpoint", "every"), ("checkpoint", "keep"), ("evaluation", "every")
-            )
-            raise ConfigError(
-                f"{place}: roll_back needs a checkpoint from each evaluation until the "
-                f"next: checkpoint.every at most {every} (evaluation.every) and checkpoint.keep at least {needed}, got "
-                f"{saved.every} and {saved.keep}"
-            )
-
-    def under(self, *prefix: str | int) -> Any:
-        """The ``where`` of a section."""
-        return lambda path: self.where((*prefix, *path))
-
-    @property
-    def modules(self) -> Path:
-        """The folder in which the modules of targets are looked up first."""
-        return (Path(self.source.name).parent / user_path(self.config.modules or "")).resolve()
-
-    @property
-    def folder(self) -> Path:
-        """The folder in which relative paths of the data are looked up first."""
-        return (Path(self.source.name).parent / user_path(self.config.folder or "")).resolve()
-
-    def targets(self) -> dict[str, str]:
-        """Section to target, of those that have one."""
-        chosen = {name: getattr(self.config, name).target for name in _COMPONENTS}
-        return {name: target for name, target in chosen.items() if target is not None}
-
-    def schedule(self) -> tuple[Schedule, dict[str, Any]]:
-        """The schedule and its settings.
-
-        Raises:
-            PluginError, ConfigError: unknown, wrong settings, or one of the user's own that is none.
-        """
-        section, where = self.config.schedule, self.under("schedule")
-        if section.target is not None:
-            schedule, settings = self.own.make(SCHEDULE, "schedule", section.args, where)
-            expect_factors(schedule, self.config.epochs, f"{where(('target',))}: {section.target}")
-            return schedule, settings
-        name = str(section.name)  # ConfigFile has made sure that there is one
-        schedule, source, settings = build("schedule", name, section.settings(), where, named=where(("name",)))
-        if source.distribution != "buttress":
-            expect_factors(schedule, self.config.epochs, f"{where(('name',))}: {name}")
-        try:
-            schedule.drops(self.config.epochs)
-        except ConfigError as problem:
-            key = "knots" if "knots" in section.settings() else "milestones"
-            raise ConfigError(f"{self.source.blame(('schedule', key), ('epochs',))}: {problem}") from None
-        return schedule, settings
-
-
-def _expect_format(source: Source) -> None:
-    """Before anything else: what another version means by the other keys is not known."""
-    written = source.value.get("format", FORMAT)
-    if written != FORMAT or isinstance(written, bool):
-        raise ConfigError(
-            f"{source.where(('format',))}: this version of buttress reads configs of format {FORMAT}, got {written!r}; "
-            "use the version that the config was written for (a run's is in its manifest.json)"
-        )
-
-
-def load_config(path: Path, overrides: Sequence[str] = (), *, trust: bool = False, looks: bool = False) -> ConfigFile:
-    """Read a config file, or the recipe ``dist:name`` of a distribution, and apply ``key=value`` overrides.
-
-    A key is a path (``data.batch_size``, ``plugins.pgd.steps``) or a plugin and its setting (``pgd.steps``).
-
-    Args:
-        path: of the config. One in a run folder belongs to whoever made the run: its own code is executed only where
-            the user has trusted it. Any other is the user's own.
-        overrides: ``key=value``, the value in YAML.
-        trust: trust its own code from now on.
-        looks: the config is only looked at: its own code is executed only where the user has trusted it, as if it
-            were that of a run.
-
-    Raises:
-        ConfigError: see ``ConfigFile``; an override that is not ``key=value``, or whose key is unknown.
-    """
-    source = read_yaml(located(path))
-    for override in overrides:
-        source = apply_override(source, override)
-    return ConfigFile(source, asks=looks or belongs_to_run(path), trust=trust)
-
-
-def apply_override(source: Source, override: str) -> Source:
-    """``source`` with one ``key=value`` applied; the value is YAML."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r}: expected key=value, for example epochs=10 or pgd.steps=5")
-    place = f"{OVERRIDE}{override!r}"
-    value = parse_yaml(text, place).value
-    tree = copy.deepcopy(source.value)
-    path = _resolve(tree, key.split("."), place)
-    node = tree
-    for part, below in itertools.pairwise(path):
-        if isinstance(node, dict) and node.get(part) is None:
-            node[part] = {}
-        node = node[part]
-        plugins = isinstance(node, list) and isinstance(below, int)
-        if not isinstance(node, dict) and not plugins:
-            held = "is a list: override it as a whole" if isinstance(node, list) else "has no keys below it"
-            raise ConfigError(f"{place}: {part!r} {held}")
-    node[path[-1]] = value
-    places = {other: line for other, line in source.places.items() if other[: len(path)] != path}
-    places[path] = place
-    return Source(tree, source.name, places)
-
-
-def _resolve(tree: dict[str, Any], parts: list[str], place: str) -> Path_:
-    if parts[0] in Config.model_fields and parts[0] != "plugins":
-        return tuple(parts)
-    rest = parts[1:] if parts[0] == "plugins" else parts
-    entries = tree.get("plugins")
-    if parts == ["plugins"]:
-        return ("plugins",)
-    names = plugin_names(tree)
-    if len(rest) < 2 and rest[0] in names:
-        raise ConfigError(
-            f"{place}: expected {rest[0]}.SETTING=value; to leave the plugin out, list the others: plugins=[...]"
-        )
-    if rest[0] not in names:
-        raise ConfigError(f"{place}: unknown key {'.'.join(parts)!r}{nearest(rest[0], {*Config.model_fields, *names})}")
-    position = names.index(rest[0])
-    assert isinstance(entries, list)
-    if isinstance(entries[position], str):
-        entries[position] = {rest[0]: {}}
-    return ("plugins", position, *rest)
-
-
-def plugin_names(tree: object) -> list[str]:
-    """The names in the ``plugins`` of an unchecked config."""
-    entries = tree.get("plugins") if isinstance(tree, dict) else None
-    return [_entry_name(entry) for entry in entries] if isinstance(entries, list) else []
-
-
-def _entry_name(entry: object) -> str:
-    if isinstance(entry, dict) and len(entry) == 1:
-        return str(next(iter(entry)))
-    return str(entry)
-
-
-def dump_config(resolved: dict[str, Any]) -> str:
-    """A resolved config as YAML that reads back to the same values."""
-    return dump_yaml(resolved)
 
 
 def schema() -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from buttress.config.schema import ConfigFile, apply_override, load_config
+from buttress.config.file import ConfigFile, load_config
+from buttress.config.overrides import apply_override
 from buttress.config.yaml_source import Source
 from buttress.data import Data, Split
 from buttress.errors import CheckpointError, ConfigError

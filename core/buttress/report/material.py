@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from buttress.analysis.answer_files import read_answer
 from buttress.audit.audit_file import read_audit
-from buttress.config.schema import Config, ConfigFile, load_config
+from buttress.config.file import ConfigFile, load_config
+from buttress.config.schema import Config
 from buttress.errors import CheckpointError, RunFolderError, TrustError
 from buttress.evaluation.result_file import read_evaluation
 from buttress.scoring.attacks import name_of_entry

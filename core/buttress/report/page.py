@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from buttress._version import __version__
-from buttress.config.schema import dump_config
+from buttress.config.file import dump_config
 from buttress.console.tables import percent
 from buttress.report import figures, training_figures
 from buttress.report.bundle import packed, plotly_bundle

@@ -18,10 +18,12 @@ from torch.optim import Optimizer
 from buttress.components.arguments import read_arguments
 from buttress.components.construct import build
 from buttress.components.loaded import LoadedPlugin, load_plugins
-from buttress.components.own_modules import DATA, MODEL, told
+from buttress.components.own_modules import told
 from buttress.components.requirements import check_requirements
+from buttress.config.file import ConfigFile
 from buttress.config.schedule import Schedule
-from buttress.config.schema import ConfigFile, WeightsSection
+from buttress.config.schema import WeightsSection
+from buttress.config.targets import DATA, MODEL
 from buttress.data import Data, Split, check_data
 from buttress.data.order import fixed_order, steps_per_epoch
 from buttress.engine.engine import Engine

@@ -9,7 +9,7 @@ from typing import Any
 
 from buttress.components.signature import path_settings
 from buttress.components.sources import find, load
-from buttress.config.schema import ConfigFile
+from buttress.config.file import ConfigFile
 from buttress.errors import DataError, PluginError
 from buttress.storage.user_path import user_path
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from buttress.components.own_modules import origin
-from buttress.config.schema import ConfigFile, dump_config, load_config
+from buttress.config.file import ConfigFile, dump_config, load_config
 from buttress.console.reporter import Reporter
 from buttress.data import Data
 from buttress.errors import RunFolderError

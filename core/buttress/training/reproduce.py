@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buttress.config.schema import load_config
+from buttress.config.file import load_config
 from buttress.errors import CheckpointError, WorkError
 from buttress.storage.differences import difference_lines
 from buttress.storage.files import file_sha256, finished_files
