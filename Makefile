@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each does all of its own set-up in .venv, on any machine with Python >= 3.11.
 BIN := .venv/bin
 
-.PHONY: demo test check docs compare torture sanitize format setup clean
+.PHONY: demo test check docs pages compare torture sanitize format setup clean
 
 METHODS := at piat_nmse amp awp rwp rat_lr rat_wp trades mart trades_rwp \
   alp drop_easy augment cutout mixup l1 l2 fix_param fgsm clean
@@ -17,6 +17,13 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python scripts/site/check.py site
 	$(BIN)/python -m tests.docs
+
+# Everything in the repository that is written by a program: recipes, the page of pairs, parts of the other pages.
+pages: setup
+	$(BIN)/python scripts/recipes.py
+	$(BIN)/python -m tests.composition.pairs
+	$(BIN)/python scripts/method_pages.py
+	$(BIN)/python scripts/reference_pages.py
 
 # Every method on label-noise digits over three seeds: sixty runs of about half a minute on one core. The same command
 # goes on after Ctrl-C.

@@ -161,7 +161,7 @@ def _passes(name: str, chosen: str) -> Passes:
 
 
 def refused(name: str, _: str) -> str:
-    from tests.composition.stacks import REFUSED
+    from tests.composition.pairs import REFUSED
 
     by_reason: dict[str, list[str]] = {}
     for pair, reason in REFUSED.items():

@@ -15,11 +15,12 @@ from buttress.errors import PluginError
 from buttress_plugins.data.digits import Digits
 from buttress_plugins.models.preact_resnet import preact_tiny
 
-from .stacks import ATTACKS, LOSSES, REFUSED, SETTINGS, document, entry, pairs
+from .pairs import PAGE, REFUSED, SETTINGS, at_place, document, entry, pairs
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "examples" / "external_plugin"))
 
+ATTACKS, LOSSES = set(at_place("attack")), set(at_place("loss"))
 # Where a plugin is taken away, this one stands in: a step needs an attack, and cross_entropy is the default loss.
 STAND_IN = {"pgd": "clean", "fgsm": "clean", "clean": "fgsm", "cross_entropy": "alp"}
 
@@ -59,13 +60,13 @@ def outcome(names: frozenset[str]) -> dict[str, Tensor]:
 
 
 def complete(names: set[str]) -> frozenset[str]:
-    return frozenset(names if names & set(ATTACKS) else names | {"pgd"})
+    return frozenset(names if names & ATTACKS else names | {"pgd"})
 
 
 def without(names: frozenset[str], name: str) -> frozenset[str]:
     rest = set(names - {name})
     stand_in = STAND_IN.get(name)
-    if stand_in and not rest & set(ATTACKS if name in ATTACKS else LOSSES):
+    if stand_in and not rest & (ATTACKS if name in ATTACKS else LOSSES):
         rest.add(stand_in)
     return frozenset(rest)
 
@@ -78,7 +79,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_a_pair_is_refused_with_its_reason_or_both_have_their_effect(pair: tuple[str, str]):
     if frozenset(pair) in REFUSED:
         with pytest.raises(PluginError) as refusal:
-            outcome(frozenset(pair) if set(pair) & set(ATTACKS) else complete(set(pair)))
+            outcome(frozenset(pair) if set(pair) & ATTACKS else complete(set(pair)))
         assert all(f"'{name}'" in str(refusal.value) for name in pair)
         return
     names = complete(set(pair))
@@ -87,12 +88,5 @@ def test_a_pair_is_refused_with_its_reason_or_both_have_their_effect(pair: tuple
         assert not same(together, outcome(without(names, name))), f"{name} leaves no effect beside the other"
 
 
-def test_the_table_names_every_built_in_plugin():
-    from buttress.components.sources import sources
-
-    built_in = {source.name for source in sources("plugin") if source.distribution == "buttress"}
-    assert built_in | {"centralize"} == set(SETTINGS)
-
-
 def test_the_document_is_that_of_the_table():
-    assert (ROOT / "docs" / "combining.md").read_text(encoding="utf-8") == document()
+    assert PAGE.read_text(encoding="utf-8") == document(), "run python -m tests.composition.pairs"

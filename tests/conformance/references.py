@@ -5,7 +5,7 @@ constants are those of ``LR``, ``MOMENTUM``, ``DECAY``, ``EPS``, ``ALPHA`` and `
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -47,13 +47,21 @@ class Reference:
 
     Args:
         model: copied.
-        step: what makes of (reference, x, y, start) the gradients that SGD takes, at the weights where it steps.
+        step: changes the reference by one step on (x, y), whose attack begins at x + start.
+
+    Attributes:
+        at_start: parameters and buffers of floating dtype at the beginning.
+        ends: the same at the end of each epoch, as the methods of epochs leave them.
+        tracks: track to its parameters.
     """
 
     def __init__(self, model: nn.Module, step: "Step") -> None:
         self.model, self.method = copy.deepcopy(model).train(), step
         self.buffer = {name: torch.zeros_like(weight) for name, weight in self.model.named_parameters()}
         self.lr, self.decay = dict.fromkeys(self.buffer, LR), dict.fromkeys(self.buffer, DECAY)
+        self.at_start = self.copied()
+        self.ends: list[dict[str, Tensor]] = []
+        self.tracks: dict[str, dict[str, Tensor]] = {}
 
     def step(self, x: Tensor, y: Tensor, start: Tensor) -> None:
         self.method(self, x, y, start)
@@ -61,6 +69,10 @@ class Reference:
     @property
     def weights(self) -> dict[str, nn.Parameter]:
         return dict(self.model.named_parameters())
+
+    def copied(self) -> dict[str, Tensor]:
+        """A copy of parameters and buffers of floating dtype."""
+        return {name: value.clone() for name, value in self.model.state_dict().items() if value.is_floating_point()}
 
     def grads(self, loss: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.weights, torch.autograd.grad(loss, list(self.weights.values())), strict=True))
@@ -136,6 +148,8 @@ def l2_attack_trades(
 
 
 Step = Callable[[Reference, Tensor, Tensor, Tensor], None]
+End = Callable[[Reference, int], None]
+"""(reference, epoch from 0): the end of an epoch."""
 Losses = Callable[[Reference, Tensor, Tensor, Tensor], Tensor]
 """(reference, x, x', y) to losses [B]; clean forward first."""
 
@@ -197,8 +211,21 @@ def plain(losses: Losses = at, attack: str = "ce") -> Step:
     return step
 
 
+def natural(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+    ref.sgd(ref.grads(F.cross_entropy(ref.model(x), y)))
+
+
+def fgsm(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+    """x' = clip_[0,1](x + eps sign(g)), the gradient at x itself."""
+    ref.model.eval()
+    x = x.detach().requires_grad_()
+    (g,) = torch.autograd.grad(F.cross_entropy(ref.model(x), y, reduction="sum"), x)
+    ref.model.train()
+    natural(ref, (x + EPS * g.sign()).clamp(0, 1).detach(), y, start)
+
+
 def norm(tensors: dict[str, Tensor]) -> Tensor:
-    """Of the concatenation."""
+    """Norm of the concatenation."""
     return torch.cat([value.flatten() for value in tensors.values()]).norm()
 
 
@@ -400,3 +427,104 @@ def frozen(names: Callable[[str], bool]) -> Step:
         plain()(ref, x, y, start)
 
     return step
+
+
+# Batches
+
+
+def cutout(size: int, corners: Tensor) -> Step:
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        cut = x.clone()
+        for image, (top, left) in zip(cut, corners.tolist(), strict=True):
+            image[:, top : top + size, left : left + size] = 0
+        plain()(ref, cut, y, start)
+
+    return step
+
+
+def augment(pad: int, padding: str, offsets: Tensor, mirrored: Tensor) -> Step:
+    """Pixel by pixel: (r, c) of a crop comes from (r, c) + offset - pad of the image, mirrored or zero outside."""
+
+    def source(index: int, side: int) -> int | None:
+        if 0 <= index < side:
+            return index
+        return None if padding == "zeros" else abs(index) if index < 0 else 2 * (side - 1) - index
+
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        height, width = x.shape[2:]
+        made = torch.zeros_like(x)
+        for i, (down, right) in enumerate(offsets.tolist()):
+            for r in range(height):
+                for c in range(width):
+                    row, column = source(r + down - pad, height), source(c + right - pad, width)
+                    if row is not None and column is not None:
+                        made[i, :, r, width - 1 - c if mirrored[i] else c] = x[i, :, row, column]
+        plain()(ref, made, y, start)
+
+    return step
+
+
+# Ensembles
+
+
+def nothing(ref: Reference, epoch: int) -> None:
+    """An epoch's end that changes nothing."""
+
+
+def meat(ref: Reference, epoch: int) -> None:
+    """The lower median of the weights of all epochs, element by element."""
+    ref.ends.append(ref.copied())
+    middle = (len(ref.ends) - 1) // 2
+    ref.tracks["meat"] = {
+        name: torch.stack([end[name] for end in ref.ends]).sort(0).values[middle] for name in ref.weights
+    }
+
+
+def swa(ref: Reference, epoch: int) -> None:
+    """The mean of the weights of all epochs."""
+    ref.ends.append(ref.copied())
+    ref.tracks["swa"] = {name: sum(end[name] for end in ref.ends) / len(ref.ends) for name in ref.weights}
+
+
+def ema(tau: float) -> Step:
+    """average <- tau average + (1 - tau) theta after every step, from the weights at the start."""
+
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        plain()(ref, x, y, start)
+        before = ref.tracks.get("ema", ref.at_start)
+        ref.tracks["ema"] = {
+            name: tau * before[name] + (1 - tau) * weight.detach() for name, weight in ref.weights.items()
+        }
+
+    return step
+
+
+def piat(
+    lams: Sequence[float], buffers: str = "interpolate", inputs: Sequence[Tensor] = (), skip_first: bool = False
+) -> End:
+    """theta <- lam theta of the epoch before + (1 - lam) theta; ``lams``: the coefficient of each epoch."""
+
+    @torch.no_grad()
+    def end(ref: Reference, epoch: int) -> None:
+        previous = ref.ends[-1] if ref.ends else ref.at_start
+        for name, value in ref.model.state_dict().items():
+            if name in previous and (buffers == "interpolate" or name in ref.weights):
+                value.copy_(lams[epoch] * previous[name] + (1 - lams[epoch]) * value)
+        if buffers == "reestimate" and not (skip_first and epoch == 0):
+            remeasure(ref.model, inputs)
+        ref.ends.append(ref.copied())
+
+    return end
+
+
+@torch.no_grad()
+def remeasure(model: nn.Module, inputs: Sequence[Tensor]) -> None:
+    """Running statistics as the plain mean over batches of equal size; n unbiased as torch's batch norm has it."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for each in norms:
+        each.reset_running_stats()
+        each.momentum = None  # a cumulative mean
+    for x in inputs:
+        model(x)
+    for each in norms:
+        each.momentum = 0.1

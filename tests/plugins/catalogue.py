@@ -1,32 +1,130 @@
-"""Every built-in plugin, with the settings that its promises are examined with, and those that it must refuse; and
-every attack."""
+"""The table of the built-in plugins: one row each, from which every test of all plugins takes what it needs.
 
-from typing import Any, NamedTuple
+A row has what a plugin is examined with, what it must refuse, what it costs, what it may stand beside, and the name of
+the method's literal form. The order is that of a stack: attacks, losses, weight perturbations, ensembles, all others.
+"""
 
+from functools import partial
+from typing import Any
 
-class Entry(NamedTuple):
-    """One plugin.
+import torch
 
-    Args:
-        settings: with which it shows its effect on the small bench of ``buttress.testing``.
-        wrong: settings that it must refuse, each alone.
-        stateful: it has a state_dict.
-    """
+from buttress.training.forecast import Passes
 
-    settings: dict[str, Any]
-    wrong: list[dict[str, Any]]
-    stateful: bool = False
-
+from ..conformance import references as ref
+from .row import Attack, Case, Layered, Row
 
 UNKNOWN = {"no_such_setting": 1}
 WEIGHTS = [UNKNOWN, {"gamma": -0.1}, {"gamma": "big"}, {"start": 1.5}, {"exit_order": "never"}]
 LAYERS = [UNKNOWN, {"layers": "3"}, {"groups": {"one": ["conv.*"]}}, {"head_group": 1.5}]
 
-CATALOGUE: dict[str, Entry] = {
-    "alp": Entry({}, [UNKNOWN, {"weight": -1}, {"mixed": 1}]),
-    "amp": Entry(
-        {"steps": 2},
-        [
+# Attacks beside which costs are counted; ten steps.
+PGD: dict[str, Any] = {"pgd": {"steps": 10}}
+KL: dict[str, Any] = {"pgd": {"steps": 10, "loss": "kl", "start": "gaussian"}}
+AT = Passes(forwards=11, input_backwards=10, weight_backwards=1)  # ten attack steps, one training step
+TWO_BRANCHES = Passes(12, 10, 2)  # the loss looks at x and at x'
+
+# Attacks of the literal forms.
+SHORT: dict[str, Any] = {"pgd": {"steps": ref.STEPS, "step_size": "3/100"}}
+SHORT_KL: dict[str, Any] = {"pgd": {"steps": ref.STEPS, "step_size": "3/100", "loss": "kl", "start": "gaussian"}}
+
+# Layer groups of ``tests.models.ConvNet``, and of the networks of the literal forms.
+GROUPS = {"1": ["conv.*"], "2": ["bn.*", "linear.*"]}
+REFERENCE_GROUPS = {
+    True: {"1": ["conv1.*", "bn1.*"], "2": ["conv2.*", "bn2.*", "linear.*"]},
+    False: {"1": ["conv1.*"], "2": ["linear.*"]},
+}
+
+# Draws of the six examples of the literal forms.
+PERMUTATION = torch.tensor([3, 0, 5, 1, 2, 4])
+CORNERS = torch.tensor([[0, 0], [2, 1], [1, 2], [0, 2], [1, 0], [2, 2]])
+MIRRORED = torch.tensor([True, False, True, False, False, True])
+
+SOFT_WEIGHTS = "the public code of AWP refuses Mixup, and nobody has measured the two together"
+SOFT_MART = "MART sets the label's class against the best other one, which soft labels do not name"
+
+
+def layered(name: str, **settings: Any) -> Layered:
+    return lambda conv: {name: {**settings, "groups": REFERENCE_GROUPS[conv]}}
+
+
+def latter(name: str) -> bool:
+    return not name.startswith(("conv1", "bn1"))
+
+
+CATALOGUE: dict[str, Row] = {
+    "pgd": Row(
+        wrong=[UNKNOWN, {"steps": 0}, {"step_size": "a/b"}, {"loss": "cw"}, {"restarts": 1.5}],
+        pair={"steps": 2},
+        place="attack",
+        costs=[
+            ([PGD], AT),
+            ([{"pgd": {"steps": 10, "restarts": 2}}], Passes(23, 20, 1)),  # and a forward to choose after each
+        ],
+        references={"AT": Case([SHORT], ref.plain())},
+    ),
+    "fgsm": Row(
+        wrong=[UNKNOWN, {"start": "gaussian"}, {"step_size": -1}, {"attack_mode": "test"}],
+        place="attack",
+        costs=[(["fgsm"], Passes(2, 1, 1))],
+        references={"FGSM": Case(["fgsm"], ref.fgsm)},
+    ),
+    "clean": Row(
+        wrong=[UNKNOWN],
+        place="attack",
+        costs=[(["clean"], Passes(1, 0, 1))],
+        references={"natural training": Case(["clean"], ref.natural)},
+    ),
+    "cross_entropy": Row(
+        wrong=[UNKNOWN],
+        place="loss",
+        costs=[([PGD, "cross_entropy"], AT)],
+        references={"AT, its loss named": Case([SHORT, "cross_entropy"], ref.plain())},
+    ),
+    "trades": Row(
+        wrong=[UNKNOWN, {"beta": -1}, {"clean_forwards": 3}],
+        place="loss",
+        costs=[
+            ([KL, "trades"], Passes(13, 10, 2)),  # the attack's clean prediction is a forward too
+            ([KL, {"trades": {"clean_forwards": 2}}], Passes(14, 10, 3)),
+            ([KL, "trades", "awp"], Passes(15, 10, 4)),
+        ],
+        references={
+            "TRADES": Case([SHORT_KL, "trades"], ref.plain(ref.trades, "kl")),
+            "TRADES, two forwards": Case(
+                [SHORT_KL, {"trades": {"clean_forwards": 2}}], ref.plain(ref.trades_two_forwards, "kl")
+            ),
+        },
+    ),
+    "mart": Row(
+        wrong=[UNKNOWN, {"lam": -1}],
+        place="loss",
+        costs=[([PGD, "mart"], TWO_BRANCHES)],
+        references={"MART": Case([SHORT, "mart"], ref.plain(ref.mart))},
+    ),
+    "nmse": Row(
+        wrong=[UNKNOWN, {"mu": -1}, {"detach_weight": "no"}],
+        place="loss",
+        costs=[([PGD, "nmse"], TWO_BRANCHES)],
+        references={
+            "NMSE": Case([SHORT, "nmse"], ref.plain(ref.nmse)),
+            "NMSE, detached": Case(
+                [SHORT, {"nmse": {"mu": 2.0, "detach_weight": True}}], ref.plain(partial(ref.nmse, mu=2.0, detach=True))
+            ),
+        },
+    ),
+    "alp": Row(
+        wrong=[UNKNOWN, {"weight": -1}, {"mixed": 1}],
+        place="loss",
+        costs=[([PGD, "alp"], TWO_BRANCHES)],
+        references={
+            "ALP": Case([SHORT, "alp"], ref.plain(ref.alp)),
+            "ALP, mixed": Case([SHORT, {"alp": {"mixed": True}}], ref.plain(partial(ref.alp, mixed=True))),
+        },
+    ),
+    "amp": Row(
+        settings={"steps": 2},
+        wrong=[
             UNKNOWN,
             {"delta": -1.0},
             {"ball": "layer"},
@@ -37,31 +135,116 @@ CATALOGUE: dict[str, Entry] = {
             {"reattack_final": 2},
             {"start": -1},
         ],
+        place="perturbation",
+        costs=[
+            ([PGD, "amp"], Passes(12, 10, 2)),  # N = 1 uses the step's own attack
+            ([PGD, {"amp": {"steps": 2}}], Passes(23, 20, 3)),
+            ([PGD, {"amp": {"steps": 2, "reattack_final": True}}], Passes(33, 30, 3)),
+        ],
+        references={
+            "AMP": Case([SHORT, {"amp": {"delta": 0.3}}], ref.amp(0.3)),
+            "AMP, inside the ball": Case([SHORT, {"amp": {"delta": 1e3, "xi": 0.5}}], ref.amp(1e3, xi=0.5)),
+            "AMP, N = 3": Case([SHORT, {"amp": {"delta": 0.5, "steps": 3, "xi": 0.4}}], ref.amp(0.5, 3, 0.4)),
+            "AMP, per tensor, all batch norms": Case(
+                [SHORT, {"amp": {"delta": 0.1, "steps": 2, "ball": "per_tensor", "bn_update": "all"}}],
+                ref.amp(0.1, 2, per_tensor=True, bn_all=True),
+            ),
+            "AMP, re-attack, clipped": Case(
+                [SHORT, {"amp": {"delta": 0.3, "steps": 2, "reattack_final": True, "clip_norm": 0.2}}],
+                ref.amp(0.3, 2, reattack_final=True, clip=0.2),
+            ),
+            "AMP with TRADES": Case(
+                [SHORT_KL, "trades", {"amp": {"delta": 0.3, "steps": 2}}],
+                ref.amp(0.3, 2, losses=ref.trades, attack="kl"),
+            ),
+        },
     ),
-    "augment": Entry(
-        {"pad": 1, "rotation": 15.0},
-        [UNKNOWN, {"pad": -1}, {"padding": "ones"}, {"flip": 1}, {"rotation": 181.0}],
+    "awp": Row(
+        wrong=[*WEIGHTS, {"tensors": "convolutions"}, {"norm": "l2"}, {"lsc": [1.0]}],
+        pair={"gamma": 0.05},
+        place="perturbation",
+        costs=[
+            ([PGD, "awp"], Passes(12, 10, 2)),
+            ([PGD, {"awp": {"gamma": 0.0}}], AT),
+        ],
+        references={
+            "AWP": Case([SHORT, {"awp": {"gamma": 0.05}}], ref.awp(0.05)),
+            "AWP, restored": Case(
+                [SHORT, {"awp": {"gamma": 0.05, "exit_order": "restore_then_step"}}],
+                ref.awp(0.05, finish=ref.step_at_restored),
+            ),
+            "AWP, all, global": Case(
+                [SHORT, {"awp": {"gamma": 0.05, "tensors": "all", "norm": "global"}}],
+                ref.awp(0.05, every=True, one_norm=True),
+            ),
+            "AWP, LSC": Case([SHORT, {"awp": {"gamma": 0.05, "lsc": [1.0, 1.6]}}], ref.awp(0.05, lsc=(1.0, 1.6))),
+            "AWP with TRADES": Case([SHORT_KL, "trades", {"awp": {"gamma": 0.05}}], ref.awp(0.05, ref.trades, "kl")),
+            "AWP with MART": Case([SHORT, "mart", {"awp": {"gamma": 0.05}}], ref.awp(0.05, ref.mart)),
+        },
     ),
-    "awp": Entry({}, [*WEIGHTS, {"tensors": "convolutions"}, {"norm": "l2"}, {"lsc": [1.0]}]),
-    "clean": Entry({}, [UNKNOWN]),
-    "cross_entropy": Entry({}, [UNKNOWN]),
-    "cutout": Entry({"size": 4}, [UNKNOWN, {"size": 0}, {"value": "black"}]),
-    "drop_easy": Entry({"c_min": 2.3}, [UNKNOWN, {"c_min": -1}, {"mean_over": "all"}]),
-    "ema": Entry(
-        {"tau": 0.5},
-        [UNKNOWN, {"tau": 1.1}, {"tau": -0.1}, {"start": -1}, {"start": 1.5}, {"warmup": 1}, {"buffers": "live"}],
+    "rwp": Row(
+        settings={"c_min": "inf", "k2": 2},
+        wrong=[
+            *WEIGHTS,
+            {"c_min": -1},
+            {"c_min": "all"},
+            {"k2": 0},
+            {"variant": "mine"},
+            {"norm": "l2"},
+            {"inclusive": 1},
+            {"accumulate": "mean"},
+        ],
+        pair={"gamma": 0.05, "c_min": "inf", "k2": 2},
+        place="perturbation",
+        costs=[
+            ([PGD, {"rwp": {"c_min": "inf", "k2": 10}}], Passes(21, 10, 11)),
+            ([PGD, {"rwp": {"c_min": "inf", "k2": 3}}], Passes(14, 10, 4)),
+            ([PGD, {"rwp": {"c_min": 0.0, "k2": 10}}], Passes(12, 10, 1)),  # one look: nobody is easy
+        ],
+        references={
+            "RWP": Case([SHORT, {"rwp": {"gamma": 0.05, "c_min": 1.4, "k2": 3}}], ref.rwp(0.05)),
+            "RWP, layer": Case(
+                [SHORT, {"rwp": {"gamma": 0.05, "c_min": 1.4, "k2": 3, "norm": "layer"}}], ref.rwp(0.05, layerwise=True)
+            ),
+            "RWP, official": Case(
+                [SHORT, {"rwp": {"gamma": 0.05, "c_min": 1.4, "k2": 3, "variant": "official"}}],
+                ref.rwp(0.05, official=True),
+            ),
+            "RWP, all": Case(
+                [SHORT, {"rwp": {"gamma": 0.05, "c_min": "inf", "k2": 4}}], ref.rwp(0.05, torch.inf, 4)
+            ),
+            "RWP with TRADES": Case(
+                [SHORT_KL, "trades", {"rwp": {"gamma": 0.05, "c_min": 1.6, "k2": 2}}],
+                ref.rwp(0.05, 1.6, 2, losses=ref.trades, attack="kl"),
+            ),
+        },
+    ),
+    "rat_wp": Row(
+        wrong=[*WEIGHTS, *LAYERS],
+        on_conv_net={"layers": [2], "groups": GROUPS},
+        pair={"gamma": 0.05},
+        place="perturbation",
+        costs=[([PGD, "rat_wp"], Passes(12, 10, 2))],
+        references={"RAT_WP": Case([SHORT, layered("rat_wp", gamma=0.05, layers=[2])], ref.awp(0.05, only=latter))},
+    ),
+    "piat": Row(
+        wrong=[
+            UNKNOWN,
+            {"lam": 1.5},
+            {"a": 1.1},
+            {"b": -1},
+            {"c": "ten"},
+            {"n0": 2},
+            {"buffers": "live"},
+            {"skip_first": 1},
+        ],
+        costs=[([PGD, "piat"], AT)],
+        references={"PIAT": Case([SHORT, "piat"], ref.plain(), end=ref.piat([1 / 10, 2 / 11, 3 / 12]))},
         stateful=True,
     ),
-    "fgsm": Entry({}, [UNKNOWN, {"start": "gaussian"}, {"step_size": -1}, {"attack_mode": "test"}]),
-    "freeze_layers": Entry(
-        {}, [*LAYERS, {"freeze_bn": "yes"}]
-    ),
-    "l1": Entry({}, [UNKNOWN, {"weight": -1}]),
-    "l2_groups": Entry({}, [UNKNOWN, {"weight_decay": -1}, {"legacy_lr": 1}]),
-    "mart": Entry({}, [UNKNOWN, {"lam": -1}]),
-    "meat": Entry(
-        {"start": 0},
-        [
+    "meat": Row(
+        settings={"start": 0},
+        wrong=[
             UNKNOWN,
             {"start": -1},
             {"start": 1.0},
@@ -72,60 +255,138 @@ CATALOGUE: dict[str, Entry] = {
             {"memory_gib": 0},
             {"track": 3},
         ],
+        on_conv_net={"history": "memory"},
+        pair={"start": 0, "history": "memory"},
+        costs=[([PGD, {"meat": {"start": 0}}], AT)],
+        references={"MEAT": Case([SHORT, {"meat": {"start": 0, "history": "memory"}}], ref.plain(), end=ref.meat)},
         stateful=True,
     ),
-    "mixup": Entry({}, [UNKNOWN, {"num_classes": 1}, {"alpha": 0.0}]),
-    "nmse": Entry({}, [UNKNOWN, {"mu": -1}, {"detach_weight": "no"}]),
-    "pgd": Entry({}, [UNKNOWN, {"steps": 0}, {"step_size": "a/b"}, {"loss": "cw"}, {"restarts": 1.5}]),
-    "piat": Entry(
-        {},
-        [UNKNOWN, {"lam": 1.5}, {"a": 1.1}, {"b": -1}, {"c": "ten"}, {"n0": 2}, {"buffers": "live"}, {"skip_first": 1}],
+    "ema": Row(
+        settings={"tau": 0.5},
+        wrong=[
+            UNKNOWN,
+            {"tau": 1.1},
+            {"tau": -0.1},
+            {"start": -1},
+            {"start": 1.5},
+            {"warmup": 1},
+            {"buffers": "live"},
+        ],
+        pair={"tau": 0.5},
+        costs=[([PGD, "ema"], AT)],
+        references={"EMA": Case([SHORT, {"ema": {"tau": 0.8, "warmup": False}}], ref.ema(0.8), end=ref.nothing)},
         stateful=True,
     ),
-    "rat_lr": Entry(
-        {"form": "corrected"},
-        [*LAYERS, {"form": "both"}, {"lr": 0.0}],
+    "swa": Row(
+        settings={"start": 0},
+        wrong=[UNKNOWN, {"start": 0.0}, {"start": "0"}],
+        pair={"start": 0},
+        costs=[([PGD, "swa"], AT), ([PGD, "piat", {"meat": {"start": 0}}, "ema", "swa"], AT)],
+        references={"SWA": Case([SHORT, {"swa": {"start": 0}}], ref.plain(), end=ref.swa)},
         stateful=True,
     ),
-    "rat_wp": Entry({}, [*WEIGHTS, *LAYERS]),
-    "rwp": Entry(
-        {"c_min": "inf", "k2": 2},
-        [*WEIGHTS, {"c_min": -1}, {"c_min": "all"}, {"k2": 0}, {"variant": "mine"}, {"norm": "l2"}, {"inclusive": 1},
-         {"accumulate": "mean"}],
+    "drop_easy": Row(
+        settings={"c_min": 2.3},
+        wrong=[UNKNOWN, {"c_min": -1}, {"mean_over": "all"}],
+        on_conv_net={"c_min": 0.5},
+        pair={"c_min": 2.2},
+        costs=[([PGD, {"drop_easy": {"c_min": 1.0}}], AT)],
+        references={
+            "drop easy": Case([SHORT, {"drop_easy": {"c_min": 1.3}}], ref.drop_easy(1.3, True)),
+            "drop easy, batch": Case(
+                [SHORT, {"drop_easy": {"c_min": 1.3, "mean_over": "batch"}}], ref.drop_easy(1.3, False)
+            ),
+        },
     ),
-    "swa": Entry({"start": 0}, [UNKNOWN, {"start": 0.0}, {"start": "0"}], stateful=True),
-    "trades": Entry({}, [UNKNOWN, {"beta": -1}, {"clean_forwards": 3}]),
+    "rat_lr": Row(
+        settings={"form": "corrected"},
+        wrong=[*LAYERS, {"form": "both"}, {"lr": 0.0}],
+        on_conv_net={"layers": [2], "groups": GROUPS},
+        costs=[([PGD, "rat_lr"], AT), ([PGD, {"rat_lr": {"form": "corrected"}}], AT)],
+        references={
+            "RAT_LR": Case([SHORT, layered("rat_lr", layers=[2])], ref.fixed_lr(latter, 0.1), factor=0.1),
+            "RAT_LR, corrected": Case(
+                [SHORT, layered("rat_lr", layers=[2], form="corrected")], ref.fixed_lr(latter, 0.1), factor=0.1
+            ),
+        },
+        stateful=True,
+    ),
+    "freeze_layers": Row(
+        wrong=[*LAYERS, {"freeze_bn": "yes"}],
+        on_conv_net={"layers": [1], "groups": GROUPS},
+        pair={"layers": [1]},
+        costs=[([PGD, {"freeze_layers": {"layers": [1, 2]}}], AT)],
+        references={"AT-fix-param": Case([SHORT, layered("freeze_layers", layers=[2])], ref.frozen(latter))},
+    ),
+    "l1": Row(
+        wrong=[UNKNOWN, {"weight": -1}],
+        pair={"weight": 1e-3},
+        costs=[([PGD, "l1"], AT)],
+        references={"L1": Case([SHORT, {"l1": {"weight": 1e-2}}], ref.l1(1e-2))},
+    ),
+    "l2_groups": Row(
+        wrong=[UNKNOWN, {"weight_decay": -1}, {"legacy_lr": 1}],
+        pair={"weight_decay": 0.1},
+        costs=[([PGD, "l1", "l2_groups"], AT)],
+        references={"L2": Case([SHORT, {"l2_groups": {"weight_decay": 5e-2}}], ref.l2(5e-2))},
+    ),
+    "mixup": Row(
+        wrong=[UNKNOWN, {"num_classes": 1}, {"alpha": 0.0}],
+        pair={"num_classes": 10},
+        refuses={"awp": SOFT_WEIGHTS, "rwp": SOFT_WEIGHTS, "rat_wp": SOFT_WEIGHTS, "mart": SOFT_MART},
+        costs=[([PGD, "mixup"], AT)],
+        references={
+            "Mixup": Case(
+                [SHORT, {"mixup": {"num_classes": 4}}],
+                ref.mixup(0.7, PERMUTATION),
+                {"mixup.lam": torch.tensor(0.7, dtype=torch.float64), "mixup.permutation": PERMUTATION},
+            )
+        },
+    ),
+    "cutout": Row(
+        settings={"size": 4},
+        wrong=[UNKNOWN, {"size": 0}, {"value": "black"}],
+        on_conv_net={"size": 2},
+        pair={"size": 3},
+        costs=[([PGD, "mixup", "augment", {"cutout": {"size": 3}}], AT)],
+        references={
+            "Cutout": Case([SHORT, {"cutout": {"size": 2}}], ref.cutout(2, CORNERS), {"cutout.position": CORNERS})
+        },
+    ),
+    "augment": Row(
+        settings={"pad": 1, "rotation": 15.0},
+        wrong=[UNKNOWN, {"pad": -1}, {"padding": "ones"}, {"flip": 1}, {"rotation": 181.0}],
+        pair={"pad": 1},
+        costs=[([PGD, "augment"], AT)],
+        references={
+            f"crops and flips, {padding}": Case(
+                [SHORT, {"augment": {"pad": 1, "padding": padding}}],
+                ref.augment(1, padding, CORNERS, MIRRORED),
+                {"augment.crop": CORNERS, "augment.flip": MIRRORED},
+            )
+            for padding in ("reflect", "zeros")
+        },
+    ),
 }  # fmt: skip
 
-# What ``TinyNet`` and its small images of three classes need besides.
-GROUPS = {"1": ["conv.*"], "2": ["bn.*", "linear.*"]}
-_ON_TINY_NET: dict[str, dict[str, Any]] = {
-    "cutout": {"size": 2},
-    "drop_easy": {"c_min": 0.5},
-    "freeze_layers": {"layers": [1], "groups": GROUPS},
-    "meat": {"history": "memory"},
-    "rat_lr": {"layers": [2], "groups": GROUPS},
-    "rat_wp": {"layers": [2], "groups": GROUPS},
-}
-
-
-def stack_of(name: str) -> list[Any]:
-    """The smallest stack in which a plugin works on ``TinyNet``, as a config lists it."""
-    entry = {name: {**CATALOGUE[name].settings, **_ON_TINY_NET.get(name, {})}}
-    return [entry] if name in ATTACKS else ["fgsm", entry]
-
-
-# Attacks of evaluations: settings small enough for tests, and wrong ones, each alone.
-ATTACKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
-    "autoattack": ({}, [UNKNOWN, {"num_classes": 3}]),
-    "clean": ({}, [UNKNOWN]),
-    "cw": ({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": -1}, {"kappa": -1.0}, {"start": "gaussian"}]),
-    "fgsm": ({"start": "uniform"}, [UNKNOWN, {"start": "gaussian"}]),
-    "ifgsm": ({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": "a/b"}]),
-    "mifgsm": ({"steps": 3}, [UNKNOWN, {"steps": 0}, {"decay": -0.1}]),
-    "pgd": ({"steps": 3}, [UNKNOWN, {"steps": 0}]),
-    "spsa": (
+ATTACKS: dict[str, Attack] = {
+    "autoattack": Attack({}, [UNKNOWN, {"num_classes": 3}]),
+    "clean": Attack({}, [UNKNOWN]),
+    "cw": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": -1}, {"kappa": -1.0}, {"start": "gaussian"}]),
+    "fgsm": Attack({"start": "uniform"}, [UNKNOWN, {"start": "gaussian"}]),
+    "ifgsm": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": "a/b"}]),
+    "mifgsm": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"decay": -0.1}]),
+    "pgd": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}]),
+    "spsa": Attack(
         {"steps": 2, "samples": 8},
         [UNKNOWN, {"steps": 0}, {"samples": 0}, {"radius": 0.0}, {"lr": 0.0}, {"forward_size": 1}],
     ),
 }
+"""Every built-in attack of evaluations."""
+
+
+def stack_of(name: str) -> list[Any]:
+    """The smallest stack in which a plugin works on ``tests.models.ConvNet``, as a config lists it."""
+    row = CATALOGUE[name]
+    entry = {name: {**row.settings, **row.on_conv_net}}
+    return [entry] if row.place == "attack" else ["fgsm", entry]

@@ -42,7 +42,7 @@ def attacked(name: str, threat: ThreatModel, model: nn.Module | None = None, see
     generator = torch.Generator().manual_seed(1)
     split = Split(torch.rand((9, 1, 6, 6), generator=generator), torch.arange(9) % 4)
     (batch,) = split.batches(torch.arange(9), 9)
-    return Evaluator(model or Net(), load_attack({name: ATTACKS[name][0]}), threat, seed=seed).attacked(batch).x
+    return Evaluator(model or Net(), load_attack({name: ATTACKS[name].settings}), threat, seed=seed).attacked(batch).x
 
 
 def test_the_catalogue_holds_every_built_in_attack_and_no_other():
@@ -81,7 +81,7 @@ def test_a_random_attack_depends_on_the_seed_of_the_evaluation(name: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [(name, wrong) for name, entry in ATTACKS.items() for wrong in entry[1]], ids=str
+    ("name", "settings"), [(name, wrong) for name, attack in ATTACKS.items() for wrong in attack.wrong], ids=str
 )
 def test_a_wrong_setting_of_an_attack_is_refused_with_its_name(name: str, settings: dict[str, Any]):
     with pytest.raises((ConfigError, PluginError), match=name):

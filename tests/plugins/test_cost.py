@@ -1,4 +1,4 @@
-"""What a step of each method costs, in passes through the model: written by hand, counted, and forecast."""
+"""What a step of each method costs, in passes through the model: as the table has it, counted, and forecast."""
 
 from pathlib import Path
 from typing import Any
@@ -12,39 +12,9 @@ from buttress.training import forecast as forecasts
 from buttress.training.assembly import assemble, load_data
 from buttress.training.forecast import Passes, counted, forecast
 
-PGD: dict[str, Any] = {"pgd": {"steps": 10}}
-KL: dict[str, Any] = {"pgd": {"steps": 10, "loss": "kl", "start": "gaussian"}}
-AT = Passes(forwards=11, input_backwards=10, weight_backwards=1)  # ten attack steps, one training step
-TWO_BRANCHES = Passes(12, 10, 2)  # the loss looks at x and at x'
+from .catalogue import CATALOGUE
 
-COSTS: list[tuple[list[Any], Passes]] = [
-    ([PGD], AT),
-    ([{"pgd": {"steps": 10, "restarts": 2}}], Passes(23, 20, 1)),  # and a forward to choose after each
-    (["fgsm"], Passes(2, 1, 1)),
-    (["clean"], Passes(1, 0, 1)),
-    ([PGD, "nmse"], TWO_BRANCHES),
-    ([PGD, "alp"], TWO_BRANCHES),
-    ([PGD, "mart"], TWO_BRANCHES),
-    ([KL, "trades"], Passes(13, 10, 2)),  # the attack's clean prediction is a forward too
-    ([KL, {"trades": {"clean_forwards": 2}}], Passes(14, 10, 3)),
-    ([PGD, "awp"], Passes(12, 10, 2)),
-    ([PGD, "rat_wp"], Passes(12, 10, 2)),
-    ([PGD, {"awp": {"gamma": 0.0}}], AT),
-    ([PGD, {"rwp": {"c_min": "inf", "k2": 10}}], Passes(21, 10, 11)),
-    ([PGD, {"rwp": {"c_min": "inf", "k2": 3}}], Passes(14, 10, 4)),
-    ([PGD, {"rwp": {"c_min": 0.0, "k2": 10}}], Passes(12, 10, 1)),  # one look: nobody is easy
-    ([PGD, "amp"], Passes(12, 10, 2)),  # N = 1 uses the step's own attack
-    ([PGD, {"amp": {"steps": 2}}], Passes(23, 20, 3)),
-    ([PGD, {"amp": {"steps": 2, "reattack_final": True}}], Passes(33, 30, 3)),
-    ([KL, "trades", "awp"], Passes(15, 10, 4)),
-    ([PGD, "piat", {"meat": {"start": 0}}, "ema", "swa"], AT),
-    ([PGD, "rat_lr"], AT),
-    ([PGD, {"rat_lr": {"form": "corrected"}}], AT),
-    ([PGD, {"freeze_layers": {"layers": [1, 2]}}], AT),
-    ([PGD, "l1", "l2_groups"], AT),
-    ([PGD, {"drop_easy": {"c_min": 1.0}}], AT),
-    ([PGD, "mixup", "augment", {"cutout": {"size": 3}}], AT),
-]
+COSTS = [cost for row in CATALOGUE.values() for cost in row.costs]
 
 
 @pytest.mark.parametrize(

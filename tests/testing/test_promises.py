@@ -418,7 +418,7 @@ def test_a_package_one_of_whose_modules_cannot_be_imported_is_examined_but_for_i
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_built_in_attack_keeps_its_promises(name: str):
-    check_plugin(load(find("attack", name)), ATTACKS[name][0], name=name, kind="attack")
+    check_plugin(load(find("attack", name)), ATTACKS[name].settings, name=name, kind="attack")
 
 
 def test_the_loggers_keep_their_promises():
