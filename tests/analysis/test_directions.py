@@ -8,7 +8,8 @@ from torch import nn
 from buttress.analysis.directions import digest, losses_at, normalized, random_direction
 from buttress.functional import cross_entropy
 
-from ..core.helpers import ConvNet, assert_same, batch_of, snapshot, weights_of
+from ..core.helpers import assert_same, batch_of, snapshot, weights_of
+from ..models import ConvNet
 
 
 def test_every_filter_gets_the_norm_of_the_weights_filter():

@@ -8,7 +8,8 @@ from buttress.analysis.landscape import group_landscape, surface
 from buttress.functional import cross_entropy
 from buttress.scoring.loss_groups import EDGES, group_numbers
 
-from ..core.helpers import MLP, Halfspace, batch_of, weights_of
+from ..core.helpers import batch_of, weights_of
+from ..models import MLP, Halfspace
 
 
 def setting(n: int = 40) -> tuple[MLP, Tensor, Tensor, Tensor]:

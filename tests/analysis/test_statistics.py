@@ -16,7 +16,7 @@ from buttress.scoring.loss_groups import EDGES, group_counts, group_names, group
 from buttress.training.selection import Record
 from buttress_plugins.models.preact_resnet import preact_resnet18, preact_tiny
 
-from ..core.helpers import MLP, ConvNet
+from ..models import MLP, ConvNet
 
 
 def test_moments_are_the_literal_ones():

@@ -14,7 +14,8 @@ from buttress.audit.probe import Probe
 from buttress.audit.records import autoattack_is_strongest, selection_is_honest, spsa_is_weaker
 from buttress.audit.search import random_search
 from buttress.errors import DataError
-from tests.core.helpers import Halfspace, assert_same, snapshot
+from tests.core.helpers import assert_same, snapshot
+from tests.models import Halfspace
 
 from .models import BROKEN, LINF, Around, digits, honest
 

@@ -1,4 +1,4 @@
-"""Tiny solvable models, plugins made on the spot, and engines around them."""
+"""Plugins made on the spot, and engines around them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,51 +12,14 @@ from buttress import Adv, Batch, Engine, ThreatModel, hookimpl
 from buttress.engine.context import Context
 from buttress.engine.state import RunState
 
+from ..models import MLP as MLP
+from ..models import ConvNet as ConvNet
+from ..models import Halfspace as Halfspace
+
 CPU = torch.device("cpu")
 LINF = ThreatModel("linf", "1/10")
 # An attack whose answer still shows where it started.
 SHORT_PGD = {"pgd": {"steps": 1, "step_size": "1/1000"}}
-
-
-class ConvNet(nn.Module):
-    """``[B,1,4,4]`` to 3 logits: convolution, batch norm, ReLU, pool, classifier."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.random.manual_seed(seed)
-            self.conv = nn.Conv2d(1, 4, 3, padding=1, bias=False)
-            self.bn = nn.BatchNorm2d(4)
-            self.linear = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(F.relu(self.bn(self.conv(x))).mean((2, 3)))
-
-
-class MLP(nn.Module):
-    """``[B,1,4,4]`` to 3 logits, smooth, without buffers."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.random.manual_seed(seed)
-            self.first = nn.Linear(16, 5)
-            self.second = nn.Linear(5, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(torch.tanh(self.first(x.flatten(1))))
-
-
-class Halfspace(nn.Module):
-    """Logits ``(w.x, -w.x)``: every loss is monotone in ``w.x``, so the strongest perturbation is known."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        score = x.flatten(1) @ self.weight
-        return torch.stack([score, -score], 1)
 
 
 def batch_of(n: int = 6, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:

@@ -10,7 +10,8 @@ from torch import Tensor
 from buttress import ThreatModel
 from buttress.functional import attack_loss, cross_entropy, is_correct, kl_divergence, margin, pgd
 
-from .helpers import MLP, Halfspace, batch_of
+from ..models import MLP, Halfspace
+from .helpers import batch_of
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0], [-30.0, 5.0, 40.0]], dtype=torch.float64)
 Y = torch.tensor([0, 2, 1])

@@ -15,10 +15,10 @@ from buttress.engine.perturbation import perturbed
 from buttress.errors import DataError, HookError
 from buttress.types import ParamGroup
 
+from ..models import MLP
 from .helpers import (
     CPU,
     LINF,
-    MLP,
     adding,
     assert_same,
     batch_of,

@@ -21,7 +21,8 @@ from buttress.training.progress import Progress
 from buttress.training.records import read_metrics
 from buttress.training.selection import Record
 from buttress.training.trainer import Trainer
-from tests.core.helpers import Halfspace, engine_of, plugin
+from tests.core.helpers import engine_of, plugin
+from tests.models import Halfspace
 
 CONFIG = {
     "name": "collapse",

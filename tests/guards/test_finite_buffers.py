@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from buttress import Split, Track, evaluate
 from buttress.errors import DivergenceError
-from tests.core.helpers import LINF, ConvNet, batch_of, engine_of, plugin, snapshot, step
+from tests.core.helpers import LINF, batch_of, engine_of, plugin, snapshot, step
+from tests.models import ConvNet
 
 
 class Moved(ConvNet):

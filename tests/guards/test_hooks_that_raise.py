@@ -13,7 +13,8 @@ from buttress.components.loaded import LoadedPlugin
 from buttress.components.sources import Source
 from buttress.errors import HookError
 from buttress.hookspecs import HOOKS
-from tests.core.helpers import LINF, ConvNet, assert_same, plugin, step, weights_of
+from tests.core.helpers import LINF, assert_same, plugin, step, weights_of
+from tests.models import ConvNet
 
 AT = 3  # steps done of epoch 2 when the hook raises
 

@@ -14,7 +14,8 @@ from buttress import Batch, Split, evaluate
 from buttress.components.loaded import LoadedPlugin
 from buttress.errors import HookError
 from buttress.training.loggers import Loggers
-from tests.core.helpers import LINF, ConvNet, assert_same, batch_of, engine_of, plugin, snapshot, step
+from tests.core.helpers import LINF, assert_same, batch_of, engine_of, plugin, snapshot, step
+from tests.models import ConvNet
 
 
 def replaced_parameter(model: ConvNet) -> None:

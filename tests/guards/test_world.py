@@ -13,7 +13,8 @@ from buttress.components.loaded import LoadedPlugin
 from buttress.engine.world import World
 from buttress.errors import HookError, StorageError
 from buttress.storage.run_folder import RunFolder
-from tests.core.helpers import LINF, MLP, batch_of, engine_of, plugin, step
+from tests.core.helpers import LINF, batch_of, engine_of, plugin, step
+from tests.models import MLP
 
 CHANGES: dict[str, Callable[[], object]] = {
     "default dtype": lambda: torch.set_default_dtype(torch.float64),

@@ -10,7 +10,8 @@ from torch import Tensor
 from buttress import Adv, Batch, Split, evaluate
 from buttress.components.loaded import LoadedPlugin
 from buttress.errors import HookError
-from tests.core.helpers import LINF, MLP, batch_of, clean_attack, engine_of, plugin
+from tests.core.helpers import LINF, batch_of, clean_attack, engine_of, plugin
+from tests.models import MLP
 
 WAYS: dict[str, Callable[[Tensor], object]] = {
     "in place": lambda x: x.add_(0.6).clamp_(0, 1),

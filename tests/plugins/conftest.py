@@ -1,4 +1,4 @@
-"""Small models, data and contexts for the tests of the built-in plugins."""
+"""Small data, contexts and engines for the tests of the built-in plugins."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress import Batch, Engine, ThreatModel
 from buttress.engine.context import Context
 from buttress.engine.state import RunState
+
+from ..models import ConvNet
 
 CPU = torch.device("cpu")
 
@@ -25,33 +26,8 @@ def _one_thread():
     torch.set_num_threads(found)
 
 
-class TinyNet(nn.Module):
-    """``[B,1,4,4]`` to 3 logits: convolution, batch norm, ReLU, pool, classifier."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        torch.random.manual_seed(seed)
-        self.conv = nn.Conv2d(1, 4, 3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(4)
-        self.linear = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(F.relu(self.bn(self.conv(x))).mean((2, 3)))
-
-
-class Linear(nn.Module):
-    """Logits ``W flat(x)``, float64, given in full."""
-
-    def __init__(self, weight: Sequence[Sequence[float]] | np.ndarray) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.as_tensor(np.asarray(weight, dtype=np.float64)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.weight.T
-
-
 def batch_of(n: int = 6, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-    """``n`` random images in [0, 1] for ``TinyNet``."""
+    """``n`` random images in [0, 1] for ``ConvNet``."""
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(rng.random((n, 1, 4, 4))).to(dtype)
     return Batch(x, torch.from_numpy(rng.integers(0, 3, n)), torch.arange(n))
@@ -107,8 +83,8 @@ def assert_same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
-def pooled_statistics(model: TinyNet, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Oracle for the re-estimated batch norm of ``TinyNet``, in NumPy and float64.
+def pooled_statistics(model: ConvNet, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Oracle for the re-estimated batch norm of ``ConvNet``, in NumPy and float64.
 
     The mean over examples of each batch's mean and unbiased variance, per channel.
     """

@@ -16,7 +16,8 @@ from buttress.errors import HookError
 from buttress_plugins.transforms.augment import Augment, crop, rotate
 from buttress_plugins.transforms.cutout import Cutout
 
-from .conftest import TinyNet, batch_of, engine_of
+from ..models import ConvNet
+from .conftest import batch_of, engine_of
 
 
 def images(n: int = 5, size: int = 6, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -138,6 +139,6 @@ def test_cutout_reaches_every_position_and_stays_inside():
 )
 def test_settings_that_the_images_do_not_allow_are_refused(entry: dict[str, Any], message: str):
     batch = batch_of()
-    engine = engine_of(TinyNet(), "fgsm", *load_plugins([entry]))
+    engine = engine_of(ConvNet(), "fgsm", *load_plugins([entry]))
     with pytest.raises(HookError, match=message):
         engine.step(batch.x, batch.y)

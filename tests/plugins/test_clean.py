@@ -5,7 +5,8 @@ import torch
 from buttress import Split, ThreatModel, evaluate
 from buttress_plugins.attacks.clean import Clean
 
-from .conftest import TinyNet, batch_of, engine_of, parameters
+from ..models import ConvNet
+from .conftest import batch_of, engine_of, parameters
 
 
 def test_the_adversarial_examples_are_the_inputs():
@@ -23,7 +24,7 @@ def test_inputs_that_require_gradients_come_back_detached():
 
 
 def test_a_step_is_a_plain_step_of_sgd():
-    model, plain, batch = TinyNet(), TinyNet(), batch_of()
+    model, plain, batch = ConvNet(), ConvNet(), batch_of()
     losses = engine_of(model, "clean").step(batch.x, batch.y).losses
     expected = torch.nn.functional.cross_entropy(plain(batch.x), batch.y, reduction="none")
     expected.mean().backward()
@@ -34,6 +35,6 @@ def test_a_step_is_a_plain_step_of_sgd():
 
 def test_robust_accuracy_under_it_is_clean_accuracy():
     batch = batch_of(30)
-    score = evaluate(TinyNet(), Split(batch.x, batch.y), "clean", ThreatModel("linf", 0.3))
+    score = evaluate(ConvNet(), Split(batch.x, batch.y), "clean", ThreatModel("linf", 0.3))
     assert score.clean == score.robust
     assert torch.equal(score.clean_correct, score.robust_correct)

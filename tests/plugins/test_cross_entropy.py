@@ -7,7 +7,8 @@ import torch
 from buttress import Adv, Batch
 from buttress_plugins.losses.cross_entropy import CrossEntropy
 
-from .conftest import Linear, TinyNet, batch_of, engine_of
+from ..models import ConvNet, Linear
+from .conftest import batch_of, engine_of
 
 RNG = np.random.default_rng(6)
 WEIGHT = RNG.normal(size=(4, 5))
@@ -58,5 +59,5 @@ def test_huge_logits_stay_finite():
 
 def test_it_is_the_default_loss_of_an_engine():
     batch = batch_of()
-    given, default = (engine_of(TinyNet(), "clean", *more) for more in (["cross_entropy"], []))
+    given, default = (engine_of(ConvNet(), "clean", *more) for more in (["cross_entropy"], []))
     assert torch.equal(given.step(batch.x, batch.y).losses, default.step(batch.x, batch.y).losses)

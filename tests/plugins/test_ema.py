@@ -9,10 +9,11 @@ from torch import Tensor
 
 from buttress_plugins.ensembles.ema import EMA, decay
 
-from .conftest import TinyNet, assert_same, batch_of, engine_of, parameters, pooled_statistics, state, train
+from ..models import ConvNet
+from .conftest import assert_same, batch_of, engine_of, parameters, pooled_statistics, state, train
 
 
-def engine_with(model: TinyNet, **settings: Any) -> Any:
+def engine_with(model: ConvNet, **settings: Any) -> Any:
     return engine_of(model, "fgsm", {"ema": settings})
 
 
@@ -39,7 +40,7 @@ def only_track(engine: Any) -> Any:
 @pytest.mark.parametrize("tau", [0.0, 0.3, 0.9, 0.999, 1.0])
 @pytest.mark.parametrize("warmup", [False, True])
 def test_the_average_follows_the_recurrence_after_every_step(tau: float, warmup: bool):
-    model = TinyNet().double()
+    model = ConvNet().double()
     engine = engine_with(model, tau=tau, warmup=warmup)
     average = arrays(parameters(model))  # begins as the untrained weights
     for d in range(12):
@@ -53,7 +54,7 @@ def test_the_average_follows_the_recurrence_after_every_step(tau: float, warmup:
 
 
 def test_the_average_begins_late_where_the_epoch_is_moved_past_its_start():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_with(model, start=2, tau=0.5)
     engine.epoch = 3
     assert only_track(engine).weights is None
@@ -80,7 +81,7 @@ def test_the_warm_up_is_that_of_seat(tau: float, step: int, warmup: bool, expect
 
 @pytest.mark.parametrize("start", [2, 0.34])
 def test_a_start_at_an_epoch_copies_the_weights_at_its_beginning(start: float):
-    model = TinyNet().double()
+    model = ConvNet().double()
     engine = engine_with(model, tau=0.9, start=start, warmup=True)
     for epoch in range(2):
         train(engine, 1)
@@ -96,7 +97,7 @@ def test_a_start_at_an_epoch_copies_the_weights_at_its_beginning(start: float):
 
 
 def test_a_fraction_that_rounds_to_the_first_epoch_starts_with_the_untrained_weights():
-    model = TinyNet()
+    model = ConvNet()
     before = parameters(model)
     engine = engine_with(model, tau=1.0, start=0.1, warmup=False)
     train(engine, 2)
@@ -104,7 +105,7 @@ def test_a_fraction_that_rounds_to_the_first_epoch_starts_with_the_untrained_wei
 
 
 def test_by_default_a_short_run_forgets_the_untrained_weights():
-    model = TinyNet()
+    model = ConvNet()
     before = parameters(model)
     engine = engine_with(model)
     for d in range(40):
@@ -135,14 +136,14 @@ def test_a_memory_longer_than_the_run_is_noted(settings: dict[str, Any], noted: 
 
 
 def test_the_live_training_does_not_notice():
-    plain, averaged = engine_of(TinyNet(), "fgsm"), engine_with(TinyNet(), buffers="ema", warmup=True)
+    plain, averaged = engine_of(ConvNet(), "fgsm"), engine_with(ConvNet(), buffers="ema", warmup=True)
     train(plain, 2)
     train(averaged, 2, each=lambda _: averaged.tracks())
     assert_same(state(plain.model), state(averaged.model))
 
 
 def test_seat_averages_all_float_buffers_and_keeps_integer_ones_live():
-    model = TinyNet().double()
+    model = ConvNet().double()
     model.register_buffer("table", torch.ones(2, dtype=torch.float64))
     engine = engine_with(model, warmup=True, buffers="ema", track="seat")
     average = {name: value for name, value in arrays(state(model)).items() if not name.endswith("tracked")}
@@ -163,7 +164,7 @@ def test_seat_averages_all_float_buffers_and_keeps_integer_ones_live():
 
 
 def test_copied_buffers_are_the_live_ones():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_with(model, buffers="copy")
     train(engine, 2)
     live = state(model)
@@ -177,7 +178,7 @@ def test_copied_buffers_are_the_live_ones():
 
 
 def test_reestimated_buffers_are_those_of_the_averaged_weights():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_with(model, tau=0.5)
     train(engine, 2)
     track = only_track(engine)
@@ -185,7 +186,7 @@ def test_reestimated_buffers_are_those_of_the_averaged_weights():
     batches = [batch_of(7, 1), batch_of(4, 2)]
     with engine.track(track, lambda: batches):
         inside = state(model)
-    averaged = TinyNet()
+    averaged = ConvNet()
     averaged.load_state_dict({**state(averaged), **track.weights})
     mean, variance = pooled_statistics(averaged, [batch.x for batch in batches])
     np.testing.assert_allclose(inside["bn.running_mean"].numpy(), mean, rtol=1e-4, atol=1e-6)
@@ -200,7 +201,7 @@ def test_a_model_without_float_buffers_can_be_averaged_with_them():
 
 
 def test_a_frozen_parameter_is_constant():
-    model = TinyNet()
+    model = ConvNet()
     model.conv.weight.requires_grad_(False)
     engine = engine_with(model, tau=0.7)
     train(engine, 2)
@@ -208,7 +209,7 @@ def test_a_frozen_parameter_is_constant():
 
 
 def test_the_average_shares_no_memory_with_the_model():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_with(model)
     engine.start()
     live = {weight.data_ptr() for weight in model.parameters()}

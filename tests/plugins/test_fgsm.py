@@ -8,7 +8,8 @@ from torch import Tensor
 from buttress import Batch, ThreatModel
 from buttress_plugins.attacks.fgsm import FGSM
 
-from .conftest import Linear, TinyNet, batch_of, context, engine_of
+from ..models import ConvNet, Linear
+from .conftest import batch_of, context, engine_of
 
 RNG = np.random.default_rng(2)
 WEIGHT = RNG.normal(size=(2, 5))
@@ -72,7 +73,7 @@ def test_an_explicit_step_size_is_used(start: str, size: float):
 
 @pytest.mark.parametrize("start", ["none", "uniform"])
 def test_one_forward_is_made(start: str):
-    model, calls = TinyNet(), []
+    model, calls = ConvNet(), []
     model.register_forward_pre_hook(lambda *_: calls.append(1))
     batch = batch_of()
     engine_of(model, {"fgsm": {"start": start}}).step(batch.x, batch.y)
@@ -81,7 +82,7 @@ def test_one_forward_is_made(start: str):
 
 @pytest.mark.parametrize("mode", ["eval", "train", "train_notrack"])
 def test_the_attack_mode_reaches_the_engine(mode: str):
-    assert engine_of(TinyNet(), {"fgsm": {"attack_mode": mode}}).attack_mode == mode
+    assert engine_of(ConvNet(), {"fgsm": {"attack_mode": mode}}).attack_mode == mode
 
 
 def test_a_zero_gradient_does_not_move():

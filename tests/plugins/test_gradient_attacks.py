@@ -9,7 +9,8 @@ from buttress_plugins.attacks.cw import CW, capped_margin
 from buttress_plugins.attacks.ifgsm import IFGSM
 from buttress_plugins.attacks.mifgsm import MIFGSM
 
-from .conftest import Linear, context
+from ..models import Linear
+from .conftest import context
 
 RNG = np.random.default_rng(3)
 WEIGHT = RNG.normal(size=(2, 6))

@@ -14,7 +14,8 @@ from buttress.errors import CheckpointError, ConfigError, HookError
 from buttress.storage.history import DiskHistory, MemoryHistory, _MemoryReader
 from buttress_plugins.ensembles import meat
 
-from .conftest import TinyNet, assert_same, batch_of, engine_of, parameters, pooled_statistics, state, train
+from ..models import ConvNet
+from .conftest import assert_same, batch_of, engine_of, parameters, pooled_statistics, state, train
 
 
 def entry(**settings: Any) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def only_track(engine: Any) -> Any:
 
 @pytest.mark.parametrize("even", ["lower", "upper", "mean"])
 def test_after_every_epoch_the_track_is_the_median_of_all_snapshots_so_far(even: str):
-    engine = engine_of(TinyNet(), "fgsm", entry(median=even))
+    engine = engine_of(ConvNet(), "fgsm", entry(median=even))
     snapshots: list[dict[str, Tensor]] = []
     for _ in range(6):
         snapshots += train(engine, 1)
@@ -71,7 +72,7 @@ def test_after_every_epoch_the_track_is_the_median_of_all_snapshots_so_far(even:
 @pytest.mark.parametrize("even", ["lower", "upper", "mean"])
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_ties_between_snapshots_give_the_tied_value(n: int, even: str):
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", entry(median=even))
     engine.start()
     rng = np.random.default_rng(n)
@@ -89,20 +90,20 @@ def test_ties_between_snapshots_give_the_tied_value(n: int, even: str):
 
 @pytest.mark.parametrize("even", ["lower", "upper", "mean"])
 def test_one_snapshot_gives_the_weights_of_the_model(even: str):
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", entry(median=even))
     train(engine, 1)
     assert_same(only_track(engine).weights, parameters(model))
 
 
 def test_two_snapshots_give_the_elementwise_minimum_by_default():
-    engine = engine_of(TinyNet(), "fgsm", entry())
+    engine = engine_of(ConvNet(), "fgsm", entry())
     a, b = train(engine, 2)
     assert_same(only_track(engine).weights, {name: torch.minimum(a[name], b[name]) for name in a})
 
 
 def test_the_track_asks_for_reestimated_batch_norm_and_new_tensors():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", entry())
     train(engine, 1)
     track = only_track(engine)
@@ -121,7 +122,7 @@ def optimizer_state(engine: Any) -> list[Tensor]:
 @pytest.mark.parametrize("attack", ["fgsm", "pgd"])
 @pytest.mark.parametrize("bn_data", ["clean", "adv"])
 def test_live_weights_and_optimizer_are_bit_identical_with_and_without_it(bn_data: str, attack: str):
-    plain, with_meat = engine_of(TinyNet(), attack), engine_of(TinyNet(), attack, entry(bn_data=bn_data))
+    plain, with_meat = engine_of(ConvNet(), attack), engine_of(ConvNet(), attack, entry(bn_data=bn_data))
 
     def evaluated(_: int) -> None:
         with with_meat.track(only_track(with_meat), lambda: [batch_of(8, seed=3)]) as model:
@@ -137,7 +138,7 @@ def test_live_weights_and_optimizer_are_bit_identical_with_and_without_it(bn_dat
 
 
 def test_a_track_leaves_the_live_model_bit_for_bit_even_after_an_error():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", entry())
     train(engine, 2)
     before = state(model)
@@ -152,7 +153,7 @@ def test_a_track_leaves_the_live_model_bit_for_bit_even_after_an_error():
 
 
 def test_attacks_for_batch_norm_do_not_use_the_draws_of_the_last_step():
-    engine = engine_of(TinyNet(), "pgd", entry(bn_data="adv"))
+    engine = engine_of(ConvNet(), "pgd", entry(bn_data="adv"))
     batch = batch_of(6)
     engine.step(batch.x, batch.y, draws={"pgd.start": torch.zeros_like(batch.x)})
     engine.end_epoch()
@@ -168,7 +169,7 @@ def test_attacks_for_batch_norm_do_not_use_the_draws_of_the_last_step():
     [(0, 6, 0), (2, 6, 2), (5, 6, 5), (0.5, 6, 3), (0.5, 5, 2), (0.29, 100, 29), (0.99, 6, 5)],
 )
 def test_the_window_grows_by_one_every_epoch_from_its_start(start: float, epochs: int, first: int):
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", entry(start=start), epochs=epochs)
     engine.start()
     snapshots = []
@@ -188,7 +189,7 @@ def test_the_window_grows_by_one_every_epoch_from_its_start(start: float, epochs
 
 
 def test_before_the_first_snapshot_the_track_is_the_live_model():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", entry(start=4))
     train(engine, 1)
     before = state(model)
@@ -197,13 +198,13 @@ def test_before_the_first_snapshot_the_track_is_the_live_model():
 
 
 def test_a_start_after_the_end_never_takes_a_snapshot():
-    engine = engine_of(TinyNet(), "fgsm", entry(start=60))
+    engine = engine_of(ConvNet(), "fgsm", entry(start=60))
     train(engine, 6)
     assert only_track(engine).weights is None
 
 
 def test_a_fraction_without_the_number_of_epochs_is_refused():
-    engine = engine_of(TinyNet(), "fgsm", entry(start=0.5), epochs=None)
+    engine = engine_of(ConvNet(), "fgsm", entry(start=0.5), epochs=None)
     with pytest.raises(ConfigError, match=r"0\.5 is a fraction of the epochs, but their number is unknown"):
         engine.start()
 
@@ -213,7 +214,7 @@ def test_a_fraction_without_the_number_of_epochs_is_refused():
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_a_weight_that_is_not_finite_is_refused_with_its_name(value: float):
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", entry(), checks="off")  # the core's own look at the weights would be first
     train(engine, 1)
     with torch.no_grad():
@@ -223,14 +224,14 @@ def test_a_weight_that_is_not_finite_is_refused_with_its_name(value: float):
         engine.end_epoch()
 
 
-SIZE = 4 * (4 * 9 + 4 + 4 + 12 + 3)  # bytes of the parameters of TinyNet
+SIZE = 4 * (4 * 9 + 4 + 4 + 12 + 3)  # bytes of the parameters of ConvNet
 
 
 @pytest.mark.parametrize(("start", "snapshots"), [(0, 6), (4, 2), (0.5, 3)])
 def test_a_history_over_its_budget_is_refused_at_the_start(start: float, snapshots: int):
     fits = snapshots * SIZE / 2**30
-    engine_of(TinyNet(), "fgsm", entry(start=start, memory_gib=fits)).start()
-    engine = engine_of(TinyNet(), "fgsm", entry(start=start, memory_gib=fits * 0.99))
+    engine_of(ConvNet(), "fgsm", entry(start=start, memory_gib=fits)).start()
+    engine = engine_of(ConvNet(), "fgsm", entry(start=start, memory_gib=fits * 0.99))
     batch = batch_of()
     with pytest.raises(
         ConfigError, match=rf"^plugin 'meat' .*: history: memory would take {snapshots} snapshots of {SIZE} bytes"
@@ -240,20 +241,20 @@ def test_a_history_over_its_budget_is_refused_at_the_start(start: float, snapsho
 
 
 def test_without_the_number_of_epochs_the_budget_is_checked_at_every_snapshot():
-    engine = engine_of(TinyNet(), "fgsm", entry(memory_gib=2 * SIZE / 2**30), epochs=None)
+    engine = engine_of(ConvNet(), "fgsm", entry(memory_gib=2 * SIZE / 2**30), epochs=None)
     train(engine, 2)
     with pytest.raises(ConfigError, match=f"meat: snapshot 3 of {SIZE} bytes goes over the memory budget"):
         train(engine, 1)
 
 
 def test_a_history_on_disk_has_no_budget(tmp_path: Path):
-    engine = engine_of(TinyNet(), "fgsm", entry(history="disk", memory_gib=1e-9), history=tmp_path)
+    engine = engine_of(ConvNet(), "fgsm", entry(history="disk", memory_gib=1e-9), history=tmp_path)
     train(engine, 2)
 
 
 def test_a_history_on_disk_needs_a_folder():
     with pytest.raises(ConfigError, match="meat: its history is to be kept on disk, but the engine has no folder"):
-        engine_of(TinyNet(), "fgsm", entry(history="disk")).start()
+        engine_of(ConvNet(), "fgsm", entry(history="disk")).start()
 
 
 # Histories
@@ -261,8 +262,8 @@ def test_a_history_on_disk_needs_a_folder():
 
 @pytest.mark.parametrize("even", ["lower", "upper", "mean"])
 def test_disk_and_memory_give_equal_medians(even: str, tmp_path: Path):
-    disk = engine_of(TinyNet(), "fgsm", entry(history="disk", median=even), history=tmp_path)
-    memory = engine_of(TinyNet(), "fgsm", entry(median=even))
+    disk = engine_of(ConvNet(), "fgsm", entry(history="disk", median=even), history=tmp_path)
+    memory = engine_of(ConvNet(), "fgsm", entry(median=even))
     for _ in range(4):
         train(disk, 1)
         train(memory, 1)
@@ -271,20 +272,20 @@ def test_disk_and_memory_give_equal_medians(even: str, tmp_path: Path):
 
 
 def test_a_checkpoint_of_the_other_history_is_refused(tmp_path: Path):
-    memory = engine_of(TinyNet(), "fgsm", entry())
+    memory = engine_of(ConvNet(), "fgsm", entry())
     train(memory, 1)
-    disk = engine_of(TinyNet(), "fgsm", entry(history="disk"), history=tmp_path)
+    disk = engine_of(ConvNet(), "fgsm", entry(history="disk"), history=tmp_path)
     with pytest.raises(CheckpointError, match="keeps its history in memory, the config asks for disk"):
         disk.load_state_dict(memory.state_dict())
 
 
 def test_a_damaged_or_missing_file_is_refused_at_resume(tmp_path: Path):
-    engine = engine_of(TinyNet(), "fgsm", entry(history="disk"), history=tmp_path)
+    engine = engine_of(ConvNet(), "fgsm", entry(history="disk"), history=tmp_path)
     train(engine, 2)
     saved = engine.state_dict()
     file = tmp_path / "meat" / "00001.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
-    resumed = engine_of(TinyNet(), "fgsm", entry(history="disk"), history=tmp_path)
+    resumed = engine_of(ConvNet(), "fgsm", entry(history="disk"), history=tmp_path)
     with pytest.raises(CheckpointError, match=r"00001\.safetensors is damaged"):
         resumed.load_state_dict(saved)
     file.unlink()
@@ -296,7 +297,7 @@ def test_a_damaged_or_missing_file_is_refused_at_resume(tmp_path: Path):
 
 
 def test_no_block_over_all_snapshots_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch):
-    engine = engine_of(TinyNet(), "fgsm", entry())
+    engine = engine_of(ConvNet(), "fgsm", entry())
     snapshots = train(engine, 5)
     asked: dict[str, list[tuple[int, int]]] = {}
     rows = _MemoryReader.rows
@@ -414,12 +415,12 @@ def in_track(engine: Any, batches: list[Batch]) -> dict[str, Tensor]:
 
 
 def test_batch_norm_on_clean_inputs_equals_the_pooled_statistics():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", entry())
     train(engine, 3)
     batches = [batch_of(8, 1), batch_of(8, 2), batch_of(3, 3)]  # the last one counts less
     found = in_track(engine, batches)
-    median = TinyNet()
+    median = ConvNet()
     set_weights(median, only_track(engine).weights)
     mean, variance = pooled_statistics(median, [batch.x for batch in batches])
     np.testing.assert_allclose(found["bn.running_mean"].numpy(), mean, rtol=1e-4, atol=1e-6)
@@ -428,7 +429,7 @@ def test_batch_norm_on_clean_inputs_equals_the_pooled_statistics():
 
 
 def test_batch_norm_on_attacked_inputs_uses_the_attack_on_the_live_model():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", entry(bn_data="adv"))
     train(engine, 3)
     batches = [batch_of(8, 1), batch_of(3, 2)]
@@ -439,7 +440,7 @@ def test_batch_norm_on_attacked_inputs_uses_the_attack_on_the_live_model():
         x = batch.x.clone().requires_grad_(True)
         nn.functional.cross_entropy(model(x), batch.y, reduction="sum").backward()
         attacked.append((batch.x + 8 / 255 * x.grad.sign()).clamp(0, 1))
-    median = TinyNet()
+    median = ConvNet()
     set_weights(median, only_track(engine).weights)
     mean, variance = pooled_statistics(median, attacked)
     np.testing.assert_allclose(found["bn.running_mean"].numpy(), mean, rtol=1e-4, atol=1e-6)
@@ -449,7 +450,7 @@ def test_batch_norm_on_attacked_inputs_uses_the_attack_on_the_live_model():
 
 
 def test_the_setting_bn_data_reaches_the_track():
-    engine = engine_of(TinyNet(), "fgsm", entry(bn_data="adv"))
+    engine = engine_of(ConvNet(), "fgsm", entry(bn_data="adv"))
     train(engine, 1)
     assert only_track(engine).bn_inputs == "adv"
 

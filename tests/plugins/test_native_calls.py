@@ -9,8 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from buttress.kernels import native, use_backend
 
+from ..models import ConvNet
 from .catalogue import stack_of
-from .conftest import TinyNet, batch_of, engine_of
+from .conftest import batch_of, engine_of
 
 
 class Calls(TorchDispatchMode):
@@ -28,7 +29,7 @@ class Calls(TorchDispatchMode):
 
 def calls(name: str, backend: str) -> Counter[str]:
     """Of two steps and an epoch's end."""
-    engine = engine_of(TinyNet(), *stack_of(name))
+    engine = engine_of(ConvNet(), *stack_of(name))
     with use_backend(backend), Calls() as counted:
         for seed in range(2):
             batch = batch_of(seed=seed)

@@ -10,7 +10,8 @@ from buttress.engine.context import Context
 from buttress.errors import DataError
 from buttress_plugins.attacks.pgd import PGD
 
-from .conftest import Linear, TinyNet, batch_of, context, engine_of, state
+from ..models import ConvNet, Linear
+from .conftest import batch_of, context, engine_of, state
 
 RNG = np.random.default_rng(5)
 WEIGHT = RNG.normal(size=(2, 6))
@@ -226,10 +227,10 @@ def test_an_injected_start_replays_a_step_bit_for_bit(norm):
     noise = threat.random_start(batch.x, torch.Generator().manual_seed(4)) - batch.x
     results = []
     for seed in (1, 2):
-        engine = engine_of(TinyNet(), "pgd", threat=threat, seed=seed)
+        engine = engine_of(ConvNet(), "pgd", threat=threat, seed=seed)
         results.append(engine.step(batch.x, batch.y, draws={"pgd.start": noise}).adv.x)
     assert torch.equal(*results)
-    free = engine_of(TinyNet(), "pgd", threat=threat, seed=2).step(batch.x, batch.y).adv.x
+    free = engine_of(ConvNet(), "pgd", threat=threat, seed=2).step(batch.x, batch.y).adv.x
     assert not torch.equal(results[0], free)
 
 
@@ -238,7 +239,7 @@ def test_equal_seeds_give_equal_starts_and_other_seeds_and_steps_others():
     a, b, c = (first_input(PGD(), batch, context(seed=seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert (a != c).any()
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, {"pgd": {"step_size": 0}})
     images = batch_of()
     first, second = (engine.step(images.x, images.y).adv.x for _ in range(2))
@@ -288,7 +289,7 @@ def test_restarts_draw_different_starts():
 
 
 def test_more_restarts_never_lower_the_loss():
-    model, batch = TinyNet().eval(), batch_of(20)
+    model, batch = ConvNet().eval(), batch_of(20)
     threat = ThreatModel("linf", 0.2)
     losses = []
     for restarts in (1, 2, 5):
@@ -334,7 +335,7 @@ def test_the_result_is_always_in_the_ball_and_in_the_box(norm: str, eps: str, bo
         x[3:6] = high
         x = x.clamp(low, high)
         pgd = PGD(steps=3, start=start, projection_order=order, loss=loss, restarts=1 + seed % 2)
-        adv = pgd.generate_adv(TinyNet(seed).eval(), Batch(x, batch.y), context(threat, seed=seed))
+        adv = pgd.generate_adv(ConvNet(seed).eval(), Batch(x, batch.y), context(threat, seed=seed))
         assert adv.x.dtype == x.dtype
         assert not adv.x.requires_grad
         delta = (adv.x.double() - x.double()).flatten(1).numpy()
@@ -401,7 +402,7 @@ def test_a_non_finite_gradient_element_counts_as_zero_and_is_counted(norm, resta
 
 @pytest.mark.parametrize("mode", ["eval", "train", "train_notrack"])
 def test_the_attack_mode_reaches_the_engine(mode: str):
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, {"pgd": {"steps": 3, "attack_mode": mode}})
     assert engine.attack_mode == mode
     modes = []
@@ -414,12 +415,12 @@ def test_the_attack_mode_reaches_the_engine(mode: str):
 
 
 def test_an_explicit_attack_mode_of_the_engine_wins():
-    assert engine_of(TinyNet(), {"pgd": {"attack_mode": "train"}}, attack_mode="eval").attack_mode == "eval"
+    assert engine_of(ConvNet(), {"pgd": {"attack_mode": "train"}}, attack_mode="eval").attack_mode == "eval"
 
 
 @pytest.mark.parametrize("mode", ["eval", "train", "train_notrack"])
 def test_evaluation_always_attacks_in_eval_mode(mode: str):
-    model = TinyNet().train()
+    model = ConvNet().train()
     before = state(model)
     modes = []
     model.bn.register_forward_pre_hook(lambda module, _: modes.append(module.training))
@@ -431,7 +432,7 @@ def test_evaluation_always_attacks_in_eval_mode(mode: str):
 
 
 def test_the_attack_leaves_inputs_gradients_and_flags_as_found():
-    model = TinyNet()
+    model = ConvNet()
     model.conv.weight.requires_grad_(False)
     batch = batch_of()
     x = batch.x.clone()
@@ -469,7 +470,7 @@ def test_wrong_settings_are_refused_by_name(settings, message):
 
 @pytest.mark.parametrize(("restarts", "shape"), [(1, (1, 4, 4)), (2, (6, 1, 4, 4)), (1, (2, 6, 1, 4, 4))])
 def test_a_start_of_another_shape_is_refused_instead_of_broadcast(restarts: int, shape: tuple[int, ...]):
-    engine = engine_of(TinyNet(), {"pgd": {"steps": 1, "restarts": restarts}})
+    engine = engine_of(ConvNet(), {"pgd": {"steps": 1, "restarts": restarts}})
     batch = batch_of()
     with pytest.raises(DataError, match=r"draws\['pgd\.start'\]: expected a tensor of shape"):
         engine.step(batch.x, batch.y, draws={"pgd.start": torch.zeros(shape)})

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from buttress import Batch, ThreatModel
 from buttress_plugins.attacks.spsa import SPSA, spsa, spsa_gradient
 
-from .conftest import Linear, context
+from ..models import Linear
+from .conftest import context
 
 RNG = np.random.default_rng(8)
 W = torch.from_numpy(RNG.choice([-1.0, 1.0], 6) * RNG.uniform(0.5, 1.5, 6))

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from .conftest import TinyNet, assert_same, batch_of, engine_of, parameters, pooled_statistics, state, train
+from ..models import ConvNet
+from .conftest import assert_same, batch_of, engine_of, parameters, pooled_statistics, state, train
 
 
 @pytest.mark.parametrize(("start", "first"), [(0, 0), (2, 2), (0.5, 3)])
 def test_the_track_is_the_mean_of_the_snapshots_since_the_start(start: float, first: int):
-    engine = engine_of(TinyNet().double(), "fgsm", {"swa": {"start": start}})
+    engine = engine_of(ConvNet().double(), "fgsm", {"swa": {"start": start}})
     snapshots = []
     for epoch in range(6):
         snapshots += train(engine, 1)
@@ -24,7 +25,7 @@ def test_the_track_is_the_mean_of_the_snapshots_since_the_start(start: float, fi
 
 
 def test_one_snapshot_is_the_model_and_shares_no_memory_with_it():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", {"swa": {"start": 0}})
     train(engine, 1)
     (track,) = engine.tracks()
@@ -35,7 +36,7 @@ def test_one_snapshot_is_the_model_and_shares_no_memory_with_it():
 
 
 def test_the_live_training_does_not_notice():
-    plain, averaged = engine_of(TinyNet(), "pgd"), engine_of(TinyNet(), "pgd", {"swa": {"start": 0}})
+    plain, averaged = engine_of(ConvNet(), "pgd"), engine_of(ConvNet(), "pgd", {"swa": {"start": 0}})
 
     def look(_: int) -> None:
         with averaged.track(averaged.tracks()[0], lambda: [batch_of()]):
@@ -47,14 +48,14 @@ def test_the_live_training_does_not_notice():
 
 
 def test_batch_norm_is_reestimated_with_the_mean_weights():
-    model = TinyNet()
+    model = ConvNet()
     engine = engine_of(model, "fgsm", {"swa": {"start": 0}})
     train(engine, 3)
     (track,) = engine.tracks()
     batches = [batch_of(9, 1), batch_of(2, 2)]
     with engine.track(track, lambda: batches):
         inside = state(model)
-    mean_model = TinyNet()
+    mean_model = ConvNet()
     mean_model.load_state_dict({**state(mean_model), **track.weights})
     mean, variance = pooled_statistics(mean_model, [batch.x for batch in batches])
     np.testing.assert_allclose(inside["bn.running_mean"].numpy(), mean, rtol=1e-4, atol=1e-6)
@@ -62,7 +63,7 @@ def test_batch_norm_is_reestimated_with_the_mean_weights():
 
 
 def test_a_track_that_is_held_does_not_move_with_the_training():
-    engine = engine_of(TinyNet(), "fgsm", {"swa": {"start": 0}})
+    engine = engine_of(ConvNet(), "fgsm", {"swa": {"start": 0}})
     train(engine, 1)
     (held,) = engine.tracks()
     before = {name: weight.clone() for name, weight in held.weights.items()}

@@ -37,7 +37,7 @@ def small_config(work: Path, stack: Sequence[Any], **keys: Any) -> ConfigFile:
     tree = {
         "name": "small",
         "data": {"name": "npz", "path": str(path), "batch_size": 4},
-        "model": {"target": "tests.plugins.conftest:TinyNet"},
+        "model": {"target": "tests.models:ConvNet"},
         "threat": {"norm": "linf", "eps": "8/255"},
         "plugins": list(stack),
         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
