@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
 from types import FrameType
+from typing import IO, Any
 
 # SIGHUP comes from a terminal that is closed, SIGXCPU from a limit on CPU time (every second from then on), the others
 # from schedulers before their time limit. Windows has two of them.
@@ -35,6 +41,126 @@ def python_environment() -> dict[str, str]:
     found = dict(os.environ)
     parts = [part for part in found.pop("PYTHONPATH", "").split(os.pathsep) if part]
     return {**found, "PYTHONPATH": os.pathsep.join(parts)} if parts else found
+
+
+# Functions in processes of their own: orders go in on standard input as one JSON text, answers come out on standard
+# output as lines of JSON. A process may be lost at any moment; its whole lines are kept.
+
+
+class Channel:
+    """The answers of a process of its own, on their way to the process that started it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def send(self, answer: object) -> None:
+        """Write one answer, a JSON value; what JSON does not know becomes its text.
+
+        Raises:
+            OSError: nobody reads the answers any more, or, after ``never_wait``, nobody does now.
+        """
+        rest = f"{json.dumps(answer, default=str)}\n".encode()
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def never_wait(self) -> None:
+        """Refuse an answer that would have to wait until somebody reads."""
+        os.set_blocking(self._descriptor, False)
+
+
+Apart = Callable[[Any, Channel], None]
+"""A function of a module that carries out one order, a JSON value, and sends its answers."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a process of its own.
+
+    Args:
+        answers: answers to all orders, as far as it came.
+        end: how it ended, as ``describe_end``; None where its time ran out.
+        errors: its standard error, where that was kept.
+    """
+
+    answers: list[Any]
+    end: str | None
+    errors: str = ""
+
+
+def run_apart(
+    function: Apart, orders: Sequence[object], timeout: float | None = None, *, quiet: bool = False
+) -> Outcome:
+    """Carry out orders one after the other in a process of its own, which may crash, hang or end itself.
+
+    Args:
+        function: a function of a module, imported there.
+        orders: JSON values.
+        timeout: number of seconds after which the process is ended; None to wait for ever.
+        quiet: discard the output of the process and keep its standard error; else both are shown on standard error.
+    """
+    with start_apart(function, orders, quiet=quiet, errors=subprocess.PIPE if quiet else None) as process:
+        answers: bytes | None
+        errors: bytes | None
+        end: str | None
+        try:
+            answers, errors = process.communicate(timeout=timeout)
+            end = describe_end(process.returncode)
+        except subprocess.TimeoutExpired as expired:
+            answers, errors, end = expired.stdout, expired.stderr, None
+        finally:
+            process.kill()  # does nothing to one that has ended
+    return Outcome(whole_lines(answers or b""), end, (errors or b"").decode(errors="replace"))
+
+
+def start_apart(
+    function: Apart, orders: Sequence[object], *, errors: int | IO[bytes] | None, quiet: bool = False, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start the process of ``run_apart``; its ``stdout`` gives the answers.
+
+    Args:
+        function: a function of a module, imported there.
+        orders: JSON values.
+        errors: standard error of the process, as for ``subprocess.Popen``.
+        quiet: discard the output of the process, which is shown on its standard error otherwise.
+        options: further arguments for ``subprocess.Popen``.
+    """
+    arguments = f"{function.__module__!r}, {function.__qualname__!r}, quiet={quiet!r}"
+    with tempfile.TemporaryFile() as written:
+        written.write(json.dumps(orders).encode())
+        written.seek(0)
+        return subprocess.Popen(
+            python_command(f"from buttress.processes import answer_orders; answer_orders({arguments})"),
+            stdin=written,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            **{"env": python_environment(), **options},
+        )
+
+
+def answer_orders(module: str, name: str, *, quiet: bool) -> None:
+    """The part of ``run_apart`` in the new process. Ctrl-C ends it without a word: the command itself has one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    orders = json.load(sys.stdin)
+    channel = Channel(os.dup(1))
+    os.dup2(os.open(os.devnull, os.O_WRONLY) if quiet else 2, 1)
+    function: Apart = getattr(import_module(module), name)
+    for order in orders:
+        function(order, channel)
+
+
+def whole_lines(written: bytes) -> list[Any]:
+    """The values of all lines that are whole; a process that is lost leaves half of one."""
+    return [json.loads(line) for line in written.split(b"\n")[:-1]]
+
+
+def describe_end(code: int) -> str:
+    """How a process ended, by its return code: ``exit code 3``, or the name of the signal that ended it."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # the real-time signals have no names
+        return f"signal {-code}"
 
 
 class StopRequest:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from buttress.comparing import board as boards
 from buttress.comparing.board import Board, listener_to
+from buttress.processes import Channel
 
 
 @pytest.fixture
@@ -18,12 +19,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+def begin(board: Board, name: str) -> int:
+    """Descriptor of the end of a pipe at which a run's process speaks."""
+    pipe, channel = os.pipe()
+    board.begin(name, os.fdopen(pipe, "rb"))
+    return channel
+
+
 def test_every_run_at_work_has_a_line_now_and_then(clock: list[float]):
     said: list[str] = []
     with Board(said.append, Console(file=io.StringIO())) as board:
-        one, two = board.begin("at, seed 0"), board.begin("rwp, seed 0")
-        listener_to(one)("epoch 1/2, loss 2.000", 0.2, 100.0)
-        listener_to(one)("epoch 2/2, loss 1.250", 0.6, 50.0)
+        one, two = begin(board, "at, seed 0"), begin(board, "rwp, seed 0")
+        listener_to(Channel(one))("epoch 1/2, loss 2.000", 0.2, 100.0)
+        listener_to(Channel(one))("epoch 2/2, loss 1.250", 0.6, 50.0)
         board.look()
         assert said == []
         clock[0] = 31.0
@@ -41,8 +49,8 @@ def test_a_terminal_gets_a_bar_for_every_run_at_work():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80, height=20)
     with Board(print, console) as board:
-        channel = board.begin("digits/at pgd.steps=10, seed 0")
-        listener_to(channel)("epoch 2/12, loss 1.250, evaluating live", 0.25, 90.0)
+        channel = begin(board, "digits/at pgd.steps=10, seed 0")
+        listener_to(Channel(channel))("epoch 2/12, loss 1.250, evaluating live", 0.25, 90.0)
         board.look()
         assert board._bars is not None
         board._bars.refresh()
@@ -56,7 +64,7 @@ def test_a_terminal_gets_a_bar_for_every_run_at_work():
 
 def test_half_a_message_waits_for_its_other_half():
     with Board(print, Console(file=io.StringIO())) as board:
-        channel = board.begin("at, seed 0")
+        channel = begin(board, "at, seed 0")
         line = json.dumps(["epoch 1/2", 0.5, None]).encode() + b"\n"
         for part in (line[:7], line[7:]):
             os.write(channel, part)
@@ -67,8 +75,8 @@ def test_half_a_message_waits_for_its_other_half():
 
 def test_a_board_that_does_not_read_holds_no_run_up():
     with Board(print, Console(file=io.StringIO())) as board:
-        channel = board.begin("at, seed 0")
-        hear = listener_to(channel)
+        channel = begin(board, "at, seed 0")
+        hear = listener_to(Channel(channel))
         for _ in range(5000):  # more than a pipe holds
             hear("epoch 1/2", 0.5, None)
         board.look()

@@ -1,13 +1,25 @@
-"""Signals that ask a process to stop: which are heard, which are left alone, and what a second one does."""
+"""Processes of our own, what they answer before they end, and the signals that ask one to stop."""
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from buttress.processes import STOP_SIGNALS, Interrupted, StopRequest, interrupted_by_signals
+from buttress.processes import (
+    STOP_SIGNALS,
+    Channel,
+    Interrupted,
+    Outcome,
+    StopRequest,
+    describe_end,
+    interrupted_by_signals,
+    run_apart,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +114,69 @@ def test_outside_the_main_thread_nothing_is_heard():
 def test_a_signal_can_interrupt_at_once(number: signal.Signals):
     with pytest.raises(Interrupted, match=number.name), interrupted_by_signals():
         send(number)
+
+
+# Processes of our own
+
+
+def carry_out(order: Any, channel: Channel) -> None:
+    """What a process of its own does, by its order; runs there."""
+    channel.send({"order": order})
+    print("printed by the function", flush=True)  # noqa: T201
+    if order == "raise":
+        raise ValueError("of no use\nat all")
+    if order == "end":
+        os._exit(3)
+    if order == "kill":
+        os.kill(os.getpid(), 9)
+    if order == "half":
+        channel.send("é")
+        os.write(channel._descriptor, b'{"half')
+        os._exit(0)
+    if order == "wait":
+        time.sleep(60)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a process of its own import these tests."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("last", "end", "errors"),
+    [
+        ("nothing", "exit code 0", ""),
+        ("raise", "exit code 1", "ValueError: of no use\nat all\n"),
+        ("end", "exit code 3", ""),
+        ("kill", "SIGKILL", ""),
+    ],
+)
+def test_a_process_answers_until_it_ends(last: str, end: str, errors: str):
+    outcome = run_apart(carry_out, ["first", last, "never"] if end != "exit code 0" else ["first", last], quiet=True)
+    assert outcome.answers == [{"order": "first"}, {"order": last}]
+    assert outcome.end == end
+    assert outcome.errors.endswith(errors)
+    assert "printed" not in outcome.errors
+
+
+@pytest.mark.usefixtures("here")
+def test_half_an_answer_is_none():
+    assert run_apart(carry_out, ["half"], quiet=True) == Outcome([{"order": "half"}, "é"], "exit code 0")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_process_that_takes_too_long_is_ended_and_its_answers_are_kept():
+    outcome = run_apart(carry_out, ["first", "wait"], timeout=10.0, quiet=True)
+    assert outcome == Outcome([{"order": "first"}, {"order": "wait"}], None)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_process_prints_goes_to_standard_error(capfd: pytest.CaptureFixture[str]):
+    assert run_apart(carry_out, ["first"]).answers == [{"order": "first"}]
+    assert capfd.readouterr() == ("", "printed by the function\n")
+
+
+def test_signals_without_names_have_numbers():
+    assert [describe_end(code) for code in (0, -15, -36)] == ["exit code 0", "SIGTERM", "signal 36"]

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from buttress.errors import InputError, PluginError
-from buttress.processes import python_command, python_environment
+from buttress.processes import Channel, run_apart
 
 if TYPE_CHECKING:
     from buttress.authoring.targets import Candidate
-
-# The order comes as JSON on standard input; a line of JSON goes out for every event. What the plugins print goes to
-# standard error, and Ctrl-C ends it without a word: the command itself has one.
-_EXAMINE = """
-import json, os, signal, sys
-from buttress.authoring.examination import answer
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-lines = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
-answer(json.load(sys.stdin), lines)
-"""
 
 Line = dict[str, Any]
 
@@ -42,31 +28,29 @@ def examined(target: str, words: Sequence[str] = (), kind: str | None = None, *,
     """
     known: dict[str, dict[str, Line]] = {}
     while True:
-        order = json.dumps({"target": target, "words": list(words), "kind": kind, "known": known, "trust": trust})
-        command, environment = python_command(_EXAMINE), python_environment()
-        done = subprocess.run(command, input=order.encode(), stdout=subprocess.PIPE, env=environment)
-        lines = [json.loads(line) for line in done.stdout.decode().splitlines(keepends=True) if line.endswith("\n")]
-        last = lines[-1] if lines else {}
+        order = {"target": target, "words": list(words), "kind": kind, "known": known, "trust": trust}
+        outcome = run_apart(answer, [order])
+        last = outcome.answers[-1] if outcome.answers else {}
         if "refused" in last:
             raise InputError(last["refused"])
         if "reports" in last:
             reports: list[Line] = last["reports"]
             return reports
-        for line in lines:  # of two about one promise the later one holds
+        for line in outcome.answers:  # of two about one promise the later one holds
             known.setdefault(line["about"], {})[line["name"]] = line["result"]
         if "lost" not in last:
-            raise PluginError(f"{target}: the process ended with {_end(done.returncode)} before anything was examined")
+            raise PluginError(f"{target}: the process ended with {outcome.end} before anything was examined")
         result = last["result"]
-        result["found"] = result["found"].replace("{end}", _end(done.returncode))
+        result["found"] = result["found"].replace("{end}", str(outcome.end))
 
 
-def answer(order: Line, lines: IO[str]) -> None:
-    """Examine what is ordered; runs in a process that may be lost."""
+def answer(order: Line, channel: Channel) -> None:
+    """Examine what is ordered, and send an answer for every event; runs in a process that may be lost."""
     from buttress.authoring.targets import candidates
     from buttress.testing import Result, examine
 
     def say(**line: Any) -> None:
-        print(json.dumps(line, default=str), file=lines, flush=True)
+        channel.send(line)
 
     def told(about: str, **more: Any) -> Callable[[Result], None]:
         return lambda result: say(about=about, name=result.name, result=asdict(result), **more)
@@ -117,7 +101,3 @@ def _refused(candidate: Candidate, message: str) -> Line:
         "refused": message,
         "text": f"{candidate} ({candidate.source}): not examined\n  {message}",
     }
-
-
-def _end(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -1,10 +1,7 @@
 """What is installed: lists from metadata alone, checks in processes of their own, one component described. No torch."""
 
 import inspect
-import json
 import re
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,23 +18,11 @@ from buttress.components.signature import settings_model
 from buttress.components.sources import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS
-from buttress.processes import python_command, python_environment
+from buttress.processes import Channel, run_apart
 
 # A distribution whose components take longer than this to import is examined one by one, and each that still does is
 # reported as broken; torch itself takes 2 to 10 seconds.
 CHECK_SECONDS = 60.0
-
-# Components come as JSON on standard input, one line of JSON goes out for each: what they print themselves does not.
-_CHECK = """
-import contextlib, io, json, sys
-from buttress.authoring.inventory import facts_of
-from buttress.components.sources import Source
-out = sys.stdout
-for each in json.load(sys.stdin):
-    with contextlib.redirect_stdout(io.StringIO()):
-        facts = facts_of(Source(**each))
-    print(json.dumps(facts), file=out, flush=True)
-"""
 
 Record = dict[str, Any]
 
@@ -106,7 +91,7 @@ def _may_have_hooks(row: Record) -> bool:
 
 
 def facts_of(source: Source) -> dict[str, str]:
-    """What an import tells about a component; runs in a process that may be lost."""
+    """What an import tells about a component."""
     try:
         component = load(source)
         if source.kind in HOOKED:
@@ -169,19 +154,17 @@ def _checked(found: Sequence[Source]) -> dict[Source, dict[str, str]]:
     return facts
 
 
-def _examined(found: Sequence[Source]) -> tuple[list[dict[str, str]], str]:
-    """The answers of a process that examines ``found`` one after the other, and what became of it."""
-    order = json.dumps([asdict(source) for source in found])
-    command, environment = python_command(_CHECK), python_environment()
-    try:
-        done = subprocess.run(
-            command, input=order.encode(), capture_output=True, timeout=CHECK_SECONDS, env=environment
-        )
-    except subprocess.TimeoutExpired as expired:
-        return _answers(expired.stdout), f"its import takes more than {CHECK_SECONDS:.0f} s"
-    said = _last_words(done.stderr.decode(errors="replace"))
-    end = f"exit code {done.returncode}" if done.returncode >= 0 else signal.Signals(-done.returncode).name
-    return _answers(done.stdout), said or f"{end} without a word"
+def _examined(components: Sequence[Source]) -> tuple[list[dict[str, str]], str]:
+    """The answers of a process that examines ``components`` one after the other, and what became of it."""
+    outcome = run_apart(send_facts, [asdict(source) for source in components], CHECK_SECONDS, quiet=True)
+    if outcome.end is None:
+        return outcome.answers, f"its import takes more than {CHECK_SECONDS:.0f} s"
+    return outcome.answers, _last_words(outcome.errors) or f"{outcome.end} without a word"
+
+
+def send_facts(component: Mapping[str, Any], channel: Channel) -> None:
+    """Answer with the facts of a component; runs in a process that may be lost."""
+    channel.send(facts_of(Source(**component)))
 
 
 def _last_words(stderr: str) -> str:
@@ -189,11 +172,6 @@ def _last_words(stderr: str) -> str:
     lines = stderr.rstrip().splitlines()
     quoted = [number for number, line in enumerate(lines) if line.startswith((" ", "Traceback "))]
     return "; ".join(line for line in lines[quoted[-1] + 1 if quoted else -1 :] if line)
-
-
-def _answers(stdout: bytes | None) -> list[dict[str, str]]:
-    """The whole lines among those that the process has written."""
-    return [json.loads(line) for line in (stdout or b"").decode().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def describe(kind: str | None, name: str, *, cost: bool = True, check: bool = False) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
+from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
@@ -16,18 +17,19 @@ from rich.table import Column
 
 from buttress.console.reporter import LINE_EVERY, Listener, plain_console
 from buttress.console.tables import duration
+from buttress.processes import Channel
 
 
-def listener_to(channel: int) -> Listener:
-    """A listener in a run's process that writes what it hears into ``channel``, the descriptor of a board's pipe.
+def listener_to(channel: Channel) -> Listener:
+    """A listener in a run's process that tells a board what it hears.
 
     A board that does not read, or has ended, loses messages and holds nobody up.
     """
-    os.set_blocking(channel, False)
+    channel.never_wait()
 
     def hear(what: str, share: float, left: float | None) -> None:
         with suppress(OSError):
-            os.write(channel, f"{json.dumps([what, share, left])}\n".encode())
+            channel.send([what, share, left])
 
     return hear
 
@@ -37,7 +39,7 @@ class _Run:
     """A run that is at work: what it said last, and what it said half of."""
 
     name: str
-    pipe: int
+    pipe: IO[bytes]
     task: TaskID | None = None
     what: str = "starting"
     share: float = 0.0
@@ -47,7 +49,7 @@ class _Run:
     def read(self) -> bool:
         """Whether it has said something new."""
         try:
-            *lines, self.rest = (self.rest + os.read(self.pipe, 65536)).split(b"\n")
+            *lines, self.rest = (self.rest + os.read(self.pipe.fileno(), 65536)).split(b"\n")
         except BlockingIOError:
             return False
         if lines:
@@ -85,19 +87,17 @@ class Board:
         if self._bars is not None:
             self._bars.stop()
 
-    def begin(self, name: str) -> int:
-        """A run starts; returns the descriptor for ``listener_to`` in its process, to be closed in this one."""
-        pipe, channel = os.pipe()
-        os.set_blocking(pipe, False)
+    def begin(self, name: str, pipe: IO[bytes]) -> None:
+        """Show a run, whose process tells what it does at the other end of ``pipe``; the board closes this one."""
+        os.set_blocking(pipe.fileno(), False)
         self._runs[name] = run = _Run(name, pipe)
         if self._bars is not None:
             run.task = self._bars.add_task(name, total=1.0, what=run.what, left="")
-        return channel
 
     def end(self, name: str) -> None:
         """A run has ended."""
         run = self._runs.pop(name)
-        os.close(run.pipe)
+        run.pipe.close()
         if self._bars is not None and run.task is not None:
             self._bars.remove_task(run.task)
 

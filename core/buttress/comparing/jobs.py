@@ -24,6 +24,7 @@ from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluation.assess import assess
 from buttress.evaluation.subject import load_subject
+from buttress.processes import Channel
 from buttress.storage.differences import ABSENT, differences
 from buttress.storage.locks import locked
 from buttress.storage.results import read_object
@@ -152,14 +153,13 @@ def _short(value: object) -> str:
     return textwrap.shorten(text, _LONGEST_VALUE, placeholder=" ...")
 
 
-def work() -> None:
-    """One job, in a process of its own; the job comes as JSON on standard input."""
-    order: dict[str, Any] = json.load(sys.stdin)
-    job = Job(**{**order["job"], **{key: tuple(order["job"][key]) for key in ("attacks", "code")}})
+def work(order: Mapping[str, Any], channel: Channel) -> None:
+    """Do one job, the fields of which are the order, in a process of its own, and tell the board by the channel."""
+    job = Job(**{**order, **{key: tuple(order[key]) for key in ("attacks", "code")}})
     with locked(job.lock, wait=False) as mine:
         if not mine:
             sys.exit(BUSY)
-        sys.exit(exit_code_of(lambda: _do(job, Reporter(listener=listener_to(order["channel"])))))
+        sys.exit(exit_code_of(lambda: _do(job, Reporter(listener=listener_to(channel)))))
 
 
 def _do(job: Job, reporter: Reporter) -> None:

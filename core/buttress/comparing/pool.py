@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from time import monotonic, sleep
 
 from buttress.comparing.board import Board
-from buttress.comparing.jobs import BUSY, Job
+from buttress.comparing.jobs import BUSY, Job, work
 from buttress.console.tables import duration
 from buttress.errors import InterruptionError
-from buttress.processes import StopRequest, python_command, python_environment
+from buttress.processes import StopRequest, describe_end, python_environment, start_apart
 from buttress.storage.files import storage_errors
 from buttress.storage.locks import locked
 
@@ -106,21 +103,17 @@ class Pool:
         if not free or job.is_done():  # asked here too, since a process takes seconds to find out
             self._report(job, _ELSEWHERE if not free else "done by another process", 0.0)
             return
-        with tempfile.TemporaryFile() as order, storage_errors(job.log), job.log.open("ab") as log:
-            channel = self._board.begin(str(job))
+        with storage_errors(job.log), job.log.open("ab") as log:
             before = log.tell()
-            order.write(json.dumps({"job": asdict(job), "channel": channel}).encode())
-            order.seek(0)
-            process = subprocess.Popen(
-                python_command("from buttress.comparing.jobs import work; work()"),
-                stdin=order,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+            process = start_apart(
+                work,
+                [asdict(job)],
+                errors=log,
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C on the terminal is ours; we pass it on once
-                pass_fds=(channel,),
             )
-            os.close(channel)
+        assert process.stdout is not None
+        self._board.begin(str(job), process.stdout)
         self._running[process] = _Running(job, monotonic(), before)
 
     def _collect(self) -> None:
@@ -151,8 +144,8 @@ class Pool:
 def _reason(code: int, said: str) -> str:
     """Why a process failed: the signal that ended it, or its error in one line, or the last line that it said."""
     if code < 0:
-        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return f"ended by {signal.Signals(-code).name}{hint}"
-    lines = said.strip().splitlines() or [f"exit code {code} without a word"]
+        end = describe_end(code)
+        return f"ended by {end}{' (out of memory?)' if end == 'SIGKILL' else ''}"
+    lines = said.strip().splitlines() or [f"{describe_end(code)} without a word"]
     first = max((number for number, line in enumerate(lines) if line.startswith(_ERROR)), default=len(lines) - 1)
     return " ".join(line.strip() for line in lines[first:]).removeprefix(_ERROR)
