@@ -1,0 +1,69 @@
+"""Training on devices: averages that follow the model, and CUDA against the CPU."""
+
+import pytest
+import torch
+from torch import nn
+
+from buttress.components.loaded import load_plugins
+from buttress.engine.context import Context
+from buttress.engine.state import RunState
+from buttress.errors import HookError
+
+from ..core.helpers import (
+    LINF,
+    MLP,
+    SHORT_PGD,
+    ConvNet,
+    batch_of,
+    context,
+    engine_of,
+    snapshot,
+)
+from .helpers import leaving_the_ball
+
+
+@pytest.mark.parametrize("name", ["ema", "swa"])
+def test_a_loaded_average_follows_the_model_to_its_device(name: str):
+    entry = {name: {"start": 0}}
+    here, there = nn.Linear(2, 2), nn.Linear(2, 2, device="meta")  # meta: any device but that of the checkpoint
+    (kept,), (resumed,) = load_plugins([entry]), load_plugins([entry])
+    contexts = {"cpu": context(name), "meta": Context(RunState(LINF, torch.device("meta")), name)}
+    for loaded, model in ((kept, here), (resumed, there)):
+        if hasattr(loaded.plugin, "start_run"):
+            loaded.plugin.start_run(model, contexts[model.weight.device.type])
+    for event in ("step", "epoch"):
+        kept.plugin.ensemble_weights(here, event, contexts["cpu"])
+    resumed.plugin.load_state_dict(kept.plugin.state_dict())
+    for event in ("step", "epoch"):
+        resumed.plugin.ensemble_weights(there, event, contexts["meta"])
+    track = resumed.plugin.ensemble_weights(there, "evaluate", contexts["meta"])
+    assert {weight.device.type for weight in track.weights.values()} == {"meta"}
+
+
+@pytest.mark.gpu
+def test_training_on_cuda_equals_training_on_the_cpu():
+    trained = []
+    for device in ("cpu", "cuda"):
+        model = ConvNet().double().to(device)
+        engine = engine_of(model, SHORT_PGD, {"ema": {"tau": 0.5}}, weight_decay=0.01)
+        for seed in range(3):
+            batch, start = (
+                batch_of(seed=seed, dtype=torch.float64),
+                batch_of(seed=50 + seed, dtype=torch.float64).x / 50,
+            )
+            engine.step(batch.x.to(device), batch.y.to(device), draws={"pgd.start": start.to(device)})
+        engine.end_epoch()
+        (track,) = engine.tracks()
+        trained.append([value.cpu() for value in (*snapshot(model).values(), *track.weights.values())])
+    for on_cpu, on_cuda in zip(*trained, strict=True):
+        torch.testing.assert_close(on_cuda, on_cpu, rtol=0, atol=1e-10)
+
+
+@pytest.mark.gpu
+def test_checks_on_cuda_are_read_at_intervals_by_default():
+    engine = engine_of(MLP().cuda(), leaving_the_ball({1}))
+    for seed in range(3):
+        batch = batch_of(seed=seed)
+        engine.step(batch.x.cuda(), batch.y.cuda())
+    with pytest.raises(HookError, match="first at epoch 1, step 2"):
+        engine.read_checks()
