@@ -160,7 +160,7 @@ def test_the_first_table_says_what_n_examples_can_tell(noisy: Path):
     page = write_report([noisy / "s0"]).read_text()
     (row, *_) = read_run(noisy / "s0").rows
     for share in (row.clean_best, row.clean_last, row.robust_best, row.robust_last):
-        low, high = interval(share * row.n, row.n)
+        low, high = interval(round(share * row.n), row.n)
         assert f"<td>{percent(share)}<small>{percent(low)} to {percent(high)}</small></td>" in page
     assert f"<td>{row.n}</td>" in page
 

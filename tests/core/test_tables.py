@@ -6,9 +6,10 @@ import pytest
 
 from buttress.audit.probe import share
 from buttress.comparing.comparison import Comparison, Row
-from buttress.console.tables import percent, summary_table
+from buttress.console.tables import percent
 from buttress.report.elements import spread
 from buttress.training import selection
+from buttress.training.conclusion import summary_table
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
 
-from buttress.console.tables import WIDTH, fitted, percent, wrapped
+from buttress.console.tables import WIDTH, fitted, markdown_table, percent, wrapped
 from buttress.training.selection import Record
 
 MEASURES = ("best", "last", "diff")
@@ -136,8 +136,7 @@ class Comparison:
         for (label, seed), reason in self.failed.items():
             lines.append([label, "failed", *[""] * (len(header) - 3), f"seed {seed}: {_shortened(reason)}"])
         plain = [[" ".join(cell.split()).replace("|", r"\|") for cell in line] for line in lines]
-        head, *rows = ("| " + " | ".join(line) + " |" for line in [header, *plain])
-        return "\n".join([head, "|" + "---|" * len(header), *rows])
+        return markdown_table(header, plain)
 
     @property
     def _validation_header(self) -> list[str]:

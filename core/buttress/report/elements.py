@@ -93,11 +93,14 @@ def decimals(value: float | None, places: int) -> str:
 
 
 def measured(shares: Sequence[float], n: int | None) -> str | Cell:
-    """The mean and spread of shares over seeds; below, the interval that n examples leave, where there is an n."""
+    """The mean and spread of shares over seeds; below, the interval for n examples, where there is an n.
+
+    The interval is that of the mean, rounded to whole examples.
+    """
     text = spread(shares)
     if n is None:
         return text
-    low, high = interval(mean(shares) * n, n)
+    low, high = interval(round(mean(shares) * n), n)
     return Cell(text, f"{percent(low)} to {percent(high)}")
 
 

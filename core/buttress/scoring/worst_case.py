@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,14 +90,12 @@ def share_of(right: Flags) -> dict[str, Any]:
     return {"accuracy": count / n, "low": low, "high": high, "n": n}
 
 
-def interval(right: float, n: int) -> tuple[float, float]:
-    """The Wilson 95 % interval of a share: where the true accuracy may lie, given ``right`` of ``n``.
+def interval(right: int, n: int) -> tuple[float, float]:
+    """The Wilson 95 % interval of an accuracy, measured as ``right`` of ``n`` examples."""
+    from scipy.stats import binomtest  # slow to import, and few verbs need it
 
-    ``right`` may be a mean over several seeds.
-    """
-    z = 1.959964  # the 97.5 % quantile of the normal distribution
-    centre, spread = right + z * z / 2, z * math.sqrt(right * (n - right) / n + z * z / 4)
-    return max(0.0, (centre - spread) / (n + z * z)), min(1.0, (centre + spread) / (n + z * z))
+    low, high = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
 
 
 def attack_all(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from buttress.console.reporter import Reporter
-from buttress.console.tables import summary_table
+from buttress.console.tables import fitted, percent
 from buttress.scoring.attacks import attack_name
 from buttress.storage.run_folder import RunFolder
 from buttress.training.assembly import Assembly
@@ -13,6 +15,9 @@ from buttress.training.notes import never_above_chance
 from buttress.training.progress import Progress
 from buttress.training.selection import Row, summarize
 from buttress.training.summary_file import write_summary
+
+# Letters of an attack's name in a column's head, at most, so that a table of a run fits.
+_LONGEST_ATTACK = 8
 
 
 def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter: Reporter) -> list[Row]:
@@ -47,3 +52,20 @@ def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter
     if note:
         reporter.say(f"note: {note}")
     return rows
+
+
+def summary_table(rows: Sequence[Row], attack: str) -> str:
+    """Best, last and diff of every track, in percent; where an attack's name makes it too wide, a line names it."""
+    short = attack if len(attack) <= _LONGEST_ATTACK else "robust"
+    header = ["track", "best epoch", "clean best", "last", "diff", f"{short} best", "last", "diff", "n"]
+    lines = [
+        [
+            row.track,
+            row.best_epoch,
+            *map(percent, (row.clean_best, row.clean_last, row.clean_diff)),
+            *map(percent, (row.robust_best, row.robust_last, row.robust_diff)),
+            row.n,
+        ]
+        for row in rows
+    ]
+    return fitted(header, lines, names=1) + ("" if short == attack else f"\nrobust: under {attack}")
