@@ -187,13 +187,17 @@ def test_another_value_is_refused_in_one_line(annotation: Any, value: Any, messa
 def test_a_setting_that_nothing_in_a_config_can_be_is_refused_by_name(annotation: Any):
     for made in (component(annotation), component(annotation, None)):
         with pytest.raises(
-            PluginError, match=r"^Made: setting 'value' is a .*, and nothing in a config can be one; take"
+            PluginError,
+            match=r"^made: Made \(test_plain\.py:\d+\): setting 'value' is a .*, and nothing in a config can be one; ",
         ):
             construct(made, {}, Place("made"))
 
 
 def test_a_type_that_pydantic_cannot_read_is_refused_in_one_line():
-    with pytest.raises(PluginError, match=r"^Made: its settings cannot be read: Please use `typing_extensions"):
+    with pytest.raises(
+        PluginError,
+        match=r"^made: Made \(test_plain\.py:\d+\): its settings cannot be read: Please use `typing_extensions",
+    ):
         construct(component(Typed), {}, Place("made"))
 
 

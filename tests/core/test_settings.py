@@ -190,11 +190,14 @@ class PositionalData:
 @pytest.mark.parametrize(
     ("component", "message"),
     [
-        (Positional, r"Positional: setting 'steps' must be keyword-only: put '\*' before it"),
-        (PositionalData, r"PositionalData: setting 'steps' must be keyword-only.*kw_only=True on the dataclass"),
-        (Variadic, "Variadic: setting 'steps' must be keyword-only"),
-        (AnyKey, "AnyKey: setting 'settings' must be keyword-only"),
-        (Unannotated, "Unannotated: setting 'steps' needs a type annotation"),
+        (Positional, r"Positional \(test_settings\.py:\d+\): setting 'steps' must be keyword-only: put '\*' before it"),
+        (
+            PositionalData,
+            r"PositionalData \(test_settings\.py:\d+\): setting 'steps' must be keyword-only.*kw_only=True on the data",
+        ),
+        (Variadic, r"Variadic \(test_settings\.py:\d+\): setting 'steps' must be keyword-only"),
+        (AnyKey, r"AnyKey \(test_settings\.py:\d+\): setting 'settings' must be keyword-only"),
+        (Unannotated, r"Unannotated \(test_settings\.py:\d+\): setting 'steps' needs a type annotation"),
     ],
 )
 def test_positional_and_unannotated_settings_are_refused(component: Any, message: str):

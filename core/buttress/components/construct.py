@@ -114,7 +114,8 @@ def construct(
     """
     accepted = inspect.signature(factory).parameters
     automatic = {key: value for key, value in (given or {}).items() if key in accepted and key not in settings}
-    model = settings_model(factory, frozenset(automatic))
+    with place.error_context():
+        model = settings_model(factory, frozenset(automatic))
     checked = validate(model, dict(settings), place)
     values = {key: getattr(checked, key) for key in model.model_fields}
     try:
