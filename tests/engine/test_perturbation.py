@@ -113,7 +113,7 @@ def test_after_a_fault_of_perturb_weights_the_batch_cannot_be_attacked_again():
         kept[0].attack()
 
 
-class Answerer:
+class Giver:
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -123,7 +123,7 @@ class Answerer:
 
 def test_of_several_faults_on_record_the_earliest_is_raised_and_then_forgotten():
     checks = ValueChecks("interval", CPU)
-    late, early, good = Answerer("late"), Answerer("early"), Answerer("good")
+    late, early, good = Giver("late"), Giver("early"), Giver("good")
     for number in range(6):
         checks.expect(good, torch.tensor(True), (3, number), lambda: "unread")
         checks.expect(late, torch.tensor(number < 4), (3, number), lambda: "unread")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.engine.checks import ValueChecks
-from buttress.engine.first_bad import Answerer, Provider
+from buttress.engine.first_bad import Giver, Provider
 from buttress.engine.labels import are_labels, first_wrong_label, wrong_kind_of_labels
 from buttress.engine.named_manager import NamedManager
 from buttress.engine.state import RunState
@@ -35,7 +35,7 @@ class Answers:
     def __init__(self, state: RunState, checks: ValueChecks) -> None:
         self._state, self._checks = state, checks
         self._classes: int | None = None
-        self._unclassed: list[tuple[Answerer, Tensor]] = []
+        self._unclassed: list[tuple[Giver, Tensor]] = []
 
     def expect_classes(self, classes: int) -> None:
         """From now on, and for the labels of this step, the model is known to tell so many classes apart.
@@ -71,7 +71,7 @@ class Answers:
         self._labels(who, y)
         return Batch(x, y, index)
 
-    def batch(self, who: Answerer, answer: Any, batch: Batch) -> Batch:
+    def batch(self, who: Giver, answer: Any, batch: Batch) -> Batch:
         """Of ``transform_batch``, which was given ``batch``."""
         if not isinstance(answer, Batch):
             raise who.fault(f"expected a Batch, got {kind(answer)}; return the batch, changed or as it came")
@@ -98,7 +98,7 @@ class Answers:
         """``x``, or a copy of it, with which an answer can be compared whoever writes into ``x`` meanwhile."""
         return x.clone() if self._checks.level == "interval" else x  # always: each hook's own copies are compared
 
-    def adv(self, who: Answerer, answer: Any, batch: Batch, x: Tensor | None = None) -> Adv:
+    def adv(self, who: Giver, answer: Any, batch: Batch, x: Tensor | None = None) -> Adv:
         """Of ``generate_adv`` for ``batch``, or yielded by a weight perturbation; ``x`` is the batch's, as it was."""
         adv = Adv(answer) if isinstance(answer, Tensor) else answer
         if not isinstance(adv, Adv) or not isinstance(adv.x, Tensor):
@@ -120,7 +120,7 @@ class Answers:
             adv = replace(adv, x=usable(adv.x), aux={name: usable(value) for name, value in adv.aux.items()})
         return adv
 
-    def loss(self, who: Answerer, answer: Any, batch: Batch) -> Loss:
+    def loss(self, who: Giver, answer: Any, batch: Batch) -> Loss:
         """Of ``compute_loss`` for ``batch``."""
         loss = Loss(answer) if isinstance(answer, Tensor) else answer
         if not isinstance(loss, Loss):
@@ -141,7 +141,7 @@ class Answers:
             self._finite(who, torch.isfinite(loss.total().detach()), lambda: message)
         return loss
 
-    def gradients(self, who: Answerer, found: Callable[[], Mapping[str, Tensor]]) -> None:
+    def gradients(self, who: Giver, found: Callable[[], Mapping[str, Tensor]]) -> None:
         """By the names of the parameters: of the loss, or as ``adjust_grads`` has left them, or of a perturbation."""
         if not self._checks.watches_finite:
             return  # before anything is looked for: names of parameters cost microseconds
@@ -150,7 +150,7 @@ class Answers:
             names = [f"the gradient of {name!r}" for name in grads]
             self._finite(who, good, lambda: _nonfinite_gradients(list(grads), good), names)
 
-    def masked(self, who: Answerer, answer: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    def masked(self, who: Giver, answer: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of a loss plugin's ``masked_loss`` for ``batch``.
 
         An example whose loss is not finite is not kept: it shows in the training loss of the same step.
@@ -168,9 +168,7 @@ class Answers:
             self._finite(who, torch.isfinite(mean.detach()), lambda: "expected a finite mean of losses")
         return mean, kept
 
-    def manager(
-        self, who: Answerer, answer: Any, batch: Batch, turn: Turn
-    ) -> AbstractContextManager[Adv | None] | None:
+    def manager(self, who: Giver, answer: Any, batch: Batch, turn: Turn) -> AbstractContextManager[Adv | None] | None:
         """Of ``perturb_weights``: entered, it yields adversarial examples for ``batch``, or nothing.
 
         ``turn`` is its giver's, from entering to leaving.
@@ -181,7 +179,7 @@ class Answers:
             raise who.fault(f"expected a context manager or None, got {kind(answer)}")
         return NamedManager(answer, who, turn, lambda given: self.adv(who, given, batch))
 
-    def groups(self, who: Answerer, answer: Any, groups: list[ParamGroup]) -> list[ParamGroup]:
+    def groups(self, who: Giver, answer: Any, groups: list[ParamGroup]) -> list[ParamGroup]:
         """Of ``param_groups``, which was given ``groups``."""
         if not isinstance(answer, list) or not all(isinstance(group, ParamGroup) for group in answer):
             raise who.fault(f"expected a list of ParamGroup, got {kind(answer)}")
@@ -230,7 +228,7 @@ class Answers:
             )
         return answer
 
-    def _labels(self, who: Answerer, y: Tensor) -> None:
+    def _labels(self, who: Giver, y: Tensor) -> None:
         """Labels ``[B]`` of the model's classes, or soft ones ``[B,K]`` whose rows are distributions over them."""
         classes = self._classes
         if classes is None:
@@ -243,11 +241,11 @@ class Answers:
         if self._checks.level != "off":
             self._values(who, are_labels(y, classes), lambda: first_wrong_label(y, classes))
 
-    def _values(self, who: Answerer, good: Tensor, describe: Callable[[], str]) -> None:
+    def _values(self, who: Giver, good: Tensor, describe: Callable[[], str]) -> None:
         self._checks.expect(who, good, (self._state.epoch, self._state.step), describe)
 
     def _finite(
-        self, who: Answerer, good: Tensor, describe: Callable[[], str], names: Sequence[str] = ("the loss",)
+        self, who: Giver, good: Tensor, describe: Callable[[], str], names: Sequence[str] = ("the loss",)
     ) -> None:
         self._checks.expect_finite(who, good, (self._state.epoch, self._state.step), describe, names)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from buttress.engine.first_bad import Answerer, FirstBad
+from buttress.engine.first_bad import FirstBad, Giver
 from buttress.errors import DivergenceError, moment
 from buttress.nn.finite import FiniteTensors
 from buttress.nn.weights import norms_of
@@ -64,7 +64,7 @@ class BadSteps:
         self.taken = torch.ones_like(self.taken)
         return Before(model, optimizer, records)
 
-    def note(self, who: Answerer, good: Tensor, when: tuple[int, int], names: Sequence[str]) -> None:
+    def note(self, who: Giver, good: Tensor, when: tuple[int, int], names: Sequence[str]) -> None:
         """The step is a bad one unless all of ``good`` holds; the first culprit since ``read`` is remembered."""
         self.taken = self.taken & good.all()
         self._first_bad.note(who, good, when, names)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from buttress.engine.bad_steps import BadSteps
-from buttress.engine.first_bad import Answerer, FirstBad
+from buttress.engine.first_bad import FirstBad, Giver
 from buttress.errors import moment
 
 CheckLevel = Literal["always", "interval", "off"]
@@ -35,7 +35,7 @@ class ValueChecks:
         return self.level != "off" or self.bad_steps is not None
 
     def expect(
-        self, who: Answerer, good: Tensor, when: tuple[int, int], describe: Callable[[], str], names: Sequence[str] = ()
+        self, who: Giver, good: Tensor, when: tuple[int, int], describe: Callable[[], str], names: Sequence[str] = ()
     ) -> None:
         """Expect the bools ``good`` of the answer that ``who`` gave ``when``: in which epoch, at which step of it.
 
@@ -55,7 +55,7 @@ class ValueChecks:
             raise who.fault(describe())
 
     def expect_finite(
-        self, who: Answerer, good: Tensor, when: tuple[int, int], describe: Callable[[], str], names: Sequence[str]
+        self, who: Giver, good: Tensor, when: tuple[int, int], describe: Callable[[], str], names: Sequence[str]
     ) -> None:
         """As ``expect``; where bad steps are skipped it is none that fails, but a step to be skipped."""
         if self.bad_steps is None:

@@ -14,13 +14,13 @@ from buttress.errors import ButtressError
 _STEPS = 1 << 32
 
 
-class Answerer(Protocol):
-    """Whoever gave an answer; makes the error that names it."""
+class Giver(Protocol):
+    """Whoever gave an answer; makes the error that names them."""
 
     def fault(self, message: str, when: str = "") -> ButtressError: ...
 
 
-class Provider(Answerer, Protocol):
+class Provider(Giver, Protocol):
     """A plugin that answers: its settings may be what is wrong."""
 
     def refusal(self, message: str) -> ButtressError: ...
@@ -38,7 +38,7 @@ class Verdict(NamedTuple):
 
     epoch: int
     step: int
-    who: Answerer
+    who: Giver
     part: str
 
 
@@ -47,10 +47,10 @@ class FirstBad:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._found: dict[tuple[Answerer, tuple[str, ...]], Tensor] = {}
+        self._found: dict[tuple[Giver, tuple[str, ...]], Tensor] = {}
         self._turn = 0  # of all calls of ``note``: in one step a bad gradient makes the loss after it bad
 
-    def note(self, who: Answerer, good: Tensor, when: tuple[int, int], names: Sequence[str] = ()) -> None:
+    def note(self, who: Giver, good: Tensor, when: tuple[int, int], names: Sequence[str] = ()) -> None:
         """``good`` are bools, one for each of ``names``, or a 0-dim one; nothing here waits for the device."""
         key = who, tuple(names)  # one plugin answers with several things: a loss, its gradients
         found = self._found.get(key)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 
-from buttress.engine.first_bad import Answerer
+from buttress.engine.first_bad import Giver
 from buttress.engine.turns import Turn
 from buttress.errors import ButtressError, describe
 from buttress.nn.contract import kind
@@ -19,7 +19,7 @@ class NamedManager(AbstractContextManager[Adv | None]):
     def __init__(
         self,
         manager: AbstractContextManager[Adv | None],
-        who: Answerer,
+        who: Giver,
         turn: Turn,
         accept: Callable[[Adv], Adv],
     ) -> None:
@@ -47,7 +47,7 @@ class NamedManager(AbstractContextManager[Adv | None]):
 
 
 @contextmanager
-def _blamed_on(who: Answerer) -> Iterator[None]:
+def _blamed_on(who: Giver) -> Iterator[None]:
     """What the block raises is an error in the name of ``who``; Ctrl-C is nobody's."""
     try:
         yield

@@ -1,11 +1,11 @@
 """Weight perturbations: the plugin adds v, the core takes it back, exactly."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from torch import Tensor
 
-from buttress.hookspecs import ExitOrder as ExitOrder
+from buttress.hookspecs import ExitOrder
 from buttress.kernels import restore_, unperturb_
 from buttress.nn.as_found import put_values_back
 from buttress.nn.scratch import Buffers
@@ -32,7 +32,7 @@ class Copies:
 def perturbed(
     manager: AbstractContextManager[Adv | None] | None,
     adv: Adv,
-    weights: Sequence[Tensor],
+    weights: Iterable[Tensor],
     order: ExitOrder,
     saved: Sequence[Tensor] | None = None,
     after: Buffers | None = None,
@@ -49,6 +49,7 @@ def perturbed(
     if manager is None:
         yield Perturbed(adv, lambda: None)
         return
+    weights = list(weights)
     if saved is None:
         saved = Buffers().copies(weights)
     try:

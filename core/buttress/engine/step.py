@@ -118,7 +118,7 @@ class Step:
         self.state.phase = "perturb"
         with closing(Objective(self.model, batch, self.hooks, self.modes, self.attack)) as objective:
             manager = self.hooks.perturb_weights(self.model, batch, adv, objective)
-            weights, order = list(self.model.parameters()), self.hooks.exit_order
+            weights, order = self.model.parameters(), self.hooks.exit_order
             with perturbed(manager, adv, weights, order, saved, self.copies.after) as perturbation:
                 objective.close()  # the perturbation is complete; a plugin that keeps the objective cannot attack later
                 yield perturbation

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from buttress.engine.checks import ValueChecks
-from buttress.engine.first_bad import Answerer
+from buttress.engine.first_bad import Giver
 from buttress.engine.given import Given
 from buttress.engine.world import World
 from buttress.nn.modes import Modes
@@ -41,7 +41,7 @@ class Watch:
         if self.parts is None or self.parts.model is not model or self.parts.exchanged():
             self.parts = Parts(model)
 
-    def turn(self, who: Answerer, arguments: Mapping[str, Any], writes: bool) -> Turn:
+    def turn(self, who: Giver, arguments: Mapping[str, Any], writes: bool) -> Turn:
         """A turn begins now.
 
         Args:
@@ -66,7 +66,7 @@ class Turn:
 
     __slots__ = ("_arguments", "_given", "_parts", "_versions", "_watch", "_who", "_world")
 
-    def __init__(self, watch: Watch, who: Answerer, arguments: Mapping[str, Any], writes: bool) -> None:
+    def __init__(self, watch: Watch, who: Giver, arguments: Mapping[str, Any], writes: bool) -> None:
         self._watch, self._who, self._arguments, self._parts = watch, who, arguments, watch.parts
         self._given = Given(arguments, watch.thorough)
         self._versions = None if writes or self._parts is None else self._parts.versions()
