@@ -1,6 +1,6 @@
-"""Sudden collapse of training, noticed at the evaluation after it: robust accuracy is back at chance.
+"""Detect a sudden collapse of training at the next evaluation: robust accuracy is back at chance.
 
-Two kinds are told apart by attacking the same split with the training attack. In *catastrophic overfitting* (Wong,
+Two kinds are distinguished by attacking the same split with the training attack. In *catastrophic overfitting* (Wong,
 Rice, Kolter, "Fast is better than free: Revisiting adversarial training", arXiv:2001.03994) the model has learnt to
 fool its own, weak attack: accuracy under it stays high while accuracy under the stronger evaluation attack falls to 0.
 Else the model has stopped to classify at all.
@@ -27,14 +27,14 @@ from buttress.types import Batch
 
 @dataclass(frozen=True)
 class Collapse:
-    """What was noticed; accuracies in [0, 1] of the live model.
+    """A collapse of training; accuracies in [0, 1] are those of the live model.
 
     Args:
-        epoch: after which it was noticed, from 1.
-        healthy_epoch: of the last evaluation before it.
+        epoch: number of the epoch (from 1) after which it was noticed.
+        healthy_epoch: number of the epoch (from 1) of the last evaluation before it.
         robust: accuracy under the evaluation attack now.
         best: the highest before.
-        chance: what a constant answer would score.
+        chance: accuracy of the best constant answer.
         training_attack: accuracy under the training attack now, or None where it cannot attack this split.
     """
 
@@ -47,7 +47,7 @@ class Collapse:
 
     @property
     def kind(self) -> str:
-        # At least half of what was lost is still there under the training attack.
+        # At least half of the lost accuracy is still there under the training attack.
         fooled = self.training_attack is not None and self.training_attack - self.robust >= self.best / 2
         return "catastrophic overfitting" if fooled else "collapse to chance"
 
@@ -63,12 +63,13 @@ class Collapse:
 
 
 class CollapseGuard:
-    """Looks at every evaluation of the live model.
+    """Looks for a collapse in every evaluation of the live model.
 
     Args:
-        engine: its training attack tells the kind of a collapse.
-        split: the one that chooses the best epoch, and its name in the records.
-        batch_size: examples a forward.
+        engine: engine whose training attack shows the kind of a collapse.
+        name: name of the split in the records.
+        split: split that chooses the best epoch.
+        batch_size: number of examples in a forward.
     """
 
     def __init__(self, engine: Engine, name: str, split: Split, batch_size: int) -> None:
@@ -77,7 +78,7 @@ class CollapseGuard:
         self._chance: float | None = None
 
     def look(self, records: Sequence[Record]) -> Collapse | None:
-        """A collapse at the newest of the run's ``records``; None where there is none, or it was there before."""
+        """The collapse that the newest of the run's ``records`` shows for the first time, or None."""
         own = [record for record in records if record.track == "live" and record.split == self._name]
         now, before = own[-1], own[:-1]
         if not before:
@@ -98,7 +99,7 @@ class CollapseGuard:
                 adv = self._engine.attack(Batch(batch.x, batch.y), "collapse")
                 with torch.no_grad(), self._modes.evaluating():
                     right += is_correct(self._engine.model(adv.x), batch.y).sum()
-        except WorkError:  # an attack that keeps something per training example has nothing for these
+        except WorkError:  # an attack that keeps state for training examples has none for these
             return None
         return int(right) / len(self._split)
 
@@ -115,7 +116,7 @@ def chance_error(chance: float, n: int) -> float:
 
 
 def majority(split: Split, batch_size: int) -> float:
-    """The share of the most frequent label: what the best constant answer scores."""
+    """The share of the most frequent label, which is the accuracy of the best constant answer."""
     labels: torch.Tensor | None = getattr(split, "y", None)
     if labels is None:  # it reads its examples anew, the labels with them
         labels = torch.cat([batch.y for batch in split.batches(torch.arange(len(split)), batch_size)])

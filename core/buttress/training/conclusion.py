@@ -1,4 +1,4 @@
-"""What a run ends with: ``summary.json``, learning curves, and a table for the person."""
+"""The conclusion of a run: ``summary.json``, learning curves, and a table for the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_ATTACK = 8
 
 
 def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter: Reporter) -> list[Row]:
-    """Best, last and diff of every track, written into the run folder and said.
+    """Write best, last and diff of every track into the run folder, and show them.
 
     Raises:
         StorageError: the disk is full or refuses.

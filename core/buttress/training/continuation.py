@@ -1,4 +1,4 @@
-"""What a run continues under: what differs from its start is said and recorded; other code of plugins is refused."""
+"""Compare the surroundings of a resume with those of the start: say and record changes, refuse other plugin code."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Surroundings:
     """Versions, hardware and plugins, as they are now and as they were when the run was started.
 
     Args:
-        folder: of the run; where its manifest is damaged, nothing is compared.
-        plugins: of the run, as they are now.
+        folder: folder of the run; nothing is compared where its manifest is damaged.
+        plugins: plugins of the run, as they are now.
     """
 
     def __init__(self, folder: RunFolder, plugins: Sequence[LoadedPlugin]) -> None:
@@ -33,16 +33,16 @@ class Surroundings:
             self._before: Manifest | None = read_manifest(folder.manifest)
         except CheckpointError:  # has been named
             self._before = None
-        found = [] if self._before is None else list(_found(self._before, plugins))
-        self.differences = [line for _, line in found]
-        """``"packages.torch: "2.10.0", now "2.11.0""`` for all that is another now."""
-        self._code = [line for at, line in found if self._before and _is_foreign_code(at, self._before)]
+        changes = [] if self._before is None else list(_changes(self._before, plugins))
+        self.differences = [line for _, line in changes]
+        """``"packages.torch: "2.10.0", now "2.11.0""`` for everything that has changed."""
+        self._code = [line for at, line in changes if self._before and _is_foreign_code(at, self._before)]
 
     def expect_same_code(self, accept: bool) -> None:
         """Refuse to go on with other code of plugins than the run was started with.
 
         Args:
-            accept: go on with it; or what differs was accepted before.
+            accept: whether to go on with other code; it is not asked for what was accepted before.
 
         Raises:
             RunFolderError: names the plugins.
@@ -56,7 +56,7 @@ class Surroundings:
         )
 
     def say(self, say: Callable[[str], None]) -> None:
-        """Tell the user what differs."""
+        """Tell the user every difference."""
         if self._before is None:
             say(f"{self._folder.manifest} is damaged: under which versions and threads the run began is not known")
         for line in self.differences:
@@ -82,8 +82,8 @@ class Surroundings:
         record_continuation(self._folder.manifest, entry)
 
 
-def _found(before: Manifest, plugins: Sequence[LoadedPlugin]) -> Iterator[tuple[str, str]]:
-    """Place and line of everything that the manifest says otherwise; what an older one does not say is no matter."""
+def _changes(before: Manifest, plugins: Sequence[LoadedPlugin]) -> Iterator[tuple[str, str]]:
+    """Place and line of every difference from the manifest; values that an old manifest does not record are skipped."""
     now: dict[str, Any] = {**hardware(), "kernels": status(), "plugins": records_of(plugins)}
     recorded = before.model_dump(include=set(now), exclude={"plugins": {"__all__": {"settings"}}}, exclude_unset=True)
     for at, then, value in differences(recorded, now):

@@ -11,7 +11,7 @@ from buttress.storage.files import write_with
 from buttress.training.selection import Record, Row
 
 # Okabe and Ito's palette without its yellow, which white paper swallows, and three more at a distance from all of them:
-# told apart with every kind of colour vision.
+# people with every kind of colour vision can distinguish them.
 COLOURS = (
     "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8007ED", "#682C00", "#999933",
 )  # fmt: skip
@@ -24,13 +24,13 @@ def draw_curves(
     """Write a PNG.
 
     Args:
-        path: of the picture.
+        path: path of the picture.
         records: every evaluation of the run.
         rows: the summary, for the marks at the best epochs.
         drops: epochs at which the learning rate drops.
-        title: of the picture.
-        attack: what robust accuracy was measured with.
-        by: split on which the best epochs were chosen.
+        title: title of the picture.
+        attack: name of the attack of robust accuracy.
+        by: name of the split on which the best epochs were chosen.
     """
     matplotlib.use("Agg")
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Open the folder of a run that was started: everything in it is the run's own, or it is refused."""
+"""Open the folder of an existing run, and refuse it where anything in it is not the run's own."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ logger = logging.getLogger("buttress")
 
 
 def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *, runs_code: bool = True) -> RunFolder:
-    """The folder of a run that was started.
+    """Open the folder of an existing run.
 
     Args:
-        path: of the folder.
-        warn: is told when its manifest is damaged.
-        runs_code: the modules of its targets are about to be used, and have to be those of the run.
+        path: path of the folder.
+        warn: function that tells the user of a damaged manifest.
+        runs_code: whether modules of its targets are about to be used, so that they have to be those of the run.
 
     Raises:
         RunFolderError: it is none, something in it is a link to elsewhere, a later version has written it, or its
@@ -38,7 +38,7 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
     try:
         if not folder.config.is_file() or not folder.manifest.is_file():
             raise RunFolderError(_no_run_folder(path))
-        found = read_regular_file(folder.config)
+        config = read_regular_file(folder.config)
     except OSError as problem:
         raise RunFolderError(f"{path} cannot be read: {problem.strerror}; check its permissions") from None
     _expect_inside(path)
@@ -49,7 +49,7 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
         warn(f"{problem}; whether {folder.config} is the one that the run was started with is not known")
         return folder
     recorded = as_manifest(body, folder.manifest)
-    _expect_config(folder.config, found, recorded.config)
+    _expect_config(folder.config, config, recorded.config)
     if recorded.plugins_file is not None:
         _expect_plugins_file(folder, recorded.plugins_file.name, recorded.plugins_file.sha256)
     if runs_code:
@@ -67,10 +67,10 @@ def _no_run_folder(path: Path) -> str:
     return f"{path} is no run folder: it has no config.yaml and manifest.json{hint}"
 
 
-def _expect_config(path: Path, found: bytes, recorded: str) -> None:
-    if found == recorded.encode(errors="surrogatepass"):
+def _expect_config(path: Path, config: bytes, recorded: str) -> None:
+    if config == recorded.encode(errors="surrogatepass"):
         return
-    pairs = itertools.zip_longest(found.decode(errors="backslashreplace").split("\n"), recorded.split("\n"))
+    pairs = itertools.zip_longest(config.decode(errors="backslashreplace").split("\n"), recorded.split("\n"))
     differing = ((number, pair) for number, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
     number, (line, before) = next(differing, (1, ("other bytes", "")))
     raise RunFolderError(

@@ -1,4 +1,4 @@
-"""What a run will cost, before its first step: passes counted on the model, time from a short calibration."""
+"""Forecast the cost of a run before its first step, from passes counted on the model and a short calibration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Whether a checkpoint can hold the state of an engine: asked before a run begins, and named whenever it is saved."""
+"""Refuse a state that no checkpoint can hold before the run begins, and name its plugin whenever it is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights that a run keeps: the best and the last of every track, in files that belong to a checkpoint."""
+"""Keep the best and the last weights of every track in files that belong to a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,25 +18,23 @@ class KeptWeights:
     """The files in ``weights/``.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self.sha256: dict[str, str] = {}
-        """Of each file, by its name."""
+        """sha256 of each file, by its name."""
 
     @property
     def paths(self) -> list[Path]:
         return [self._folder.weights / name for name in self.sha256]
 
     def keep(self, which: str, track: str, epoch: int, model: nn.Module) -> None:
-        """Write the model, as it is after ``epoch`` (from 1), as the ``best`` or ``last`` weights of a track.
-
-        Those from before are replaced.
+        """Write the model, as it is after ``epoch`` (from 1), over the ``best`` or ``last`` weights of a track.
 
         Raises:
-            StorageError: the disk is full or refuses; those from before are intact.
+            StorageError: the disk is full or refuses; the weights from before are intact.
         """
         path, facts = self._folder.weights_file(which, track), {"track": track, "epoch": epoch - 1}  # a position
         make_folder(path.parent)
@@ -45,7 +43,7 @@ class KeptWeights:
     def put_back(self, checkpoint: Path, say: Callable[[str], None]) -> None:
         """Put back the files that belong to the checkpoint: damaged, lost, or replaced after it.
 
-        ``say`` is told which; one whose copy is lost too is no longer known.
+        ``say`` names each. A file whose copy is lost too is given up.
 
         Raises:
             CheckpointError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""Loggers: told what a run measures, and unable to change it. One that fails is named and left out; the run goes on.
+"""Loggers receive the metrics of a run and cannot change it. One that fails is named and left out; the run goes on.
 
 A logger is a plugin with the hook ``log``, and ``start_run`` and ``end_run`` where it opens and closes something. It
 stands under ``loggers`` in a config, not under ``plugins``: it is no part of the method. So it has no state in the
@@ -55,9 +55,9 @@ class Loggers:
     """The loggers of a run.
 
     Args:
-        loggers: loaded, or plugin objects.
-        engine: whose epoch and steps their contexts show.
-        folder: of the run.
+        loggers: loaded loggers, or plugin objects.
+        engine: engine whose epoch and steps their contexts show.
+        folder: folder of the run.
         say: tells the user that a logger failed.
     """
 
@@ -90,10 +90,10 @@ class Loggers:
                 self._try(logger, values)
 
     def _try(self, logger: Implementation, values: dict[str, Any]) -> None:
-        found, copies = AsFound(self._engine.model), self._copies
-        values_kept = found.values_kept_on_error(copies.before, copies.buffers)
+        as_found, copies = AsFound(self._engine.model), self._copies
+        values_kept = as_found.values_kept_on_error(copies.before, copies.buffers)
         try:
-            with found.kept_on_error(), values_kept:
+            with as_found.kept_on_error(), values_kept:
                 logger.tell(values)
         except ButtressError as problem:
             self._failed.add(logger.plugin.label)

@@ -1,4 +1,4 @@
-"""The manifest of a run: what its numbers depend on besides its config. Made, read, and told about each resume."""
+"""The manifest of a run: everything besides the config that its numbers depend on, and each of its resumes."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Continuation(Shape):
 
 
 class Manifest(Shape):
-    """What ``manifest.json`` says; ``id`` is missing in those of older versions."""
+    """The content of ``manifest.json``; ``id`` is missing in those of older versions."""
 
     format: int = 1
     id: str | None = None
@@ -139,7 +139,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def as_manifest(body: Mapping[str, Any], path: Path) -> Manifest:
-    """The manifest that ``body`` is, read from ``path``.
+    """Check ``body``, read from ``path``, and make a manifest of it.
 
     Raises:
         CheckpointError: it is no manifest.
@@ -153,7 +153,7 @@ def as_manifest(body: Mapping[str, Any], path: Path) -> Manifest:
 def manifest(
     plugins: Sequence[LoadedPlugin], order: Mapping[str, list[str]], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a run depends on besides its config."""
+    """Everything that a run depends on besides its config, to be written as its manifest."""
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -170,7 +170,7 @@ def manifest(
 
 
 def records_of(plugins: Sequence[LoadedPlugin]) -> dict[str, dict[str, str | None]]:
-    """Where the code of each plugin comes from, by its label, and the sha256 of the file that its class stands in."""
+    """The origin of the code of each plugin, by its label, with the sha256 of the file that its class stands in."""
     return {
         loaded.label: {
             "distribution": loaded.source.distribution if loaded.source else None,
@@ -205,7 +205,7 @@ def record_continuation(path: Path, entry: Continuation) -> None:
 
 
 def hardware() -> dict[str, Any]:
-    """Versions and hardware: what a number may depend on."""
+    """Versions and hardware, on which numbers may depend."""
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "pluggy", "pydantic", "safetensors", "pyautoattack")
     return {
         "buttress": __version__,

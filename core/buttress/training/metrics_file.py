@@ -1,4 +1,4 @@
-"""``metrics.jsonl`` of a run: records are appended and counted, and cut back to those that a checkpoint knows."""
+"""Append records to the ``metrics.jsonl`` of a run, and cut it back to those that a checkpoint knows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MetricsFile:
 
     @property
     def sha256(self) -> str:
-        """Of all that has been written."""
+        """sha256 of everything that has been written."""
         return self._sha256.hexdigest()
 
     def write(self, record: Mapping[str, object]) -> None:
@@ -53,14 +53,14 @@ class MetricsFile:
             os.fsync(stream.fileno())
 
     def expect(self, size: int, sha256: str) -> None:
-        """What the file was at the time of a checkpoint; format 1 did not know the sha256, which is then empty."""
+        """Take the size and sha256 of the file at the time of a checkpoint; format 1 left the sha256 empty."""
         self._expected = (size, sha256)
 
     def put_back(self, evaluations: Sequence[Mapping[str, object]], say: Callable[[str], None]) -> bool:
-        """Make the file what is expected: records that came later are cut off.
+        """Bring the file back to its expected content, and cut off later records.
 
-        A file that is damaged is kept under another name, ``metrics.damaged.jsonl``, and written anew: a record that
-        says so, with the event ``rewritten``, and the evaluations. ``say`` is told.
+        A damaged file is kept under another name, ``metrics.damaged.jsonl``. The new one has a record with the event
+        ``rewritten``, and the evaluations.
 
         Args:
             evaluations: records of the checkpoint, epochs from 1.
@@ -74,20 +74,20 @@ class MetricsFile:
         """
         path, (size, sha256) = self._path, self._expected
         with storage_errors(path):
-            found = path.read_bytes() if path.exists() else b""
-        fault = _fault(found, size, sha256)
+            content = path.read_bytes() if path.exists() else b""
+        fault = _fault(content, size, sha256)
         if fault:
             say(f"{path} {fault}; {self._write_anew(evaluations)}")
             return True
         with storage_errors(path):
             path.touch()
-            if len(found) > size:
+            if len(content) > size:
                 os.truncate(path, size)
-        self.size, self._sha256 = size, hashlib.sha256(found[:size])
+        self.size, self._sha256 = size, hashlib.sha256(content[:size])
         return False
 
     def _write_anew(self, evaluations: Sequence[Mapping[str, object]]) -> str:
-        """Returns what the user should know."""
+        """Write the evaluations anew; returns a sentence for the user."""
         aside = self._set_aside()
         records: list[Mapping[str, object]] = [
             {"event": "rewritten", "damaged": aside.name if aside else None},
@@ -117,12 +117,12 @@ class MetricsFile:
         return f"{json.dumps(count_later(record, self._later) if self._later else record)}\n".encode()
 
 
-def _fault(found: bytes, size: int, sha256: str) -> str:
-    """What is wrong with the first ``size`` bytes of the file; nothing where they are as expected."""
-    if len(found) < size:
-        return f"has lost its end: {len(found)} of {size} bytes are left"
-    if sha256 and hashlib.sha256(found[:size]).hexdigest() != sha256:
+def _fault(content: bytes, size: int, sha256: str) -> str:
+    """The fault in the first ``size`` bytes of the file; empty where they are as expected."""
+    if len(content) < size:
+        return f"has lost its end: {len(content)} of {size} bytes are left"
+    if sha256 and hashlib.sha256(content[:size]).hexdigest() != sha256:
         return "is damaged: its sha256 is not the recorded one"
-    if size and found[size - 1 : size] != b"\n":  # format 1, which did not know the sha256
+    if size and content[size - 1 : size] != b"\n":  # format 1, which did not know the sha256
         return f"is damaged: no record ends at its byte {size}"
     return ""

@@ -1,4 +1,4 @@
-"""The files that settings name: what a plugin or a model reads when it is made is part of the run, as its data are."""
+"""Record the files that settings name, since a run depends on them as on its data, and refuse changed ones."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def named_files(resolved: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         folder), ``file`` (the whole path) and ``sha256``. A text is taken for a file where there is one of that name,
         and a dot or a slash in it.
     """
-    found = {}
+    files = {}
     for place, text in _texts({section: resolved.get(section) for section in _SECTIONS}):
         folder = str(resolved.get("folder") or "") if place.startswith("model.weights") else ""
         path = _file(text, folder)
         if path is not None:
             with storage_errors(path):
                 digest = file_sha256(path)
-            found[place] = {"text": text, "folder": folder, "file": str(path.resolve()), "sha256": digest}
-    return found
+            files[place] = {"text": text, "folder": folder, "file": str(path.resolve()), "sha256": digest}
+    return files
 
 
 def expect_same_files(folder: RunFolder) -> None:

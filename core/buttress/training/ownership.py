@@ -1,4 +1,4 @@
-"""Whose a checkpoint is: it names its run and the config of that run, and another run refuses it."""
+"""The owner of a checkpoint, its run and that run's config: another run refuses it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Owner:
 
     Args:
         run: id of the run; None for a run of an older version, which has none.
-        config_sha256: of its ``config.yaml``.
-        is_known: False where the manifest is damaged, so that the id is not known.
+        config_sha256: sha256 of its ``config.yaml``.
+        is_known: whether the id is known; False where the manifest is damaged.
     """
 
     run: str | None
@@ -53,7 +53,7 @@ class Owner:
 
 
 def owner_of(folder: RunFolder) -> Owner:
-    """Who owns the checkpoints of a run folder.
+    """The owner of the checkpoints of a run folder.
 
     Raises:
         StorageError: its config cannot be read.

@@ -1,4 +1,4 @@
-"""All that a run has come to, on its way from checkpoint to checkpoint: written, and put back to continue exactly."""
+"""The mutable state of a run, saved to a checkpoint and restored from it exactly."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from buttress.training.selection import Record
 
 
 class Progress:
-    """What changes while a run trains: the engine, and what the run keeps beside it.
+    """The mutable state of a run: the engine, and the records and files that the run keeps beside it.
 
     Args:
         engine: with model and optimizer.
         data: fingerprint of each split.
-        folder: of the run.
+        folder: folder of the run.
         keep: number of good checkpoints that stay.
         say: tells the user.
     """
@@ -93,7 +93,7 @@ class Progress:
         return self.metrics.put_back([asdict(record) for record in self.records], self._say)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on."""
+        """The state that the rest of the run depends on."""
         engine = self._engine
         return {
             "data": dict(self._data),
@@ -111,21 +111,21 @@ class Progress:
             "metrics_sha256": self.metrics.sha256,
         }
 
-    def _load_state(self, found: Mapping[str, Any]) -> None:
+    def _load_state(self, saved: Mapping[str, Any]) -> None:
         """Take a checkpoint's state.
 
         Raises:
             CheckpointError: it is no state that this run can take.
             DataError: it is of a run on other data.
         """
-        engine, state = self._engine, checked(RunState, found, "the checkpoint's state")
+        engine, state = self._engine, checked(RunState, saved, "the checkpoint's state")
         if state.data is not None:  # where the manifest is damaged, a checkpoint still knows them
             expect_equal_data(self._folder, state.data, self._data)
         expect_place(state, engine)
         expect_optimizer_state(engine.optimizer, state.optimizer)
         with unusable():
             fit_weights(engine.model, state.model, "the checkpoint")
-            engine.load_state_dict(found["engine"])
+            engine.load_state_dict(saved["engine"])
             engine.optimizer.load_state_dict(state.optimizer)
             torch.set_rng_state(state.global_rng)
             if state.cuda_rng is not None and engine.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The records of a run's ``metrics.jsonl``, as far as the run vouches for them.
+"""Read the records of a run's ``metrics.jsonl``, and mark those that no other file of the run vouches for.
 
 ``summary.json`` and every checkpoint know how many bytes the file had, and their sha256. Records after those are of a
 run at work, or of one that was killed: nobody vouches for them yet, and whoever quotes them says so.
@@ -25,9 +25,9 @@ from buttress.training.selection import Record, records_of
 from buttress.training.summary_file import read_summary
 
 NOT_YET = "not verified yet (newer than the run's last checkpoint)"
-"""Said where a number is quoted from the records of a run at work, or of one that was killed."""
+"""Mark of a number that is quoted from the records of a run at work, or of one that was killed."""
 UNVOUCHED = "not verified (no other file of the run knows its metrics)"
-"""Said where neither a summary nor a checkpoint knows what the metrics were."""
+"""Mark of a number where neither a summary nor a checkpoint knows the metrics."""
 
 
 class _Evaluation(Shape):
@@ -56,7 +56,7 @@ class _Losses(Shape):
 
 
 class _Counted(Shape):
-    """What a run of format 1 counts from 0."""
+    """The keys that a run of format 1 counts from 0."""
 
     epoch: int = 0
     healthy_epoch: int = 0
@@ -73,7 +73,7 @@ _EVENT = TypeAdapter(str)
 
 
 class Voucher(NamedTuple):
-    """What a file of the run knows of its metrics."""
+    """Size and sha256 of the metrics, as another file of the run records them."""
 
     by: Path
     size: int
@@ -85,10 +85,10 @@ class Metrics:
     """The records of a run.
 
     Args:
-        records: all of them, epochs from 1; what a crash has left of a last line is left out.
-        verified: how many of them, the first ones, are those that the run vouches for.
-        lines: their texts, as they are written.
-        unvouched: no file of the run knows what its metrics were, though it has finished.
+        records: all records, epochs from 1, without a last line that a crash has cut short.
+        verified: number of records, from the first on, that the run vouches for.
+        lines: texts of the records, as they are written.
+        unvouched: whether no file of the run knows its metrics, though it has finished.
     """
 
     records: list[dict[str, Any]]
@@ -97,7 +97,7 @@ class Metrics:
     unvouched: bool = False
 
     def mark_of(self, number: int) -> str:
-        """What the reader of a record (its position, from 0) has to be told; nothing where it is verified."""
+        """The mark of a record (its position, from 0) for its reader; empty where it is verified."""
         if number < self.verified:
             return ""
         return UNVOUCHED if self.unvouched else NOT_YET
@@ -109,7 +109,7 @@ class Metrics:
 
     @property
     def unverified(self) -> list[Record]:
-        """Those of its evaluations that nobody vouches for."""
+        """The evaluations that nobody vouches for."""
         return records_of(self.records[self.verified :])
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ class Metrics:
 
 
 def read_metrics(folder: RunFolder) -> Metrics:
-    """The records of a run, compared with what its summary or its newest checkpoint knows of them.
+    """Read the records of a run, and compare them with its summary or its newest checkpoint.
 
     Raises:
         CheckpointError: missing, damaged or edited; says what to do.
@@ -173,12 +173,12 @@ def _parsed(path: Path, lines: list[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _voucher(folder: RunFolder) -> Voucher | None:
-    """The newest word about the metrics: the summary's, else that of the newest good checkpoint."""
+    """The newest record of the metrics: that of the summary, else that of the newest good checkpoint."""
     if folder.summary.exists():
         try:
-            found = read_summary(folder.summary).body
-            if found.get("metrics_sha256"):
-                return Voucher(folder.summary, found["metrics_bytes"] or 0, found["metrics_sha256"])
+            summary = read_summary(folder.summary).body
+            if summary.get("metrics_sha256"):
+                return Voucher(folder.summary, summary["metrics_bytes"] or 0, summary["metrics_sha256"])
         except CheckpointError:
             pass  # damaged: whoever quotes it is told, and a checkpoint knows the metrics too
     for path in list_checkpoints(folder.checkpoints):

@@ -1,4 +1,4 @@
-"""What a run does about a collapse: warn, stop, or go back to where it was healthy and train on more slowly."""
+"""Act on a collapse: warn, stop, or go back to where the run was healthy and train on more slowly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from buttress.training.progress import Progress
 
 
 class Recovery:
-    """Looks at every evaluation, and does what the config's ``guards`` say.
+    """Looks for a collapse in every evaluation, and acts as the config's ``guards`` say.
 
     Args:
         assembly: engine, data and config.

@@ -1,4 +1,4 @@
-"""A run made again from its own config: whether the numbers came out the same, and what may be the cause if not."""
+"""Run the config of a run again, compare the numbers, and name possible causes of differences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from buttress.training.existing import existing_folder
 from buttress.training.launch import start
 from buttress.training.records import read_metrics
 
-# What a number may depend on, of all that a manifest holds.
+# Keys of a manifest on which numbers may depend.
 _ENVIRONMENT = (
     "buttress",
     "python",
@@ -41,17 +41,17 @@ _PLACE = ("event", "epoch", "global_step", "track", "split")
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What a run and its repetition have in common, and what not.
+    """Common parts of a run and its repetition, and their differences.
 
     Args:
         original: run folder.
         repeated: run folder.
         records: number of metrics records that were compared.
-        first_difference: the first record that differs and how, or nothing.
-        weights: number of weights files compared.
-        different_weights: those whose bytes differ.
-        environment: ``"packages.torch: 2.10.0, now 2.11.0"`` for all that the manifests say differently.
-        notes: what could not be compared.
+        first_difference: the first record that differs and its difference, or an empty text.
+        weights: number of weights files that were compared.
+        different_weights: names of the files whose bytes differ.
+        environment: ``"packages.torch: 2.10.0, now 2.11.0"`` for every difference of the manifests.
+        notes: parts that could not be compared.
     """
 
     original: Path
@@ -115,7 +115,7 @@ def reproduce(path: Path, runs: Path, run: str | None = None, *, trust: bool = F
 
 
 def expect_equal(result: Reproduction) -> None:
-    """Exit code 1 for a run that came out differently.
+    """Refuse a repetition that came out differently.
 
     Raises:
         WorkError: it did.
@@ -125,7 +125,7 @@ def expect_equal(result: Reproduction) -> None:
 
 
 def compare(original: RunFolder, repeated: RunFolder) -> Reproduction:
-    """Metrics, weights and manifests of two run folders."""
+    """Compare metrics, weights and manifests of two run folders."""
     notes: list[str] = []
     before, after = _lines(original, notes), _lines(repeated, notes)
     if not original.summary.is_file():
@@ -146,7 +146,7 @@ def compare(original: RunFolder, repeated: RunFolder) -> Reproduction:
 
 
 def first_difference(before: Sequence[str], after: Sequence[str]) -> str:
-    """The first of two lists of metrics records (lines of JSON) that differs, and in what; nothing where none does."""
+    """The first difference of two lists of metrics records (lines of JSON); empty where there is none."""
     for number, (old, new) in enumerate(zip(before, after, strict=False), 1):
         if old == new:
             continue

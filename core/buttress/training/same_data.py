@@ -1,4 +1,4 @@
-"""Whether the data that are there are those that a run was started with."""
+"""Check that the current data are those that a run was started with."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ logger = logging.getLogger("buttress")
 
 
 def expect_same_data(
-    folder: RunFolder, found: Mapping[str, Fingerprint], warn: Callable[[str], None] = logger.warning
+    folder: RunFolder, current: Mapping[str, Fingerprint], warn: Callable[[str], None] = logger.warning
 ) -> None:
-    """Compare the data that are there with what the manifest of a run records.
+    """Compare the current data with the record of them in the manifest of a run.
 
     Args:
-        folder: of the run.
-        found: split name to fingerprint, of the data that are there.
-        warn: is told when the run's manifest records no fingerprint; a damaged manifest has been named before.
+        folder: folder of the run.
+        current: split name to fingerprint, of the current data.
+        warn: function that tells the user of a manifest without fingerprints; a damaged one has been named before.
 
     Raises:
         DataError: they differ; says in what.
@@ -37,23 +37,25 @@ def expect_same_data(
             "not known"
         )
         return
-    expect_equal_data(folder, recorded, found)
+    expect_equal_data(folder, recorded, current)
 
 
 def recorded_data(manifest: Mapping[str, Any]) -> Mapping[str, Fingerprint] | None:
     """Split name to fingerprint, as a manifest records it; None in the manifest of an older version."""
     data = manifest.get("data")
-    found = data.get("fingerprint") if isinstance(data, Mapping) else None
-    return found if isinstance(found, Mapping) else None
+    fingerprint = data.get("fingerprint") if isinstance(data, Mapping) else None
+    return fingerprint if isinstance(fingerprint, Mapping) else None
 
 
-def expect_equal_data(folder: RunFolder, recorded: Mapping[str, Fingerprint], found: Mapping[str, Fingerprint]) -> None:
+def expect_equal_data(
+    folder: RunFolder, recorded: Mapping[str, Fingerprint], current: Mapping[str, Fingerprint]
+) -> None:
     """Compare two records of the data of one run.
 
     Raises:
         DataError: they differ; says in what.
     """
-    changed = differences(recorded, found)
+    changed = differences(recorded, current)
     if changed:
         raise DataError(
             f"{folder.path} was started with other data: {'; '.join(changed)}. Put the data back as they were, or "

@@ -1,4 +1,4 @@
-"""The evaluations of a run: the live model and every track scored, recorded, and their best and last weights kept."""
+"""Evaluate the live model and every track of a run, record the scores, and keep best and last weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Scoreboard:
         """Tell the reporter how much evaluation is ahead of the run, before its first step here.
 
         Args:
-            forecast: of a new run; without one, what tracks there are is known from earlier evaluations only.
+            forecast: forecast of a new run; without one, only tracks of earlier evaluations are counted.
         """
         if forecast is not None:
             self._reporter.expect(_EXAMPLES, forecast.examples, forecast.example_seconds)
@@ -72,15 +72,15 @@ class Scoreboard:
         """Keep the live model's weights, then evaluate every track and keep its weights.
 
         Args:
-            live: what ``score`` has found in this epoch.
+            live: records that ``score`` returned in this epoch.
             last: whether this epoch is the run's last.
 
         Returns:
-            What a person reads: ``test clean/pgd-20: live 91.2/62.5, meat 92.0/64.1``.
+            A line for the user: ``test clean/pgd-20: live 91.2/62.5, meat 92.0/64.1``.
         """
         engine, epoch = self._assembly.engine, live[0].epoch
         self._keep("live", epoch, last)
-        found = [f"live {_percent(live)}"]
+        scores = [f"live {_percent(live)}"]
         tracks = engine.tracks()
         self._expect(tracks)
         for track in tracks:
@@ -91,9 +91,9 @@ class Scoreboard:
                 self._reporter.skip(_BATCHES, self._batches_of(track))
                 continue
             with engine.track(track, lambda name=track.name: self._measured(name)):  # type: ignore[misc]
-                found.append(f"{track.name} {_percent(self.score(epoch, track.name))}")
+                scores.append(f"{track.name} {_percent(self.score(epoch, track.name))}")
                 self._keep(track.name, epoch, last)
-        return f"test clean/{attack_name(self._assembly.evaluator.attack)}: {', '.join(found)}"
+        return f"test clean/{attack_name(self._assembly.evaluator.attack)}: {', '.join(scores)}"
 
     def _measured(self, track: str) -> Iterator[Batch]:
         """The batches on which the batch norm of a track is measured; the reporter hears of each."""
@@ -117,7 +117,7 @@ class Scoreboard:
         return -(-epochs // every) - done // every if done < epochs else 0
 
     def _expect(self, tracks: Sequence[Track]) -> None:
-        """These tracks are about to be evaluated, and will be, with the live model, in every later evaluation."""
+        """Count the evaluations of these tracks now, and of them and the live model in every later evaluation."""
         ahead = self._ahead()
         self._reporter.expect(_EXAMPLES, self._size * (len(tracks) + ahead * (1 + len(tracks))))
         self._reporter.expect(_BATCHES, sum(map(self._batches_of, tracks)) * (1 + ahead))

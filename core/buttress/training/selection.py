@@ -1,4 +1,4 @@
-"""Best, last and their difference: what robust overfitting is measured by, and how the best epoch is chosen.
+"""Choose the best epoch, and compute best, last and their difference, the measure of robust overfitting.
 
 The best epoch is that of the highest robust accuracy on the *validation* split (the first of equals); clean and robust
 accuracy are then reported on the test split at that same epoch. ``by="test"`` is the papers' protocol: best is then a

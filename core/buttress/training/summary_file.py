@@ -1,4 +1,4 @@
-"""``summary.json`` of a run: what it holds, and how it is written and read."""
+"""Write and read the ``summary.json`` of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrackRow(Shape):
 
 
 class Summary(Shape):
-    """All of the file."""
+    """The content of the file."""
 
     best_by: Literal["validation", "test"]
     seed: int
@@ -52,7 +52,7 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
 
 
 def read_summary(path: Path) -> Result:
-    """The summary, its seal (which it has had from the first version on) and its shape checked.
+    """Read the summary, and check its seal (which every version has written) and its shape.
 
     Raises:
         CheckpointError: missing, damaged, or no summary.
