@@ -1,4 +1,4 @@
-"""The job behind ``buttress ensemble``: weights files made one, element by element, batch norm measured afresh."""
+"""``buttress ensemble``: combine weights files into one, element by element, and measure batch norm afresh."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ Method = Literal["median", "mean", "trimmed-mean"]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What has been made.
+    """A combined weights file.
 
     Args:
         facts: method, number of files, their names and sha256; they are in the header of the file, too.
-        notes: what a person should know.
+        notes: sentences for the user.
     """
 
     facts: dict[str, Any]
@@ -61,9 +61,9 @@ def ensemble(
     Args:
         paths: safetensors files of one model: a run's ``weights/``, ``history/`` or ``checkpoints/``, or any others.
         output: safetensors file, never overwritten.
-        method: of combining.
-        even: of the median, see ``buttress.kernels.median``; None for ``lower``.
-        trim: of the trimmed mean: share of the files that is left out at each end; None for 0.1.
+        method: method of combining.
+        even: middle of an even number for the median, see ``buttress.kernels.median``; None for ``lower``.
+        trim: share of the files that the trimmed mean leaves out at each end; None for 0.1.
         source: config or run folder, whose model batch norm is re-estimated in, on its training inputs.
         trust: execute the code that came with the run ``source``, and remember it as trusted.
 

@@ -38,9 +38,9 @@ def python_command(program: str) -> list[str]:
 
 def python_environment() -> dict[str, str]:
     """The environment for ``python_command``: without the empty parts of PYTHONPATH, which mean the working folder."""
-    found = dict(os.environ)
-    parts = [part for part in found.pop("PYTHONPATH", "").split(os.pathsep) if part]
-    return {**found, "PYTHONPATH": os.pathsep.join(parts)} if parts else found
+    environment = dict(os.environ)
+    parts = [part for part in environment.pop("PYTHONPATH", "").split(os.pathsep) if part]
+    return {**environment, "PYTHONPATH": os.pathsep.join(parts)} if parts else environment
 
 
 # Functions in processes of their own: orders go in on standard input as one JSON text, answers come out on standard

@@ -1,4 +1,4 @@
-"""The evaluation doctor: what would make a robustness number meaningless, looked for before anybody believes it.
+"""Audit an evaluation: look for everything that would make a robustness number meaningless.
 
 Source of the list: Carlini et al., "On Evaluating Adversarial Robustness", arXiv:1902.06705, and Athalye, Carlini and
 Wagner, "Obfuscated Gradients Give a False Sense of Security", arXiv:1802.00420.
@@ -47,17 +47,17 @@ def audit(
     *,
     examples: int = 200,
     seed: int = 0,
-    doing: Callable[[str], None] = lambda what: None,
+    doing: Callable[[str], None] = lambda name: None,
 ) -> list[Finding]:
-    """Look for what would make a robustness number of ``model`` meaningless.
+    """Look for everything that would make a robustness number of ``model`` meaningless.
 
     Args:
         model: maps ``[B,*]`` to logits ``[B,K]``, in the mode in which it is to be evaluated; left as found.
         split: examples, on the model's device.
         threat: the threat model.
-        examples: how many of the split are looked at: those that an evaluation of so many takes.
-        seed: of every random draw.
-        doing: hears what is looked at, before each check.
+        examples: number of examples of the split to look at: those that an evaluation of so many takes.
+        seed: seed of every random draw.
+        doing: function that receives the name of each check before it begins.
 
     Returns:
         One finding a check.

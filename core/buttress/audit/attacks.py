@@ -1,4 +1,4 @@
-"""Do attacks behave as attacks do on a model whose gradients can be trusted?"""
+"""Check that attacks behave as they do on a model whose gradients can be trusted."""
 
 import torch
 
@@ -10,14 +10,14 @@ from buttress.threat import ThreatModel
 
 MASKED = "the gradients are masked: adapt the attack (margin loss, EOT, BPDA, transfer) and believe the lowest number"
 
-# Of the examples, what chance alone may make one attack better than another.
+# Shares of the examples by which one attack may be better than another by chance alone.
 SLACK, MUCH = 0.02, 0.05
-# Independent starts that have to agree.
+# Number of independent starts that have to agree.
 STARTS = 4
 
 
 def enough_to_attack(probe: Probe) -> Finding:
-    """On a handful of examples one of them decides, and what is wrong already can hide nothing."""
+    """The checks of attacks need enough examples that are classified correctly: on a handful one of them decides."""
     name, right, needed = "enough to attack", int(probe.clean.sum()), round(1 / SLACK)
     reason = f"{right} of {len(probe)} examples are classified correctly"
     if right >= needed:
@@ -27,7 +27,7 @@ def enough_to_attack(probe: Probe) -> Finding:
 
 
 def more_steps_help(probe: Probe) -> Finding:
-    """Many small steps find at least what one large step finds, and more steps at least what fewer find."""
+    """Many small steps break at least what one large step breaks, and more steps at least what fewer break."""
     accuracy = {1: share(probe.clean & probe.correct(probe.attacked(1))), STEPS: share(probe.after_pgd)}
     accuracy[5 * STEPS] = share(probe.clean & probe.correct(probe.attacked(5 * STEPS)))
     worst = max(accuracy[STEPS] - accuracy[1], accuracy[5 * STEPS] - accuracy[STEPS])
@@ -36,7 +36,7 @@ def more_steps_help(probe: Probe) -> Finding:
 
 
 def starts_agree(probe: Probe) -> Finding:
-    """Where random starts decide, one start reports luck; and no random point of the ball beats an attacked one."""
+    """Several random starts agree, else one start reports luck; no random point of the ball beats an attacked one."""
     survivors, total = probe.after_pgd, share(probe.after_pgd)
     attacked = margin(probe.logits(probe.attacked(STEPS, loss="margin")), probe.y)
     beaten = torch.zeros_like(survivors)
@@ -54,7 +54,7 @@ def starts_agree(probe: Probe) -> Finding:
 
 
 def black_box_is_weaker(probe: Probe) -> Finding:
-    """Who sees the gradients has to find at least what is found without them."""
+    """An attack with gradients has to break at least the examples that one without gradients breaks."""
     missed = share(probe.after_white_box & ~probe.after_black_box)
     reason = (
         f"random search breaks {percent(missed)} % of {len(probe)} examples that PGD on cross-entropy and margin does "
@@ -69,10 +69,10 @@ def epsilon_grows_to_zero(probe: Probe) -> Finding:
     accuracy = {}
     for part in (1 / 4, 1 / 2, 1):
         threat = ThreatModel(largest.norm, float(largest.eps) * part, largest.box)
-        found = probe.clean
+        correct = probe.clean
         for loss in ("ce", "margin"):
-            found = found & probe.correct(probe.attacked(2 * STEPS, loss=loss, threat=threat))
-        accuracy[float(threat.eps)] = share(found)
+            correct = correct & probe.correct(probe.attacked(2 * STEPS, loss=loss, threat=threat))
+        accuracy[float(threat.eps)] = share(correct)
     listed = ", ".join(f"{eps:.3g}: {percent(value)} %" for eps, value in accuracy.items())
     left = min(accuracy.values())
     return graded("eps grows to zero", left, SLACK, MUCH, f"accuracy after PGD by eps: {listed}", MASKED)

@@ -1,4 +1,4 @@
-"""``audit.json`` of a run: the findings about every set of its weights that was audited."""
+"""Write and read the ``audit.json`` of a run: findings about every set of its weights that was audited."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from buttress.storage.shapes import Epoch, Shape, expect_shape
 
 
 class Row(Shape):
-    """A finding, and the weights that it is about; the mark says why its reader cannot rely on it."""
+    """A finding with the weights that it is about; the mark warns a reader who cannot rely on it."""
 
     check: str
     status: Status
@@ -29,7 +29,7 @@ class Row(Shape):
 
 
 class Audit(Shape):
-    """All of the file."""
+    """The content of the file."""
 
     findings: list[Row]
 
@@ -48,7 +48,7 @@ def write_audit(path: Path, findings: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_audit(path: Path) -> list[dict[str, Any]]:
-    """The findings, each with its ``mark``, seal and shape checked.
+    """Read the findings, each with its ``mark``, and check seal and shape.
 
     Raises:
         CheckpointError: missing, damaged, or no findings of an audit.

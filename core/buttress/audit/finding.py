@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Findings: the outcome of a check, and the text of several."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,11 +12,11 @@ class Finding:
     """The outcome of one check.
 
     Args:
-        check: its name.
-        status: ``PASS``; ``SKIP``, could not be looked at; ``WARN``, a number may mislead; ``FAIL``, a number would
-            mean nothing.
-        reason: what was seen, with numbers.
-        cure: what to do about it; empty where nothing is to be done.
+        check: name of the check.
+        status: ``PASS``; ``SKIP``, it could not be made; ``WARN``, a number may mislead; ``FAIL``, a number would mean
+            nothing.
+        reason: observation, with numbers.
+        cure: advice; empty where nothing is to be done.
     """
 
     check: str
@@ -36,7 +36,7 @@ def graded(check: str, amount: float, warn: float, fail: float, reason: str, cur
 
 
 def render(findings: Sequence[Finding]) -> str:
-    """A line a finding; where something is to be done, the cure below it."""
+    """One line for each finding, with the cure below it where there is one."""
     widest = max(len(finding.check) for finding in findings)
     lines = []
     for finding in findings:

@@ -1,4 +1,4 @@
-"""Is there a gradient, and is it that of the function?"""
+"""Check that there is a gradient, and that it is the gradient of the function."""
 
 import copy
 
@@ -15,7 +15,7 @@ from buttress.nn.modes import Modes
 SIDE = 1e-5
 # In nats a unit of the input: slopes below this drown in the loss's own rounding.
 QUIET = 1e-6
-# How far gradient and difference may be apart, over the larger of them.
+# Largest distance of gradient and difference, over the larger of them.
 APART = 0.05
 # Kinks between the two sides make few honest examples disagree.
 FEW = 0.05
@@ -62,8 +62,8 @@ def _apart(probe: Probe) -> tuple[float, int]:
         x = x.clamp(low + SIDE, high - SIDE)
     direction = torch.randn(x.shape, generator=generator, device=x.device, dtype=torch.float64)
 
-    def loss(at: Tensor) -> Tensor:
-        return cross_entropy(model(at), probe.y)
+    def loss(point: Tensor) -> Tensor:
+        return cross_entropy(model(point), probe.y)
 
     with Modes(model).attacking("eval"):
         inputs = x.clone().requires_grad_(True)
@@ -73,7 +73,7 @@ def _apart(probe: Probe) -> tuple[float, int]:
         grad = torch.zeros_like(x) if grad is None else grad
         expected = (grad * direction).flatten(1).sum(1)
         with torch.no_grad():
-            found = (loss(x + SIDE * direction) - loss(x - SIDE * direction)) / (2 * SIDE)
-    largest = torch.maximum(expected.abs(), found.abs())
-    apart = ~((expected - found).abs() <= APART * largest) & ~(largest <= QUIET)
+            measured = (loss(x + SIDE * direction) - loss(x - SIDE * direction)) / (2 * SIDE)
+    largest = torch.maximum(expected.abs(), measured.abs())
+    apart = ~((expected - measured).abs() <= APART * largest) & ~(largest <= QUIET)
     return share(apart), len(x)

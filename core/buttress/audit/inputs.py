@@ -1,4 +1,4 @@
-"""Are the inputs what the threat model speaks of?"""
+"""Check that the inputs lie in the box of the threat model."""
 
 import torch
 
@@ -7,7 +7,7 @@ from buttress.audit.probe import Probe
 
 
 def inputs_in_box(probe: Probe) -> Finding:
-    """Normalised inputs make eps mean something else, and an attack that clamps to the box destroys them."""
+    """Inputs lie in the box: normalised ones change the meaning of eps, and clamping to the box destroys them."""
     name, box = "inputs in box", probe.threat.box
     if box is None:
         return Finding(name, "PASS", "the threat model has no box")

@@ -1,4 +1,4 @@
-"""Are the outputs logits, and the same each time?"""
+"""Check that the outputs are logits, and the same each time."""
 
 import torch
 from torch import Tensor, nn

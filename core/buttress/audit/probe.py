@@ -21,14 +21,14 @@ STEPS = 20
 
 
 class Probe:
-    """What the checks look at. Everything is computed once, when it is first asked for.
+    """A model and examples for the checks. Every result is computed once, on first use.
 
     Args:
-        model: in the mode in which it is to be evaluated; modes, buffers and gradients are left as found.
+        model: model in the mode in which it is to be evaluated; modes, buffers and gradients come back afterwards.
         split: examples, on the model's device.
         threat: the threat model.
-        examples: how many of them are looked at, see ``data.subset``.
-        seed: of every random draw.
+        examples: number of them to look at, see ``data.subset``.
+        seed: seed of every random draw.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class Probe:
     @cached_property
     def after_black_box(self) -> Tensor:
         """``[n]`` bools: correct after a random search that sees logits only."""
-        found = random_search(self.logits, self.x, self.y, self.threat, self.generator("search"))
-        return self.clean & self.correct(found)
+        x = random_search(self.logits, self.x, self.y, self.threat, self.generator("search"))
+        return self.clean & self.correct(x)
 
 
-def share(found: Tensor) -> float:
+def share(flags: Tensor) -> float:
     """The share of True in ``[n]`` bools."""
-    return int(found.sum()) / len(found)
+    return int(flags.sum()) / len(flags)

@@ -1,4 +1,4 @@
-"""What a run's own records say about its numbers: which split chose, and which attack was the strongest."""
+"""Check the records of a run: the split that chose the best epoch, and the order of strength of its attacks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from buttress.audit.finding import Finding, graded
 from buttress.console.tables import percent
 
 Result = Mapping[str, Any]
-"""What one ``buttress evaluate`` wrote: ``each``, and ``attacks``, its rows in order."""
+"""The result of one ``buttress evaluate``: ``each``, and ``attacks``, its rows in order."""
 
 WHITE_BOX = ("pgd", "cw")
 # Where nothing is known of the run.
@@ -28,7 +28,7 @@ def selection_is_honest(best_by: str, checkpoint: str) -> Finding:
 
 
 def spsa_is_weaker(results: Sequence[Result], evaluate: str = EVALUATE) -> Finding:
-    """What sees no gradients cannot find much that gradient attacks do not.
+    """SPSA, which sees no gradients, cannot break many examples that gradient attacks do not.
 
     Args:
         results: every evaluation of the weights, the newest last.
@@ -39,15 +39,15 @@ def spsa_is_weaker(results: Sequence[Result], evaluate: str = EVALUATE) -> Findi
     if not _was_run(SPSA, results):
         reason = "SPSA has not been run on these weights; the random search above is the only attack without gradients"
         return Finding(name, "SKIP", reason, cure)
-    found = _comparisons(results, strong=WHITE_BOX, weak=SPSA)
-    if not found:
+    comparisons = _comparisons(results, strong=WHITE_BOX, weak=SPSA)
+    if not comparisons:
         return Finding(name, "SKIP", "neither PGD nor CW has been run on the examples that SPSA attacked", cure)
-    least = min(found, key=lambda pair: pair.more)
+    least = min(comparisons, key=lambda pair: pair.more)
     return graded(name, least.more, SLACK, MUCH, str(least), MASKED)
 
 
 def autoattack_is_strongest(results: Sequence[Result], evaluate: str = EVALUATE) -> Finding:
-    """AutoAttack holds PGD and more, so PGD and CW cannot find on the same examples what it does not.
+    """AutoAttack holds PGD and more, so PGD and CW cannot break examples that it does not.
 
     Args:
         results: every evaluation of the weights, the newest last.
@@ -57,19 +57,19 @@ def autoattack_is_strongest(results: Sequence[Result], evaluate: str = EVALUATE)
     if not _was_run(AUTOATTACK, results):
         cure = f"{evaluate} --attack autoattack; where it refuses, what it names in its place"
         return Finding(name, "WARN", "AutoAttack has not been run on these weights", cure)
-    found = _comparisons(results, strong=AUTOATTACK, weak=WHITE_BOX)
-    if not found:
+    comparisons = _comparisons(results, strong=AUTOATTACK, weak=WHITE_BOX)
+    if not comparisons:
         reason = (
             "AutoAttack saw only what others had left, or nothing else was run: there is nothing to compare it with"
         )
         return Finding(name, "SKIP", reason, f"{evaluate} --attack autoattack --attack pgd-100 --attack cw")
-    most = max(found, key=lambda pair: pair.more)
+    most = max(comparisons, key=lambda pair: pair.more)
     cure = "look for randomness in the model and for another input range; believe the lowest number"
     return graded(name, most.more, 0.0, SLACK, str(most), cure)
 
 
 class _Comparison(NamedTuple):
-    """By how much of n examples the attack that should be the weaker one has found ``more``."""
+    """The share of n examples (``more``) by which the attack that should be the weaker one is ahead."""
 
     strong: str
     weak: str
@@ -86,13 +86,13 @@ def _was_run(attack: tuple[str, ...], results: Sequence[Result]) -> bool:
 
 
 def _comparisons(results: Sequence[Result], strong: tuple[str, ...], weak: tuple[str, ...]) -> list[_Comparison]:
-    """The newest comparison of every two attacks whose names begin so."""
+    """The newest comparison of every two attacks with these beginnings of names."""
     pairs = [*_by_accuracy(results, strong, weak), *_within(results, strong, weak)]
     return list({(pair.strong, pair.weak): pair for pair in pairs}.values())
 
 
 def _by_accuracy(results: Sequence[Result], strong: tuple[str, ...], weak: tuple[str, ...]) -> Iterator[_Comparison]:
-    """Accuracies of their own on equally many examples: the same ones, as a subset is known by its size."""
+    """Compare accuracies on equally many examples, which are the same ones: the size determines the subset."""
     own = [row for result in results for row in result["attacks"] if row["accuracy"] is not None]
     for one in (row for row in own if row["attack"].startswith(strong)):
         for other in (row for row in own if row["attack"].startswith(weak) and row["n"] == one["n"]):
@@ -100,7 +100,7 @@ def _by_accuracy(results: Sequence[Result], strong: tuple[str, ...], weak: tuple
 
 
 def _within(results: Sequence[Result], strong: tuple[str, ...], weak: tuple[str, ...]) -> Iterator[_Comparison]:
-    """What the weaker attack broke of that which the stronger one, before it in the same evaluation, had left."""
+    """Shares that the weaker attack broke of the examples that the stronger one before it had left."""
     for result in results:
         before: list[str] = []
         for row in result["attacks"]:

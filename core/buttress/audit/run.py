@@ -1,4 +1,4 @@
-"""``buttress audit RUN``: the checks of a model on a run's weights and test split, and those of its records."""
+"""``buttress audit RUN``: check the weights of a run on its test split, and its records."""
 
 import shlex
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def audit_run(
     checkpoint: str = "best",
     *,
     examples: int = 200,
-    doing: Callable[[str], None] = lambda what: None,
+    doing: Callable[[str], None] = lambda name: None,
     trust: bool = False,
 ) -> tuple[SavedRun, list[Finding]]:
     """Audit the weights of a run; the findings are also kept in ``audit.json``.
@@ -27,12 +27,12 @@ def audit_run(
         path: run folder.
         track: ``live`` or an ensemble's name.
         checkpoint: ``best`` or ``last``.
-        examples: of the test split that are looked at.
-        doing: hears what is looked at, before each check.
-        trust: execute the code that came with the run, and remember it as trusted.
+        examples: number of examples of the test split to look at.
+        doing: function that receives the name of each check before it begins.
+        trust: whether to execute the code that came with the run, and remember it as trusted.
 
     Raises:
-        RunFolderError, CheckpointError: what was asked for is not there.
+        RunFolderError, CheckpointError: there is no such run, track or checkpoint.
     """
     run = load_run(path, track, checkpoint, trust=trust)
     evaluation = run.file.config.evaluation

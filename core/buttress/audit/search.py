@@ -25,15 +25,15 @@ def random_search(
     generator: torch.Generator,
     queries: int = QUERIES,
 ) -> Tensor:
-    """The corner of the ball of highest margin that was come across.
+    """Search the corners of the ball at random for the highest margin.
 
     Args:
         logits: inputs ``[B,*]`` to ``[B,K]``.
         x: ``[B,*]`` inputs inside the box.
         y: ``[B]`` labels.
         threat: the ball.
-        generator: of the search.
-        queries: inputs asked about, of each example.
+        generator: random stream of the search.
+        queries: number of queries for each example.
 
     Returns:
         ``[B,*]``, inside the threat model.
@@ -50,9 +50,9 @@ def random_search(
         changed = torch.rand(x.shape, generator=generator, device=x.device) < part
         tried = torch.where(changed, signs(), best)
         x_tried = _corner(x, tried, threat)
-        found = margin(logits(x_tried), y)
-        better = found > highest
-        highest = torch.where(better, found, highest)
+        margins = margin(logits(x_tried), y)
+        better = margins > highest
+        highest = torch.where(better, margins, highest)
         best = torch.where(per_example(better, x), tried, best)
         x_best = torch.where(per_example(better, x), x_tried, x_best)
     return x_best

@@ -1,4 +1,4 @@
-"""``buttress plugins check`` in a process of its own: a plugin that ends its process is named. Loads no torch here."""
+"""``buttress plugins check`` in a process of its own, which a plugin may end. Loads no torch itself."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 
-# What is known of something that is about to be imported and made, beside what is known of its promises.
+# Name of the result about importing and making a component, beside the results about its promises.
 _MADE = "made"
 
 
 def examined(target: str, words: Sequence[str] = (), kind: str | None = None, *, trust: bool = False) -> list[Line]:
-    """The reports, as ``Report.to_json`` gives them, each with its ``text``; arguments as in ``targets.candidates``.
+    """Examine components; returns reports as ``Report.to_json`` gives them, each with its ``text``.
 
-    One that could not be examined has the reason under ``refused``.
+    Arguments are those of ``targets.candidates``. A component that could not be examined has the reason under
+    ``refused``.
 
     Raises:
         InputError: there is nothing to examine, or its import ends the process.
@@ -52,13 +53,13 @@ def answer(order: Line, channel: Channel) -> None:
     def say(**line: Any) -> None:
         channel.send(line)
 
-    def told(about: str, **more: Any) -> Callable[[Result], None]:
+    def sender(about: str, **more: Any) -> Callable[[Result], None]:
         return lambda result: say(about=about, name=result.name, result=asdict(result), **more)
 
     reports = []
     try:
-        found = candidates(order["target"], order["words"], order["kind"], trust=order["trust"])
-        for candidate in found:
+        chosen = candidates(order["target"], order["words"], order["kind"], trust=order["trust"])
+        for candidate in chosen:
             about = str(candidate)
             before = order["known"].get(about, {})
             lost = Result(
@@ -67,11 +68,11 @@ def answer(order: Line, channel: Channel) -> None:
             try:
                 if before.get(_MADE):
                     raise PluginError(before[_MADE]["found"])
-                told(about, lost=True)(lost)
+                sender(about, lost=True)(lost)
                 subject = candidate.subject()
                 say(about=about, name=_MADE, result=None)
             except InputError as refusal:
-                if len(found) == 1:
+                if len(chosen) == 1:
                     raise
                 reports.append(_refused(candidate, str(refusal)))
                 continue
@@ -79,8 +80,8 @@ def answer(order: Line, channel: Channel) -> None:
             report = examine(
                 subject,
                 known,
-                begin=told(about, lost=True),
-                end=told(about),
+                begin=sender(about, lost=True),
+                end=sender(about),
             )
             reports.append({**report.to_json(), "text": str(report)})
     except InputError as refusal:
@@ -90,7 +91,7 @@ def answer(order: Line, channel: Channel) -> None:
 
 
 def _refused(candidate: Candidate, message: str) -> Line:
-    """The report of what could not be made."""
+    """The report of a component that could not be made."""
     return {
         "kind": candidate.kind,
         "plugin": candidate.source.name,

@@ -1,4 +1,4 @@
-"""What is installed: lists from metadata alone, checks in processes of their own, one component described. No torch."""
+"""List installed components from metadata, check them in processes of their own, and describe one. Loads no torch."""
 
 import inspect
 import re
@@ -33,18 +33,18 @@ def inventory(kind: str | None = None, *, check: bool = False, hook: str | None 
     A distribution whose metadata cannot be read has a record too, with the status ``broken``.
 
     Args:
-        kind: only this kind, or None for all.
-        check: import each, in a process of its distribution's own, and add to the status ``ok``, or ``broken`` with the
-            reason; and add its hooks, its paper, and what it adds to a training step.
-        hook: only what has this hook, which only an import can tell: ``check`` then goes without saying. What cannot be
-            imported is listed too, since it may have it.
+        kind: kind of components, or None for all.
+        check: whether to import each, in a process of its distribution's own. The status then says ``ok``, or ``broken``
+            with the reason, and hooks, paper and cost are added.
+        hook: hook that the components have, or None for all. It implies ``check``, since only an import shows hooks;
+            components that cannot be imported are listed too, since they may have it.
 
     Raises:
         PluginError: there is no such hook.
     """
     if hook is not None and hook not in HOOKS:
         raise PluginError(f"{hook!r} is not a hook{nearest(hook, HOOKS)}")
-    found = [source for each in ([kind] if kind else GROUPS) for source in sources(each)]
+    components = [source for each in ([kind] if kind else GROUPS) for source in sources(each)]
     rows = [
         {
             "kind": source.kind,
@@ -54,13 +54,13 @@ def inventory(kind: str | None = None, *, check: bool = False, hook: str | None 
             "entry point": source.target,
             "status": source.status,
         }
-        for source in found
+        for source in components
     ]
     unread = [_record_of(broken) for broken in broken_distributions(GROUPS.values())]
     if not check and hook is None:
         return rows + unread
-    checked = _checked([source for source in found if source.status not in ("incompatible", "disabled")])
-    for row, source in zip(rows, found, strict=True):
+    checked = _checked([source for source in components if source.status not in ("incompatible", "disabled")])
+    for row, source in zip(rows, components, strict=True):
         facts = checked.get(source, {})
         row["status"] = _status(source, facts)
         row |= {key: facts.get(key, "") for key in ("hooks", "paper", "cost")}
@@ -81,7 +81,7 @@ def _record_of(broken: Broken) -> Record:
 
 
 def _status(source: Source, facts: Mapping[str, str]) -> str:
-    """What the metadata say, where that is more than ``listed``, and what the import says."""
+    """The status from metadata, where that is more than ``listed``, and from the import."""
     return ", ".join(word for word in (source.status, facts.get("status")) if word and word != "listed")
 
 
@@ -91,7 +91,7 @@ def _may_have_hooks(row: Record) -> bool:
 
 
 def facts_of(source: Source) -> dict[str, str]:
-    """What an import tells about a component."""
+    """Facts about a component that only an import shows."""
     try:
         component = load(source)
         if source.kind in HOOKED:
@@ -113,15 +113,15 @@ def paper(component: Any) -> str:
     """
     module = inspect.getmodule(component)
     text = " ".join((inspect.getdoc(module) or "").split()) if module else ""
-    found = re.search(r'Sources?: (?:as in )?((?:\b(?:al|eq)\.|"[^"]*"|[^.;:]|[.;:](?=\S))*)', text)
-    return found[1].strip() if found else ""
+    match = re.search(r'Sources?: (?:as in )?((?:\b(?:al|eq)\.|"[^"]*"|[^.;:]|[.;:](?=\S))*)', text)
+    return match[1].strip() if match else ""
 
 
 def _cost(component: Any, source: Source) -> str:
-    """What a component costs with its default settings, or why that is not known; nothing of models and data sets.
+    """The cost of a component with its default settings, or why it is not known; empty for models and data sets.
 
-    Of a plugin the passes that it adds to a training step, counted in one. Of an attack of evaluations those of one
-    batch: the most forwards, as it says itself, else counted.
+    The cost of a plugin is the passes that it adds to a training step, counted in one. That of an attack of evaluations
+    is the passes of one batch: the most forwards, where it gives them itself, else counted.
     """
     if source.kind not in HOOKED:
         return ""
@@ -141,11 +141,11 @@ def _cost(component: Any, source: Source) -> str:
         return f"not known ({'; '.join(str(problem).splitlines())})"
 
 
-def _checked(found: Sequence[Source]) -> dict[Source, dict[str, str]]:
+def _checked(components: Sequence[Source]) -> dict[Source, dict[str, str]]:
     """The facts of every component. One process a distribution; where that is lost, one for each that it left out."""
     facts: dict[Source, dict[str, str]] = {}
-    for distribution in dict.fromkeys(source.distribution for source in found):
-        together = [source for source in found if source.distribution == distribution]
+    for distribution in dict.fromkeys(source.distribution for source in components):
+        together = [source for source in components if source.distribution == distribution]
         facts |= dict(zip(together, _examined(together)[0], strict=False))
         for source in together:
             if source not in facts:
@@ -168,7 +168,7 @@ def send_facts(component: Mapping[str, Any], channel: Channel) -> None:
 
 
 def _last_words(stderr: str) -> str:
-    """What a process said in the end: after a traceback all lines of the exception, joined."""
+    """The last line of a process's standard error; after a traceback all lines of the exception, joined."""
     lines = stderr.rstrip().splitlines()
     quoted = [number for number, line in enumerate(lines) if line.startswith((" ", "Traceback "))]
     return "; ".join(line for line in lines[quoted[-1] + 1 if quoted else -1 :] if line)
@@ -178,10 +178,10 @@ def describe(kind: str | None, name: str, *, cost: bool = True, check: bool = Fa
     """A component's documentation, settings and hooks; imports it.
 
     Args:
-        kind: of component; by default the first of ``GROUPS`` in which something has that name.
-        name: what a config calls it.
-        cost: count the passes that a plugin adds to a step, which takes training steps; else they are not told.
-        check: import it in a process of its own first, and tell its ``status``; of what is broken that is all.
+        kind: kind of component; by default the first of ``GROUPS`` in which something has that name.
+        name: name in a config.
+        cost: whether to count the passes that a plugin adds to a step, which takes training steps.
+        check: whether to import it in a process of its own first, for its ``status``; a broken one has nothing else.
 
     Raises:
         PluginError: unknown; broken, unless ``check``.

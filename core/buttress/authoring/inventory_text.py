@@ -1,4 +1,4 @@
-"""What is installed as text: the list, and one component. Loads no torch."""
+"""Render the list of installed components, and the description of one, as text. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from buttress.config.yaml_source import dump_yaml
 from buttress.console.tables import table
 
-# Columns of what is printed; a terminal has as many.
+# Number of columns of the text; a terminal has as many.
 _WIDTH = 100
 
 
 def render_list(rows: Sequence[Mapping[str, Any]]) -> str:
-    """An inventory as text, at most ``_WIDTH`` wide but for long names: what an import tells stands below each name."""
+    """An inventory as text, at most ``_WIDTH`` wide but for long names, with the facts from imports below each name."""
     if not rows:
         return "nothing"
     if "hooks" not in rows[0]:
@@ -39,8 +39,12 @@ def render(facts: Mapping[str, Any]) -> str:
     if "settings" not in facts:
         return "\n".join(lines)
     lines += [facts["summary"], "", facts["source"] or "", ""]
-    told = {"paper": facts["paper"], "hooks": ", ".join(facts["hooks"]), "cost, with these defaults": facts["cost"]}
-    for key, text in told.items():
+    facts_by_name = {
+        "paper": facts["paper"],
+        "hooks": ", ".join(facts["hooks"]),
+        "cost, with these defaults": facts["cost"],
+    }
+    for key, text in facts_by_name.items():
         if text:
             lines += [f"{key}: {text}", ""]
     if facts["settings"]:

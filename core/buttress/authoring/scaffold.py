@@ -1,4 +1,4 @@
-"""``buttress plugins new``: a package with a working plugin, put together from one example a hook."""
+"""``buttress plugins new``: write a package with a working plugin, put together from one example for each hook."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from buttress.storage.new_folder import new_folder
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _DEFAULT = "adjust_grads"
-# Longest line of what is generated.
+# Length of the longest line of generated code.
 _WIDTH = 100
 
 
@@ -66,7 +66,7 @@ def new_plugin(name: str, hooks: Sequence[str] = (), output: Path | None = None)
     With ``log``, and no hook but those of loggers, it is a logger.
 
     Args:
-        name: what configs will call the plugin: small letters, digits, ``_`` and ``-``.
+        name: name of the plugin in configs: small letters, digits, ``_`` and ``-``.
         hooks: names of hooks; by default ``adjust_grads``.
         output: the folder to make; by default ``buttress-<name>``, here.
 

@@ -1,4 +1,4 @@
-"""What ``buttress plugins check`` is pointed at: something installed, a file of plugins, or the folder of a package."""
+"""Find the plugins that ``buttress plugins check`` is to examine: installed ones, a file of them, or a package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EXAMINED = (
     "buttress config validate"
 )
 
-Found = list[tuple[str, Callable[[], Any], Source]]
+Chosen = list[tuple[str, Callable[[], Any], Source]]
 """Kind, what loads the class, and source."""
 
 
@@ -88,12 +88,12 @@ def candidates(
         TrustError: the file came with a run, and the user has not trusted it.
         PluginError, ConfigError: there is no such plugin, or no such setting of one.
     """
-    found = _found(target, kind, trust)
-    settings = _settings(words, list(dict.fromkeys(source.name for _, _, source in found)))
-    return [Candidate(each, source, load, settings[source.name]) for each, load, source in found]
+    chosen = _chosen(target, kind, trust)
+    settings = _settings(words, list(dict.fromkeys(source.name for _, _, source in chosen)))
+    return [Candidate(each, source, load, settings[source.name]) for each, load, source in chosen]
 
 
-def _found(target: str, kind: str | None, trust: bool) -> Found:
+def _chosen(target: str, kind: str | None, trust: bool) -> Chosen:
     path = user_path(target)
     if path.suffix == ".py":
         return _file(path, kind, trust)
@@ -104,7 +104,7 @@ def _found(target: str, kind: str | None, trust: bool) -> Found:
     return _installed(target, kind)
 
 
-def _installed(name: str, kind: str | None) -> Found:
+def _installed(name: str, kind: str | None) -> Chosen:
     short = name.rpartition(":")[2]
     kinds = [each for each in GROUPS if any(_is(source, name, short) for source in sources(each))]
     wanted = [each for each in kinds if each in HOOKED and kind in (None, each)]
@@ -123,9 +123,9 @@ def _is(source: Source, name: str, short: str) -> bool:
     return source.name == short and matches(name, source.name, source.distribution)
 
 
-def _file(path: Path, kind: str | None, trust: bool) -> Found:
+def _file(path: Path, kind: str | None, trust: bool) -> Chosen:
     """The classes of a file; with one hook or another they may serve as an attack or a logger."""
-    found: Found = []
+    chosen: Chosen = []
     file = read_plugins_file(path)
     own = OwnCode(str(path), file, {}, {}, path.parent, asks=belongs_to_run(path) and not trust)
     plugins = own.plugins_as_they_are
@@ -134,14 +134,14 @@ def _file(path: Path, kind: str | None, trust: bool) -> Found:
         hooks = hooks_in(component)
         guess = "logger" if makes_logger(hooks) else "plugin"
         if kind is None or kind == "plugin" or {"attack": "generate_adv", "logger": "log"}[kind] in hooks:
-            found.append((kind or guess, partial(_same, component), source))
-    if not found:
+            chosen.append((kind or guess, partial(_same, component), source))
+    if not chosen:
         raise PluginError(f"{path}: holds no {kind}; {_EXAMINED}")
-    return found
+    return chosen
 
 
-def _package(folder: Path, kind: str | None) -> Found:
-    """What a package's ``pyproject.toml`` names, from its own files, installed or not."""
+def _package(folder: Path, kind: str | None) -> Chosen:
+    """Components that a package's ``pyproject.toml`` names, from its own files, installed or not."""
     path = folder / "pyproject.toml"
     try:
         project = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("project", {})

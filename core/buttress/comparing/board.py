@@ -1,4 +1,4 @@
-"""What the runs of a comparison are doing: a bar for each on a terminal, a line for each now and then elsewhere."""
+"""Show the progress of the runs of a comparison: bars on a terminal, elsewhere a line for each now and then."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from buttress.processes import Channel
 
 
 def listener_to(channel: Channel) -> Listener:
-    """A listener in a run's process that tells a board what it hears.
+    """A listener in the process of a run that passes everything on to a board.
 
     A board that does not read, or has ended, loses messages and holds nobody up.
     """
@@ -36,7 +36,7 @@ def listener_to(channel: Channel) -> Listener:
 
 @dataclass
 class _Run:
-    """A run that is at work: what it said last, and what it said half of."""
+    """A run that is at work: its last message, and half of the next one."""
 
     name: str
     pipe: IO[bytes]
@@ -47,7 +47,7 @@ class _Run:
     rest: bytes = field(default=b"", repr=False)
 
     def read(self) -> bool:
-        """Whether it has said something new."""
+        """Read its messages; returns whether there was a new one."""
         try:
             *lines, self.rest = (self.rest + os.read(self.pipe.fileno(), 65536)).split(b"\n")
         except BlockingIOError:
@@ -88,7 +88,7 @@ class Board:
             self._bars.stop()
 
     def begin(self, name: str, pipe: IO[bytes]) -> None:
-        """Show a run, whose process tells what it does at the other end of ``pipe``; the board closes this one."""
+        """Show a run, whose process sends messages through ``pipe``; the board closes this end of it."""
         os.set_blocking(pipe.fileno(), False)
         self._runs[name] = run = _Run(name, pipe)
         if self._bars is not None:
@@ -102,7 +102,7 @@ class Board:
             self._bars.remove_task(run.task)
 
     def look(self) -> None:
-        """Read what the runs have said, and show it."""
+        """Read the messages of the runs, and show them."""
         for run in self._runs.values():
             if run.read() and self._bars is not None and run.task is not None:
                 left = "" if run.left is None else f"{duration(run.left)} left"

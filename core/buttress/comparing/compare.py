@@ -1,4 +1,4 @@
-"""``buttress compare``: methods x settings x seeds; one table, one picture, JSON.
+"""``buttress compare``: train methods x settings x seeds; make one table, one picture, and JSON.
 
 A run that fails is a row and not the end. The same command again goes on where the last one stopped.
 """
@@ -47,16 +47,16 @@ def compare(
     """Train all variants at all seeds and compare them, beside what earlier commands have put into the comparison.
 
     Args:
-        variants: see ``sweep.plan``.
-        seeds: each variant is trained at each.
+        variants: variants, see ``sweep.plan``.
+        seeds: seeds at each of which each variant is trained.
         runs: folder of all runs; the comparison lives in ``runs/name/``.
-        name: of the comparison.
-        attacks: as in ``buttress evaluate --attack``: run on best and last weights of every track, in addition.
-        jobs: processes at once; each gets its share of the processors as threads.
+        name: name of the comparison.
+        attacks: further attacks on best and last weights of every track, as in ``buttress evaluate --attack``.
+        jobs: number of processes at once; each gets its share of the processors as threads.
         only: part and number of parts: of all runs, in their order, every so-manieth is trained here, from that one on.
         baseline: a method or the label of a variant, see ``sweep.baselines``.
-        say: where progress goes.
-        trust: execute the code of a config that came with a run, and remember it as trusted.
+        say: function that receives lines of progress.
+        trust: whether to execute the code of a config that came with a run, and remember it as trusted.
 
     Raises:
         TrustError: a config came with a run, and has code that the user has not trusted.
@@ -86,9 +86,9 @@ def compare(
     with locked(lock, wait=True):
         plan = read_plan(folder).joined(plan)  # another command may have joined meanwhile
         write_plan(folder, plan)
-        found = _found(planned, kept_jobs(folder, plan, planned, say), failed, plan, own)
-        _write(found, folder, say)
-    return found
+        comparison = _comparison(planned, kept_jobs(folder, plan, planned, say), failed, plan, own)
+        _write(comparison, folder, say)
+    return comparison
 
 
 @dataclass(frozen=True)
@@ -118,25 +118,25 @@ def _check(variant: Variant, name: str, seeds: Sequence[int], trust: bool) -> _C
 
 
 def _replaced(before: Plan, checked: _Checked, folder: Path) -> list[Member]:
-    """Members whose run folders would have the names of those that are asked for, and which are gone.
+    """Members whose run folders would have the names of the requested ones, and which are gone.
 
     Raises:
         RunFolderError: one of the folders is there; says in what the configs differ.
     """
     member = checked.member
-    found = [
+    replaced = [
         known for known in before.members if known.key != member.key and known.variant.run(0) == member.variant.run(0)
     ]
-    for known in found:
+    for known in replaced:
         for seed in known.seeds:
             checked.job(known, seed, folder).check()
-    return found
+    return replaced
 
 
-def _found(
+def _comparison(
     planned: Sequence[Job], kept: Sequence[Job], failed: Mapping[tuple[str, int], str], plan: Plan, own: str
 ) -> Comparison:
-    """What the comparison has come to, in the order of its plan."""
+    """The comparison of all runs, in the order of the plan."""
     order = {member.label: place for place, member in enumerate(plan.members)}
     every = sorted([*planned, *kept], key=lambda job: (order[job.label], job.seed))
     here = [job for job in every if (job.label, job.seed) not in failed]
@@ -206,7 +206,7 @@ def _rows(
                 for measure in ("best", "last", "diff")
             }
             for text, column in columns.items():
-                if text in scores:  # an earlier command may not have asked for it
+                if text in scores:  # it may be missing from a run of an earlier command
                     best, last = (scores[text][name][which] for which in ("best", "last"))
                     values |= {f"{column} best": best, f"{column} last": last, f"{column} diff": best - last}
             chosen = row.best_epochs[job.seed] = best_epoch(records, name, by)
@@ -234,13 +234,13 @@ def _expect_scored(
             raise CheckpointError(f"{job.scores_file} lacks {text} of {track!r}; delete it to have it scored again")
 
 
-def _write(found: Comparison, folder: Path, say: Callable[[str], None]) -> None:
-    result = {"command": sys.argv, "seeds": found.seeds, **hardware(), **found.to_json()}
+def _write(comparison: Comparison, folder: Path, say: Callable[[str], None]) -> None:
+    result = {"command": sys.argv, "seeds": comparison.seeds, **hardware(), **comparison.to_json()}
     text, markdown, picture = (folder / f"comparison.{suffix}" for suffix in ("json", "md", "png"))
     write_json(text, result)
-    write_text(markdown, f"{found.table(markdown=True)}\n\n{found.notes()}\n")
-    say(f"\n{found.table()}\n\n{wrapped(found.notes(), WIDTH)}")
-    if found.rows:
-        draw_comparison(picture, found)
+    write_text(markdown, f"{comparison.table(markdown=True)}\n\n{comparison.notes()}\n")
+    say(f"\n{comparison.table()}\n\n{wrapped(comparison.notes(), WIDTH)}")
+    if comparison.rows:
+        draw_comparison(picture, comparison)
         say(f"Learning curves: {picture}")
     say(f"Table and numbers: {markdown}, {text}")

@@ -1,4 +1,4 @@
-"""What a comparison shows: means and deviations over seeds, as a table and as JSON."""
+"""Means and deviations over seeds of a comparison, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from buttress.training.selection import Record
 MEASURES = ("best", "last", "diff")
 VALIDATION = "validation"
 """The measure by which a variant is chosen: robust accuracy on the validation split at the best epoch."""
-# Unfinished runs that the notes name; the JSON names all.
+# Number of unfinished runs that the notes name; the JSON names all.
 _NAMED = 5
-# Of an error in the table; the JSON has all of it.
+# Number of characters of an error in the table; the JSON has all of it.
 _LONGEST_REASON = 120
 
 
@@ -24,13 +24,13 @@ class Row:
     """One track of one variant over seeds.
 
     Args:
-        label: of the variant.
-        track: ``live`` or an ensemble's name.
-        n: test examples.
+        label: label of the variant.
+        track: ``live`` or the name of an ensemble.
+        n: number of test examples.
         values: seed to measure (``"clean best"``, ``"pgd-20 last"``) to accuracy in [0, 1].
         best_epochs: seed to the epoch (from 1) that was chosen.
         records: evaluations of all seeds and tracks, for the learning curves.
-        method: of which the variant is one; variants of one method differ in swept settings.
+        method: method of the variant; variants of one method differ in swept settings.
     """
 
     label: str
@@ -43,7 +43,7 @@ class Row:
 
     @property
     def measures(self) -> list[str]:
-        """All that has been measured at some seed."""
+        """Every measure that some seed has."""
         return list(dict.fromkeys(measure for values in self.values.values() for measure in values))
 
     def column(self, measure: str, seeds: Iterable[int] | None = None) -> list[float]:
@@ -57,11 +57,11 @@ class Row:
 
 @dataclass
 class Comparison:
-    """All rows, and what failed.
+    """All rows of a comparison, and its failures.
 
     Args:
-        attacks: names, the runs' own first.
-        rows: variant by variant, track by track.
+        attacks: names of attacks, the runs' own first.
+        rows: rows, variant by variant and track by track.
         failed: label of a variant and seed to the last line of its error.
         baselines: label of a variant to the label of the one with whose live model it is compared.
         by: split on which the best epochs were chosen.
@@ -79,7 +79,7 @@ class Comparison:
 
     @property
     def seeds(self) -> list[int]:
-        """Of all rows."""
+        """Seeds of all rows."""
         return sorted({seed for row in self.rows for seed in row.values})
 
     def is_chosen(self, row: Row) -> bool:
@@ -150,7 +150,7 @@ class Comparison:
         return [*validation, paired, str(len(row.values))]
 
     def notes(self) -> str:
-        """What the numbers of the table are."""
+        """Notes that explain the numbers of the table."""
         sizes, against = sorted({row.n for row in self.rows}), list(dict.fromkeys(self.baselines.values()))
         of = f", n = {', '.join(map(str, sizes))}" if sizes else ""
         bias = " (the papers' protocol, biased upward)" if self.by == "test" else ""

@@ -1,4 +1,4 @@
-"""The runs of a comparison: what each is to be, and the work on one, in a process of its own."""
+"""The runs of a comparison as jobs, and the work on one in a process of its own."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Job:
     """One run, and the comparison's own attacks on its weights.
 
     Args:
-        label: of the variant.
-        seed: of the run.
-        path: its run folder, ``runs/<comparison>/<run>``.
+        label: label of the variant.
+        seed: seed of the run.
+        path: path of its run folder, ``runs/<comparison>/<run>``.
         config: the resolved config, as YAML: that which was checked, whatever happens to the file meanwhile.
-        attacks: as in ``buttress evaluate --attack``.
-        plugins_text: what stands in the config's ``plugins_file``, if it has one.
+        attacks: attacks as in ``buttress evaluate --attack``.
+        plugins_text: text of the config's ``plugins_file``, if it has one.
         code: sha256 of the files of the config's own code: what the comparison was started with may be executed.
     """
 
@@ -79,25 +79,25 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """Where its process speaks."""
+        """The file that its process writes all output to."""
         return self.folder.path.parent / "logs" / f"{self.folder.path.name}.log"
 
     @property
     def lock(self) -> Path:
-        """Held by the one process that works on it."""
+        """The file that the one process at work on it has locked."""
         return self.log.with_suffix(".lock")
 
     @property
     def scores_file(self) -> Path:
-        """Where the scores of the comparison's own attacks are kept."""
+        """The file of scores of the comparison's own attacks."""
         return self.folder.path / "compare.json"
 
     def scores(self) -> dict[str, dict[str, dict[str, float]]]:
         """Attack to track to accuracy of the ``best`` and the ``last`` weights, as far as measured."""
-        found: dict[str, dict[str, dict[str, float]]] = {}
+        scores: dict[str, dict[str, dict[str, float]]] = {}
         if self.scores_file.exists():
-            found = read_object(self.scores_file, _SCORES, sealed=True).body
-        return found
+            scores = read_object(self.scores_file, _SCORES, sealed=True).body
+        return scores
 
     def is_done(self) -> bool:
         return self.folder.summary.exists() and set(self.attacks) <= set(self.scores())
@@ -132,7 +132,7 @@ class Job:
             name = asked.get("plugins_file")
             if name and read_plugins_file(folder.path / name).text != self.plugins_text:
                 raise RunFolderError(f"{folder.path} holds a run of another {name}; {cure}")
-            with suppress(CheckpointError):  # a damaged manifest: what it said is not known
+            with suppress(CheckpointError):  # a damaged manifest records nothing
                 expect_unchanged(read_manifest(folder.manifest).origins, folder.path)
             expect_same_files(folder)
         elif folder.path.exists() and not folder.metrics.exists() and any(folder.path.iterdir()):
@@ -174,13 +174,13 @@ def _do(job: Job, reporter: Reporter) -> None:
         continue_run(folder.path, reporter, trust=job.runs_its_own_code)
     tracks = [row["track"] for row in read_summary(folder.summary).body["tracks"]]
     for text in job.attacks:
-        found = job.scores()
-        if text not in found:
-            found[text] = {
+        scores = job.scores()
+        if text not in scores:
+            scores[text] = {
                 track: {which: _accuracy(job, text, track, which, reporter) for which in ("best", "last")}
                 for track in tracks
             }
-            write_sealed(job.scores_file, found)
+            write_sealed(job.scores_file, scores)
 
 
 def _accuracy(job: Job, attack: str, track: str, which: str, reporter: Reporter) -> float:

@@ -15,7 +15,7 @@ from buttress.training.curves import COLOURS
 
 
 @without_latex()
-def draw_comparison(path: Path, found: Comparison) -> None:
+def draw_comparison(path: Path, comparison: Comparison) -> None:
     """Write a PNG: robust test accuracy over epochs, one panel a variant, a band of one deviation around the mean.
 
     The live model of a variant's baseline stands in its panel too, dashed.
@@ -24,18 +24,18 @@ def draw_comparison(path: Path, found: Comparison) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    labels = list(dict.fromkeys(row.label for row in found.rows))
-    tracks = list(dict.fromkeys(row.track for row in found.rows))
+    labels = list(dict.fromkeys(row.label for row in comparison.rows))
+    tracks = list(dict.fromkeys(row.track for row in comparison.rows))
     colours = dict(zip(tracks, COLOURS * len(tracks), strict=False))  # a track has its colour in every panel
     lines = -(-len(labels) // 4)
     columns = -(-len(labels) // lines)  # as even as can be: five panels are three and two
-    against = sorted({label for label in found.baselines.values() if label in labels})
+    against = sorted({label for label in comparison.baselines.values() if label in labels})
     baseline = f"baseline: {against[0]}" if len(against) == 1 else "baseline"
     figure = Figure(figsize=(max(5.0, 3.0 * columns + 0.6), 2.5 * lines + 1.0), dpi=120, layout="constrained")
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, label in zip(panels, labels, strict=False):
-        own = [row for row in found.rows if row.label == label]
-        base = found.baseline_of(own[0])
+        own = [row for row in comparison.rows if row.label == label]
+        base = comparison.baseline_of(own[0])
         if base is not None and base.label != label:
             epochs, middle, _ = _curve(base)
             axes.plot(epochs, middle, color="#888888", linestyle="--", linewidth=1.2, label=baseline)
@@ -44,7 +44,7 @@ def draw_comparison(path: Path, found: Comparison) -> None:
             low, high = ([m + side * s for m, s in zip(middle, spread, strict=True)] for side in (-1, 1))
             axes.plot(epochs, middle, color=colours[row.track], linewidth=1.6, label=row.track)
             axes.fill_between(epochs, low, high, color=colours[row.track], alpha=0.18, linewidth=0)
-        chosen = [row.track for row in own if found.is_chosen(row)]
+        chosen = [row.track for row in own if comparison.is_chosen(row)]
         mark = f"\n* best on validation: {', '.join(chosen)}" if chosen else ""
         axes.set_title(textwrap.fill(label, 40) + mark, fontsize=8, fontweight="bold" if chosen else "normal")
         axes.grid(alpha=0.25)
@@ -64,16 +64,16 @@ def draw_comparison(path: Path, found: Comparison) -> None:
         title_fontsize=8,
     )
     figure.supxlabel("epochs trained", fontsize=9)
-    figure.supylabel(f"robust test accuracy ({found.attacks[0]}), %", fontsize=9)
+    figure.supylabel(f"robust test accuracy ({comparison.attacks[0]}), %", fontsize=9)
     write_with(path, lambda temporary: figure.savefig(temporary))
 
 
 def _curve(row: Row) -> tuple[list[int], list[float], list[float]]:
     """Epochs trained; mean and deviation over seeds of the robust test accuracy there, in percent."""
-    found: dict[int, list[float]] = {}
+    accuracies: dict[int, list[float]] = {}
     for record in row.records:
         if record.track == row.track and record.split == "test":
-            found.setdefault(record.epoch, []).append(100 * record.robust)
-    epochs = sorted(found)
-    middle = [mean(found[epoch]) for epoch in epochs]
-    return epochs, middle, [stdev(found[epoch]) if len(found[epoch]) > 1 else 0.0 for epoch in epochs]
+            accuracies.setdefault(record.epoch, []).append(100 * record.robust)
+    epochs = sorted(accuracies)
+    middle = [mean(accuracies[epoch]) for epoch in epochs]
+    return epochs, middle, [stdev(accuracies[epoch]) if len(accuracies[epoch]) > 1 else 0.0 for epoch in epochs]

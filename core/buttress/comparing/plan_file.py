@@ -1,4 +1,4 @@
-"""What a comparison consists of, over all commands that were given for it: ``plan.json`` in its folder."""
+"""The plan of a comparison over all commands that were given for it, in ``plan.json`` in its folder."""
 
 from __future__ import annotations
 
@@ -55,11 +55,12 @@ _PLAN = TypeAdapter(_Plan)
 
 @dataclass(frozen=True)
 class Member:
-    """A variant of a comparison, with what was found when it was checked.
+    """A variant of a comparison, checked.
 
     Args:
-        variant: as it was given first.
-        digest: of its config with every default filled in and its file of plugins: one for ``k2=10`` and ``k2=10.0``.
+        variant: variant as it was given first.
+        digest: sha256 of its config, every default filled in, and its file of plugins: one for ``k2=10`` and
+            ``k2=10.0``.
         evaluation: that section of its config.
         seeds: at which it has been asked for.
     """
@@ -110,7 +111,7 @@ class Plan:
 
 
 def digest(resolved: Mapping[str, Any], plugins_text: str | None) -> str:
-    """What a variant is known by, whatever its settings look like and whatever its seed is."""
+    """sha256 that identifies a variant, however its settings are written and whatever its seed is."""
     config = {key: value for key, value in without_idle_keys(resolved).items() if key != "seed"}
     return sha256(json.dumps([config, plugins_text], sort_keys=True, default=str).encode()).hexdigest()
 
@@ -138,15 +139,15 @@ def read_plan(folder: Path) -> Plan:
     if not path.exists():
         return Plan()
     try:
-        found = read_object(path, _PLAN, sealed=True).body
+        content = read_object(path, _PLAN, sealed=True).body
     except CheckpointError as problem:
         raise CheckpointError(
             f"{problem}; delete it: the runs stay, and the table has those that the next command asks for"
         ) from None
     members = tuple(
-        _member(each["variant"], each["digest"], each["evaluation"], each["seeds"]) for each in found["members"]
+        _member(each["variant"], each["digest"], each["evaluation"], each["seeds"]) for each in content["members"]
     )
-    return Plan(members, tuple(found["attacks"]), found["baseline"])
+    return Plan(members, tuple(content["attacks"]), content["baseline"])
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -155,9 +156,9 @@ def write_plan(folder: Path, plan: Plan) -> None:
     write_sealed(folder / "plan.json", {**asdict(plan), "members": members})
 
 
-def kept_jobs(folder: Path, plan: Plan, asked: Sequence[Job], say: Callable[[str], None]) -> list[Job]:
-    """The runs of the plan that are there and not asked for now, finished or not; ``say`` hears what is left out."""
-    paths, kept = {job.path for job in asked}, []
+def kept_jobs(folder: Path, plan: Plan, requested: Sequence[Job], say: Callable[[str], None]) -> list[Job]:
+    """The existing runs of the plan beside the requested ones, finished or not; ``say`` names those left out."""
+    paths, kept = {job.path for job in requested}, []
     for member in plan.members:
         for seed in member.seeds:
             run = folder / member.variant.run(seed)

@@ -1,4 +1,4 @@
-"""Processes for the jobs of a comparison, some at a time: one that crashes ends no other."""
+"""Run the jobs of a comparison in processes, several at a time: one that crashes ends no other."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ _ELSEWHERE = "another process is at work on it"
 
 @dataclass
 class _Running:
-    """A job that is at work, since when, how long its log was before, and how often it has been told to stop."""
+    """A job at work: since when, the size of its log before, and the number of signals sent to stop it."""
 
     job: Job
     started: float
     log_size: int
-    told: int = 0
+    signals: int = 0
 
 
 class Pool:
     """Runs jobs in processes.
 
     Args:
-        jobs: all of the comparison; those that are done already are only counted.
-        slots: processes at once; each gets its share of the processors as threads, unless OMP_NUM_THREADS says more.
-        say: where progress goes.
+        jobs: all jobs of the comparison; those that are done are only counted.
+        slots: number of processes at once; each gets its share of the processors as threads, unless OMP_NUM_THREADS is
+            set.
+        say: function that receives lines of progress.
     """
 
     def __init__(self, jobs: Sequence[Job], slots: int, say: Callable[[str], None]) -> None:
@@ -93,9 +94,9 @@ class Pool:
         """Tell the processes to stop: they save themselves; after a second Ctrl-C they are ended."""
         asked = (self._stop.signal is not None) + self._kill
         for process, running in self._running.items():
-            if running.told < asked:
-                (process.kill if running.told else process.terminate)()
-                running.told += 1
+            if running.signals < asked:
+                (process.kill if running.signals else process.terminate)()
+                running.signals += 1
 
     def _start(self, job: Job) -> None:
         with locked(job.lock, wait=False) as free:
@@ -121,14 +122,14 @@ class Pool:
             running = self._running.pop(process)
             job = running.job
             self._board.end(str(job))
-            if running.told:
+            if running.signals:
                 continue
             outcome = "done"
             if process.returncode == BUSY:
                 outcome = _ELSEWHERE
             elif process.returncode != 0:
-                said = job.log.read_bytes()[running.log_size :].decode(errors="replace")
-                self._failed[job.label, job.seed] = _reason(process.returncode, said)
+                output = job.log.read_bytes()[running.log_size :].decode(errors="replace")
+                self._failed[job.label, job.seed] = _reason(process.returncode, output)
                 outcome = f"failed, see {job.log}"
             self._report(job, outcome, monotonic() - running.started)
 
@@ -141,11 +142,11 @@ class Pool:
         )
 
 
-def _reason(code: int, said: str) -> str:
-    """Why a process failed: the signal that ended it, or its error in one line, or the last line that it said."""
+def _reason(code: int, output: str) -> str:
+    """The reason of a failure: the signal that ended the process, or its error in one line, or its last line."""
     if code < 0:
         end = describe_end(code)
         return f"ended by {end}{' (out of memory?)' if end == 'SIGKILL' else ''}"
-    lines = said.strip().splitlines() or [f"{describe_end(code)} without a word"]
+    lines = output.strip().splitlines() or [f"{describe_end(code)} without a word"]
     first = max((number for number, line in enumerate(lines) if line.startswith(_ERROR)), default=len(lines) - 1)
     return " ".join(line.strip() for line in lines[first:]).removeprefix(_ERROR)

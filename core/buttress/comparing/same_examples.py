@@ -1,4 +1,4 @@
-"""Whether the runs of a comparison are about the same examples: those that are to be continued, and those joined."""
+"""Check that the runs of a comparison are about the same examples, continued runs and joined ones."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def other_examples(jobs: Sequence[Job]) -> str:
     """
     first: dict[int, tuple[str, Fingerprint]] = {}
     for job in jobs:
-        found = read_summary(job.folder.summary).body.get("data", {}).get("test")
-        if found is None:  # a run of an older version
+        fingerprint = read_summary(job.folder.summary).body.get("data", {}).get("test")
+        if fingerprint is None:  # a run of an older version
             continue
-        label, expected = first.setdefault(job.seed, (job.label, found))
-        if found != expected:
+        label, expected = first.setdefault(job.seed, (job.label, fingerprint))
+        if fingerprint != expected:
             return (
                 f"Caution: {label} and {job.label} were tested on different examples (seed {job.seed}): compare their "
                 "accuracies with care."

@@ -1,4 +1,4 @@
-"""From configs and swept settings to the variants of a comparison. Loads no torch."""
+"""Make the variants of a comparison from configs and swept settings. Loads no torch."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Variant:
 
     Args:
         method: the config's name.
-        config: its file.
-        overrides: those that apply to it, ``key=value``, single ones and one of each sweep.
-        settings: the swept ones alone: what tells variants of one method apart.
+        config: path of its file.
+        overrides: overrides that apply to it, ``key=value``, single ones and one of each sweep.
+        settings: swept overrides only, which distinguish variants of one method.
     """
 
     method: str
@@ -55,7 +55,7 @@ class Variant:
         return ConfigFile(renamed, asks=belongs_to_run(self.config), trust=trust)
 
     def run(self, seed: int) -> str:
-        """Name of its run folder: letters, digits, ``. _ -``; a long one is cut, and told apart by a hash."""
+        """Name of its run folder: letters, digits, ``. _ -``; a long one is cut, and ends with a hash."""
         name = "-".join([self.method, *(setting.replace("=", "-") for setting in self.settings)])
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_")
         if len(name) > _LONGEST:
@@ -106,10 +106,10 @@ def plan(configs: Sequence[Path], overrides: Sequence[str]) -> list[Variant]:
 
 
 def baselines(variants: Sequence[Variant], wanted: str | None) -> dict[str, str]:
-    """With which variant each is compared, pair by pair.
+    """Pair each variant with the variant that it is compared with.
 
     Args:
-        variants: of the comparison.
+        variants: variants of the comparison.
         wanted: label of one variant, for all; or a method: that variant of it which has the same settings. By default
             the first method, or the first variant where there is one method only.
 
@@ -198,20 +198,20 @@ def split_values(text: str) -> list[str]:
 
 def _sweeps(overrides: Sequence[str]) -> dict[str, list[str]]:
     """Key to its values, one or several, in the order of the command line."""
-    found: dict[str, list[str]] = {}
+    sweeps: dict[str, list[str]] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"override {override!r}: expected key=value, or key=value,value,... for a sweep")
         if key in _OWN_KEYS:
             raise ConfigError(f"override {override!r}: a comparison sets {key} itself; use {_OWN_KEYS[key]}")
-        if key in found:
+        if key in sweeps:
             raise ConfigError(f"override {override!r}: {key} is given twice; list its values: {key}=value,value")
         values = split_values(text)
         if len(values) > 1 and (not all(values) or len(set(values)) < len(values)):
             raise ConfigError(f"override {override!r}: expected different values between the commas")
-        found[key] = values
-    return found
+        sweeps[key] = values
+    return sweeps
 
 
 def _is_key_of(key: str, plugins: set[str]) -> bool:

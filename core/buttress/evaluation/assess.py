@@ -1,4 +1,4 @@
-"""``buttress evaluate``: weights under attacks; a table with n and intervals, and every example's verdict on disk."""
+"""``buttress evaluate``: attack weights, show a table with n and intervals, and keep the verdict on every example."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def assess(
     output: Path | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Attack a subject, and write down what became of every example.
+    """Attack a subject, and write down the verdict on every example.
 
     Args:
         subject: weights, data and threat model.
         attacks: ``clean``, ``fgsm``, ``pgd-K``, or YAML, in order; none for fgsm and the attack of the config.
         split: ``test``, ``validation`` or ``train``.
-        examples: a fixed random subset of this size; all examples where there are no more.
-        each: let every attack see every example.
+        examples: number of examples in a fixed random subset; None for all examples.
+        each: whether every attack sees every example.
         output: folder of the results; default ``eval/`` in the run, or beside the weights.
-        reporter: shows progress.
+        reporter: reporter that shows progress.
 
     Returns:
-        What the JSON file says, see docs/evaluating.md.
+        The content of the JSON file, see docs/evaluating.md.
 
     Raises:
-        InputError: what was asked for is not there, or an attack refuses the model.
+        InputError: a split or an attack does not exist, or an attack refuses the model.
         InterruptionError: Ctrl-C or another signal asked to stop; the same call goes on where it stopped.
     """
     loaded = _load_attacks(attacks, subject)
@@ -136,7 +136,7 @@ def _percent(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _load_attacks(texts: Sequence[str], subject: Subject) -> list[tuple[str, LoadedPlugin]]:
-    """Attacks by the names that tables call them: short ones, or all of the text where the short name is taken.
+    """Attacks by their names in tables: the short name, or the whole text where the short name is taken.
 
     Raises:
         PluginError, ConfigError: unknown, wrong settings, or twice the same.
@@ -160,16 +160,16 @@ def _load_attacks(texts: Sequence[str], subject: Subject) -> list[tuple[str, Loa
 
 
 def _digest(facts: Mapping[str, Any], settings: Mapping[str, Any], subject: Subject, data: Split, index: Tensor) -> str:
-    """What an unfinished evaluation is known by: equal only where the same command means the same work."""
+    """The identity of an unfinished evaluation: equal only where the same command does the same work."""
     device = str(next(subject.model.parameters()).device)
-    asked = {
+    work = {
         **facts,
         "device": device,
         "attacks": settings,
         "order": list(settings),
         "hardware": hardware()["packages"],
     }
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(work, sort_keys=True, default=str).encode())
     digest.update(index.numpy().tobytes())
     for batch in data.batches(index, facts["batch_size"]):
         digest.update(batch.x.contiguous().cpu().numpy().tobytes())

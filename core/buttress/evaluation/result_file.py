@@ -1,4 +1,4 @@
-"""The files of ``buttress evaluate``: what they hold, and how they are written and read."""
+"""Write and read the files of ``buttress evaluate``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class ShareOf(Shape):
 
 
 class AttackRow(Shape):
-    """One attack: how many of n it saw and broke; its own accuracy is null where it saw what others had left."""
+    """One attack, with the numbers of examples that it saw and broke.
+
+    Its accuracy is null where it saw only the examples that other attacks had left.
+    """
 
     attack: str
     attacked: Count
@@ -75,23 +78,23 @@ def write_evaluation(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def read_evaluation(path: Path) -> Result:
-    """A result, its seal and its shape checked.
+    """Read a result, and check its seal and its shape.
 
     Raises:
         CheckpointError: missing, damaged, or no result of an evaluation.
     """
-    found = read_object(path, _EVALUATION)
-    if not found.body["attacks"]:
+    result = read_object(path, _EVALUATION)
+    if not result.body["attacks"]:
         raise CheckpointError(f"{path}: attacks is not what buttress writes there: it is empty")
-    return found
+    return result
 
 
 def read_worst(result: Mapping[str, Any], samples: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Of an evaluation's verdicts on disk: ``[n]`` positions in the split, and ``[n]`` right in the worst case.
+    """Read verdicts of an evaluation: ``[n]`` positions in the split, and ``[n]`` bools, right in the worst case.
 
     Args:
-        result: what the JSON file says.
-        samples: the file of the verdicts, beside it.
+        result: content of the JSON file.
+        samples: file of the verdicts, beside it.
 
     Raises:
         CheckpointError: missing, damaged, or not that of the result.

@@ -1,4 +1,4 @@
-"""The weights that a run kept, with what is known about them: what audits and exports start from."""
+"""Weights that a run kept, with the numbers about them: the beginning of audits and exports."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class SavedRun(Subject):
     def evaluations(self) -> list[dict[str, Any]]:
         """Results of ``buttress evaluate`` for these weights on the test split, the newest last.
 
-        Those under another threat model, on other data or with another model than the run's own are left out. Under
-        ``mark`` stands what a reader of the numbers has to be told: nothing where they are verified.
+        Results under another threat model, on other data or with another model than the run's own are left out. The key
+        ``mark`` warns the reader of numbers that are not verified.
 
         Raises:
             CheckpointError: a file is damaged, so that a low number might be missing.
         """
-        found = []
+        results = []
         wanted, own = {**self.facts, "split": "test"}, self.data.fingerprint["test"]
         for path in finished_files(self.folder.eval, "*.json"):
             try:
@@ -39,8 +39,8 @@ class SavedRun(Subject):
                 raise CheckpointError(f"{problem}; delete it, and evaluate again what it was about") from None
             if wanted.items() <= result.items() and result.get("fingerprint", own) == own:  # older versions wrote none
                 samples = str(path.with_suffix(".npz"))  # also after the run was moved
-                found.append({**result, "samples": samples, "mark": "" if verified else NOT_VERIFIED})
-        return found
+                results.append({**result, "samples": samples, "mark": "" if verified else NOT_VERIFIED})
+        return results
 
     def own_result(self) -> dict[str, Any] | None:
         """The run's own evaluation of these weights on the test split: ``clean``, ``robust``, ``n``, and its ``mark``.

@@ -1,4 +1,4 @@
-"""What is evaluated: weights in the model that they were trained in, with data and a threat model."""
+"""The subject of an evaluation: weights in the model that they were trained in, with data and a threat model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from buttress.training.assembly import build_model, load_data, threat_of
 from buttress.training.existing import existing_folder
 from buttress.training.same_data import expect_same_data
 
-# What a config has to say besides model, data and threat, for weights that no config comes with; none of it is used.
+# The keys that a config needs besides model, data and threat, for weights without a config; none of them is used.
 _FREE_STANDING = {
     "name": "weights",
     "plugins": ["clean"],
@@ -74,7 +74,7 @@ class Subject:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What a number about this subject is known by, JSON-able: numbers of equal facts are about the same thing."""
+        """JSON-able facts that identify a number about this subject: equal facts mean the same weights and data."""
         config = self.file.config
         return {
             "weights_sha256": file_sha256(self.weights),
@@ -108,21 +108,21 @@ def load_subject(
     key: str | None = None,
     trust: bool = False,
 ) -> Subject:
-    """The weights of a run, or a file of weights.
+    """Load the weights of a run, or a file of weights, in their model.
 
     Args:
         path: run folder, or a file of safetensors or of ``torch.save`` (read by torch's restricted loader).
         overrides: ``key=value`` on the config; for a file they may stand for all of it.
         config: the config that a file of weights belongs to.
-        track: of a run: ``live`` (the default) or an ensemble's name.
-        checkpoint: of a run: ``best`` (the default), ``last``, or a file of weights.
-        key: of the weights in a file that holds several sets.
-        trust: execute the code that came with a run, and remember it as trusted.
+        track: track of a run: ``live`` (the default) or the name of an ensemble.
+        checkpoint: checkpoint of a run: ``best`` (the default), ``last``, or a file of weights.
+        key: key of the weights in a file that holds several sets.
+        trust: whether to execute the code that came with a run, and remember it as trusted.
 
     Raises:
         TrustError: code came with the run that the user has not trusted.
-        RunFolderError, CheckpointError, ModelError, ConfigError, DataError: what was asked for is not there, or does
-            not fit together.
+        RunFolderError, CheckpointError, ModelError, ConfigError, DataError: a part is missing, or the parts do not fit
+            together.
     """
     if path.is_file() and not holds_weights(path):
         raise CheckpointError(
@@ -145,7 +145,7 @@ def load_subject(
         subject = _subject(file, user_path(checkpoint), path, key=key)
     else:
         raise ConfigError(f"--track {track}: {checkpoint} is one file of weights, and has no tracks")
-    if _data_settings(file) == _data_settings(load_config(folder.config)):  # else others have been asked for
+    if _data_settings(file) == _data_settings(load_config(folder.config)):  # else the user has chosen other data
         expect_same_data(folder, subject.data.fingerprint)
     return subject
 

@@ -1,4 +1,4 @@
-"""``buttress export``: a model that leaves buttress, with all that a reader of its numbers has to know.
+"""``buttress export``: write a model that works without buttress, with everything that explains its numbers.
 
 Two files hold the model, and neither needs buttress:
 
@@ -93,7 +93,7 @@ def bare_copy(model: nn.Module) -> nn.Module:
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """What is inside of wrappers, here and in every child."""
+    """The module inside of wrappers, here and in every child."""
     while isinstance(module, (OptimizedModule, nn.DataParallel)):
         module = module.get_submodule("_orig_mod" if isinstance(module, OptimizedModule) else "module")
     for name, child in module.named_children():

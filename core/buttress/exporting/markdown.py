@@ -1,4 +1,4 @@
-"""Words of others in a Markdown text: they become no link, no picture, no cell of a table and no HTML."""
+"""Escape foreign text in Markdown, so that it becomes no link, no picture, no cell of a table and no HTML."""
 
 from __future__ import annotations
 

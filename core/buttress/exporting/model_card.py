@@ -1,4 +1,4 @@
-"""What is said about an exported model: a card for people, and the fields that RobustBench asks for."""
+"""Describe an exported model: a card for people, and the fields of RobustBench."""
 
 from __future__ import annotations
 
@@ -136,14 +136,14 @@ def worst_cases(run: SavedRun) -> list[dict[str, Any]]:
     Raises:
         CheckpointError: the verdicts of an evaluation are missing or damaged.
     """
-    found: dict[bytes, Flags] = {}
+    flags: dict[bytes, Flags] = {}
     marks: dict[bytes, str] = {}
     for result in run.evaluations():
         index, worst = read_worst(result, Path(result["samples"]))
         key = index.tobytes()
-        found[key] = worst & found.get(key, worst)
+        flags[key] = worst & flags.get(key, worst)
         marks[key] = marks.get(key) or result["mark"]
-    shares = [{**share_of(worst), "mark": marks[key]} for key, worst in found.items()]
+    shares = [{**share_of(worst), "mark": marks[key]} for key, worst in flags.items()]
     return sorted(shares, key=lambda row: int(row["n"]))
 
 
@@ -185,7 +185,7 @@ def _attack(row: Mapping[str, Any]) -> str:
 
 
 def _mark(row: Mapping[str, Any]) -> str:
-    """What the reader of a row has to be told."""
+    """The warning of a row that is not verified; empty for others."""
     return f", {row['mark']}" if row["mark"] else ""
 
 
@@ -194,22 +194,22 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 def _warnings(run: SavedRun) -> str:
-    said = []
+    warnings = []
     if not run.folder.summary.is_file():
-        said.append("The run has not finished: these are its weights so far.")
+        warnings.append("The run has not finished: these are its weights so far.")
     if _autoattack(run)[0] is None:
-        said.append("AutoAttack has not been run on these weights: the true robust accuracy may be lower.")
+        warnings.append("AutoAttack has not been run on these weights: the true robust accuracy may be lower.")
     if run.file.config.evaluation.best_by == "test" and run.checkpoint == "best":
-        said.append("The best epoch was chosen on the test split: the numbers are biased upward.")
+        warnings.append("The best epoch was chosen on the test split: the numbers are biased upward.")
     findings = read_findings(run)
     if not findings:
-        said.append("The evaluation has not been audited (`buttress audit`).")
+        warnings.append("The evaluation has not been audited (`buttress audit`).")
     else:
         count = {status: sum(row["status"] == status for row in findings) for status in get_args(Status)}
         marks = "".join(dict.fromkeys(_mark(row) for row in findings))
-        said.append("Audit: " + ", ".join(f"{number} {status}" for status, number in count.items()) + f"{marks}.")
-        said += [f"{row['status']} {row['check']}: {row['reason']}." for row in findings if row["status"] != "PASS"]
-    return "\n".join(f"- {plain_text(line)}" for line in said)
+        warnings.append("Audit: " + ", ".join(f"{number} {status}" for status, number in count.items()) + f"{marks}.")
+        warnings += [f"{row['status']} {row['check']}: {row['reason']}." for row in findings if row["status"] != "PASS"]
+    return "\n".join(f"- {plain_text(line)}" for line in warnings)
 
 
 def _unreliable(run: SavedRun) -> bool | None:
