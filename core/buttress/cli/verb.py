@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from traceback import format_exception
 from typing import Any
 
 import click
 
-from buttress.console.output import notice
+from buttress.console.output import notice, print_to
+from buttress.console.visible import visible
+from buttress.errors import ButtressError
 
 _NAMES_OF_HELP = ["-h", "--help"]
 
@@ -44,11 +47,18 @@ class Verb(_Command):
     def __init__(self, *args: Any, imports_torch: bool = False, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self._imports_torch = imports_torch
+        self.params.append(Option(["--traceback"], is_flag=True, help="print the traceback of an error"))
 
     def invoke(self, ctx: click.Context) -> Any:
+        with_traceback = ctx.params.pop("traceback")
         if self._imports_torch and "torch" not in sys.modules:
             notice("importing torch ...")
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except ButtressError as problem:
+            if with_traceback:
+                print_to("stderr", visible("".join(format_exception(problem))).rstrip())
+            raise
 
 
 class Group(_Command, click.Group):
