@@ -126,7 +126,7 @@ def shelf() -> str:
 
 
 def _board(module: str, page: str) -> list[str]:
-    names = getattr(importlib.import_module(module), "__all__", ())
+    names = importlib.import_module(module).__all__
     return [
         code(module),
         ", ".join(code(name) for name in names if not name.startswith("_")),

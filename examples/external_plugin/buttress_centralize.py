@@ -6,6 +6,7 @@ after.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from buttress import Context, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class Centralize:
     """Gradient centralization of every weight that has an input dimension; biases and batch norm are left alone.
 
@@ -22,8 +24,7 @@ class Centralize:
 
     hookspec = "1.0"
 
-    def __init__(self, *, conv_only: bool = False) -> None:
-        self.conv_only = conv_only
+    conv_only: bool = False
 
     @hookimpl
     def adjust_grads(self, model: nn.Module, ctx: Context) -> None:

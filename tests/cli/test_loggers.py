@@ -87,7 +87,7 @@ def test_loggers_change_nothing_in_training(buttress: Run, workspace: Path):
 
 def test_the_example_logger_is_found_and_told(buttress: Run, workspace: Path):
     install(workspace, "csv", EXAMPLE.read_text())
-    done = buttress("train", "small.yaml", "--run", "a", "loggers=[{csv: {name: all.csv}}]")
+    done = buttress("train", "small.yaml", "--run", "a", "loggers=[{csv: {file: all.csv}}]")
     assert done.returncode == 0, done.stderr
     run = workspace / "runs" / "small" / "a"
     lines = (run / "all.csv").read_text().splitlines()

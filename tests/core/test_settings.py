@@ -1,6 +1,6 @@
 """Settings come from the signature, are checked strictly, and every message names the key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ import pytest
 from annotated_types import Ge, Gt
 from pydantic import BaseModel
 
-from buttress.components.place import Place
+from buttress.components.place import in_code
 from buttress.components.signature import documentation_of, settings_model, signature_of
 from buttress.components.validation import validate
 from buttress.errors import ConfigError, PluginError
@@ -48,7 +48,7 @@ class Component:
 
 
 def checked(**values: Any) -> BaseModel:
-    return validate(settings_model(Component), values, Place("component"))
+    return validate(settings_model(Component), values, in_code("component"))
 
 
 @pytest.mark.parametrize(
@@ -190,14 +190,11 @@ class PositionalData:
 @pytest.mark.parametrize(
     ("component", "message"),
     [
-        (Positional, r"Positional \(test_settings\.py:\d+\): setting 'steps' must be keyword-only: put '\*' before it"),
-        (
-            PositionalData,
-            r"PositionalData \(test_settings\.py:\d+\): setting 'steps' must be keyword-only.*kw_only=True on the data",
-        ),
-        (Variadic, r"Variadic \(test_settings\.py:\d+\): setting 'steps' must be keyword-only"),
-        (AnyKey, r"AnyKey \(test_settings\.py:\d+\): setting 'settings' must be keyword-only"),
-        (Unannotated, r"Unannotated \(test_settings\.py:\d+\): setting 'steps' needs a type annotation"),
+        (Positional, r"Positional: setting 'steps' must be keyword-only: put '\*' before it"),
+        (PositionalData, r"PositionalData: setting 'steps' must be keyword-only.*kw_only=True on the dataclass"),
+        (Variadic, "Variadic: setting 'steps' must be keyword-only"),
+        (AnyKey, "AnyKey: setting 'settings' must be keyword-only"),
+        (Unannotated, "Unannotated: setting 'steps' needs a type annotation"),
     ],
 )
 def test_positional_and_unannotated_settings_are_refused(component: Any, message: str):
@@ -216,13 +213,26 @@ def test_keyword_only_dataclasses_and_functions_are_components():
     assert settings_model(function)().model_dump() == {"steps": 4}
 
 
+def test_a_default_that_a_dataclass_makes_anew_is_read_as_its_value():
+    @dataclass(kw_only=True, eq=False)
+    class Data:
+        layers: list[int] = field(default_factory=lambda: [3, 4])
+        state: dict[str, int] = field(init=False, default_factory=dict)
+
+    (layers,) = signature_of(Data)
+    assert layers.default == [3, 4]
+    schema = settings_model(Data).model_json_schema()
+    assert schema["properties"]["layers"]["default"] == [3, 4]
+    assert "layers" not in schema.get("required", ())
+
+
 def test_settings_that_the_core_gives_are_not_asked_for():
     def function(*, num_classes: int, width: int = 4) -> None: ...
 
     model = settings_model(function, frozenset({"num_classes"}))
     assert model().model_dump() == {"width": 4}
     with pytest.raises(ConfigError, match="num_classes: unknown key"):
-        validate(model, {"num_classes": 3}, Place("net"))
+        validate(model, {"num_classes": 3}, in_code("net"))
 
 
 # Epochs

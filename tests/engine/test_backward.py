@@ -1,7 +1,6 @@
 """The backward of a step, which the core takes: its errors name the plugin and the line that raised."""
 
-from typing import Any
-
+import Any
 import pytest
 import torch
 import torch.nn.functional as F

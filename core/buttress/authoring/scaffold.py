@@ -187,33 +187,17 @@ def _class(cls: str, pieces: Sequence[_Piece]) -> str:
     text = _quoted("\n\n".join(lines))
     quoted = f'"""{text}"""'
     members = [indent(quoted, "    ")]
-    members += [piece.source(node) for piece in pieces for node in piece.cls.body if isinstance(node, ast.Assign)]
-    parameters, statements = _init(pieces)
-    if parameters or statements:
-        signature = f"self, *, {', '.join(parameters)}" if parameters else "self"
-        head = f"    def __init__({signature}) -> None:"
-        if len(head) > _WIDTH:
-            split = "".join(f"        {parameter},\n" for parameter in ("self", "*", *parameters))
-            head = f"    def __init__(\n{split}    ) -> None:"
-        members.append("\n".join([head, *statements]))
-    for piece in pieces:
-        for node in piece.cls.body:
-            if isinstance(node, ast.FunctionDef) and node.name != "__init__":
-                members.append(piece.source(node))
-    return f"class {cls}:\n" + "\n\n".join(members)
+    members += _sources(pieces, ast.Assign)
+    fields = sorted(_sources(pieces, ast.AnnAssign), key=lambda line: line.lstrip().startswith("_"))  # settings first
+    members += ["\n".join(fields)] if fields else []
+    members += _sources(pieces, ast.FunctionDef)
+    head = f"@dataclass(eq=False, kw_only=True)\nclass {cls}:\n" if fields else f"class {cls}:\n"
+    return head + "\n\n".join(members)
 
 
-def _init(pieces: Sequence[_Piece]) -> tuple[list[str], list[str]]:
-    """Parameters and body lines of all ``__init__`` together."""
-    parameters, statements = [], []
-    for piece in pieces:
-        for node in piece.cls.body:
-            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-                    words = [piece.source(argument)] + ([piece.source(default)] if default is not None else [])
-                    parameters.append(" = ".join(words))
-                statements += [piece.source(statement) for statement in node.body]
-    return parameters, statements
+def _sources(pieces: Sequence[_Piece], kind: type[ast.stmt]) -> list[str]:
+    """The statements of one kind in the classes of all pieces."""
+    return [piece.source(node) for piece in pieces for node in piece.cls.body if isinstance(node, kind)]
 
 
 def _imports(pieces: Sequence[_Piece], code: str) -> str:

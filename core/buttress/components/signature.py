@@ -1,12 +1,14 @@
 """The settings of a component, read from its signature and documented by its docstring.
 
-The settings of a plugin, model, data set or schedule are the keyword-only, annotated parameters of its ``__init__``
-(or of the function itself). There is no second place to declare them. This module loads no torch.
+The settings of a plugin, model, data set or schedule are the fields of a keyword-only dataclass, or the keyword-only,
+annotated parameters of an ``__init__`` or of a function. There is no second place to declare them. This module loads
+no torch.
 """
 
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, is_dataclass
 from inspect import formatannotation
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +16,6 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
 
-from buttress.components.definition import with_line
 from buttress.components.plain import unwritable
 from buttress.components.readable import readable
 from buttress.errors import PluginError
@@ -31,14 +32,31 @@ def signature_of(component: Callable[..., object]) -> list[inspect.Parameter]:
     for parameter in parameters:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             raise PluginError(
-                f"{with_line(component, parameter.name)}: setting {parameter.name!r} must be keyword-only: "
+                f"{component.__qualname__}: setting {parameter.name!r} must be keyword-only: "
                 f"put '*' before it in __init__ (or kw_only=True on the dataclass)"
             )
         if parameter.annotation is inspect.Parameter.empty:
-            raise PluginError(
-                f"{with_line(component, parameter.name)}: setting {parameter.name!r} needs a type annotation"
-            )
-    return parameters
+            raise PluginError(f"{component.__qualname__}: setting {parameter.name!r} needs a type annotation")
+    return [_with_value(component, parameter) for parameter in parameters]
+
+
+@dataclass
+class _Sample:
+    values: list[int] = field(default_factory=list)
+
+
+_MADE_BY_FACTORY = inspect.signature(_Sample).parameters["values"].default
+"""The default that the signature of a dataclass shows for every field with a ``default_factory``."""
+
+
+def _with_value(component: Callable[..., object], parameter: inspect.Parameter) -> inspect.Parameter:
+    """``parameter`` with the value of its default, where the signature shows that a factory makes it."""
+    if parameter.default is not _MADE_BY_FACTORY:
+        return parameter
+    assert is_dataclass(component)  # nobody else has this default
+    made_by = component.__dataclass_fields__[parameter.name].default_factory
+    assert callable(made_by)
+    return parameter.replace(default=made_by())
 
 
 def documentation_of(component: Callable[..., object]) -> dict[str, str]:
@@ -61,11 +79,7 @@ def documentation_in(text: str) -> dict[str, str]:
 
 
 def settings_model(component: Callable[..., object], given: frozenset[str] = frozenset()) -> type[BaseModel]:
-    """A pydantic model of the settings of ``component``, without those that the core gives itself (``given``).
-
-    Raises:
-        PluginError: see ``signature_of``; or a setting is of a type that no value of a config has, with its line.
-    """
+    """A pydantic model of the settings of ``component``, without those that the core gives itself (``given``)."""
     docs = documentation_of(component)
     fields: dict[str, Any] = {}
     for parameter in signature_of(component):
@@ -77,20 +91,15 @@ def settings_model(component: Callable[..., object], given: frozenset[str] = fro
     try:
         model = create_model(component.__name__, __config__=config, **fields)
     except PydanticUserError as problem:
-        raise PluginError(f"{with_line(component)}: its settings cannot be read: {problem.message}") from problem
-    _expect_writable(component, model)
-    return model
-
-
-def _expect_writable(component: Callable[..., object], model: type[BaseModel]) -> None:
+        raise PluginError(f"{component.__qualname__}: its settings cannot be read: {problem.message}") from problem
     wrong = unwritable(model)
     for parameter in signature_of(component):
         if parameter.name in wrong:
             raise PluginError(
-                f"{with_line(component, parameter.name)}: setting {parameter.name!r} is a "
-                f"{formatannotation(parameter.annotation)}, and nothing in a config can be one; take a name (str) or a "
-                "number, and make the object in __init__"
+                f"{component.__qualname__}: setting {parameter.name!r} is a {formatannotation(parameter.annotation)}, "
+                "and nothing in a config can be one; take a name (str) or a number, and make the object in __init__"
             )
+    return model
 
 
 def path_settings(component: Callable[..., object]) -> list[str]:

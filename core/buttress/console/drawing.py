@@ -1,4 +1,4 @@
-"""Settings of matplotlib that do not depend on the working folder."""
+"""How pictures are drawn with matplotlib, wherever the command is given."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_latex() -> Iterator[None]:
-    """Let matplotlib itself draw the texts within the block; also a decorator.
+    """For all that is drawn inside, also as a decorator: matplotlib itself draws the texts.
 
-    A ``matplotlibrc`` in the working folder may hand every text to LaTeX, and LaTeX executes texts.
+    It reads a ``matplotlibrc`` of the working folder, which may hand every text to LaTeX; and LaTeX executes texts.
     """
     import matplotlib
 

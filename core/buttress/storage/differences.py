@@ -1,4 +1,4 @@
-"""The leaves in which two JSON trees differ."""
+"""In what two JSON trees differ, leaf by leaf."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Histories: snapshots that plugins keep outside of checkpoints, on disk or in memory."""
+"""Big append-only state: snapshots that plugins keep outside of checkpoints, on disk or in memory."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class MemoryHistory(History):
     """Snapshots in memory; every checkpoint carries all of them.
 
     Args:
-        name: name of the plugin, for messages.
+        name: of the plugin, for messages.
         budget: bytes; a snapshot beyond it is an error, never a silently smaller history.
     """
 

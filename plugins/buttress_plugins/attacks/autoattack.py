@@ -10,6 +10,7 @@ targeted DLR loss is not defined, the version ``without-apgd-t`` has the other t
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -31,6 +32,7 @@ OTHER_FORWARDS = 5120
 SMALLEST_L2_SIDE = 5
 
 
+@dataclass(eq=False, kw_only=True)
 class AutoAttack:
     """AutoAttack with the evaluation's seed, which every batch starts from, as the package does.
 
@@ -40,22 +42,26 @@ class AutoAttack:
         num_classes: number of classes K; given by the run.
     """
 
-    def __init__(self, *, version: Version = "standard", num_classes: int | None = None) -> None:
-        self._version: Version = version
-        self._targets = TARGETS if num_classes is None else target_count(num_classes, version)
+    version: Version = "standard"
+    num_classes: int | None = None
+
+    _targets: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._targets = TARGETS if self.num_classes is None else target_count(self.num_classes, self.version)
 
     def forwards(self, examples: int) -> int:
         """Of a batch that resists, for progress bars."""
-        return OTHER_FORWARDS + FORWARDS_OF_TARGET[self._version] * self._targets
+        return OTHER_FORWARDS + FORWARDS_OF_TARGET[self.version] * self._targets
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         x = batch.x.detach().contiguous()  # the package views images as rows
         check_conditions(x, ctx.threat)
         with torch.no_grad():
-            targets = target_count(model(x[:1]).shape[1], self._version)
+            targets = target_count(model(x[:1]).shape[1], self.version)
         with process_as_found(x.device):
-            x_adv = autoattack(model, x, batch.y, ctx.threat, seed=ctx.seed, targets=targets, version=self._version)
+            x_adv = autoattack(model, x, batch.y, ctx.threat, seed=ctx.seed, targets=targets, version=self.version)
         return Adv(x_adv)
 
 
@@ -78,7 +84,7 @@ def autoattack(
     package.apgd_targeted.n_target_classes = package.fab.n_target_classes = targets
     if version == "without-apgd-t":
         package.attacks_to_run.remove("apgd-t")
-    x_adv, _ = package.run_standard_evaluation(x, y, batch_size=len(x))
+    x_adv: Tensor = package.run_standard_evaluation(x, y, batch_size=len(x))[0]
     return x_adv
 
 

@@ -6,6 +6,7 @@ attack, which looks for the smallest perturbation. The right class is masked wit
 zero instead, so that their best wrong logit is never below 0.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -17,6 +18,7 @@ from buttress.functional import margin, pgd
 from buttress.settings import NonNegativeFraction, Times
 
 
+@dataclass(eq=False, kw_only=True)
 class CW:
     """PGD on the margin, L-inf or L2 as the threat model says.
 
@@ -28,15 +30,10 @@ class CW:
         start: ``uniform`` in the ball, or ``none``.
     """
 
-    def __init__(
-        self,
-        *,
-        steps: Times = 100,
-        step_size: NonNegativeFraction | None = None,
-        kappa: Annotated[float, Ge(0)] = 50.0,
-        start: Literal["uniform", "none"] = "uniform",
-    ) -> None:
-        self.steps, self.step_size, self.kappa, self.start = steps, step_size, kappa, start
+    steps: Times = 100
+    step_size: NonNegativeFraction | None = None
+    kappa: Annotated[float, Ge(0)] = 50.0
+    start: Literal["uniform", "none"] = "uniform"
 
     def forwards(self, examples: int) -> int:
         """Of a batch, for progress bars."""

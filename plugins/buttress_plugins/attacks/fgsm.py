@@ -5,6 +5,7 @@ of eps (the evaluation attack). Wong et al., "Fast is better than free", arXiv:2
 step of 1.25 eps (FGSM adversarial training). Under an L2 threat model the step follows the normalised gradient.
 """
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -19,6 +20,7 @@ from buttress.settings import NonNegativeFraction
 TRAINING_STEP = Fraction(5, 4)
 
 
+@dataclass(eq=False, kw_only=True)
 class FGSM:
     """Fast gradient sign method.
 
@@ -28,14 +30,9 @@ class FGSM:
         attack_mode: mode of the model during the training attack: ``eval``, ``train``, ``train_notrack``.
     """
 
-    def __init__(
-        self,
-        *,
-        start: Literal["none", "uniform"] = "none",
-        step_size: NonNegativeFraction | None = None,
-        attack_mode: AttackMode = "eval",
-    ) -> None:
-        self.start, self.step_size, self.attack_mode = start, step_size, attack_mode
+    start: Literal["none", "uniform"] = "none"
+    step_size: NonNegativeFraction | None = None
+    attack_mode: AttackMode = "eval"
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:

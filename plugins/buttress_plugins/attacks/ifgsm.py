@@ -5,6 +5,7 @@ number of steps, is that of Dong et al., arXiv:1710.06081; the original has step
 steps follow the normalised gradient.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge
@@ -15,6 +16,7 @@ from buttress.functional import attack_loss, pgd
 from buttress.settings import NonNegativeFraction
 
 
+@dataclass(eq=False, kw_only=True)
 class IFGSM:
     """Iterative fast gradient sign method: no random start, so that it draws nothing.
 
@@ -23,8 +25,8 @@ class IFGSM:
         step_size: length of a step in units of the input; default eps / steps.
     """
 
-    def __init__(self, *, steps: Annotated[int, Ge(1)] = 10, step_size: NonNegativeFraction | None = None) -> None:
-        self.steps, self.step_size = steps, step_size
+    steps: Annotated[int, Ge(1)] = 10
+    step_size: NonNegativeFraction | None = None
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:

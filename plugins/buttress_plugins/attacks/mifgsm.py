@@ -4,6 +4,7 @@ Source: Dong et al., "Boosting Adversarial Attacks with Momentum", arXiv:1710.06
 Each gradient is divided by its L1 norm before it is added; a zero gradient adds nothing.
 """
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from buttress.functional import InputLoss, attack_loss, input_gradient, per_exam
 from buttress.settings import NonNegativeFraction, Times
 
 
+@dataclass(eq=False, kw_only=True)
 class MIFGSM:
     """Momentum iterative fast gradient sign method.
 
@@ -25,14 +27,9 @@ class MIFGSM:
         decay: what is left of the accumulated gradient at each step; the authors' 1, and 0 is I-FGSM.
     """
 
-    def __init__(
-        self,
-        *,
-        steps: Times = 10,
-        step_size: NonNegativeFraction | None = None,
-        decay: Annotated[float, Ge(0)] = 1.0,
-    ) -> None:
-        self.steps, self.step_size, self.decay = steps, step_size, decay
+    steps: Times = 10
+    step_size: NonNegativeFraction | None = None
+    decay: Annotated[float, Ge(0)] = 1.0
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:

@@ -9,6 +9,7 @@ projection ends at eps; the public codes guard these divisions, and ``l2_variant
 Where a gradient is zero the code of TRADES takes a step of normal noise; here such an example stays.
 """
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction, Times
 
 
+@dataclass(eq=False, kw_only=True)
 class PGD:
     """Projected gradient descent attack, L-inf or L2 as the threat model says.
 
@@ -39,26 +41,24 @@ class PGD:
     The draw ``pgd.start`` may be injected: the finished first perturbation, ``[B,*]`` (``[restarts,B,*]`` for several).
     """
 
-    def __init__(
-        self,
-        *,
-        steps: Times = 10,
-        step_size: NonNegativeFraction | None = None,
-        loss: AttackLoss = "ce",
-        start: Literal["uniform", "gaussian", "none"] = "uniform",
-        restarts: Times = 1,
-        l2_variant: L2Variant = "exact",
-        projection_order: Literal["norm_then_box", "box_then_norm"] | None = None,
-        attack_mode: AttackMode = "eval",
-    ) -> None:
-        if loss == "kl" and start == "none":
+    steps: Times = 10
+    step_size: NonNegativeFraction | None = None
+    loss: AttackLoss = "ce"
+    start: Literal["uniform", "gaussian", "none"] = "uniform"
+    restarts: Times = 1
+    l2_variant: L2Variant = "exact"
+    projection_order: Literal["norm_then_box", "box_then_norm"] | None = None
+    attack_mode: AttackMode = "eval"
+
+    refuses: dict[str, str] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.loss == "kl" and self.start == "none":
             raise ValueError(
                 "start: loss kl is smallest at x itself, with no gradient to leave it; use gaussian or uniform"
             )
-        self.steps, self.step_size, self.loss, self.start = steps, step_size, loss, start
-        self.restarts, self.attack_mode = restarts, attack_mode
-        self.l2_variant, self.projection_order = l2_variant, projection_order
-        self.refuses = {"soft labels": "its loss margin is of one label against the others"} if loss == "margin" else {}
+        if self.loss == "margin":
+            self.refuses = {"soft labels": "its loss margin is of one label against the others"}
 
     def forwards(self, examples: int) -> int:
         """Of a batch, for progress bars."""

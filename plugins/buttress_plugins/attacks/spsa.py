@@ -9,6 +9,7 @@ model Adam's second moment is one number an example, so that steps go along the 
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -27,6 +28,7 @@ StackedLoss = Callable[[Tensor, Tensor], Tensor]
 BETA1, BETA2 = 0.9, 0.999
 
 
+@dataclass(eq=False, kw_only=True)
 class SPSA:
     """Simultaneous perturbation stochastic approximation on the margin, L-inf or L2.
 
@@ -40,16 +42,11 @@ class SPSA:
         forward_size: most examples of one forward, where a batch is no larger; memory and speed depend on it.
     """
 
-    def __init__(
-        self,
-        *,
-        steps: Times = 100,
-        samples: Times = 256,
-        radius: Annotated[float, Gt(0)] = 0.001,
-        lr: Annotated[float, Gt(0)] = 0.01,
-        forward_size: Annotated[int, Ge(2)] = 4096,
-    ) -> None:
-        self.steps, self.samples, self.radius, self.lr, self.forward_size = steps, samples, radius, lr, forward_size
+    steps: Times = 100
+    samples: Times = 256
+    radius: Annotated[float, Gt(0)] = 0.001
+    lr: Annotated[float, Gt(0)] = 0.01
+    forward_size: Annotated[int, Ge(2)] = 4096
 
     def forwards(self, examples: int) -> int:
         """Of a batch that resists, for progress bars."""
@@ -97,9 +94,11 @@ def spsa(
     found, active = x.clone(), torch.arange(len(x), device=x.device)
     x_adv, first, second = x, torch.zeros_like(x), torch.zeros_like(x)
     for step in range(1, steps + 1):
-        grad = spsa_gradient(
-            lambda points, index=active: loss(points, index), x_adv, samples, radius, generator, forward_size
-        )
+
+        def loss_of_active(points: Tensor, index: Tensor = active) -> Tensor:
+            return loss(points, index)
+
+        grad = spsa_gradient(loss_of_active, x_adv, samples, radius, generator, forward_size)
         first = BETA1 * first + (1 - BETA1) * grad
         square = grad.square()
         if threat.norm == "l2":

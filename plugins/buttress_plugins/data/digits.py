@@ -5,6 +5,7 @@ With label noise it shows robust overfitting within seconds; without, it is a ne
 Noise in Adversarial Training: A Novel Perspective to Study Robust Overfitting", NeurIPS 2022, on why).
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -17,6 +18,7 @@ from buttress.data import flip_labels, hold_out
 from buttress.settings import Amount, resolve_amount
 
 
+@dataclass(eq=False, kw_only=True)
 class Digits:
     """1,797 digits, ``[1,8,8]`` in [0, 1], 10 classes.
 
@@ -28,16 +30,10 @@ class Digits:
         split_seed: fixes the split and the label noise; default: the run's seed.
     """
 
-    def __init__(
-        self,
-        *,
-        train_per_class: Annotated[int, Interval(ge=1, le=170)] = 40,
-        validation: Amount = 397,
-        label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0,
-        split_seed: Annotated[int, Ge(0)] | None = None,
-    ) -> None:
-        self.train_per_class, self.validation = train_per_class, validation
-        self.label_noise, self.split_seed = label_noise, split_seed
+    train_per_class: Annotated[int, Interval(ge=1, le=170)] = 40
+    validation: Amount = 397
+    label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    split_seed: Annotated[int, Ge(0)] | None = None
 
     def load(self, seed: int) -> Data:
         """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +39,7 @@ split the names and sizes of the files are known, and an image that cannot be us
 _CPU = torch.device("cpu")
 
 
+@dataclass(eq=False, kw_only=True)
 class ImageFolder:
     """``root/train/<class>/*.png`` and ``root/test/<class>/*.png``; RGB images in [0, 1], resized and cropped square.
 
@@ -53,18 +55,12 @@ class ImageFolder:
         split_seed: fixes which images are held out; default: the run's seed.
     """
 
-    def __init__(
-        self,
-        *,
-        root: Path,
-        size: Annotated[int, Interval(ge=1, le=10_000)] = 224,
-        validation: Amount = 0,
-        workers: Annotated[int, Interval(ge=0, le=1024)] = 2,
-        background: Background = "white",
-        split_seed: Annotated[int, Ge(0)] | None = None,
-    ) -> None:
-        self.root, self.size, self.validation, self.workers = root, size, validation, workers
-        self.background, self.split_seed = background, split_seed
+    root: Path
+    size: Annotated[int, Interval(ge=1, le=10_000)] = 224
+    validation: Amount = 0
+    workers: Annotated[int, Interval(ge=0, le=1024)] = 2
+    background: Background = "white"
+    split_seed: Annotated[int, Ge(0)] | None = None
 
     def load(self, seed: int) -> Data:
         """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.
@@ -162,10 +158,10 @@ class FolderSplit(Split):
         Raises:
             DataError: a file cannot be read; at its batch.
         """
-        positions = order.split(batch_size)[start:]
+        positions = torch.split(order, batch_size)[start:]
         loader: DataLoader[Any] = DataLoader(
             self._images,
-            sampler=[part.tolist() for part in positions],  # type: ignore[arg-type]
+            sampler=[part.tolist() for part in positions],
             batch_size=None,
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",

@@ -1,6 +1,7 @@
 """Any arrays from an ``.npz`` file."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ _ARRAYS = [f"{kind}_{split}" for split in ("train", "test", "val") for kind in "
 _SHOWN = 20
 
 
+@dataclass(eq=False, kw_only=True)
 class Npz:
     """Arrays ``x_train, y_train, x_test, y_test`` and, where present, ``x_val, y_val``.
 
@@ -31,17 +33,11 @@ class Npz:
         split_seed: fixes which examples are held out; default: the run's seed.
     """
 
-    def __init__(
-        self,
-        *,
-        path: Path,
-        num_classes: Annotated[int, Ge(2)] | None = None,
-        validation: Amount = 0,
-        layout: Literal["nchw", "nhwc"] = "nchw",
-        split_seed: Annotated[int, Ge(0)] | None = None,
-    ) -> None:
-        self.path, self.num_classes, self.validation = path, num_classes, validation
-        self.layout, self.split_seed = layout, split_seed
+    path: Path
+    num_classes: Annotated[int, Ge(2)] | None = None
+    validation: Amount = 0
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    split_seed: Annotated[int, Ge(0)] | None = None
 
     def load(self, seed: int) -> Data:
         """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.

@@ -6,9 +6,10 @@ Natural Images with Unsupervised Feature Learning", 2011. torchvision checks the
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,26 +21,20 @@ from buttress.data import flip_labels, hold_out
 from buttress.settings import Amount
 
 
+@dataclass(eq=False, kw_only=True)
 class _InMemory(ABC):
     """What the three sets share: where the files are, what is held out, injected label noise."""
 
     num_classes = 10
-    files: str
+    files: ClassVar[str]
 
-    def __init__(
-        self,
-        *,
-        root: Path = Path("data"),
-        download: bool = False,
-        validation: Amount = 1000,
-        label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0,
-        split_seed: Annotated[int, Ge(0)] | None = None,
-        train_per_class: Annotated[int, Ge(1)] | None = None,
-        test_per_class: Annotated[int, Ge(1)] | None = None,
-    ) -> None:
-        self.root, self.download, self.validation = root, download, validation
-        self.train_per_class, self.test_per_class = train_per_class, test_per_class
-        self.label_noise, self.split_seed = label_noise, split_seed
+    root: Path = Path("data")
+    download: bool = False
+    validation: Amount = 1000
+    label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    split_seed: Annotated[int, Ge(0)] | None = None
+    train_per_class: Annotated[int, Ge(1)] | None = None
+    test_per_class: Annotated[int, Ge(1)] | None = None
 
     @abstractmethod
     def arrays(self, train: bool) -> tuple[np.ndarray, np.ndarray]:

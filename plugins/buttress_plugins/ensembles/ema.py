@@ -7,6 +7,7 @@ arXiv:2203.09678 (SEAT): ``{buffers: ema, track: seat}``.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import inf
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from buttress import Context, Event, Track, hookimpl
 from buttress.settings import Epoch, resolve_epoch
 
 
+@dataclass(eq=False, kw_only=True)
 class EMA:
     """Weight averaging: ``avg <- tau * avg + (1 - tau) * theta`` after every optimizer step.
 
@@ -31,20 +33,15 @@ class EMA:
         track: name of the track.
     """
 
-    def __init__(
-        self,
-        *,
-        tau: Annotated[float, Ge(0), Le(1)] = 0.999,
-        start: Epoch = 0,
-        warmup: bool = True,
-        buffers: Literal["reestimate", "copy", "ema"] = "reestimate",
-        track: str = "ema",
-    ) -> None:
-        self.tau, self.start, self.warmup = tau, start, warmup
-        self.buffers, self.track = buffers, track
-        self._average: dict[str, Tensor] = {}
-        self._steps = 0
-        self._device = torch.device("cpu")
+    tau: Annotated[float, Ge(0), Le(1)] = 0.999
+    start: Epoch = 0
+    warmup: bool = True
+    buffers: Literal["reestimate", "copy", "ema"] = "reestimate"
+    track: str = "ema"
+
+    _average: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
+    _steps: int = field(init=False, repr=False, default=0)
+    _device: torch.device = field(init=False, repr=False, default=torch.device("cpu"))
 
     def notes(self, epochs: int, steps_per_epoch: int) -> list[str]:
         """Where a constant ``tau`` remembers more steps than the run has."""

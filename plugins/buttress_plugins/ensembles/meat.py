@@ -10,6 +10,7 @@ clean and augmented as in training, as in SWA. Before the first snapshot the tra
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -24,6 +25,7 @@ from buttress.settings import Epoch
 _BLOCK = 1 << 22
 
 
+@dataclass(eq=False, kw_only=True)
 class MEAT:
     """Median-ensemble adversarial training.
 
@@ -37,19 +39,14 @@ class MEAT:
         track: name of the track.
     """
 
-    def __init__(
-        self,
-        *,
-        start: Epoch = 0.5,
-        median: Middle = "lower",
-        bn_data: Literal["clean", "adv"] = "clean",
-        history: Literal["disk", "memory"] = "disk",
-        memory_gib: Annotated[float, Gt(0)] = 4.0,
-        track: str = "meat",
-    ) -> None:
-        self.start, self.median, self.bn_data = start, median, bn_data
-        self.history, self.memory_gib, self.track = history, memory_gib, track
-        self._snapshots: History | None = None
+    start: Epoch = 0.5
+    median: Middle = "lower"
+    bn_data: Literal["clean", "adv"] = "clean"
+    history: Literal["disk", "memory"] = "disk"
+    memory_gib: Annotated[float, Gt(0)] = 4.0
+    track: str = "meat"
+
+    _snapshots: History | None = field(init=False, repr=False, default=None)
 
     @hookimpl
     def start_run(self, model: nn.Module, ctx: Context) -> None:

@@ -11,6 +11,7 @@ initial weights. Models are scored after the interpolation: those weights are ca
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -38,6 +39,7 @@ Coefficient = Annotated[
 ]
 
 
+@dataclass(eq=False, kw_only=True)
 class PIAT:
     """Parameter interpolation adversarial training: ``theta <- lambda * theta_previous + (1 - lambda) * theta``.
 
@@ -55,24 +57,21 @@ class PIAT:
 
     writes_back = True
 
-    def __init__(
-        self,
-        *,
-        lam: Coefficient = None,
-        a: Share = 0.99,
-        b: Annotated[float, Ge(0)] = 1.0,
-        c: Annotated[float, Ge(0)] = 10.0,
-        n0: Literal[0, 1] = 0,
-        buffers: Literal["interpolate", "keep", "reestimate"] = "interpolate",
-        skip_first: bool = False,
-    ) -> None:
-        if b > c:
-            raise ValueError(f"expected b <= c, so that the coefficient is at most 1, got b = {b}, c = {c}")
-        if n0 + c == 0:
+    lam: Coefficient = None
+    a: Share = 0.99
+    b: Annotated[float, Ge(0)] = 1.0
+    c: Annotated[float, Ge(0)] = 10.0
+    n0: Literal[0, 1] = 0
+    buffers: Literal["interpolate", "keep", "reestimate"] = "interpolate"
+    skip_first: bool = False
+
+    _previous: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.b > self.c:
+            raise ValueError(f"expected b <= c, so that the coefficient is at most 1, got b = {self.b}, c = {self.c}")
+        if self.n0 + self.c == 0:
             raise ValueError("expected n0 + c > 0, so that the first coefficient is defined, got n0 = 0, c = 0")
-        self.lam, self.a, self.b, self.c, self.n0 = lam, a, b, c, n0
-        self.buffers, self.skip_first = buffers, skip_first
-        self._previous: dict[str, Tensor] = {}
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:

@@ -6,6 +6,7 @@ adversarial training: Chen et al., "Robust Overfitting may be mitigated by Prope
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from buttress import Context, Event, Track, hookimpl
 from buttress.settings import Epoch
 
 
+@dataclass(eq=False, kw_only=True)
 class SWA:
     """Stochastic weight averaging: ``avg <- avg + (theta - avg) / (n + 1)`` at the end of every late epoch.
 
@@ -23,11 +25,12 @@ class SWA:
         track: name of the track.
     """
 
-    def __init__(self, *, start: Epoch = 0.5, track: str = "swa") -> None:
-        self.start, self.track = start, track
-        self._average: dict[str, Tensor] = {}
-        self._count = 0
-        self._device = torch.device("cpu")
+    start: Epoch = 0.5
+    track: str = "swa"
+
+    _average: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
+    _count: int = field(init=False, repr=False, default=0)
+    _device: torch.device = field(init=False, repr=False, default=torch.device("cpu"))
 
     @hookimpl
     def start_run(self, model: nn.Module, ctx: Context) -> None:

@@ -6,12 +6,15 @@ gradients still flow through them to the input, for the attack. Their batch-norm
 not say), unless ``freeze_bn``.
 """
 
+from dataclasses import dataclass, field
+
 from torch import nn
 
 from buttress import ParamGroup, PluginError, hookimpl
 from buttress.nn import Patterns, layer_names, split_groups, tracked_norms
 
 
+@dataclass(eq=False, kw_only=True)
 class FreezeLayers:
     """Freeze layer groups at their initial weights.
 
@@ -22,15 +25,10 @@ class FreezeLayers:
         freeze_bn: their batch norms use, and keep, their initial running statistics.
     """
 
-    def __init__(
-        self,
-        *,
-        layers: list[int] = [3, 4],  # noqa: B006  (read, never written)
-        groups: Patterns | None = None,
-        head_group: int | None = None,
-        freeze_bn: bool = False,
-    ) -> None:
-        self.layers, self.groups, self.head_group, self.freeze_bn = layers, groups, head_group, freeze_bn
+    layers: list[int] = field(default_factory=lambda: [3, 4])
+    groups: Patterns | None = None
+    head_group: int | None = None
+    freeze_bn: bool = False
 
     @hookimpl
     def param_groups(self, groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:

@@ -5,6 +5,7 @@ parameters whose name holds neither ``bn`` nor ``bias``, and that belong to no n
 stays.
 """
 
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
@@ -15,6 +16,7 @@ from buttress import hookimpl
 from buttress.nn import regularised_names
 
 
+@dataclass(eq=False, kw_only=True)
 class L1:
     """L1 regularisation: its gradient ``weight * sign(w)`` joins the loss's.
 
@@ -22,9 +24,9 @@ class L1:
         weight: of the sum of absolute values.
     """
 
-    def __init__(self, *, weight: Annotated[float, Ge(0)] = 5e-6) -> None:
-        self.weight = weight
-        self._weights: list[nn.Parameter] = []
+    weight: Annotated[float, Ge(0)] = 5e-6
+
+    _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:

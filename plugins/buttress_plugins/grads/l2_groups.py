@@ -6,7 +6,7 @@ public code changes the learning rate of the first group only, so that batch nor
 throughout: ``legacy_lr``.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from annotated_types import Ge
@@ -16,6 +16,7 @@ from buttress import ParamGroup, hookimpl, initial_lr
 from buttress.nn import regularised_names, split_groups
 
 
+@dataclass(eq=False, kw_only=True)
 class L2Groups:
     """Weight decay by parameter group, in the place of the optimizer's.
 
@@ -24,8 +25,8 @@ class L2Groups:
         legacy_lr: batch norm and biases keep the initial learning rate.
     """
 
-    def __init__(self, *, weight_decay: Annotated[float, Ge(0)] = 5e-3, legacy_lr: bool = False) -> None:
-        self.weight_decay, self.legacy_lr = weight_decay, legacy_lr
+    weight_decay: Annotated[float, Ge(0)] = 5e-3
+    legacy_lr: bool = False
 
     @hookimpl
     def param_groups(self, groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:

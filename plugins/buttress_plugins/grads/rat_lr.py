@@ -9,6 +9,7 @@ changes; it then follows ``groups`` to rounding. The paper reports no gain on SV
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from buttress import ParamGroup, hookimpl, initial_lr
 from buttress.nn import Patterns, layer_names, split_groups
 
 
+@dataclass(eq=False, kw_only=True)
 class RAT_LR:  # noqa: N801  (its name in the paper)
     """A fixed learning rate for some layer groups.
 
@@ -32,21 +34,18 @@ class RAT_LR:  # noqa: N801  (its name in the paper)
         lr: their learning rate, with ``form: groups``; null: the run's initial one.
     """
 
-    def __init__(
-        self,
-        *,
-        layers: list[int] = [3, 4],  # noqa: B006  (read, never written)
-        groups: Patterns | None = None,
-        head_group: int | None = None,
-        form: Literal["groups", "gradient", "corrected"] = "groups",
-        lr: Annotated[float, Gt(0)] | None = None,
-    ) -> None:
-        if lr is not None and form != "groups":
-            raise ValueError(f"lr: belongs to form: groups, and form is {form}; leave it out")
-        self.layers, self.groups, self.head_group, self.form, self.lr = layers, groups, head_group, form, lr
-        self._names: frozenset[str] = frozenset()
-        self._weights: list[nn.Parameter] = []
-        self._eta = 1.0
+    layers: list[int] = field(default_factory=lambda: [3, 4])
+    groups: Patterns | None = None
+    head_group: int | None = None
+    form: Literal["groups", "gradient", "corrected"] = "groups"
+    lr: Annotated[float, Gt(0)] | None = None
+
+    _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
+    _eta: float = field(init=False, repr=False, default=1.0)
+
+    def __post_init__(self) -> None:
+        if self.lr is not None and self.form != "groups":
+            raise ValueError(f"lr: belongs to form: groups, and form is {self.form}; leave it out")
 
     @hookimpl
     def param_groups(self, groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:
@@ -104,7 +103,7 @@ def amplify_(weights: list[nn.Parameter], eta: float, decay: float) -> None:
     grads = [weight.grad for weight in weights if weight.grad is not None]
     torch._foreach_mul_(grads, eta)
     if decay:
-        torch._foreach_add_(grads, weights, alpha=(eta - 1) * decay)
+        torch._foreach_add_(grads, tuple(weights), alpha=(eta - 1) * decay)
 
 
 @torch.no_grad()

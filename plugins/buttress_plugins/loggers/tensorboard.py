@@ -30,6 +30,7 @@ class TensorBoard:
 
     @hookimpl
     def start_run(self, model: nn.Module, ctx: Context) -> None:
+        assert ctx.folder is not None  # a logger has one
         self._writer = self._open(ctx.folder / "tensorboard", purge_step=ctx.global_step + 1)
 
     @hookimpl

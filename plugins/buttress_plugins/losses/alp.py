@@ -6,6 +6,7 @@ PIAT tables is not known; 0.5 is the value commonly used. The original trains on
 ``mixed``.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge
@@ -15,6 +16,7 @@ from buttress import Adv, Batch, Loss, hookimpl
 from buttress.functional import cross_entropy
 
 
+@dataclass(eq=False, kw_only=True)
 class ALP:
     """``CE(z(x'), y) + weight * ||z(x') - z(x)||^2``.
 
@@ -23,8 +25,8 @@ class ALP:
         mixed: the mean of clean and adversarial cross-entropy in the place of the adversarial one.
     """
 
-    def __init__(self, *, weight: Annotated[float, Ge(0)] = 0.5, mixed: bool = False) -> None:
-        self.weight, self.mixed = weight, mixed
+    weight: Annotated[float, Ge(0)] = 0.5
+    mixed: bool = False
 
     @hookimpl
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:

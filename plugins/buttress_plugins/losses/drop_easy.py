@@ -6,6 +6,7 @@ the paper divides by the examples that are left or by the whole batch is not kno
 """
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from buttress import Context, Loss, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class DropEasy:
     """Wraps the training loss and drops the examples whose loss is below ``c_min``; records the share removed.
 
@@ -24,8 +26,8 @@ class DropEasy:
         mean_over: the mean is taken over the ``kept`` examples, or over the ``batch``.
     """
 
-    def __init__(self, *, c_min: Annotated[float, Ge(0)] = 1.7, mean_over: Literal["kept", "batch"] = "kept") -> None:
-        self.c_min, self.mean_over = c_min, mean_over
+    c_min: Annotated[float, Ge(0)] = 1.7
+    mean_over: Literal["kept", "batch"] = "kept"
 
     @hookimpl(wrapper=True)
     def compute_loss(self, ctx: Context) -> Generator[None, Loss, Loss]:

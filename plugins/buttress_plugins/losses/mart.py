@@ -6,6 +6,7 @@ where a probability is near 0 or 1. As there, the cross-entropy itself has no gu
 the gradient from the most misclassified examples. The attack is ``pgd: {start: gaussian}``.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -20,6 +21,7 @@ TINY = 1e-12
 NO_SOFT_LABELS = {"soft labels": "its boosted cross-entropy sets the label's class against the best other one"}
 
 
+@dataclass(eq=False, kw_only=True)
 class MART:
     """``BCE(p(x'), y) + lam * KL(p(x) || p(x')) * (1 - p_y(x))``, with labels ``[B]``.
 
@@ -29,8 +31,7 @@ class MART:
 
     refuses = NO_SOFT_LABELS
 
-    def __init__(self, *, lam: Annotated[float, Ge(0)] = 5.0) -> None:
-        self.lam = lam
+    lam: Annotated[float, Ge(0)] = 5.0
 
     @hookimpl
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:

@@ -6,6 +6,7 @@ and chosen here: the weight of an example is ``1 - p_y(x)`` at its clean input, 
 summed over classes; mu = 4. The gradient flows through both directions and, unless detached, through the weight.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from buttress.functional import cross_entropy, label_probability
 TINY = 1e-12
 
 
+@dataclass(eq=False, kw_only=True)
 class NMSE:
     """``CE(z(x'), y) + mu * (1 - p_y(x)) * ||z(x')/||z(x')|| - z(x)/||z(x)|| ||^2``.
 
@@ -27,8 +29,8 @@ class NMSE:
         detach_weight: no gradient through ``1 - p_y(x)``.
     """
 
-    def __init__(self, *, mu: Annotated[float, Ge(0)] = 4.0, detach_weight: bool = False) -> None:
-        self.mu, self.detach_weight = mu, detach_weight
+    mu: Annotated[float, Ge(0)] = 4.0
+    detach_weight: bool = False
 
     @hookimpl
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:

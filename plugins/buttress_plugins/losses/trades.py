@@ -8,6 +8,7 @@ The public code makes two clean forwards in train mode, one for each term. One s
 batch norm's running statistics see the clean batch once; ``clean_forwards: 2`` reproduces theirs.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from buttress import Adv, Batch, Loss, hookimpl
 from buttress.functional import cross_entropy, kl_divergence
 
 
+@dataclass(eq=False, kw_only=True)
 class TRADES:
     """``CE(f(x), y) + beta * KL(p(x) || p(x'))``.
 
@@ -26,8 +28,8 @@ class TRADES:
         clean_forwards: 1, or 2 as in the public code.
     """
 
-    def __init__(self, *, beta: Annotated[float, Ge(0)] = 6.0, clean_forwards: Literal[1, 2] = 1) -> None:
-        self.beta, self.clean_forwards = beta, clean_forwards
+    beta: Annotated[float, Ge(0)] = 6.0
+    clean_forwards: Literal[1, 2] = 1
 
     @hookimpl
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:

@@ -30,8 +30,8 @@ class PreActBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(x))
         shortcut = x if self.shortcut is None else self.shortcut(out)
-        out = self.conv1(out)
-        return self.conv2(F.relu(self.bn2(out))) + shortcut
+        residual: Tensor = self.conv2(F.relu(self.bn2(self.conv1(out))))
+        return residual + shortcut
 
 
 class PreActResNet(nn.Module):
@@ -61,20 +61,21 @@ class PreActResNet(nn.Module):
         super().__init__()
         self.normalize = normalization(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
-        width = widths[0]
-        for stage, (out, count, stride) in enumerate(zip(widths, blocks, strides, strict=True), start=1):
-            layers = [PreActBlock(width if i == 0 else out, out, stride if i == 0 else 1) for i in range(count)]
-            setattr(self, f"layer{stage}", nn.Sequential(*layers))
-            width = out
-        self.bn = nn.BatchNorm2d(width)
-        self.linear = nn.Linear(width, num_classes)
+        stages = zip((widths[0], *widths[:-1]), widths, blocks, strides, strict=True)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (_stage(*sizes) for sizes in stages)
+        self.bn = nn.BatchNorm2d(widths[-1])
+        self.linear = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv1(self.normalize(x))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            out = stage(out)
-        out = F.adaptive_avg_pool2d(F.relu(self.bn(out)), 1)
-        return self.linear(out.flatten(1))
+        out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
+        logits: Tensor = self.linear(F.adaptive_avg_pool2d(F.relu(self.bn(out)), 1).flatten(1))
+        return logits
+
+
+def _stage(width_in: int, width: int, blocks: int, stride: int) -> nn.Sequential:
+    first = PreActBlock(width_in, width, stride)
+    return nn.Sequential(first, *(PreActBlock(width, width, 1) for _ in range(blocks - 1)))
 
 
 def preact_tiny(

@@ -6,7 +6,7 @@ up to 15 degrees for CIFAR-100 is in the code of AWP and RWP. New draws in every
 epoch.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from buttress import Batch, Context, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class Augment:
     """Pad, crop back, flip and rotate the training images ``[B,C,H,W]``.
 
@@ -31,17 +32,11 @@ class Augment:
     (``[B]`` bool), ``augment.rotation`` (``[B]`` degrees, counter-clockwise).
     """
 
-    def __init__(
-        self,
-        *,
-        pad: Annotated[int, Ge(0)] = 4,
-        padding: Literal["reflect", "zeros"] = "reflect",
-        flip: bool = True,
-        rotation: Annotated[float, Ge(0), Le(180)] = 0.0,
-        interpolation: Literal["nearest", "bilinear"] = "nearest",
-    ) -> None:
-        self.pad, self.padding, self.flip = pad, padding, flip
-        self.rotation, self.interpolation = rotation, interpolation
+    pad: Annotated[int, Ge(0)] = 4
+    padding: Literal["reflect", "zeros"] = "reflect"
+    flip: bool = True
+    rotation: Annotated[float, Ge(0), Le(180)] = 0.0
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
 
     @hookimpl
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:

@@ -5,7 +5,7 @@ adversarial training as in Rice, Wong, Kolter, arXiv:2002.11569, section 4: one 
 image, set to 0 before normalisation.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from buttress import Batch, Context, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class Cutout:
     """Sets one square of each training image ``[B,C,H,W]`` to a value.
 
@@ -25,8 +26,8 @@ class Cutout:
     The draw ``cutout.position`` may be injected: ``[B,2]`` int64, row and column of the upper left corners.
     """
 
-    def __init__(self, *, size: Annotated[int, Ge(1)] = 14, value: float = 0.0) -> None:
-        self.size, self.value = size, value
+    size: Annotated[int, Ge(1)] = 14
+    value: float = 0.0
 
     @hookimpl
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:

@@ -5,7 +5,7 @@ training as in Rice, Wong, Kolter, arXiv:2002.11569, section 4 (alpha = 1.4): on
 batch. Attack and training see the mixed labels: their cross-entropy is ``lam CE(., y_a) + (1 - lam) CE(., y_b)``.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from buttress import Batch, Context, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class Mixup:
     """``x <- lam x + (1 - lam) x[permutation]``, labels likewise, ``lam ~ Beta(alpha, alpha)``.
 
@@ -28,8 +29,8 @@ class Mixup:
 
     gives = ("soft labels",)
 
-    def __init__(self, *, num_classes: Annotated[int, Ge(2)], alpha: Annotated[float, Gt(0)] = 1.4) -> None:
-        self.alpha, self.num_classes = alpha, num_classes
+    num_classes: Annotated[int, Ge(2)]
+    alpha: Annotated[float, Gt(0)] = 1.4
 
     @hookimpl
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:

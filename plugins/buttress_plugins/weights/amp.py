@@ -14,7 +14,8 @@ taken back before the optimizer's step, so momentum and weight decay see the wei
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 from torch import nn
@@ -25,6 +26,7 @@ from buttress.nn import Buffers, trainable
 from buttress.settings import Epoch, Times
 
 
+@dataclass(eq=False, kw_only=True)
 class AMP:
     """Adversarial model perturbation: ``Delta`` in an L2 ball of radius ``delta`` around the weights.
 
@@ -39,24 +41,20 @@ class AMP:
         start: first epoch with a perturbation: 0-based epoch, or a fraction of the epochs in (0, 1).
     """
 
-    exit_order: ExitOrder = "restore_then_step"
+    exit_order: ClassVar[ExitOrder] = "restore_then_step"
 
-    def __init__(
-        self,
-        *,
-        delta: Annotated[float, Ge(0)] = 0.1,
-        ball: Ball = "global",
-        steps: Times = 1,
-        xi: Annotated[float, Gt(0)] = 1.0,
-        reattack_final: bool = False,
-        clip_norm: Annotated[float, Gt(0)] | None = None,
-        bn_update: Literal["final", "all"] = "final",
-        start: Epoch = 0,
-    ) -> None:
-        self.delta, self.ball, self.steps, self.xi = delta, ball, steps, xi
-        self.reattack_final, self.clip_norm, self.bn_update, self.start = reattack_final, clip_norm, bn_update, start
-        self._weights: list[nn.Parameter] = []
-        self._origin, self._moved = Buffers(), Buffers()
+    delta: Annotated[float, Ge(0)] = 0.1
+    ball: Ball = "global"
+    steps: Times = 1
+    xi: Annotated[float, Gt(0)] = 1.0
+    reattack_final: bool = False
+    clip_norm: Annotated[float, Gt(0)] | None = None
+    bn_update: Literal["final", "all"] = "final"
+    start: Epoch = 0
+
+    _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
+    _origin: Buffers = field(init=False, repr=False, default_factory=Buffers)
+    _moved: Buffers = field(init=False, repr=False, default_factory=Buffers)
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:

@@ -9,6 +9,7 @@ themselves and not as a difference of a stepped proxy's weights, which cancels i
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Len
@@ -22,6 +23,7 @@ from buttress.settings import Epoch, NonNegative
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
 
+@dataclass(eq=False, kw_only=True)
 class AWP:
     """Adversarial weight perturbation: ``v_j = gamma * ||w_j|| / ||g_j|| * g_j`` with g the gradient of the loss.
 
@@ -36,21 +38,18 @@ class AWP:
 
     refuses = NO_SOFT_LABELS
 
-    def __init__(
-        self,
-        *,
-        gamma: Annotated[float, Ge(0)] = 0.01,
-        start: Epoch = 0,
-        tensors: Literal["matrices", "all"] = "matrices",
-        norm: Literal["layer", "global"] = "layer",
-        lsc: Annotated[list[NonNegative], Len(2, 2)] | None = None,
-        exit_order: ExitOrder = "step_while_perturbed",
-    ) -> None:
-        if lsc is not None and lsc[0] > lsc[1]:
-            raise ValueError(f"lsc: expected [p, q] with p <= q, got {lsc}")
-        self.gamma, self.start, self.tensors, self.norm, self.lsc = gamma, start, tensors, norm, lsc
-        self.exit_order = exit_order
-        self._weights: list[nn.Parameter] = []
+    gamma: Annotated[float, Ge(0)] = 0.01
+    start: Epoch = 0
+    tensors: Literal["matrices", "all"] = "matrices"
+    norm: Literal["layer", "global"] = "layer"
+    lsc: Annotated[list[NonNegative], Len(2, 2)] | None = None
+    exit_order: ExitOrder = "step_while_perturbed"
+
+    _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.lsc is not None and self.lsc[0] > self.lsc[1]:
+            raise ValueError(f"lsc: expected [p, q] with p <= q, got {self.lsc}")
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:

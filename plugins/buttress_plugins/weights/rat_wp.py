@@ -6,6 +6,7 @@ Training", TMLR 2024, section 4: AWP with v_j = 0 outside of the latter layer gr
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge
@@ -19,6 +20,7 @@ from buttress.settings import Epoch
 NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
 
+@dataclass(eq=False, kw_only=True)
 class RAT_WP:  # noqa: N801  (its name in the paper)
     """AWP on some layer groups.
 
@@ -33,19 +35,14 @@ class RAT_WP:  # noqa: N801  (its name in the paper)
 
     refuses = NO_SOFT_LABELS
 
-    def __init__(
-        self,
-        *,
-        gamma: Annotated[float, Ge(0)] = 0.01,
-        layers: list[int] = [3, 4],  # noqa: B006  (read, never written)
-        groups: Patterns | None = None,
-        head_group: int | None = None,
-        start: Epoch = 0,
-        exit_order: ExitOrder = "step_while_perturbed",
-    ) -> None:
-        self.gamma, self.start, self.exit_order = gamma, start, exit_order
-        self.layers, self.groups, self.head_group = layers, groups, head_group
-        self._weights: list[nn.Parameter] = []
+    gamma: Annotated[float, Ge(0)] = 0.01
+    layers: list[int] = field(default_factory=lambda: [3, 4])
+    groups: Patterns | None = None
+    head_group: int | None = None
+    start: Epoch = 0
+    exit_order: ExitOrder = "step_while_perturbed"
+
+    _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:

@@ -14,6 +14,7 @@ because asking would make the host wait.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import torch
@@ -28,6 +29,7 @@ from buttress.settings import Epoch, NonNegativeOrInf, Times
 NO_SOFT_LABELS = {"soft labels": "its condition is on the loss of one label, and AWP's public code refuses Mixup"}
 
 
+@dataclass(eq=False, kw_only=True)
 class RWP:
     """Robust weight perturbation under the loss-stationary condition.
 
@@ -47,25 +49,25 @@ class RWP:
 
     refuses = NO_SOFT_LABELS
 
-    def __init__(
-        self,
-        *,
-        gamma: Annotated[float, Ge(0)] = 0.01,
-        c_min: NonNegativeOrInf = 1.7,
-        k2: Times = 10,
-        variant: Literal["paper", "official"] = "paper",
-        norm: Literal["global", "layer"] = "global",
-        inclusive: bool | None = None,
-        accumulate: Literal["rescaled", "raw"] | None = None,
-        start: Epoch = 0,
-        exit_order: ExitOrder = "step_while_perturbed",
-    ) -> None:
-        self.gamma, self.c_min, self.k2, self.variant, self.norm = gamma, c_min, k2, variant, norm
-        self.inclusive = (variant == "paper") if inclusive is None else inclusive
-        self.accumulate = accumulate or ("rescaled" if variant == "paper" else "raw")
-        self.start, self.exit_order = start, exit_order
-        self._weights: list[nn.Parameter] = []
-        self._origin, self._total = Buffers(), Buffers()
+    gamma: Annotated[float, Ge(0)] = 0.01
+    c_min: NonNegativeOrInf = 1.7
+    k2: Times = 10
+    variant: Literal["paper", "official"] = "paper"
+    norm: Literal["global", "layer"] = "global"
+    inclusive: bool | None = None
+    accumulate: Literal["rescaled", "raw"] | None = None
+    start: Epoch = 0
+    exit_order: ExitOrder = "step_while_perturbed"
+
+    _inclusive: bool = field(init=False, repr=False)
+    _rescale: bool = field(init=False, repr=False)
+    _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
+    _origin: Buffers = field(init=False, repr=False, default_factory=Buffers)
+    _total: Buffers = field(init=False, repr=False, default_factory=Buffers)
+
+    def __post_init__(self) -> None:
+        self._inclusive = self.variant == "paper" if self.inclusive is None else self.inclusive
+        self._rescale = (self.accumulate or ("rescaled" if self.variant == "paper" else "raw")) == "rescaled"
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:
@@ -82,9 +84,8 @@ class RWP:
         weights = self._weights
         origin, total = self._origin.like(weights), self._total.like(weights)
         state = torch.empty((2, len(weights)), dtype=torch.float64, device=weights[0].device)
-        rescale = self.accumulate == "rescaled"
         for step in range(self.k2):
-            loss, kept = objective.masked(adv, self.c_min, inclusive=self.inclusive)
+            loss, kept = objective.masked(adv, self.c_min, inclusive=self._inclusive)
             if step == 0:
                 ctx.record("easy", kept / len(adv.x))
             if ctx.device.type == "cpu" and not kept:
@@ -98,7 +99,7 @@ class RWP:
                 state,
                 self.gamma,
                 norm=self.norm,
-                rescale=rescale,
+                rescale=self._rescale,
                 kept=kept,
                 begin=begin,
             )

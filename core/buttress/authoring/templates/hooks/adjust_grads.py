@@ -5,6 +5,7 @@ ECCV 2020, arXiv:2004.01461.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from buttress import Context, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class Example:
     """Gradient centralization of every weight that has an input dimension.
 
@@ -19,8 +21,7 @@ class Example:
         conv_only: centralize convolutions only, and leave linear layers alone.
     """
 
-    def __init__(self, *, conv_only: bool = False) -> None:
-        self.conv_only = conv_only
+    conv_only: bool = False
 
     @hookimpl
     def adjust_grads(self, model: nn.Module, ctx: Context) -> None:

@@ -3,6 +3,7 @@
 Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", arXiv:1512.00567, section 7.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class Example:
     """Cross-entropy of the adversarial examples with smoothed labels.
 
@@ -20,8 +22,7 @@ class Example:
         smoothing: probability that is spread over all classes.
     """
 
-    def __init__(self, *, smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1) -> None:
-        self.smoothing = smoothing
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1
 
     @hookimpl
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Tensor:

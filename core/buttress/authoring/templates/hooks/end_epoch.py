@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Gt
@@ -11,6 +12,7 @@ from buttress import Context, hookimpl
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class Example:
     """Warns when the mean training loss of an epoch is above a limit.
 
@@ -18,8 +20,7 @@ class Example:
         limit: in nats.
     """
 
-    def __init__(self, *, limit: Annotated[float, Gt(0)] = 10.0) -> None:
-        self.limit = limit
+    limit: Annotated[float, Gt(0)] = 10.0
 
     @hookimpl
     def end_epoch(self, metrics: Mapping[str, float], ctx: Context) -> None:

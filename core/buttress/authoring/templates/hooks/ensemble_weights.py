@@ -1,6 +1,7 @@
 """Mean of weights: the mean over the ends of the late epochs, evaluated beside the live model."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from buttress import Context, Event, Track, hookimpl
 from buttress.settings import Epoch
 
 
+@dataclass(eq=False, kw_only=True)
 class Example:
     """The mean of the weights at the ends of the late epochs, as a track.
 
@@ -18,10 +20,10 @@ class Example:
         track: name of the track.
     """
 
-    def __init__(self, *, start: Epoch = 0.5, track: str = "mean") -> None:
-        self.start, self.track = start, track
-        self._mean: dict[str, Tensor] = {}
-        self._count = 0
+    start: Epoch = 0.5
+    track: str = "mean"
+    _mean: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
+    _count: int = field(init=False, repr=False, default=0)
 
     @hookimpl
     def ensemble_weights(self, model: nn.Module, event: Event, ctx: Context) -> Track | None:

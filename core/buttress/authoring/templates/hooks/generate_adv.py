@@ -3,6 +3,7 @@
 Source: Wong, Rice, Kolter, "Fast is better than free: Revisiting adversarial training", arXiv:2001.03994.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, Context, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class Example:
     """One step of signed gradient ascent from a random point of the ball.
 
@@ -20,8 +22,7 @@ class Example:
         reach: length of the step, in units of eps.
     """
 
-    def __init__(self, *, reach: Annotated[float, Ge(0)] = 1.25) -> None:
-        self.reach = reach
+    reach: Annotated[float, Ge(0)] = 1.25
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:

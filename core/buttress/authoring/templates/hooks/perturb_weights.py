@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from buttress import Context, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class Example:
     """Adds to every weight tensor a random direction whose norm is a share of the tensor's own.
 
@@ -20,8 +22,7 @@ class Example:
 
     exit_order = "restore_then_step"
 
-    def __init__(self, *, gamma: Annotated[float, Ge(0)] = 0.01) -> None:
-        self.gamma = gamma
+    gamma: Annotated[float, Ge(0)] = 0.01
 
     @hookimpl
     def perturb_weights(self, model: nn.Module, ctx: Context) -> AbstractContextManager[None]:

@@ -1,6 +1,6 @@
 """Input noise: Gaussian noise on the training inputs, inside the box of the threat model."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from buttress import Batch, Context, hookimpl
 
 
+@dataclass(eq=False, kw_only=True)
 class Example:
     """Gaussian noise on the training inputs.
 
@@ -17,8 +18,7 @@ class Example:
         sigma: standard deviation, in units of the input.
     """
 
-    def __init__(self, *, sigma: Annotated[float, Ge(0)] = 0.05) -> None:
-        self.sigma = sigma
+    sigma: Annotated[float, Ge(0)] = 0.05
 
     @hookimpl
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:

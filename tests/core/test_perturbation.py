@@ -15,7 +15,8 @@ from buttress.engine.perturbation import perturbed
 from buttress.errors import DataError, HookError
 from buttress.types import ParamGroup
 
-from ..core.helpers import (
+from ..models import MLP
+from .helpers import (
     CPU,
     LINF,
     adding,
@@ -28,7 +29,6 @@ from ..core.helpers import (
     step,
     weights_of,
 )
-from ..models import MLP
 
 ADV = Adv(batch_of().x)
 ORDERS = pytest.mark.parametrize("exit_order", ["restore_then_step", "step_while_perturbed"])

@@ -1,1 +1,0 @@
-"""A throwaway plugin, added by the steps of CONTRIBUTING.md; and each step left out."""
