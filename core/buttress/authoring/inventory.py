@@ -34,8 +34,8 @@ def inventory(kind: str | None = None, *, check: bool = False, hook: str | None 
 
     Args:
         kind: kind of components, or None for all.
-        check: whether to import each, in a process of its distribution's own. The status then says ``ok``, or ``broken``
-            with the reason, and hooks, paper and cost are added.
+        check: whether to import each, in a process of its distribution's own. The status then says ``ok``, or
+            ``broken`` with the reason, and hooks, paper and cost are added.
         hook: hook that the components have, or None for all. It implies ``check``, since only an import shows hooks;
             components that cannot be imported are listed too, since they may have it.
 
