@@ -168,6 +168,13 @@ def test_attack_mode_may_be_written_between_steps():
     assert seen == [False, True]
 
 
+def test_an_unknown_attack_mode_is_refused_also_where_it_is_written_later():
+    engine = engine_of(MLP(), clean_attack())
+    with pytest.raises(ConfigError, match=r"attack_mode: expected one of .*, got 'test'"):
+        engine.attack_mode = "test"
+    assert engine.attack_mode == "eval"
+
+
 def test_an_unknown_attack_mode_is_refused():
     with pytest.raises(
         ConfigError, match=r"^engine: attack_mode: expected one of train, train_notrack, eval, got 'test'"
