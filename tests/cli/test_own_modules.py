@@ -399,7 +399,11 @@ MISTAKES = {
         {"target": "own_data:Raising"},
         r"data: own_data:Raising: KeyError: 'n' \(own_data",
     ),
-    "positional": ("data", {"target": "own_data:Positional"}, r"data\.target: Positional: setting 'n' must be keyword"),
+    "positional": (
+        "data",
+        {"target": "own_data:Positional"},
+        r"data\.target: Positional \(own_data\.py:\d+\): setting 'n' must be keyword",
+    ),
     "no schedule": (
         "schedule",
         {"target": "own_data:Stripes"},

@@ -21,8 +21,8 @@ from buttress.errors import HookError, PluginError
 from buttress.hookspecs import AttackMode, BatchTrait, ExitOrder, Traits
 from buttress.scoring.meter import most_forwards
 
+from ..core.helpers import clean_attack, engine_of, perturbation, plugin, step
 from ..models import MLP
-from .helpers import clean_attack, engine_of, perturbation, plugin, step
 
 
 def refused(**members: Any) -> str:
