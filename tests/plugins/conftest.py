@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from buttress import Batch, Engine, ThreatModel
@@ -24,6 +25,22 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(found)
+
+
+class ShortAutoAttack(AutoAttack):
+    """AutoAttack of the package with a twentieth of its iterations: its answers without its strength."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 5
+        self.square.n_queries = 250
+
+
+@pytest.fixture
+def short_autoattack(monkeypatch: pytest.MonkeyPatch) -> type[AutoAttack]:
+    """The plugin's package, replaced by a short one."""
+    monkeypatch.setattr("buttress_plugins.attacks.autoattack.Package", ShortAutoAttack)
+    return ShortAutoAttack
 
 
 def batch_of(n: int = 6, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:

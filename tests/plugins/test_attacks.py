@@ -20,6 +20,7 @@ BUILT_IN = {
     point.name: point for point in entry_points(group="buttress.attacks") if point.value.startswith("buttress_plugins.")
 }
 
+pytestmark = pytest.mark.usefixtures("short_autoattack")
 every = pytest.mark.parametrize("name", ATTACKS)
 norms = pytest.mark.parametrize("threat", [ThreatModel("linf", "1/10"), ThreatModel("l2", 0.5)], ids=["linf", "l2"])
 
