@@ -1,5 +1,6 @@
 """One thread (results do not depend on the machine, tests do not fight for cores), long lines, no GPU, no own home."""
 
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,14 @@ def configuration_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     """What buttress remembers about its user lies in a folder of the tests, also for the processes that they start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Logs of errors and other temporary files lie in a folder of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
         yield
 
 

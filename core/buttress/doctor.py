@@ -1,7 +1,9 @@
-"""``buttress doctor``: what is installed, what was compiled, and what to do about what is missing."""
+"""Facts about the installation for ``buttress doctor``, and advice about everything that is missing."""
 
 import platform
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -17,26 +19,6 @@ from buttress.kernels import native
 def examine() -> dict[str, Any]:
     """Facts about the installation, by section."""
     extension = kernels.status()
-    advice = []
-    if extension["extension"] != "loaded":
-        advice.append(
-            f"to build the extension, with torch and a C++ compiler: {native.INSTALL} (in a copy of the repository; "
-            "BUTTRESS_EXTENSION=1 before it shows why it does not compile)"
-        )
-    advice += [
-        f"a distribution cannot be read, and its components are not seen: {broken}; repair it, or remove that folder"
-        for broken in broken_distributions((*GROUPS.values(), RECIPES))
-    ]
-    for kind in GROUPS:
-        for source in sources(kind):
-            if source.status == "shadowed":
-                advice.append(
-                    f"{kind} {source.name!r} is in several distributions: write {source.distribution}:{source.name}"
-                )
-            elif source.status == "incompatible":
-                advice.append(
-                    f"{kind} {source.name!r} from {source} requires another buttress: upgrade {source.distribution}"
-                )
     return {
         "buttress": {"version": __version__, "python": platform.python_version(), "executable": sys.executable},
         "torch": {
@@ -47,8 +29,30 @@ def examine() -> dict[str, Any]:
         },
         "kernels": extension,
         "components": {kind: ", ".join(source.name for source in sources(kind)) for kind in GROUPS},
-        "advice": advice or ["nothing to do"],
+        "advice": [*_advice_about_kernels(extension), *_advice_about_distributions()] or ["nothing to do"],
     }
+
+
+def _advice_about_kernels(extension: dict[str, Any]) -> Iterator[str]:
+    if extension["extension"] != "loaded":
+        yield (
+            f"to build the extension, with torch and a C++ compiler: {native.INSTALL} (in a copy of the repository; "
+            "BUTTRESS_EXTENSION=1 before it shows why it does not compile)"
+        )
+
+
+def _advice_about_distributions() -> Iterator[str]:
+    for broken in broken_distributions((*GROUPS.values(), RECIPES)):
+        yield (
+            f"a distribution cannot be read, and its components are not seen: {broken}; repair it, or remove that "
+            "folder"
+        )
+    for source in chain.from_iterable(map(sources, GROUPS)):
+        who = f"{source.kind} {source.name!r}"
+        if source.status == "shadowed":
+            yield f"{who} is in several distributions: write {source.distribution}:{source.name}"
+        elif source.status == "incompatible":
+            yield f"{who} from {source} requires another buttress: upgrade {source.distribution}"
 
 
 def render(facts: dict[str, Any]) -> str:

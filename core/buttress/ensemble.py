@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.config.file import load_config
-from buttress.console.reporter import byte_bar
+from buttress.console.bars import byte_bar
 from buttress.engine.engine import Engine
 from buttress.errors import ConfigError
 from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backend

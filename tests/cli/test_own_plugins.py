@@ -190,7 +190,7 @@ def test_disabled_plugins_are_left_out(disable: list[str], left: list[str]):
 
 def test_places_of_the_plugins_that_are_left_are_still_their_own():
     file = config(disable=["meat"])
-    assert file.where(("plugins", 1, "ema", "tau")) == config().where(("plugins", 2, "ema", "tau"))
+    assert str(file.place.under("plugins", 1, "ema", "tau")) == str(config().place.under("plugins", 2, "ema", "tau"))
 
 
 def test_loggers_are_left_out_too():
@@ -219,6 +219,11 @@ def test_a_word_that_means_no_plugin_of_the_config_is_refused():
         config(disable=["swaa"])
     with pytest.raises(ConfigError, match="'trades' means none"):
         config(disable=["trades"])
+
+
+def test_one_plugin_has_to_be_left():
+    with pytest.raises(ConfigError, match=r"c\.yaml:\d+: disable: expected at least one plugin that is left, got none"):
+        config(disable=["pgd", "meat", "ema", "swa"], evaluation={"attack": "fgsm"})
 
 
 def test_disable_works_from_the_command_line(buttress: Run):

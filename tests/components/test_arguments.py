@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.components.arguments import read_arguments
-from buttress.components.place import in_code
+from buttress.components.place import Place
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError
 
@@ -44,7 +44,7 @@ def bare(width, p=0.5, n=3, bias=True, name="a", pair=(1, 2), nothing=None, **ot
 
 
 def read(function: Callable[..., Any], text: str) -> dict[str, Any]:
-    return read_arguments(function, parse_yaml(f"{{{text}}}", "").value, in_code("args"))
+    return read_arguments(function, parse_yaml(f"{{{text}}}", "").value, Place("args"))
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_every_problem_has_a_line_and_unknown_names_come_first():
 
 def test_a_parameter_that_is_taken_is_unknown():
     with pytest.raises(ConfigError, match=r"args\.params: unknown key"):
-        read_arguments(torch.optim.SGD, {"params": 1}, in_code("args"), taken=("params",))
+        read_arguments(torch.optim.SGD, {"params": 1}, Place("args"), taken=("params",))
 
 
 def test_a_callable_whose_signature_nobody_knows_takes_what_it_is_given():
-    assert read_arguments(dict, {"a": 1}, in_code("args")) == {"a": 1}
+    assert read_arguments(dict, {"a": 1}, Place("args")) == {"a": 1}

@@ -14,6 +14,7 @@ from buttress.authoring.inventory import inventory
 from buttress.cli import main
 from buttress.components import sources as installed_sources
 from buttress.components.installed import broken_distributions, entry_points_of, installed_versions, owner_of
+from buttress.components.place import Place
 from buttress.components.requirements import check_requirements
 from buttress.components.sources import find, sources
 from buttress.config.recipes import recipes
@@ -128,9 +129,9 @@ def test_a_broken_distribution_is_named_and_hides_no_other(case: str, site: Path
     assert owner_of("sound_module") == ("sound", "2.0")
     assert owner_of("torch") == ("torch", version("torch"))
     assert installed_versions()["sound"] == "2.0"
-    check_requirements(["sound>=1"], lambda path: "here")
+    check_requirements(["sound>=1"], Place("here"))
     with pytest.raises(ConfigError, match="no-such-thing is not installed"):
-        check_requirements(["no-such-thing"], lambda path: "here")
+        check_requirements(["no-such-thing"], Place("here"))
 
 
 def test_a_broken_distribution_of_others_is_nobody_s_business(site: Path):

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from buttress.authoring.inventory import keys_of
 from buttress.components.construct import construct
-from buttress.components.place import in_code
+from buttress.components.place import Place
 from buttress.components.plain import plain
 from buttress.components.signature import settings_model
 from buttress.config.file import dump_config
@@ -124,19 +124,19 @@ def test_a_value_of_a_config_is_read_by_its_type_and_written_as_it_was(
     annotation: Any, text: str, value: Any, written: Any
 ):
     made = component(annotation)
-    built, resolved = construct(made, {"value": parse_yaml(text, "text").value}, in_code("made"))
+    built, resolved = construct(made, {"value": parse_yaml(text, "text").value}, Place("made"))
     assert built == value
     assert type(built) is type(value) or isinstance(value, set)
     assert written is None or resolved == {"value": written}
     again = parse_yaml(dump_config(resolved), "again").value  # what a run's config.yaml says
-    assert construct(made, again, in_code("made"))[0] == value
+    assert construct(made, again, Place("made"))[0] == value
 
 
 @pytest.mark.parametrize(("annotation", "text", "value", "written"), CASES, ids=NAMES)
 def test_a_value_that_code_gives_and_a_default_stand_as_they_are(annotation: Any, text: str, value: Any, written: Any):
-    built, resolved = construct(component(annotation), {"value": value}, in_code("made"))
+    built, resolved = construct(component(annotation), {"value": value}, Place("made"))
     assert built == value
-    defaults = construct(component(annotation, value), {}, in_code("made"))[1]
+    defaults = construct(component(annotation, value), {}, Place("made"))[1]
     assert defaults == resolved
     dump_config(defaults)
     (row,) = keys_of(settings_model(component(annotation, value)))
@@ -165,7 +165,7 @@ def test_a_value_that_code_gives_and_a_default_stand_as_they_are(annotation: Any
 )
 def test_another_value_is_refused_in_one_line(annotation: Any, value: Any, message: str):
     with pytest.raises(ConfigError, match=message) as found:
-        construct(component(annotation), {"value": value}, in_code("made"))
+        construct(component(annotation), {"value": value}, Place("made"))
     assert "\n" not in str(found.value)
 
 
@@ -187,19 +187,23 @@ def test_another_value_is_refused_in_one_line(annotation: Any, value: Any, messa
 def test_a_setting_that_nothing_in_a_config_can_be_is_refused_by_name(annotation: Any):
     for made in (component(annotation), component(annotation, None)):
         with pytest.raises(
-            PluginError, match=r"^Made: setting 'value' is a .*, and nothing in a config can be one; take"
+            PluginError,
+            match=r"^made: Made \(test_plain\.py:\d+\): setting 'value' is a .*, and nothing in a config can be one; ",
         ):
-            construct(made, {}, in_code("made"))
+            construct(made, {}, Place("made"))
 
 
 def test_a_type_that_pydantic_cannot_read_is_refused_in_one_line():
-    with pytest.raises(PluginError, match=r"^Made: its settings cannot be read: Please use `typing_extensions"):
-        construct(component(Typed), {}, in_code("made"))
+    with pytest.raises(
+        PluginError,
+        match=r"^made: Made \(test_plain\.py:\d+\): its settings cannot be read: Please use `typing_extensions",
+    ):
+        construct(component(Typed), {}, Place("made"))
 
 
 def test_a_default_that_no_config_can_hold_is_refused_by_name():
     with pytest.raises(PluginError, match=r"^made\.value: <object object .*> is a object, which no config can hold$"):
-        construct(component(Any, object()), {}, in_code("made"))
+        construct(component(Any, object()), {}, Place("made"))
 
 
 def test_a_set_is_written_in_one_order_whatever_the_hash_seed():

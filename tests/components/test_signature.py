@@ -8,7 +8,7 @@ import pytest
 from annotated_types import Ge, Gt
 from pydantic import BaseModel
 
-from buttress.components.place import in_code
+from buttress.components.place import Place
 from buttress.components.signature import documentation_of, settings_model, signature_of
 from buttress.components.validation import validate
 from buttress.errors import ConfigError, PluginError
@@ -48,7 +48,7 @@ class Component:
 
 
 def checked(**values: Any) -> BaseModel:
-    return validate(settings_model(Component), values, in_code("component"))
+    return validate(settings_model(Component), values, Place("component"))
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,14 @@ class PositionalData:
 @pytest.mark.parametrize(
     ("component", "message"),
     [
-        (Positional, r"Positional: setting 'steps' must be keyword-only: put '\*' before it"),
-        (PositionalData, r"PositionalData: setting 'steps' must be keyword-only.*kw_only=True on the dataclass"),
-        (Variadic, "Variadic: setting 'steps' must be keyword-only"),
-        (AnyKey, "AnyKey: setting 'settings' must be keyword-only"),
-        (Unannotated, "Unannotated: setting 'steps' needs a type annotation"),
+        (Positional, r"Positional \(test_settings\.py:\d+\): setting 'steps' must be keyword-only: put '\*' before it"),
+        (
+            PositionalData,
+            r"PositionalData \(test_settings\.py:\d+\): setting 'steps' must be keyword-only.*kw_only=True on the data",
+        ),
+        (Variadic, r"Variadic \(test_settings\.py:\d+\): setting 'steps' must be keyword-only"),
+        (AnyKey, r"AnyKey \(test_settings\.py:\d+\): setting 'settings' must be keyword-only"),
+        (Unannotated, r"Unannotated \(test_settings\.py:\d+\): setting 'steps' needs a type annotation"),
     ],
 )
 def test_positional_and_unannotated_settings_are_refused(component: Any, message: str):
@@ -232,7 +235,7 @@ def test_settings_that_the_core_gives_are_not_asked_for():
     model = settings_model(function, frozenset({"num_classes"}))
     assert model().model_dump() == {"width": 4}
     with pytest.raises(ConfigError, match="num_classes: unknown key"):
-        validate(model, {"num_classes": 3}, in_code("net"))
+        validate(model, {"num_classes": 3}, Place("net"))
 
 
 # Epochs

@@ -14,6 +14,7 @@ from buttress.components import sources as installed_sources
 from buttress.components.construct import build
 from buttress.components.entries import entry_of
 from buttress.components.loaded import as_loaded, load_plugins
+from buttress.components.place import Place
 from buttress.components.sources import find, load, sources
 from buttress.config.file import ConfigFile
 from buttress.config.schedule import SCHEDULES
@@ -211,8 +212,8 @@ def test_a_component_that_is_no_plugin_is_refused_with_its_distribution(install:
 @pytest.mark.parametrize(
     ("setup", "message"),
     [
-        ("def __init__(self, size: int = 3): pass", r"Plugin: setting 'size' must be keyword-only"),
-        ("def __init__(self, *, size=3): pass", "Plugin: setting 'size' needs a type annotation"),
+        ("def __init__(self, size: int = 3): pass", r"Plugin \(.*\.py:\d+\): setting 'size' must be keyword-only"),
+        ("def __init__(self, *, size=3): pass", r"Plugin \(.*\.py:\d+\): setting 'size' needs a type annotation"),
     ],
 )
 def test_a_plugin_with_positional_or_unannotated_settings_is_refused(install: Install, setup: str, message: str):
@@ -251,13 +252,13 @@ def test_an_entry_among_objects_and_names_is_blamed_at_its_own_position():
     [("pgd", ("pgd", {})), ({"pgd": None}, ("pgd", {})), ({"pgd": {"steps": 3}}, ("pgd", {"steps": 3}))],
 )
 def test_an_entry_is_a_name_or_a_name_with_settings(entry: Any, expected: Any):
-    assert entry_of(entry, "here") == expected
+    assert entry_of(entry, Place("here")) == expected
 
 
 @pytest.mark.parametrize("entry", [3, None, [], {}, {"pgd": 3}, {"pgd": {}, "fgsm": {}}, {3: {}}])
 def test_anything_else_is_no_entry(entry: Any):
     with pytest.raises(ConfigError, match=r"^here: expected a name or 'name: \{settings\}', got "):
-        entry_of(entry, "here")
+        entry_of(entry, Place("here"))
 
 
 def test_the_core_gives_what_a_signature_asks_for_unless_the_config_does():

@@ -187,14 +187,14 @@ def test_every_key_knows_its_line():
         (("plugins", 1), 5),
         (("data", "size"), 7),
     ]:
-        assert source.where(path).startswith(f"f.yaml:{line}: "), path
-    assert source.where(("plugins", 0, "pgd", "steps")) == "f.yaml:4: plugins.pgd.steps"
+        assert str(source.place.under(*path)).startswith(f"f.yaml:{line}: "), path
+    assert str(source.place.under("plugins", 0, "pgd", "steps")) == "f.yaml:4: plugins.pgd.steps"
 
 
 def test_a_missing_key_is_placed_at_the_nearest_key_above_it():
     source = parse_yaml("a: 1\nthreat:\n  eps: 1\n", "f.yaml")
-    assert source.where(("threat", "norm")) == "f.yaml:2: threat.norm"
-    assert source.where(("epochs",)) == "f.yaml:1: epochs"
+    assert str(source.place.under("threat", "norm")) == "f.yaml:2: threat.norm"
+    assert str(source.place.under("epochs")) == "f.yaml:1: epochs"
 
 
 # Files
@@ -205,7 +205,7 @@ def test_a_file_is_read_with_its_path(tmp_path: Path):
     path.write_text("a: é\n", encoding="utf-8")
     source = read_yaml(path)
     assert source.value == {"a": "é"}
-    assert source.where(("a",)) == f"{path}:1: a"
+    assert str(source.place.under("a")) == f"{path}:1: a"
 
 
 @pytest.mark.parametrize(

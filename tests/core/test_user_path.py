@@ -11,7 +11,7 @@ from buttress.cli import main
 from buttress.cli.main import buttress
 from buttress.cli.options import UserPath
 from buttress.components.construct import construct
-from buttress.components.place import in_code
+from buttress.components.place import Place
 from buttress.config.file import load_config
 from buttress.storage.user_path import user_path
 from buttress.training.assembly import check_config
@@ -93,7 +93,7 @@ def test_settings_that_are_paths_come_through_it(home: Path):
         return file, other, many, default
 
     given = {"file": "~/a", "other": "b", "many": ["~/c"]}
-    built, resolved = construct(component, given, in_code("component"))
+    built, resolved = construct(component, given, Place("component"))
     assert built == (home / "a", Path("b"), [home / "c"], Path("d"))
     assert resolved == {"file": str(home / "a"), "other": "b", "many": [str(home / "c")], "default": "d"}
 

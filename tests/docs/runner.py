@@ -108,7 +108,7 @@ def _check_yaml(code: str, place: str) -> None:
     """A config, or a part of one."""
     source = parse_yaml(code, place)
     assert isinstance(source.value, dict), f"{place}: expected keys of a config"
-    validate(Config, _WHOLE | source.value, source.where)
+    validate(Config, _WHOLE | source.value, source.place)
 
 
 def _check_toml(code: str, place: str) -> None:

@@ -1,6 +1,7 @@
 """The backward of a step, which the core takes: its errors name the plugin and the line that raised."""
 
-import Any
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F

@@ -26,7 +26,7 @@ class UserPath(click.ParamType[Path]):
     """A path as people write them: ``~`` is the home folder.
 
     Args:
-        kind: what a shell completes it to: ``"file"`` or ``"dir"``.
+        kind: kind of path that a shell completes: ``"file"`` or ``"dir"``.
     """
 
     name = "path"

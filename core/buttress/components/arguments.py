@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
-from buttress.components.place import Where
+from buttress.components.place import Place
 from buttress.components.readable import read_tuple, readable
 from buttress.components.validation import problems
 from buttress.errors import ConfigError, nearest
@@ -27,14 +27,14 @@ _PLAIN = (bool, int, float, str, NoneType, Any, list, tuple, dict, set, Path, Fr
 
 
 def read_arguments(
-    component: Callable[..., object], values: Mapping[str, Any], where: Where, taken: Collection[str] = ()
+    component: Callable[..., object], values: Mapping[str, Any], place: Place, taken: Collection[str] = ()
 ) -> dict[str, Any]:
     """``values`` of a config as arguments of ``component``, each of the type that its parameter expects.
 
     Args:
         component: a class or a function; its parameters need neither annotations nor defaults.
         values: argument name to value.
-        where: the place of an argument, for messages.
+        place: place of the arguments, for messages.
         taken: parameters that a config cannot give.
 
     Raises:
@@ -48,12 +48,12 @@ def read_arguments(
     wrong: list[str] = []
     for key, value in values.items():
         if key not in known and not open_ended:
-            wrong.insert(0, f"{where((key,))}: unknown key{nearest(key, known)}")
+            wrong.insert(0, f"{place / key}: unknown key{nearest(key, known)}")
             continue
         try:
             read[key] = TypeAdapter(readable(_expected(known.get(key))), config=_CONFIG).validate_python(value)
         except ValidationError as failure:
-            wrong += [f"{where((key, *path))}: {problem}" for path, problem in problems(failure, value)]
+            wrong += [f"{place.under(key, *path)}: {problem}" for path, problem in problems(failure, value)]
     if wrong:
         raise ConfigError("\n".join(wrong))
     return read

@@ -1,90 +1,136 @@
 """Objects made of components: settings checked, the class examined, every fault with its place. Loads no torch."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from buttress.components.place import Where, in_code
+from buttress.components.place import Place
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.signature import settings_model
 from buttress.components.sources import HOOKED, Local, Source, find, load, usable_names
 from buttress.components.traits import traits_of
 from buttress.components.validation import validate
-from buttress.errors import InputError, PluginError
+from buttress.errors import InputError, PluginError, describe
+
+Made = tuple[Any, dict[str, Any]]
+"""An object, and all of its settings as plain values."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component that a name stands for: imported, its class examined, and nothing made of it yet."""
+
+    kind: str
+    name: str
+    factory: Callable[..., Any]
+    source: Source
+
+    def make(self, settings: Mapping[str, Any], place: Place, given: Mapping[str, Any] | None = None) -> Made:
+        """The object that the component makes of ``settings``; arguments and errors as in ``construct``.
+
+        Raises:
+            PluginError: the component raises, or the object is no plugin.
+        """
+        try:
+            made, resolved = construct(self.factory, settings, place, given)
+        except InputError:
+            raise
+        except (Exception, SystemExit) as problem:
+            raise PluginError(f"{place}: {self} cannot be made: {describe(problem)}") from problem
+        if self.kind in HOOKED:
+            check_class(made, self.source)
+            traits_of(made, str(self))
+        return made, resolved
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} from {self.source}"
+
+
+def choose(kind: str, name: str, place: Place | None = None, local: Local | None = None) -> Component:
+    """The component called ``name``.
+
+    Args:
+        kind: a key of ``GROUPS``.
+        name: name of the component, or ``dist:name``.
+        place: place of the name, for messages.
+        local: components that are not installed, by name: those of a ``plugins_file``.
+
+    Raises:
+        PluginError: unknown or broken component.
+    """
+    if local and name in local:
+        factory, source = local[name]
+    else:
+        source = find(kind, name, place, usable_names(kind, local or {}))
+        factory = load(source)
+    if kind in HOOKED:
+        check_class(factory, source)
+    return Component(kind, name, factory, source)
 
 
 def build(
     kind: str,
     name: str,
     settings: Mapping[str, Any],
-    where: Where | None = None,
+    place: Place | None = None,
     given: Mapping[str, Any] | None = None,
-    named: str = "",
     local: Local | None = None,
 ) -> tuple[Any, Source, dict[str, Any]]:
     """The component called ``name`` with ``settings``: the object, its source, and all settings as plain values.
 
     Args:
         kind: a key of ``GROUPS``.
-        name: as the config says.
+        name: name of the component, or ``dist:name``.
         settings: values from the config.
-        where: names the place of a setting in error messages.
+        place: place of the name with its settings, for messages.
         given: values that the core gives to components whose signature asks for them (``num_classes``).
-        named: the place of the name in error messages, where it is not that of the settings.
         local: components that are not installed, by name: those of a ``plugins_file``.
 
     Raises:
         PluginError, ConfigError: unknown or broken component; unknown or wrong settings.
     """
-    where = where or in_code(name)
-    if local and name in local:
-        component, source = local[name]
-    else:
-        source = find(kind, name, named or (where(()) if where(()) != name else ""), usable_names(kind, local or {}))
-        component = load(source)
-    if kind in HOOKED:
-        check_class(component, source)
-    try:
-        built, resolved = construct(component, settings, where, given)
-    except InputError:
-        raise
-    except (Exception, SystemExit) as problem:
-        raise PluginError(
-            f"{where(())}: {kind} {name!r} from {source} cannot be made: {type(problem).__name__}: {problem}"
-        ) from problem
-    if kind in HOOKED:
-        check_class(built, source)
-        traits_of(built, f"{kind} {name!r} from {source}")
-    return built, source, resolved
+    component = choose(kind, name, place, local)
+    made, resolved = component.make(settings, place or Place(name), given)
+    return made, component.source, resolved
 
 
 def construct(
-    component: Callable[..., Any], settings: Mapping[str, Any], where: Where, given: Mapping[str, Any] | None = None
-) -> tuple[Any, dict[str, Any]]:
-    """The object that ``component`` makes of ``settings``, and all settings as plain values; ``given`` as in ``build``.
+    factory: Callable[..., Any], settings: Mapping[str, Any], place: Place, given: Mapping[str, Any] | None = None
+) -> Made:
+    """The object that ``factory`` makes of ``settings``, and all settings as plain values.
+
+    Args:
+        factory: a class or a function.
+        settings: values from the config.
+        place: place of the settings, for messages.
+        given: values that the core gives where the signature asks for them.
 
     Raises:
         PluginError, ConfigError: unknown or wrong settings.
     """
-    accepted = inspect.signature(component).parameters
+    accepted = inspect.signature(factory).parameters
     automatic = {key: value for key, value in (given or {}).items() if key in accepted and key not in settings}
-    model = settings_model(component, frozenset(automatic))
-    checked = validate(model, dict(settings), where)
+    with place.error_context():
+        model = settings_model(factory, frozenset(automatic))
+    checked = validate(model, dict(settings), place)
     values = {key: getattr(checked, key) for key in model.model_fields}
     try:
-        built = component(**values, **automatic)
+        made = factory(**values, **automatic)
     except ValueError as problem:
-        raise PluginError(f"{where(())}: {problem}") from problem
+        raise PluginError(f"{place}: {problem}") from problem
     except InputError as problem:
-        if str(problem).startswith(where(())):
+        if str(problem).startswith(str(place)):
             raise
-        raise type(problem)(f"{where(())}: {problem}") from problem.__cause__
-    return built, {key: _as_written(key, value, where) for key, value in checked.model_dump(warnings=False).items()}
+        raise type(problem)(f"{place}: {problem}") from problem.__cause__
+    return made, {key: _as_written(value, place / key) for key, value in checked.model_dump(warnings=False).items()}
 
 
-def _as_written(key: str, value: Any, where: Where) -> Any:
+def _as_written(value: Any, place: Place) -> Any:
     try:
         return plain(value)
     except ValueError as problem:
-        raise PluginError(f"{where((key,))}: {problem}") from None
+        raise PluginError(f"{place}: {problem}") from None

@@ -9,7 +9,7 @@ from typing import Any
 from buttress.components.construct import build
 from buttress.components.entries import entry_of
 from buttress.components.members import hooks_in, marked
-from buttress.components.place import Where, in_code
+from buttress.components.place import Place
 from buttress.components.sources import Local, Source
 from buttress.components.traits import traits_of
 from buttress.errors import ConfigError, PluginError
@@ -41,7 +41,7 @@ class LoadedPlugin:
 
 def load_plugins(
     entries: Sequence[str | Mapping[str, Any]],
-    where: Where | None = None,
+    place: Place | None = None,
     given: Mapping[str, Any] | None = None,
     kind: str = "plugin",
     local: Local | None = None,
@@ -53,9 +53,9 @@ def load_plugins(
     Raises:
         PluginError, ConfigError: see ``build``.
     """
-    where = where or in_code(f"{kind}s")
-    _expect_list(entries, where(()))
-    return as_loaded([_loaded(kind, entry, position, where, given, local) for position, entry in enumerate(entries)])
+    place = place or Place(f"{kind}s")
+    _expect_list(entries, place)
+    return as_loaded([_loaded(kind, entry, position, place, given, local) for position, entry in enumerate(entries)])
 
 
 def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
@@ -64,12 +64,12 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
     Raises:
         PluginError, ConfigError: see ``build``.
     """
-    _expect_list(plugins, "plugins")
+    _expect_list(plugins, Place("plugins"))
     counts: dict[str, int] = {}
     unique = []
     for position, plugin in enumerate(plugins):
         if isinstance(plugin, (str, Mapping)):
-            item = _loaded("plugin", plugin, position, in_code("plugins"))
+            item = _loaded("plugin", plugin, position, Place("plugins"))
         elif isinstance(plugin, LoadedPlugin):
             item = replace(plugin, label=plugin.label.split("#")[0])
         elif inspect.isclass(plugin):
@@ -98,24 +98,20 @@ def _loaded(
     kind: str,
     entry: str | Mapping[str, Any],
     position: int,
-    where: Where,
+    place: Place,
     given: Mapping[str, Any] | None = None,
     local: Local | None = None,
 ) -> LoadedPlugin:
-    """The plugin of an entry that stands at ``position`` of the list at ``where``."""
-    name, settings = entry_of(entry, where((position,)))
-    plugin, source, resolved = build(kind, name, settings, _under(where, (position, name)), given, local=local)
+    """The plugin of an entry that stands at ``position`` of the list at ``place``."""
+    name, settings = entry_of(entry, place / position)
+    plugin, source, resolved = build(kind, name, settings, place / position / name, given, local=local)
     return LoadedPlugin(source.name, plugin, source, resolved)
 
 
-def _under(where: Where, prefix: tuple[str | int, ...]) -> Where:
-    return lambda path: where((*prefix, *path))
-
-
-def _expect_list(entries: object, where: str) -> None:
+def _expect_list(entries: object, place: Place) -> None:
     """Refuse what would be read as other plugins than are meant: a text letter by letter, a mapping by its keys."""
     if isinstance(entries, Iterable) and not isinstance(entries, (str, bytes, Mapping, Set)):
         return
     meant = [{name: settings} for name, settings in entries.items()] if isinstance(entries, Mapping) else [entries]
     cure = f"; write {meant!r}" if isinstance(entries, (str, Mapping)) else ""
-    raise ConfigError(f"{where}: expected a list, in the order of the calls, got {entries!r}{cure}")
+    raise ConfigError(f"{place}: expected a list, in the order of the calls, got {entries!r}{cure}")

@@ -25,7 +25,7 @@ from buttress.components.construct import construct
 from buttress.components.installed import owner_of
 from buttress.components.own_folders import NOT_OWN, folders_in_use, let_import, module_folders
 from buttress.components.own_imports import passed_over, reached
-from buttress.components.place import Where
+from buttress.components.place import Place
 from buttress.components.signature import signature_of
 from buttress.errors import InputError, ModelError, PluginError, RunFolderError, nearest
 
@@ -56,7 +56,7 @@ def make(
     kind: Kind,
     target: str,
     args: Mapping[str, Any],
-    where: Where,
+    place: Place,
     folder: Path,
     given: Mapping[str, Any] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
@@ -66,7 +66,7 @@ def make(
         kind: what it has to be.
         target: ``package.module:Name``.
         args: from the config.
-        where: the place of a key of the section; ``target`` and ``args`` are two.
+        place: place of the section in which ``target`` and ``args`` stand.
         folder: searched first, before the working folder and what is installed.
         given: values for parameters of these names which the config leaves out: of functions, and of all models.
 
@@ -74,21 +74,22 @@ def make(
         InputError: ``kind.error`` for a target that is not there, cannot be imported, is something else, or raises;
             ConfigError for wrong args.
     """
-    place = where(("target",))
-    component = import_target(target, place, folder, kind.error)
-    _expect(kind, component, target, place)
-    inner = _under_args(where)
+    own = place / "target"
+    component = import_target(target, own, folder, kind.error)
+    _expect(kind, component, target, own)
     try:
         if kind.strict:
-            return _constructed(kind, component, args, inner, place, given)
-        return _called(component, args, inner, given, place, target)
+            return _constructed(kind, component, args, place, given)
+        return _called(component, args, place, given, target)
     except InputError:
         raise
     except (Exception, SystemExit) as problem:
-        raise kind.error(f"{place}: {target} refused args {dict(args)}: {told(problem)}") from problem
+        raise kind.error(f"{own}: {target} refused args {dict(args)}: {told(problem)}") from problem
 
 
-def import_target(target: str, place: str, folder: Path | None = None, error: type[InputError] = ModelError) -> Any:
+def import_target(
+    target: str, place: Place | str, folder: Path | None = None, error: type[InputError] = ModelError
+) -> Any:
     """The object that ``package.module:Name`` stands for.
 
     Args:
@@ -205,7 +206,7 @@ def _is_directly_in(path: Path, folder: Path, top: str) -> bool:
     return path.is_relative_to(folder) and path.relative_to(folder).parts[0] in (top, f"{top}.py")
 
 
-def _expect_not_another(top: str, folders: Sequence[Path], place: str, error: type[InputError]) -> None:
+def _expect_not_another(top: str, folders: Sequence[Path], place: Place | str, error: type[InputError]) -> None:
     """What is loaded under the name must not be another module than the one in the config's folder."""
     loaded = getattr(sys.modules.get(top), "__file__", None)
     spec = PathFinder.find_spec(top, [str(folder) for folder in folders])
@@ -216,7 +217,7 @@ def _expect_not_another(top: str, folders: Sequence[Path], place: str, error: ty
         )
 
 
-def _expect(kind: Kind, component: Any, target: str, place: str) -> None:
+def _expect(kind: Kind, component: Any, target: str, place: Place) -> None:
     """Refuse whatever is not meant to be such a thing: a config must not be able to call ``os.system``."""
     made = component if inspect.isclass(component) else returned_by(component)
     if not (inspect.isclass(made) and kind.makes(made)):
@@ -231,30 +232,26 @@ def returned_by(function: Any) -> Any:
 
 
 def _constructed(
-    kind: Kind, component: Any, args: Mapping[str, Any], where: Where, place: str, given: Mapping[str, Any] | None
+    kind: Kind, component: Any, args: Mapping[str, Any], place: Place, given: Mapping[str, Any] | None
 ) -> tuple[Any, dict[str, Any]]:
     try:
         signature_of(component)
     except PluginError as problem:
-        raise kind.error(f"{place}: {problem}") from None
-    return construct(component, args, where, None if inspect.isclass(component) else given)
+        raise kind.error(f"{place / 'target'}: {problem}") from None
+    return construct(component, args, place / "args", None if inspect.isclass(component) else given)
 
 
 def _called(
-    component: Any, args: Mapping[str, Any], where: Where, given: Mapping[str, Any] | None, place: str, target: str
+    component: Any, args: Mapping[str, Any], place: Place, given: Mapping[str, Any] | None, target: str
 ) -> tuple[Any, dict[str, Any]]:
-    read = read_arguments(component, args, where)
+    read = read_arguments(component, args, place / "args")
     asked = {key: value for key, value in (given or {}).items() if key in (parameters_of(component) or ())}
     model = component(**{**asked, **read})
     if isinstance(model, Hashable) and model in _MADE:
         raise ModelError(
-            f"{place}: {target} returned the module that it returned before, which may be trained by now; make a new "
-            "one in each call"
+            f"{place / 'target'}: {target} returned the module that it returned before, which may be trained by now; "
+            "make a new one in each call"
         )
     with suppress(TypeError):  # something that is no module; who called says so
         _MADE.add(model)
     return model, read
-
-
-def _under_args(where: Where) -> Where:
-    return lambda path: where(("args", *path))

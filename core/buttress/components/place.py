@@ -1,11 +1,60 @@
-"""The place of a key in a config, or of a setting given in code, as messages name it."""
+"""Places of keys in a config, and of settings given in code, as messages name them. Loads no torch."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-Where = Callable[[tuple[str | int, ...]], str]
-"""Turns the path of a key inside a section into ``"file.yaml:12: plugins.pgd.steps"``."""
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from buttress.console.visible import one_line
+from buttress.errors import InputError
+
+KeyPath = tuple[str | int, ...]
+"""Keys of mappings and positions in lists, from the top of a config down to a value."""
 
 
-def in_code(name: str) -> Where:
-    """Paths of settings that were given in code and not in a file."""
-    return lambda path: ".".join([name, *map(str, path)])
+@dataclass(frozen=True)
+class Place:
+    """The place of a value: ``place / "pgd" / "steps"`` lies below ``place``, and ``str(place)`` is for messages.
+
+    Args:
+        name: name of the file; of what was given in code, the name of its component or argument.
+        path: keys that lead to the value.
+        lines: path to ``"digits.yaml:12"``, for every key of a file; None for what was given in code.
+    """
+
+    name: str
+    path: KeyPath = ()
+    lines: Mapping[KeyPath, str] | None = field(default=None, repr=False)
+
+    def __truediv__(self, key: str | int) -> Place:
+        """The place of ``key`` in the value of this place."""
+        return self.under(key)
+
+    def under(self, *keys: str | int) -> Place:
+        """The place that ``keys`` lead to from here."""
+        return replace(self, path=(*self.path, *keys))
+
+    def __str__(self) -> str:
+        """``"digits.yaml:12: plugins.pgd.steps"``, with the line of the key or of the nearest key above it.
+
+        A place in code has no line: ``"plugins.0.pgd.steps"``.
+        """
+        if self.lines is None:
+            return ".".join([self.name, *map(str, self.path)])
+        key = one_line(".".join(str(part) for part in self.path if not isinstance(part, int)))
+        return ": ".join(part for part in (self._line(self.lines), key) if part)
+
+    def _line(self, lines: Mapping[KeyPath, str]) -> str:
+        known = self.path
+        while known and known not in lines:
+            known = known[:-1]
+        return lines.get(known, self.name)
+
+    @contextmanager
+    def error_context(self) -> Iterator[None]:
+        """Put this place before the message of every ``InputError`` that is raised inside."""
+        try:
+            yield
+        except InputError as problem:
+            raise type(problem)(f"{self}: {problem}") from problem.__cause__

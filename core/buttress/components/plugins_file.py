@@ -19,6 +19,7 @@ from typing import Any
 
 from buttress.components.members import hooks_in
 from buttress.components.own_imports import passed_over
+from buttress.components.place import Place
 from buttress.components.sources import Local, Source, sources
 from buttress.components.traits import declared_name
 from buttress.errors import ConfigError, PluginError
@@ -40,7 +41,7 @@ class PluginsFile:
 
     path: Path
     text: str
-    place: str = ""
+    place: Place | None = None
 
     @property
     def name(self) -> str:
@@ -123,7 +124,7 @@ class PluginsFile:
         return PluginError(f"{self.place}: {self.path}: {message}" if self.place else f"{self.path}: {message}")
 
 
-def read_plugins_file(path: Path, place: str = "") -> PluginsFile:
+def read_plugins_file(path: Path, place: Place | None = None) -> PluginsFile:
     """Read a file of plugins; nothing is executed yet.
 
     Args:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from buttress.components.installed import installed_versions
+from buttress.components.place import Place
 from buttress.components.sources import GROUPS, sources
 from buttress.errors import ConfigError
 
 
-def check_requirements(requirements: Sequence[str], where: Callable[[tuple[str | int, ...]], str]) -> None:
+def check_requirements(requirements: Sequence[str], place: Place) -> None:
     """Refuse a config whose requirements are not met.
 
     Args:
         requirements: ``["my-defense>=1.2"]``; one whose marker does not hold here is passed over.
-        where: the place of a requirement by its position.
+        place: place of the list, for messages.
 
     Raises:
         ConfigError: one line for each distribution that is missing or has another version.
@@ -32,10 +33,10 @@ def check_requirements(requirements: Sequence[str], where: Callable[[tuple[str |
         found = installed.get(canonicalize_name(wanted.name))
         if found is None:
             cure = _cure(wanted, installed)
-            wrong.append(f"{where((position,))}: {text} is required, and {wanted.name} is not installed{cure}")
+            wrong.append(f"{place / position}: {text} is required, and {wanted.name} is not installed{cure}")
             continue
         if not wanted.specifier.contains(found, prereleases=True):
-            wrong.append(f"{where((position,))}: {text} is required, and {wanted.name} {found} is installed")
+            wrong.append(f"{place / position}: {text} is required, and {wanted.name} {found} is installed")
     if wrong:
         raise ConfigError("\n".join(wrong))
 

@@ -16,6 +16,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
 
+from buttress.components.definition import with_line
 from buttress.components.plain import unwritable
 from buttress.components.readable import readable
 from buttress.errors import PluginError
@@ -32,11 +33,13 @@ def signature_of(component: Callable[..., object]) -> list[inspect.Parameter]:
     for parameter in parameters:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             raise PluginError(
-                f"{component.__qualname__}: setting {parameter.name!r} must be keyword-only: "
+                f"{with_line(component, parameter.name)}: setting {parameter.name!r} must be keyword-only: "
                 f"put '*' before it in __init__ (or kw_only=True on the dataclass)"
             )
         if parameter.annotation is inspect.Parameter.empty:
-            raise PluginError(f"{component.__qualname__}: setting {parameter.name!r} needs a type annotation")
+            raise PluginError(
+                f"{with_line(component, parameter.name)}: setting {parameter.name!r} needs a type annotation"
+            )
     return [_with_value(component, parameter) for parameter in parameters]
 
 
@@ -79,7 +82,11 @@ def documentation_in(text: str) -> dict[str, str]:
 
 
 def settings_model(component: Callable[..., object], given: frozenset[str] = frozenset()) -> type[BaseModel]:
-    """A pydantic model of the settings of ``component``, without those that the core gives itself (``given``)."""
+    """A pydantic model of the settings of ``component``, without those that the core gives itself (``given``).
+
+    Raises:
+        PluginError: see ``signature_of``; or a setting is of a type that no value of a config has, with its line.
+    """
     docs = documentation_of(component)
     fields: dict[str, Any] = {}
     for parameter in signature_of(component):
@@ -91,15 +98,20 @@ def settings_model(component: Callable[..., object], given: frozenset[str] = fro
     try:
         model = create_model(component.__name__, __config__=config, **fields)
     except PydanticUserError as problem:
-        raise PluginError(f"{component.__qualname__}: its settings cannot be read: {problem.message}") from problem
+        raise PluginError(f"{with_line(component)}: its settings cannot be read: {problem.message}") from problem
+    _expect_writable(component, model)
+    return model
+
+
+def _expect_writable(component: Callable[..., object], model: type[BaseModel]) -> None:
     wrong = unwritable(model)
     for parameter in signature_of(component):
         if parameter.name in wrong:
             raise PluginError(
-                f"{component.__qualname__}: setting {parameter.name!r} is a {formatannotation(parameter.annotation)}, "
-                "and nothing in a config can be one; take a name (str) or a number, and make the object in __init__"
+                f"{with_line(component, parameter.name)}: setting {parameter.name!r} is a "
+                f"{formatannotation(parameter.annotation)}, and nothing in a config can be one; take a name (str) or a "
+                "number, and make the object in __init__"
             )
-    return model
 
 
 def path_settings(component: Callable[..., object]) -> list[str]:

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from buttress._version import __version__
 from buttress.components.installed import broken_distributions, entry_points_of
 from buttress.components.members import hooks_in
+from buttress.components.place import Place
 from buttress.errors import PluginError, nearest
 
 GROUPS = {
@@ -82,19 +83,19 @@ def matches(word: str, name: str, distribution: str) -> bool:
     return (first, second) == (owner, own) if colon else second in (own, owner)
 
 
-def find(kind: str, name: str, where: str = "", local: Collection[str] = ()) -> Source:
+def find(kind: str, name: str, place: Place | None = None, local: Collection[str] = ()) -> Source:
     """The component that a config means by ``name``: ``"pgd"`` or, to choose among several, ``"my-dist:pgd"``.
 
     Args:
         kind: a key of ``GROUPS``.
         name: as the config says.
-        where: the place of the name, for messages.
+        place: place of the name, for messages.
         local: names that are known beside those of what is installed.
 
     Raises:
         PluginError: unknown (with the nearest name), claimed by several distributions, or incompatible.
     """
-    at = f"{where}: " if where else ""
+    prefix = f"{place}: " if place else ""
     distribution, _, short = name.rpartition(":")
     matching = [
         source
@@ -106,22 +107,22 @@ def find(kind: str, name: str, where: str = "", local: Collection[str] = ()) -> 
     matching = [source for source in matching if source.status != "disabled"]
     if not matching and disabled:
         raise PluginError(
-            f"{at}{kind} {name!r} from {disabled[0]} is disabled by the environment variable BUTTRESS_DISABLE; take it "
-            "out of that list, or leave it out of the config"
+            f"{prefix}{kind} {name!r} from {disabled[0]} is disabled by the environment variable BUTTRESS_DISABLE; "
+            "take it out of that list, or leave it out of the config"
         )
     if not matching:
         unread = "".join(f"; {each} (it may have it)" for each in broken_distributions((GROUPS[kind],)))
         raise PluginError(
-            f"{at}unknown {kind} {name!r}{_hint(kind, short, local)} (see: buttress plugins list){unread}"
+            f"{prefix}unknown {kind} {name!r}{_hint(kind, short, local)} (see: buttress plugins list){unread}"
         )
     if len(matching) > 1:
         claims = " and ".join(f"{source} ({source.target})" for source in matching)
         raise PluginError(
-            f"{at}{kind} {name!r} is claimed by {claims}; choose one as '{matching[0].distribution}:{short}'"
+            f"{prefix}{kind} {name!r} is claimed by {claims}; choose one as '{matching[0].distribution}:{short}'"
         )
     if matching[0].status == "incompatible":
         raise PluginError(
-            f"{at}{kind} {name!r} from {matching[0]} requires another version of buttress than {__version__}; "
+            f"{prefix}{kind} {name!r} from {matching[0]} requires another version of buttress than {__version__}; "
             f"install a version of {matching[0].distribution} that allows it"
         )
     return matching[0]

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from buttress.components.place import Where
+from buttress.components.place import Place
 from buttress.errors import ConfigError, nearest
 
 
-def validate(model: type[BaseModel], values: dict[str, Any], where: "Where") -> BaseModel:
+def validate(model: type[BaseModel], values: dict[str, Any], place: Place) -> BaseModel:
     """``values`` as an instance of ``model``; every problem in one message.
 
     Raises:
@@ -19,7 +19,7 @@ def validate(model: type[BaseModel], values: dict[str, Any], where: "Where") -> 
     try:
         return model.model_validate(values)
     except ValidationError as failure:
-        raise ConfigError("\n".join(_lines(model, failure, where, values))) from None
+        raise ConfigError("\n".join(_lines(model, failure, place, values))) from None
 
 
 def problems(failure: ValidationError, values: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -27,14 +27,14 @@ def problems(failure: ValidationError, values: object) -> Iterator[tuple[tuple[s
     return ((path, _what_is_wrong(errors)) for path, errors in _by_key(failure, values))
 
 
-def _lines(model: type[BaseModel], failure: ValidationError, where: Where, values: object) -> list[str]:
+def _lines(model: type[BaseModel], failure: ValidationError, place: Place, values: object) -> list[str]:
     unknown, others = [], []
     for path, errors in _by_key(failure, values):
         if errors[0]["type"] == "extra_forbidden":
             owner = _owner(model, path[:-1])
-            unknown.append(f"{where(path)}: unknown key{nearest(str(path[-1]), owner)}")
+            unknown.append(f"{place.under(*path)}: unknown key{nearest(str(path[-1]), owner)}")
         else:
-            others.append(f"{where(path)}: {_what_is_wrong(errors)}")
+            others.append(f"{place.under(*path)}: {_what_is_wrong(errors)}")
     return unknown + others  # unknown keys first: one that is mistyped makes the one that was meant missing
 
 

@@ -1,58 +1,74 @@
-"""``disable`` in a config: what is left out of a run, for an ablation or a comparison. Loads no torch."""
+"""``disable`` in a config: plugins and loggers left out of a run, for an ablation or a comparison. Loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from buttress.components.entries import entry_of
+from buttress.components.place import KeyPath, Place
 from buttress.components.sources import find, matches
-from buttress.config.yaml_source import Path_, Source
+from buttress.config.schema import Config
+from buttress.config.yaml_source import Source
 from buttress.errors import ConfigError, PluginError, nearest
 
 LISTS = {"plugins": "plugin", "loggers": "logger"}
-"""Section to the kind of its entries: what can be left out."""
+"""Section to the kind of its entries: components that can be left out."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A component that a config names, and where."""
+    """A component that a config names, and the path of its name."""
 
-    path: Path_
+    path: KeyPath
     kind: str
     name: str
 
 
-def without_disabled(source: Source, needed: Sequence[Choice]) -> tuple[Source, list[str]]:
-    """The config without those of its ``plugins`` and ``loggers`` that its ``disable`` means, and their names.
+def apply_disable(source: Source, config: Config) -> tuple[Source, Config, list[str]]:
+    """Leave out the plugins and loggers that ``disable`` names, and say their names.
 
     A word of ``disable`` is the name of a component, that of a distribution, or ``dist:name``.
 
     Args:
-        source: the config.
-        needed: the components that a run cannot do without.
+        source: the parsed file.
+        config: the same, checked.
 
     Raises:
-        ConfigError: a word that means nothing of the config, with the nearest; or something that is needed.
+        ConfigError: a word that names nothing of the config, with the nearest; a component that a run needs; or the
+            last plugin.
     """
-    words: Sequence[str] = source.value.get("disable") or []
-    if not words:
-        return source, []
+    if not config.disable:
+        return source, config, []
     listed = [
-        Choice((section, position), kind, entry_of(entry, source.where((section, position)))[0])
+        Choice((section, position), kind, next(iter(entry)))
         for section, kind in LISTS.items()
-        for position, entry in enumerate(source.value.get(section) or [])
+        for position, entry in enumerate(getattr(config, section))
     ]
-    for position, word in enumerate(words):
-        _expect_dispensable(word, source.where(("disable", position)), listed, needed)
-    left_out = {choice.path: choice.name for choice in listed if any(_matches(word, choice) for word in words)}
-    return _without(source, left_out), list(left_out.values())
+    place = source.place / "disable"
+    for position, word in enumerate(config.disable):
+        _expect_dispensable(word, place / position, listed, _needed(config))
+    left_out = {choice.path: choice.name for choice in listed if any(_matches(word, choice) for word in config.disable)}
+    if all(("plugins", position) in left_out for position in range(len(config.plugins))):
+        raise ConfigError(f"{place}: expected at least one plugin that is left, got none; take a word out of disable")
+    return _source_without(source, left_out), _config_without(config, left_out), list(left_out.values())
 
 
-def _expect_dispensable(word: str, place: str, listed: Sequence[Choice], needed: Sequence[Choice]) -> None:
+def _needed(config: Config) -> list[Choice]:
+    """The components that a config names and that a run cannot do without."""
+    attack = Choice(("evaluation", "attack"), "attack", next(iter(config.evaluation.attack)))
+    sections = (
+        ("data", "dataset", config.data.name),
+        ("model", "model", config.model.name),
+        ("schedule", "schedule", config.schedule.name),
+    )
+    return [attack, *(Choice((section, "name"), kind, name) for section, kind, name in sections if name)]
+
+
+def _expect_dispensable(word: str, place: Place, listed: Sequence[Choice], needed: Sequence[Choice]) -> None:
     for choice in needed:
         if _matches(word, choice):
             key = ".".join(map(str, choice.path))
@@ -74,22 +90,31 @@ def _matches(word: str, choice: Choice) -> bool:
     return bool(distribution) and matches(word, short, distribution)
 
 
-def _without(source: Source, left_out: Mapping[Path_, str]) -> Source:
-    """The config without these entries; those behind them move up, and their places with them."""
-    value = {**source.value, "disable": []}
-    places = dict(source.places)
+def _config_without(config: Config, left_out: Collection[KeyPath]) -> Config:
+    """The config without these entries."""
+    lists = {section: _left(getattr(config, section), section, left_out) for section in LISTS}
+    return config.model_copy(update={**lists, "disable": []})
+
+
+def _source_without(source: Source, left_out: Collection[KeyPath]) -> Source:
+    """The file without these entries; those behind them move up, and their places with them."""
+    value, places = {**source.value, "disable": []}, dict(source.places)
     for section in LISTS:
         entries = source.value.get(section) or []
-        kept = [position for position in range(len(entries)) if (section, position) not in left_out]
+        kept = _left(range(len(entries)), section, left_out)
         if len(kept) == len(entries):
             continue
         value[section] = [entries[position] for position in kept]
         places = {path: place for path, place in places.items() if path[:1] != (section,) or len(path) == 1}
         for new, old in enumerate(kept):
-            places |= _moved(source, (section, old), (section, new))
+            places |= _moved(source.places, (section, old), (section, new))
     return Source(value, source.name, places)
 
 
-def _moved(source: Source, old: Path_, new: Path_) -> dict[Path_, str]:
-    """The places of an entry, where it stands now."""
-    return {(*new, *path[2:]): place for path, place in source.places.items() if path[:2] == old}
+def _left(entries: Sequence[Any], section: str, left_out: Collection[KeyPath]) -> list[Any]:
+    return [entry for position, entry in enumerate(entries) if (section, position) not in left_out]
+
+
+def _moved(places: Mapping[KeyPath, str], old: KeyPath, new: KeyPath) -> dict[KeyPath, str]:
+    """The places of an entry, at its new position."""
+    return {(*new, *path[2:]): place for path, place in places.items() if path[:2] == old}

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from buttress.components.construct import build
+from buttress.components.construct import choose
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.components.trust import belongs_to_run
 from buttress.components.validation import validate
-from buttress.config.disable import without_disabled
+from buttress.config.disable import apply_disable
 from buttress.config.overrides import apply_override
 from buttress.config.own_code import OwnCode
 from buttress.config.recipes import located
@@ -40,7 +40,7 @@ class ConfigFile:
     Raises:
         ConfigError: every mistake, one line each.
 
-    What ``disable`` means is left out: its names are in ``disabled``, and no longer in the config.
+    Plugins and loggers that ``disable`` names are in ``disabled``, and no longer in ``config``.
     """
 
     def __init__(
@@ -49,37 +49,38 @@ class ConfigFile:
         if not isinstance(source.value, dict):
             raise ConfigError(f"{source.name}: expected a mapping of keys, got {type(source.value).__name__}")
         _expect_format(source)
-        whole = validate(Config, source.value, source.where)
+        whole = validate(Config, source.value, source.place)
         assert isinstance(whole, Config)
-        self.source, self.disabled = without_disabled(source, whole.needed())
-        self.where = self.source.where
-        validated = validate(Config, self.source.value, self.where)
-        assert isinstance(validated, Config)
-        self.config = validated
-        self.plugins_file = plugins_file
-        if validated.plugins_file is not None and plugins_file is None:
-            path = Path(source.name).parent / validated.plugins_file
-            self.plugins_file = read_plugins_file(path, self.where(("plugins_file",)))
+        self.source, self.config, self.disabled = apply_disable(source, whole)
+        self.place = self.source.place
+        self.plugins_file = plugins_file or self._read_plugins_file()
         for section in _COMPONENTS:
             self._expect_one_choice(section)
         self._expect_way_back()
         targets = self.targets()
-        args = {section: getattr(validated, section).args for section in targets}
+        args = {section: getattr(self.config, section).args for section in targets}
         self.own = OwnCode(source.name, self.plugins_file, targets, args, self.modules, asks=asks and not trust)
         if asks and trust:
             self.own.trust()
 
+    def _read_plugins_file(self) -> PluginsFile | None:
+        name = self.config.plugins_file
+        if name is None:
+            return None
+        return read_plugins_file(Path(self.source.name).parent / name, self.place / "plugins_file")
+
     def _expect_one_choice(self, name: str) -> None:
         """A component has a name with settings beside it, or a target with args."""
         section: ComponentSection = getattr(self.config, name)
+        place = self.place / name
         if (section.name is None) == (section.target is None):
             place = self.source.blame((name,), (name, "name"), (name, "target"))
             raise ConfigError(f"{place}: expected exactly one of name and target")
         if section.target is not None and section.settings():
             unknown = next(iter(section.settings()))
-            raise ConfigError(f"{self.where((name, unknown))}: unknown key; arguments of target go under args")
+            raise ConfigError(f"{place / unknown}: unknown key; arguments of target go under args")
         if section.name is not None and section.args:
-            raise ConfigError(f"{self.where((name, 'args'))}: args belong to target; write settings beside name")
+            raise ConfigError(f"{place / 'args'}: args belong to target; write settings beside name")
 
     def _expect_way_back(self) -> None:
         """A roll-back needs a checkpoint that is as old as the last evaluation but one."""
@@ -94,10 +95,6 @@ class ConfigFile:
                 f"next: checkpoint.every at most {every} (evaluation.every) and checkpoint.keep at least {needed}, got "
                 f"{saved.every} and {saved.keep}"
             )
-
-    def under(self, *prefix: str | int) -> Any:
-        """The ``where`` of a section."""
-        return lambda path: self.where((*prefix, *path))
 
     @property
     def modules(self) -> Path:
@@ -120,15 +117,15 @@ class ConfigFile:
         Raises:
             PluginError, ConfigError: unknown, wrong settings, or one of the user's own that is none.
         """
-        section, where = self.config.schedule, self.under("schedule")
+        section, place = self.config.schedule, self.place / "schedule"
         if section.target is not None:
-            schedule, settings = self.own.make(SCHEDULE, "schedule", section.args, where)
-            expect_factors(schedule, self.config.epochs, f"{where(('target',))}: {section.target}")
+            schedule, settings = self.own.make(SCHEDULE, "schedule", section.args, place)
+            expect_factors(schedule, self.config.epochs, f"{place / 'target'}: {section.target}")
             return schedule, settings
-        name = str(section.name)  # ConfigFile has made sure that there is one
-        schedule, source, settings = build("schedule", name, section.settings(), where, named=where(("name",)))
-        if source.distribution != "buttress":
-            expect_factors(schedule, self.config.epochs, f"{where(('name',))}: {name}")
+        component = choose("schedule", section.chosen, place / "name")
+        schedule, settings = component.make(section.settings(), place)
+        if component.source.distribution != "buttress":
+            expect_factors(schedule, self.config.epochs, f"{place / 'name'}: {section.chosen}")
         try:
             schedule.drops(self.config.epochs)
         except ConfigError as problem:
@@ -142,7 +139,7 @@ def _expect_format(source: Source) -> None:
     written = source.value.get("format", FORMAT)
     if written != FORMAT or isinstance(written, bool):
         raise ConfigError(
-            f"{source.where(('format',))}: this version of buttress reads configs of format {FORMAT}, got {written!r}; "
+            f"{source.place / 'format'}: this version of buttress reads configs of format {FORMAT}, got {written!r}; "
             "use the version that the config was written for (a run's is in its manifest.json)"
         )
 

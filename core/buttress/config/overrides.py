@@ -6,8 +6,9 @@ import copy
 import itertools
 from typing import Any
 
+from buttress.components.place import KeyPath
 from buttress.config.schema import Config
-from buttress.config.yaml_source import OVERRIDE, Path_, Source, parse_yaml
+from buttress.config.yaml_source import OVERRIDE, Source, parse_yaml
 from buttress.errors import ConfigError, nearest
 
 
@@ -35,7 +36,7 @@ def apply_override(source: Source, override: str) -> Source:
     return Source(tree, source.name, places)
 
 
-def _resolve(tree: dict[str, Any], parts: list[str], place: str) -> Path_:
+def _resolve(tree: dict[str, Any], parts: list[str], place: str) -> KeyPath:
     if parts[0] in Config.model_fields and parts[0] != "plugins":
         return tuple(parts)
     rest = parts[1:] if parts[0] == "plugins" else parts

@@ -15,7 +15,7 @@ from typing import Any
 from buttress.components.own_folders import module_folders
 from buttress.components.own_imports import reached, read_code
 from buttress.components.own_modules import Kind, import_target, make
-from buttress.components.place import Where
+from buttress.components.place import Place
 from buttress.components.plugins_file import PluginsFile
 from buttress.components.sources import Local, sources
 from buttress.components.trust import Asked, Call, Code, expect_trusted, remember
@@ -116,7 +116,7 @@ class OwnCode:
         installed = {source.name for source in sources(kind)}
         return {} if installed.issuperset(name.rpartition(":")[2] for name in names) else self.plugins
 
-    def imported(self, section: str, place: str, error: type[InputError] = ModelError) -> Any:
+    def imported(self, section: str, place: Place, error: type[InputError] = ModelError) -> Any:
         """The object that a section's target stands for; as ``import_target``.
 
         Raises:
@@ -131,7 +131,7 @@ class OwnCode:
         kind: Kind,
         section: str,
         args: Mapping[str, Any],
-        where: Where,
+        place: Place,
         given: Mapping[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """What a section's target makes of ``args``; as ``own_modules.make``.
@@ -141,7 +141,7 @@ class OwnCode:
             InputError: see ``own_modules.make``.
         """
         self._expect_trusted(f"{section}.target")
-        return make(kind, self._targets[section], args, where, self._folder, given)
+        return make(kind, self._targets[section], args, place, self._folder, given)
 
     def _expect_trusted(self, place: str) -> None:
         if self._asks:

@@ -8,7 +8,6 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from buttress.components.entries import attack_entry_of, entry_of
-from buttress.config.disable import Choice
 from buttress.errors import ConfigError
 from buttress.settings import Flag, NonNegativeFraction, Number
 
@@ -24,7 +23,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 def _entry(value: object) -> dict[str, dict[str, Any]]:
     try:
-        name, settings = entry_of(value, "")
+        name, settings = entry_of(value)
     except ConfigError:
         raise ValueError(f"expected a name or 'name: {{settings}}', got {value!r}") from None
     return {name: settings}
@@ -36,9 +35,9 @@ Entry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_entry)]
 
 def _attack_entry(value: object) -> dict[str, dict[str, Any]]:
     try:
-        name, settings = attack_entry_of(value, "")
+        name, settings = attack_entry_of(value)
     except ConfigError as problem:
-        raise ValueError(str(problem).removeprefix(": ")) from None
+        raise ValueError(str(problem)) from None
     return {name: settings}
 
 
@@ -261,16 +260,6 @@ class Config(_Section):
     )
     targets: TargetsSection | None = Field(None, description="published numbers to compare with")
     log_every: Count = Field(50, description="steps between training records, each one synchronisation with the device")
-
-    def needed(self) -> list[Choice]:
-        """The components that it names and that a run cannot do without."""
-        attack = Choice(("evaluation", "attack"), "attack", next(iter(self.evaluation.attack)))
-        sections = (
-            ("data", "dataset", self.data.name),
-            ("model", "model", self.model.name),
-            ("schedule", "schedule", self.schedule.name),
-        )
-        return [attack, *(Choice((section, "name"), kind, name) for section, kind, name in sections if name)]
 
 
 def schema() -> dict[str, Any]:

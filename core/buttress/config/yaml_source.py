@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
+from buttress.components.place import KeyPath, Place
 from buttress.console.visible import one_line
 from buttress.errors import ConfigError
 from buttress.number_text import Word, read_float, read_integer
 from buttress.storage.regular_file import read_regular_file
-
-Path_ = tuple[str | int, ...]
 
 OVERRIDE = "override "
 """What the place of a key begins with that was given on the command line."""
@@ -63,24 +62,21 @@ class Source:
 
     value: Any
     name: str
-    places: dict[Path_, str] = field(default_factory=dict)
+    places: dict[KeyPath, str] = field(default_factory=dict)
 
-    def where(self, path: Path_) -> str:
-        """``"digits.yaml:12: plugins.pgd.steps"``: the key, at its own line or at that of the nearest key above it."""
-        known = path
-        while known and known not in self.places:
-            known = known[:-1]
-        key = one_line(".".join(str(part) for part in path if not isinstance(part, int)))
-        return ": ".join(part for part in (self.places.get(known, self.name), key) if part)
+    @property
+    def place(self) -> Place:
+        """The place of the whole file; ``place / "threat" / "eps"`` is that of a key."""
+        return Place(self.name, (), self.places)
 
-    def blame(self, *paths: Path_) -> str:
+    def blame(self, *paths: KeyPath) -> Place:
         """The place of the first of these keys that an override set; else of the first of them.
 
         For mistakes that lie between keys, of which each is right by itself.
         """
-        return self.where(next((path for path in paths if self.is_overridden(path)), paths[0]))
+        return self.place.under(*next((path for path in paths if self.is_overridden(path)), paths[0]))
 
-    def is_overridden(self, path: Path_) -> bool:
+    def is_overridden(self, path: KeyPath) -> bool:
         """Whether an override has set the key, or one above it."""
         return any(self.places.get(path[:depth], "").startswith(OVERRIDE) for depth in range(1, len(path) + 1))
 
@@ -133,10 +129,10 @@ class _Reader:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.places: dict[Path_, str] = {}
+        self.places: dict[KeyPath, str] = {}
         self._nodes = 0
 
-    def read(self, node: yaml.Node, path: Path_) -> Any:
+    def read(self, node: yaml.Node, path: KeyPath) -> Any:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise ConfigError(f"{self.name}: more than {MAX_NODES:,} values (are aliases multiplying them?)")
@@ -150,7 +146,7 @@ class _Reader:
         except ValueError as problem:
             raise ConfigError(f"{self._place(node)}: {problem}") from None
 
-    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None

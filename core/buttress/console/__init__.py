@@ -1,1 +1,1 @@
-"""What a person at a terminal sees, whatever the text holds and whatever becomes of the terminal. Loads no torch."""
+"""Output for a person at a terminal, safe for any text and any state of the terminal. Loads no torch."""

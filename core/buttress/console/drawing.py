@@ -1,4 +1,4 @@
-"""How pictures are drawn with matplotlib, wherever the command is given."""
+"""Settings of matplotlib that do not depend on the working folder."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_latex() -> Iterator[None]:
-    """For all that is drawn inside, also as a decorator: matplotlib itself draws the texts.
+    """Let matplotlib itself draw the texts within the block; also a decorator.
 
-    It reads a ``matplotlibrc`` of the working folder, which may hand every text to LaTeX; and LaTeX executes texts.
+    A ``matplotlibrc`` in the working folder may hand every text to LaTeX, and LaTeX executes texts.
     """
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""Standard output and error that outlive whoever reads them: work never ends because nobody listens."""
+"""Standard output and error that survive the loss of their reader, so that work never ends for want of one."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 _GONE = {errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO}
-"""A pipe without a reader, a terminal that was closed: whoever did it knows."""
+"""A pipe without a reader, a closed terminal: the user did it, and knows."""
 
 
 class Lasting(io.TextIOBase):
-    """A stream that loses what it cannot write: the terminal has gone, the pipe has no reader, the disk is full.
+    """A stream that drops text instead of failing: the terminal is closed, the pipe has no reader, the disk is full.
 
-    Characters that its encoding lacks are written as escapes. From the first failure on everything goes to the null
+    Characters that the encoding lacks are written as escapes. After the first failure everything goes to the null
     device.
 
     Args:
         name: ``stdout`` or ``stderr``.
-        stream: where it writes; by default whatever ``sys`` has under that name at the time, None included.
+        stream: stream to write to; by default the one in ``sys`` under that name at the time, None included.
     """
 
     def __init__(self, name: str, stream: Any = None) -> None:
         self._name, self._own = name, stream
         self.problem: OSError | ValueError | None = None
-        """What the first failure was."""
+        """The first failure."""
 
     @property
     def _stream(self) -> Any:
         stream = self._own or getattr(sys, self._name)
-        return getattr(stream, "rich_proxied_file", stream)  # rich puts itself before it while a bar is shown
+        return getattr(stream, "rich_proxied_file", stream)  # rich replaces the stream while a bar is shown
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else the stream has: ``buffer``, ``reconfigure``."""
+        """Other attributes of the stream: ``buffer``, ``reconfigure``."""
         return getattr(self._stream, name)
 
     @property
@@ -65,7 +65,7 @@ class Lasting(io.TextIOBase):
                 stream.write(text)
             except UnicodeEncodeError:
                 stream.write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
-        except (OSError, ValueError) as problem:  # ValueError: it is closed
+        except (OSError, ValueError) as problem:  # ValueError: the stream is closed
             self._lose(problem)
         return len(text)
 
@@ -86,7 +86,7 @@ class Lasting(io.TextIOBase):
 
     @property
     def loss(self) -> str:
-        """Why something was lost that somebody still waits for; empty where all was written, or the reader has gone."""
+        """Reason for a loss that somebody may notice; empty where all was written, or where the reader has gone."""
         if not isinstance(self.problem, OSError) or self.problem.errno in _GONE:
             return ""
         return str(self.problem.strerror)
@@ -94,7 +94,7 @@ class Lasting(io.TextIOBase):
 
 @contextmanager
 def lasting_streams() -> Iterator[Lasting]:
-    """Let nothing that is printed within the block fail, by whomever; yields standard output."""
+    """Make standard output and error lasting within the block, for all code; yields standard output."""
     _fill_closed_descriptors()
     before = sys.stdout, sys.stderr
     output, errors = (Lasting(name, getattr(sys, name)) for name in ("stdout", "stderr"))
@@ -102,20 +102,21 @@ def lasting_streams() -> Iterator[Lasting]:
     try:
         yield output
     finally:
-        output.flush()  # at its end Python would fail on what is left, and put 120 in the place of the exit code
+        output.flush()  # at its exit, Python would fail on unwritten text and replace the exit code by 120
         errors.flush()
         sys.stdout, sys.stderr = before
 
 
 def _fill_closed_descriptors() -> None:
-    """Give standard streams that were closed (``>&-``) the null device: the next file that is opened would get their
-    number, and with it whatever is printed.
+    """Open the null device for standard streams that were closed (``>&-``).
+
+    Otherwise the next file to be opened would get such a stream's number, and with it all printed text.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115

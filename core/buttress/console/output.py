@@ -1,4 +1,4 @@
-"""What the command line prints: answers on standard output, notices and errors on standard error, exit codes."""
+"""Answers on standard output, notices and errors on standard error, and exit codes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Exact(str):
 
 
 def say(text: str) -> None:
-    """Print what a verb has to say: between words, lines end at the width of the terminal (80 where there is none)."""
+    """Print the answer of a verb, its lines broken between words at the width of the terminal (80 without one)."""
     if text:
         shown = visible(text)
         print_to("stdout", shown if isinstance(text, Exact) else wrapped(shown, get_terminal_size().columns))
 
 
 def notice(text: str) -> None:
-    """Print what is going on, apart from the answer, on standard error: ``buttress: importing torch ...``."""
+    """Print a notice about the work on standard error: ``buttress: importing torch ...``."""
     _print_message(f"buttress: {text}")
 
 
@@ -43,21 +43,21 @@ def _print_message(text: str) -> None:
 
 
 def print_to(name: str, text: str) -> None:
-    """Print a text that is visible already on ``stdout`` or ``stderr``."""
+    """Print a text, already made visible, on ``stdout`` or ``stderr``."""
     stream = Lasting(name)
     stream.write(f"{text}\n")
     stream.flush()
 
 
 def account_for(output: Lasting, answered: bool) -> None:
-    """Say what became of standard output where its disk is full or refuses; a reader that has gone (``| head``) knows.
+    """Report a loss on standard output, such as a full disk; a reader that has gone (``| head``) is no loss.
 
     Args:
         output: standard output, at the end of a verb.
-        answered: whether what the verb is for went there.
+        answered: whether the answer of the verb was printed there.
 
     Raises:
-        StorageError: it did, and is lost.
+        StorageError: the answer was printed, and is lost.
     """
     if not output.loss:
         return

@@ -1,29 +1,19 @@
-"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere, and all lines in ``log.txt``."""
+"""Progress of a run for a person: a bar on a terminal, plain lines elsewhere, and every line in ``log.txt``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import IO, cast
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 from rich.status import Status
-from rich.table import Column
 from rich.text import Text
 
+from buttress.console.bars import progress_bar
 from buttress.console.lasting import Lasting
 from buttress.console.pace import Pace
 from buttress.console.tables import duration, wrapped
@@ -33,11 +23,11 @@ from buttress.storage.files import storage_errors
 
 # Seconds between progress lines where there is no terminal.
 LINE_EVERY = 30.0
-# Seconds between calls of a listener, at least.
+# Least number of seconds between two calls of a listener.
 HEAR_EVERY = 0.5
 
 Listener = Callable[[str, float, float | None], None]
-"""Hears what is being done, the share that is done (0 to 1) and the seconds left, where they are known."""
+"""A function of the present activity, the share that is done (0 to 1) and the seconds left, where known."""
 
 
 def plain_console(*, stderr: bool = False) -> Console:
@@ -47,12 +37,12 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 class Reporter:
-    """Speaks to the console and to the log.
+    """Prints lines and progress on the console, and appends the lines to the log.
 
     Args:
         log: file to append to, or None before there is a run folder.
-        console: where to speak; by default standard output, and standard error for what is only passing.
-        listener: hears the progress too, about twice a second.
+        console: console to print on; by default standard output, and standard error for passing activities.
+        listener: called with the progress about twice a second.
     """
 
     def __init__(
@@ -65,7 +55,7 @@ class Reporter:
         self._listener, self._last_heard = listener, 0.0
         self._status: Status | None = None
         self._bar: Progress | None = None
-        self._pace, self._what, self._loss = Pace(), "", ""
+        self._pace, self._activity, self._loss = Pace(), "", ""
         self._total = self._done = 0
         self._marked = self._last_line = monotonic()
 
@@ -78,19 +68,19 @@ class Reporter:
             self._bar.stop()
             self._bar = None
 
-    # Before there is anything to count
+    # Activities before there is anything to count
 
-    def doing(self, what: str) -> None:
-        """Show what is being done, until the next line or the progress bar; not in the log."""
-        what = one_line(what)
-        self._tell(what, 0.0, None)
+    def doing(self, activity: str) -> None:
+        """Show an activity until the next line or the progress bar; the log does not get it."""
+        activity = one_line(activity)
+        self._call_listener(activity, 0.0, None)
         if not self._console.is_terminal:
-            self._aside.print(f"{what} ...")
+            self._aside.print(f"{activity} ...")
             return
         if self._status is None:
-            self._status = Status(Text(what), console=self._console)
+            self._status = Status(Text(activity), console=self._console)
             self._status.start()
-        self._status.update(Text(what))
+        self._status.update(Text(activity))
 
     def _end_status(self) -> None:
         if self._status is not None:
@@ -99,42 +89,42 @@ class Reporter:
 
     # Progress
 
-    def begin(self, total: int, done: int, what: str = "training") -> None:
-        """Start counting steps of ``what``: ``done`` of ``total`` are behind us."""
+    def begin(self, total: int, done: int, activity: str = "training") -> None:
+        """Start counting the steps of an activity, of which ``done`` of ``total`` are behind us."""
         self._end_status()
-        self._total, self._done, self._what, self._loss = total, done, what, ""
+        self._total, self._done, self._activity, self._loss = total, done, activity, ""
         self._pace = Pace()
         self._pace.begin_with("steps", done)
         self._pace.expect("steps", total - done)
         self._marked = self._last_line = monotonic()
         if self._console.is_terminal and self._bar is None:
-            self._bar = _bar(self._console, self.seconds_left)
+            self._bar = progress_bar(self._console, self.seconds_left)
             self._bar.start()
         self._show()
 
     def expect(self, kind: str, units: float, each: float | None = None) -> None:
-        """So many units of another kind of work than steps are ahead; ``each``: seconds a unit, until measured."""
+        """Set the number of units ahead for a kind of work beside steps; ``each``: seconds a unit, until measured."""
         self._pace.expect(kind, units, each)
 
     def skip(self, kind: str, units: float) -> None:
-        """So many of the units ahead turned out not to be needed."""
+        """Drop ``units`` ahead that turned out not to be needed."""
         self._pace.skip(kind, units)
 
     def advance(self, description: str, steps: int = 1) -> None:
-        """So many more steps are done."""
+        """Count ``steps`` more as done."""
         self._done += steps
         self._move("steps", description, steps)
 
     def busy(self, kind: str, activity: str, units: float) -> None:
-        """So many units of another kind of work than steps are done; ``activity``: ``"evaluating live"``."""
-        self._move(kind, self._what, units, f", {activity}")
+        """Count units of a kind of work beside steps as done; ``activity``: ``"evaluating live"``."""
+        self._move(kind, self._activity, units, f", {activity}")
 
     def loss(self, loss: float) -> None:
-        """The training loss that is shown from now on, in nats."""
+        """Show this training loss, in nats, from now on."""
         self._loss = f", loss {loss:.3f}"
 
     def rewind(self, done: int) -> None:
-        """``done`` steps are behind us, fewer than there were."""
+        """Set the number of steps behind us to ``done``, fewer than before."""
         self._pace.expect("steps", self._total - done)
         self._done = done
         self._show()
@@ -147,28 +137,28 @@ class Reporter:
     def _move(self, kind: str, description: str, units: float, activity: str = "") -> None:
         now = monotonic()
         self._pace.done(kind, units, now - self._marked)
-        self._marked, self._what = now, description
+        self._marked, self._activity = now, description
         self._show(activity)
         left = self._pace.seconds_left
         if self._bar is None and left and now - self._last_line > LINE_EVERY:
-            what = f"{self._what}{self._loss}{activity}"
-            self.say(f"{what}: step {self._done}/{self._total}, about {duration(left)} left")
+            line = f"{self._activity}{self._loss}{activity}"
+            self.say(f"{line}: step {self._done}/{self._total}, about {duration(left)} left")
 
     def _show(self, activity: str = "") -> None:
-        what = one_line(f"{self._what}{self._loss}{activity}")
-        self._tell(what, self._pace.share, self._pace.seconds_left)
+        line = one_line(f"{self._activity}{self._loss}{activity}")
+        self._call_listener(line, self._pace.share, self._pace.seconds_left)
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._pace.share, description=what)
+            self._bar.update(self._bar.task_ids[0], completed=self._pace.share, description=line)
 
-    def _tell(self, what: str, share: float, left: float | None) -> None:
+    def _call_listener(self, activity: str, share: float, left: float | None) -> None:
         if self._listener is not None and monotonic() - self._last_heard > HEAR_EVERY:
             self._last_heard = monotonic()
-            self._listener(what, share, left)
+            self._listener(activity, share, left)
 
     # Lines
 
     def say(self, text: str) -> None:
-        """A line on the console and in the log."""
+        """Print a line on the console and append it to the log."""
         text = visible(text)
         self._end_status()
         self._last_line = monotonic()
@@ -181,10 +171,11 @@ class Reporter:
         self._console.print(wrapped(text, self._console.width))
 
     def write_to(self, log: Path) -> None:
-        """Keep the log in ``log`` from now on; what was said before there was one goes there first.
+        """Append all lines to ``log`` from now on, those from before first.
 
         Raises:
-            StorageError: it cannot be written. Later on that is said once and ends no work: lines are kept for then.
+            StorageError: the log cannot be written. Later failures are reported once and end no work; the lines are
+                kept until the log can be written again.
         """
         self._log = log
         with storage_errors(log), log.open("a", encoding="utf-8") as stream:
@@ -198,44 +189,3 @@ class Reporter:
             if not self._log_failed:
                 self._log_failed = True
                 self._print(visible(f"the work goes on without its log: {problem}"))
-
-
-class _TimeLeft(ProgressColumn):
-    """``about 3 min left``, going down between one step and the next."""
-
-    def __init__(self, seconds_left: Callable[[], float | None]) -> None:
-        super().__init__(table_column=Column(no_wrap=True))
-        self._seconds_left = seconds_left
-
-    def render(self, task: Task) -> Text:
-        left = self._seconds_left()
-        return Text("" if left is None else f"{duration(left)} left")
-
-
-def _bar(console: Console, seconds_left: Callable[[], float | None]) -> Progress:
-    bar = Progress(
-        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-        BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
-        TaskProgressColumn(table_column=Column(no_wrap=True)),
-        _TimeLeft(seconds_left),
-        console=console,
-        expand=True,
-    )
-    bar.add_task("", total=1.0)
-    return bar
-
-
-@contextmanager
-def byte_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere; the function inside takes bytes done and bytes in all."""
-    console = Console(file=cast(IO[str], Lasting("stdout")))
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(one_line(description), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

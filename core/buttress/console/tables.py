@@ -1,4 +1,4 @@
-"""Plain-text tables and their numbers, the same on a terminal, in a log and in a document."""
+"""Tables and numbers as text, the same on a terminal, in a log and in a document."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from itertools import zip_longest
 from buttress.console.visible import one_line
 
 WIDTH = 80
-"""Columns of a terminal that nobody has made wider."""
-# Columns that a narrowed column of a table keeps.
+"""Width of a terminal in columns, as most have it."""
+# Least width of a column that is narrowed, in characters.
 _NARROWEST = 8
 
 
@@ -46,7 +46,7 @@ def _alignments(columns: int, rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def fitted(header: Sequence[str], rows: Sequence[Sequence[object]], width: int = WIDTH, names: int = 2) -> str:
-    """A ``table`` at most ``width`` columns wide: the first ``names`` columns go over several lines if need be."""
+    """A ``table`` at most ``width`` characters wide: cells of the first ``names`` columns are broken if need be."""
     lines = [[one_line(str(cell)) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     while sum(widths) + 2 * (len(widths) - 1) > width and max(widths[:names]) > _NARROWEST:
@@ -56,14 +56,14 @@ def fitted(header: Sequence[str], rows: Sequence[Sequence[object]], width: int =
 
 
 def _broken(cell: str, width: int) -> list[str]:
-    """A cell in lines: between words, and within those that are wider than the column."""
+    """A cell as lines, broken between words, and within words that are wider than the column."""
     return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
 
 
 def wrapped(text: str, width: int) -> str:
     """``text`` with every line that is wider than ``width`` broken between words; a longer word stays whole.
 
-    What follows a break is indented by two columns more than its line.
+    After a break, the line goes on two columns further to the right.
     """
 
     def broken(line: str) -> str:
@@ -74,15 +74,15 @@ def wrapped(text: str, width: int) -> str:
 
 
 def percent(share: float, places: int = 1, *, sign: bool = False) -> str:
-    """A share in percent: ``"64.2"`` for 0.6415. Every percentage that is shown comes from here.
+    """A share in percent: ``"64.2"`` for 0.6415. Every percentage in the output comes from here.
 
-    Halves are rounded away from zero, and it is the decimal number that is rounded, not the binary one that stands for
-    it: digits beyond the twelfth are noise of floating-point arithmetic. There is no ``"-0.0"``.
+    Halves are rounded away from zero. The decimal number is rounded, not the binary number that stands for it: digits
+    beyond the twelfth are noise of floating-point arithmetic. There is no ``"-0.0"``.
 
     Args:
         share: an accuracy, or a difference or a deviation of accuracies; 1 is 100 %.
         places: decimal places.
-        sign: write ``+`` before what is not negative.
+        sign: whether ``+`` stands before a number that is not negative.
     """
     exact = 100 * Decimal(f"{share:.12f}")
     rounded = exact.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP) + 0  # + 0: no minus before a zero

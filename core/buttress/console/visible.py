@@ -1,9 +1,9 @@
-"""Text of strangers made fit for a terminal: a key of a config, a file's name, an exception of a plugin."""
+"""Text from elsewhere, made safe for a terminal: a key of a config, the name of a file, an exception of a plugin."""
 
 import re
 
-# C0 but tabs and newlines, DEL and C1 (escape sequences begin with them); marks that turn the direction of writing;
-# separators of lines that are no newline; letters that nobody sees (tags, the byte order mark); halves of characters.
+# C0 except tabs and newlines, DEL and C1 (escape sequences begin with them); marks of writing direction;
+# line separators other than the newline; invisible letters (tags, the byte order mark); halves of characters.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
@@ -12,15 +12,15 @@ _BREAKS = re.compile("[\t\n]")
 
 
 def visible(text: str) -> str:
-    """``text`` with whatever a terminal would obey or hide written as an escape, as JSON writes it.
+    """``text`` with every character that a terminal obeys or hides replaced by its escape, as in JSON.
 
-    Tabs and newlines stay: they are ours. Escaping what is escaped already changes nothing.
+    Tabs and newlines stay, since they are ours. Escaping twice changes nothing more.
     """
     return _UNSEEN.sub(_escape, text)
 
 
 def one_line(text: str) -> str:
-    """As ``visible``, for what must not begin a line of its own: names, keys and other words within a sentence."""
+    """Like ``visible``, but on one line: for names, keys and other words within a sentence."""
     return _BREAKS.sub(_escape, visible(text))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from buttress.components.construct import build
 from buttress.components.entries import attack_entry_of
 from buttress.components.loaded import LoadedPlugin, provides
-from buttress.components.place import Where
+from buttress.components.place import Place
 from buttress.components.sources import Local
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import PluginError
@@ -14,7 +14,7 @@ from buttress.errors import PluginError
 
 def load_attack(
     entry: str | Mapping[str, Any],
-    where: Where | None = None,
+    place: Place | None = None,
     given: Mapping[str, Any] | None = None,
     local: Local | None = None,
 ) -> LoadedPlugin:
@@ -23,8 +23,8 @@ def load_attack(
     Raises:
         PluginError, ConfigError: unknown or broken attack, wrong settings, or a plugin without ``generate_adv``.
     """
-    name, settings = attack_entry_of(entry, "attack")
-    attack, source, resolved = build("attack", name, settings, where, given, local=local)
+    name, settings = attack_entry_of(entry, Place("attack"))
+    attack, source, resolved = build("attack", name, settings, place, given, local=local)
     loaded = LoadedPlugin(source.name, attack, source, resolved)
     if not provides(loaded, "generate_adv"):
         raise PluginError(f"attack {name!r} from {source} does not implement generate_adv; choose an attack")
@@ -37,7 +37,8 @@ def attack_entry(text: str) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: none of these.
     """
-    name, settings = attack_entry_of(parse_yaml(text, f"--attack {text!r}").value, f"--attack {text!r}")
+    option = f"--attack {text!r}"
+    name, settings = attack_entry_of(parse_yaml(text, option).value, Place(option))
     return {name: settings}
 
 

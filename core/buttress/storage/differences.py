@@ -1,4 +1,4 @@
-"""In what two JSON trees differ, leaf by leaf."""
+"""The leaves in which two JSON trees differ."""
 
 from __future__ import annotations
 

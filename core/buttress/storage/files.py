@@ -1,4 +1,7 @@
-"""Files that survive a crash: written beside their place, synced, renamed. Tensors as safetensors, never pickle."""
+"""Write files so that they survive a crash, and read them: JSON, text, and tensors as safetensors, never pickle.
+
+A file is written beside its place, synced, and renamed.
+"""
 
 import errno
 import hashlib
@@ -20,10 +23,10 @@ from buttress.errors import CheckpointError, StorageError, UnreadableError
 from buttress.storage.regular_file import expect_regular_file, open_regular_file, read_regular_file
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What may be part of a file's name: no separator, no leading dot."""
+"""Names that may be part of a file name: no separator, no leading dot."""
 
 _NO_FILE = {errno.ENOENT, errno.EISDIR, errno.EINVAL, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
-"""What the system says where something else than a file stands; whatever else it says may be over soon."""
+"""Errors of the system where something else than a file stands; any other error may be over soon."""
 
 _FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
 
@@ -110,7 +113,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
 
 
-# The second kind is made by the safetensors library, which writes beside the file that it was told to write.
+# The second kind is made by the safetensors library, which writes beside the file that it is to write.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?|\.tmp[A-Za-z0-9]{6}")
 
 
@@ -122,13 +125,13 @@ def finished_files(folder: Path, pattern: str) -> list[Path]:
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove the temporary files of writers that were killed, in all of ``folder``; returns them.
 
-    Only for whoever keeps other writers out: the temporary file of one that is alive looks the same.
+    Call it only while other writers are kept out: the temporary file of a writer that is alive looks the same.
     """
     with storage_errors(folder):
-        found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name) and path.is_file()]
-        for path in found:
+        leftovers = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name) and path.is_file()]
+        for path in leftovers:
             path.unlink()
-    return found
+    return leftovers
 
 
 def link_file(source: Path, target: Path) -> None:
@@ -152,7 +155,7 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def unshare_file(path: Path) -> None:
-    """Make a file that is written in place one of its own: one with further names would change under them too.
+    """Copy a file that has further names before it is written in place, so that only this one changes.
 
     ``cp -al`` makes such names, and a link to another file is one.
 
@@ -207,7 +210,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about writing ``path`` into a StorageError that names the cure."""
+    """Turn errors of the operating system about writing ``path`` into a StorageError that names the cure."""
     try:
         yield
     except SafetensorError as problem:
@@ -247,7 +250,7 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
 
 def expect_handed_out(path: Path, problem: Exception) -> None:
-    """Tell what the system withholds from what is damaged.
+    """Distinguish a file that the system withholds from one that is damaged.
 
     Raises:
         UnreadableError: the system does not hand the file out, whatever stands in it.
@@ -258,7 +261,7 @@ def expect_handed_out(path: Path, problem: Exception) -> None:
 
 
 def _system_error(problem: Exception) -> int | None:
-    """The errno of what the operating system has said, also through the safetensors library."""
+    """The errno of an error of the operating system, also where the safetensors library passes it on."""
     if isinstance(problem, OSError):
         return problem.errno
     code = re.search(r"os error (\d+)", str(problem)) if isinstance(problem, SafetensorError) else None

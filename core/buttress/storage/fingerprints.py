@@ -1,4 +1,4 @@
-"""Fingerprints of data: what a run records about each of its splits, and how two records differ."""
+"""Fingerprints of data: the record that a run keeps of each split, and the differences between two records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 Fingerprint = Mapping[str, Any]
-"""Of one split: ``n``, and sha256 or other plain values by what they are of (``inputs``, ``labels``, ``names``)."""
+"""Fingerprint of one split: ``n``, and the sha256 (or another plain value) of its ``inputs``, ``labels``, ``names``."""
 
 
 def sha256_of_tensor(tensor: Tensor) -> str:
@@ -33,25 +33,29 @@ def sha256_of_values(values: Iterable[object]) -> str:
     return digest.hexdigest()
 
 
-def differences(recorded: Mapping[str, Fingerprint], found: Mapping[str, Fingerprint]) -> list[str]:
-    """How the splits that are there differ from the recorded ones, one phrase for each difference.
+def differences(recorded: Mapping[str, Fingerprint], current: Mapping[str, Fingerprint]) -> list[str]:
+    """Differences between current splits and recorded ones, one phrase each.
 
     Args:
         recorded: split name to fingerprint, as it was.
-        found: split name to fingerprint, as it is now.
+        current: split name to fingerprint, as it is now.
     """
-    return [line for name in dict.fromkeys([*recorded, *found]) for line in _of_split(name, recorded, found)]
+    return [
+        line for name in dict.fromkeys([*recorded, *current]) for line in _split_differences(name, recorded, current)
+    ]
 
 
-def _of_split(name: str, recorded: Mapping[str, Fingerprint], found: Mapping[str, Fingerprint]) -> Iterator[str]:
-    if name not in found:
+def _split_differences(
+    name: str, recorded: Mapping[str, Fingerprint], current: Mapping[str, Fingerprint]
+) -> Iterator[str]:
+    if name not in current:
         yield f"there is no {name} split any more"
     elif name not in recorded:
         yield f"there was no {name} split"
-    elif recorded[name].get("n") != found[name].get("n"):  # then everything else differs too
-        yield f"{name} has {found[name].get('n')} examples and had {recorded[name].get('n')}"
+    elif recorded[name].get("n") != current[name].get("n"):  # then everything else differs too
+        yield f"{name} has {current[name].get('n')} examples and had {recorded[name].get('n')}"
     else:
-        before, now = recorded[name], found[name]
+        before, now = recorded[name], current[name]
         changed = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
         if changed:
             yield f"{name} has other {' and '.join(changed)}"

@@ -1,4 +1,4 @@
-"""The state of the git repository that the working folder lies in, asked so that nothing of the repository runs.
+"""Read the state of the git repository around the working folder without running any program of that repository.
 
 An unpacked archive brings a ``.git/config`` of its owner's choice, and git runs programs that stand there: file system
 monitors, hooks, filters, helpers that fetch what is missing.

@@ -1,4 +1,4 @@
-"""Big append-only state: snapshots that plugins keep outside of checkpoints, on disk or in memory."""
+"""Histories: snapshots that plugins keep outside of checkpoints, on disk or in memory."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class MemoryHistory(History):
     """Snapshots in memory; every checkpoint carries all of them.
 
     Args:
-        name: of the plugin, for messages.
+        name: name of the plugin, for messages.
         budget: bytes; a snapshot beyond it is an error, never a silently smaller history.
     """
 

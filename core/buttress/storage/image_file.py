@@ -56,7 +56,7 @@ def crop_strip(image: Image.Image) -> Image.Image:
 
 
 def visible_image(image: Image.Image, background: Background) -> Image.Image:
-    """What a viewer shows of ``image``, which is turned as its EXIF tag says; a background behind transparent pixels.
+    """The visible content of ``image``: turned as its EXIF tag says, transparent pixels over the background.
 
     Returns:
         An image of mode ``RGB``, or of mode ``F`` with values in [0, 1] where the image has one deep channel.
@@ -113,15 +113,15 @@ def expect_usable(image: Image.Image) -> None:
 def _tiff_tag(image: Image.Image, name: str, default: int) -> int:
     """The first value of a tag of a TIFF file; the default for other files."""
     tags = getattr(image, "tag_v2", {})
-    found = tags.get(_TIFF_TAGS[name], default)
-    return int(found[0] if isinstance(found, tuple) else found)
+    value = tags.get(_TIFF_TAGS[name], default)
+    return int(value[0] if isinstance(value, tuple) else value)
 
 
 _TIFF_TAGS = {"BitsPerSample": 258, "PhotometricInterpretation": 262}
 
 
 def sha256_of_image(path: str) -> str:
-    """Of the file's bytes.
+    """sha256 of the bytes of a file.
 
     Raises:
         DataError: it cannot be read.
@@ -132,9 +132,9 @@ def sha256_of_image(path: str) -> str:
 
 @contextmanager
 def image_errors(path: str) -> Iterator[None]:
-    """Name the file of whatever Pillow or the system say about it."""
+    """Turn errors of Pillow and of the system into a DataError that names the file."""
     try:
         yield
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as problem:
-        said = getattr(problem, "strerror", None) or str(problem).partition(" <")[0]  # "<_io.BufferedReader name=3>"
-        raise DataError(f"image_folder: {path} cannot be read: {said}; repair or remove it") from None
+        reason = getattr(problem, "strerror", None) or str(problem).partition(" <")[0]  # "<_io.BufferedReader name=3>"
+        raise DataError(f"image_folder: {path} cannot be read: {reason}; repair or remove it") from None

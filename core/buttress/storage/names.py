@@ -1,4 +1,4 @@
-"""Names that stand in files: checked before one becomes part of a path, as the path is before anything is written."""
+"""Check names that come from files before they become part of a path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def expect_plain_name(name: object, source: Path) -> str:
 
 
 def expect_inside(path: Path, folder: Path) -> Path:
-    """Made before anything at ``path`` is written, linked or deleted; links in between are followed.
+    """Check that ``path`` lies in ``folder``, before anything there is written, linked or deleted; links are followed.
 
     Raises:
         RunFolderError: it leads out of ``folder``.

@@ -1,4 +1,4 @@
-"""Arrays by name out of an ``.npz`` file: sizes and types first, then those arrays alone that are asked for."""
+"""Read some arrays of an ``.npz`` file by name, after checking the sizes and types of all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUFFIX = ".npy"
 
 
 class ArrayHeader(NamedTuple):
-    """What is known of an array before it is read."""
+    """Shape and dtype of an array that has not been read yet."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -27,13 +27,13 @@ class ArrayHeader(NamedTuple):
 def read_arrays(
     path: Path, wanted: Collection[str], expect: Callable[[Mapping[str, ArrayHeader], list[str]], None]
 ) -> dict[str, np.ndarray]:
-    """Those of the ``wanted`` arrays that the file has.
+    """Read those of the ``wanted`` arrays that the file has.
 
     Args:
         path: the file.
         wanted: names of arrays.
-        expect: is given the headers of the wanted arrays and the names of all, before any is read; raises DataError
-            where they are not what it expects.
+        expect: called with the headers of the wanted arrays and the names of all, before any is read; raises DataError
+            to refuse them.
 
     Raises:
         DataError: the file is missing, is no ``.npz`` of plain arrays, or its arrays do not fit into memory.

@@ -1,4 +1,4 @@
-"""Files as others hand them in: what is no regular file is refused at once, in place of being waited for or read on.
+"""Open files that others provide, and refuse at once whatever is no regular file.
 
 A pipe has no end before somebody writes into it, and ``/dev/zero`` has none at all. Every function raises OSError, as
 opening does, with the reason as its ``strerror``.
@@ -25,7 +25,7 @@ _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def expect_regular_file(path: Path) -> None:
-    """For files that a library opens by itself.
+    """Check a file that a library opens by itself.
 
     Raises:
         OSError: there is no such file, it cannot be reached, or it is a folder, a pipe, a socket or a device.
@@ -34,7 +34,7 @@ def expect_regular_file(path: Path) -> None:
 
 
 def expect_file_or_folder(path: Path) -> None:
-    """For what a folder holds.
+    """Check an entry of a folder.
 
     Raises:
         OSError: it cannot be reached, or it is a pipe, a socket or a device.
@@ -64,7 +64,7 @@ def read_regular_file(path: Path, at_most: int | None = None) -> bytes:
     """The bytes of a regular file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         at_most: number of bytes beyond which nothing is read; None for no limit.
 
     Raises:
@@ -73,10 +73,10 @@ def read_regular_file(path: Path, at_most: int | None = None) -> bytes:
     with open_regular_file(path) as stream:
         if at_most is None:
             return stream.read()
-        found = stream.read(at_most + 1)  # not the size that the system tells: the file may be growing
-    if len(found) > at_most:
+        content = stream.read(at_most + 1)  # not the size that the system tells: the file may be growing
+    if len(content) > at_most:
         raise OSError(errno.EFBIG, f"expected at most {at_most:,} bytes, it has more", str(path))
-    return found
+    return content
 
 
 def _expect_regular(mode: int, path: Path) -> None:

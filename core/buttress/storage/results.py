@@ -1,4 +1,4 @@
-"""JSON files that numbers are quoted from: sealed when written; seal and shape are checked when they are read.
+"""Read JSON files that numbers are quoted from, and check their seal and their shape.
 
 Each kind of file has a model of its shape in the room that writes it. A seal tells damage from what was written, and is
 no signature: whoever edits a file can seal it again. So the shape is checked too, and a number that nobody could have
@@ -17,15 +17,15 @@ from buttress.storage.seals import KEY, expect_seal, read_sealed
 from buttress.storage.shapes import expect_shape
 
 NOT_VERIFIED = "not verified (written by an older version)"
-"""Said wherever a number is quoted from a file without a seal."""
+"""Mark of every number that is quoted from a file without a seal."""
 
 
 class Result(NamedTuple):
-    """What a file of results holds.
+    """The content of a file of results.
 
     Args:
-        body: without its seal.
-        verified: it has one; files of older versions have none.
+        body: the JSON value without its seal.
+        verified: whether it has a seal; files of older versions have none.
     """
 
     body: Any
@@ -38,24 +38,24 @@ def read_result(path: Path) -> Result:
     Raises:
         CheckpointError: missing, no JSON, or not byte for byte as it was sealed.
     """
-    found = read_json(path)
-    if not (isinstance(found, dict) and KEY in found):
-        return Result(found, False)
-    expect_seal(path, found)
-    return Result({key: value for key, value in found.items() if key != KEY}, True)
+    value = read_json(path)
+    if not (isinstance(value, dict) and KEY in value):
+        return Result(value, False)
+    expect_seal(path, value)
+    return Result({key: value for key, value in value.items() if key != KEY}, True)
 
 
 def read_object(path: Path, shape: TypeAdapter[Any], *, sealed: bool = False) -> Result:
-    """What a JSON file holds, its seal and its shape checked.
+    """Read a JSON file and check its seal and its shape.
 
     Args:
         path: the file.
-        shape: of its value.
+        shape: shape of its value.
         sealed: every version has sealed such files; else those of older versions may have no seal.
 
     Raises:
         CheckpointError: missing, damaged, or of another shape.
     """
-    found = Result(read_sealed(path), True) if sealed else read_result(path)
-    expect_shape(str(path), found.body, shape)
-    return found
+    result = Result(read_sealed(path), True) if sealed else read_result(path)
+    expect_shape(str(path), result.body, shape)
+    return result

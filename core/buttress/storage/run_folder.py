@@ -1,4 +1,4 @@
-"""The folder of a run: ``runs/<name>/<time or given>/``, made once everything that can be checked has been."""
+"""The folder of a run, ``runs/<name>/<time or given>/``: paths in it, making it, and holding it."""
 
 import itertools
 import os
@@ -90,7 +90,7 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep other processes from working here, and let ``expect_there`` notice when the folder is taken away.
 
-        What is appended to in here changes nothing outside of it, whatever further names it has.
+        Files that are appended to become the folder's own: a file elsewhere that shares them stays as it is.
 
         Raises:
             RunFolderError: another process is at work here.
@@ -110,7 +110,7 @@ class RunFolder:
             os.close(descriptor)
 
     def expect_there(self) -> None:
-        """Made before anything that would make missing folders: a run never goes on in half a folder.
+        """Check that this is still the folder that is held, before missing folders in it are made.
 
         Raises:
             StorageError: the folder has been deleted, moved or replaced since ``held``; or this process was forked from
@@ -132,10 +132,10 @@ class RunFolder:
         return self.weights / f"{which}-{track}.safetensors"
 
     def saved_weights(self, which: str, track: str) -> Path:
-        """The weights file of ``track``, which is there.
+        """The existing weights file of ``track``.
 
         Raises:
-            CheckpointError: it is not.
+            CheckpointError: there is none.
         """
         if not is_plain_name(track):
             raise CheckpointError(f"{self.path} has no track {track!r}: expected letters, digits, . _ - (no path)")
@@ -151,7 +151,7 @@ class RunFolder:
 
 
 def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
-    """Where a new run will live: ``runs/<name>/<run>``, or for None the time, counted up where that is taken.
+    """The folder of a new run: ``runs/<name>/<run>``, or for None the time, counted up where that is taken.
 
     Raises:
         RunFolderError: it exists, or ``run`` is no plain name.

@@ -1,4 +1,4 @@
-"""Files that know whether they are whole: JSON and weights that carry the sha256 of everything else in them."""
+"""JSON and weights files with an embedded SHA-256, so that damage is detected on reading."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ def write_sealed(path: Path, body: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """What ``write_sealed`` wrote, without its seal.
+    """Read the JSON object that ``write_sealed`` wrote, without its seal.
 
     Raises:
         CheckpointError: missing, or not byte for byte as it was written.
     """
-    found = read_json(path)
-    expect_seal(path, found)
-    return {key: value for key, value in found.items() if key != KEY}
+    value = read_json(path)
+    expect_seal(path, value)
+    return {key: value for key, value in value.items() if key != KEY}
 
 
-def expect_seal(path: Path, found: object) -> None:
-    """Check ``found``, the value of the JSON file at ``path``.
+def expect_seal(path: Path, value: object) -> None:
+    """Check ``value``, read from the JSON file at ``path``.
 
     Raises:
         CheckpointError: it has no seal, or is not byte for byte as it was written.
     """
-    if not isinstance(found, dict) or KEY not in found:
+    if not isinstance(value, dict) or KEY not in value:
         raise CheckpointError(f"{path} is damaged: it does not record its sha256")
-    body = {key: value for key, value in found.items() if key != KEY}
+    body = {key: value for key, value in value.items() if key != KEY}
     try:
         # The text too: 1e-5 and 1E-5 are one number, a missing end of line changes no value, and both are damage.
-        whole = _digest(body) == found[KEY] and path.read_bytes() == json_text(found).encode()
+        whole = _digest(body) == value[KEY] and path.read_bytes() == json_text(value).encode()
     except RecursionError:  # read by compiled code, which goes deeper than what writes it
         whole = False
     except OSError as problem:
@@ -131,8 +131,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
-def _expect_same(path: Path, found: str, facts: Mapping[str, Any]) -> None:
-    if found != facts[KEY]:
+def _expect_same(path: Path, sha256: str, facts: Mapping[str, Any]) -> None:
+    if sha256 != facts[KEY]:
         cure = f"; buttress resume {path.parent.parent} puts it back" if path.parent.name == "weights" else ""
         raise CheckpointError(f"{path} is damaged: the sha256 of its contents is not the recorded one{cure}")
 

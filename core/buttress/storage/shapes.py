@@ -1,4 +1,4 @@
-"""The shapes of JSON that is read from files, as pydantic models: what is wrong is one error with file and place."""
+"""Check JSON that is read from files against pydantic models; an error names the file and the place in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=-1e300, le=1e300, allow_inf_nan=False)]
 """Any finite number."""
 Count = Annotated[int, Field(ge=0, le=10**15)]
-"""How many of something there are."""
+"""A number of things."""
 Size = Annotated[int, Field(ge=1, le=10**15)]
 """A number of examples that shares are taken of."""
 Epoch = Annotated[int, Field(ge=1, le=10**9)]
@@ -22,7 +22,7 @@ Epoch = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class Shape(BaseModel):
-    """What a JSON object has to hold. Kinds are not converted; what else it holds is kept."""
+    """Model of a JSON object. Types are not converted; further keys are kept."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", arbitrary_types_allowed=True)
 
@@ -34,18 +34,18 @@ _SHOWN = 60
 
 
 def checked(shape: type[_Shape], value: object, place: str) -> _Shape:
-    """``value`` as a ``shape``.
+    """Check a value and make a ``shape`` of it.
 
     Args:
-        shape: what is expected.
+        shape: the expected shape.
         value: the value as it was read.
         place: the file, and where in it, for messages.
 
     Raises:
         CheckpointError: names the first part that is missing or wrong.
     """
-    found: _Shape = expect_shape(place, value, TypeAdapter(shape))
-    return found
+    instance: _Shape = expect_shape(place, value, TypeAdapter(shape))
+    return instance
 
 
 def expect_shape(place: str, value: object, shape: TypeAdapter[Any]) -> Any:
@@ -54,7 +54,7 @@ def expect_shape(place: str, value: object, shape: TypeAdapter[Any]) -> Any:
     Args:
         place: the file, and where in it, for messages.
         value: the value as it was read.
-        shape: what is expected.
+        shape: the expected shape.
 
     Raises:
         CheckpointError: names the first part that is missing or wrong.
@@ -73,9 +73,9 @@ def expect_shape(place: str, value: object, shape: TypeAdapter[Any]) -> Any:
 
 
 def _reason(fault: Mapping[str, Any]) -> str:
-    """What pydantic expected, as the end of a sentence."""
-    said = str(fault["msg"]).removeprefix("Value error, ")
-    return said[:1].lower() + said[1:]
+    """The expectation of pydantic, as the end of a sentence."""
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""safetensors files read piece by piece into memory that the caller owns: no mapping, so memory is what was asked for.
+"""Read safetensors files piece by piece into memory of the caller, without mapping them.
 
 The format (https://github.com/huggingface/safetensors, "Format"): 8 bytes, the length of the header as a little-endian
 integer; the header, a JSON object from each tensor's name to its dtype, shape and begin and end in the data; the data,
@@ -106,7 +106,7 @@ class TensorFile:
 
 @contextmanager
 def open_tensor_files(paths: Iterable[Path]) -> Iterator[list[TensorFile]]:
-    """The files, open, their headers checked.
+    """Open the files and check their headers.
 
     Raises:
         CheckpointError: one is missing, truncated, or no safetensors file.
@@ -128,8 +128,8 @@ def _open(path: Path) -> Iterator[TensorFile]:
         try:
             entries = _entries(descriptor)
         except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as problem:
-            said = problem.strerror if isinstance(problem, OSError) else problem
-            raise CheckpointError(f"{path} cannot be read: {said}; the file is truncated or no safetensors") from None
+            reason = problem.strerror if isinstance(problem, OSError) else problem
+            raise CheckpointError(f"{path} cannot be read: {reason}; the file is truncated or no safetensors") from None
         yield TensorFile(path, entries, descriptor)
     finally:
         os.close(descriptor)

@@ -52,7 +52,7 @@ class StateError(TypeError):
 
     Args:
         place: the keys that lead to it.
-        reason: what was expected, what was found, and what to use instead.
+        reason: expected value, actual value, and the value to use instead.
     """
 
     def __init__(self, place: Place, reason: str) -> None:
@@ -137,8 +137,8 @@ def join_tensors(tree: object, tensors: Mapping[str, Tensor]) -> Any:
     def tensor(leaf: Mapping[str, Any]) -> Tensor:
         name = leaf["$tensor"]
         if name not in joined:
-            found = tensors[name]
-            joined[name] = found.permute(_inverse(leaf["order"])) if "order" in leaf else found
+            whole = tensors[name]
+            joined[name] = whole.permute(_inverse(leaf["order"])) if "order" in leaf else whole
         return joined[name]
 
     def visit(node: object) -> Any:
@@ -161,7 +161,7 @@ _MARKS: dict[str, Callable[[Any, Callable[[object], Any]], Any]] = {
     "$ordered": lambda items, visit: OrderedDict((key, visit(value)) for key, value in items),
     "$tuple": lambda parts, visit: tuple(visit(value) for value in parts),
 }
-"""How a dict is written that JSON has no kind for, and what is made of it."""
+"""Marks of dicts for which JSON has no type, with the functions that make the objects again."""
 
 
 def _inverse(order: list[int]) -> list[int]:
@@ -183,7 +183,7 @@ def _expect_storable(tensor: Tensor, place: Place) -> None:
 
 
 def _expect_short(value: object, place: Place) -> None:
-    """What no file can hold, though it is a plain value."""
+    """Refuse plain values that no file can hold."""
     if isinstance(value, int) and abs(value) >= _TOO_LARGE:
         raise StateError(place, f"expected at most {_LONGEST_INTEGER:,} digits, got a longer integer")
     if isinstance(value, str):

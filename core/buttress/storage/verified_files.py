@@ -1,4 +1,4 @@
-"""Files that were compared with their sha256 in this process: not read again while nobody has written to them."""
+"""Verify files by their sha256, and read a file again only after somebody has written to it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _Trace = tuple[int, ...]
 
 
 class VerifiedFiles:
-    """Remembers of each verified file what a change by anybody leaves a trace in: inode, size and times.
+    """Remembers inode, size and times of each verified file, which show a change by anybody.
 
-    What decays below the file system leaves none. The process that reads the file next, to resume or to evaluate, finds
-    it.
+    Decay below the file system does not show in them. The next process that reads the file, to resume or to evaluate,
+    detects it.
     """
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[str, _Trace]] = {}
 
     def has_sha256(self, path: Path, sha256: str) -> bool:
-        """As ``files.has_sha256``, by whose word where nothing has touched the file since.
+        """Whether a file has that sha256; computed again only where something has touched the file since.
 
         Raises:
             CheckpointError: it cannot be read.
@@ -42,7 +42,7 @@ class VerifiedFiles:
 
 def _trace(path: Path) -> _Trace | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:  # reading it says what is wrong
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

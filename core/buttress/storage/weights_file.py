@@ -1,4 +1,4 @@
-"""Files of weights from anywhere: safetensors, or written by ``torch.save`` and read without running any code."""
+"""Read files of weights from anywhere, safetensors or ``torch.save``, without running any code of theirs."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ from buttress.storage.regular_file import open_regular_file
 from buttress.storage.seals import read_any_weights
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
-"""By which a file of weights is known before it is opened; others are known by their first bytes."""
+"""Suffixes of files of weights; files with other suffixes are recognised by their first bytes."""
 
 # A zip archive, a pickle of protocol 2 (torch before 1.6), and the length of a safetensors header with its first brace.
 _BEGINNINGS = re.compile(rb"PK\x03\x04|\x80\x02|.{7}\x00\{", flags=re.DOTALL)
@@ -26,7 +26,7 @@ _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the name says so."""
+    """Whether the name has the suffix of safetensors."""
     return path.suffix.lower() == ".safetensors"
 
 
@@ -55,13 +55,13 @@ def read_weight_sets(path: Path) -> dict[str, dict[str, Tensor]]:
             code, or holds no tensor that has a name.
     """
     loaded = read_any_weights(path) if is_safetensors(path) else _load(path)
-    found = dict(_sets(loaded)) if isinstance(loaded, Mapping) else {}
-    if not found:
+    sets = dict(_sets(loaded)) if isinstance(loaded, Mapping) else {}
+    if not sets:
         raise CheckpointError(
             f"{path} holds no weights: expected a mapping of names to tensors, at the top or under a key like "
             "state_dict, model or ema, as torch.save(model.state_dict(), FILE) writes it"
         )
-    return found
+    return sets
 
 
 def _load(path: Path) -> object:
@@ -76,8 +76,10 @@ def _load(path: Path) -> object:
     except CheckpointError:
         raise
     except Exception as problem:  # the restricted loader raises many kinds; all mean: this file is not taken
-        asked = re.search(r"GLOBAL (\S+)", str(problem))
-        reason = f"it asks for {asked.group(1)}, and only tensors are taken" if asked else "truncated, or no weights"
+        requested = re.search(r"GLOBAL (\S+)", str(problem))
+        reason = (
+            f"it asks for {requested.group(1)}, and only tensors are taken" if requested else "truncated, or no weights"
+        )
         raise CheckpointError(f"{path} is refused by torch's restricted loader, which runs no code: {reason}") from None
 
 

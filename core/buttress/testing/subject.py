@@ -17,7 +17,7 @@ from torch.optim import SGD
 from buttress.components.construct import construct
 from buttress.components.loaded import LoadedPlugin
 from buttress.components.members import marked
-from buttress.components.place import in_code
+from buttress.components.place import Place
 from buttress.components.plugin_class import check_class
 from buttress.components.sources import HOOKED, Source
 from buttress.components.traits import declared_name
@@ -116,7 +116,7 @@ class Subject:
 
     def plugin(self) -> LoadedPlugin:
         """A new instance."""
-        plugin, settings = construct(self.component, self.settings, in_code(self.name), self.given)
+        plugin, settings = construct(self.component, self.settings, Place(self.name), self.given)
         return LoadedPlugin(self.name, plugin, self.source, settings)
 
     def engine(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -16,9 +15,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from buttress.components.arguments import read_arguments
-from buttress.components.construct import build
+from buttress.components.construct import choose
 from buttress.components.loaded import LoadedPlugin, load_plugins
 from buttress.components.own_modules import told
+from buttress.components.place import Place
 from buttress.components.requirements import check_requirements
 from buttress.config.file import ConfigFile
 from buttress.config.schedule import Schedule
@@ -80,7 +80,7 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     Raises:
         ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
     """
-    check_requirements(file.config.requires, file.under("requires"))
+    check_requirements(file.config.requires, file.place / "requires")
     data, settings = _loaded(file)
     _check(file, data)
     if data.validation is None and file.config.evaluation.best_by == "validation":
@@ -93,7 +93,7 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     shape = data.train.example_shape
     if layout == torch.channels_last and len(shape) != 3:
         raise ConfigError(
-            f"{file.where(('model', 'memory_format'))}: channels_last is a layout of images [C,H,W], and these "
+            f"{file.place / 'model' / 'memory_format'}: channels_last is a layout of images [C,H,W], and these "
             f"examples have shape {list(shape)}; use contiguous"
         )
     moved = {name: split.to(device, layout) for name, split in data.splits().items()}
@@ -108,28 +108,27 @@ def _check(file: ConfigFile, data: Data) -> None:
     except InputError:
         raise
     except Exception as problem:
-        raise DataError(f"{file.where(('data',))}: {file.config.data.chosen}: {told(problem)}") from problem
+        raise DataError(f"{file.place / 'data'}: {file.config.data.chosen}: {told(problem)}") from problem
 
 
 def _loaded(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
-    section, where, seed = file.config.data, file.under("data"), file.config.seed
+    section, place, seed = file.config.data, file.place / "data", file.config.seed
     paths = relative_paths(file)
     given = {**section.given(), **{path.name: str(path.found) for path in paths}}
     if section.target is None:
-        name = str(section.name)  # ConfigFile has made sure that there is one
-        dataset, _, settings = build("dataset", name, given, where, named=where(("name",)))
+        dataset, settings = choose("dataset", section.chosen, place / "name").make(given, place)
     else:
-        dataset, settings = file.own.make(DATA, "data", given, where, {"seed": seed})
+        dataset, settings = file.own.make(DATA, "data", given, place, {"seed": seed})
     try:
         data = dataset.load(seed) if hasattr(dataset, "load") else dataset
     except InputError as problem:
         said = told(problem).removeprefix(f"{type(problem).__name__}: ") if section.target else str(problem)
-        raise type(problem)(f"{where(())}: {said}{where_looked(paths)}") from problem
+        raise type(problem)(f"{place}: {said}{where_looked(paths)}") from problem
     except Exception as problem:
         known = isinstance(problem, ValueError) and section.target is None  # a data set's own words about its settings
-        raise DataError(f"{where(())}: {problem if known else told(problem)}{where_looked(paths)}") from problem
+        raise DataError(f"{place}: {problem if known else told(problem)}{where_looked(paths)}") from problem
     if not isinstance(data, Data):
-        raise DataError(f"{where(())}: {section.chosen} loaded a {type(data).__name__}, expected a buttress.Data")
+        raise DataError(f"{place}: {section.chosen} loaded a {type(data).__name__}, expected a buttress.Data")
     return data, {**settings, **{path.name: path.recorded for path in paths}}
 
 
@@ -144,18 +143,18 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     entries = [dict(entry) for entry in config.plugins]
     facts = {"num_classes": data.num_classes}
     local = file.own.plugins
-    plugins = load_plugins(entries, file.under("plugins"), facts, local=local)
+    plugins = load_plugins(entries, file.place / "plugins", facts, local=local)
     ((attack_name, attack_settings),) = config.evaluation.attack.items()
     attack = load_attack(
-        {attack_name: attack_settings}, file.under("evaluation", "attack", attack_name), facts, local=local
+        {attack_name: attack_settings}, file.place.under("evaluation", "attack", attack_name), facts, local=local
     )
-    loggers = load_loggers(config.loggers, file.under("loggers"))
+    loggers = load_loggers(config.loggers, file.place / "loggers")
     schedule, schedule_settings = file.schedule()
     model, model_settings = build_model(file, data)
-    with at(_place_of_model(file)):
+    with _place_of_model(file).error_context():
         expect_learnable(model, f"model {type(model).__name__}")
     factory, optimizer_settings = _optimizer(file)
-    with at(file.where(("plugins",))):
+    with (file.place / "plugins").error_context():
         engine = Engine(
             model,
             factory,
@@ -204,17 +203,8 @@ def threat_of(file: ConfigFile) -> ThreatModel:
         return ThreatModel(section.norm, section.eps, section.box)
     except ConfigError as problem:
         key, _, said = str(problem).partition(": ")  # threat.eps or threat.box
-        place = file.source.blame(tuple(key.split(".")), ("threat", "eps"), ("threat", "box"), ("threat", "norm"))
+        place = str(file.source.blame(tuple(key.split(".")), ("threat", "eps"), ("threat", "box"), ("threat", "norm")))
         raise ConfigError(f"{place}: {said if place.endswith(key) else problem}") from None
-
-
-@contextmanager
-def at(place: str) -> Iterator[None]:
-    """Put the place in the config before the message of whatever is refused inside."""
-    try:
-        yield
-    except InputError as problem:
-        raise type(problem)(f"{place}: {problem}") from problem.__cause__
 
 
 def device_of(file: ConfigFile) -> torch.device:
@@ -229,12 +219,12 @@ def device_of(file: ConfigFile) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"{file.where(('device',))}: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
+        raise ConfigError(f"{file.place / 'device'}: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"{file.where(('device',))}: expected auto, cpu, cuda or cuda:N, got {name!r}")
+        raise ConfigError(f"{file.place / 'device'}: expected auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"{file.where(('device',))}: {name} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
+            f"{file.place / 'device'}: {name} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
             "use device: cpu or auto"
         )
     return device
@@ -255,11 +245,11 @@ def build_model(
         ConfigError, PluginError, ModelError, CheckpointError: it cannot be built, or the weights are not its own.
         DataError: the two examples cannot be read.
     """
-    section, where = file.config.model, file.under("model")
+    section, place = file.config.model, file.place / "model"
     shape = data.train.example_shape
     facts: dict[str, Any] = {"num_classes": data.num_classes, "in_channels": shape[0], "in_features": prod(shape)}
     settings: dict[str, Any] = {}
-    with at(file.where(("data",))):
+    with (file.place / "data").error_context():
         first = next(iter(data.train.batches(torch.arange(min(2, len(data.train))), 2)))
     chosen = _place_of_model(file)
     with torch.random.fork_rng():  # initial weights follow the seed and move nobody's generator
@@ -267,31 +257,30 @@ def build_model(
             file.own.imported("model", chosen)
         torch.manual_seed(file.config.seed)
         if section.target is not None:
-            model, settings = file.own.make(MODEL, "model", section.args, where, facts)
+            model, settings = file.own.make(MODEL, "model", section.args, place, facts)
         else:
-            name = str(section.name)  # ConfigFile has made sure that there is one
-            model, _, settings = build("model", name, section.settings(), where, facts, named=where(("name",)))
+            model, settings = choose("model", section.chosen, place / "name").make(section.settings(), place, facts)
         if not isinstance(model, nn.Module):
             raise ModelError(f"{chosen}: expected an nn.Module, got {type(model).__name__}")
-        with at(chosen):
+        with chosen.error_context():
             model = prepared(model, first.x, device_of(file), memory_format_of(file))
     if weights is not None:
         load_weights(model, weights, key=key)
     elif section.weights is not None:
         _start_from(model, file, section.weights)
-    with at(chosen):
+    with chosen.error_context():
         check_logits(model, first.x, data.num_classes)
     return model, settings
 
 
-def _place_of_model(file: ConfigFile) -> str:
-    return file.where(("model", "target" if file.config.model.target else "name"))
+def _place_of_model(file: ConfigFile) -> Place:
+    return file.place / "model" / ("target" if file.config.model.target else "name")
 
 
 def _start_from(model: nn.Module, file: ConfigFile, given: WeightsSection) -> None:
     relative = weights_path(file)
     path = user_path(given.file) if relative is None else relative.shortest
-    with at(file.where(("model", "weights"))):
+    with (file.place / "model" / "weights").error_context():
         try:
             load_weights(model, path, key=given.key, fresh=given.fresh)
         except CheckpointError as problem:
@@ -300,7 +289,7 @@ def _start_from(model: nn.Module, file: ConfigFile, given: WeightsSection) -> No
 
 
 def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optimizer], dict[str, Any]]:
-    section, where = file.config.optimizer, file.under("optimizer")
+    section, place = file.config.optimizer, file.place / "optimizer"
     known = {
         name.lower(): kind
         for name, kind in vars(torch.optim).items()
@@ -308,8 +297,8 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
     }
     kind = known.get(section.name.lower())
     if kind is None:
-        raise ConfigError(f"{where(('name',))}: unknown optimizer {section.name!r}{nearest(section.name, known)}")
-    settings = {"lr": section.lr, **read_arguments(kind, section.settings(), where, taken=("params", "lr"))}
+        raise ConfigError(f"{place / 'name'}: unknown optimizer {section.name!r}{nearest(section.name, known)}")
+    settings = {"lr": section.lr, **read_arguments(kind, section.settings(), place, taken=("params", "lr"))}
 
     def factory(groups: list[dict[str, Any]]) -> Optimizer:
         return kind(groups, **settings)
@@ -320,7 +309,7 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
         factory([{"params": [weight]}]).step()
     except Exception as problem:  # optimizers refuse settings by many kinds, AssertionError among them
         said = str(problem).splitlines() or [type(problem).__name__]
-        raise ConfigError(f"{where(())}: {kind.__name__}: {said[0]}") from None
+        raise ConfigError(f"{place}: {kind.__name__}: {said[0]}") from None
     return factory, settings
 
 
@@ -363,5 +352,5 @@ def check_last_batch(assembly: Assembly) -> None:
     engine.start()  # plugins may put batch norm into eval mode
     (batch,) = train.batches(torch.arange(1), 1)
     if not trains_on_one(engine.model, batch.x):
-        place = assembly.file.where(("data", "batch_size"))
+        place = assembly.file.place / "data" / "batch_size"
         raise ConfigError(f"{place}: {section.batch_size} of {len(train)} training examples leave {ONE_EXAMPLE}")

@@ -52,14 +52,14 @@ def relative_paths(file: ConfigFile) -> list[RelativePath]:
     Raises:
         InputError: the data set is not there, or cannot be imported.
     """
-    section, where = file.config.data, file.under("data")
+    section, place = file.config.data, file.place / "data"
     component: Any
     if section.target is None:
         key: tuple[str, ...] = ("data",)
-        component = load(find("dataset", str(section.name), where(("name",))))
+        component = load(find("dataset", str(section.name), place / "name"))
     else:
         key = ("data", "args")
-        component = file.own.imported("data", where(("target",)), DataError)
+        component = file.own.imported("data", place / "target", DataError)
     given = section.given()
     try:
         names = path_settings(component)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from buttress.components.loaded import LoadedPlugin, as_loaded, hooks_of, load_plugins
-from buttress.components.place import Where
+from buttress.components.place import Place
 from buttress.engine.engine import Engine
 from buttress.engine.implementation import Implementation
 from buttress.engine.perturbation import Copies
@@ -22,13 +22,13 @@ from buttress.hookspecs import LOGGER_HOOKS
 from buttress.nn.as_found import AsFound
 
 
-def load_loggers(entries: Sequence[str | Mapping[str, Any]], where: Where | None = None) -> tuple[LoadedPlugin, ...]:
+def load_loggers(entries: Sequence[str | Mapping[str, Any]], place: Place | None = None) -> tuple[LoadedPlugin, ...]:
     """Loggers by name, as a config lists them: ``["tensorboard"]``.
 
     Raises:
         PluginError, ConfigError: unknown or broken logger, wrong settings, a package that is not installed.
     """
-    loaded = load_plugins(entries, where, kind="logger")
+    loaded = load_plugins(entries, place, kind="logger")
     for logger in loaded:
         check_logger(logger)
     return tuple(loaded)

@@ -45,7 +45,8 @@ def radius_of_zero(assembly: Assembly) -> Iterator[str]:
 
 def epochs_that_never_come(assembly: Assembly) -> Iterator[str]:
     file, epochs = assembly.file, assembly.file.config.epochs
-    made_by = file.own.imported("schedule", "") if file.config.schedule.target else type(assembly.schedule)
+    target = file.place / "schedule" / "target"
+    made_by = file.own.imported("schedule", target) if file.config.schedule.target else type(assembly.schedule)
     given = assembly.resolved["schedule"]
     settings = [("schedule", made_by, given.get("args", given))]
     settings += [(plugin.label, type(plugin.plugin), plugin.settings) for plugin in assembly.engine.plugins]

@@ -9,7 +9,7 @@ from typing import Any
 
 from buttress.components.construct import construct
 from buttress.components.members import attributes_of
-from buttress.components.place import in_code
+from buttress.components.place import Place
 from buttress.components.signature import documentation_of, settings_model, signature_of
 from buttress.components.sources import HOOKED
 from buttress.errors import ButtressError, ConfigError, PluginError
@@ -49,7 +49,7 @@ def valid_defaults(subject: Subject) -> None:
     schema = _schema(subject)
     required = set(schema.get("required", ()))
     given = {key: value for key, value in subject.settings.items() if key in required}
-    construct(subject.component, given, in_code(subject.name), subject.given)
+    construct(subject.component, given, Place(subject.name), subject.given)
     wrong = []
     for parameter in signature_of(subject.component):
         if parameter.name in subject.given or parameter.default is inspect.Parameter.empty:
@@ -104,7 +104,7 @@ def _accepts(subject: Subject, settings: dict[str, Any]) -> Exception | None:
         Broken: something else than an error of buttress: the user would see a traceback.
     """
     try:
-        construct(subject.component, settings, in_code(subject.name), subject.given)
+        construct(subject.component, settings, Place(subject.name), subject.given)
     except (ConfigError, PluginError) as refusal:
         return refusal
     except Exception as error:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from buttress.nn.modes import Modes, parameters_of, weights_swapped
 
+from ..core.helpers import assert_same, batch_of, snapshot
 from ..models import ConvNet
-from .helpers import assert_same, batch_of, snapshot
 
 
 class Tied(nn.Module):

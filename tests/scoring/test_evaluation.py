@@ -12,8 +12,8 @@ from buttress.errors import ConfigError, DataError, HookError, PluginError
 from buttress.scoring.attacks import load_attack
 from buttress.scoring.evaluator import Evaluator
 
+from ..core.helpers import LINF, SHORT_PGD, assert_same, batch_of, plugin, snapshot
 from ..models import MLP, ConvNet, Halfspace
-from .helpers import LINF, SHORT_PGD, assert_same, batch_of, plugin, snapshot
 
 W = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
 

@@ -13,8 +13,8 @@ from buttress.errors import ConfigError, DataError, ModelError
 from buttress.scoring.attacks import load_attack
 from buttress.scoring.worst_case import attack_all
 
+from ..core.helpers import LINF, assert_same, batch_of, plugin, snapshot
 from ..models import MLP, ConvNet
-from .helpers import LINF, assert_same, batch_of, plugin, snapshot
 
 ATTACKS = ("fgsm", "clean", {"pgd": {"steps": 2}}, {"cw": {}}, {"pgd": {"loss": "margin"}})
 

@@ -16,8 +16,8 @@ from buttress.errors import CheckpointError
 from buttress.scoring.attacks import load_attack
 from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, WRONG, Verdicts, attack_all, interval
 
+from ..core.helpers import LINF, batch_of, plugin
 from ..models import ConvNet, Halfspace
-from .helpers import LINF, batch_of, plugin
 
 W = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
 THREAT = ThreatModel("linf", "1/10", None)

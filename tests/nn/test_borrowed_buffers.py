@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from buttress.engine.engine import Engine
 
-from .helpers import assert_same, batch_of, clean_attack, engine_of, plugin, snapshot
+from ..core.helpers import assert_same, batch_of, clean_attack, engine_of, plugin, snapshot
 
 
 class Hidden(nn.Module):

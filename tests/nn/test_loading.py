@@ -18,8 +18,8 @@ from buttress.errors import CheckpointError, ModelError
 from buttress.nn.loading import check_logits, load_weights
 from buttress.storage.files import write_tensors
 
+from ..core.helpers import assert_same, snapshot
 from ..models import MLP, ConvNet
-from .helpers import assert_same, snapshot
 
 
 def save(path: Path, state: Any) -> Path:

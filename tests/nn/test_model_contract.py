@@ -17,8 +17,8 @@ from buttress import Engine, Split, evaluate
 from buttress.errors import ConfigError, DataError, HookError, ModelError, WorkError
 from buttress.nn.loading import check_logits, trains_on_one
 
+from ..core.helpers import LINF, assert_same, batch_of, clean_attack, engine_of, plugin, snapshot, step
 from ..models import MLP, ConvNet
-from .helpers import LINF, assert_same, batch_of, clean_attack, engine_of, plugin, snapshot, step
 
 STACKS = (["pgd"], ["clean"], ["pgd", "trades"], ["clean", "awp"])
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from buttress import Batch, Engine, Split, evaluate, load_plugins
 from buttress.errors import ConfigError, DataError, HookError
 
+from ..core.helpers import LINF, batch_of, engine_of, plugin, step
 from ..models import MLP
-from .helpers import LINF, batch_of, engine_of, plugin, step
 
 X, Y = batch_of().x, batch_of().y
 SOFT = torch.nn.functional.one_hot(Y, 3).float()

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from buttress import Loss
 from buttress.errors import DivergenceError, HookError
 
+from ..core.helpers import LINF, assert_same, clean_attack, engine_of, plugin, snapshot, step
 from ..models import MLP
-from .helpers import LINF, assert_same, clean_attack, engine_of, plugin, snapshot, step
 
 
 class Sum(MLP):

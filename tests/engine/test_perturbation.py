@@ -15,8 +15,7 @@ from buttress.engine.perturbation import perturbed
 from buttress.errors import DataError, HookError
 from buttress.types import ParamGroup
 
-from ..models import MLP
-from .helpers import (
+from ..core.helpers import (
     CPU,
     LINF,
     adding,
@@ -29,6 +28,7 @@ from .helpers import (
     step,
     weights_of,
 )
+from ..models import MLP
 
 ADV = Adv(batch_of().x)
 ORDERS = pytest.mark.parametrize("exit_order", ["restore_then_step", "step_while_perturbed"])

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from buttress.errors import DataError
 from buttress.nn.batchnorm import reestimate, tracked_norms
 
+from ..core.helpers import assert_same, batch_of, snapshot
 from ..models import MLP, ConvNet
-from .helpers import assert_same, batch_of, snapshot
 
 
 def batches(sizes: list[int], dtype: torch.dtype = torch.float64) -> list[Tensor]:

@@ -13,8 +13,8 @@ from buttress.engine.state import RunState
 from buttress.errors import DataError
 from buttress.streams import Streams, seeded_generator
 
+from ..core.helpers import CPU, LINF, clean_attack, context, engine_of, plugin, step
 from ..models import MLP
-from .helpers import CPU, LINF, clean_attack, context, engine_of, plugin, step
 
 
 def draw(ctx: Context, purpose: str = "noise", n: int = 2) -> tuple[float, ...]:

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from buttress import Adv
 from buttress.engine.perturbation import Copies, perturbed
 from buttress.nn.scratch import Buffers
 
-from .helpers import adding
-from .test_perturbation import ADV
+from ..core.helpers import adding, batch_of
 
 
 def places(tensors: list[Tensor]) -> list[int]:
@@ -57,7 +57,9 @@ def test_a_perturbation_after_an_exception_is_not_troubled_by_what_the_copies_ho
 
     def run(fails: bool) -> None:
         saved, order = copies.before.copies([weight]), "step_while_perturbed"
-        with perturbed(adding([weight], [torch.ones(4)]), ADV, [weight], order, saved, copies.after) as given:
+        with perturbed(
+            adding([weight], [torch.ones(4)]), Adv(batch_of().x), [weight], order, saved, copies.after
+        ) as given:
             given.before_step()
             if fails:
                 raise ValueError("no")

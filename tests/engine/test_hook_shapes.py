@@ -25,8 +25,8 @@ from buttress.scoring.attacks import load_attack
 from buttress.scoring.evaluator import evaluate
 from buttress.training.loggers import Loggers
 
+from ..core.helpers import CPU, LINF, batch_of, clean_attack, engine_of, plugin, step
 from ..models import MLP
-from .helpers import CPU, LINF, batch_of, clean_attack, engine_of, plugin, step
 
 ALL = sorted(HOOKS)
 

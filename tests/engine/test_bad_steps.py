@@ -14,8 +14,8 @@ from buttress import Engine, Loss
 from buttress.errors import DivergenceError, HookError
 from buttress_plugins import weights
 
+from ..core.helpers import LINF, assert_same, clean_attack, engine_of, plugin, snapshot, step, weights_of
 from ..models import ConvNet
-from .helpers import LINF, assert_same, clean_attack, engine_of, plugin, snapshot, step, weights_of
 
 BAD = 2  # the step that is bad, of 5
 
