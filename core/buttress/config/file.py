@@ -85,6 +85,9 @@ class ConfigFile:
     def _expect_way_back(self) -> None:
         """A roll-back needs a checkpoint that is as old as the last evaluation but one."""
         saved, every = self.config.checkpoint, self.config.evaluation.every
+        # A collapse is seen before its own epoch is saved: `every - 1` epochs have been saved since the last good
+        # evaluation, and of so many consecutive epochs at most ceil((every - 1) / saved.every) end with a checkpoint.
+        # Beside those, one from that evaluation or from before it has to be kept.
         needed = 1 + -(-(every - 1) // saved.every)
         if self.config.guards.collapse == "roll_back" and (saved.keep < needed or saved.every > every):
             place = self.source.blame(

@@ -124,7 +124,7 @@ def forecast(scratch: Assembly) -> Forecast:
     step_seconds = median(times)
     splits = scratch.data.splits()
     examples = sum(len(split) for name, split in splits.items() if name != "train" or config.evaluation.train)
-    evaluations = -(-config.epochs // config.evaluation.every)
+    evaluations = -(-config.epochs // config.evaluation.every)  # rounded up: the last epoch always has one
     tracks = engine.tracks()
     measured = [track for track in tracks if track.buffers == "reestimate"]
     return Forecast(

@@ -114,7 +114,8 @@ class Scoreboard:
     def _ahead(self) -> int:
         """Number of evaluations after the epochs that are done."""
         done, epochs, every = self._assembly.engine.epoch, self._config.epochs, self._config.evaluation.every
-        return -(-epochs // every) - done // every if done < epochs else 0
+        total = -(-epochs // every)  # rounded up: the last epoch always has one
+        return total - done // every if done < epochs else 0
 
     def _expect(self, tracks: Sequence[Track]) -> None:
         """Count the evaluations of these tracks now, and of them and the live model in every later evaluation."""
