@@ -61,6 +61,12 @@ def notice(text: str) -> None:
     print(f"buttress: {text}", file=sys.stderr)
 
 
+def sources(with_cuda: bool) -> list[str]:
+    """The files to compile. Those of the CUDA part are ``*.cu`` and ``cuda*.cpp``."""
+    files = (*Path("csrc").rglob("*.cpp"), *Path("csrc").rglob("*.cu"))
+    return [str(file) for file in files if with_cuda or not (file.suffix == ".cu" or file.name.startswith("cuda"))]
+
+
 def module(with_cuda: bool) -> Extension:
     """The extension, with its CUDA part or without."""
     from torch.utils import cpp_extension
@@ -68,7 +74,7 @@ def module(with_cuda: bool) -> Extension:
     kind = cpp_extension.CUDAExtension if with_cuda else cpp_extension.CppExtension
     return kind(
         "buttress._C",
-        sources=[*map(str, Path("csrc").rglob("*.cpp")), *(map(str, Path("csrc").rglob("*.cu")) if with_cuda else [])],
+        sources=sources(with_cuda),
         include_dirs=[str(Path("csrc").resolve())],
         define_macros=[("BUTTRESS_WITH_CUDA", "1")] if with_cuda else [],
         extra_compile_args={"cxx": ["-O3", "-g0", "-std=c++20", *OPENMP], "nvcc": ["-O3", "-std=c++20"]},

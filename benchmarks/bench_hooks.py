@@ -1,4 +1,4 @@
-"""What the hooks cost: dispatch with shape checks, and value checks.
+"""The cost of hooks and of kernel doors: dispatch with shape checks, value checks, calls of compiled operators.
 
 *Dispatch*: every hook call of a training step (transform_batch, generate_adv, perturb_weights, compute_loss,
 adjust_grads, ensemble_weights), with answers checked for shape, dtype and device, through providers that return ready
@@ -10,9 +10,13 @@ and copies of weights and buffers in memory that is used again.
 
 *Value checks*: a PGD-10 step of preact_tiny on 8x8 images, batch 80, with ``checks: always`` over ``checks: off``,
 rounds interleaved; and the same checks timed alone, since their share is below the noise of whole steps.
+
+*Doors*: functions of ``buttress.kernels`` on 62 small tensors, over the bare calls of their operators in
+``torch.ops.buttress``, which check the arguments themselves; rounds interleaved, the fastest of each.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -24,10 +28,14 @@ from torch import nn
 
 from buttress import Adv, Batch, Engine, Loss, ThreatModel, hookimpl
 from buttress.engine.perturbation import Copies
+from buttress.kernels import amp_step_, native, perturb_, restore_, rwp_step_, unperturb_, use_backend
 from buttress.nn.as_found import AsFound
 from buttress_plugins.models.preact_resnet import preact_tiny
 
 THREAT = ThreatModel("linf", "1/10")
+
+# Tensors of a list, about as many as a ResNet-18 has.
+TENSORS = 62
 
 
 class Ready:
@@ -154,6 +162,43 @@ def measure_value_checks(rounds: int) -> dict[str, Any]:
     }
 
 
+def doors() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    """By name, a door's call and the bare call of its operator."""
+    weights, directions, origin, total = ([torch.randn(8, 8) for _ in range(TENSORS)] for _ in range(4))
+    state, kept, ops = torch.ones(2, TENSORS, dtype=torch.float64), torch.tensor(1), torch.ops.buttress
+    lists = weights, directions, origin, total
+    return {
+        "perturb_": (
+            lambda: perturb_(weights, directions, 0.0, saved=origin),
+            lambda: ops.perturb_(weights, directions, 0.0, "layer", origin),
+        ),
+        "restore_": (lambda: restore_(weights, origin), lambda: ops.restore_(weights, origin)),
+        "unperturb_": (
+            lambda: unperturb_(weights, origin, total),
+            lambda: ops.unperturb_(weights, origin, total),
+        ),
+        "rwp_step_": (
+            lambda: rwp_step_(*lists, state, 0.0, kept=kept),
+            lambda: ops.rwp_step_(*lists, state, 0.0, "global", True, kept),
+        ),
+        "amp_step_": (
+            lambda: amp_step_(*lists, xi=0.1, delta=1.0),
+            lambda: ops.amp_step_(*lists, 0.1, 1.0, "global", None),
+        ),
+    }
+
+
+def measure_doors(rounds: int) -> dict[str, dict[str, float]]:
+    """Microseconds of a door's call and of the bare one, in the fastest rounds, and their difference."""
+    results = {}
+    with use_backend("native"):
+        for name, calls in doors().items():
+            pairs = [[microseconds(call, calls=200, rounds=1) for call in calls] for _ in range(rounds)]
+            door, bare = (min(times) for times in zip(*pairs, strict=True))
+            results[name] = {"door_us": door, "bare_us": bare, "overhead_us": door - bare}
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
@@ -171,7 +216,14 @@ def main() -> None:
         f"value checks: {values['checks_alone_us']:.0f} us a step, {100 * values['share_of_step']:.2f} % of a PGD-10 "
         f"step ({1e3 * values['off']['median_s']:.1f} ms); whole steps with over without: {values['step_ratio']:.3f}"
     )
-    write(options.json, facts(benchmark="bench_hooks", dispatch=hooks, keeping_us=keeping, value_checks=values))
+    kernels = measure_doors(options.rounds) if native.operations() else {}
+    for name, each in kernels.items():
+        print(
+            f"{name} on {TENSORS} tensors: {each['door_us']:.1f} us, the bare operator {each['bare_us']:.1f} us; "
+            f"the door costs {each['overhead_us']:.1f} us"
+        )
+    results = {"dispatch": hooks, "keeping_us": keeping, "value_checks": values, "doors": kernels}
+    write(options.json, facts(benchmark="bench_hooks", **results))
 
 
 if __name__ == "__main__":

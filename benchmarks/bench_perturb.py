@@ -25,7 +25,7 @@ from common import facts, write
 from torch import Tensor, nn
 
 from buttress.console.tables import table
-from buttress.kernels import accumulate_, perturb_, restore_, use_backend
+from buttress.kernels import perturb_, restore_, rwp_first_step_, rwp_step_, use_backend
 from buttress.nn.weights import matrices
 from buttress_plugins.models.preact_resnet import preact_resnet18
 
@@ -151,11 +151,11 @@ def rwp(model: nn.Module) -> Candidates:
         directions = [torch.randn_like(w) for w in weights]
         origin, total = ([torch.zeros_like(w) for w in weights] for _ in range(2))
         state = torch.zeros((2, len(weights)), dtype=torch.float64)
-        accumulate_(weights, directions, origin, total, state, GAMMA, begin=True)
+        rwp_first_step_(weights, directions, origin, total, state, GAMMA)
         return lambda: call(weights, directions, origin, total, state)
 
     def step(*arguments: Any) -> None:
-        accumulate_(*arguments, GAMMA)
+        rwp_step_(*arguments, GAMMA)
 
     return {
         "compiled": with_backend("native", candidate(step)),

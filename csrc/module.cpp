@@ -12,7 +12,7 @@
 #include "median/cpu.h"
 
 #ifdef BUTTRESS_WITH_CUDA
-#include "facts/facts.h"
+#include "facts/cuda.h"
 #endif
 
 namespace py = pybind11;

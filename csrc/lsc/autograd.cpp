@@ -1,4 +1,4 @@
-// Gradients of the operators of ops.cpp. Nodes of autograd's own kind, as torch's built-in operators have them: a
+// Gradients of the operators of schema.cpp. Nodes of autograd's own kind, as torch's built-in operators have them: a
 // torch::autograd::Function costs 1.4 microseconds more, a tenth of forward and backward of a batch of 128.
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>

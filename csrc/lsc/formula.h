@@ -1,14 +1,10 @@
-// One example under the loss-stationary condition, as the CPU and the GPU compute it; no torch in here.
+// One example under the loss-stationary condition, as the CPU and CUDA compute it; no torch in here.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define BUTTRESS_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define BUTTRESS_HOST_DEVICE inline
-#endif
+#include "common/host_device.h"
 
 namespace buttress {
 

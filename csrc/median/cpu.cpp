@@ -7,9 +7,9 @@
 #include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 
-#include "median/kinds.h"
 #include "median/network.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -26,6 +26,10 @@ namespace {
 
 // Bytes of inputs and output together beyond which nobody finds the output in a cache: it is written past them.
 constexpr std::int64_t kCached = 32 << 20;
+
+// The signed integer that holds a number: numbers are ordered as such keys.
+template <Type type>
+using KeyOf = std::make_signed_t<typename Number<type>::Bits>;
 
 namespace portable {
 constexpr int kBytes = 16, kRegisters = 16;

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "common/type.h"
+#include "common/number.h"
 
 namespace buttress {
 

@@ -3,27 +3,27 @@
 
 #include <ATen/ops/empty_like.h>
 
+#include "common/tensors.h"
+
 namespace buttress::perturbation {
 namespace {
 
-Type type_of(const char* name, const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat: return Type::float32;
-    case at::kDouble: return Type::float64;
-    case at::kHalf: return Type::float16;
-    case at::kBFloat16: return Type::bfloat16;
-    default: TORCH_CHECK(false, name, ": expected a floating dtype, got ", tensor.scalar_type());
+std::string indexed(const char* name, std::size_t index) { return std::string(name) + "[" + std::to_string(index) + "]"; }
+
+void check_weights(const char* who, at::TensorList weights, bool numbers) {
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (numbers && !compiled_type(weights[i])) expect_compiled_type(std::string(who) + ": " + indexed("weights", i), weights[i]);
+    TORCH_CHECK_VALUE(weights[i].device() == weights[0].device(), who, ": weights[", i, "] is on ", weights[i].device(),
+                      ", expected all on ", weights[0].device());
   }
 }
 
-void check(const char* name, const char* list, const List& given, at::TensorList weights) {
-  TORCH_CHECK(given.tensors.size() == weights.size(), name, ": expected as many ", list, " as weights (",
-              weights.size(), "), got ", given.tensors.size());
+void check_like(const char* who, const List& list, at::TensorList weights) {
+  TORCH_CHECK_VALUE(list.tensors.size() == weights.size(), who, ": expected as many ", list.name, " as weights (",
+                    weights.size(), "), got ", list.tensors.size());
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    const at::Tensor &tensor = given.tensors[i], &weight = weights[i];
-    TORCH_CHECK(tensor.sizes() == weight.sizes() && tensor.scalar_type() == weight.scalar_type() &&
-                    tensor.device() == weights[0].device(),
-                name, ": ", list, "[", i, "] differs in shape, dtype or device from weights[", i, "]");
+    TORCH_CHECK_VALUE(fits(list.tensors[i], weights[i]), who, ": ", indexed(list.name, i), " has ",
+                      facts(list.tensors[i]), ", expected ", facts(weights[i]), " as weights[", i, "]");
   }
 }
 
@@ -38,26 +38,33 @@ bool same_layout(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
-Arguments::Arguments(const char* name, std::int64_t block, List weights, List directions, List origin, List total) {
+void check_lists(const char* who, std::initializer_list<List> lists, bool numbers) {
+  const at::TensorList weights = lists.begin()->tensors;
+  check_weights(who, weights, numbers);
+  Memory memory(lists.size() * weights.size());
+  for (const List& list : lists) {
+    if (list.name == nullptr) continue;
+    check_like(who, list, weights);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      memory.add(list.name, list.tensors[i], list.written, std::int64_t(i));
+    }
+  }
+  memory.expect_apart(who);
+}
+
+Arguments::Arguments(std::int64_t block, List weights, List directions, List origin, List total) {
   if (weights.tensors.empty()) return;
   device = weights.tensors[0].device();
-  check(name, "weights", weights, weights.tensors);
-  const bool with_directions = !directions.tensors.empty(), with_origin = !origin.tensors.empty(),
-             with_total = !total.tensors.empty();
-  if (with_directions) check(name, "directions", directions, weights.tensors);
-  if (with_origin) check(name, "saved tensors", origin, weights.tensors);
-  if (with_total) check(name, "accumulated tensors", total, weights.tensors);
   items.reserve(weights.tensors.size());
   for (std::size_t i = 0; i < weights.tensors.size(); ++i) {
     const at::Tensor& weight = weights.tensors[i];
-    const Type type = type_of(name, weight);
+    const auto type = compiled_type(weight);
+    if (!type) continue;
     const at::Tensor like = weight.is_non_overlapping_and_dense()
                                 ? weight
                                 : at::empty_like(weight, at::MemoryFormat::Contiguous);
-    items.push_back({type, weight.numel(), blocks, flat(weight, like, weights.written),
-                     with_directions ? flat(directions.tensors[i], like, false) : nullptr,
-                     with_origin ? flat(origin.tensors[i], like, origin.written) : nullptr,
-                     with_total ? flat(total.tensors[i], like, total.written) : nullptr});
+    items.push_back({*type, weight.numel(), blocks, flat(weights, i, like), flat(directions, i, like),
+                     flat(origin, i, like), flat(total, i, like)});
     blocks += weight.numel() <= block ? 1 : (weight.numel() + block - 1) / block;  // an empty one has a block too
   }
 }
@@ -66,12 +73,14 @@ void Arguments::finish() {
   for (Copy& copy : written_) copy.original.copy_(copy.dense);
 }
 
-void* Arguments::flat(const at::Tensor& tensor, const at::Tensor& like, bool written) {
+void* Arguments::flat(const List& list, std::size_t index, const at::Tensor& like) {
+  if (list.name == nullptr) return nullptr;
+  const at::Tensor& tensor = list.tensors[index];
   if (tensor.is_non_overlapping_and_dense() && same_layout(tensor, like)) {
-    return written ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
+    return list.written ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
   }
   const at::Tensor dense = at::empty_like(like).copy_(tensor);
-  if (written) {
+  if (list.written) {
     written_.push_back({tensor, dense});
   } else {
     borrowed_.push_back(dense);

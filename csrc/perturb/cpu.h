@@ -17,10 +17,9 @@ struct Range {
 
 // Factors and switches of the passes, each with those that it needs.
 struct Factors {
-  double add = 1;      // of the direction
-  double keep = 1;     // of what was accumulated before
-  double all = 1;      // of the sum of both
-  bool begin = false;  // nothing was accumulated before, and the origin is the weight
+  double add = 1;   // of the direction
+  double keep = 1;  // of the total before
+  double all = 1;   // of the sum of both
 };
 
 // Each pass of each operation, compiled for one instruction set. `sums` holds squares or products of the range.
@@ -33,15 +32,20 @@ struct Passes {
   void (*restore)(const Item&, Range);
   // weight as `unperturbed` says, `total` being the perturbed weight
   void (*unperturb)(const Item&, Range);
-  // total = keep * total + direction; sums = (unused, ||total||^2). begin: origin = weight and total = direction, or 0
-  // where add is 0; sums = (||weight||^2, ||total||^2).
-  void (*accumulate_sums)(const Item&, Range, const Factors&, double* sums);
+  // origin = weight and total = direction, or 0 where add is 0; sums = (||weight||^2, ||total||^2)
+  void (*rwp_first_sums)(const Item&, Range, const Factors&, double* sums);
+  // total = keep * total + direction; sums = (unused, ||total||^2)
+  void (*rwp_sums)(const Item&, Range, const Factors&, double* sums);
   // weight = origin + all * total
-  void (*accumulate)(const Item&, Range, const Factors&);
-  // sums = (||direction||^2, total * direction, ||total||^2). begin: total is 0.
-  void (*ascend_sums)(const Item&, Range, const Factors&, double* sums);
-  // total = all * (total + add * direction); weight = origin + total. begin: origin = weight first.
-  void (*ascend)(const Item&, Range, const Factors&);
+  void (*rwp)(const Item&, Range, const Factors&);
+  // sums = (||direction||^2, 0, 0): the total is 0 before the first step
+  void (*amp_first_sums)(const Item&, Range, double* sums);
+  // sums = (||direction||^2, total * direction, ||total||^2)
+  void (*amp_sums)(const Item&, Range, double* sums);
+  // origin = weight; total = all * add * direction; weight = origin + total
+  void (*amp_first)(const Item&, Range, const Factors&);
+  // total = all * (total + add * direction); weight = origin + total
+  void (*amp)(const Item&, Range, const Factors&);
 };
 
 // Those of the best instruction set that this processor has.

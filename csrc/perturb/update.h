@@ -1,17 +1,11 @@
-// What is done to one weight, and the factors that it takes: the formulas of the CPU's and the GPU's loops.
+// What is done to one weight, and the factors that it takes: the formulas of the loops of the CPU and of CUDA.
 #pragma once
 
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
 
-#include "common/type.h"
-
-#ifdef __CUDACC__
-#define BUTTRESS_FORMULA __host__ __device__ __forceinline__
-#else
-#define BUTTRESS_FORMULA inline __attribute__((always_inline))
-#endif
+#include "common/number.h"
 
 namespace buttress::perturbation {
 
@@ -31,7 +25,7 @@ struct Item {
 };
 
 // The item that a block belongs to: the last of n with `first` at most `block`. Every item has a block.
-BUTTRESS_FORMULA int owner(const Item* items, int n, std::int64_t block) {
+BUTTRESS_HOST_DEVICE int owner(const Item* items, int n, std::int64_t block) {
   int low = 0, high = n;
   while (high - low > 1) {
     const int middle = (low + high) / 2;
@@ -47,20 +41,27 @@ BUTTRESS_FORMULA int owner(const Item* items, int n, std::int64_t block) {
 // Wu et al., eq. 8: the factor that makes a direction `gamma` times as long as the weights. A zero one stays zero. The
 // public codes add 1e-20 to the norm of the direction; that is invisible until the gradients of saturated logits, which
 // are smaller than that, would move nothing.
-BUTTRESS_FORMULA double relative_scale(double gamma, double weights, double direction) {
+BUTTRESS_HOST_DEVICE double relative_scale(double gamma, double weights, double direction) {
   return direction == 0 ? 0.0 : gamma * weights / direction;
 }
 
 // A relative scale in the type that multiplies; the largest finite one where the direction is so short that it
 // overflows.
 template <typename Wide>
-BUTTRESS_FORMULA Wide multiplier(double scale) {
+BUTTRESS_HOST_DEVICE Wide multiplier(double scale) {
   constexpr double largest = sizeof(Wide) == sizeof(float) ? double(FLT_MAX) : DBL_MAX;
   return Wide(scale > largest ? largest : scale);
 }
 
+// One step of AMP: step size, radius of the ball, the longest gradient that is not clipped, and whether one ball holds all
+// tensors together.
+struct AmpSettings {
+  double xi, delta, clip;
+  bool together;
+};
+
 // The factor that brings a vector of length `norm` into the ball of radius `bound`.
-BUTTRESS_FORMULA double into_ball(double bound, double norm) { return norm > bound ? bound / norm : 1.0; }
+BUTTRESS_HOST_DEVICE double into_ball(double bound, double norm) { return norm > bound ? bound / norm : 1.0; }
 
 // Inner products of the gradient g and of what has been accumulated, m.
 struct Products {
@@ -68,20 +69,20 @@ struct Products {
 };
 
 // The factor by which torch.nn.utils.clip_grad_norm_ multiplies gradients of norm `norm`; infinity clips nothing.
-BUTTRESS_FORMULA double clip_factor(double clip, double norm) {
+BUTTRESS_HOST_DEVICE double clip_factor(double clip, double norm) {
   const double factor = clip / (norm + kClipGuard);
   return factor < 1.0 ? factor : 1.0;
 }
 
 // The factor of g in m + a g: the step size, shortened for a gradient clipped at `clip`. 0 where the gradient is not
 // finite; g itself must not be touched then.
-BUTTRESS_FORMULA double step_size(double xi, double clip, double gg) {
+BUTTRESS_HOST_DEVICE double step_size(double xi, double clip, double gg) {
   const double norm = std::sqrt(gg);
   return norm < INFINITY ? xi * clip_factor(clip, norm) : 0.0;
 }
 
 // ||m + a g||, from products; exact enough because m lies in the ball: where the sum leaves it, nothing cancels.
-BUTTRESS_FORMULA double stepped_norm(const Products& p, double a) {
+BUTTRESS_HOST_DEVICE double stepped_norm(const Products& p, double a) {
   if (a == 0) return std::sqrt(p.mm);
   const double square = p.mm + a * (2 * p.mg + a * p.gg);
   return square > 0 ? std::sqrt(square) : 0.0;
@@ -90,7 +91,7 @@ BUTTRESS_FORMULA double stepped_norm(const Products& p, double a) {
 // A weight that the optimizer has moved from `start` to `stepped`, moved likewise from `origin`. One that was not
 // perturbed keeps its value: origin + (stepped - start) would round it.
 template <typename Wide>
-BUTTRESS_FORMULA Wide unperturbed(Wide stepped, Wide origin, Wide start) {
+BUTTRESS_HOST_DEVICE Wide unperturbed(Wide stepped, Wide origin, Wide start) {
   return start == origin ? stepped : origin + (stepped - start);
 }
 

@@ -20,15 +20,15 @@ def _no_variable(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
-    """Pretends that there is a compiled median; gives the list of its calls."""
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """The calls of compiled medians, which are pretended."""
     calls: list[tuple] = []
 
     def fake(*arguments):
         calls.append(arguments)
         return torch.tensor([42.0])
 
-    monkeypatch.setattr(native, "operations", lambda: {"median": fake})
+    monkeypatch.setattr(native, "operations", lambda: {"median": fake, "median_out": fake})
     return calls
 
 
@@ -83,30 +83,29 @@ def test_the_context_manager_refuses_an_unknown_name():
         pass
 
 
-def test_torch_never_calls_compiled_code(compiled: list[tuple]):
+def test_torch_never_calls_compiled_code(calls: list[tuple]):
     with use_backend("torch"):
         assert median(ONE).item() == 1.0
-    assert compiled == []
+    assert calls == []
 
 
 @pytest.mark.parametrize("name", ["auto", "native"])
-def test_auto_and_native_call_compiled_code_with_every_argument(name: str, compiled: list[tuple]):
+def test_auto_and_native_call_compiled_code_with_every_argument(name: str, calls: list[tuple]):
     out = torch.zeros(1)
     with use_backend(name):
-        assert median(ONE, even="upper", out=out).item() == 42.0
-    ((tensors, even, given),) = compiled
-    assert tensors is ONE
-    assert even == "upper"
-    assert given is out
+        assert median(ONE).item() == 42.0
+        assert median(ONE, even="upper", out=out) is out
+    assert calls[0] == (ONE, "lower")
+    assert (calls[1][1], calls[1][2]) == ("upper", out)
 
 
 def test_auto_falls_back_to_torch_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(native, "operations", dict)
-    asked: list[int] = []
-    monkeypatch.setattr(reference, "median", lambda tensors, even, out: asked.append(1) or tensors[0])
+    requests: list[int] = []
+    monkeypatch.setattr(reference, "median", lambda tensors, even: requests.append(1) or tensors[0])
     with use_backend("auto"):
         median(ONE)
-    assert asked == [1]
+    assert requests == [1]
 
 
 ABSENT = "the extension is not there (no such file); build it with: pip install "
@@ -145,6 +144,17 @@ def test_an_extension_that_cannot_be_imported_leaves_its_reason(monkeypatch: pyt
         assert native.build_facts() is None
         assert "buttress._C: undefined symbol" in native.why_not()
         assert status()["extension"].startswith("absent: the extension is not there (buttress._C: undefined symbol)")
+    finally:
+        native._loaded.cache_clear()
+
+
+def test_an_extension_of_another_version_counts_as_absent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(native, "import_module", lambda name: os)  # any module with a file
+    monkeypatch.setattr(native, "_OPERATORS", ("median_of_fishes",))
+    native._loaded.cache_clear()
+    try:
+        assert native.operations() == {}
+        assert "lacks median_of_fishes: it was built from another version of buttress" in native.why_not()
     finally:
         native._loaded.cache_clear()
 

@@ -42,8 +42,8 @@ def calls(name: str, backend: str) -> Counter[str]:
 EXPECTED = {
     "awp": {"perturb_": 2, "unperturb_": 2},
     "rat_wp": {"perturb_": 2, "unperturb_": 2},
-    "rwp": {"lsc_cross_entropy": 4, "accumulate_": 4, "unperturb_": 2},
-    "amp": {"ascend_": 4, "restore_": 2},
+    "rwp": {"lsc_cross_entropy": 4, "rwp_first_step_": 2, "rwp_step_": 2, "unperturb_": 2},
+    "amp": {"amp_first_step_": 2, "amp_step_": 2, "restore_": 2},
     "meat": {"median": 1},
 }
 

@@ -7,18 +7,28 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <random>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "median/cpu.h"
-#include "median/kinds.h"
 #include "median/network.h"
 
 using namespace buttress;
 
 namespace {
+
+// A dtype by the signed integers that hold its numbers.
+template <Type type>
+struct Kind {
+  using Bits = typename Number<type>::Bits;
+  using Key = std::make_signed_t<Bits>;
+  static constexpr Key infinity = Key(Number<type>::infinity);
+  static Key mean(Key a, Key b) { return Key(buttress::mean<type>(Bits(a), Bits(b))); }
+};
 
 int failures = 0;
 
@@ -92,21 +102,21 @@ void prove_networks(std::integer_sequence<int, I...>) {
 }
 
 // In the order of the numbers: bits of sign and magnitude as two's complement.
-template <typename Kind>
-typename Kind::Key key(typename Kind::Key bits) {
-  return typename Kind::Key(bits < 0 ? bits ^ std::numeric_limits<typename Kind::Key>::max() : bits);
+template <typename K>
+typename K::Key key(typename K::Key bits) {
+  return typename K::Key(bits < 0 ? bits ^ std::numeric_limits<typename K::Key>::max() : bits);
 }
 
-template <typename Kind>
-bool is_nan(typename Kind::Key bits) {
-  return (bits & std::numeric_limits<typename Kind::Key>::max()) > Kind::infinity;
+template <typename K>
+bool is_nan(typename K::Key bits) {
+  return (bits & std::numeric_limits<typename K::Key>::max()) > K::infinity;
 }
 
 // Element i of a row. Columns of random bits (numbers, infinities, denormals; NaN in some) hardly ever put all of one
 // group of rows before another's: others hold the rows' order, its reverse, or zeros and ones cut anywhere.
-template <typename Kind>
-typename Kind::Key draw(int row, int n, long i, std::mt19937_64& random) {
-  using Key = typename Kind::Key;
+template <typename K>
+typename K::Key draw(int row, int n, long i, std::mt19937_64& random) {
+  using Key = typename K::Key;
   const int cut = int(i * 7919 % (n + 1));
   switch (i % 8) {
     case 0: return Key(row);  // small integers as bits: denormals, in this order
@@ -114,23 +124,23 @@ typename Kind::Key draw(int row, int n, long i, std::mt19937_64& random) {
     case 2: return Key(row < cut);
     case 3: return Key(row >= cut);
     case 4: return Key(random() % std::uint64_t(n) < std::uint64_t(cut));
-    case 5: return Key(random() % 2 ? Kind::infinity : std::numeric_limits<Key>::min() | Kind::infinity);
+    case 5: return Key(random() % 2 ? K::infinity : std::numeric_limits<Key>::min() | K::infinity);
     default: break;
   }
   const Key bits = Key(random());
-  return is_nan<Kind>(bits) && i % 16 != 7 ? Key(row) : bits;
+  return is_nan<K>(bits) && i % 16 != 7 ? Key(row) : bits;
 }
 
 // n rows of `size` elements, each in memory of its own without a byte to spare and `shift` elements off alignment.
-template <typename Kind>
+template <typename K>
 void compare(Type type, int n, long size, int shift, std::mt19937_64& random) {
-  using Key = typename Kind::Key;
+  using Key = typename K::Key;
   std::vector<std::unique_ptr<Key[]>> memory;
   std::vector<const void*> rows;
   for (int row = 0; row < n; ++row) {
     memory.emplace_back(new Key[std::size_t(size + shift)]);
     for (long i = 0; i < size + shift; ++i) {
-      memory.back()[std::size_t(i)] = draw<Kind>(row, n, i, random);
+      memory.back()[std::size_t(i)] = draw<K>(row, n, i, random);
     }
     rows.push_back(memory.back().get() + shift);
   }
@@ -148,25 +158,25 @@ void compare(Type type, int n, long size, int shift, std::mt19937_64& random) {
       bool nan = false;
       for (int row = 0; row < n; ++row) {
         const Key bits = static_cast<const Key*>(rows[std::size_t(row)])[i];
-        nan = nan || is_nan<Kind>(bits);
-        column[std::size_t(row)] = key<Kind>(bits);
+        nan = nan || is_nan<K>(bits);
+        column[std::size_t(row)] = key<K>(bits);
       }
       std::sort(column.begin(), column.end());
-      const Key low = key<Kind>(column[std::size_t(lower)]), high = key<Kind>(column[std::size_t(upper)]);
-      const Key wanted = job.mean ? Kind::mean(low, high) : high, found = out[std::size_t(i + shift)];
+      const Key low = key<K>(column[std::size_t(lower)]), high = key<K>(column[std::size_t(upper)]);
+      const Key wanted = job.mean ? K::mean(low, high) : high, found = out[std::size_t(i + shift)];
       // A mean of infinities of both signs is NaN too.
-      const bool same = nan || is_nan<Kind>(wanted) ? is_nan<Kind>(found) : found == wanted;
+      const bool same = nan || is_nan<K>(wanted) ? is_nan<K>(found) : found == wanted;
       expect(same, "median", n, i);
     }
   }
 }
 
-template <typename Kind>
-void compare_all(Type type) {
+template <Type type>
+void compare_all() {
   std::mt19937_64 random(2);
-  for (int n = 1; n <= 130; ++n) compare<Kind>(type, n, 259 + n % 64, n % 5, random);
-  for (const int n : {61, 120, 300, 1100}) compare<Kind>(type, n, 1500, 1, random);
-  for (const long size : {0, 1, 2, 31, 32, 33, 64}) compare<Kind>(type, 7, size, 3, random);
+  for (int n = 1; n <= 130; ++n) compare<Kind<type>>(type, n, 259 + n % 64, n % 5, random);
+  for (const int n : {61, 120, 300, 1100}) compare<Kind<type>>(type, n, 1500, 1, random);
+  for (const long size : {0, 1, 2, 31, 32, 33, 64}) compare<Kind<type>>(type, 7, size, 3, random);
 }
 
 }  // namespace
@@ -178,10 +188,10 @@ int main(int argc, char** argv) {
   }
   std::printf("median, %s\n", median_level().c_str());
   prove_networks(std::make_integer_sequence<int, 32>{});
-  compare_all<Float32>(Type::float32);
-  compare_all<Float64>(Type::float64);
-  compare_all<Float16>(Type::float16);
-  compare_all<BFloat16>(Type::bfloat16);
+  compare_all<Type::float32>();
+  compare_all<Type::float64>();
+  compare_all<Type::float16>();
+  compare_all<Type::bfloat16>();
   std::printf(failures == 0 ? "all good\n" : "%d failures\n", failures);
   return failures == 0 ? 0 : 1;
 }

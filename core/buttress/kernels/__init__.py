@@ -15,7 +15,15 @@ from buttress.kernels.backend import Backend, backend, status, use_backend
 from buttress.kernels.files import Integers, Rule, combine_files
 from buttress.kernels.losses import lsc_cross_entropy, lsc_mean
 from buttress.kernels.medians import median, median_files, median_many, median_rule
-from buttress.kernels.perturbations import accumulate_, ascend_, perturb_, restore_, unperturb_
+from buttress.kernels.perturbations import (
+    amp_first_step_,
+    amp_step_,
+    perturb_,
+    restore_,
+    rwp_first_step_,
+    rwp_step_,
+    unperturb_,
+)
 from buttress.kernels.reference.medians import Middle
 from buttress.kernels.reference.perturbations import Ball, Norm
 
@@ -26,8 +34,8 @@ __all__ = [
     "Middle",
     "Norm",
     "Rule",
-    "accumulate_",
-    "ascend_",
+    "amp_first_step_",
+    "amp_step_",
     "backend",
     "combine_files",
     "lsc_cross_entropy",
@@ -38,6 +46,8 @@ __all__ = [
     "median_rule",
     "perturb_",
     "restore_",
+    "rwp_first_step_",
+    "rwp_step_",
     "status",
     "unperturb_",
     "use_backend",

@@ -1,12 +1,12 @@
 """Which backend is in force, and which implementation of an operation that means."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, get_args
 
-import torch
+from torch import Tensor
 
 from buttress.errors import ConfigError
 from buttress.kernels import native, reference
@@ -42,21 +42,22 @@ def use_backend(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def operation(name: str, device: torch.device) -> Callable[..., Any]:
-    """The implementation of an operation for tensors on ``device``, in the backend in force.
+def operation(name: str, tensors: Sequence[Tensor] | None = None) -> Callable[..., Any]:
+    """The implementation of an operation on ``tensors``, in the backend in force.
 
-    Compiled code has not run on CUDA yet: there it is taken only if ``native`` is asked for.
+    Compiled code has not run on CUDA yet: there it is taken only where the backend is ``native``. An empty list has no
+    device that torch's dispatcher could go by, and is the twin's. None: an operation on the host.
 
     Raises:
         ConfigError: the backend is ``native`` and there is no compiled one.
     """
     choice = backend()
-    if choice == "native" or (choice == "auto" and device.type == "cpu"):
+    if choice == "native" or (choice == "auto" and (not tensors or tensors[0].device.type == "cpu")):
         compiled = native.operations().get(name)
-        if compiled is not None:
-            return compiled
-        if choice == "native":
+        if compiled is None and choice == "native":
             raise ConfigError(f"backend native: {native.why_not(name)}; use backend auto or torch")
+        if compiled is not None and (tensors is None or len(tensors) > 0):
+            return compiled
     return getattr(reference, name)  # type: ignore[no-any-return]
 
 

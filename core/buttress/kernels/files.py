@@ -223,9 +223,7 @@ class _Work:
         self._workers, size = _share(budget, len(files), itemsize, rule.scratch(len(files), itemsize))
         self._row = size * itemsize
         self._blocks = list(_blocks(entries, size))
-        self._read_rows: Callable[[Sequence[TensorFile], Sequence[int], Sequence[memoryview]], None] = operation(
-            "read_rows", torch.device("cpu")
-        )
+        self._read_rows: Callable[[Sequence[int], Sequence[int], Sequence[memoryview]], int] = operation("read_rows")
         self._progress, self._lock, self._done = progress, Lock(), 0
         self._total = sum(self._reads(block) * block.nbytes for block in self._blocks)
 
@@ -279,7 +277,9 @@ class _Work:
     def _read(self, block: _Block, views: Sequence[memoryview], count: int) -> None:
         files, start = self._files[-count:], block.start * block.dtype.itemsize
         offsets = [begin + start for begin in self._begins[block.name][-count:]]
-        self._read_rows(files, offsets, views[:count])
+        filled = self._read_rows([file.fileno() for file in files], offsets, views[:count])
+        for file, offset, view in list(zip(files, offsets, views, strict=False))[filled:]:
+            file.read_into(view, offset)  # reads on, or names what is wrong
         if block.ahead:
             for file, offset in zip(files, offsets, strict=True):
                 file.will_need(offset + _AHEAD, _AHEAD)

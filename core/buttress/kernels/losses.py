@@ -3,8 +3,6 @@
 Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", arXiv:2205.14826, eq. 9.
 """
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from buttress.kernels.backend import operation
@@ -29,8 +27,8 @@ def lsc_mean(losses: Tensor, c_min: float, *, inclusive: bool = True) -> tuple[T
 
     Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9.
     """
-    compute: Callable[..., tuple[Tensor, Tensor]] = operation("lsc_mean", losses.device)
-    return compute(losses, c_min, inclusive)
+    mean, kept = operation("lsc_mean", (losses,))(losses, c_min, inclusive)
+    return mean, kept
 
 
 def lsc_cross_entropy(
@@ -58,5 +56,6 @@ def lsc_cross_entropy(
     Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9. Cost: reads the logits once for the
     loss and once for the gradient, and keeps two numbers for each example in between.
     """
-    compute: Callable[..., tuple[Tensor, Tensor]] = operation("lsc_cross_entropy", logits.device)
-    return compute(logits, targets, c_min, inclusive)
+    compute = operation("lsc_cross_entropy", (logits,))
+    mean, kept, *_ = compute(logits, targets, c_min, inclusive)  # the compiled one also gives what its backward needs
+    return mean, kept

@@ -3,16 +3,15 @@
 Source: Hu et al., "MEAT: Median-Ensemble Adversarial Training", arXiv:2406.14259, eq. 2-4.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from buttress.kernels import reference
 from buttress.kernels.backend import operation
 from buttress.kernels.files import BUDGET, Integers, Progress, Rule, combine_files
-from buttress.kernels.memory import expect_apart, facts
+from buttress.kernels.reference.checks import expect_choice
 from buttress.kernels.reference.medians import Middle
 
 
@@ -33,9 +32,11 @@ def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | N
 
     Source: Hu et al., "MEAT: Median-Ensemble Adversarial Training", eq. 2-4.
     """
-    _check_median(tensors, even, out)
-    compute: Callable[[Sequence[Tensor], Middle, Tensor | None], Tensor] = operation("median", tensors[0].device)
-    return compute(tensors, even, out)
+    if out is None:
+        result: Tensor = operation("median", tensors)(tensors, even)
+        return result
+    operation("median_out", tensors)(tensors, even, out)
+    return out
 
 
 def median_many(
@@ -56,11 +57,18 @@ def median_many(
     Raises:
         ValueError: lists of different lengths, or as ``median``; names list and index.
     """
-    _check_median_many(lists, even, out)
     if not lists:
         return []
-    compute: Callable[..., list[Tensor]] = operation("median_many", lists[0][0].device)
-    return compute(lists, even, out)
+    n = len(lists[0])
+    for k, versions in enumerate(lists):
+        if len(versions) != n:
+            raise ValueError(f"median_many: lists[{k}] has {len(versions)} tensors, expected {n}, as in lists[0]")
+    flat = [tensor for versions in lists for tensor in versions]
+    if out is None:
+        results: list[Tensor] = operation("median_many", flat)(flat, n, even)
+        return results
+    operation("median_many_out", flat)(flat, n, even, list(out))
+    return list(out)
 
 
 def median_files(
@@ -100,69 +108,11 @@ def median_files(
 
 def median_rule(even: Middle = "lower") -> Rule:
     """The median as a rule for ``combine_files``, by the backend in force now."""
-    _check_even("median", even)
-    compute = operation("median", torch.device("cpu"))
+    expect_choice("median", "even", even, ("lower", "upper", "mean"))
+    compute = operation("median_out")
 
     def reduce(rows: Sequence[Tensor], out: Tensor) -> None:
         compute(rows, even, out)
 
     # The pure-torch median takes a stack of the rows, a copy of it, and values and indices of its median.
-    return Rule(reduce, lambda n, itemsize: 2 * n * itemsize + 16 if compute is reference.median else 0)
-
-
-def _check_median(tensors: Sequence[Tensor], even: str, out: Tensor | None) -> None:
-    """What both backends expect.
-
-    Raises:
-        ValueError: no tensors; shape, dtype or device differs (names the index); ``out`` overlaps an input.
-    """
-    _check_even("median", even)
-    _check_versions("median", tensors)
-    if out is not None:
-        _check_out("median: out", out, tensors[0])
-        expect_apart("median", {"out": out}, {f"tensors[{i}]": tensor for i, tensor in enumerate(tensors)})
-
-
-def _check_median_many(lists: Sequence[Sequence[Tensor]], even: str, out: Sequence[Tensor] | None) -> None:
-    """What both backends expect.
-
-    Raises:
-        ValueError: lists of different lengths or devices, or of tensors that do not fit; names the list and the index.
-    """
-    _check_even("median_many", even)
-    for k, versions in enumerate(lists):
-        where = f"median_many: lists[{k}]"
-        if len(versions) != len(lists[0]):
-            raise ValueError(f"{where} has {len(versions)} tensors, expected {len(lists[0])}, as in lists[0]")
-        _check_versions(where, versions)
-        if versions[0].device != lists[0][0].device:
-            raise ValueError(f"{where} is on {versions[0].device}, expected {lists[0][0].device}, as lists[0]")
-    if out is None:
-        return
-    if len(out) != len(lists):
-        raise ValueError(f"median_many: expected {len(lists)} tensors in out, one for each list, got {len(out)}")
-    for k, into in enumerate(out):
-        _check_out(f"median_many: out[{k}]", into, lists[k][0])
-    inputs = {f"lists[{k}][{i}]": tensor for k, versions in enumerate(lists) for i, tensor in enumerate(versions)}
-    expect_apart("median_many", {f"out[{k}]": into for k, into in enumerate(out)}, inputs)
-
-
-def _check_even(who: str, even: str) -> None:
-    if even not in ("lower", "upper", "mean"):
-        raise ValueError(f"{who}: even: expected lower, upper or mean, got {even!r}")
-
-
-def _check_versions(who: str, tensors: Sequence[Tensor]) -> None:
-    if not tensors:
-        raise ValueError(f"{who}: expected at least one tensor, got none")
-    first = tensors[0]
-    if not first.is_floating_point():
-        raise ValueError(f"{who}: tensors[0] has dtype {first.dtype}, expected a floating dtype")
-    for position, tensor in enumerate(tensors):
-        if tensor.shape != first.shape or tensor.dtype != first.dtype or tensor.device != first.device:
-            raise ValueError(f"{who}: tensors[{position}] has {facts(tensor)}, expected {facts(first)}")
-
-
-def _check_out(who: str, out: Tensor, like: Tensor) -> None:
-    if out.shape != like.shape or out.dtype != like.dtype or out.device != like.device:
-        raise ValueError(f"{who} has {facts(out)}, expected {facts(like)}")
+    return Rule(reduce, lambda n, itemsize: 2 * n * itemsize + 16 if compute is reference.median_out else 0)

@@ -21,7 +21,7 @@ from annotated_types import Ge, Gt
 from torch import nn
 
 from buttress import Adv, Context, ExitOrder, Objective, hookimpl
-from buttress.kernels import Ball, ascend_
+from buttress.kernels import Ball, amp_first_step_, amp_step_
 from buttress.nn import Buffers, trainable
 from buttress.settings import Epoch, Times
 
@@ -74,7 +74,8 @@ class AMP:
             if iteration > 0:
                 adv = objective.attack()
             loss = objective(adv, update_bn=self.bn_update == "all").mean()
-            length = ascend_(
+            step_ = amp_first_step_ if iteration == 0 else amp_step_
+            length = step_(
                 weights,
                 objective.grads(loss, weights),
                 origin,
@@ -83,7 +84,6 @@ class AMP:
                 delta=self.delta,
                 ball=self.ball,
                 clip_norm=self.clip_norm,
-                begin=iteration == 0,
             )
         ctx.record("norm", length)
         yield objective.attack() if self.reattack_final else adv

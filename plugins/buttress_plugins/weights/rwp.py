@@ -22,7 +22,7 @@ from annotated_types import Ge
 from torch import nn
 
 from buttress import Adv, Context, ExitOrder, Objective, hookimpl
-from buttress.kernels import accumulate_
+from buttress.kernels import rwp_first_step_, rwp_step_
 from buttress.nn import Buffers, matrices
 from buttress.settings import Epoch, NonNegativeOrInf, Times
 
@@ -90,17 +90,9 @@ class RWP:
                 ctx.record("easy", kept / len(adv.x))
             if ctx.device.type == "cpu" and not kept:
                 break
-            ascent, begin = objective.grads(loss, weights), step == 0
-            accumulate_(
-                weights,
-                ascent,
-                origin,
-                total,
-                state,
-                self.gamma,
-                norm=self.norm,
-                rescale=self._rescale,
-                kept=kept,
-                begin=begin,
-            )
+            lists = weights, objective.grads(loss, weights), origin, total
+            if step == 0:
+                rwp_first_step_(*lists, state, self.gamma, norm=self.norm, kept=kept)
+            else:
+                rwp_step_(*lists, state, self.gamma, norm=self.norm, rescale=self._rescale, kept=kept)
         yield

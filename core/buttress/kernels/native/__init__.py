@@ -1,4 +1,4 @@
-"""Loads the compiled extension ``buttress._C``, once, when somebody asks; keeps the reason when it cannot."""
+"""Load the compiled extension ``buttress._C`` once, at its first use; keep the reason where it cannot be loaded."""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,30 +7,36 @@ from threading import Lock
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from buttress.errors import ConfigError
-from buttress.kernels.native import files, losses, medians, perturbations
+from buttress.kernels.native import fakes
 
 INSTALL = 'pip install "setuptools>=77" pybind11 ninja && pip install --no-build-isolation .'
 CURE = f"build it with: {INSTALL} (needs torch and a C++ compiler; see buttress doctor)"
 
-_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "median": medians.median,
-    "median_many": medians.median_many,
-    "perturb_": perturbations.perturb_,
-    "restore_": perturbations.restore_,
-    "unperturb_": perturbations.unperturb_,
-    "accumulate_": perturbations.accumulate_,
-    "ascend_": perturbations.ascend_,
-    "lsc_mean": losses.lsc_mean,
-    "lsc_cross_entropy": losses.lsc_cross_entropy,
-    "read_rows": files.read_rows,
-}
+# Operators that are called as their twins are, by name.
+_OPERATORS = (
+    "median",
+    "median_out",
+    "median_many",
+    "median_many_out",
+    "perturb_",
+    "restore_",
+    "unperturb_",
+    "rwp_first_step_",
+    "rwp_step_",
+    "amp_first_step_",
+    "amp_step_",
+    "lsc_mean",
+    "lsc_cross_entropy",
+)
 
 _loading = Lock()
 
 
 def _load() -> ModuleType | ImportError:
-    with _loading:  # the cache alone would let two threads register the operators' shapes twice
+    with _loading:  # the cache alone would let two threads register the operators' fakes twice
         return _loaded()
 
 
@@ -40,20 +46,28 @@ def _loaded() -> ModuleType | ImportError:
         extension = import_module("buttress._C")
     except ImportError as problem:
         return problem
+    missing = [name for name in _OPERATORS if not hasattr(torch.ops.buttress, name)]
+    if missing:
+        return ImportError(f"{extension.__file__} lacks {missing[0]}: it was built from another version of buttress")
     _register_fakes()
     return extension
 
 
 @cache
 def _register_fakes() -> None:
-    """Shapes and dtypes of the operators, for torch.compile; once in a process."""
-    for family in (medians, perturbations, losses):
-        family.register_fakes()
+    """Once in a process."""
+    fakes.register()
 
 
 def operations() -> dict[str, Callable[..., Any]]:
     """Compiled operations by name, called as their pure-torch twins are."""
-    return {} if isinstance(_load(), ImportError) else _OPERATIONS
+    extension = _load()
+    return {} if isinstance(extension, ImportError) else _operations(extension)
+
+
+@cache
+def _operations(extension: ModuleType) -> dict[str, Callable[..., Any]]:
+    return {**{name: getattr(torch.ops.buttress, name) for name in _OPERATORS}, "read_rows": extension.read_rows}
 
 
 def why_not(name: str = "") -> str:
@@ -65,10 +79,10 @@ def why_not(name: str = "") -> str:
 
 
 def build_facts() -> dict[str, str] | None:
-    """What the extension was built with, or None where there is no extension.
+    """Facts about the build of the extension, or None where there is no extension.
 
     Raises:
-        ConfigError: BUTTRESS_SIMD asks for what the processor does not run.
+        ConfigError: BUTTRESS_SIMD names an instruction set that the processor does not run.
     """
     loaded = _load()
     if isinstance(loaded, ImportError):

@@ -1,65 +1,109 @@
-"""Weight perturbations in pure torch."""
+"""Weight perturbations in pure torch. Call them without gradient, as the doors do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from buttress.kernels.reference.checks import (
+    expect_apart,
+    expect_choice,
+    expect_fitting,
+    expect_length,
+    facts,
+    numbered,
+)
+
 Norm = Literal["layer", "global"]
 Ball = Literal["global", "per_tensor"]
+Tensors = Sequence[Tensor]
 
 # What torch.nn.utils.clip_grad_norm_ adds to the norm.
 _CLIP_GUARD = 1e-6
 
 
-@torch.no_grad()
-def perturb_(
-    weights: Sequence[Tensor],
-    directions: Sequence[Tensor],
-    gamma: float,
-    norm: Norm = "layer",
-    saved: Sequence[Tensor] | None = None,
-) -> None:
+def perturb_(weights: Tensors, directions: Tensors, gamma: float, norm: Norm, saved: Tensors | None) -> None:
     """See ``buttress.kernels.perturb_``. Memory: as much as the directions, one more time."""
+    check_perturb(weights, directions, gamma, norm, saved)
+    _expect_apart("perturb_", {"weights": weights, "saved": saved or ()}, {"directions": directions})
+    if not weights:
+        return
     if saved is not None:
-        restore_(saved, weights)
+        _copy(saved, weights)
     scales = _relative_scales(_norms(weights), _norms(directions), gamma, norm)
     for weight, direction, scale in zip(weights, directions, scales.unbind(), strict=True):
         weight.add_(_scaled(direction, scale))
 
 
-@torch.no_grad()
-def restore_(weights: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
+def restore_(weights: Tensors, saved: Tensors) -> None:
     """See ``buttress.kernels.restore_``."""
-    torch._foreach_copy_(list(weights), list(saved))
+    check_restore(weights, saved)
+    _expect_apart("restore_", {"weights": weights}, {"saved": saved})
+    if weights:
+        _copy(weights, saved)
 
 
-@torch.no_grad()
-def unperturb_(weights: Sequence[Tensor], saved: Sequence[Tensor], perturbed: Sequence[Tensor]) -> None:
+def unperturb_(weights: Tensors, saved: Tensors, perturbed: Tensors) -> None:
     """See ``buttress.kernels.unperturb_``."""
+    check_unperturb(weights, saved, perturbed)
+    _expect_apart("unperturb_", {"weights": weights}, {"saved": saved, "perturbed": perturbed})
     for weight, origin, start in zip(weights, saved, perturbed, strict=True):
         weight.copy_(torch.where(start == origin, weight, origin + (weight - start)))
 
 
-@torch.no_grad()
-def accumulate_(
-    weights: Sequence[Tensor],
-    directions: Sequence[Tensor],
-    origin: Sequence[Tensor],
-    total: Sequence[Tensor],
+def rwp_first_step_(
+    weights: Tensors,
+    directions: Tensors,
+    origin: Tensors,
+    total: Tensors,
     state: Tensor,
     gamma: float,
-    norm: Norm = "global",
-    rescale: bool = True,
-    kept: Tensor | None = None,
-    begin: bool = False,
+    norm: Norm,
+    kept: Tensor | None,
 ) -> None:
-    """See ``buttress.kernels.accumulate_``. Memory: three times as much as the weights'."""
-    if begin:
-        restore_(origin, weights)
-        torch._foreach_zero_(list(total))
-        state[0], state[1] = _norms(origin), 0.0
+    """See ``buttress.kernels.rwp_first_step_``. Memory: three times as much as the weights'."""
+    who = "rwp_first_step_"
+    check_rwp(who, weights, directions, origin, total, state, gamma, norm, kept)
+    _expect_apart(who, {"weights": weights, "origin": origin, "total": total}, {"directions": directions})
+    if not weights:
+        return
+    _copy(origin, weights)
+    torch._foreach_zero_(list(total))
+    state[0], state[1] = _norms(origin), 0.0
+    _rwp_step(weights, directions, origin, total, state, gamma, norm, False, kept)
+
+
+def rwp_step_(
+    weights: Tensors,
+    directions: Tensors,
+    origin: Tensors,
+    total: Tensors,
+    state: Tensor,
+    gamma: float,
+    norm: Norm,
+    rescale: bool,
+    kept: Tensor | None,
+) -> None:
+    """See ``buttress.kernels.rwp_step_``. Memory: three times as much as the weights'."""
+    who = "rwp_step_"
+    check_rwp(who, weights, directions, origin, total, state, gamma, norm, kept)
+    _expect_apart(who, {"weights": weights, "total": total}, {"directions": directions, "origin": origin})
+    if weights:
+        _rwp_step(weights, directions, origin, total, state, gamma, norm, rescale, kept)
+
+
+def _rwp_step(
+    weights: Tensors,
+    directions: Tensors,
+    origin: Tensors,
+    total: Tensors,
+    state: Tensor,
+    gamma: float,
+    norm: Norm,
+    rescale: bool,
+    kept: Tensor | None,
+) -> None:
     some = torch.ones((), dtype=torch.bool, device=state.device) if kept is None else kept > 0
     scales = state[1].clone() if rescale else torch.ones_like(state[1])
     for each, direction, scale in zip(total, directions, scales.unbind(), strict=True):
@@ -69,22 +113,56 @@ def accumulate_(
         weight.copy_(torch.where(some, start + _scaled(each, scale), weight))
 
 
-@torch.no_grad()
-def ascend_(
-    weights: Sequence[Tensor],
-    directions: Sequence[Tensor],
-    origin: Sequence[Tensor],
-    total: Sequence[Tensor],
+def amp_first_step_(
+    weights: Tensors,
+    directions: Tensors,
+    origin: Tensors,
+    total: Tensors,
     xi: float,
     delta: float,
-    ball: Ball = "global",
-    clip_norm: float | None = None,
-    begin: bool = False,
+    ball: Ball,
+    clip_norm: float | None,
 ) -> Tensor:
-    """See ``buttress.kernels.ascend_``. Memory: three times as much as the weights'."""
-    if begin:
-        restore_(origin, weights)
-        torch._foreach_zero_(list(total))
+    """See ``buttress.kernels.amp_first_step_``. Memory: three times as much as the weights'."""
+    who = "amp_first_step_"
+    check_amp(who, weights, directions, origin, total, xi, delta, ball, clip_norm)
+    _expect_apart(who, {"weights": weights, "origin": origin, "total": total}, {"directions": directions})
+    if not weights:
+        return torch.zeros((), dtype=torch.float64)
+    _copy(origin, weights)
+    torch._foreach_zero_(list(total))
+    return _amp_step(weights, directions, origin, total, xi, delta, ball, clip_norm)
+
+
+def amp_step_(
+    weights: Tensors,
+    directions: Tensors,
+    origin: Tensors,
+    total: Tensors,
+    xi: float,
+    delta: float,
+    ball: Ball,
+    clip_norm: float | None,
+) -> Tensor:
+    """See ``buttress.kernels.amp_step_``. Memory: three times as much as the weights'."""
+    who = "amp_step_"
+    check_amp(who, weights, directions, origin, total, xi, delta, ball, clip_norm)
+    _expect_apart(who, {"weights": weights, "total": total}, {"directions": directions, "origin": origin})
+    if not weights:
+        return torch.zeros((), dtype=torch.float64)
+    return _amp_step(weights, directions, origin, total, xi, delta, ball, clip_norm)
+
+
+def _amp_step(
+    weights: Tensors,
+    directions: Tensors,
+    origin: Tensors,
+    total: Tensors,
+    xi: float,
+    delta: float,
+    ball: Ball,
+    clip_norm: float | None,
+) -> Tensor:
     length = torch.linalg.vector_norm(_norms(directions))
     size = xi * (torch.ones_like(length) if clip_norm is None else (clip_norm / (length + _CLIP_GUARD)).clamp_max(1.0))
     finite = torch.isfinite(length)
@@ -102,7 +180,79 @@ def ascend_(
     return inside
 
 
-def _norms(tensors: Sequence[Tensor]) -> Tensor:
+# Checks, also for torch.compile; each raises ValueError and names list and index.
+
+
+def check_perturb(weights: Tensors, directions: Tensors, gamma: float, norm: str, saved: Tensors | None) -> None:
+    """Check the arguments of ``perturb_``, but for their memory."""
+    expect_length("perturb_", "gamma", gamma)
+    expect_choice("perturb_", "norm", norm, ("layer", "global"))
+    before = {} if saved is None else {"saved": saved}
+    expect_fitting("perturb_", weights, {**before, "directions": directions})
+
+
+def check_restore(weights: Tensors, saved: Tensors) -> None:
+    """Check the arguments of ``restore_``, but for their memory."""
+    expect_fitting("restore_", weights, {"saved": saved}, numbers=False)
+
+
+def check_unperturb(weights: Tensors, saved: Tensors, perturbed: Tensors) -> None:
+    """Check the arguments of ``unperturb_``, but for their memory."""
+    expect_fitting("unperturb_", weights, {"saved": saved, "perturbed": perturbed}, numbers=False)
+
+
+def check_rwp(
+    who: str,
+    weights: Tensors,
+    directions: Tensors,
+    origin: Tensors,
+    total: Tensors,
+    state: Tensor,
+    gamma: float,
+    norm: str,
+    kept: Tensor | None,
+) -> None:
+    """Check the arguments of a step of RWP, but for their memory."""
+    expect_length(who, "gamma", gamma)
+    expect_choice(who, "norm", norm, ("layer", "global"))
+    expect_fitting(who, weights, {"origin": origin, "total": total, "directions": directions})
+    n, device = len(weights), weights[0].device if weights else state.device
+    good = state.shape == (2, n) and state.dtype == torch.float64 and state.device == device
+    if not good or not state.is_contiguous():
+        raise ValueError(f"{who}: state: expected a contiguous float64 [2,{n}] on {device}, got {facts(state)}")
+    if kept is not None and (kept.numel() != 1 or kept.dtype != torch.int64 or kept.device != device):
+        raise ValueError(f"{who}: kept: expected one int64 number on {device}, got {facts(kept)}")
+
+
+def check_amp(
+    who: str,
+    weights: Tensors,
+    directions: Tensors,
+    origin: Tensors,
+    total: Tensors,
+    xi: float,
+    delta: float,
+    ball: str,
+    clip_norm: float | None,
+) -> None:
+    """Check the arguments of a step of AMP, but for their memory."""
+    expect_length(who, "xi", xi)
+    expect_length(who, "delta", delta)
+    expect_choice(who, "ball", ball, ("global", "per_tensor"))
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"{who}: clip_norm: expected a number > 0, got {float(clip_norm)}")
+    expect_fitting(who, weights, {"origin": origin, "total": total, "directions": directions})
+
+
+def _expect_apart(who: str, written: Mapping[str, Tensors], read: Mapping[str, Tensors]) -> None:
+    expect_apart(who, numbered(written), numbered(read))
+
+
+def _copy(places: Tensors, values: Tensors) -> None:
+    torch._foreach_copy_(list(places), list(values))
+
+
+def _norms(tensors: Tensors) -> Tensor:
     """``[n]`` L2 norms, taken in float64: squares of gradients of 1e-23 are below what float32 holds."""
     return torch.stack(torch._foreach_norm(list(tensors), dtype=torch.float64))
 

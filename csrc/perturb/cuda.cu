@@ -1,46 +1,13 @@
-// A block of threads for each kGpuBlock elements of an item, neighbours in neighbouring threads. Factors are computed
+// A block of threads for each kCudaBlock elements of an item, neighbours in neighbouring threads. Factors are computed
 // where they are used, from the items' sums: the host waits for nothing and decides nothing.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "perturb/gpu.h"
+#include "perturb/cuda.h"
 
 namespace buttress::perturbation {
 namespace {
 
 constexpr int kThreads = 256;
-
-template <Type type>
-struct Device;
-template <>
-struct Device<Type::float32> {
-  using Stored = float;
-  using Wide = float;
-  static __device__ float widen(float x) { return x; }
-  static __device__ float narrow(float x) { return x; }
-};
-template <>
-struct Device<Type::float64> {
-  using Stored = double;
-  using Wide = double;
-  static __device__ double widen(double x) { return x; }
-  static __device__ double narrow(double x) { return x; }
-};
-template <>
-struct Device<Type::float16> {
-  using Stored = __half;
-  using Wide = float;
-  static __device__ float widen(__half x) { return __half2float(x); }
-  static __device__ __half narrow(float x) { return __float2half_rn(x); }
-};
-template <>
-struct Device<Type::bfloat16> {
-  using Stored = __nv_bfloat16;
-  using Wide = float;
-  static __device__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
-  static __device__ __nv_bfloat16 narrow(float x) { return __float2bfloat16_rn(x); }
-};
 
 struct Sums {
   double of[3] = {0, 0, 0};
@@ -75,20 +42,15 @@ __device__ void each_element_as(const Item& item, std::int64_t block, Body& body
   using Stored = typename D::Stored;
   const Arrays<D> arrays{static_cast<Stored*>(item.weight), static_cast<Stored*>(item.origin),
                          static_cast<Stored*>(item.total), static_cast<const Stored*>(item.direction)};
-  const std::int64_t begin = (block - item.first) * kGpuBlock;
-  const std::int64_t end = begin + kGpuBlock < item.size ? begin + kGpuBlock : item.size;
+  const std::int64_t begin = (block - item.first) * kCudaBlock;
+  const std::int64_t end = begin + kCudaBlock < item.size ? begin + kCudaBlock : item.size;
 #pragma unroll 4
   for (std::int64_t i = begin + threadIdx.x; i < end; i += kThreads) body(arrays, i, D{});
 }
 
 template <typename Body>
 __device__ void each_element(const Item& item, std::int64_t block, Body body) {
-  switch (item.type) {
-    case Type::float32: return each_element_as<Device<Type::float32>>(item, block, body);
-    case Type::float64: return each_element_as<Device<Type::float64>>(item, block, body);
-    case Type::float16: return each_element_as<Device<Type::float16>>(item, block, body);
-    case Type::bfloat16: return each_element_as<Device<Type::bfloat16>>(item, block, body);
-  }
+  with_number(item.type, [&](auto number) { each_element_as<decltype(number)>(item, block, body); });
 }
 
 template <typename Stored>
@@ -110,41 +72,53 @@ struct PerturbSums {
   }
 };
 
-struct AccumulateSums {
-  const double* scales;
-  const std::int64_t* kept;
-  bool rescale, begin;
+// Whether a step of RWP moves anything.
+__device__ bool some(const std::int64_t* kept) { return kept == nullptr || *kept > 0; }
 
-  __device__ Sums operator()(const Item& item, int at, std::int64_t block) const {
+struct RwpFirstSums {
+  const std::int64_t* kept;
+
+  __device__ Sums operator()(const Item& item, int, std::int64_t block) const {
     Sums own;
-    const bool some = kept == nullptr || *kept > 0;
-    if (!some && !begin) return own;
-    const double keep = begin ? 0.0 : rescale ? scales[at] : 1.0;
+    const bool move = some(kept);
     each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
       using Wide = typename decltype(d)::Wide;
-      if (begin) {
-        const auto w = t.weight[i];
-        t.origin[i] = w;
-        own.of[0] += product(d.widen(w), d.widen(w));
-        t.total[i] = some ? t.direction[i] : d.narrow(Wide(0));
-      } else {
-        t.total[i] = d.narrow(multiplier<Wide>(keep) * d.widen(t.total[i]) + d.widen(t.direction[i]));
-      }
+      const auto w = t.weight[i];
+      t.origin[i] = w;
+      t.total[i] = move ? t.direction[i] : d.narrow(Wide(0));
+      own.of[0] += product(d.widen(w), d.widen(w));
       own.of[1] += product(d.widen(t.total[i]), d.widen(t.total[i]));
     });
     return own;
   }
 };
 
-struct AscendSums {
-  bool begin;
+struct RwpSums {
+  const double* scales;
+  const std::int64_t* kept;
+  bool rescale;
 
+  __device__ Sums operator()(const Item& item, int at, std::int64_t block) const {
+    Sums own;
+    if (!some(kept)) return own;
+    const double keep = rescale ? scales[at] : 1.0;
+    each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
+      using Wide = typename decltype(d)::Wide;
+      t.total[i] = d.narrow(multiplier<Wide>(keep) * d.widen(t.total[i]) + d.widen(t.direction[i]));
+      own.of[1] += product(d.widen(t.total[i]), d.widen(t.total[i]));
+    });
+    return own;
+  }
+};
+
+template <bool first>
+struct AmpSums {
   __device__ Sums operator()(const Item& item, int, std::int64_t block) const {
     Sums own;
     each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
       const auto g = d.widen(t.direction[i]);
       own.of[0] += product(g, g);
-      if (begin) return;
+      if (first) return;  // the total is 0
       const auto m = d.widen(t.total[i]);
       own.of[1] += product(m, g);
       own.of[2] += product(m, m);
@@ -223,34 +197,35 @@ struct Unperturb {
   }
 };
 
-struct Accumulate {
+template <bool first>
+struct Rwp {
   const double* sums;
   int n;
   double *norms, *scales;
   const std::int64_t* kept;
   double gamma;
-  bool layer, begin;
+  bool layer;
 
   // Squares of the norms of origin and total: an item's, or all together.
   __device__ Sums squares(int at) const {
     Sums own;
     for (int i = layer ? at : int(threadIdx.x); i < (layer ? at + 1 : n); i += kThreads) {
-      own.of[0] += begin ? sums[3 * i] : norms[i] * norms[i];
+      own.of[0] += first ? sums[3 * i] : norms[i] * norms[i];
       own.of[1] += sums[3 * i + 1];
     }
     return layer ? own : over_block(own);
   }
 
   __device__ void operator()(const Item& item, int at, std::int64_t block) const {
-    const bool some = kept == nullptr || *kept > 0;
-    if (!some && !begin) return;
+    const bool move = some(kept);
+    if (!move && !first) return;
     const Sums s = squares(at);
     const double scale = relative_scale(gamma, sqrt(s.of[0]), sqrt(s.of[1]));
-    if (block == item.first && threadIdx.x == 0) {  // read in other launches only (norms: in those that do not begin)
+    if (block == item.first && threadIdx.x == 0) {  // read in other launches only (norms: in those of later steps)
       scales[at] = scale;
-      if (begin) norms[at] = sqrt(sums[3 * at]);
+      if (first) norms[at] = sqrt(sums[3 * at]);
     }
-    if (!some) return;
+    if (!move) return;
     each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
       using Wide = typename decltype(d)::Wide;
       t.weight[i] = d.narrow(d.widen(t.origin[i]) + multiplier<Wide>(scale) * d.widen(t.total[i]));
@@ -258,38 +233,38 @@ struct Accumulate {
   }
 };
 
-struct Ascend {
+template <bool first>
+struct Amp {
   const double* sums;
   int n;
   double* length;
-  double xi, delta, clip;
-  bool together, begin;
+  AmpSettings settings;
 
   __device__ double shrink_of(const Sums& s, double add) const {
-    return into_ball(delta, stepped_norm({s.of[0], s.of[1], s.of[2]}, add));
+    return into_ball(settings.delta, stepped_norm({s.of[0], s.of[1], s.of[2]}, add));
   }
 
   __device__ void operator()(const Item& item, int at, std::int64_t block) const {
     const Sums all = over_items(sums, n);
-    const double add = step_size(xi, clip, all.of[0]);
-    const double shrink = shrink_of(together ? all : of_item(sums, at), add);
-    if (block == 0) tell_length(all, add);
+    const double add = step_size(settings.xi, settings.clip, all.of[0]);
+    const double shrink = shrink_of(settings.together ? all : of_item(sums, at), add);
+    if (block == 0) write_length(all, add);
     each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
       using Wide = typename decltype(d)::Wide;
-      const auto origin = begin ? t.weight[i] : t.origin[i];
-      auto moved = begin ? Wide(0) : d.widen(t.total[i]);
+      const auto origin = first ? t.weight[i] : t.origin[i];
+      auto moved = first ? Wide(0) : d.widen(t.total[i]);
       if (add != 0) moved = Wide(shrink) * (moved + Wide(add) * d.widen(t.direction[i]));  // else it is not finite
-      if (begin) t.origin[i] = origin;
+      if (first) t.origin[i] = origin;
       t.total[i] = d.narrow(moved);
       t.weight[i] = d.narrow(d.widen(origin) + d.widen(t.total[i]));
     });
   }
 
-  __device__ void tell_length(const Sums& all, double add) const {
+  __device__ void write_length(const Sums& all, double add) const {
     Sums own;
     for (int i = int(threadIdx.x); i < n; i += kThreads) {
       const Sums s = of_item(sums, i);
-      const double each = shrink_of(together ? all : s, add) * stepped_norm({s.of[0], s.of[1], s.of[2]}, add);
+      const double each = shrink_of(settings.together ? all : s, add) * stepped_norm({s.of[0], s.of[1], s.of[2]}, add);
       own.of[0] += each * each;
     }
     const Sums whole = over_block(own);
@@ -305,14 +280,14 @@ __global__ void update(const Item* items, int n, Pass pass) {
 }
 
 template <typename Pass>
-int launch_update(const GpuJob& job, Pass pass) {
+int launch_update(const CudaJob& job, Pass pass) {
   if (job.blocks == 0) return int(cudaSuccess);
   update<<<unsigned(job.blocks), kThreads, 0, static_cast<cudaStream_t>(job.stream)>>>(job.items, job.n, pass);
   return int(cudaGetLastError());
 }
 
 template <typename First, typename Last>
-int launch(const GpuJob& job, First first, Last last) {
+int launch(const CudaJob& job, First first, Last last) {
   if (job.blocks == 0) return int(cudaSuccess);
   const auto stream = static_cast<cudaStream_t>(job.stream);
   by_block<<<unsigned(job.blocks), kThreads, 0, stream>>>(job.items, job.n, job.partial, first);
@@ -322,23 +297,29 @@ int launch(const GpuJob& job, First first, Last last) {
 
 }  // namespace
 
-int perturb_gpu(const GpuJob& job, double gamma, bool layer) {
+int perturb_cuda(const CudaJob& job, double gamma, bool layer) {
   return launch(job, PerturbSums{}, Perturb{job.sums, job.n, gamma, layer});
 }
 
-int restore_gpu(const GpuJob& job) { return launch_update(job, Restore{}); }
+int restore_cuda(const CudaJob& job) { return launch_update(job, Restore{}); }
 
-int unperturb_gpu(const GpuJob& job) { return launch_update(job, Unperturb{}); }
+int unperturb_cuda(const CudaJob& job) { return launch_update(job, Unperturb{}); }
 
-int accumulate_gpu(const GpuJob& job, double* state, double gamma, bool layer, bool rescale, const std::int64_t* kept,
-                   bool begin) {
-  double *norms = state, *scales = state + job.n;
-  return launch(job, AccumulateSums{scales, kept, rescale, begin},
-                Accumulate{job.sums, job.n, norms, scales, kept, gamma, layer, begin});
+int rwp_first_step_cuda(const CudaJob& job, double* state, double gamma, bool layer, const std::int64_t* kept) {
+  return launch(job, RwpFirstSums{kept}, Rwp<true>{job.sums, job.n, state, state + job.n, kept, gamma, layer});
 }
 
-int ascend_gpu(const GpuJob& job, double* length, double xi, double delta, bool together, double clip, bool begin) {
-  return launch(job, AscendSums{begin}, Ascend{job.sums, job.n, length, xi, delta, clip, together, begin});
+int rwp_step_cuda(const CudaJob& job, double* state, double gamma, bool layer, bool rescale, const std::int64_t* kept) {
+  return launch(job, RwpSums{state + job.n, kept, rescale},
+                Rwp<false>{job.sums, job.n, state, state + job.n, kept, gamma, layer});
+}
+
+int amp_first_step_cuda(const CudaJob& job, double* length, AmpSettings settings) {
+  return launch(job, AmpSums<true>{}, Amp<true>{job.sums, job.n, length, settings});
+}
+
+int amp_step_cuda(const CudaJob& job, double* length, AmpSettings settings) {
+  return launch(job, AmpSums<false>{}, Amp<false>{job.sums, job.n, length, settings});
 }
 
 }  // namespace buttress::perturbation

@@ -2,13 +2,11 @@
 // tile of one tensor at a time, so that a launch serves any number of tensors of any sizes. Up to kInRegisters
 // rows run through a selection network in registers; for more, the key of the wanted rank is found by bisection of the
 // key's bits, which reads the rows once for each bit, from the first-level cache.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <utility>
 
-#include "median/gpu.h"
+#include "median/cuda.h"
 #include "median/network.h"
 
 namespace buttress {
@@ -43,64 +41,32 @@ struct Tile {
   __device__ const void* row(int i) const { return reinterpret_cast<const void*>(records.at(tensor, kHead + i)); }
 };
 
-// Floating point as unsigned integers of the same order, and back.
-template <typename Bits>
+// Numbers as unsigned integers of the same order, and back.
+template <Type type_>
 struct Keys {
-  using Key = Bits;
-  static constexpr int width = int(8 * sizeof(Bits));
-  static constexpr Bits sign = Bits(Bits(1) << (width - 1));
-  static __device__ Key of(Bits bits) { return Bits(bits & sign ? ~bits : bits | sign); }
-  static __device__ Bits back(Key key) { return Bits(key & sign ? key ^ sign : ~key); }
-};
-
-template <Type type>
-struct Kind;
-template <>
-struct Kind<Type::float32> : Keys<std::uint32_t> {
-  static constexpr std::uint32_t infinity = 0x7f800000u;
-  static __device__ std::uint32_t mean(std::uint32_t a, std::uint32_t b) {
-    return __float_as_uint(__uint_as_float(a) * 0.5f + __uint_as_float(b) * 0.5f);
-  }
-};
-template <>
-struct Kind<Type::float64> : Keys<unsigned long long> {
-  static constexpr unsigned long long infinity = 0x7ff0000000000000ull;
-  static __device__ unsigned long long mean(unsigned long long a, unsigned long long b) {
-    const double sum = __longlong_as_double((long long)a) * 0.5 + __longlong_as_double((long long)b) * 0.5;
-    return (unsigned long long)__double_as_longlong(sum);
-  }
-};
-template <>
-struct Kind<Type::float16> : Keys<std::uint16_t> {
-  static constexpr std::uint16_t infinity = 0x7c00;
-  static __device__ std::uint16_t mean(std::uint16_t a, std::uint16_t b) {
-    const float sum = __half2float(__ushort_as_half(a)) * 0.5f + __half2float(__ushort_as_half(b)) * 0.5f;
-    return __half_as_ushort(__float2half_rn(sum));
-  }
-};
-template <>
-struct Kind<Type::bfloat16> : Keys<std::uint16_t> {
-  static constexpr std::uint16_t infinity = 0x7f80;
-  static __device__ std::uint16_t mean(std::uint16_t a, std::uint16_t b) {
-    const float sum = __bfloat162float(__ushort_as_bfloat16(a)) * 0.5f + __bfloat162float(__ushort_as_bfloat16(b)) * 0.5f;
-    return __bfloat16_as_ushort(__float2bfloat16_rn(sum));
-  }
+  static constexpr Type type = type_;
+  using N = Number<type>;
+  using Key = typename N::Bits;
+  static constexpr int width = int(8 * sizeof(Key));
+  static __device__ Key of(Key bits) { return Key(bits & N::sign ? ~bits : bits | N::sign); }
+  static __device__ Key back(Key key) { return Key(key & N::sign ? key ^ N::sign : ~key); }
 };
 
 // Loads one element's key; `nan` becomes true where it is none.
 template <typename K>
 __device__ typename K::Key load(const Tile& tile, int row, std::int64_t i, bool& nan) {
   const auto bits = static_cast<const typename K::Key*>(tile.row(row))[i];
-  nan |= typename K::Key(bits & typename K::Key(~K::sign)) > K::infinity;
+  nan |= typename K::Key(bits & typename K::Key(~K::N::sign)) > K::N::infinity;
   return K::of(bits);
 }
 
 template <typename K>
-__device__ void store(void* out, std::int64_t i, typename K::Key lower, typename K::Key upper, bool mean, bool nan) {
+__device__ void store(void* out, std::int64_t i, typename K::Key lower, typename K::Key upper, bool halfway,
+                      bool nan) {
   using Key = typename K::Key;
   const Key high = K::back(upper);
-  const Key value = mean ? K::mean(K::back(lower), high) : high;
-  static_cast<Key*>(out)[i] = nan ? Key(~K::sign) : value;  // all bits but the sign: a NaN
+  const Key value = halfway ? mean<K::type>(K::back(lower), high) : high;
+  static_cast<Key*>(out)[i] = nan ? K::N::nan : value;
 }
 
 template <int N, std::size_t C, typename Key>
@@ -117,7 +83,7 @@ __device__ void run(Key* x, std::index_sequence<C...>) {
 }
 
 template <typename K, int N>
-__global__ void in_registers(const __grid_constant__ Records records, bool higher, bool mean) {
+__global__ void in_registers(const __grid_constant__ Records records, bool higher, bool halfway) {
   for (std::int64_t number = blockIdx.x; number < records.tiles; number += gridDim.x) {
     const Tile tile(records, number);
     for (std::int64_t i = tile.begin + threadIdx.x; i < tile.end; i += blockDim.x) {
@@ -126,7 +92,7 @@ __global__ void in_registers(const __grid_constant__ Records records, bool highe
 #pragma unroll
       for (int row = 0; row < N; ++row) x[row] = load<K>(tile, row, i, nan);
       run<N>(x, std::make_index_sequence<StaticNetwork<N, false>::pruned.needed>{});
-      store<K>(tile.out(), i, x[(N - 1) / 2], higher ? x[N / 2] : x[(N - 1) / 2], mean, nan);
+      store<K>(tile.out(), i, x[(N - 1) / 2], higher ? x[N / 2] : x[(N - 1) / 2], halfway, nan);
     }
   }
 }
@@ -146,20 +112,20 @@ __device__ typename K::Key of_rank(const Tile& tile, int n, int rank, std::int64
 }
 
 template <typename K>
-__global__ void by_bisection(const __grid_constant__ Records records, int lower, int upper, bool mean) {
+__global__ void by_bisection(const __grid_constant__ Records records, int lower, int upper, bool halfway) {
   for (std::int64_t number = blockIdx.x; number < records.tiles; number += gridDim.x) {
     const Tile tile(records, number);
     for (std::int64_t i = tile.begin + threadIdx.x; i < tile.end; i += blockDim.x) {
       bool nan = false;
       const auto high = of_rank<K>(tile, records.n, upper, i, nan);
-      const auto low = mean ? of_rank<K>(tile, records.n, lower, i, nan) : high;
-      store<K>(tile.out(), i, low, high, mean, nan);
+      const auto low = halfway ? of_rank<K>(tile, records.n, lower, i, nan) : high;
+      store<K>(tile.out(), i, low, high, halfway, nan);
     }
   }
 }
 
 template <typename K, std::size_t... N>
-void launch(const GpuJob& job, const Records& records, cudaStream_t stream, std::index_sequence<N...>) {
+void launch(const CudaJob& job, const Records& records, cudaStream_t stream, std::index_sequence<N...>) {
   const auto blocks = unsigned(job.tiles < kBlocks ? job.tiles : kBlocks);
   const bool higher = job.upper == job.n / 2;
   const bool done = ((job.n == int(N) + 1 &&
@@ -171,7 +137,7 @@ void launch(const GpuJob& job, const Records& records, cudaStream_t stream, std:
 
 }  // namespace
 
-int median_gpu(const GpuJob& job, void* stream) {
+int median_cuda(const CudaJob& job, void* stream) {
   if (job.tiles == 0) return int(cudaSuccess);
   Records records{{}, job.table, job.tensors, job.tiles, job.n};
   for (int field = 0; job.table == nullptr && field < kHead + job.n; ++field) {
@@ -180,10 +146,10 @@ int median_gpu(const GpuJob& job, void* stream) {
   const auto counts = std::make_index_sequence<kInRegisters>{};
   const auto on = static_cast<cudaStream_t>(stream);
   switch (job.type) {
-    case Type::float32: launch<Kind<Type::float32>>(job, records, on, counts); break;
-    case Type::float64: launch<Kind<Type::float64>>(job, records, on, counts); break;
-    case Type::float16: launch<Kind<Type::float16>>(job, records, on, counts); break;
-    case Type::bfloat16: launch<Kind<Type::bfloat16>>(job, records, on, counts); break;
+    case Type::float32: launch<Keys<Type::float32>>(job, records, on, counts); break;
+    case Type::float64: launch<Keys<Type::float64>>(job, records, on, counts); break;
+    case Type::float16: launch<Keys<Type::float16>>(job, records, on, counts); break;
+    case Type::bfloat16: launch<Keys<Type::bfloat16>>(job, records, on, counts); break;
   }
   return int(cudaGetLastError());
 }

@@ -1,4 +1,4 @@
-// The per-element median of n versions of one or several tensors on a GPU; no torch in here.
+// The per-element median of n versions of one or several tensors on CUDA; no torch in here.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ constexpr int kHead = 3;
 // Versions whose record travels with the launch where there is one tensor only.
 constexpr int kRowsInLaunch = 256;
 
-struct GpuJob {
+struct CudaJob {
   Type type;
   int n;
   std::int64_t tensors, tiles;
@@ -28,6 +28,6 @@ struct GpuJob {
 };
 
 // One launch on `stream`, a cudaStream_t; returns a cudaError_t.
-int median_gpu(const GpuJob& job, void* stream);
+int median_cuda(const CudaJob& job, void* stream);
 
 }  // namespace buttress

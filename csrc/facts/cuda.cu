@@ -1,5 +1,5 @@
 // Read from the macros that nvcc defines; launches nothing.
-#include "facts/facts.h"
+#include "facts/cuda.h"
 
 #include <cuda_runtime_api.h>
 
