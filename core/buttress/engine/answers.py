@@ -1,4 +1,4 @@
-"""Every answer of a hook, and every batch from outside, checked for kind, shape and values; the giver is named."""
+"""Check every answer of a hook, and every batch from a caller, for kind, shape and values; name who gave it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from buttress.types import Adv, Batch, BatchNormInputs, Loss, ParamGroup, Track,
 
 
 class Answers:
-    """Takes answers in: each method gives the answer its final form, or raises in the giver's name.
+    """Accepts answers: each method returns the answer in its final form, or raises an error that names the giver.
 
     Args:
-        state: threat model and step number.
-        checks: when values are looked at.
+        state: has the threat model, and the step for messages.
+        checks: decides when values are checked.
     """
 
     def __init__(self, state: RunState, checks: ValueChecks) -> None:
@@ -38,10 +38,10 @@ class Answers:
         self._unclassed: list[tuple[Giver, Tensor]] = []
 
     def expect_classes(self, classes: int) -> None:
-        """From now on, and for the labels of this step, the model is known to tell so many classes apart.
+        """Expect labels of this many classes, in the labels of this step and in all later ones.
 
         Raises:
-            DataError, HookError: this step's labels are of other classes.
+            DataError, HookError: a label of this step is none of these classes.
         """
         self._classes = classes
         for who, y in self._unclassed:
@@ -49,10 +49,10 @@ class Answers:
         self._unclassed.clear()
 
     def inputs(self, x: Tensor, y: Tensor, index: Tensor | None, who: Caller | None = None) -> Batch:
-        """What a caller hands in; ``engine.step``'s where it is not said ``who``.
+        """A batch from a caller: ``who``, or ``engine.step`` where None.
 
         Raises:
-            DataError: a wrong kind, x outside the box, or labels of other classes.
+            DataError: x or y is of a wrong kind, x is outside the box, or a label is none of the model's classes.
         """
         who = who or _STEP
         device = self._state.device
@@ -72,7 +72,7 @@ class Answers:
         return Batch(x, y, index)
 
     def batch(self, who: Giver, answer: Any, batch: Batch) -> Batch:
-        """Of ``transform_batch``, which was given ``batch``."""
+        """The answer of ``transform_batch`` to ``batch``."""
         if not isinstance(answer, Batch):
             raise who.fault(f"expected a Batch, got {kind(answer)}; return the batch, changed or as it came")
         if answer is batch:  # checked already
@@ -95,11 +95,14 @@ class Answers:
         return answer
 
     def as_is(self, x: Tensor) -> Tensor:
-        """``x``, or a copy of it, with which an answer can be compared whoever writes into ``x`` meanwhile."""
-        return x.clone() if self._checks.level == "interval" else x  # always: each hook's own copies are compared
+        """``x`` to compare a later answer with: a copy where nobody else would notice a write into it."""
+        return x.clone() if self._checks.level == "interval" else x  # at level always a Turn compares copies
 
     def adv(self, who: Giver, answer: Any, batch: Batch, x: Tensor | None = None) -> Adv:
-        """Of ``generate_adv`` for ``batch``, or yielded by a weight perturbation; ``x`` is the batch's, as it was."""
+        """The answer of ``generate_adv`` to ``batch``, or one yielded by a weight perturbation.
+
+        ``x`` holds the inputs of the batch as they were before the call, where they may have been written into.
+        """
         adv = Adv(answer) if isinstance(answer, Tensor) else answer
         if not isinstance(adv, Adv) or not isinstance(adv.x, Tensor):
             raise who.fault(f"expected an Adv or a tensor, got {kind(answer)}; return Adv(x)")
@@ -114,14 +117,14 @@ class Answers:
         if self._checks.level != "off":
             good = self._state.threat.contains(adv.x, x)
             self._values(who, good, lambda: _outside_threat(self._state, adv.x, x))
-        if type(adv.x) is not Tensor:  # what is computed of it, weights at last, would be of its class too
+        if type(adv.x) is not Tensor:  # all that is computed from it, even the weights, would be of its class
             adv = replace(adv, x=adv.x.as_subclass(Tensor))
         if adv.x.is_inference():  # autograd refuses it
             adv = replace(adv, x=usable(adv.x), aux={name: usable(value) for name, value in adv.aux.items()})
         return adv
 
     def loss(self, who: Giver, answer: Any, batch: Batch) -> Loss:
-        """Of ``compute_loss`` for ``batch``."""
+        """The answer of ``compute_loss`` for ``batch``."""
         loss = Loss(answer) if isinstance(answer, Tensor) else answer
         if not isinstance(loss, Loss):
             raise who.fault(f"expected losses [B] or a Loss, got {kind(answer)}; return per-example losses")
@@ -141,19 +144,19 @@ class Answers:
             self._finite(who, torch.isfinite(loss.total().detach()), lambda: message)
         return loss
 
-    def gradients(self, who: Giver, found: Callable[[], Mapping[str, Tensor]]) -> None:
-        """By the names of the parameters: of the loss, or as ``adjust_grads`` has left them, or of a perturbation."""
+    def gradients(self, who: Giver, named: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Gradients by parameter name: those of the loss, of a perturbation, or as ``adjust_grads`` has left them."""
         if not self._checks.watches_finite:
-            return  # before anything is looked for: names of parameters cost microseconds
-        if grads := found():
+            return  # before the names are made, which costs microseconds
+        if grads := named():
             good = torch.isfinite(norms_of(list(grads.values())))
             names = [f"the gradient of {name!r}" for name in grads]
             self._finite(who, good, lambda: _nonfinite_gradients(list(grads), good), names)
 
     def masked(self, who: Giver, answer: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of a loss plugin's ``masked_loss`` for ``batch``.
+        """The answer of a loss plugin's ``masked_loss`` for ``batch``.
 
-        An example whose loss is not finite is not kept: it shows in the training loss of the same step.
+        The mean leaves out an example whose loss is not finite; the training loss of the same step shows it.
         """
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise who.fault(f"expected (mean, kept), got {kind(answer)}")
@@ -169,9 +172,9 @@ class Answers:
         return mean, kept
 
     def manager(self, who: Giver, answer: Any, batch: Batch, turn: Turn) -> AbstractContextManager[Adv | None] | None:
-        """Of ``perturb_weights``: entered, it yields adversarial examples for ``batch``, or nothing.
+        """The answer of ``perturb_weights``: a manager that yields adversarial examples for ``batch``, or nothing.
 
-        ``turn`` is its giver's, from entering to leaving.
+        ``turn`` lasts from entering the manager to leaving it.
         """
         if answer is None or isinstance(answer, NamedManager):
             return answer
@@ -180,7 +183,7 @@ class Answers:
         return NamedManager(answer, who, turn, lambda given: self.adv(who, given, batch))
 
     def groups(self, who: Giver, answer: Any, groups: list[ParamGroup]) -> list[ParamGroup]:
-        """Of ``param_groups``, which was given ``groups``."""
+        """The answer of ``param_groups`` to ``groups``."""
         if not isinstance(answer, list) or not all(isinstance(group, ParamGroup) for group in answer):
             raise who.fault(f"expected a list of ParamGroup, got {kind(answer)}")
         before, after = (sorted(name for group in some for name in group.names) for some in (groups, answer))
@@ -192,10 +195,10 @@ class Answers:
         return answer
 
     def track(self, who: Provider, answer: Any, model: nn.Module, taken: Collection[str]) -> Track:
-        """Of ``ensemble_weights`` at event ``evaluate``; ``taken`` are the names of the tracks before it.
+        """The answer of ``ensemble_weights`` at event ``evaluate``; ``taken`` holds the names of earlier tracks.
 
         Raises:
-            PluginError: a name that no file can have, or that is taken: a setting, and so the user's to change.
+            PluginError: the name is taken, or no file can have it. It is a setting, so the user can change it.
         """
         if not isinstance(answer, Track):
             raise who.fault(f"expected a Track or None at event 'evaluate', got {kind(answer)}")
@@ -229,7 +232,7 @@ class Answers:
         return answer
 
     def _labels(self, who: Giver, y: Tensor) -> None:
-        """Labels ``[B]`` of the model's classes, or soft ones ``[B,K]`` whose rows are distributions over them."""
+        """Expect labels ``[B]`` of the model's classes, or soft labels ``[B,K]``, distributions over them."""
         classes = self._classes
         if classes is None:
             self._unclassed.append((who, y))
@@ -251,7 +254,7 @@ class Answers:
 
 
 class Caller:
-    """Whoever hands examples in."""
+    """A caller from outside who hands examples in, named in errors about them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -264,7 +267,7 @@ _STEP = Caller("engine.step")
 
 
 def _unlike(given: Mapping[str, Any], places: Mapping[str, Tensor]) -> list[str]:
-    """The names in ``given`` that are not in ``places``, or hold no tensor of the same shape there."""
+    """The names in ``given`` that ``places`` lacks, or has with another shape."""
     return [
         name
         for name, value in given.items()

@@ -1,4 +1,4 @@
-"""The attack of a training step: the attack plugin, with the model in the attack mode."""
+"""Call the attack plugin with the model in the attack mode."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Attack:
 
     Args:
         model: left with its modes, ``requires_grad`` and ``.grad`` as they were.
-        hooks: provide ``generate_adv``.
-        state: shows the plugins the phase ``attack``.
-        modes: switch the model into the attack mode and back.
-        mode: attack mode of training.
+        hooks: hooks of the run, one of which provides ``generate_adv``.
+        state: state of the run; its phase is ``attack`` meanwhile.
+        modes: switch for the modes of the model.
+        mode: attack mode in training.
     """
 
     model: nn.Module
@@ -37,7 +37,7 @@ class Attack:
         Raises:
             HookError: a plugin raised, gave a wrong answer or changed what it must not.
         """
-        if batch.x.is_inference():  # of a loader that was read in that mode
+        if batch.x.is_inference():  # made by a loader in inference mode
             batch = replace(batch, x=usable(batch.x), y=usable(batch.y))
         with self.state.in_phase("attack"), self.modes.attacking(mode or self.mode):
             return self.hooks.generate_adv(self.model, batch)

@@ -1,4 +1,4 @@
-"""Bad steps skipped on the device: where loss, gradients or weights are not finite, the step has not happened."""
+"""Skip bad steps on the device: a step whose loss, gradients or weights are not finite is taken back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from buttress.nn.weights import norms_of
 
 
 class _Update:
-    """The optimizer's step, where the weights are what is not finite."""
+    """The giver to blame where the new weights are not finite: the optimizer's step."""
 
     def fault(self, message: str, when: str = "") -> DivergenceError:
         return DivergenceError(f"{self}{when}: {message}")
@@ -27,7 +27,7 @@ class _Update:
 
 
 class _Forwards(_Update):
-    """The forwards of a step, where the buffers that they move are what is not finite."""
+    """The giver to blame where buffers are not finite: the forwards of a step, which move them."""
 
     def __str__(self) -> str:
         return "the model's forwards"
@@ -40,32 +40,32 @@ class BadSteps:
     """Takes back every step whose training loss, gradients, new weights or buffers are not finite, and counts them.
 
     Weights, buffers, the optimizer's state and the records of that step get the values from before it by
-    ``torch.where``, so the host does not wait. One exception: state that the optimizer keeps on the host, or has made
-    in that very step (its first), cannot be chosen on the device; then the host asks.
+    ``torch.where``, so the host does not wait. There is one exception: state that the optimizer keeps on the host, or
+    creates in that step (its first), cannot be chosen on the device. In that case the host waits.
 
     Args:
-        limit: so many bad steps in a row end the run.
-        device: of the model.
-        finite: which of the model's buffers have to be finite.
+        limit: number of consecutive bad steps that ends the run.
+        device: device of the model.
+        finite: knows which buffers of the model must be finite.
     """
 
     def __init__(self, limit: int, device: torch.device, finite: FiniteTensors) -> None:
         self._limit, self._finite = limit, finite
         self._first_bad = FirstBad(device)
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)  # all, in a row now, longest row since read
-        self._said = 0
+        self._reported = 0
         self.skipped = 0
         """Steps skipped in the whole run, as of the last ``read``."""
         self.taken = torch.ones((), dtype=torch.bool, device=device)
         """0-dim bool: whether the last step was taken."""
 
     def begin(self, model: nn.Module, optimizer: Optimizer, records: Mapping[str, list[Any]]) -> Before:
-        """Remember all that a step changes, before it."""
+        """Copy all that a step changes, before the step."""
         self.taken = torch.ones_like(self.taken)
         return Before(model, optimizer, records)
 
     def note(self, who: Giver, good: Tensor, when: tuple[int, int], names: Sequence[str]) -> None:
-        """The step is a bad one unless all of ``good`` holds; the first culprit since ``read`` is remembered."""
+        """Mark the step as bad unless all of ``good`` is true, and remember the first culprit since ``read``."""
         self.taken = self.taken & good.all()
         self._first_bad.note(who, good, when, names)
 
@@ -73,7 +73,7 @@ class BadSteps:
         """Take the step back if it was a bad one."""
         weights = dict(before.model.named_parameters())
         good = torch.isfinite(norms_of([weight.detach() for weight in weights.values()]))
-        # Not blamed on the update where the loss or the gradients were bad already.
+        # The update is not to blame where the loss or the gradients were bad already.
         self.note(_UPDATE, good | ~self.taken, when, [f"the weight {name!r}" for name in weights])
         names, fine = self._finite.finite_buffers()
         if names:
@@ -85,10 +85,10 @@ class BadSteps:
         longest.copy_(torch.maximum(longest, row))
 
     def expect_progress(self) -> None:
-        """Synchronises with the device.
+        """Expect fewer consecutive bad steps than the limit; synchronises with the device.
 
         Raises:
-            DivergenceError: as many bad steps in a row as the limit.
+            DivergenceError: the number of consecutive bad steps has reached the limit.
         """
         if int(self._counts[2]) >= self._limit:
             self.read()
@@ -97,16 +97,16 @@ class BadSteps:
         """A sentence about the steps skipped since the last call, or nothing; synchronises with the device.
 
         Raises:
-            DivergenceError: as many in a row as the limit.
+            DivergenceError: the number of consecutive bad steps has reached the limit.
         """
         self.skipped, row, longest = self._counts.tolist()
-        new, self._said = self.skipped - self._said, self.skipped
+        new, self._reported = self.skipped - self._reported, self.skipped
         if not new:
             return ""
         self._counts[2] = row
-        found = self._first_bad.take()
-        assert found is not None  # whatever was counted was noted
-        first = f"the first at {moment(found.epoch, found.step)}: {found.part} is not finite ({found.who})"
+        verdict = self._first_bad.take()
+        assert verdict is not None  # every step that was counted was noted
+        first = f"the first at {moment(verdict.epoch, verdict.step)}: {verdict.part} is not finite ({verdict.who})"
         if longest >= self._limit:
             raise DivergenceError(
                 f"the run has diverged: {longest} steps in a row had to be skipped; since the last look, {first}; "
@@ -119,16 +119,16 @@ class BadSteps:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._counts.copy_(state["counts"])
-        self._said = self.skipped = int(self._counts[0])  # who was to blame for them did not travel
+        self._reported = self.skipped = int(self._counts[0])  # who was to blame is not part of the state
 
 
 class Before:
-    """All that a step changes, as it was before the step.
+    """A copy of all that a step changes, made before the step.
 
     Args:
-        model: its parameters and buffers.
-        optimizer: its state; what an optimizer keeps elsewhere (in its groups) is not seen.
-        records: plugin metrics: name to total and count.
+        model: model whose parameters and buffers are copied.
+        optimizer: optimizer whose ``state`` is copied; values that it keeps elsewhere (in its groups) are not.
+        records: metrics of plugins: name to total and count.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, records: Mapping[str, list[Any]]) -> None:
@@ -142,7 +142,7 @@ class Before:
 
     @torch.no_grad()
     def restore_unless(self, taken: Tensor) -> None:
-        """Put everything back where ``taken``, a 0-dim bool on the device, is false."""
+        """Restore everything where ``taken``, a 0-dim bool on the device, is false."""
         for name, value in _tensors(self.model).items():
             _choose(taken, value, self._tensors[name])
         for name, total in self._records.items():
@@ -158,7 +158,7 @@ class Before:
             self._optimizer.state.update(self._state)
 
     def _on_device(self, device: torch.device) -> bool:
-        """Whether the optimizer's state had all its places before the step, and all of them are on the device."""
+        """Whether every entry of the optimizer's state existed before the step and lies on the device."""
         state: Mapping[Tensor, Mapping[str, Any]] = self._optimizer.state
         return all(
             value is None

@@ -1,4 +1,4 @@
-"""Hooks that fire between training steps: where one raises, the model is put back as it was."""
+"""Restore the model where a hook between two training steps raises."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from buttress.nn.as_found import AsFound
 
 @dataclass(eq=False)
 class BetweenSteps:
-    """Makes the blocks in which an engine calls hooks between two steps.
+    """Makes the ``with`` blocks in which an engine calls hooks between two steps.
 
     Args:
-        model: put back, objects and values, where a block raises.
-        hooks: watched anew from the beginning of a block.
-        state: lets messages say that no step is being made.
-        copies: memory that the copies of the model's values lie in.
+        model: model whose objects and values are restored where a block raises.
+        hooks: hooks of the run; their watch begins anew with a block.
+        state: state of the run; messages about a block say that it is no step.
+        copies: memory for the copies of the model's values.
     """
 
     model: nn.Module

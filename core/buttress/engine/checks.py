@@ -1,4 +1,4 @@
-"""Checks of the values that hooks answer with, without a host sync where that would cost."""
+"""Check the values of answers, without waiting for the device where that would cost time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ CheckLevel = Literal["always", "interval", "off"]
 
 
 class ValueChecks:
-    """Collects verdicts that are computed on the device.
+    """Collects verdicts on answers that are computed on the device.
 
     Args:
         level: ``always`` raises at once (the default on the CPU, where reading a bool costs nothing); ``interval``
-            (the default on CUDA) folds verdicts into one record on the device, read by ``read``; ``off``.
-        device: where the verdicts are.
-        bad_steps: takes the verdicts on finiteness, at every level, where such steps are skipped; else they are faults.
+            (the default on CUDA) folds verdicts into one record on the device, for ``read``; ``off`` checks nothing.
+        device: device of the verdicts.
+        bad_steps: receives the verdicts on finiteness, at every level, where bad steps are skipped; with None a value
+            that is not finite is a fault.
     """
 
     def __init__(self, level: CheckLevel, device: torch.device, bad_steps: BadSteps | None = None) -> None:
@@ -31,20 +32,20 @@ class ValueChecks:
 
     @property
     def watches_finite(self) -> bool:
-        """Whether anybody asks if losses and gradients are finite."""
+        """Whether losses and gradients are checked for finiteness."""
         return self.level != "off" or self.bad_steps is not None
 
     def expect(
         self, who: Giver, good: Tensor, when: tuple[int, int], describe: Callable[[], str], names: Sequence[str] = ()
     ) -> None:
-        """Expect the bools ``good`` of the answer that ``who`` gave ``when``: in which epoch, at which step of it.
+        """Expect that all of ``good``, the verdict on an answer, is true.
 
         Args:
-            who: gave the answer.
-            good: 0-dim, or ``[n]``, one for each of ``names``.
-            when: epoch and step.
-            describe: the message at level ``always``.
-            names: the parts of the answer.
+            who: giver of the answer.
+            good: 0-dim bool, or ``[n]`` bools, one for each of ``names``.
+            when: epoch and step of the answer.
+            describe: makes the message at level ``always``.
+            names: names of the parts of the answer.
 
         Raises:
             ButtressError: at level ``always``.
@@ -57,7 +58,7 @@ class ValueChecks:
     def expect_finite(
         self, who: Giver, good: Tensor, when: tuple[int, int], describe: Callable[[], str], names: Sequence[str]
     ) -> None:
-        """As ``expect``; where bad steps are skipped it is none that fails, but a step to be skipped."""
+        """Like ``expect``, but where bad steps are skipped, mark the step instead of raising."""
         if self.bad_steps is None:
             self.expect(who, good, when, describe, names)
         else:
@@ -69,14 +70,14 @@ class ValueChecks:
         Raises:
             ButtressError: names who is at fault, and the epoch and step at which it happened first.
         """
-        found = self._first_bad.take()
-        if found is None:
+        verdict = self._first_bad.take()
+        if verdict is None:
             return
-        what = (
-            f"{found.part} was not finite"
-            if found.part
+        problem = (
+            f"{verdict.part} was not finite"
+            if verdict.part
             else "what it gave was outside of what is allowed (values, norm ball, labels or finiteness)"
         )
-        raise found.who.fault(
-            f"{what}; run with checks: always to see the values", f" first at {moment(found.epoch, found.step)}"
+        raise verdict.who.fault(
+            f"{problem}; run with checks: always to see the values", f" first at {moment(verdict.epoch, verdict.step)}"
         )

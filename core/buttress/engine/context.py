@@ -1,4 +1,4 @@
-"""What a hook is told about the run, and the services that the core offers it."""
+"""The view of the run that every hook gets as ``ctx``, and the services of the core that it offers."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ logger = logging.getLogger("buttress")
 
 
 class Engine(Position):
-    """Runs any stack of defenses on ready objects; resets neither the model nor the optimizer.
+    """Trains a model with any stack of plugins; resets neither the model nor the optimizer.
 
     Args:
         model: any module that maps ``[B,*]`` to logits ``[B,K]``; on one device, any floating dtype.
@@ -45,21 +45,21 @@ class Engine(Position):
             that split parameter groups), for example ``functools.partial(torch.optim.SGD, lr=0.1)``.
         plugins: plugin objects, or entries as in a config: ``["pgd", {"meat": {"start": 60}}]``. Order is call order.
         threat: the threat model.
-        seed: of every random draw that a plugin makes.
-        epochs: of the whole run; needed where a setting is a fraction of the epochs.
-        steps_per_epoch: told to plugins that ask.
+        seed: seed of every random draw that a plugin makes.
+        epochs: number of epochs of the whole run; needed where a setting is a fraction of the epochs.
+        steps_per_epoch: number of steps of an epoch, for plugins that ask.
         attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
-        checks: of the values of answers: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
-        nonfinite: where loss, gradients or weights are not finite, ``stop`` raises, ``skip`` takes the step back on
-            the device.
-        max_skipped: so many skipped steps in a row end the run.
+        checks: level of the checks of values: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
+        nonfinite: policy for loss, gradients or weights that are not finite: ``stop`` raises, ``skip`` takes the step
+            back on the device.
+        max_skipped: number of consecutive skipped steps that ends the run.
         history: folder for snapshots that plugins keep on disk.
-        batches: makes an iterable over the training set, for what measures batch-norm statistics on it; its batches
-            pass through ``transform_batch`` first, as training's do.
+        batches: makes an iterable over the training set, on which batch-norm statistics are measured; its batches pass
+            through ``transform_batch`` first, as in training.
 
     Raises:
         PluginError: the plugins do not fit together.
-        ConfigError: no threat model, no list of plugins, or a word that is none of those above.
+        ConfigError: no threat model, no list of plugins, or an option that is none of the words above.
         ModelError: the model has no parameters, has them on several devices, or has some that cannot learn.
 
     ``attack_mode``, ``epoch`` and ``global_step`` may be written at any time.
@@ -126,19 +126,19 @@ class Engine(Position):
     def step(
         self, x: Tensor, y: Tensor, *, index: Tensor | None = None, draws: Mapping[str, Tensor] | None = None
     ) -> StepResult:
-        """One whole training step; nothing here waits for the device.
+        """Make one training step; nothing here waits for the device.
 
         Args:
             x: ``[B,*]`` inputs inside the threat model's box.
             y: ``[B]`` int64 labels, or ``[B,K]`` soft labels.
             index: ``[B]`` positions in the training set, for plugins that keep a value per example.
-            draws: random draws to use in the place of a plugin's own: ``{"pgd.start": noise}``.
+            draws: random draws that take the place of a plugin's own: ``{"pgd.start": noise}``.
 
         Raises:
-            DataError: x or y of a wrong kind, x outside the box, or labels of other classes than the model's.
+            DataError: x or y is of a wrong kind, x is outside the box, or a label is none of the model's classes.
             ModelError: the model is in eval mode, or its forward does not give logits ``[B,K]``.
-            HookError: a plugin raised, gave a wrong answer or changed what it must not; the model is as before the step
-                (where it was ``ensemble_weights``, which comes after the update, the weights are the updated ones).
+            HookError: a plugin raised, gave a wrong answer or changed a thing that it must not; the model is as before
+                the step (after an error of ``ensemble_weights``, which follows the update, the weights stay updated).
             DivergenceError: ``max_skipped`` bad steps in a row.
             WorkError: the optimizer raised.
         """
@@ -154,7 +154,7 @@ class Engine(Position):
 
     @takes_gradients
     def start(self) -> None:
-        """Fire ``start_run`` with the weights as they are; the first step does it too."""
+        """Fire ``start_run`` with the current weights; the first step does so by itself."""
         if not self._started:
             with self._between_steps():
                 self.hooks.start_run(self.model)
@@ -165,7 +165,7 @@ class Engine(Position):
         """Close the epoch: ensembles take their snapshot, then the next epoch begins.
 
         Raises:
-            HookError: a fault on the device's record; or a plugin raised, and the weights are as before.
+            HookError: there is a fault on the device's record; or a plugin raised, and the weights are as before.
             DivergenceError: the weights are no longer finite.
         """
         self.start()
@@ -179,7 +179,7 @@ class Engine(Position):
 
     @takes_gradients
     def tracks(self) -> list[Track]:
-        """The weights that the plugins want evaluated, the live model's excluded."""
+        """The weights that plugins want evaluated beside the live model's."""
         self.start()
         return self._tracks.all()
 
@@ -189,8 +189,8 @@ class Engine(Position):
 
         Args:
             track: one of ``tracks()``.
-            batches: makes an iterable over the training set; called when batch norm is to be re-estimated. Default:
-                the engine's own.
+            batches: makes an iterable over the training set, where batch norm is to be re-estimated; None: the engine's
+                own.
 
         Raises:
             DivergenceError: the track's weights or batch-norm statistics are not finite.
@@ -199,7 +199,7 @@ class Engine(Position):
             yield model
 
     def scale_lr(self, factor: float) -> None:
-        """Multiply every group's initial learning rate, of which all later ones are made; the optimizer saves it."""
+        """Multiply every group's initial learning rate, from which all later ones follow; the optimizer saves it."""
         self._groups.scale_lr(factor)
 
     def attack(self, batch: Batch, reader: str) -> Adv:
@@ -215,25 +215,25 @@ class Engine(Position):
         """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.
 
         Args:
-            factor: of the schedule at time t.
-            t: epochs since the start, fractions allowed.
+            factor: factor of the schedule at time t.
+            t: time in epochs since the start, fractions allowed.
         """
         self._groups.set_lr(factor, t)
 
     def records(self) -> dict[str, float]:
-        """Means of what plugins recorded since the last call; synchronises with the device."""
+        """Means of the metrics that plugins recorded since the last call; synchronises with the device."""
         return self._state.take_records()
 
     def read_checks(self) -> str:
-        """Raise the first fault on record at level ``interval``, or the weights' own; synchronises with the device.
+        """Raise the first fault on record at level ``interval``, or that of the weights; synchronises with the device.
 
         Returns:
             A sentence about the steps skipped since the last call, or nothing.
 
         Raises:
-            HookError: a wrong answer at an earlier step.
-            DivergenceError: a parameter or a buffer that was finite holds NaN or infinity, or too many steps in a row
-                had to be skipped.
+            HookError: a plugin gave a wrong answer at an earlier step.
+            DivergenceError: a parameter or a buffer that was finite holds NaN or infinity, or too many consecutive
+                steps had to be skipped.
         """
         self._checks.read()
         skipped = self.bad_steps.read() if self.bad_steps else ""
@@ -242,7 +242,7 @@ class Engine(Position):
         return skipped
 
     def log(self, record: Mapping[str, object]) -> None:
-        """Show a record to the plugins that log."""
+        """Hand a record to the plugins that log."""
         with self._between_steps():
             self.hooks.log(record)
 

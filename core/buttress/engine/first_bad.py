@@ -1,4 +1,4 @@
-"""The first bad answer of everybody who answers, remembered on the device without making the host wait."""
+"""Remember the first bad answer of every giver on the device, without making the host wait."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Provider(Giver, Protocol):
 
 
 class Verdict(NamedTuple):
-    """The first bad answer of somebody.
+    """A bad answer, the first of its giver.
 
     Args:
-        epoch: of the run, 0-based.
-        step: of the epoch, 0-based.
-        who: gave it.
-        part: what of it was bad (``the gradient of 'conv.weight'``), or nothing where it has no parts.
+        epoch: epoch of the run, 0-based.
+        step: step of the epoch, 0-based.
+        who: giver of the answer.
+        part: name of the part that was bad (``the gradient of 'conv.weight'``); empty where the answer has no parts.
     """
 
     epoch: int
@@ -43,22 +43,22 @@ class Verdict(NamedTuple):
 
 
 class FirstBad:
-    """Remembers on the device, for everybody who answers, the first bad answer and which part of it was bad."""
+    """A record on the device: for every giver the first bad answer, and the part of it that was bad."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._found: dict[tuple[Giver, tuple[str, ...]], Tensor] = {}
-        self._turn = 0  # of all calls of ``note``: in one step a bad gradient makes the loss after it bad
+        self._records: dict[tuple[Giver, tuple[str, ...]], Tensor] = {}
+        self._turn = 0  # number of the call, which orders faults within a step
 
     def note(self, who: Giver, good: Tensor, when: tuple[int, int], names: Sequence[str] = ()) -> None:
-        """``good`` are bools, one for each of ``names``, or a 0-dim one; nothing here waits for the device."""
-        key = who, tuple(names)  # one plugin answers with several things: a loss, its gradients
-        found = self._found.get(key)
-        if found is None:
-            found = self._found[key] = torch.full((3,), -1, dtype=torch.int64, device=self._device)
+        """Note a verdict: ``good`` holds one bool for each of ``names``, or is 0-dim; nothing waits for the device."""
+        key = who, tuple(names)  # one plugin gives several answers: a loss, its gradients
+        record = self._records.get(key)
+        if record is None:
+            record = self._records[key] = torch.full((3,), -1, dtype=torch.int64, device=self._device)
         self._turn += 1
-        # Three where's and no if: asking the device which case it is would make the host wait in every step.
-        turn, time, part = found.unbind()
+        # Three where's and no if: an if on a value of the device would make the host wait in every step.
+        turn, time, part = record.unbind()
         bad = ~good.flatten()
         first = (turn < 0) & bad.any()
         part.copy_(torch.where(first, bad.int().argmax(), part))
@@ -66,16 +66,16 @@ class FirstBad:
         turn.copy_(torch.where(first, self._turn, turn))
 
     def take(self) -> Verdict | None:
-        """The earliest of all, and forget them; synchronises with the device."""
-        if not self._found:
+        """Return the earliest bad answer of all, and forget all; synchronises with the device."""
+        if not self._records:
             return None
-        found = torch.stack(list(self._found.values())).tolist()
+        records = torch.stack(list(self._records.values())).tolist()
         bad = [
             (turn, time, who, names[part] if names else "")
-            for (turn, time, part), (who, names) in zip(found, self._found, strict=True)
+            for (turn, time, part), (who, names) in zip(records, self._records, strict=True)
             if turn >= 0
         ]
-        self._found.clear()
+        self._records.clear()
         if not bad:
             return None
         _, time, who, part = min(bad, key=lambda item: item[0])

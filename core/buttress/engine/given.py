@@ -1,4 +1,4 @@
-"""The tensors that a hook is given to read, and whether it has written into one of them."""
+"""Notice that a hook has written into a tensor that it was given to read."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from buttress.types import Adv, Batch
 
 
 class Given:
-    """The tensors among the arguments of a hook, as they are before the call.
+    """A record of the tensors among the arguments of a hook, made before the call.
 
-    torch counts the writes into a tensor, and into its views, in one number, so a look costs no time and never waits
-    for the device. It does not count what goes through ``.data`` or through a view of NumPy: copies show that.
+    torch counts the writes into a tensor and its views, so a look costs no time and never waits for the device. It does
+    not count writes through ``.data`` or through a view of NumPy. Copies of the values show those.
 
     Args:
-        arguments: of the hook, by name.
+        arguments: arguments of the hook, by name.
         copied: whether the values of inputs, labels and positions are compared as well.
     """
 
@@ -30,20 +30,20 @@ class Given:
         ]
 
     def written(self) -> str:
-        """The name of the first tensor that was written into, or nothing."""
+        """The name of the first tensor that was written into, or an empty text."""
         for (name, tensor), version in zip(self._tensors, self._versions, strict=True):
             if _version(tensor) != version:
                 return name
         return next((name for name, tensor, copy in self._copies if not torch.equal(tensor, copy)), "")
 
     def put_back(self) -> None:
-        """Give the tensors the values that they had, where there are copies."""
+        """Restore the values of the tensors of which there are copies."""
         for _, tensor, copy in self._copies:
             if tensor.shape != copy.shape or tensor.dtype != copy.dtype:
                 tensor.data = copy
             elif not torch.equal(tensor, copy):
                 with torch.inference_mode(tensor.is_inference()):
-                    tensor.data.copy_(copy)  # uncounted: a hook around this one has not written
+                    tensor.data.copy_(copy)  # not counted, because a hook around this one has not written
 
 
 def _tensors(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
@@ -60,4 +60,4 @@ def _tensors(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version  # those of inference mode count nothing
+    return -1 if tensor.is_inference() else tensor._version  # a tensor of inference mode counts no writes

@@ -1,4 +1,4 @@
-"""Parameter groups: split by plugins before the optimizer exists, each with its own learning rate over time."""
+"""Split parameters into groups by plugins, make the optimizer, and set the learning rate of each group over time."""
 
 import inspect
 import logging
@@ -24,13 +24,13 @@ class Groups:
     """An optimizer and the learning rates of its groups.
 
     Args:
-        model: its parameters are grouped; those of frozen groups lose ``requires_grad``.
+        model: model whose parameters are grouped; those of frozen groups lose ``requires_grad``.
         optimizer: a ready optimizer, taken as it is, or a factory.
-        hooks: asked to split the groups, for a factory.
+        hooks: hooks that split the groups, where the optimizer is a factory.
 
     Raises:
         PluginError: a plugin splits groups and the optimizer is ready-made.
-        ModelError: the optimizer is none, trains nothing of the model, or asks for a closure.
+        ModelError: the optimizer is no optimizer, trains no parameter of the model, or asks for a closure.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer | OptimizerFactory, hooks: Hooks) -> None:
@@ -54,18 +54,18 @@ class Groups:
             group["initial_lr"] *= factor
 
     def set_lr(self, factor: float, t: float) -> None:
-        """Every group's initial learning rate times ``factor``, or times the group's own ``lr_scale(t)``."""
+        """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``."""
         for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
             group["lr"] = group["initial_lr"] * float(factor if scale is None else scale(t))
 
 
 def initial_lr(t: float) -> float:
-    """An ``lr_scale``: the initial learning rate at all times."""
+    """An ``lr_scale`` that keeps the initial learning rate at all times."""
     return 1.0
 
 
 def _expect_fit(optimizer: Optimizer, model: nn.Module) -> None:
-    """The optimizer steps without a closure, and over parameters of the model."""
+    """Expect an optimizer that steps without a closure, over parameters of the model."""
     who = f"engine: optimizer {type(optimizer).__name__}"
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:

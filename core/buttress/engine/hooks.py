@@ -1,6 +1,6 @@
 """The typed door to the hooks: one method each, which calls the plugins in order and checks every answer.
 
-What a call must leave as it found it is compared around each of them (see ``turns``).
+Each call is followed by a comparison of all that a hook must leave unchanged (see ``turns``).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Hooks:
     """Calls to the hooks, one method each, with every answer checked.
 
     Args:
-        plugins: in the order of calls.
-        state: what their contexts show.
-        checks: for the values of answers.
+        plugins: plugins in the order of the calls.
+        state: state of the run, which their contexts show.
+        checks: checks of the values of answers.
     """
 
     def __init__(self, plugins: Sequence[LoadedPlugin], state: RunState, checks: ValueChecks) -> None:
@@ -51,7 +51,7 @@ class Hooks:
             self.exit_order = implementation.plugin.traits.exit_order
 
     def order(self) -> dict[str, list[str]]:
-        """Hook name to the labels of its plugins, wrappers first, for those hooks that anybody implements."""
+        """Names of the hooks that any plugin implements, with the labels of these plugins, wrappers first."""
         return {
             name: [impl.plugin.label for impl in (*hook.wrappers, *hook.providers)]
             for name, hook in self.table.items()
@@ -59,7 +59,7 @@ class Hooks:
         }
 
     def provider(self, hook: str) -> LoadedPlugin | None:
-        """The provider of an exclusive hook."""
+        """The plugin that provides an exclusive hook, or None."""
         providers = self.table[hook].providers
         return providers[0].plugin if providers else None
 
@@ -79,7 +79,7 @@ class Hooks:
         return loss
 
     def _find_masked_loss(self, state: RunState) -> Implementation | None:
-        """The loss plugin's ``masked_loss``, if it has one and nobody changes what its ``compute_loss`` answers."""
+        """The loss plugin's ``masked_loss``, if it has one and no wrapper changes the answer of ``compute_loss``."""
         hook = self.table["compute_loss"]
         plugin = self.provider("compute_loss")
         function = plugin.traits.masked_loss if plugin else None
@@ -99,15 +99,16 @@ class Hooks:
         return self.answers.masked(fused, fused(values), batch)
 
     def expect_gradient(self, total: Tensor) -> None:
-        """The 0-dim training objective must depend on the weights."""
+        """Expect a 0-dim training objective that depends on the weights."""
         if not total.requires_grad:
             who = self.table["compute_loss"].providers[0]
             raise who.fault("expected losses with a gradient to the weights, got detached ones; leave out detach()")
 
     def backward_fault(self, problem: Exception) -> ButtressError:
-        """An error about the backward of the training loss, which the core takes.
+        """An error about the backward of the training loss, which is taken by the core.
 
-        It names the plugin whose code raised; else the one that gave the losses, and who else had a hand in them.
+        The error names the plugin whose code raised. If there is none, it names the plugin that gave the losses. It
+        also lists the other plugins that contributed to the losses.
         """
         loss = self.table["compute_loss"]
         involved = [*loss.providers, *loss.wrappers, *self.table["perturb_weights"].providers]
@@ -120,17 +121,17 @@ class Hooks:
         )
 
     def expect_gradients(self, model: nn.Module) -> None:
-        """The gradients of the training objective, in ``.grad``, must be finite."""
+        """Expect finite gradients of the training objective in ``.grad``."""
         self.answers.gradients(self.table["compute_loss"].providers[0], partial(_grads_of, model))
 
     def expect_ascent(self, model: nn.Module, weights: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
-        """The gradients along which ``perturb_weights`` moves the weights must be finite."""
+        """Expect finite gradients, along which ``perturb_weights`` moves the weights."""
 
-        def found() -> dict[str, Tensor]:
+        def named() -> dict[str, Tensor]:
             names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
             return {names[w]: grad for w, grad in zip(weights, grads, strict=True) if grad is not None and w in names}
 
-        self.answers.gradients(self.table["perturb_weights"].providers[0], found)
+        self.answers.gradients(self.table["perturb_weights"].providers[0], named)
 
     def perturb_weights(
         self, model: nn.Module, batch: Batch, adv: Adv, objective: Objective

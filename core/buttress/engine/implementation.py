@@ -41,19 +41,19 @@ class Implementation:
         with self.turn(values):
             try:
                 return self.function(*[values[name] for name in self.arguments])
-            except InputError as problem:  # what the plugin was given is wrong: its settings, the model
+            except InputError as problem:  # its settings or the model are wrong, not the plugin
                 raise prefixed(problem, f"plugin {self.plugin}") from problem.__cause__
             except (ButtressError, KeyboardInterrupt):
                 raise
-            except BaseException as error:  # sys.exit(0) in a plugin must not look like a run that has ended well
+            except BaseException as error:  # sys.exit(0) in a plugin must not look like a run that ended well
                 raise self.fault(describe(error)) from error
 
     def turn(self, values: Values) -> Turn:
-        """The block around a call with these arguments, begun now: see there what it refuses."""
+        """Begin the turn of this plugin, for a call with these arguments; ``Turn`` lists the changes it refuses."""
         return self._watch.turn(self, values, self.writes)
 
     def tell(self, values: Values) -> None:
-        """Call a hook whose answer nobody takes: it must have run when it answers."""
+        """Call a hook that returns nothing; it must have run when it returns."""
         answer = self(values)
         if answer is not None and _has_not_run(answer):
             raise self.fault(f"expected None, got a {type(answer).__name__}, which has not run; write a plain method")
@@ -71,5 +71,5 @@ class Implementation:
 
 
 def _has_not_run(answer: object) -> bool:
-    """Whether it is work that waits for somebody: a generator, a coroutine, a context manager."""
+    """Whether ``answer`` is work that has yet to be run: a generator, a coroutine, a context manager."""
     return isinstance(answer, (Generator, Awaitable, AsyncGenerator, AbstractContextManager))

@@ -20,7 +20,7 @@ def wrong_kind_of_labels(batch: Batch) -> str:
     return ""
 
 
-# How far soft labels may be from probabilities: what rounding to bfloat16 does to a sum of a hundred of them.
+# Largest error of soft labels as probabilities: that of a sum of a hundred of them in bfloat16.
 _SUM_TOLERANCE = 1e-2
 
 

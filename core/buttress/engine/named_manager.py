@@ -1,4 +1,4 @@
-"""The context manager of a weight perturbation: entered, it is checked; what it raises carries its plugin's name."""
+"""Check the context manager of a weight perturbation, and put its plugin's name on the errors that it raises."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NamedManager(AbstractContextManager[Adv | None]):
                 raise self._who.fault(f"its context manager must yield an Adv or nothing, got {kind(answer)}")
             return self._accept(answer)
         except ButtressError as wrong:
-            self.__exit__(type(wrong), wrong, wrong.__traceback__)  # entered: it may have something to put back
+            self.__exit__(type(wrong), wrong, wrong.__traceback__)  # it has been entered, and may have to clean up
             raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -48,7 +48,7 @@ class NamedManager(AbstractContextManager[Adv | None]):
 
 @contextmanager
 def _blamed_on(who: Giver) -> Iterator[None]:
-    """What the block raises is an error in the name of ``who``; Ctrl-C is nobody's."""
+    """Turn any error of the block into one that names ``who``; Ctrl-C stays as it is."""
     try:
         yield
     except (ButtressError, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What a weight perturbation asks of the training step that it is part of: losses, gradients, another attack."""
+"""Losses, gradients and further attacks of a training step, for the weight perturbation within it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Objective:
     ) -> None:
         self._model, self._batch, self._hooks, self._modes = model, batch, hooks, modes
         self._attack: Callable[[Batch], Adv] | None = attack
-        self._moves_buffers = True  # the forwards of the losses asked for last, which ``grads`` may run again
+        self._moves_buffers = True  # of the last forward of losses, which ``grads`` may run again
 
     def __call__(self, adv: Adv, *, update_bn: bool = False) -> Tensor:
         self._moves_buffers = update_bn

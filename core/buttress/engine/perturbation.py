@@ -1,4 +1,4 @@
-"""Weight perturbations: the plugin adds v, the core takes it back, exactly."""
+"""Take a weight perturbation back exactly, after the plugin has added it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -13,7 +13,12 @@ from buttress.types import Adv
 
 
 class Perturbed:
-    """What the training step gets from a weight perturbation."""
+    """A weight perturbation in force, as the training step sees it.
+
+    Args:
+        adv: adversarial examples for the training loss.
+        before_step: ends the plugin's context manager, and with ``restore_then_step`` the perturbation.
+    """
 
     def __init__(self, adv: Adv, before_step: Callable[[], None]) -> None:
         self.adv = adv
@@ -21,7 +26,7 @@ class Perturbed:
 
 
 class Copies:
-    """Memory for the weights before and after a perturbation, and for the model's buffers; one object for all steps."""
+    """Memory for copies of the weights before and after a perturbation, and of the buffers, reused in all steps."""
 
     def __init__(self) -> None:
         self.before, self.after = Buffers(), Buffers()
@@ -39,7 +44,7 @@ def perturbed(
 ) -> Iterator[Perturbed]:
     """Run a step's loss, backward and optimizer inside ``manager``, and take its perturbation back.
 
-    ``saved`` are copies of ``weights``, made here where nobody has them yet. Without a manager nothing is perturbed.
+    ``saved`` holds copies of ``weights``; None makes them here. Without a manager nothing is perturbed.
 
     ``restore_then_step`` (AMP): the saved weights come back, bit for bit, before the optimizer steps.
     ``step_while_perturbed`` (AWP, RWP): the optimizer steps at w0 + v, so weight decay sees w0 + v; afterwards the
@@ -65,6 +70,6 @@ def perturbed(
             yield Perturbed(answer if isinstance(answer, Adv) else adv, before_step)
             if order == "step_while_perturbed":
                 unperturb_(weights, saved, moved)
-    except BaseException:  # after the plugin's manager has left, whatever it did on its way out
+    except BaseException:  # after the plugin's manager has been left, whatever it did while leaving
         put_values_back(weights, saved)
         raise

@@ -1,4 +1,4 @@
-"""Where a run is, as its engine shows it: epoch and step, out of how many."""
+"""Show the position of a run: epoch and step, and how many there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which plugins implement which hook, in the order of the calls, and a call through wrappers and provider.
+"""Find the plugins that implement each hook, in the order of the calls, and call provider and wrappers.
 
 pluggy marks, validates and registers; the calls themselves go through the tuples resolved here, which follow pluggy's
 wrapper protocol.
@@ -34,10 +34,10 @@ class ResolvedHook:
         self.name, self.providers, self.wrappers = name, tuple(providers), tuple(wrappers)
 
     def call(self, values: Values, accept: Accept) -> Any:
-        """The provider's answer, seen and perhaps changed by the wrappers, the first listed outermost.
+        """Return the provider's answer, which the wrappers (the first listed outermost) may have changed.
 
-        ``accept(who, answer)`` checks each new answer and gives it its final form, so that a wrong one is blamed on
-        whoever gave it.
+        ``accept(who, answer)`` checks each new answer and gives it its final form, so that the error about a wrong one
+        names its giver.
         """
         provider = self.providers[0]
         if not self.wrappers:
@@ -119,9 +119,9 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState, watch: Watch | Non
     """Every hook with its implementations in the order of ``plugins``.
 
     Args:
-        plugins: in the order of calls.
-        state: what their contexts show.
-        watch: looks at what each call leaves behind; by default one that compares no values.
+        plugins: plugins in the order of the calls.
+        state: state of the run, which their contexts show.
+        watch: compares the model and the arguments after each call; by default one that compares no values.
 
     Raises:
         PluginError: two plugins under one label, a signature that does not fit the specification, two providers of
@@ -162,7 +162,7 @@ def _registered(plugins: Sequence[LoadedPlugin]) -> pluggy.PluginManager:
             manager.register(plugin.plugin, name=plugin.label)
         except (pluggy.PluginValidationError, ValueError) as problem:
             raise PluginError(f"plugin {plugin}: {problem}") from problem
-        except Exception as problem:  # of its own __eq__: pluggy compares plugins
+        except Exception as problem:  # raised by its own __eq__, because pluggy compares plugins
             raise PluginError(f"plugin {plugin} cannot be registered: {describe(problem)}") from problem
     return manager
 

@@ -1,4 +1,4 @@
-"""The stack of an engine's plugins: completed by the default loss, its states taken by name and given back."""
+"""Complete a stack of plugins by the default loss; save and load the states of its plugins by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stack_of(plugins: Sequence[Any]) -> tuple[LoadedPlugin, ...]:
 
 
 def states_of(plugins: Sequence[LoadedPlugin]) -> dict[str, Mapping[str, Any]]:
-    """The state of each plugin that keeps one, by its label.
+    """The states of the plugins that keep one, by label.
 
     Raises:
         HookError: a plugin's ``state_dict`` raises.
@@ -47,10 +47,10 @@ def states_of(plugins: Sequence[LoadedPlugin]) -> dict[str, Mapping[str, Any]]:
 
 
 def load_states(plugins: Sequence[LoadedPlugin], states: Mapping[str, Any]) -> None:
-    """Give each plugin that keeps a state the one of its label.
+    """Give each plugin that keeps a state the state saved under its label.
 
     Raises:
-        CheckpointError: the states are of another stack, or a plugin cannot take its own.
+        CheckpointError: the states belong to another stack, or a plugin cannot take its own.
     """
     stateful = {loaded.label: loaded.traits.load_state_dict for loaded in plugins if loaded.traits.load_state_dict}
     if set(stateful) != set(states):

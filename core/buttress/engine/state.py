@@ -1,4 +1,4 @@
-"""The mutable state of a run: where it is, what it draws, what plugins recorded. All contexts of an engine share it."""
+"""The mutable state of a run, shared by all contexts of an engine: position, random streams, records of plugins."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunState:
         self.phase: Phase = phase
         self.store = store or Store(None)
         self.folder: Path | None = None
-        self.elsewhere = ""  # where we are while no step is being made: which evaluation, and where in it
+        self.elsewhere = ""  # place for messages while no step is being made: the evaluation, and the batch in it
         self.draws: Mapping[str, Tensor] = {}
         self.requested_draws: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
@@ -52,23 +52,23 @@ class RunState:
         self._generators: Streams = {}
         self._reader = ""
 
-    # Where the run is
+    # Position
 
     @property
     def place(self) -> str:
-        """Where in the run we are, for messages."""
+        """The current place in the run, for messages."""
         return self.elsewhere or moment(self.epoch, self.step)
 
     @property
     def between_steps(self) -> str:
-        """Where in the run we are while no step is being made, for messages."""
+        """The current place in the run while no step is being made, for messages."""
         if self.step:
             return f"after step {self.step} of epoch {self.epoch + 1}"
         return f"after epoch {self.epoch}" if self.epoch else "before the first step"
 
     @contextmanager
     def outside_of_steps(self, activity: str = "") -> Iterator[None]:
-        """Let messages say that what happens inside is no training step, but ``activity``."""
+        """Let messages about the block name ``activity`` in the place of a training step."""
         before = self.elsewhere
         self.elsewhere = ", ".join(part for part in (activity, self.between_steps) if part)
         try:
@@ -105,7 +105,7 @@ class RunState:
         self.epoch, self.step = epoch, 0
         self.rewind()
 
-    # What plugins draw
+    # Random streams
 
     def generator(self, plugin: str, purpose: str) -> torch.Generator:
         """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it."""
@@ -120,12 +120,12 @@ class RunState:
 
     @contextmanager
     def streams_apart(self, reader: str, streams: Streams | None = None) -> Iterator[None]:
-        """Draw from streams of the ``reader``'s own, without injected draws: what happens inside moves nothing outside.
+        """Give the block random streams of the ``reader``'s own, and no injected draws; nothing outside moves.
 
-        It is no training step, and messages name the reader.
+        Messages about the block name the reader in the place of a training step.
 
         Args:
-            reader: part of the key of every stream inside: ``"track swa"``.
+            reader: name that is part of the key of every stream inside: ``"track swa"``.
             streams: dictionary, empty at first, in which the streams continue from one block to the next.
         """
         before = self._generators, self.draws, self._reader
@@ -149,10 +149,10 @@ class RunState:
                 f"asked for: {sorted(self.requested_draws) or 'none'}"
             )
 
-    # What a checkpoint holds
+    # Records and checkpoints
 
     def take_records(self) -> dict[str, float]:
-        """Means of what plugins recorded since the last call; synchronises with the device."""
+        """Means of the metrics that plugins recorded since the last call; synchronises with the device."""
         records, self.records = self.records, {}
         return {name: float(total) / float(count) for name, (total, count) in records.items()}
 
@@ -180,5 +180,5 @@ def _no_batches(reader: str) -> Iterable[Batch]:
 
 
 def _plain(value: Tensor | float) -> Tensor | float:
-    """A recorded value without the kind of number that a plugin had at hand."""
+    """A recorded value as a tensor or a float, whatever kind of number the plugin recorded."""
     return value if isinstance(value, Tensor) else float(value)

@@ -1,4 +1,4 @@
-"""Tracks: weights beside the live ones that plugins want evaluated, swapped into the model and out again."""
+"""Swap the weights of a track, which a plugin wants evaluated beside the live ones, into the model and out again."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Tracks:
     """The tracks of an engine's plugins, and the model with the weights of one of them in it.
 
     Args:
-        model: holds the live weights outside of ``swapped_in``.
-        hooks: give the tracks, and transform the batches that batch norm is measured on.
-        state: has the training set and the random streams.
+        model: model that holds the live weights outside of ``swapped_in``.
+        hooks: hooks that return the tracks, and transform the batches on which batch norm is measured.
+        state: state of the run, with the training set and the random streams.
         attack: makes the inputs of tracks whose batch norm is measured on adversarial examples.
-        between_steps: block in which hooks are called.
-        finite: tensors of the model that must be finite in a track, too; None where nobody checks.
+        between_steps: makes the blocks in which hooks are called.
+        finite: tensors of the model that must be finite in a track; None checks nothing.
     """
 
     model: nn.Module
@@ -69,7 +69,7 @@ class Tracks:
             yield self.model
 
     def training_batches(self, batches: Batches, reader: str) -> Iterator[Batch]:
-        """The training set as training sees it; the draws of ``transform_batch`` are the reader's own."""
+        """The training set as ``transform_batch`` makes it, with random draws of the reader's own."""
         streams: Streams = {}
         for batch in batches():
             with self.state.in_phase("ensemble"), self.state.streams_apart(reader, streams):

@@ -1,4 +1,4 @@
-"""Turns of plugins: what a hook must leave as it found it is compared after each call, and the plugin is named."""
+"""Compare after each call of a hook all that it must leave unchanged, and name the plugin that changed it."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ class Watch:
     """Makes the turns of the plugins of one engine.
 
     Args:
-        checks: at level ``always``, values and the process are compared too; else what costs no time.
+        checks: at level ``always`` values and the process are compared too; otherwise only what costs no time.
     """
 
     def __init__(self, checks: ValueChecks) -> None:
         self.thorough = checks.level == "always"
         self.lenient = False
-        """Whether nothing is refused: who examines a plugin looks at one thing after the other."""
+        """Whether nothing is refused, for the examination of a plugin, which looks at one thing after the other."""
         self.process = os.getpid()
         self.parts: Parts | None = None
         self.weights_move = False
-        """Whether the model's own forward writes into its parameters, so that a write says nothing about a plugin."""
+        """Whether the model's own forward writes into its parameters, so that no plugin is to blame for a write."""
 
     def begin(self, model: nn.Module) -> None:
-        """What ``model`` is made of now is what it has to be made of after every turn from now on."""
+        """Expect after every turn from now on that ``model`` consists of the parts that it has now."""
         self.process = os.getpid()
         if self.parts is None or self.parts.model is not model or self.parts.exchanged():
             self.parts = Parts(model)
 
     def turn(self, who: Giver, arguments: Mapping[str, Any], writes: bool) -> Turn:
-        """A turn begins now.
+        """Begin a turn.
 
         Args:
-            who: has it.
-            arguments: of the hook, by name.
+            who: plugin whose turn it is.
+            arguments: arguments of the hook, by name.
             writes: whether the hook may write into the model's parameters.
         """
         model = arguments.get("model")
@@ -56,12 +56,12 @@ class Watch:
 
 
 class Turn:
-    """A block in which a plugin is at work; made right before it.
+    """A ``with`` block in which a plugin is at work; made right before the block begins.
 
     Raises:
-        ButtressError: at the end of a block that has not raised, in the plugin's name: it has written into what it was
-            given to read, exchanged a part of the model, moved weights that are not its to move, or changed the
-            process. Inputs, labels and the process are put back.
+        ButtressError: at the end of a block that has not raised, in the plugin's name. The plugin has written into a
+            tensor that it was given to read, exchanged a part of the model, moved weights that it must not move, or
+            changed the process. Inputs, labels and the process are restored.
     """
 
     __slots__ = ("_arguments", "_given", "_parts", "_versions", "_watch", "_who", "_world")
@@ -84,13 +84,13 @@ class Turn:
             self.expect_clean()
 
     def put_back(self) -> None:
-        """Give back inputs, labels and the process, where level ``always`` remembers them."""
+        """Restore inputs, labels and the process, of which level ``always`` keeps copies."""
         self._given.put_back()
         if self._world is not None:
             self._world.put_back()
 
     def expect_unwritten(self) -> None:
-        """Expect that nothing was written into what the plugin was given to read."""
+        """Expect no writes into the tensors that the plugin was given to read."""
         if self._watch.lenient:
             return
         if name := self._given.written():
@@ -100,7 +100,7 @@ class Turn:
             )
 
     def expect_whole(self) -> None:
-        """Expect that the model is made of what it was made of."""
+        """Expect a model that consists of the same parts as before."""
         if self._parts is not None and not self._watch.lenient and (what := self._parts.exchanged()):
             raise self._who.fault(
                 f"{what}; the optimizer and the other plugins hold what was there before: change values in place, and "
@@ -108,7 +108,7 @@ class Turn:
             )
 
     def expect_clean(self) -> None:
-        """Expect both, that weights were left alone by who may not write them, and that the process is as it was."""
+        """Expect both, and no writes into weights where the hook must not write them, and an unchanged process."""
         self.expect_unwritten()
         self.expect_whole()
         self._expect_weights()
@@ -127,7 +127,7 @@ class Turn:
             )
 
     def _written_by_forward(self) -> bool:
-        """Whether the model writes into its own parameters when it is called, whoever calls it."""
+        """Whether a forward of the model writes into its own parameters."""
         parts, batch = self._parts, self._arguments.get("batch")
         assert parts is not None
         if batch is None:
@@ -139,10 +139,10 @@ class Turn:
         return self._watch.weights_move
 
     def _leave_child(self) -> NoReturn:
-        """End a process that was forked in this turn: the run, its folder and its locks are its parent's."""
-        said = self._who.fault(
+        """End a process that was forked in this turn; the run, its folder and its locks belong to the parent."""
+        fault = self._who.fault(
             "the hook came back in a process that it has forked, which ends here; end a child with os._exit()"
         )
         with suppress(OSError):
-            os.write(2, f"error: {said}\n".encode(errors="replace"))
+            os.write(2, f"error: {fault}\n".encode(errors="replace"))
         os._exit(1)

@@ -1,4 +1,4 @@
-"""What a process has one of, and a hook leaves as it found it: settings of torch, and the working folder."""
+"""Record and restore the process-wide state that a hook must not change: settings of torch, working folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class World(NamedTuple):
-    """The state of this process at one moment."""
+    """The process-wide state at one moment."""
 
     dtype: torch.dtype
     threads: int
@@ -34,9 +34,9 @@ class World(NamedTuple):
         )
 
     def changed(self) -> str:
-        """A sentence about the first thing that has changed since, or nothing.
+        """A sentence about the first change since, or an empty text.
 
-        Draws from the global generator are none: a model's dropout makes them in every forward.
+        Draws from the global generator do not count as a change: a model's dropout makes them in every forward.
         """
         now = World.now()
         names = {
@@ -65,7 +65,7 @@ class World(NamedTuple):
         if now.seed != self.seed:
             torch.set_rng_state(self.generator)
         if self.folder is not None and now.folder != self.folder:
-            with suppress(OSError):  # it may be gone
+            with suppress(OSError):  # it may have been deleted
                 os.chdir(self.folder)
 
 
