@@ -209,7 +209,7 @@ def _is_directly_in(path: Path, folder: Path, top: str) -> bool:
 def _expect_not_another(top: str, folders: Sequence[Path], place: Place | str, error: type[InputError]) -> None:
     """What is loaded under the name must not be another module than the one in the config's folder."""
     loaded = getattr(sys.modules.get(top), "__file__", None)
-    spec = PathFinder.find_spec(top, [str(folder) for folder in folders])
+    spec = PathFinder.find_spec(top, [str(folder) for folder in folders if folder.is_dir()])  # else into zip files
     if loaded and spec and spec.origin and Path(loaded).resolve() != Path(spec.origin).resolve():
         raise error(
             f"{place}: module {top!r} is {spec.origin}, but another one of that name is loaded already, {loaded}; "
