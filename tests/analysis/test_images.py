@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from buttress.analysis.classes import MOST_SHOWN, hardest, right_by_class
-from buttress.analysis.images import LARGEST, pictures
+from buttress.analysis.parts.classes import MOST_SHOWN, hardest, right_by_class
+from buttress.analysis.parts.images import LARGEST, pictures
 from buttress.threat import ThreatModel
 
 

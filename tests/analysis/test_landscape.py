@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from buttress.analysis.directions import normalized, random_direction
-from buttress.analysis.landscape import group_landscape, surface
+from buttress.analysis.parts.landscape import group_landscape
+from buttress.analysis.parts.surface import surface
 from buttress.functional import cross_entropy
 from buttress.scoring.loss_groups import EDGES, group_numbers
 

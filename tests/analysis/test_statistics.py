@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from buttress.analysis.distance import distances, named_groups
-from buttress.analysis.gap import best_difference, generalization_gaps
-from buttress.analysis.histogram import histograms, last_convolution, matrices, moments
-from buttress.analysis.label_noise import fit_of_flipped
+from buttress.analysis.parts.distance import distances, named_groups
+from buttress.analysis.parts.gap import best_difference, generalization_gaps
+from buttress.analysis.parts.histogram import histograms, last_convolution, matrices, moments
+from buttress.analysis.parts.label_noise import fit_of_flipped
 from buttress.errors import ModelError
 from buttress.scoring.loss_groups import EDGES, group_counts, group_names, group_numbers
 from buttress.training.selection import Record

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from buttress.analysis.images import pictures
+from buttress.analysis.parts.images import pictures
 from buttress.audit.audit_file import write_audit
 from buttress.cli import main
 from buttress.console.tables import percent

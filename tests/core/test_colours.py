@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from buttress.report.figures import DARK, SHADES
+from buttress.analysis.figures import SHADES
+from buttress.report.figures import DARK
 from buttress.training.curves import COLOURS
 
 Vector = NDArray[np.float64]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from buttress import ThreatModel
-from buttress.analysis.parts import Options
+from buttress.analysis.part import Options
 from buttress.cli import main
 from buttress.components.construct import build
 from buttress.config.file import ConfigFile

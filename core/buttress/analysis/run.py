@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buttress.analysis.answer_files import write_answer
-from buttress.analysis.parts import PARTS, Missing, Options
+from buttress.analysis.part import Missing, Options, plain
+from buttress.analysis.parts import PARTS
 from buttress.analysis.study import Study
 from buttress.errors import ConfigError, nearest
 from buttress.kernels import use_backend
@@ -68,10 +69,10 @@ def analyze(
         for part in parts or PARTS:
             doing(f"{path}: {part}")
             try:
-                for finding in PARTS[part](study, options):
-                    file = study.folder.analysis / f"{finding.stem}.json"
-                    write_answer(file, finding.numbers)
-                    finding.draw(file.with_suffix(".png"))
+                for finding in PARTS[part].ask(study, options):
+                    file, numbers = study.folder.analysis / f"{finding.stem}.json", plain(finding.numbers)
+                    write_answer(file, numbers)
+                    PARTS[part].draw(file.with_suffix(".png"), numbers)
                     found.written.append(file)
                     say(f"{part}: {file}")
             except Missing as reason:

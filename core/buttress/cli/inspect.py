@@ -96,7 +96,7 @@ def analyze(
     trust: bool,
 ) -> str:
     """Analyze runs: robustness gap, landscapes, weights, losses, label noise."""
-    from buttress.analysis.parts import Options
+    from buttress.analysis.part import Options
     from buttress.analysis.run import analyze as analyze_run
 
     chosen = Options(tracks, points, seed, recompute)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from buttress.analysis.classes import hardest
+from buttress.analysis.parts import classes
 from buttress.console.tables import percent
-from buttress.report import training_figures
 from buttress.report.elements import ANALYZE, Example, Pictures, Section, Table, figure_of, marked, whose
 from buttress.report.material import Method
 
@@ -22,11 +21,11 @@ def class_section(found: Sequence[Method]) -> Section:
             about = marked(f"{run.name}, {numbers['attack']}, n = {numbers['n']} test examples.", numbers)
             header = ["track", "weights", "clean, all", "lowest class", "attacked, all", "lowest class"]
             tables.append(Table(header, [_by_class(row, numbers) for row in numbers["rows"]], about))
-            shown = hardest(numbers)
+            shown = classes.hardest(numbers)
             some = f" The {len(shown)} hardest of {len(numbers['sizes'])} classes." * (
                 len(shown) < len(numbers["sizes"])
             )
-            figure = training_figures.classes(numbers, "best", shown)
+            figure = classes.figure(numbers, "best", shown)
             note = f"{about} Best weights. Open: clean. Filled: attacked.{some}"
             made.append(figure_of(f"{method.label}: accuracy by class", figure, note))
     return Section("Classes", tables, made, missing="" if made else ANALYZE)

@@ -9,6 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from buttress._version import __version__
+from buttress.analysis.figures import HIGHEST
+from buttress.analysis.parts import distance, histogram, label_noise, landscape, loss_groups, surface
 from buttress.config.file import dump_config
 from buttress.console.tables import percent
 from buttress.report import figures, training_figures
@@ -221,17 +223,17 @@ def _landscapes(found: Sequence[Method]) -> Section:
             note = (
                 f"Training examples of {run.name} in groups by their adversarial loss ({numbers['attack']}) at 0; "
                 f"inputs {numbers['inputs']}. One filter-normalised direction for all groups. Legend: loss in nats "
-                f"(examples). Cut off at {figures.HIGHEST:g} nats."
+                f"(examples). Cut off at {HIGHEST:g} nats."
             )
-            made.append(figure_of(title, figures.landscape(numbers), marked(note, numbers)))
+            made.append(figure_of(title, landscape.figure(numbers), marked(note, numbers)))
         planes += [(f"{method.label}, {whose(numbers)}", numbers) for _, numbers in method.analysed("surface-")]
     if planes:
         same = len({numbers["directions"] for _, numbers in planes}) == 1
         note = "The same two directions, filter-normalised, for all." if same else "Directions differ: do not compare."
-        note += f" Cut off at {figures.HIGHEST:g} nats. Choose surfaces in the legend; drag to turn."
+        note += f" Cut off at {HIGHEST:g} nats. Choose surfaces in the legend; drag to turn."
         for name, numbers in planes:
             note = marked(note, {"mark": f"{name}: {numbers['mark']}" if numbers["mark"] else ""})
-        made.insert(0, figure_of("Loss over the plane of two directions", figures.surfaces(planes), note, wide=True))
+        made.insert(0, figure_of("Loss over the plane of two directions", surface.figure(planes), note, wide=True))
     return Section("Loss landscapes", figures=made, missing="" if made else ANALYZE)
 
 
@@ -239,7 +241,7 @@ def _weights(found: Sequence[Method]) -> Section:
     made, tables = [], []
     for method in found:
         for run, numbers in method.analysed("histogram"):
-            figure = figures.histogram(numbers, method.tracks)
+            figure = histogram.figure(numbers, method.tracks)
             made.append(figure_of(f"{method.label}: {numbers['layer']}", figure, marked(f"{run.name}.", numbers)))
             own = {track: numbers["tracks"][track] for track in method.tracks if track in numbers["tracks"]}
             rows = [
@@ -251,7 +253,7 @@ def _weights(found: Sequence[Method]) -> Section:
             tables.append(Table(header, rows, marked(about, numbers)))
         for run, numbers in method.analysed("distance"):
             note = marked(f"{run.name}. L2, from the weights after epoch {numbers['last_epoch']}.", numbers)
-            made.append(figure_of(f"{method.label}: distance by layer group", figures.distance(numbers), note))
+            made.append(figure_of(f"{method.label}: distance by layer group", distance.figure(numbers), note))
     return Section("Weights", tables, made, missing="" if made else ANALYZE)
 
 
@@ -260,12 +262,12 @@ def _losses(found: Sequence[Method]) -> Section:
     for method in found:
         for run, numbers in method.analysed("loss_groups"):
             note = marked(f"{run.name}, n = {numbers['n']}, {numbers['attack']}; {numbers['source']}.", numbers)
-            made.append(figure_of(f"{method.label}: losses by group", figures.loss_groups(numbers), note))
+            made.append(figure_of(f"{method.label}: losses by group", loss_groups.figure(numbers), note))
         for run, numbers in method.analysed("label_noise"):
             for inputs in ("clean", "attacked"):
                 note = f"{run.name}, n = {numbers['n']} training examples whose label was flipped on purpose."
                 title = f"{method.label}: flipped labels, {inputs} inputs are predicted as"
-                made.append(figure_of(title, figures.label_noise(numbers, inputs), marked(note, numbers)))
+                made.append(figure_of(title, label_noise.figure(numbers, inputs), marked(note, numbers)))
     return Section("Training examples", figures=made, missing="" if made else ANALYZE)
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from pydantic import model_validator
 from torch import Tensor
 
+from buttress.analysis.answers import Png, WeightsAnswer, expect
+from buttress.analysis.part import Finding, Missing, Options, Part, chosen_tracks
+from buttress.analysis.study import Study
 from buttress.console.drawing import without_latex
 from buttress.storage.files import write_with
+from buttress.storage.shapes import Count, Number
 from buttress.threat import ThreatModel
 
 # Examples that are shown.
@@ -59,9 +65,56 @@ def _png(image: Tensor) -> str:
     return base64.b64encode(stream.getvalue()).decode()
 
 
+class Answer(WeightsAnswer):
+    threat: str
+    positions: list[Count]
+    labels: list[Count]
+    predicted: list[Count]
+    predicted_attacked: list[Count]
+    clean: list[Png]
+    attacked: list[Png]
+    difference: list[Png]
+    amplified: Number
+
+    @model_validator(mode="after")
+    def _fits(self) -> Answer:
+        lists = (self.labels, self.predicted, self.predicted_attacked, self.clean, self.attacked, self.difference)
+        expect(all(len(each) == len(self.positions) for each in lists), "the same number of examples everywhere")
+        return self
+
+
+def ask(study: Study, options: Options) -> Iterator[Finding]:
+    """The first test images of a fixed order, clean and attacked, of every track."""
+    shape, threat = study.data.test.example_shape, study.engine.threat
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise Missing(f"examples of shape {list(shape)} are no images: expected [C,H,W] with 1 or 3 channels")
+    if threat.box is None:
+        raise Missing("threat.box is none: where black and white lie is not known")
+    positions = study.test_examples[:SHOWN]
+    for track in chosen_tracks(study, options):
+        epoch = study.load(track)
+        clean = [batch.x for batch in study.batches(positions, "test")]
+        attacked = study.attacked(positions, "test")
+        inputs = [x for x, _ in attacked]
+        numbers = {
+            "track": track,
+            "checkpoint": study.checkpoint,
+            "epoch": epoch,
+            "attack": study.attack,
+            "threat": str(threat),
+            "split": "test",
+            "positions": positions,
+            "labels": torch.cat([y for _, y in attacked]),
+            "predicted": study.predicted(clean),
+            "predicted_attacked": study.predicted(inputs),
+            **pictures(torch.cat(clean), torch.cat(inputs), threat),
+        }
+        yield Finding(f"images-{track}-{study.checkpoint}", numbers)
+
+
 @without_latex()
-def draw_images(path: Path, numbers: Mapping[str, Any]) -> None:
-    """A column an example: clean, attacked, difference; its classes below."""
+def draw(path: Path, numbers: Mapping[str, Any]) -> None:
+    """One column for each example: clean, attacked, difference; its classes below."""
     import matplotlib
     from PIL import Image
 
@@ -83,3 +136,6 @@ def draw_images(path: Path, numbers: Mapping[str, Any]) -> None:
     whose = f"{numbers['track']}, {numbers['checkpoint']} (epoch {numbers['epoch']})"
     figure.suptitle(f"{numbers['attack']}, {whose}; below: true class: predicted, clean to attacked", fontsize=9)
     write_with(path, lambda temporary: figure.savefig(temporary))
+
+
+PART = Part("images-", Answer, ask, draw)
