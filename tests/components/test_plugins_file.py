@@ -77,7 +77,7 @@ def test_the_file_is_compiled_as_it_stands_without_futures_of_ours(tmp_path: Pat
 def test_a_mistake_in_the_file_is_told_with_its_line(tmp_path: Path):
     path = tmp_path / "mine.py"
     path.write_bytes(b"\xef\xbb\xbfimport os\r\nbroken(:\r\n")
-    with pytest.raises(PluginError, match=r"mine\.py: line 2: SyntaxError"):
+    with pytest.raises(PluginError, match=r"mine\.py: cannot be executed: SyntaxError: invalid syntax \(mine\.py:2\)"):
         _ = read_plugins_file(path).plugins
 
 
@@ -120,5 +120,5 @@ def test_what_is_no_attack_is_no_known_attack():
 def test_a_module_beside_the_file_is_said_not_to_be_imported(tmp_path: Path):
     (tmp_path / "helper_beside.py").touch()
     (tmp_path / "mine.py").write_text("import helper_beside\n")
-    with pytest.raises(PluginError, match=r"No module named 'helper_beside'; helper_beside\.py lies beside it, but a "):
+    with pytest.raises(PluginError, match=r"'helper_beside' \(mine\.py:1\); helper_beside\.py lies beside it, but a "):
         _ = read_plugins_file(tmp_path / "mine.py").plugins

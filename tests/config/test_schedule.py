@@ -100,5 +100,5 @@ def test_a_schedule_whose_attributes_raise_is_one_message():
         def per(self) -> str:
             raise KeyError("per")
 
-    with pytest.raises(ConfigError, match=r"^mine: KeyError: 'per'$"):
+    with pytest.raises(ConfigError, match=r"^mine: KeyError: 'per' \(test_schedule\.py:\d+\)$"):
         expect_factors(Odd(), 3, "mine")

@@ -102,10 +102,13 @@ def test_an_exception_names_plugin_hook_epoch_and_step(hook: str):
 
     hooks = hooks_of(plugin("culprit", **{hook: fail}), epoch=3, at_step=14)
     with pytest.raises(
-        HookError, match=rf"^plugin 'culprit' \(.*\), hook {hook}, epoch 4, step 15:\n  ZeroDivisionError: oops$"
+        HookError, match=rf"^plugin 'culprit' \(.*\), hook {hook}, epoch 4, step 15:\n  ZeroDivisionError: oops \(.*\)$"
     ) as caught:
         CALLS[hook](hooks)
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    fault = caught.value
+    assert isinstance(fault.__cause__, ZeroDivisionError)
+    assert (fault.plugin, fault.hook, fault.epoch, fault.step) == ("culprit", hook, 3, 14)
+    assert fault.place == f"test_answers.py:{fail.__code__.co_firstlineno + 1}"
 
 
 def test_a_fault_of_an_installed_plugin_names_distribution_and_version():

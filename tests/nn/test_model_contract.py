@@ -154,7 +154,7 @@ def test_a_plugin_that_raises_is_not_mistaken_for_the_model():
         model(batch.x)
         raise ValueError("mine")
 
-    with pytest.raises(HookError, match=r"plugin 'mine' .*generate_adv.*\n.*ValueError: mine$"):
+    with pytest.raises(HookError, match=r"plugin 'mine' .*generate_adv.*\n.*ValueError: mine \(.*py:\d+\)$"):
         step(engine_of(MLP(), plugin("mine", generate_adv=fails)))
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 from packaging.utils import canonicalize_name
 
 from buttress.components.metadata import all_distributions, expect_readable, folder_of
+from buttress.errors import kind_and_text
 
 Found = TypeVar("Found")
 
@@ -104,9 +105,7 @@ def _read(path: Path | None, distribution: Distribution, read: Callable[[Distrib
         expect_readable(path)
         return read(distribution)
     except Exception as problem:  # whatever the parsers of metadata raise at what is none
-        said = (
-            str(problem) if type(problem) is ValueError else f"{type(problem).__name__}: {problem}"
-        )  # ours, or theirs
+        said = str(problem) if type(problem) is ValueError else f"{kind_and_text(problem)}"  # ours, or theirs
         return Broken(str(path or "a distribution"), said)
 
 

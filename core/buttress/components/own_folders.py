@@ -24,14 +24,12 @@ from importlib.machinery import (
 )
 from multiprocessing import current_process
 from pathlib import Path
-from sysconfig import get_path
 from types import CodeType, ModuleType
+
+from buttress.errors import NOT_OWN
 
 SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
 """Of files that are modules, in the order in which Python looks for them: the first that is there is executed."""
-
-NOT_OWN = (str(Path(__file__).parent.parent), *(get_path(name) for name in ("stdlib", "purelib", "platlib")), "<")
-"""What the files begin with that are nobody's own code: of buttress, of Python, what is installed, what is frozen."""
 
 
 def module_folders(folder: Path | None) -> list[Path]:

@@ -23,11 +23,11 @@ from weakref import WeakSet
 from buttress.components.arguments import parameters_of, read_arguments
 from buttress.components.construct import construct
 from buttress.components.installed import owner_of
-from buttress.components.own_folders import NOT_OWN, folders_in_use, let_import, module_folders
+from buttress.components.own_folders import folders_in_use, let_import, module_folders
 from buttress.components.own_imports import passed_over, reached
 from buttress.components.place import Place
 from buttress.components.signature import signature_of
-from buttress.errors import InputError, ModelError, PluginError, RunFolderError, nearest
+from buttress.errors import InputError, ModelError, PluginError, RunFolderError, describe, nearest, raising_line
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def make(
     except InputError:
         raise
     except (Exception, SystemExit) as problem:
-        raise kind.error(f"{own}: {target} refused args {dict(args)}: {told(problem)}") from problem
+        raise kind.error(f"{own}: {target} refused args {dict(args)}: {describe_exception(problem)}") from problem
 
 
 def import_target(
@@ -115,7 +115,7 @@ def import_target(
     except BaseException as problem:  # SystemExit too: a module must not end the program
         missing = isinstance(problem, ModuleNotFoundError) and problem.name == top
         looked = f" (looked in {', '.join(map(str, folders))}, and among what is installed)" if missing else ""
-        raise error(f"{place}: {target!r} cannot be imported: {told(problem)}{looked}") from problem
+        raise error(f"{place}: {target!r} cannot be imported: {describe_exception(problem)}{looked}") from problem
     _expect_not_another(top, folders, place, error)  # a folder that was on the path before may stand behind others
     try:
         return getattr(module, attribute)
@@ -126,18 +126,10 @@ def import_target(
         ) from None
 
 
-def told(problem: BaseException) -> str:
-    """``"KeyError: 'x' (my_data.py:12)"``: an exception, with the line of the user's own code that it comes from."""
-    if isinstance(problem, SyntaxError):
-        return f"SyntaxError: {problem.msg} ({Path(problem.filename or '?').name}:{problem.lineno})"
-    trace, at, asks = problem.__traceback__, "", "the module that needs it"
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith(NOT_OWN):
-            asks = Path(file).name
-            at = f" ({asks}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(problem).__name__}: {problem}{at}{_remedy(problem, asks)}"
+def describe_exception(problem: BaseException) -> str:
+    """As ``errors.describe``, with what to do about a module that was not found although it lies there."""
+    file = raising_line(problem).rpartition(":")[0]
+    return f"{describe(problem)}{_remedy(problem, file or 'the module that needs it')}"
 
 
 def _remedy(problem: BaseException, asks: str) -> str:

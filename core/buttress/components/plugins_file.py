@@ -22,7 +22,7 @@ from buttress.components.own_imports import passed_over
 from buttress.components.place import Place
 from buttress.components.sources import Local, Source, sources
 from buttress.components.traits import declared_name
-from buttress.errors import ConfigError, PluginError
+from buttress.errors import ConfigError, PluginError, describe
 from buttress.storage.regular_file import read_regular_file
 
 # It is written by hand; what is larger is something else.
@@ -104,10 +104,7 @@ class PluginsFile:
             del sys.modules[known]
             if isinstance(problem, KeyboardInterrupt):
                 raise
-            raise self._wrong(
-                f"line {_line(problem, str(self.path))}: {type(problem).__name__}: {getattr(problem, 'msg', problem)}"
-                f"{self._beside(problem)}"
-            ) from problem
+            raise self._wrong(f"cannot be executed: {describe(problem)}{self._beside(problem)}") from problem
         return module
 
     def _beside(self, problem: BaseException) -> str:
@@ -159,15 +156,3 @@ def _not_python_text(raw: bytes) -> str:
 def snake_case(name: str) -> str:
     """``"MyDefense"`` as ``"my_defense"``, ``"MYDefense2"`` as ``"my_defense2"``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-def _line(problem: BaseException, path: str) -> int | str:
-    """The line of the file that an exception comes from."""
-    if isinstance(problem, SyntaxError) and problem.filename == path:
-        return problem.lineno or "?"
-    trace, line = problem.__traceback__, None
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == path:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line or "?"

@@ -18,7 +18,7 @@ from buttress._version import __version__
 from buttress.components.installed import broken_distributions, entry_points_of
 from buttress.components.members import hooks_in
 from buttress.components.place import Place
-from buttress.errors import PluginError, nearest
+from buttress.errors import PluginError, describe, nearest
 
 GROUPS = {
     "plugin": "buttress.plugins",
@@ -161,7 +161,7 @@ def load(source: Source) -> Any:
     except BaseException as cause:  # SystemExit at import too: a broken plugin must not end the program
         raise PluginError(
             f"{source.kind} {source.name!r} from {source} cannot be imported: entry point {source.target} raised "
-            f"{type(cause).__name__}: {cause}. Repair or uninstall {source.distribution}"
+            f"{describe(cause)}. Repair or uninstall {source.distribution}"
         ) from cause
 
 

@@ -59,7 +59,7 @@ def _value(plugin: Any, name: str, who: str) -> Any:
     try:
         value = getattr(plugin, name)
     except Exception as problem:
-        raise PluginError(f"{who}: {name} cannot be read: {describe(problem)}") from problem
+        raise PluginError(f"{who}: {name} cannot be read: {describe(problem, plugin)}") from problem
     return _UNKNOWN if value is None else value
 
 

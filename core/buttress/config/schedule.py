@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Protocol
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from buttress.errors import ConfigError
+from buttress.errors import ConfigError, describe
 from buttress.settings import Epoch, resolve_epoch
 
 
@@ -156,7 +156,7 @@ def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
     except ConfigError:
         raise
     except Exception as problem:
-        raise ConfigError(f"{who}: {type(problem).__name__}: {problem}") from problem
+        raise ConfigError(f"{who}: {describe(problem, schedule)}") from problem
     for t, factor in factors.items():
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 <= factor < inf:
             raise ConfigError(f"{who}: expected factor({t}, {epochs}) to be a finite number >= 0, got {factor!r}")

@@ -7,6 +7,7 @@ from shutil import get_terminal_size
 
 from buttress.console.lasting import Lasting
 from buttress.console.tables import wrapped
+from buttress.console.tracebacks import note_of_traceback
 from buttress.console.visible import visible
 from buttress.errors import ButtressError, StorageError
 
@@ -72,7 +73,7 @@ def exit_code_of(call: Callable[[], object]) -> int:
         call()
         return 0
     except ButtressError as problem:
-        error(str(problem))
+        error(f"{problem}{note_of_traceback(problem)}")
         return problem.exit_code
     except KeyboardInterrupt:
         notice("stopped")

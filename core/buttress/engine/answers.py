@@ -16,7 +16,7 @@ from buttress.engine.labels import are_labels, first_wrong_label, wrong_kind_of_
 from buttress.engine.named_manager import NamedManager
 from buttress.engine.state import RunState
 from buttress.engine.turns import Turn
-from buttress.errors import DataError
+from buttress.errors import DataError, describe, moment
 from buttress.nn.contract import is_dense, kind
 from buttress.nn.modes import usable
 from buttress.nn.weights import norms_of
@@ -259,8 +259,12 @@ class Caller:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def fault(self, message: str, when: str = "") -> DataError:
-        return DataError(f"{self._name}{when}: {message}")
+    def fault(self, message: str, when: tuple[int, int] | None = None) -> DataError:
+        first = f" first at {moment(*when)}" if when else ""
+        return DataError(f"{self._name}{first}: {message}")
+
+    def failure(self, problem: BaseException) -> DataError:
+        return self.fault(describe(problem))
 
 
 _STEP = Caller("engine.step")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from buttress.engine.first_bad import FirstBad, Giver
-from buttress.errors import DivergenceError, moment
+from buttress.errors import DivergenceError, describe, moment
 from buttress.nn.finite import FiniteTensors
 from buttress.nn.weights import norms_of
 
@@ -19,8 +19,12 @@ from buttress.nn.weights import norms_of
 class _Update:
     """The giver to blame where the new weights are not finite: the optimizer's step."""
 
-    def fault(self, message: str, when: str = "") -> DivergenceError:
-        return DivergenceError(f"{self}{when}: {message}")
+    def fault(self, message: str, when: tuple[int, int] | None = None) -> DivergenceError:
+        first = f" first at {moment(*when)}" if when else ""
+        return DivergenceError(f"{self}{first}: {message}")
+
+    def failure(self, problem: BaseException) -> DivergenceError:
+        return self.fault(describe(problem))
 
     def __str__(self) -> str:
         return "the optimizer's step"

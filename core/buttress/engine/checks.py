@@ -10,7 +10,6 @@ from torch import Tensor
 
 from buttress.engine.bad_steps import BadSteps
 from buttress.engine.first_bad import FirstBad, Giver
-from buttress.errors import moment
 
 CheckLevel = Literal["always", "interval", "off"]
 
@@ -78,6 +77,4 @@ class ValueChecks:
             if verdict.part
             else "what it gave was outside of what is allowed (values, norm ball, labels or finiteness)"
         )
-        raise verdict.who.fault(
-            f"{problem}; run with checks: always to see the values", f" first at {moment(verdict.epoch, verdict.step)}"
-        )
+        raise verdict.who.fault(f"{problem}; run with checks: always to see the values", (verdict.epoch, verdict.step))

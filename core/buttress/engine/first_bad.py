@@ -17,7 +17,11 @@ _STEPS = 1 << 32
 class Giver(Protocol):
     """Whoever gave an answer; makes the error that names them."""
 
-    def fault(self, message: str, when: str = "") -> ButtressError: ...
+    def fault(self, message: str, when: tuple[int, int] | None = None) -> ButtressError:
+        """An error about now, or about the epoch and step ``when`` it happened first."""
+
+    def failure(self, problem: BaseException) -> ButtressError:
+        """An error about an exception that the answerer's code raised."""
 
 
 class Provider(Giver, Protocol):

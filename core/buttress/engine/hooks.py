@@ -20,7 +20,7 @@ from buttress.engine.implementation import Implementation, Values
 from buttress.engine.resolution import resolve
 from buttress.engine.state import RunState
 from buttress.engine.turns import Watch
-from buttress.errors import ButtressError, PluginError, definition_of, describe, line_in
+from buttress.errors import ButtressError, PluginError, kind_and_text, raised_through, raising_line
 from buttress.hookspecs import ExitOrder
 from buttress.kernels import lsc_mean
 from buttress.nn.contract import kind
@@ -102,7 +102,7 @@ class Hooks:
         """Expect a 0-dim training objective that depends on the weights."""
         if not total.requires_grad:
             who = self.table["compute_loss"].providers[0]
-            raise who.fault("expected losses with a gradient to the weights, got detached ones; leave out detach()")
+            raise who.detached()
 
     def backward_fault(self, problem: Exception) -> ButtressError:
         """An error about the backward of the training loss, which is taken by the core.
@@ -112,12 +112,12 @@ class Hooks:
         """
         loss = self.table["compute_loss"]
         involved = [*loss.providers, *loss.wrappers, *self.table["perturb_weights"].providers]
-        who = next((each for each in involved if line_in(problem, each.function)), involved[0])
-        at = line_in(problem, who.function) or definition_of(who.function)
+        who = next((each for each in involved if raised_through(problem, each.function)), involved[0])
         others = ", ".join(str(each.plugin) for each in involved if each is not who)
         return who.fault(
-            f"the gradient of the training loss cannot be taken: {describe(problem)} ({at})"
-            + (f"; beside it: {others}" if others else "")
+            f"the gradient of the training loss cannot be taken: {kind_and_text(problem)}"
+            + (f"; beside it: {others}" if others else ""),
+            place=raising_line(problem, who.function),
         )
 
     def expect_gradients(self, model: nn.Module) -> None:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 from buttress.components.loaded import LoadedPlugin
 from buttress.engine.context import Context
 from buttress.engine.state import RunState
 from buttress.engine.turns import Turn, Watch
-from buttress.errors import ButtressError, HookError, InputError, PluginError, describe, prefixed
+from buttress.errors import (
+    ButtressError,
+    HookError,
+    InputError,
+    NoGradientError,
+    PluginError,
+    kind_and_text,
+    line_of,
+    moment,
+    prefixed,
+    raising_line,
+)
 
 Values = dict[str, Any]
 """The arguments of a hook, by name."""
+Fault = TypeVar("Fault", bound=HookError)
 
 
 class Implementation:
@@ -46,7 +58,7 @@ class Implementation:
             except (ButtressError, KeyboardInterrupt):
                 raise
             except BaseException as error:  # sys.exit(0) in a plugin must not look like a run that ended well
-                raise self.fault(describe(error)) from error
+                raise self.failure(error) from error
 
     def turn(self, values: Values) -> Turn:
         """Begin the turn of this plugin, for a call with these arguments; ``Turn`` lists the changes it refuses."""
@@ -65,9 +77,36 @@ class Implementation:
         """An error about the plugin's settings."""
         return PluginError(f"plugin {self.plugin}: {message}")
 
-    def fault(self, message: str, when: str = "") -> HookError:
-        """An error that names plugin, distribution, version, hook, epoch and step."""
-        return HookError(f"plugin {self.plugin}, hook {self.hook},{when or f' {self._state.place}'}:\n  {message}")
+    def fault(self, message: str, when: tuple[int, int] | None = None, *, place: str = "") -> HookError:
+        """An error that names plugin, distribution, version, hook, epoch, step, and a line of the plugin.
+
+        Args:
+            message: what was wrong, and what to do.
+            when: epoch and step, where it was not now.
+            place: the line; by default the one on which the hook is written.
+        """
+        return self._error(HookError, message, when, place)
+
+    def failure(self, problem: BaseException) -> HookError:
+        """The error of the plugin whose code raised ``problem``."""
+        return self.fault(kind_and_text(problem), place=raising_line(problem, self.function))
+
+    def detached(self) -> NoGradientError:
+        """The error of a loss from which no gradient goes to the weights."""
+        message = "expected losses with a gradient to the weights, got detached ones; leave out detach()"
+        return self._error(NoGradientError, message)
+
+    def _error(self, kind: type[Fault], message: str, when: tuple[int, int] | None = None, place: str = "") -> Fault:
+        epoch, step = when or (self._state.epoch, self._state.step)
+        at = f"first at {moment(epoch, step)}" if when else self._state.place
+        return kind(
+            f"plugin {self.plugin}, hook {self.hook}, {at}:\n  {message}",
+            plugin=self.plugin.label,
+            hook=self.hook,
+            epoch=epoch,
+            step=step,
+            place=place or line_of(self.function),
+        )
 
 
 def _has_not_run(answer: object) -> bool:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from buttress.engine.first_bad import Giver
 from buttress.engine.turns import Turn
-from buttress.errors import ButtressError, describe
+from buttress.errors import ButtressError
 from buttress.nn.contract import kind
 from buttress.types import Adv
 
@@ -54,4 +54,4 @@ def _blamed_on(who: Giver) -> Iterator[None]:
     except (ButtressError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise who.fault(describe(error)) from error
+        raise who.failure(error) from error

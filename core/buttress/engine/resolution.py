@@ -73,7 +73,7 @@ class ResolvedHook:
         except (ButtressError, KeyboardInterrupt):
             raise
         except BaseException as raised:
-            raise wrapper.fault(describe(raised)) from raised
+            raise wrapper.failure(raised) from raised
         if yielded is not None:
             generator.close()
             raise wrapper.fault(
@@ -108,7 +108,7 @@ class ResolvedHook:
         except (ButtressError, KeyboardInterrupt) as raised:
             return None, raised
         except BaseException as raised:
-            fault = wrapper.fault(describe(raised))
+            fault = wrapper.failure(raised)
             fault.__cause__ = raised
             return None, fault
         generator.close()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from buttress.components.loaded import LoadedPlugin, as_loaded, load_plugins, provides
-from buttress.errors import ButtressError, CheckpointError, HookError
+from buttress.errors import ButtressError, CheckpointError, HookError, describe, kind_and_text, raising_line
 
 logger = logging.getLogger("buttress")
 
@@ -41,7 +41,10 @@ def states_of(plugins: Sequence[LoadedPlugin]) -> dict[str, Mapping[str, Any]]:
             raise
         except Exception as problem:
             raise HookError(
-                f"plugin {loaded.label!r}: its state_dict raised {type(problem).__name__}: {problem}"
+                f"plugin {loaded.label!r}: its state_dict raised {kind_and_text(problem)}",
+                plugin=loaded.label,
+                hook="state_dict",
+                place=raising_line(problem, loaded.plugin),
             ) from problem
     return states
 
@@ -52,19 +55,21 @@ def load_states(plugins: Sequence[LoadedPlugin], states: Mapping[str, Any]) -> N
     Raises:
         CheckpointError: the states belong to another stack, or a plugin cannot take its own.
     """
-    stateful = {loaded.label: loaded.traits.load_state_dict for loaded in plugins if loaded.traits.load_state_dict}
+    stateful = {loaded.label: loaded for loaded in plugins if loaded.traits.load_state_dict}
     if set(stateful) != set(states):
         raise CheckpointError(
             f"the checkpoint holds the state of plugins {sorted(states)}, this run has {sorted(stateful)}; resume with "
             "the config that the run was started with"
         )
-    for label, load in stateful.items():
+    for label, loaded in stateful.items():
+        load = loaded.traits.load_state_dict
+        assert load is not None
         try:
             load(states[label])
         except ButtressError:
             raise
         except Exception as problem:
             raise CheckpointError(
-                f"plugin {label!r} cannot take the checkpoint's state: {type(problem).__name__}: {problem}; resume "
+                f"plugin {label!r} cannot take the checkpoint's state: {describe(problem, loaded.plugin)}; resume "
                 "with the version of the plugin that the manifest names"
             ) from problem

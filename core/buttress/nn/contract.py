@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from buttress.errors import ButtressError, DataError, HookError, ModelError, describe
+from buttress.errors import ButtressError, DataError, HookError, ModelError, describe, extended
 from buttress.nn.lost_gradient import expect_gradient_through
 
 
@@ -195,7 +195,7 @@ class Forwards:
         if len(x) == 1 and is_too_few(cause):
             return DataError(f"engine.step: {ONE_EXAMPLE}")
         if self._known:
-            return HookError(f"{fault}\n  It was raised in the forward of model {type(self._model).__name__}.")
+            return extended(fault, f"\n  It was raised in the forward of model {type(self._model).__name__}.")
         return cannot_take("engine.step", self._model, x, cause)
 
 

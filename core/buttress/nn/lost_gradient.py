@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from buttress.errors import HookError, ModelError
+from buttress.errors import HookError, ModelError, NoGradientError
 from buttress.nn.modes import Modes
 
-# What torch says of a gradient to inputs or weights that is not there, and what the core says of one to weights.
-_OF_TORCH = ("does not require grad", "not have been used in the graph")
-_OF_CORE = "expected losses with a gradient to the weights"
+_NO_GRADIENT = ("does not require grad", "not have been used in the graph")
+"""Words of torch's errors about a gradient to inputs or weights that is not there."""
 # Examples that the forward is tried on.
 _TRIED = 2
 
@@ -21,11 +20,11 @@ def expect_gradient_through(who: str, model: nn.Module, x: Tensor, fault: HookEr
     Raises:
         ModelError: it is; in the name of ``who``.
     """
-    said = str(fault)
-    if _OF_CORE not in said and not any(words in said for words in _OF_TORCH):
+    is_loss = isinstance(fault, NoGradientError)
+    if not is_loss and not any(words in str(fault.__cause__) for words in _NO_GRADIENT):
         return
     lost = _lost(model, x[:_TRIED])
-    if "weights" in lost or (lost and _OF_CORE not in said):
+    if "weights" in lost or (lost and not is_loss):
         raise ModelError(
             f"{who}: model {type(model).__name__}: no gradient goes from its logits to its {' and '.join(lost)}; leave "
             "detach(), torch.no_grad() and numpy out of its forward"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import SkipTest
 
-from buttress.errors import ButtressError, PluginError
+from buttress.errors import ButtressError, PluginError, describe
 from buttress.testing.subject import Subject
 
 Examination = Callable[[Subject], None]
@@ -98,7 +98,9 @@ class Promise:
             raise
         except Exception as found:
             self.subject.broken.add(self.rule.name)
-            named = str(found) if isinstance(found, (Broken, ButtressError)) else f"{type(found).__name__}: {found}"
+            named = (
+                str(found) if isinstance(found, (Broken, ButtressError)) else describe(found, self.subject.component)
+            )
             raise BrokenPromiseError(self.accusation(named)) from (
                 found.__cause__ if isinstance(found, Broken) else found
             )

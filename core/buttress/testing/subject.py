@@ -22,7 +22,7 @@ from buttress.components.plugin_class import check_class
 from buttress.components.sources import HOOKED, Source
 from buttress.components.traits import declared_name
 from buttress.engine.engine import Engine
-from buttress.errors import ButtressError, InputError, PluginError
+from buttress.errors import ButtressError, InputError, PluginError, describe
 from buttress.threat import ThreatModel
 from buttress.training.loggers import check_logger
 from buttress.types import Batch
@@ -112,7 +112,7 @@ class Subject:
         except InputError:
             raise
         except (Exception, SystemExit) as problem:
-            raise PluginError(f"{self} cannot be made: {type(problem).__name__}: {problem}") from problem
+            raise PluginError(f"{self} cannot be made: {describe(problem, self.component)}") from problem
 
     def plugin(self) -> LoadedPlugin:
         """A new instance."""

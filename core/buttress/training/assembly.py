@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from buttress.components.arguments import read_arguments
 from buttress.components.construct import choose
 from buttress.components.loaded import LoadedPlugin, load_plugins
-from buttress.components.own_modules import told
+from buttress.components.own_modules import describe_exception
 from buttress.components.place import Place
 from buttress.components.requirements import check_requirements
 from buttress.config.file import ConfigFile
@@ -27,7 +27,7 @@ from buttress.config.targets import DATA, MODEL
 from buttress.data import Data, Split, check_data
 from buttress.data.order import fixed_order, steps_per_epoch
 from buttress.engine.engine import Engine
-from buttress.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, nearest
+from buttress.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, nearest, raising_line
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
 from buttress.nn.loading import check_logits, load_weights, trains_on_one
 from buttress.nn.preparation import prepared
@@ -108,7 +108,7 @@ def _check(file: ConfigFile, data: Data) -> None:
     except InputError:
         raise
     except Exception as problem:
-        raise DataError(f"{file.place / 'data'}: {file.config.data.chosen}: {told(problem)}") from problem
+        raise DataError(f"{file.place / 'data'}: {file.config.data.chosen}: {describe_exception(problem)}") from problem
 
 
 def _loaded(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
@@ -122,11 +122,14 @@ def _loaded(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     try:
         data = dataset.load(seed) if hasattr(dataset, "load") else dataset
     except InputError as problem:
-        said = told(problem).removeprefix(f"{type(problem).__name__}: ") if section.target else str(problem)
-        raise type(problem)(f"{place}: {said}{where_looked(paths)}") from problem
+        line = raising_line(problem) if section.target else ""
+        text = f"{problem} ({line})" if line else problem
+        raise type(problem)(f"{place}: {text}{where_looked(paths)}") from problem
     except Exception as problem:
         known = isinstance(problem, ValueError) and section.target is None  # a data set's own words about its settings
-        raise DataError(f"{place}: {problem if known else told(problem)}{where_looked(paths)}") from problem
+        raise DataError(
+            f"{place}: {problem if known else describe_exception(problem)}{where_looked(paths)}"
+        ) from problem
     if not isinstance(data, Data):
         raise DataError(f"{place}: {section.chosen} loaded a {type(data).__name__}, expected a buttress.Data")
     return data, {**settings, **{path.name: path.recorded for path in paths}}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from buttress.errors import CheckpointError, UnreadableError
+from buttress.errors import CheckpointError, UnreadableError, kind_and_text
 from buttress.storage.files import (
     file_sha256,
     link_file,
@@ -159,7 +159,7 @@ def _state(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
         for older in range(body["format"], FORMAT):
             state = _UPGRADES[older](state)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as problem:
-        raise CheckpointError(f"{path} is no checkpoint of buttress: {type(problem).__name__}: {problem}") from None
+        raise CheckpointError(f"{path} is no checkpoint of buttress: {kind_and_text(problem)}") from None
     return state
 
 

@@ -13,6 +13,7 @@ import torch
 from buttress.components.own_modules import origin
 from buttress.config.file import ConfigFile, dump_config, load_config
 from buttress.console.reporter import Reporter
+from buttress.console.tracebacks import tracebacks_in
 from buttress.data import Data
 from buttress.errors import RunFolderError
 from buttress.kernels import use_backend
@@ -49,7 +50,7 @@ class Started:
         Raises:
             WorkError: training could not go on; the run can be resumed.
         """
-        with self.folder.held():
+        with self.folder.held(), tracebacks_in(self.folder.log):
             self.reporter.write_to(self.folder.log)
             return Trainer(self.assembly, self.folder, self.reporter, self.cost).run()
 
@@ -194,7 +195,7 @@ def continue_run(
     folder = existing_folder(path, reporter.say)
     file = load_config(folder.config, trust=trust)
     file.own.expect_trusted()
-    with folder.held():
+    with folder.held(), tracebacks_in(folder.log):
         reporter.write_to(folder.log)
         with reporter, use_backend(file.config.backend):
             reporter.doing(f"loading the data: {file.config.data.chosen}")

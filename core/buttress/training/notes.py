@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from buttress.components.own_modules import told
+from buttress.components.own_modules import describe_exception
 from buttress.components.signature import late_epochs
 from buttress.console.tables import percent
 from buttress.errors import PluginError
@@ -61,7 +61,9 @@ def notes_of_plugins(assembly: Assembly) -> Iterator[str]:
             try:
                 texts = list(plugin.traits.notes(assembly.file.config.epochs, assembly.steps))
             except Exception as problem:
-                raise PluginError(f"plugin {plugin}: its method notes raised {told(problem)}") from problem
+                raise PluginError(
+                    f"plugin {plugin}: its method notes raised {describe_exception(problem)}"
+                ) from problem
             yield from (f"{plugin.label}: {text}" for text in texts)
 
 

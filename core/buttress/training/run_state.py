@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from buttress.engine.engine import Engine
-from buttress.errors import CheckpointError, ModelError
+from buttress.errors import CheckpointError, ModelError, kind_and_text
 from buttress.storage.names import PlainName
 from buttress.storage.shapes import Shape
 
@@ -118,9 +118,7 @@ def unusable() -> Iterator[None]:
     except torch.OutOfMemoryError:  # not the fault of the state
         raise
     except (ModelError, KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as problem:
-        raise CheckpointError(
-            f"the checkpoint's state cannot be taken: {type(problem).__name__}: {problem}"
-        ) from problem
+        raise CheckpointError(f"the checkpoint's state cannot be taken: {kind_and_text(problem)}") from problem
 
 
 def expect_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from buttress.components.members import attributes_of
 from buttress.components.place import Place
 from buttress.components.signature import documentation_of, settings_model, signature_of
 from buttress.components.sources import HOOKED
-from buttress.errors import ButtressError, ConfigError, PluginError
+from buttress.errors import ButtressError, ConfigError, PluginError, describe
 from buttress.testing.promise import Broken, expect, rule
 from buttress.testing.subject import Subject
 from buttress.testing.use import use
@@ -109,7 +109,7 @@ def _accepts(subject: Subject, settings: dict[str, Any]) -> Exception | None:
         return refusal
     except Exception as error:
         raise Broken(
-            f"settings {settings} raise {type(error).__name__}: {error}; annotate what a setting may be, or raise "
+            f"settings {settings} raise {describe(error, subject.component)}; annotate what a setting may be, or raise "
             "ValueError in __init__"
         ) from error
     return None

@@ -1,0 +1,53 @@
+"""Errors of buttress: their kinds (``tree``), their words (``messages``), and the author's line that is at fault."""
+
+from buttress.errors.messages import describe, extended, kind_and_text, moment, nearest, prefixed
+from buttress.errors.own_code import NOT_OWN, line_of, raised_through, raising_line
+from buttress.errors.tree import (
+    ButtressError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergenceError,
+    HookError,
+    InputError,
+    InterruptionError,
+    ModelError,
+    NoGradientError,
+    PathError,
+    PluginError,
+    RunFolderError,
+    StorageError,
+    TrustError,
+    UnreadableError,
+    WorkError,
+)
+
+__all__ = [
+    "NOT_OWN",
+    "ButtressError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DivergenceError",
+    "HookError",
+    "InputError",
+    "InterruptionError",
+    "ModelError",
+    "NoGradientError",
+    "PathError",
+    "PluginError",
+    "RunFolderError",
+    "StorageError",
+    "TrustError",
+    "UnreadableError",
+    "WorkError",
+    "describe",
+    "extended",
+    "kind_and_text",
+    "line_of",
+    "moment",
+    "nearest",
+    "prefixed",
+    "raised_through",
+    "raising_line",
+]

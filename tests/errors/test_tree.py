@@ -1,0 +1,68 @@
+"""What errors carry beside their message, and that it survives a change of words and a process."""
+
+import copy
+import inspect
+import pickle
+
+import pytest
+
+from buttress import errors
+from buttress.errors import (
+    ButtressError,
+    ConfigError,
+    HookError,
+    InputError,
+    PathError,
+    PluginError,
+    extended,
+    prefixed,
+)
+
+KINDS = [kind for kind in vars(errors).values() if inspect.isclass(kind)]
+HOOK = HookError("no", plugin="pgd#2", hook="generate_adv", epoch=2, step=3, place="mine.py:4")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_docstring_of_its_own_and_stands_in_the_tree(kind: type):
+    assert issubclass(kind, ButtressError)
+    assert kind.__doc__ not in {base.__doc__ for base in kind.__mro__[1:]}
+    assert kind.__name__ in errors.tree.__doc__
+
+
+def test_the_message_begins_with_the_key_and_ends_with_the_line():
+    problem = ConfigError("expected a number", key="a.yaml:3: epochs", place="mine.py:4")
+    assert str(problem) == "a.yaml:3: epochs: expected a number (mine.py:4)"
+    assert (problem.key, problem.place) == ("a.yaml:3: epochs", "mine.py:4")
+    assert (ConfigError("no").key, ConfigError("no").place) == ("", "")
+
+
+def test_a_path_that_no_file_can_have_has_a_key_too():
+    assert str(PathError("no", key="--output")) == "--output: no"
+
+
+@pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy], ids=["pickle", "copy"])
+@pytest.mark.parametrize("error", [HOOK, ConfigError("no", key="epochs", place="mine.py:4")], ids=["hook", "config"])
+def test_an_error_goes_through_a_process_whole(error: ButtressError, again):
+    made = again(error)
+    assert (type(made), str(made), vars(made)) == (type(error), str(error), vars(error))
+
+
+def test_another_wording_keeps_kind_and_data():
+    named = prefixed(ConfigError("no", key="epochs", place="mine.py:4"), "plugin 'x'")
+    assert isinstance(named, ConfigError)
+    assert str(named) == "plugin 'x': epochs: no (mine.py:4)"
+    assert (named.key, named.place) == ("epochs", "mine.py:4")
+    longer = extended(HOOK, "; and so on")
+    assert str(longer) == "no (mine.py:4); and so on"
+    assert (longer.plugin, longer.hook, longer.epoch, longer.step) == ("pgd#2", "generate_adv", 2, 3)
+
+
+def test_an_author_s_own_kind_becomes_the_nearest_of_buttress():
+    class MineError(PluginError):
+        def __init__(self) -> None:
+            super().__init__("no", key="mine.rate")
+
+    named = prefixed(MineError(), "plugin 'x'")
+    assert type(named) is PluginError
+    assert isinstance(named, InputError)
+    assert (str(named), named.key) == ("plugin 'x': mine.rate: no", "mine.rate")
