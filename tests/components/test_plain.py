@@ -188,7 +188,7 @@ def test_a_setting_that_nothing_in_a_config_can_be_is_refused_by_name(annotation
     for made in (component(annotation), component(annotation, None)):
         with pytest.raises(
             PluginError,
-            match=r"^made: Made \(test_plain\.py:\d+\): setting 'value' is a .*, and nothing in a config can be one; ",
+            match=r"^made: Made: setting 'value' is a .*, and nothing in a config .* \(test_plain\.py:\d+\)$",
         ):
             construct(made, {}, Place("made"))
 
@@ -196,7 +196,7 @@ def test_a_setting_that_nothing_in_a_config_can_be_is_refused_by_name(annotation
 def test_a_type_that_pydantic_cannot_read_is_refused_in_one_line():
     with pytest.raises(
         PluginError,
-        match=r"^made: Made \(test_plain\.py:\d+\): its settings cannot be read: Please use `typing_extensions",
+        match=r"^made: Made: its settings cannot be read: Please use `typing_extensions",
     ):
         construct(component(Typed), {}, Place("made"))
 

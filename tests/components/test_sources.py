@@ -212,8 +212,8 @@ def test_a_component_that_is_no_plugin_is_refused_with_its_distribution(install:
 @pytest.mark.parametrize(
     ("setup", "message"),
     [
-        ("def __init__(self, size: int = 3): pass", r"Plugin \(.*\.py:\d+\): setting 'size' must be keyword-only"),
-        ("def __init__(self, *, size=3): pass", r"Plugin \(.*\.py:\d+\): setting 'size' needs a type annotation"),
+        ("def __init__(self, size: int = 3): pass", r"Plugin: setting 'size' must be keyword-only"),
+        ("def __init__(self, *, size=3): pass", r"Plugin: setting 'size' needs a type annotation \(.*py:\d+\)"),
     ],
 )
 def test_a_plugin_with_positional_or_unannotated_settings_is_refused(install: Install, setup: str, message: str):

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from inspect import getsourcelines
 from pathlib import Path
 from types import ModuleType
 
@@ -130,3 +131,36 @@ def test_a_function_whose_file_an_exception_came_through(author: type):
     problem = raised(author().calls_helper)
     assert raised_through(problem, author.calls_torch)
     assert not raised_through(problem, raised)
+
+
+class Written:
+    def other(self, size: int) -> None: ...
+
+    def __init__(
+        self,
+        *,
+        width: int,
+    ) -> None: ...
+
+
+class Inherited(Written): ...
+
+
+def function(
+    *,
+    size: int,
+) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("component", "setting", "line"),
+    [(Written, "width", 6), (Written, "", 0), (function, "size", 2), (Inherited, "width", 0)],
+    ids=["a parameter", "a class", "a parameter of a function", "an inherited one"],
+)
+def test_a_setting_is_shown_where_it_is_written(component: object, setting: str, line: int):
+    first = getsourcelines(component)[1]
+    assert line_of(component, setting) == f"test_own_code.py:{first + line}"
+
+
+def test_a_class_made_in_code_shows_no_line():
+    assert line_of(type("Made", (), {"__module__": "nowhere"})) == ""

@@ -14,7 +14,7 @@ from buttress.components.signature import settings_model
 from buttress.components.sources import HOOKED, Local, Source, find, load, usable_names
 from buttress.components.traits import traits_of
 from buttress.components.validation import validate
-from buttress.errors import InputError, PluginError, describe
+from buttress.errors import InputError, PluginError, describe, prefixed
 
 Made = tuple[Any, dict[str, Any]]
 """An object, and all of its settings as plain values."""
@@ -125,7 +125,7 @@ def construct(
     except InputError as problem:
         if str(problem).startswith(str(place)):
             raise
-        raise type(problem)(f"{place}: {problem}") from problem.__cause__
+        raise prefixed(problem, str(place)) from problem.__cause__
     return made, {key: _as_written(value, place / key) for key, value in checked.model_dump(warnings=False).items()}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from buttress import hookspecs
 from buttress.components.members import Marked, attributes_of, mark_of, marked
 from buttress.components.traits import traits_of
-from buttress.errors import PluginError, nearest
+from buttress.errors import PluginError, line_of, nearest
 from buttress.hookspecs import CHAIN, HOOKS, SPEC_VERSION
 
 if TYPE_CHECKING:
@@ -35,20 +35,24 @@ def check_class(component: Any, source: Source | None = None) -> None:
     if version.split(".")[0] != SPEC_VERSION.split(".")[0]:
         raise PluginError(
             f"{who} is written for hook specification {version}, this is {SPEC_VERSION}; install another "
-            f"version of {source.distribution if source else 'the plugin'}"
+            f"version of {source.distribution if source else 'the plugin'}",
+            place=line_of(cls, "hookspec"),
         )
     found = list(marked(cls))
     names = {hook.name for hook in found}
     for name in sorted(HOOKS - names):
         member = inspect.getattr_static(cls, name, None)
         if callable(member) or hasattr(type(member), "__get__"):
-            raise PluginError(f"{who}: method {name} is named like a hook but not marked; put @hookimpl above it")
+            raise PluginError(
+                f"{who}: method {name} is named like a hook but not marked; put @hookimpl above it",
+                place=line_of(cls, name),
+            )
     for hook in found:
         _check_hook(f"{who}, hook {hook.hook}", hook, who)
     if not found:
         close = [name for name in vars(cls) if get_close_matches(name, HOOKS, n=1, cutoff=0.7)]
         hint = f"; {close[0]!r} looks like one{nearest(close[0], HOOKS)}" if close else ""
-        raise PluginError(f"{who} implements no hook{hint} (a hook is a method marked @hookimpl)")
+        raise PluginError(f"{who} implements no hook{hint} (a hook is a method marked @hookimpl)", place=line_of(cls))
     if component is cls:
         traits_of(cls, who)
     else:
@@ -85,15 +89,15 @@ _ARGUMENTS = {hook: list(inspect.signature(getattr(hookspecs, hook)).parameters)
 def _check_hook(at: str, found: Marked, who: str) -> None:
     hook, options = found.hook, found.options
     if hook not in HOOKS:
-        raise PluginError(f"{who}: {hook!r} is not a hook{nearest(hook, HOOKS)}")
+        raise PluginError(f"{who}: {hook!r} is not a hook{nearest(hook, HOOKS)}", place=line_of(found.member))
     if options["tryfirst"] or options["trylast"]:
-        raise PluginError(f"{at}: tryfirst and trylast are refused; order is the config's")
+        raise PluginError(f"{at}: tryfirst and trylast are refused; order is the config's", place=line_of(found.member))
     if options["hookwrapper"]:
-        raise PluginError(f"{at}: old-style wrapper; write @hookimpl(wrapper=True)")
+        raise PluginError(f"{at}: old-style wrapper; write @hookimpl(wrapper=True)", place=line_of(found.member))
     fault = shape_fault(found.member) or _yield_fault(hook, options["wrapper"], found.member)
     fault = fault or _argument_fault(hook, found.member)
     if fault:
-        raise PluginError(f"{at}: {fault}")
+        raise PluginError(f"{at}: {fault}", place=line_of(found.member))
 
 
 def _yield_fault(hook: str, wrapper: bool, method: Callable[..., object]) -> str:
@@ -138,6 +142,12 @@ def _expect_nothing_hidden(who: str, plugin: Any, names: set[str]) -> None:
     """An attribute of the object must not take the place of a hook of its class, nor be meant as one."""
     for name, value in attributes_of(plugin).items():
         if name in names:
-            raise PluginError(f"{who}: the attribute {name!r} of the object hides the hook; give it another name")
+            raise PluginError(
+                f"{who}: the attribute {name!r} of the object hides the hook; give it another name",
+                place=line_of(plugin, name),
+            )
         if mark_of(value) or (name in HOOKS and callable(value)):
-            raise PluginError(f"{who}: {name!r} is set on the object; a hook is a marked method of the class")
+            raise PluginError(
+                f"{who}: {name!r} is set on the object; a hook is a marked method of the class",
+                place=line_of(plugin, name),
+            )

@@ -16,10 +16,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
 
-from buttress.components.definition import with_line
 from buttress.components.plain import unwritable
 from buttress.components.readable import readable
-from buttress.errors import PluginError
+from buttress.errors import PluginError, line_of
 from buttress.settings import Epoch
 
 
@@ -33,12 +32,14 @@ def signature_of(component: Callable[..., object]) -> list[inspect.Parameter]:
     for parameter in parameters:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             raise PluginError(
-                f"{with_line(component, parameter.name)}: setting {parameter.name!r} must be keyword-only: "
-                f"put '*' before it in __init__ (or kw_only=True on the dataclass)"
+                f"{component.__qualname__}: setting {parameter.name!r} must be keyword-only: "
+                f"put '*' before it in __init__ (or kw_only=True on the dataclass)",
+                place=line_of(component, parameter.name),
             )
         if parameter.annotation is inspect.Parameter.empty:
             raise PluginError(
-                f"{with_line(component, parameter.name)}: setting {parameter.name!r} needs a type annotation"
+                f"{component.__qualname__}: setting {parameter.name!r} needs a type annotation",
+                place=line_of(component, parameter.name),
             )
     return [_with_value(component, parameter) for parameter in parameters]
 
@@ -98,7 +99,9 @@ def settings_model(component: Callable[..., object], given: frozenset[str] = fro
     try:
         model = create_model(component.__name__, __config__=config, **fields)
     except PydanticUserError as problem:
-        raise PluginError(f"{with_line(component)}: its settings cannot be read: {problem.message}") from problem
+        raise PluginError(
+            f"{component.__qualname__}: its settings cannot be read: {problem.message}", place=line_of(component)
+        ) from problem
     _expect_writable(component, model)
     return model
 
@@ -108,9 +111,10 @@ def _expect_writable(component: Callable[..., object], model: type[BaseModel]) -
     for parameter in signature_of(component):
         if parameter.name in wrong:
             raise PluginError(
-                f"{with_line(component, parameter.name)}: setting {parameter.name!r} is a "
+                f"{component.__qualname__}: setting {parameter.name!r} is a "
                 f"{formatannotation(parameter.annotation)}, and nothing in a config can be one; take a name (str) or a "
-                "number, and make the object in __init__"
+                "number, and make the object in __init__",
+                place=line_of(component, parameter.name),
             )
 
 

@@ -15,7 +15,7 @@ from rapidfuzz.distance import OSA
 
 from buttress.components.members import attributes_of, hooks_in
 from buttress.components.trait_kinds import KINDS
-from buttress.errors import PluginError, describe
+from buttress.errors import PluginError, describe, line_of
 from buttress.hookspecs import Traits
 
 TRAITS = tuple(each.name for each in fields(Traits))
@@ -38,10 +38,12 @@ def traits_of(plugin: Any, who: str) -> Traits:
     for name, value in values.items():
         fault = KINDS[name].fault(value, inspect.isclass(plugin))
         if fault:
-            raise PluginError(f"{who}: {name}: {fault}")
+            raise PluginError(f"{who}: {name}: {fault}", place=line_of(plugin, name))
     if ("state_dict" in values) != ("load_state_dict" in values):
         has, lacks = ("state_dict", "load_state_dict")[:: 1 if "state_dict" in values else -1]
-        raise PluginError(f"{who} has {has} and no {lacks}: its runs could not be resumed; write both")
+        raise PluginError(
+            f"{who} has {has} and no {lacks}: its runs could not be resumed; write both", place=line_of(plugin, has)
+        )
     return Traits(**values)
 
 
@@ -76,7 +78,10 @@ def _expect_no_near_miss(plugin: Any, who: str) -> None:
     for name, value in _declared(plugin):
         trait = next((each for each in TRAITS if _is_near(name, each)), None)
         if trait and KINDS[trait].resembles(value, name in settings):
-            raise PluginError(f"{who}: unknown attribute {name!r}; did you mean {trait!r}? (else call it otherwise)")
+            raise PluginError(
+                f"{who}: unknown attribute {name!r}; did you mean {trait!r}? (else call it otherwise)",
+                place=line_of(plugin, name),
+            )
 
 
 def _declared(plugin: Any) -> Iterator[tuple[str, Any]]:

@@ -93,7 +93,9 @@ class Implementation:
 
     def detached(self) -> NoGradientError:
         """The error of a loss from which no gradient goes to the weights."""
-        message = "expected losses with a gradient to the weights, got detached ones; leave out detach()"
+        message = (
+            "expected losses with a gradient to the weights, got detached ones; leave out detach() and torch.no_grad()"
+        )
         return self._error(NoGradientError, message)
 
     def _error(self, kind: type[Fault], message: str, when: tuple[int, int] | None = None, place: str = "") -> Fault:

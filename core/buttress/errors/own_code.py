@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from sysconfig import get_path
+from textwrap import dedent
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -42,24 +43,45 @@ def raised_through(problem: BaseException, function: Any) -> bool:
 
 
 def line_of(author: Any, name: str = "") -> str:
-    """``"my_defense.py:7"``: where a class, an object's class or a function is written, or a member of a class.
+    """``"my_defense.py:7"``: where a class, an object's class or a function is written, or a part of it.
 
     Args:
         author: an object, a class or a function.
-        name: attribute, field, setting or method of the class; where it is not found there, the class is shown.
+        name: attribute, field, method or setting of the class, or parameter of the function; where there is none of
+            that name, the line is that of the whole.
 
     Returns:
         File and line, or nothing where there is no source.
     """
-    written = author if inspect.isclass(author) or inspect.isroutine(author) else type(author)
+    written = inspect.unwrap(author if inspect.isclass(author) or inspect.isroutine(author) else type(author))
     try:
-        lines, first = inspect.getsourcelines(inspect.unwrap(written))
-        file = inspect.getsourcefile(inspect.unwrap(written)) or "?"
-    except (OSError, TypeError, SyntaxError, IndexError):
+        lines, first = inspect.getsourcelines(written)
+        file = inspect.getsourcefile(written) or "?"
+        tree = ast.parse(dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):  # no source, or none that stands by itself
         return ""
-    member = re.compile(rf"(def |\W\s*|^\s*)(self\.)?{re.escape(name)}\s*[:=(]")
-    offset = next((number for number, line in enumerate(lines) if name and member.search(line)), 0)
-    return _line(file, first + offset)
+    line = next((node.lineno for node in _parts(tree) if name and _name_of(node) == name), 1)
+    return _line(file, first + line - 1)
+
+
+def _parts(tree: ast.Module) -> Iterator[ast.stmt | ast.arg | ast.expr]:
+    """What has a name in a class or function: its members, what its methods assign to ``self``, its parameters."""
+    for definition in tree.body:
+        yield from getattr(definition, "body", ())
+        for node in ast.walk(definition):
+            if isinstance(node, (ast.arg, ast.Attribute)):
+                yield node
+
+
+def _name_of(node: ast.AST) -> str:
+    if isinstance(node, ast.Assign):
+        node = node.targets[0]
+    elif isinstance(node, ast.AnnAssign):
+        node = node.target
+    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store):
+        return ""
+    words = (getattr(node, key, None) for key in ("id", "arg", "attr", "name"))
+    return next((word for word in words if isinstance(word, str)), "")
 
 
 def _frames(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
