@@ -50,7 +50,7 @@ def ro(dataset: str, norm: str, *plugins: Any, pgd: dict[str, Any] | None = None
     attack = {"steps": 10, "step_size": step, "attack_mode": "train", **(pgd or {})}
     return {
         "data": {"name": dataset, "validation": 0, "batch_size": 128},
-        "model": {"name": "preact_resnet18", **NORMALISATION[dataset]},
+        "model": {"name": "preact_resnet18", "normalize": NORMALISATION[dataset]},
         "threat": threat(norm, "ro", dataset),
         "plugins": [*([{"augment": augment}] if augment else []), {"pgd": attack}, *plugins],
         "optimizer": {"name": "sgd", "lr": 0.01 if dataset == "svhn" else 0.1, "momentum": 0.9, "weight_decay": 5e-4},

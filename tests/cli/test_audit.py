@@ -43,7 +43,7 @@ def test_evaluations_of_something_else_are_not_looked_at(workspace: Path, capsys
         (found,) = [row["status"] for row in rows if row["check"] == "SPSA is weaker"]
         return str(found)
 
-    normal = "model={name: preact_tiny, width: 2, mean: [0.5], std: [1]}"
+    normal = "model={name: preact_tiny, width: 2, normalize: {mean: [0.5], std: [1]}}"
     for change in ("threat.eps=1/255", normal, "data.path=other.npz"):
         assert main(["evaluate", *run, change]) == 0
         assert status() == "SKIP"  # it has not been run on what the run is about

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from buttress.errors import ModelError
-from buttress.nn.normalization import normalized
+from buttress.nn import normalized
 from buttress_plugins.models.mlp import mlp
 from buttress_plugins.models.preact_resnet import preact_resnet34
 from buttress_plugins.models.wide_resnet import PaddedShortcut, wrn_28_10, wrn_32_10, wrn_34_10
@@ -61,7 +61,7 @@ def test_preact_resnet34_has_21_28_million_parameters():
 @pytest.mark.parametrize("make", [wrn_28_10, wrn_32_10, wrn_34_10, preact_resnet34])
 def test_images_become_logits_with_a_gradient_everywhere(make: Any):
     narrow = {"width": 4} if make is preact_resnet34 else {"widen": 1}
-    model = make(in_channels=3, num_classes=7, mean=[0.5] * 3, std=[0.25] * 3, **narrow)
+    model = make(in_channels=3, num_classes=7, **narrow)
     logits = model(torch.rand(4, 3, 32, 32))
     assert logits.shape == (4, 7)
     logits.square().sum().backward()
@@ -84,7 +84,7 @@ def test_an_mlp_has_the_layers_asked_for():
 
 
 def test_any_architecture_of_torchvision_by_name():
-    model = torchvision_model(arch="resnet18", num_classes=7, in_channels=3)
+    model = torchvision_model(arch="resnet18", num_classes=7)
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7)
 
 
@@ -96,7 +96,7 @@ def test_any_architecture_of_timm_by_name():
 
 ZOO = {
     "torchvision": (torchvision_model, {"arch": "mobilenet_v3_small"}),
-    "timm": (timm_model, {"arch": "mobilenetv3_small_050"}),
+    "timm": (timm_model, {"arch": "mobilenetv3_small_050", "in_channels": 3}),
 }
 
 
@@ -107,7 +107,7 @@ def test_names_are_those_of_the_library_and_normalisation_adds_none(library: str
 
     make, settings = ZOO[library]
     theirs = {"torchvision": get_model, "timm": create_model}[library](settings["arch"], num_classes=7)
-    ours = make(num_classes=7, in_channels=3, mean=[0.25, 0.5, 0.75], std=[0.5, 1.0, 2.0], **settings)
+    ours = normalized(make(num_classes=7, **settings), [0.25, 0.5, 0.75], [0.5, 1.0, 2.0], (3, 32, 32))
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
     ours.load_state_dict(theirs.state_dict())  # strict, and back again
@@ -118,7 +118,8 @@ def test_names_are_those_of_the_library_and_normalisation_adds_none(library: str
 
 
 def test_a_copy_normalises_with_its_own_constants():
-    model = torchvision_model(arch="resnet18", num_classes=7, in_channels=3, mean=[0.5] * 3, std=[0.5] * 3).eval()
+    network = torchvision_model(arch="resnet18", num_classes=7).eval()
+    model = normalized(network, [0.5] * 3, [0.5] * 3, (3, 32, 32))
     x = torch.rand(2, 3, 32, 32)
     before = model(x)
     copy.deepcopy(model).normalize.mean.zero_()
@@ -130,7 +131,7 @@ def test_a_network_with_an_attribute_normalize_is_refused():
     network = torch.nn.Linear(3, 3)
     network.normalize = True
     with pytest.raises(ValueError, match="Linear has an attribute normalize of its own"):
-        normalized(network, [0.5], [0.5], 1)
+        normalized(network, [0.5], [0.5], (1, 3))
 
 
 @pytest.mark.parametrize(
@@ -138,9 +139,9 @@ def test_a_network_with_an_attribute_normalize_is_refused():
     [
         (torchvision_model, {"arch": "resnet81"}, "torchvision: unknown arch 'resnet81'; did you mean 'resnet18'?"),
         (torchvision_model, {"arch": "resnet18", "options": {"depth": 3}}, "resnet18 refused its options: .*depth"),
-        (timm_model, {"arch": "vit_tiny"}, "timm: unknown arch 'vit_tiny'; did you mean"),
+        (timm_model, {"arch": "vit_tiny", "in_channels": 3}, "timm: unknown arch 'vit_tiny'; did you mean"),
     ],
 )
 def test_unknown_architectures_and_options_are_refused(make: Any, settings: dict[str, Any], message: str):
     with pytest.raises(ModelError, match=message.replace("?", r"\?")):
-        make(num_classes=3, in_channels=3, **settings)
+        make(num_classes=3, **settings)

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from buttress.components.construct import build
-from buttress.errors import PluginError
-from buttress.nn.normalization import Normalize
+from buttress.nn import Normalize, normalized
 from buttress_plugins.models.preact_resnet import PreActBlock, preact_resnet18, preact_tiny
 
 
@@ -110,7 +109,8 @@ def test_normalize_keeps_what_a_user_wrote_into_it_when_it_changes_the_device_al
 def test_normalisation_is_the_first_layer_and_no_part_of_the_state():
     torch.random.manual_seed(1)
     plain = preact_tiny(in_channels=2, num_classes=3, width=2).eval()
-    scaled = preact_tiny(in_channels=2, num_classes=3, width=2, mean=[0.25, 0.5], std=[0.5, 2.0]).eval()
+    scaled = preact_tiny(in_channels=2, num_classes=3, width=2).eval()
+    normalized(scaled, [0.25, 0.5], [0.5, 2.0], (2, 8, 8))
     assert set(plain.state_dict()) == set(scaled.state_dict())
     scaled.load_state_dict(plain.state_dict())
     x = torch.rand(4, 2, 8, 8)
@@ -119,20 +119,12 @@ def test_normalisation_is_the_first_layer_and_no_part_of_the_state():
     assert {buffer.dtype for buffer in scaled.double().normalize.buffers()} == {torch.float64}
 
 
-@pytest.mark.parametrize("name", ["preact_tiny", "preact_resnet18"])
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"mean": [0.5]}, "mean and std: expected both, one value a channel, or neither"),
-        ({"std": [0.5]}, "mean and std: expected both, one value a channel, or neither"),
-        ({"mean": [0.5, 0.5], "std": [1.0]}, "mean and std: expected both, one value a channel, or neither"),
-        ({"mean": [0.5], "std": [1.0]}, "mean: expected 3 values, one a channel, got 1"),
-    ],
-    ids=str,
-)
-def test_wrong_means_and_deviations_are_refused(name: str, settings: dict, message: str):
-    with pytest.raises(PluginError, match=message):
-        build("model", name, {**settings, "width": 1}, given={"in_channels": 3, "num_classes": 2})
+@pytest.mark.parametrize("shape", [(3,), (3, 4), (3, 4, 4)], ids=str)
+def test_normalisation_is_that_of_channels_whatever_comes_after_them(shape: tuple[int, ...]):
+    x, mean, std = torch.rand(2, *shape), [0.1, 0.5, -1.0], [0.5, 2.0, 4.0]
+    found = normalized(torch.nn.Identity(), mean, std, shape)(x)
+    for channel in range(3):
+        torch.testing.assert_close(found[:, channel], (x[:, channel] - mean[channel]) / std[channel])
 
 
 @pytest.mark.parametrize("settings", [{"width": 0}, {"width": 1.5}, {"num_classes": 0}], ids=str)

@@ -124,12 +124,32 @@ class WeightsSection(_Section):
         return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
+class NormalizeSection(_Section):
+    """``model.normalize``: one mean and one standard deviation for each channel of the input."""
+
+    mean: list[Number] = Field(min_length=1, description="mean of each channel")
+    std: list[Number] = Field(min_length=1, description="standard deviation of each channel, not 0")
+
+    @model_validator(mode="after")
+    def _fit(self) -> NormalizeSection:
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"expected mean and std of one length, one value a channel, got {len(self.mean)} and {len(self.std)}"
+            )
+        if 0 in self.std:
+            raise ValueError(f"expected std without 0, by which inputs would be divided, got {self.std}")
+        return self
+
+
 class ModelSection(ComponentSection):
     """``model``: further keys are the settings of the model that is named."""
 
     name: str | None = Field(None, description="a model: buttress plugins list --kind model")
     weights: WeightsSection | None = Field(
         None, description="file of weights to start from, or {file: FILE, except: [fc]} for a fresh head"
+    )
+    normalize: NormalizeSection | None = Field(
+        None, description="{mean: [...], std: [...]}: (x - mean) / std for each channel, as part of the model"
     )
     memory_format: Literal["contiguous", "channels_last"] = Field(
         "contiguous", description="layout of weights and inputs; channels_last is faster for convolutions"

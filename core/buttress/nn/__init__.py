@@ -15,7 +15,7 @@ from buttress.hookspecs import AttackMode
 from buttress.nn.batchnorm import reestimate, tracked_norms
 from buttress.nn.layers import Patterns, layer_groups, layer_names, split_groups
 from buttress.nn.loading import load_weights
-from buttress.nn.normalization import Normalize, normalization, normalized
+from buttress.nn.normalization import Normalize, normalized
 from buttress.nn.scratch import Buffers
 from buttress.nn.weights import matrices, regularised_names, trainable
 
@@ -28,7 +28,6 @@ __all__ = [
     "layer_names",
     "load_weights",
     "matrices",
-    "normalization",
     "normalized",
     "reestimate",
     "regularised_names",

@@ -1,4 +1,4 @@
-"""Normalisation as a model's first layer, so that eps stays in units of the raw input."""
+"""Normalisation of the input as part of a model, so that eps stays in units of the raw input."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -8,21 +8,23 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """``(x - mean) / std`` per channel of ``x [B,C,H,W]``, both rounded once, to the dtype that the module has.
+    """``(x - mean) / std`` per channel of ``x [B,C,*]``, both rounded once, to the dtype that the module has.
 
     Args:
         mean: one value a channel.
         std: one value a channel, not zero.
+        trailing: number of dimensions after the channel: 2 for images ``[B,C,H,W]``, 0 for features ``[B,C]``.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], trailing: int = 2) -> None:
         super().__init__()
+        self._shape = (-1, *[1] * trailing)
         self._values = {"mean": [float(value) for value in mean], "std": [float(value) for value in std]}
         for name, values in self._values.items():
-            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+            self.register_buffer(name, torch.tensor(values).view(self._shape), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What ``double()`` and ``to()`` call. A new dtype rounds the values themselves, not what an old one left."""
@@ -31,49 +33,48 @@ class Normalize(nn.Module):
         if self.mean.dtype != before:
             for name, values in self._values.items():
                 rounded = torch.tensor(values, dtype=self.mean.dtype, device=self.mean.device)
-                setattr(self, name, rounded.view(-1, 1, 1))
+                setattr(self, name, rounded.view(self._shape))
         return self
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
 
 
-def normalization(mean: Sequence[float] | None, std: Sequence[float] | None, channels: int) -> nn.Module:
-    """``Normalize``, or the identity where neither ``mean`` nor ``std`` is given.
-
-    Raises:
-        ValueError: only one of them, or not one value a channel.
-    """
-    if mean is None and std is None:
-        return nn.Identity()
-    if mean is None or std is None or len(mean) != len(std):
-        raise ValueError("mean and std: expected both, one value a channel, or neither")
-    if len(mean) != channels:
-        raise ValueError(f"mean: expected {channels} values, one a channel, got {len(mean)}")
-    return Normalize(mean, std)
-
-
-def normalized(model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int) -> nn.Module:
+def normalized(model: nn.Module, mean: Sequence[float], std: Sequence[float], shape: Sequence[int]) -> nn.Module:
     """``model`` itself, made to normalise its input first.
 
     The names of its parameters and buffers stay those of its library, so that weights load there and here alike.
 
     Args:
-        model: any network of images ``[B,C,H,W]``.
-        mean: one value a channel, or None for no normalisation.
-        std: likewise.
-        channels: C.
+        model: network of inputs ``[B,C,*]``.
+        mean: one value a channel.
+        std: one value a channel, not zero.
+        shape: shape of one input, ``[C,*]``.
 
     Raises:
-        ValueError: see ``normalization``; or the model has an attribute ``normalize`` of its own.
+        ValueError: not one value a channel; or the model has an attribute ``normalize`` of its own, or takes no hooks.
     """
-    if mean is None and std is None:
-        return model
-    if hasattr(model, "normalize"):
-        raise ValueError(f"mean and std: {type(model).__name__} has an attribute normalize of its own; leave them out")
-    model.normalize = normalization(mean, std, channels)
-    model.register_forward_pre_hook(_normalize_input)
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != shape[0]:
+            raise ValueError(f"{name}: expected {shape[0]} values, one a channel, got {len(values)}")
+    first = _first_to_run(model)
+    if hasattr(first, "normalize"):
+        raise ValueError(f"{type(first).__name__} has an attribute normalize of its own; leave this one out")
+    if isinstance(first, torch.jit.ScriptModule):
+        raise ValueError(f"{type(first).__name__} is compiled and takes no further layer; normalise before compiling")
+    first.normalize = Normalize(mean, std, trailing=len(shape) - 1)
+    first.register_forward_pre_hook(_normalize_input)
     return model
+
+
+def _first_to_run(model: nn.Module) -> nn.Module:
+    """``model``; of a ``Sequential``, which would run one more child last, the first one to run of its children."""
+    if type(model).forward is not nn.Sequential.forward:
+        return model
+    children = [child for name, child in model.named_modules(remove_duplicate=False) if name]
+    if not children or children.count(children[0]) > 1:
+        raise ValueError("expected a Sequential whose first layer runs once; put Normalize before it in your own code")
+    return _first_to_run(children[0])
 
 
 def _normalize_input(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

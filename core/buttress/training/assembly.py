@@ -22,7 +22,7 @@ from buttress.components.place import Place
 from buttress.components.requirements import check_requirements
 from buttress.config.file import ConfigFile
 from buttress.config.schedule import Schedule
-from buttress.config.schema import WeightsSection
+from buttress.config.schema import ComponentSection, WeightsSection
 from buttress.config.targets import DATA, MODEL
 from buttress.data import Data, Split, check_data
 from buttress.data.order import fixed_order, steps_per_epoch
@@ -37,6 +37,7 @@ from buttress.storage.user_path import user_path
 from buttress.threat import ThreatModel
 from buttress.training.data_paths import relative_paths, weights_path, where_looked
 from buttress.training.loggers import load_loggers
+from buttress.training.normalizing import normalize, read_old_keys
 from buttress.types import Batch
 
 
@@ -177,7 +178,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     )
     resolved = config.model_dump()
     for section, settings in (("data", data_settings), ("model", model_settings), ("schedule", schedule_settings)):
-        resolved[section] = _component(resolved[section], settings)
+        resolved[section] = _component(getattr(config, section), settings)
     if file.targets():
         resolved["modules"] = str(file.modules)  # a run's config lies elsewhere
     _record_paths(file, resolved)
@@ -252,6 +253,7 @@ def build_model(
     shape = data.train.example_shape
     facts: dict[str, Any] = {"num_classes": data.num_classes, "in_channels": shape[0], "in_features": prod(shape)}
     settings: dict[str, Any] = {}
+    normalization = section.normalize
     with (file.place / "data").error_context():
         first = next(iter(data.train.batches(torch.arange(min(2, len(data.train))), 2)))
     chosen = _place_of_model(file)
@@ -262,9 +264,14 @@ def build_model(
         if section.target is not None:
             model, settings = file.own.make(MODEL, "model", section.args, place, facts)
         else:
-            model, settings = choose("model", section.chosen, place / "name").make(section.settings(), place, facts)
+            component = choose("model", section.chosen, place / "name")
+            given, old = read_old_keys(section.settings(), component.factory, place)
+            normalization = normalization or old
+            model, settings = component.make(given, place, facts)
+            settings |= {"normalize": old.model_dump()} if old else {}
         if not isinstance(model, nn.Module):
             raise ModelError(f"{chosen}: expected an nn.Module, got {type(model).__name__}")
+        model = normalize(model, normalization, shape, place / "normalize")
         with chosen.error_context():
             model = prepared(model, first.x, device_of(file), memory_format_of(file))
     if weights is not None:
@@ -316,9 +323,10 @@ def _optimizer(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optim
     return factory, settings
 
 
-def _component(section: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _component(section: ComponentSection, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A section with all settings: beside the name, or in the args of a target."""
-    given = {key: value for key, value in section.items() if value not in (None, {})}
+    keys = section.model_dump(include=set(type(section).model_fields))
+    given = {key: value for key, value in keys.items() if value not in (None, {})}
     return given | ({"args": dict(settings)} if "target" in given and settings else dict(settings))
 
 

@@ -1,1 +1,1 @@
-"""Network architectures, normalisation included."""
+"""Network architectures; a config normalises their inputs by ``model.normalize``."""

@@ -1,4 +1,4 @@
-"""Pre-activation residual networks with normalisation as the first layer.
+"""Pre-activation residual networks.
 
 Source: He et al., "Identity Mappings in Deep Residual Networks", arXiv:1603.05027; the 18-layer form for 32x32 images
 that adversarial training uses (four stages of two basic blocks, stride 1 stem, final batch norm).
@@ -10,8 +10,6 @@ from typing import Annotated
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
-
-from buttress.nn import normalization
 
 Count = Annotated[int, Ge(1)]
 
@@ -43,8 +41,6 @@ class PreActResNet(nn.Module):
         widths: channels of the four stages; the stem has the first.
         blocks: blocks in each stage.
         strides: of the first block of each stage.
-        mean: of the input, one value a channel, or None for no normalisation.
-        std: likewise.
     """
 
     def __init__(
@@ -55,11 +51,8 @@ class PreActResNet(nn.Module):
         widths: Sequence[int],
         blocks: Sequence[int],
         strides: Sequence[int],
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.normalize = normalization(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
         stages = zip((widths[0], *widths[:-1]), widths, blocks, strides, strict=True)
         self.layer1, self.layer2, self.layer3, self.layer4 = (_stage(*sizes) for sizes in stages)
@@ -67,7 +60,7 @@ class PreActResNet(nn.Module):
         self.linear = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.conv1(self.normalize(x))
+        out = self.conv1(x)
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         logits: Tensor = self.linear(F.adaptive_avg_pool2d(F.relu(self.bn(out)), 1).flatten(1))
         return logits
@@ -83,8 +76,6 @@ def preact_tiny(
     in_channels: Count,
     num_classes: Count,
     width: Count = 16,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
 ) -> PreActResNet:
     """A PreActResNet for 8x8 digits: one block a stage, widths 16, 32, 64, 64; 151,802 parameters.
 
@@ -92,8 +83,6 @@ def preact_tiny(
         in_channels: channels of the input.
         num_classes: number of classes.
         width: channels of the first stage; the others are 2, 4 and 4 times that.
-        mean: of the input, one value a channel; none by default.
-        std: likewise.
     """
     widths = (width, 2 * width, 4 * width, 4 * width)
     return PreActResNet(
@@ -102,8 +91,6 @@ def preact_tiny(
         widths=widths,
         blocks=(1, 1, 1, 1),
         strides=(2, 1, 2, 1),
-        mean=mean,
-        std=std,
     )
 
 
@@ -112,8 +99,6 @@ def preact_resnet18(
     in_channels: Count,
     num_classes: Count,
     width: Count = 64,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
 ) -> PreActResNet:
     """PreActResNet-18 for 32x32 images: two blocks a stage, widths 64 to 512; 11.17 million parameters.
 
@@ -121,8 +106,6 @@ def preact_resnet18(
         in_channels: channels of the input.
         num_classes: number of classes.
         width: channels of the first stage; the others are 2, 4 and 8 times that.
-        mean: of the input, one value a channel; none by default.
-        std: likewise.
     """
     widths = (width, 2 * width, 4 * width, 8 * width)
     return PreActResNet(
@@ -131,8 +114,6 @@ def preact_resnet18(
         widths=widths,
         blocks=(2, 2, 2, 2),
         strides=(1, 2, 2, 2),
-        mean=mean,
-        std=std,
     )
 
 
@@ -141,8 +122,6 @@ def preact_resnet34(
     in_channels: Count,
     num_classes: Count,
     width: Count = 64,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
 ) -> PreActResNet:
     """PreActResNet-34 for 32x32 images: 3, 4, 6 and 3 blocks, widths 64 to 512; 21.28 million parameters.
 
@@ -150,8 +129,6 @@ def preact_resnet34(
         in_channels: channels of the input.
         num_classes: number of classes.
         width: channels of the first stage; each of the others has twice the one before.
-        mean: of the input, one value a channel; none by default.
-        std: likewise.
     """
     return PreActResNet(
         in_channels=in_channels,
@@ -159,6 +136,4 @@ def preact_resnet34(
         widths=(width, 2 * width, 4 * width, 8 * width),
         blocks=(3, 4, 6, 3),
         strides=(1, 2, 2, 2),
-        mean=mean,
-        std=std,
     )

@@ -1,4 +1,4 @@
-"""Wide residual networks for 32x32 images, with normalisation as the first layer.
+"""Wide residual networks for 32x32 images.
 
 Source: Zagoruyko and Komodakis, "Wide Residual Networks", arXiv:1605.07146: a 3x3 stem of 16 channels, three groups of
 pre-activation blocks with 16, 32 and 64 times ``widen`` channels, a final batch norm and a classifier. Initial weights
@@ -6,14 +6,11 @@ as in the code of TRADES and those after it: He's normal for the fan-out, no bia
 of Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv:1706.06083, with ReLU.
 """
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
-
-from buttress.nn import normalization
 
 Count = Annotated[int, Ge(1)]
 
@@ -60,8 +57,6 @@ class WideResNet(nn.Module):
         widen: factor on the widths 16, 32, 64.
         in_channels: C.
         num_classes: K.
-        mean: of the input, one value a channel, or None for no normalisation.
-        std: likewise.
         learned_shortcuts: 1x1 convolutions where the width changes, else zero channels.
     """
 
@@ -72,8 +67,6 @@ class WideResNet(nn.Module):
         widen: int,
         in_channels: int,
         num_classes: int,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
         learned_shortcuts: bool = True,
     ) -> None:
         super().__init__()
@@ -83,7 +76,6 @@ class WideResNet(nn.Module):
             first = WideBlock(width_in, width, stride, learned_shortcuts)
             return nn.Sequential(first, *(WideBlock(width, width, 1, learned_shortcuts) for _ in range(blocks - 1)))
 
-        self.normalize = normalization(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
         self.block1 = group(16, widths[0], stride=1)
         self.block2 = group(widths[0], widths[1], stride=2)
@@ -96,7 +88,7 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.block3(self.block2(self.block1(self.conv1(self.normalize(x)))))
+        out = self.block3(self.block2(self.block1(self.conv1(x))))
         logits: Tensor = self.fc(F.adaptive_avg_pool2d(F.relu(self.bn1(out)), 1).flatten(1))
         return logits
 
@@ -106,8 +98,6 @@ def wrn_28_10(
     in_channels: Count,
     num_classes: Count,
     widen: Count = 10,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
 ) -> WideResNet:
     """WRN-28-10 for 32x32 images: four blocks a group; 36.5 million parameters.
 
@@ -115,10 +105,8 @@ def wrn_28_10(
         in_channels: channels of the input.
         num_classes: number of classes.
         widen: factor on the widths 16, 32, 64.
-        mean: of the input, one value a channel; none by default.
-        std: likewise.
     """
-    return WideResNet(blocks=4, widen=widen, in_channels=in_channels, num_classes=num_classes, mean=mean, std=std)
+    return WideResNet(blocks=4, widen=widen, in_channels=in_channels, num_classes=num_classes)
 
 
 def wrn_34_10(
@@ -126,8 +114,6 @@ def wrn_34_10(
     in_channels: Count,
     num_classes: Count,
     widen: Count = 10,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
 ) -> WideResNet:
     """WRN-34-10 for 32x32 images: five blocks a group; 46.2 million parameters.
 
@@ -135,10 +121,8 @@ def wrn_34_10(
         in_channels: channels of the input.
         num_classes: number of classes.
         widen: factor on the widths 16, 32, 64.
-        mean: of the input, one value a channel; none by default.
-        std: likewise.
     """
-    return WideResNet(blocks=5, widen=widen, in_channels=in_channels, num_classes=num_classes, mean=mean, std=std)
+    return WideResNet(blocks=5, widen=widen, in_channels=in_channels, num_classes=num_classes)
 
 
 def wrn_32_10(
@@ -146,8 +130,6 @@ def wrn_32_10(
     in_channels: Count,
     num_classes: Count,
     widen: Count = 10,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
 ) -> WideResNet:
     """WRN-32-10 for 32x32 images, after Madry et al.: WRN-34's blocks, shortcuts without weights; 45.9 million.
 
@@ -157,15 +139,11 @@ def wrn_32_10(
         in_channels: channels of the input.
         num_classes: number of classes.
         widen: factor on the widths 16, 32, 64.
-        mean: of the input, one value a channel; none by default.
-        std: likewise.
     """
     return WideResNet(
         blocks=5,
         widen=widen,
         in_channels=in_channels,
         num_classes=num_classes,
-        mean=mean,
-        std=std,
         learned_shortcuts=False,
     )

@@ -1,13 +1,12 @@
 """Any architecture of torchvision.models or timm, by its name there, with fresh weights under the names of there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from annotated_types import Ge
 from torch import nn
 
 from buttress import ModelError, nearest
-from buttress.nn import normalized
 
 Count = Annotated[int, Ge(1)]
 
@@ -19,26 +18,20 @@ def torchvision_model(
     *,
     arch: str,
     num_classes: Count,
-    in_channels: Count,
     options: dict[str, Any] = {},  # noqa: B006  (read, never written)
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
 ) -> nn.Module:
-    """An architecture of torchvision.models.
+    """An architecture of torchvision.models, for inputs of three channels.
 
     Args:
         arch: its name: ``resnet18``, ``vgg16_bn``.
         num_classes: number of classes.
-        in_channels: channels of the input; torchvision's architectures take 3.
         options: further arguments of its constructor.
-        mean: of the input, one value a channel; none by default.
-        std: likewise.
     """
     from torchvision import models
 
     if arch not in models.list_models(models):
         raise ModelError(f"torchvision: unknown arch {arch!r}{nearest(arch, models.list_models(models))}")
-    return _built(lambda: models.get_model(arch, num_classes=num_classes, **options), arch, mean, std, in_channels)
+    return _built(lambda: models.get_model(arch, num_classes=num_classes, **options), arch)
 
 
 def timm_model(
@@ -47,8 +40,6 @@ def timm_model(
     num_classes: Count,
     in_channels: Count,
     options: dict[str, Any] = {},  # noqa: B006  (read, never written)
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
 ) -> nn.Module:
     """An architecture of timm.
 
@@ -57,8 +48,6 @@ def timm_model(
         num_classes: number of classes.
         in_channels: channels of the input.
         options: further arguments of ``timm.create_model`` (``img_size: 32``).
-        mean: of the input, one value a channel; none by default.
-        std: likewise.
     """
     try:
         import timm
@@ -72,21 +61,11 @@ def timm_model(
     return _built(
         lambda: timm.create_model(arch, num_classes=num_classes, in_chans=in_channels, **options),
         arch,
-        mean,
-        std,
-        in_channels,
     )
 
 
-def _built(
-    make: Callable[[], nn.Module],
-    arch: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    in_channels: int,
-) -> nn.Module:
+def _built(make: Callable[[], nn.Module], arch: str) -> nn.Module:
     try:
-        model = make()
+        return make()
     except Exception as problem:  # every architecture refuses by an error of its own choice
         raise ModelError(f"{arch} refused its options: {type(problem).__name__}: {problem}") from problem
-    return normalized(model, mean, std, in_channels)
