@@ -69,7 +69,7 @@ FOLDER, FILE, NUMBER = UserPath("dir"), UserPath("file"), WholeNumber()
 
 
 def config_arguments(function: Function) -> Function:
-    """``CONFIG`` and the settings in its place."""
+    """The arguments ``CONFIG`` and ``key=value``."""
     function = click.argument(
         "overrides",
         nargs=-1,
