@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from traceback import format_exception
 from typing import Any
 
 import click
 
 from buttress.console.output import notice, print_to
-from buttress.console.visible import visible
+from buttress.console.tracebacks import traceback_of
 from buttress.errors import ButtressError
 
 _NAMES_OF_HELP = ["-h", "--help"]
@@ -57,7 +56,7 @@ class Verb(_Command):
             return super().invoke(ctx)
         except ButtressError as problem:
             if with_traceback:
-                print_to("stderr", visible("".join(format_exception(problem))).rstrip())
+                print_to("stderr", traceback_of(problem).rstrip())
             raise
 
 
