@@ -1,4 +1,4 @@
-"""Pure mathematics that several plugins share: tensors in, tensors out, any floating dtype."""
+"""Pure functions of tensors that several plugins share, for any floating dtype."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -77,7 +77,7 @@ AttackLoss = Literal["ce", "kl", "margin"]
 
 
 def attack_loss(name: AttackLoss, model: nn.Module, x: Tensor, y: Tensor) -> InputLoss:
-    """What an attack on ``x [B,*]`` with labels ``y`` maximises, as a function of the attacked inputs.
+    """The loss that an attack on ``x [B,*]`` with labels ``y`` maximises, as a function of the attacked inputs.
 
     ``ce`` is the cross-entropy, ``kl`` the divergence from the prediction for clean ``x`` (one forward, here), and
     ``margin`` the best wrong logit minus the right one. The direction of their gradients is exact also where the
@@ -105,13 +105,13 @@ L2Variant = Literal["exact", "ro", "trades"]
 
 
 class L2Rule(NamedTuple):
-    """What differs between the L2 steps of the lineages.
+    """The choices in which the L2 steps of public codes differ.
 
     Args:
-        guard: added to the norm of the gradient of the batch's *mean* loss before the division by it; with 0 the length
-            of a step depends neither on the batch size nor on the scale of the loss.
-        shrink: how a perturbation comes back into the ball.
-        projection_order: which of ball and box comes first.
+        guard: number added to the norm of the gradient of the batch's *mean* loss before the division by it; with 0 the
+            step length depends neither on the batch size nor on the scale of the loss.
+        shrink: way in which a perturbation is brought back into the ball.
+        projection_order: order of the projections onto ball and box.
     """
 
     guard: float
@@ -121,7 +121,7 @@ class L2Rule(NamedTuple):
 
 L2_RULES: dict[L2Variant, L2Rule] = {
     "exact": L2Rule(0.0, "exact", "norm_then_box"),
-    "ro": L2Rule(1e-10, "renorm", "norm_then_box"),  # Rice et al., and what builds on their code
+    "ro": L2Rule(1e-10, "renorm", "norm_then_box"),  # Rice et al., and codes that build on theirs
     "trades": L2Rule(0.0, "renorm", "box_then_norm"),
 }
 

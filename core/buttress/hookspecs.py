@@ -37,29 +37,30 @@ hookspec = HookspecMarker("buttress")
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a plugin declares about itself, by attributes of its class or of the object; each may be left out.
+    """The declarations of a plugin about itself: attributes of its class or of the object, all of them optional.
 
-    They are read once, when the plugin is loaded. A value that is not listed here is refused with the nearest one, and
-    so is an attribute whose name is nearly one of these.
+    They are read once, when the plugin is loaded. A value that is not listed here is refused, and the message shows the
+    nearest one. An attribute whose name is nearly one of these is refused in the same way.
 
     Args:
-        name: what configs and messages call a plugin that no entry point names; by default the name of its class.
-        hookspec: version of the hooks that the plugin is written for, ``"1.0"``; another major version is refused.
-        exit_order: when the core takes the perturbation of ``perturb_weights`` back, see there.
+        name: name in configs and messages of a plugin that no entry point names; by default that of its class.
+        hookspec: version of the hooks for which the plugin is written, ``"1.0"``; another major version is refused.
+        exit_order: time at which the core takes the perturbation of ``perturb_weights`` back, see there.
         writes_back: whether ``ensemble_weights`` changes the live weights; it is then called before the others.
-        gives: what ``transform_batch`` makes of a batch that not every plugin can take: ``("soft labels",)``. A word of
-            a distribution's own has the distribution before it: ``("my-dist:pairs",)``.
-        refuses: those of these words that the plugin cannot work with, each with the reason. Two plugins of which one
-            gives what the other refuses are refused together.
-        attack_mode: mode of the model while ``generate_adv`` runs in training, where the engine is not told another.
+        gives: properties of the batches of ``transform_batch`` that not every plugin can take: ``("soft labels",)``. A
+            word of a distribution's own begins with the name of the distribution: ``("my-dist:pairs",)``.
+        refuses: properties of batches that the plugin cannot take, each with the reason. A stack in which one plugin
+            gives a property that another one refuses is refused.
+        attack_mode: mode of the model while ``generate_adv`` runs in training, unless ``Engine(attack_mode=...)`` sets
+            another.
         masked_loss: method ``masked_loss(model, batch, adv, c_min, inclusive)``, see ``compute_loss``.
-        forwards: method ``forwards(examples)`` of an attack: the most forwards that it makes for a batch of so many
-            examples; progress bars believe it.
-        notes: method ``notes(epochs, steps_per_epoch)``: a list of sentences about settings that make little sense in a
-            run of that length; said before the first step.
+        forwards: method ``forwards(examples)`` of an attack: largest number of forwards for a batch of ``examples``;
+            progress bars use it.
+        notes: method ``notes(epochs, steps_per_epoch)``: list of sentences about settings that make little sense in a
+            run of that length; shown before the first step.
         state_dict: method ``state_dict()``: all that the plugin remembers from step to step, as tensors, numbers, text,
-            lists and dictionaries; goes into checkpoints.
-        load_state_dict: method ``load_state_dict(state)``: takes back what ``state_dict`` gave.
+            lists and dictionaries; saved in checkpoints.
+        load_state_dict: method ``load_state_dict(state)``: restores a state from ``state_dict``.
     """
 
     name: str | None = None

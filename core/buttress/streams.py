@@ -1,4 +1,4 @@
-"""Seed random streams by what they are for: a stream depends on its key alone."""
+"""Seed random streams by their purpose: a stream depends on its key and on nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Streams = dict[tuple[str, str], tuple[tuple[int, int], torch.Generator]]
 
 
 def seeded_generator(device: torch.device | str, *key: object) -> torch.Generator:
-    """A generator whose stream depends on ``key`` alone: the same on every run, independent of every other key."""
+    """A generator whose stream depends only on ``key``: the same on every run, independent of every other key."""
     return torch.Generator(device).manual_seed(seed_of(key))
 
 

@@ -27,7 +27,8 @@ class ThreatModel:
         box: lower and upper bound of every input value, or None for unbounded inputs.
 
     Raises:
-        ConfigError: unknown norm, eps negative, infinite, NaN, or wider than the box (L-inf), or an empty box.
+        ConfigError: the norm is unknown; eps is negative, infinite, NaN, or (L-inf) wider than the box; or the box is
+            empty.
     """
 
     norm: Norm

@@ -1,4 +1,4 @@
-"""What travels between the core, its plugins and its callers: frozen, small, made of tensors."""
+"""Records that travel between the core, its plugins and its callers: frozen, small, made of tensors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Adv:
 
     Args:
         x: ``[B,*]`` like the batch's x, detached, inside the threat model.
-        aux: ``[B,...]`` tensors by name, for the losses that need the attack's own counts.
+        aux: ``[B,...]`` tensors by name, for losses that need the attack's own counts.
     """
 
     x: Tensor
@@ -62,12 +62,13 @@ class Track:
     """Weights that are evaluated beside the live model.
 
     Args:
-        name: unique among the tracks of a run; ``live`` is the live model's.
-        weights: parameter name to tensor, for every parameter; None stands for the live weights.
-        buffers: where the buffers come from: ``live``, ``given`` (in ``given_buffers``), or ``reestimate`` (batch
+        name: name, unique among the tracks of a run; ``live`` is taken by the live model.
+        weights: tensors by the names of parameters, for every parameter; None stands for the live weights.
+        buffers: source of the buffers: ``live``, ``given`` (in ``given_buffers``), or ``reestimate`` (batch
             norm statistics measured afresh on the training set by the core, all others live).
         given_buffers: float buffers by name, for ``buffers="given"``; those not named stay live.
-        bn_inputs: what batch norm is re-estimated on: ``clean`` or ``adv`` (the run's own attack on the live model).
+        bn_inputs: inputs on which batch norm is re-estimated: ``clean`` or ``adv`` (the run's own attack on the live
+            model).
     """
 
     name: str
@@ -84,7 +85,7 @@ class ParamGroup:
     Args:
         names: names of parameters, as in ``model.named_parameters()``.
         options: options of the optimizer for this group (``weight_decay``); others come from the optimizer.
-        frozen: take no steps: ``requires_grad`` is switched off.
+        frozen: whether the parameters take no steps: ``requires_grad`` is switched off.
         lr_scale: factor on the initial learning rate at time t (in epochs), in the place of the schedule's.
     """
 

@@ -1,4 +1,4 @@
-"""A model put back as it was, bit for bit, where a block raises: its objects, their memory, and the values in it."""
+"""Restore a model bit for bit where a block raises: its objects, their memory, and the values in it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _REGISTRIES = (
 
 
 class AsFound:
-    """The modules, parameters, gradients and buffers that ``model`` is made of now.
+    """A record of the modules, parameters, gradients and buffers of ``model``, made now.
 
-    What anybody exchanges afterwards can be put back: a module or a parameter that was replaced, removed or added, a
-    hook on a module, a mode, a parameter's dtype, shape or memory (``model.bfloat16()``), ``requires_grad``, ``.grad``.
+    Every later exchange can be undone: a module or a parameter that was replaced, removed or added, a hook on a module,
+    a mode, a parameter's dtype, shape or memory (``model.bfloat16()``), ``requires_grad``, ``.grad``.
 
     Args:
-        model: looked at once; that costs a microsecond for each module and parameter.
+        model: model to record, which takes a microsecond for each module and parameter.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,7 +41,7 @@ class AsFound:
 
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
-        """Where the block raises, all of it is put back; the values in memory are those that are there by then."""
+        """Restore all objects where the block raises; the values in memory stay as they are by then."""
         try:
             yield
         except BaseException:
@@ -50,7 +50,7 @@ class AsFound:
 
     @contextmanager
     def values_kept_on_error(self, weights: Buffers, buffers: Buffers) -> Iterator[list[Tensor]]:
-        """Where the block raises, the values of parameters and buffers come back too, in the memory found.
+        """Restore the values of parameters and buffers, in their recorded memory, where the block raises.
 
         Gives copies of the parameters' values. The copies lie in the memory of ``weights`` and ``buffers``.
         """
@@ -63,7 +63,7 @@ class AsFound:
 
     @contextmanager
     def values_kept(self, weights: Buffers, buffers: Buffers) -> Iterator[None]:
-        """The same, whether the block raises or not."""
+        """Restore the values of parameters and buffers after the block, whether it raises or not."""
         _, put_back = self._values(weights, buffers)
         try:
             yield
@@ -71,7 +71,7 @@ class AsFound:
             put_back()
 
     def _values(self, weights: Buffers, buffers: Buffers) -> tuple[list[Tensor], Callable[[], None]]:
-        """Copies of the parameters' values, and what puts these and the buffers' back."""
+        """Copies of the parameters' values, and a function that restores these and the buffers'."""
         places = [each.memory for each in self._parameters]
         others = [memory for _, memory in self._buffers if _can_be_written(memory)]
         saved, saved_others = weights.copies(places), buffers.copies(others)
@@ -92,7 +92,7 @@ class AsFound:
 
 
 class _ModuleAsFound:
-    """A module's class (a parametrization changes it), its attributes, and what hangs on it, by registry."""
+    """A module's class (a parametrization changes it), its attributes, and the contents of its registries."""
 
     __slots__ = ("_attributes", "_kind", "_module", "hanging")
 
@@ -125,7 +125,7 @@ class _ParameterAsFound:
 
     def put_back(self) -> None:
         parameter = self._parameter
-        if not parameter.is_leaf:  # somebody computed into it
+        if not parameter.is_leaf:  # a plugin computed into it
             parameter.detach_()
         parameter.grad = None  # torch refuses one of another dtype or shape
         parameter.data = self.memory
@@ -136,18 +136,18 @@ class _ParameterAsFound:
 
 
 def _copied(registry: Any) -> dict[str, Any]:
-    """A scripted module has registries of its own kind, out of which nothing can be exchanged."""
+    """A copy of a registry; a scripted module has registries of its own kind, whose contents cannot be exchanged."""
     return registry.copy() if isinstance(registry, dict) else dict(registry.items())
 
 
 def _once(registries: Iterable[dict[str, Tensor | None]]) -> list[Tensor]:
     """The tensors in ``registries``; tied ones once."""
-    found = {id(each): each for registry in registries for each in registry.values() if each is not None}
-    return list(found.values())
+    tensors = {id(each): each for registry in registries for each in registry.values() if each is not None}
+    return list(tensors.values())
 
 
 def _can_be_written(tensor: Tensor) -> bool:
-    """Whether every element has memory of its own: not so in one that was expanded, or is sparse."""
+    """Whether every element has memory of its own, unlike in a tensor that was expanded or is sparse."""
     return tensor.layout is torch.strided and (tensor.numel() == 0 or 0 not in tensor.stride())
 
 

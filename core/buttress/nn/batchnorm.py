@@ -1,4 +1,4 @@
-"""Batch-norm statistics measured afresh, for weights that no training step ever produced."""
+"""Measure batch-norm statistics afresh, for weights that no training step ever produced."""
 
 from collections.abc import Iterable
 from itertools import chain

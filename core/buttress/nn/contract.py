@@ -1,4 +1,4 @@
-"""What buttress asks of a model: parameters that can learn, on one device, and logits ``[B,K]`` from its forward."""
+"""Check a model: parameters that can learn, on one device, and logits ``[B,K]`` from its forward."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def device_of(model: nn.Module, who: str) -> torch.device:
     """The one device of the parameters of ``model``.
 
     Raises:
-        ModelError: in the name of ``who``: no module, no parameters, several devices, or tensors without a shape,
-            without values, or made under ``torch.inference_mode``.
+        ModelError: ``model`` is no module, has no parameters, has them on several devices, or has tensors without a
+            shape, without values, or made under ``torch.inference_mode``. The message begins with ``who``.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"{who}: expected a model that is an nn.Module, got {kind(model)}")
@@ -29,8 +29,8 @@ def device_of(model: nn.Module, who: str) -> torch.device:
             raise ModelError(f"{who}: {name!r} of the model {problem}")
     devices = {parameter.device for parameter in model.parameters()}
     if len(devices) != 1:
-        found = ", ".join(sorted(map(str, devices))) or "none"
-        raise ModelError(f"{who}: expected a model with parameters on one device, got {found}")
+        names = ", ".join(sorted(map(str, devices))) or "none"
+        raise ModelError(f"{who}: expected a model with parameters on one device, got {names}")
     return devices.pop()
 
 
@@ -45,11 +45,11 @@ def _unfit(tensor: Tensor) -> str:
 
 
 def expect_learnable(model: nn.Module, who: str) -> None:
-    """The parameters of ``model`` are real numbers, so that they have norms and can be perturbed, and some can learn.
+    """Expect parameters that are real numbers, so that they have norms and can be perturbed, and some that can learn.
 
     Raises:
-        ModelError: names ``who`` and the first parameter that is not; or none requires a gradient; or the model is
-            TorchScript.
+        ModelError: a parameter is of another kind, none requires a gradient, or the model is TorchScript. The message
+            begins with ``who``.
     """
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError(
@@ -72,10 +72,10 @@ def expect_learnable(model: nn.Module, who: str) -> None:
 
 
 def expect_logits(model: nn.Module, output: object, examples: int) -> int:
-    """The number of classes K of ``output``, which ``model`` gave for so many examples: logits ``[examples,K]``.
+    """The number of classes K of ``output``, logits ``[examples,K]`` that ``model`` gave.
 
     Raises:
-        ModelError: it is something else; says how to make logits of it.
+        ModelError: the output is something else; the message says how to make logits of it.
     """
     who = f"model {type(model).__name__}"
     if not isinstance(output, Tensor):
@@ -92,7 +92,7 @@ def expect_logits(model: nn.Module, output: object, examples: int) -> int:
 
 
 def _way_out(output: object) -> str:
-    """How a module around the model makes logits of what it returns."""
+    """The end of a message: how to make logits of ``output`` by a module around the model."""
     if isinstance(output, Mapping):
         named = [key for key, value in output.items() if isinstance(value, Tensor)]
         key = "logits" if "logits" in named or not named else named[0]
@@ -107,7 +107,7 @@ def _way_out(output: object) -> str:
 
 
 def kind(value: object) -> str:
-    """What was got, for messages."""
+    """A description of a value for messages: its type, shape, dtype and device."""
     if isinstance(value, Tensor):
         if value.is_nested:  # it has no shape
             return f"a nested tensor of {value.dtype} on {value.device}"
@@ -126,7 +126,7 @@ def is_dense(value: object) -> bool:
 
 
 def raised_in_forward(model: nn.Module, error: BaseException | None) -> bool:
-    """Whether ``error`` came out of a forward of ``model``, whoever asked for it."""
+    """Whether ``error`` came out of a forward of ``model``, whoever called it."""
     trace: TracebackType | None = error.__traceback__ if error is not None else None
     while trace is not None:
         frame = trace.tb_frame
@@ -137,29 +137,29 @@ def raised_in_forward(model: nn.Module, error: BaseException | None) -> bool:
 
 
 class Forwards:
-    """The forwards of a model, which hooks ask for, watched while a step makes them; costs no forward of its own.
+    """Watches the forwards of a model that hooks make during a step; costs no forward of its own.
 
-    The first output tells the number of classes, and must be logits. An error that comes out of a forward is the
-    model's, whichever plugin asked for it.
+    The first output must be logits, and shows the number of classes. An error that comes out of a forward is blamed on
+    the model, whichever plugin called it.
 
     Args:
         model: the model.
-        found: told the number of classes, once; may raise.
+        expect_classes: called once with the number of classes; may raise.
     """
 
-    def __init__(self, model: nn.Module, found: Callable[[int], None]) -> None:
-        self._model, self._found = model, found
+    def __init__(self, model: nn.Module, expect_classes: Callable[[int], None]) -> None:
+        self._model, self._expect_classes = model, expect_classes
         self._known = False
 
     @contextmanager
     def watched(self, x: Tensor) -> Iterator[None]:
-        """While a step with inputs ``x [B,*]`` runs.
+        """Watch the block, in which a step with inputs ``x [B,*]`` runs.
 
         Raises:
-            ModelError: the model has not given logits yet, and does not now: it gives something else, or raises; or its
-                forward cuts the gradient that a hook asked for.
-            DataError: a batch of one example, too few for batch norm.
-            HookError: the model has raised, in a later step.
+            ModelError: the model has not given logits yet, and now gives something else, or raises; or its forward cuts
+                a gradient that a hook needs.
+            DataError: the batch has one example, too few for batch norm.
+            HookError: the model raised in a later step.
         """
         problem: ButtressError | None = None
 
@@ -169,7 +169,7 @@ class Forwards:
                 return
             given = args[0] if args and isinstance(args[0], Tensor) else x
             try:
-                self._found(expect_logits(self._model, output, len(given)))
+                self._expect_classes(expect_logits(self._model, output, len(given)))
             except ButtressError as raised:
                 problem = raised
                 raise
@@ -200,18 +200,18 @@ class Forwards:
 
 
 def cannot_take(who: str, model: nn.Module, x: Tensor, problem: BaseException) -> ModelError:
-    """The error of ``who``, whose inputs ``x [B,*]`` made the forward of ``model`` raise ``problem``."""
+    """An error that begins with ``who``: inputs ``x [B,*]`` made the forward of ``model`` raise ``problem``."""
     weight = next(model.parameters())
     cure = f"; its weights are of {weight.dtype}: give both one dtype" if weight.dtype != x.dtype else ""
-    said = f"{describe(problem)}{cure}"
-    return ModelError(f"{who}: model {type(model).__name__} cannot take x, {kind(x)}: {said}")
+    return ModelError(f"{who}: model {type(model).__name__} cannot take x, {kind(x)}: {describe(problem)}{cure}")
 
 
 def expect_some_finite(who: str, model: nn.Module, nonfinite: int, examples: int) -> str:
-    """A sentence about the examples, so many of all, whose logits are not finite; nothing where there is none.
+    """A sentence about the number of examples whose logits are not finite, or an empty text where there is none.
 
     Raises:
-        ModelError: there is no other example; names who evaluates, and the first weights that are not finite.
+        ModelError: the logits of all examples are not finite; names the first weights that are not finite. The message
+            begins with ``who``.
     """
     if nonfinite < examples or not examples:
         return (
@@ -226,7 +226,7 @@ def expect_some_finite(who: str, model: nn.Module, nonfinite: int, examples: int
 
 
 def is_too_few(error: BaseException) -> bool:
-    """Whether ``error`` is that of a batch norm that was given one value a channel, and cannot take their variance."""
+    """Whether ``error`` comes from a batch norm that got one value per channel, of which there is no variance."""
     return isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error)
 
 

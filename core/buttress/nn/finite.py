@@ -1,4 +1,4 @@
-"""Parameters and buffers of a model that must be finite: in training, and where saved weights are evaluated."""
+"""Check that parameters and buffers of a model are finite, in training and in evaluations of saved weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from buttress.errors import DivergenceError
 class FiniteTensors:
     """All parameters of ``model``, and those of its floating-point buffers that are finite now.
 
-    A buffer that holds infinity from the start does so on purpose, as the mask of an attention does.
+    A buffer that holds infinity from the start, like the mask of an attention, holds it on purpose.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -24,34 +24,34 @@ class FiniteTensors:
         self._names = [name for name, fine in zip(floats, good, strict=True) if fine]
 
     def buffers(self) -> dict[str, Tensor]:
-        """Those of the buffers that are there and have values."""
-        found = dict(self._model.named_buffers())
-        return {name: found[name].detach() for name in self._names if name in found and _has_floats(found[name])}
+        """The buffers among them that still exist and have values."""
+        now = dict(self._model.named_buffers())
+        return {name: now[name].detach() for name in self._names if name in now and _has_floats(now[name])}
 
     def finite_buffers(self) -> tuple[list[str], Tensor]:
-        """The names of the buffers, and ``[n]`` bools on the device: which of them are finite."""
+        """The names of the n buffers, and ``[n]`` bools on the device: whether each is finite."""
         buffers = self.buffers()
         return list(buffers), _are_finite(buffers)
 
     def expect(self, when: str) -> None:
-        """Synchronises with the device.
+        """Expect finite values in all of them; synchronises with the device.
 
         Args:
-            when: for the message: ``"after epoch 3"``.
+            when: time of the check for the message: ``"after epoch 3"``.
 
         Raises:
             DivergenceError: a parameter or one of the buffers holds NaN or infinity.
         """
         named = {f"parameter {name!r}": value.detach() for name, value in self._model.named_parameters()}
         named |= {f"buffer {name!r}": value for name, value in self.buffers().items()}
-        if said := _first_bad(named):
+        if problem := _first_bad(named):
             raise DivergenceError(
-                f"the run has diverged: {said} {when}; they are not saved; lower the learning rate and start again"
+                f"the run has diverged: {problem} {when}; they are not saved; lower the learning rate and start again"
             )
 
 
 def remark_on(model: nn.Module) -> str:
-    """A sentence about the first parameter or statistic of a norm layer that is not finite, or nothing."""
+    """A sentence about the first parameter or norm layer's statistic that is not finite, or an empty text."""
     named = {f"parameter {name!r}": value.detach() for name, value in model.named_parameters()}
     for path, module in model.named_modules():
         if isinstance(module, _NormBase):
@@ -70,12 +70,12 @@ def _first_bad(named: Mapping[str, Tensor]) -> str:
 
 
 def _has_floats(value: Tensor) -> bool:
-    """Whether there are values that could be NaN; sparse tensors, which no method trains, are left out."""
+    """Whether a tensor has values that could be NaN; sparse tensors, which no method trains, are left out."""
     return value.layout is torch.strided and value.is_floating_point() and value.numel() > 0
 
 
 def _are_finite(tensors: Mapping[str, Tensor]) -> Tensor:
-    """``[n]`` bools, one for each of n tensors with values."""
+    """``[n]`` bools: whether each of n tensors, none of them empty, is finite."""
     if not tensors:
         return torch.ones(0, dtype=torch.bool)
     wide = torch.float64 if any(value.dtype == torch.float64 for value in tensors.values()) else torch.float32

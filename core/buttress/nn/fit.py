@@ -1,4 +1,4 @@
-"""Whether named weights are those of a model: names are compared without what wrappers add to them."""
+"""Compare named weights with a model; prefixes and markers of wrappers around either make no difference."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class _Alignment:
-    """Names of the model and of the weights by the name that they have in common; ``fresh`` ones are in neither."""
+    """Full names in the model and in the weights by their common name; names of ``fresh`` are in neither."""
 
     own: Mapping[str, str]
     given: Mapping[str, str]
@@ -36,32 +36,32 @@ class Fit:
     """How well ``weights`` fit a model. Nothing is loaded before ``load``.
 
     Prefixes that all names have in common (``module.``, ``model.``, also stacked) and markers of torch's wrappers
-    (``_orig_mod.``) are left out on either side, where the names then agree.
+    (``_orig_mod.``) are left out on either side, where the names agree without them.
 
     Args:
         model: the model.
         weights: tensors by name.
-        fresh: what is not loaded, by name or pattern: a parameter or buffer, or a module for all below it.
+        fresh: names or patterns of tensors that are not loaded; a module stands for all tensors below it.
     """
 
     def __init__(self, model: nn.Module, weights: Mapping[str, Tensor], fresh: Sequence[str] = ()) -> None:
         self._model, self._weights = model, weights
-        self._fresh = dict.fromkeys(fresh, False)  # and whether it names something
+        self._fresh = dict.fromkeys(fresh, False)  # with whether the pattern matches a name
         self._own = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
         own = self._without_fresh(_plain(self._own))
         given = self._without_fresh(_plain(name for name in weights if name != _AVERAGES or name in self._own))
         pairs = product(_stripped(own), _stripped(given))
-        found = (_Alignment(self._without_fresh(a), self._without_fresh(b)) for a, b in pairs)
-        self._names = max(found, key=self._agreement)  # the first of equals, which strips least
+        alignments = (_Alignment(self._without_fresh(a), self._without_fresh(b)) for a, b in pairs)
+        self._names = max(alignments, key=self._agreement)  # among equals the first, with the least stripped off
 
     @property
     def is_whole(self) -> bool:
-        """Whether every parameter and buffer gets its value, but for those left fresh."""
+        """Whether every parameter and buffer gets its value, except those left fresh."""
         return bool(self._names.common) and not (self._unknown or self._missing or self._unexpected or self._reshaped)
 
     @property
     def score(self) -> tuple[int, int]:
-        """The higher, the better: number of tensors that agree in name and shape, and in name."""
+        """Number of tensors that agree in name and shape, and number that agree in name; higher is better."""
         return self._agreement(self._names)
 
     def load(self) -> None:
@@ -74,7 +74,7 @@ class Fit:
         return mine.keys() == theirs.keys() and all(_equal(tensor, theirs[name]) for name, tensor in mine.items())
 
     def refusal(self, name: str) -> str:
-        """Why weights called ``name`` do not fit, and what to do about it."""
+        """The reason why weights called ``name`` do not fit, and the cure."""
         if self._unknown:
             known = {part for each in (*self._names.own, *self._names.given) for part in (each, _module(each))}
             hint = nearest(self._unknown[0], known)
@@ -121,12 +121,12 @@ class Fit:
 
     @property
     def _unknown(self) -> list[str]:
-        """What of ``fresh`` names nothing on either side."""
+        """The patterns of ``fresh`` that match no name on either side."""
         return [pattern for pattern, names_something in self._fresh.items() if not names_something]
 
     @property
     def _is_head(self) -> bool:
-        """Whether the model's last tensors alone differ, and they are fewer than those that agree."""
+        """Whether only the model's last tensors differ, and most tensors agree."""
         differing = {*self._missing, *self._reshaped}
         order = [name for name in self._names.own.values() if name.rpartition(".")[2] != _COUNTER]
         last = set(order[len(order) - len(differing) :])
@@ -136,13 +136,13 @@ class Fit:
     def _differences(self) -> list[str]:
         shapes = {name: list(tensor.shape) for name, tensor in self._own.items()}
         theirs = {name: list(tensor.shape) for name, tensor in self._assignment.items()}
-        said = [f"{name} is {shapes[name]} in the model and {theirs[name]} in the file" for name in self._reshaped]
-        said += [f"{name} {shapes[name]} is in the model alone" for name in self._missing]
-        return said + [f"{name} {list(self._weights[name].shape)} is in the file alone" for name in self._unexpected]
+        texts = [f"{name} is {shapes[name]} in the model and {theirs[name]} in the file" for name in self._reshaped]
+        texts += [f"{name} {shapes[name]} is in the model alone" for name in self._missing]
+        return texts + [f"{name} {list(self._weights[name].shape)} is in the file alone" for name in self._unexpected]
 
     @property
     def _modules(self) -> list[str]:
-        """The modules of the differing tensors, by the names that ``fresh`` takes."""
+        """The modules of the tensors that differ, by the names that ``fresh`` takes."""
         shared = [*self._names.own.items(), *self._names.given.items()]
         differing = {*self._missing, *self._reshaped, *self._unexpected}
         return list(dict.fromkeys(_module(name) for name, full in shared if full in differing))
@@ -156,7 +156,7 @@ def _plain(names: Iterable[str]) -> dict[str, str]:
 
 
 def _stripped(names: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """``names``, and again without each prefix that all of them have in common."""
+    """``names``, then the same without the first prefix that all have in common, and so on."""
     current = dict(names)
     while True:
         yield current
@@ -177,7 +177,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _module(name: str) -> str:
-    """The module of a tensor; of one at the top its own name."""
+    """The module of a tensor, or the tensor's own name where it belongs to no module."""
     return name.rpartition(".")[0] or name
 
 

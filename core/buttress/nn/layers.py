@@ -1,4 +1,4 @@
-"""Layer groups: the four parts of a network that layer-wise methods treat apart, by parameter name.
+"""Find layer groups, the four parts of a network that layer-wise methods treat differently, by parameter name.
 
 Source: Nguyen et al., "On Intriguing Layer-Wise Properties of Robust Overfitting in Adversarial Training", TMLR 2024,
 section 3. Residual networks: their four stages. VGG-16 with batch norm: the paper's list of indices, in which the
@@ -43,13 +43,13 @@ Patterns = Annotated[dict[int, list[str]], BeforeValidator(_numbered)]
 def layer_names(
     model: nn.Module, layers: Collection[int], patterns: Mapping[int, Sequence[str]] | None, head_group: int | None
 ) -> list[str]:
-    """Names of the parameters in ``layers``, groups by their numbers. All groups together mean the whole network.
+    """Names of the parameters in the groups ``layers``. All groups together are the whole network.
 
     Args:
-        model: a residual network, wide ResNet, DLA or ``vgg16_bn``; any other with ``patterns``.
+        model: a residual network, wide ResNet, DLA or ``vgg16_bn``; any other network with ``patterns``.
         layers: numbers of groups.
-        patterns: patterns of parameter names (``*`` stands for anything) by group, in the place of the known ones.
-        head_group: the group that stem-to-head networks' last norm and classifier join, or None for no group.
+        patterns: patterns of parameter names (``*`` matches anything) by group, in the place of the known ones.
+        head_group: number of the group that the last norm and the classifier join, or None for no group.
 
     Raises:
         PluginError: the model has no known groups; a group is empty, unknown or overlaps another; a tied parameter is
@@ -85,7 +85,7 @@ def layer_groups(
 
 
 def split_groups(groups: Sequence[ParamGroup], names: Collection[str], **changes: Any) -> list[ParamGroup]:
-    """``groups`` with the parameters called ``names`` in groups of their own, changed as ``changes`` say."""
+    """``groups`` with the parameters ``names`` moved into groups of their own, to which ``changes`` apply."""
     chosen, parts = set(names), []
     for group in groups:
         inside = tuple(name for name in group.names if name in chosen)

@@ -1,4 +1,4 @@
-"""Weights to start from, and whether a model fits the data."""
+"""Load weights to start from, and try whether a model fits the data."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,8 @@ def load_weights(model: nn.Module, path: Path, *, key: str | None = None, fresh:
     Args:
         model: the model.
         path: safetensors, or a file of ``torch.save`` read by torch's restricted loader, which runs no code.
-        key: of the weights in a file that holds several sets: ``state_dict``, ``model.ema``. By default those that fit.
+        key: key of the weights in a file that holds several sets: ``state_dict``, ``model.ema``; None takes the
+            set that fits.
         fresh: see ``fit_weights``.
 
     Raises:
@@ -46,18 +47,18 @@ def load_weights(model: nn.Module, path: Path, *, key: str | None = None, fresh:
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str, fresh: Sequence[str] = ()) -> None:
     """Load ``weights`` into ``model``: every name and shape must fit.
 
-    What a wrapper has put before all names (``module.``, ``model.``) or among them (``_orig_mod.``) makes no
-    difference, on either side. Batch norm's counters, which old files lack, stay as they are.
+    Prefixes (``module.``, ``model.``) and markers (``_orig_mod.``) of wrappers make no difference, on either side.
+    Batch norm's counters, which old files lack, stay as they are.
 
     Args:
         model: the model.
-        weights: by name.
-        name: where they come from, for messages.
-        fresh: what is not loaded, by name or pattern (``fc``, ``head.*``): parameters, buffers and modules of the
-            model stay as they are, those of ``weights`` are left out.
+        weights: tensors by name.
+        name: name of their source, for messages.
+        fresh: names or patterns (``fc``, ``head.*``) of parameters, buffers and modules that are not loaded: the
+            model's stay as they are, those of ``weights`` are left out.
 
     Raises:
-        ModelError: the weights are of another model, or ``fresh`` names what neither has. Nothing is loaded.
+        ModelError: the weights are of another model, or ``fresh`` matches a name in neither. Nothing is loaded.
     """
     fit = Fit(model, weights, fresh)
     if not fit.is_whole:
@@ -69,7 +70,7 @@ def check_logits(model: nn.Module, x: Tensor, num_classes: int) -> None:
     """Try the model on two examples ``x [2,*]``, in eval mode; leaves no trace, in random generators either.
 
     Raises:
-        ModelError: it raises, or its output is not ``[2,K]`` logits.
+        ModelError: the model raises, or its output is not logits ``[2,K]`` of ``num_classes`` classes.
     """
     modes = Modes(model)
     try:
@@ -88,9 +89,9 @@ def check_logits(model: nn.Module, x: Tensor, num_classes: int) -> None:
 
 
 def trains_on_one(model: nn.Module, x: Tensor) -> bool:
-    """Whether the model, in the modes that its modules are in, can take a batch ``x [1,*]`` of one example.
+    """Whether the model, with its modules in their present modes, can take a batch ``x [1,*]`` of one example.
 
-    Batch norm cannot, where one example gives it one value a channel.
+    Batch norm cannot, where one example gives it one value per channel.
     """
     try:
         with Modes(model).buffers_as_found():

@@ -1,4 +1,4 @@
-"""Whether a hook failed because the forward of the model lets no gradient through: looked at only after it failed."""
+"""Find out, after a hook has failed, whether the forward of the model lets no gradient through."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from buttress.errors import HookError, ModelError, NoGradientError
 from buttress.nn.modes import Modes
 
 _NO_GRADIENT = ("does not require grad", "not have been used in the graph")
-"""Words of torch's errors about a gradient to inputs or weights that is not there."""
-# Examples that the forward is tried on.
+"""Words of torch's errors about a missing gradient to inputs or weights."""
+# Number of examples on which the forward is tried.
 _TRIED = 2
 
 
 def expect_gradient_through(who: str, model: nn.Module, x: Tensor, fault: HookError) -> None:
-    """The ``fault`` of a hook, about inputs ``x [B,*]``, is no lack of a gradient that the forward of ``model`` cuts.
+    """Raise the right error where ``fault``, of a hook given ``x [B,*]``, comes from the forward of ``model``.
 
     Raises:
-        ModelError: it is; in the name of ``who``.
+        ModelError: the forward cuts the gradient that the hook lacked. The message begins with ``who``.
     """
     is_loss = isinstance(fault, NoGradientError)
     if not is_loss and not any(words in str(fault.__cause__) for words in _NO_GRADIENT):
@@ -32,7 +32,7 @@ def expect_gradient_through(who: str, model: nn.Module, x: Tensor, fault: HookEr
 
 
 def _lost(model: nn.Module, x: Tensor) -> list[str]:
-    """What the logits for ``x`` have no gradient to, of ``inputs`` and ``weights``."""
+    """Those of ``inputs`` and ``weights`` to which the logits for ``x`` have no gradient."""
     modes, x = Modes(model), x.detach().clone().requires_grad_(True)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     with modes.evaluating(), modes.buffers_as_found(), torch.random.fork_rng([x.device] if x.is_cuda else []):

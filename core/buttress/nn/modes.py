@@ -1,4 +1,4 @@
-"""Model modes: what an attack, a weight perturbation or an evaluation may change, and what is put back afterwards."""
+"""Switch the modes of a model for an attack, a weight perturbation or an evaluation, and back afterwards."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,33 +32,33 @@ def takes_gradients(function: Callable[Arguments, Answer]) -> Callable[Arguments
 
 
 def usable(tensor: Tensor) -> Tensor:
-    """``tensor`` as a constant: without its graph, and a copy where it was made under ``inference_mode``."""
+    """``tensor`` as a constant: without its graph, and copied where it was made under ``inference_mode``."""
     if tensor.is_inference():  # autograd refuses it
         return tensor.clone()
     return tensor.detach() if tensor.requires_grad else tensor
 
 
 class Modes:
-    """Switches the modes of a model's modules and always puts each module's own mode back.
+    """Switches the modes of a model's modules, and always switches each module back to its own mode.
 
-    The list of modules is read once, so that a switch costs microseconds; make a new ``Modes`` after adding modules.
+    The list of modules is read once, so that a switch costs microseconds. Make a new ``Modes`` after adding modules.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = tuple(model.modules())
         self._norms = tuple(module for module in self._modules if _obeys_track_running_stats(module))
-        # All other buffers (spectral norm's vectors, masks, the statistics of norms with a forward of their own): any
-        # forward may write into them, so forwards that are to leave no trace get copies.
+        # Any forward may write into all other buffers (spectral norm's vectors, masks, the statistics of norms with a
+        # forward of their own), so a forward that must leave no trace gets copies.
         self._others = tuple(module for module in self._modules if not _obeys_track_running_stats(module))
         self._parameters = tuple(model.parameters())
 
     @contextmanager
     def attacking(self, mode: AttackMode) -> Iterator[None]:
-        """For ``generate_adv``: the attack mode, and no gradients with respect to weights.
+        """Switch to an attack mode, without gradients with respect to weights, for ``generate_adv``.
 
         ``eval``: all modules in eval mode. ``train_notrack``: each in its own mode, buffers stay as found.
         ``train``: each in its own mode, every forward moves the batch-norm buffers. Each parameter's own
-        ``requires_grad`` and ``.grad`` are put back.
+        ``requires_grad`` and ``.grad`` are restored.
         """
         required = [parameter.requires_grad for parameter in self._parameters]
         grads = [parameter.grad for parameter in self._parameters]
@@ -75,7 +75,7 @@ class Modes:
                 yield
         except BaseException:
             for parameter, flag, grad in zip(self._parameters, required, grads, strict=True):
-                with suppress(RuntimeError):  # of another dtype or shape by now: what was raised is what matters
+                with suppress(RuntimeError):  # of another dtype or shape by now; the error that was raised matters more
                     _give_back(parameter, flag, grad)
             raise
         for parameter, flag, grad in zip(self._parameters, required, grads, strict=True):
@@ -83,19 +83,19 @@ class Modes:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """All modules in eval mode."""
-        found = [module.training for module in self._modules]
+        """Put all modules into eval mode."""
+        before = [module.training for module in self._modules]
         try:
             for module in self._modules:
                 _set(module, "training", False)
             yield
         finally:
-            for module, training in zip(self._modules, found, strict=True):
+            for module, training in zip(self._modules, before, strict=True):
                 _set(module, "training", training)
 
     @contextmanager
     def buffers_as_found(self) -> Iterator[None]:
-        """Modules in their own modes (batch statistics where training), but no buffer moves."""
+        """Keep modules in their own modes (batch statistics where training), but let no buffer move."""
         norms = [norm for norm in self._norms if norm.training and norm.track_running_stats]
         try:
             for norm in norms:
@@ -119,23 +119,23 @@ def _obeys_track_running_stats(module: nn.Module) -> TypeGuard[_BatchNorm]:
 
 @contextmanager
 def _buffers_lent(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Forwards inside read and write copies of the buffers of ``modules``; afterwards the buffers themselves are back.
+    """Let forwards read and write copies of the buffers of ``modules``; afterwards the buffers themselves are back.
 
-    The copies stay as the forwards left them, because autograd may need them until its backward. A buffer that somebody
-    wrote into by another way than its module's attribute gets its values back in place.
+    The copies keep the values of the forwards, because autograd may need them until its backward. The values of a
+    buffer that was written into past its module's attribute are restored in place.
     """
-    found = [
+    lent = [
         (module, name, buffer) for module in modules for name, buffer in module._buffers.items() if buffer is not None
     ]
-    with torch.inference_mode(False):  # autograd takes no others, and they alone count their versions
-        copies = _copies([buffer for _, _, buffer in found])
-    versions = [(buffer._version, copy._version) for (_, _, buffer), copy in zip(found, copies, strict=True)]
+    with torch.inference_mode(False):  # autograd takes no tensors of inference mode, and they count no versions
+        copies = _copies([buffer for _, _, buffer in lent])
+    versions = [(buffer._version, copy._version) for (_, _, buffer), copy in zip(lent, copies, strict=True)]
     try:
-        for (module, name, _), copy in zip(found, copies, strict=True):
+        for (module, name, _), copy in zip(lent, copies, strict=True):
             module._buffers[name] = copy
         yield
     finally:
-        for (module, name, buffer), copy, before in zip(found, copies, versions, strict=True):
+        for (module, name, buffer), copy, before in zip(lent, copies, versions, strict=True):
             module._buffers[name] = buffer
             if buffer._version != before[0] and copy._version == before[1]:
                 with torch.no_grad():
@@ -147,7 +147,7 @@ def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     memories = list(map(_memory, tensors))
     if len(set(memories)) == len(memories):
         return [tensor.detach().clone() for tensor in tensors]
-    copies: dict[int, Tensor] = {}  # of whole memories, as bytes; of tensors without one, as they are
+    copies: dict[int, Tensor] = {}  # of whole memories, as bytes; of tensors without memory, as they are
     for tensor, memory in zip(tensors, memories, strict=True):
         if memory not in copies:
             copies[memory] = tensor.detach().clone() if memory < 0 else _bytes_copied(tensor)
@@ -158,19 +158,19 @@ def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _memory(tensor: Tensor) -> int:
-    """The address of a tensor's memory; a negative number of its own where it has none (sparse, empty)."""
+    """The address of a tensor's memory, or a unique negative number where it has none (sparse, empty)."""
     has = tensor.layout is torch.strided and tensor.numel() > 0 and not tensor.is_meta
     return tensor.untyped_storage().data_ptr() if has else -id(tensor)
 
 
 def _bytes_copied(tensor: Tensor) -> Tensor:
-    """A copy of all bytes of the memory that ``tensor`` lies in."""
+    """A copy of all bytes of the memory in which ``tensor`` lies."""
     copy = torch.empty(0, dtype=torch.uint8, device=tensor.device)
     return copy.set_(tensor.untyped_storage().clone())  # type: ignore[no-untyped-call]
 
 
 def _as(tensor: Tensor, memory: Tensor) -> Tensor:
-    """The part of ``memory``, bytes, that lies as ``tensor`` does in its own."""
+    """The part of ``memory``, bytes, at the place that ``tensor`` has in its own memory."""
     return memory.view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
@@ -188,7 +188,7 @@ def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
 
 @contextmanager
 def weights_swapped(model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Iterator[None]:
-    """``model`` with other weights and buffers (those not named stay); all put back bit for bit afterwards."""
+    """Give ``model`` other weights and buffers (those not named stay); restore all bit for bit afterwards."""
     parameters = parameters_of(model)
     saved = {name: place.detach().clone() for name, place in parameters.items()}
     with _buffers_lent(model.modules()):

@@ -1,4 +1,4 @@
-"""Normalisation of the input as part of a model, so that eps stays in units of the raw input."""
+"""Normalise the input within a model, so that eps stays in units of the raw input."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """``(x - mean) / std`` per channel of ``x [B,C,*]``, both rounded once, to the dtype that the module has.
+    """``(x - mean) / std`` per channel of ``x [B,C,*]``, both rounded once, to the dtype of the module.
 
     Args:
-        mean: one value a channel.
-        std: one value a channel, not zero.
+        mean: one value per channel.
+        std: one value per channel, not zero.
         trailing: number of dimensions after the channel: 2 for images ``[B,C,H,W]``, 0 for features ``[B,C]``.
     """
 
@@ -27,7 +27,7 @@ class Normalize(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(self._shape), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What ``double()`` and ``to()`` call. A new dtype rounds the values themselves, not what an old one left."""
+        """Called by ``double()`` and ``to()``: a new dtype rounds the exact values, not the rounded ones."""
         before = self.mean.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.mean.dtype != before:
@@ -47,12 +47,12 @@ def normalized(model: nn.Module, mean: Sequence[float], std: Sequence[float], sh
 
     Args:
         model: network of inputs ``[B,C,*]``.
-        mean: one value a channel.
-        std: one value a channel, not zero.
+        mean: one value per channel.
+        std: one value per channel, not zero.
         shape: shape of one input, ``[C,*]``.
 
     Raises:
-        ValueError: not one value a channel; or the model has an attribute ``normalize`` of its own, or takes no hooks.
+        ValueError: not one value per channel; the model has an attribute ``normalize`` of its own, or takes no hooks.
     """
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != shape[0]:
@@ -68,7 +68,7 @@ def normalized(model: nn.Module, mean: Sequence[float], std: Sequence[float], sh
 
 
 def _first_to_run(model: nn.Module) -> nn.Module:
-    """``model``; of a ``Sequential``, which would run one more child last, the first one to run of its children."""
+    """``model``; for a ``Sequential``, which would run an added child last, its child that runs first."""
     if type(model).forward is not nn.Sequential.forward:
         return model
     children = [child for name, child in model.named_modules(remove_duplicate=False) if name]

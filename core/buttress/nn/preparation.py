@@ -1,4 +1,4 @@
-"""A module of anybody's, made ready for training: its shapes are known, it is in training mode, and on its device."""
+"""Prepare any module for training: fix the shapes of lazy parameters, set training mode, move to the device."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from buttress.errors import InputError, ModelError, describe
 def prepared(model: nn.Module, x: Tensor, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
     """``model`` in training mode, on ``device``, with the shapes of its lazy parameters taken from ``x [b,*]``.
 
-    Draws what lazy parameters begin with from the global generators of the CPU, as other layers do when they are made.
+    The first values of lazy parameters are drawn from the CPU's global generator, as those of other layers are.
 
     Raises:
-        ModelError: it has no parameters, cannot be moved, or cannot take ``x``.
+        ModelError: the model has no parameters, cannot be moved, or cannot take ``x``.
     """
     with _its_own_fault(model):
         if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
-            model.eval()  # statistics stay as they are made
+            model.eval()  # so that statistics keep their first values
             with torch.no_grad():
                 model(x.cpu())
         if next(model.parameters(), None) is None:
@@ -38,7 +38,7 @@ def _its_own_fault(model: nn.Module) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as problem:  # whatever its own methods raise
+    except Exception as problem:  # its own methods may raise anything
         raise ModelError(
             f"model {type(model).__name__} cannot be made ready for training: {describe(problem)}"
         ) from problem

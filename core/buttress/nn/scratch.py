@@ -1,4 +1,4 @@
-"""Memory for copies of weights that every step makes again."""
+"""Reuse memory for the copies of weights that every step makes."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Buffers:
-    """Tensors like others, allocated once and used again in every step.
+    """Tensors like given ones, allocated once and used again in every step.
 
-    On the CPU a fresh copy of the weights costs several times one into memory that was used before, because the system
-    hands out each of its pages at the first touch. Other devices' allocators keep memory themselves.
+    On the CPU a copy of the weights into fresh memory takes several times as long as one into used memory, because the
+    system provides each page at the first touch. The allocators of other devices keep memory themselves.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Buffers:
     def like(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Tensors of the shapes, dtypes, devices and layouts of ``tensors``, with any values.
 
-        The same memory as the last time where these agree: what was handed out then is written over.
+        They are the tensors of the last call where all these agree; its values are then overwritten.
         """
         if any(each.device.type != "cpu" for each in tensors):
             return [torch.empty_like(each, requires_grad=False) for each in tensors]
@@ -31,7 +31,7 @@ class Buffers:
         return list(self._held)
 
     def copies(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The same with the values of ``tensors``."""
+        """Tensors as from ``like``, with the values of ``tensors``."""
         held = self.like(tensors)
         copy_(held, tensors)
         return held

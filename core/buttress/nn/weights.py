@@ -1,4 +1,4 @@
-"""Choices among a model's parameters for methods that work in weight space."""
+"""Choose among a model's parameters, for methods that work in weight space."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def matrices(model: nn.Module) -> list[nn.Parameter]:
-    """Trainable parameters with more than one dimension and ``weight`` in their name: what AWP and RWP perturb.
+    """Trainable parameters with more than one dimension and ``weight`` in their name, which AWP and RWP perturb.
 
     Convolutions, shortcuts and the classifier; no batch norm, no bias, no positional embedding.
     """

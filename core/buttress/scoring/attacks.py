@@ -1,4 +1,4 @@
-"""Evaluation attacks by name: as a person writes them, as a config has them, as tables call them."""
+"""Load evaluation attacks by name, and name them in tables and files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,10 +18,10 @@ def load_attack(
     given: Mapping[str, Any] | None = None,
     local: Local | None = None,
 ) -> LoadedPlugin:
-    """An evaluation attack by name: ``"fgsm"``, ``"pgd-20"`` or ``{"pgd": {"steps": 20}}``; the rest as in ``build``.
+    """Load an evaluation attack: ``"fgsm"``, ``"pgd-20"`` or ``{"pgd": {"steps": 20}}``; the rest as in ``build``.
 
     Raises:
-        PluginError, ConfigError: unknown or broken attack, wrong settings, or a plugin without ``generate_adv``.
+        PluginError, ConfigError: the attack is unknown or broken, has wrong settings, or lacks ``generate_adv``.
     """
     name, settings = attack_entry_of(entry, Place("attack"))
     attack, source, resolved = build("attack", name, settings, place, given, local=local)
@@ -32,10 +32,10 @@ def load_attack(
 
 
 def attack_entry(text: str) -> dict[str, dict[str, Any]]:
-    """An attack as a person writes it: ``fgsm``, ``pgd-20`` (twenty steps), or YAML: ``pgd: {steps: 50, restarts: 3}``.
+    """The entry of an attack written as ``fgsm``, ``pgd-20`` (20 steps) or, in YAML, ``pgd: {steps: 50, restarts: 3}``.
 
     Raises:
-        ConfigError: none of these.
+        ConfigError: the text is none of these.
     """
     option = f"--attack {text!r}"
     name, settings = attack_entry_of(parse_yaml(text, option).value, Place(option))
@@ -55,6 +55,6 @@ def attack_name(attack: LoadedPlugin) -> str:
 
 
 def name_of_entry(entry: Mapping[str, Mapping[str, Any]]) -> str:
-    """As ``attack_name``, of an entry with all its settings, as the config of a run has it; loads no attack."""
+    """Like ``attack_name``, for an entry with all its settings, as in the config of a run; loads no attack."""
     ((name, settings),) = entry.items()
     return attack_name(LoadedPlugin(name.rpartition(":")[2], None, None, settings))

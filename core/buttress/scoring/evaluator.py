@@ -1,4 +1,4 @@
-"""Clean and robust accuracy: eval mode, un-perturbed weights, a fixed random stream of its own."""
+"""Measure clean and robust accuracy in eval mode, at un-perturbed weights, with random streams of its own."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -53,18 +53,18 @@ class Score:
 
 
 class Evaluator:
-    """Scores a model under one attack, as often as asked.
+    """Scores a model under one attack, any number of times.
 
     Args:
-        model: evaluated in eval mode; its modes, weights, buffers and gradients are left as found.
+        model: model to evaluate in eval mode; its modes, weights, buffers and gradients stay as they are.
         attack: an attack plugin.
         threat: the threat model.
-        seed: of the attack's random draws, which depend on it and on the batch number alone.
-        batch_size: examples a forward.
+        seed: seed of the attack's random draws, which depend only on it and on the batch number.
+        batch_size: number of examples per forward.
 
     Raises:
-        ModelError: no module, or one without parameters on one device.
-        ConfigError: a batch size below 1, or no threat model.
+        ModelError: the model is no module, or its parameters are not on one device.
+        ConfigError: the batch size is below 1, or there is no threat model.
     """
 
     @takes_gradients
@@ -87,16 +87,16 @@ class Evaluator:
         """Adversarial examples for batch number ``number``, made in eval mode.
 
         Raises:
-            HookError: the attack failed, or has changed what it must leave alone; the model is put back as it was.
-            ModelError: it did because the model's forward cuts the gradient to the inputs.
+            HookError: the attack failed, or changed a thing that it must not; the model is restored.
+            ModelError: the attack failed because the model's forward cuts the gradient to the inputs.
         """
         self._state.step, self._state.elsewhere = number, f"{self._name}, batch {number + 1}"
         self._state.rewind()
         self.hooks.watch.begin(self._model)
-        found, copies = AsFound(self._model), self._copies
-        values = found.values_kept(copies.before, copies.buffers)
+        as_found, copies = AsFound(self._model), self._copies
+        values = as_found.values_kept(copies.before, copies.buffers)
         try:
-            with found.kept_on_error(), values, self._modes.attacking("eval"):
+            with as_found.kept_on_error(), values, self._modes.attacking("eval"):
                 return self.hooks.generate_adv(self._model, batch)
         except HookError as fault:
             expect_gradient_through(self._name, self._model, batch.x, fault)
@@ -110,11 +110,12 @@ class Evaluator:
 
         Args:
             split: the examples.
-            epoch: after which this is, from 1, for messages.
-            scored: hears the number of examples of every batch that is done.
+            epoch: number of epochs done, for messages.
+            scored: called after every batch with its number of examples.
 
         Raises:
-            DataError: the split is empty; examples of a wrong kind or outside the box, labels of other classes.
+            DataError: the split is empty; an example is of a wrong kind or outside the box; a label is none of the
+                model's classes.
             ModelError: the model's forward raises, or gives no logits.
             HookError: the attack failed.
         """
@@ -172,18 +173,18 @@ def evaluate(
     """Clean and robust accuracy of ``model`` on ``split`` under ``attack``.
 
     Args:
-        model: maps ``[B,*]`` to logits ``[B,K]``; left as found.
+        model: module that maps ``[B,*]`` to logits ``[B,K]``; it stays as it is.
         split: examples, on the model's device.
         attack: ``"fgsm"``, ``{"pgd": {"steps": 20, "step_size": "2/255"}}``, or a loaded attack.
         threat: the threat model.
-        seed: of the attack's random draws.
-        batch_size: examples a forward.
+        seed: seed of the attack's random draws.
+        batch_size: number of examples per forward.
     """
     loaded = attack if isinstance(attack, LoadedPlugin) else load_attack(attack)
     evaluator = Evaluator(model, loaded, threat, seed=seed, batch_size=batch_size)
-    if said := remark_on(model):
-        logger.warning("evaluation: %s", said)
+    if remark := remark_on(model):
+        logger.warning("evaluation: %s", remark)
     score = evaluator.score(split)
-    if said := expect_some_finite("evaluation", model, score.nonfinite, score.n):
-        logger.warning("evaluation: %s", said)
+    if remark := expect_some_finite("evaluation", model, score.nonfinite, score.n):
+        logger.warning("evaluation: %s", remark)
     return score

@@ -1,4 +1,4 @@
-"""LSC groups: training examples by the size of their adversarial loss.
+"""Sort training examples into LSC groups, by the size of their adversarial loss.
 
 Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", IJCAI 2022, arXiv:2205.14826, section 3:
 ``LSC[p, q]`` holds the adversarial examples with ``p <= loss <= q``; six groups of width 0.5 from 0 to 3. Closed bounds

@@ -1,4 +1,4 @@
-"""How far an attack is, also within a batch: counted in the forwards that it makes."""
+"""Show the progress of an attack, also within a batch, by counting the forwards that it makes."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from buttress.console.reporter import Reporter
 
 
 def most_forwards(attack: LoadedPlugin | None, examples: int) -> int:
-    """Forwards that an attack makes for a batch of so many examples, at most; 1 where it does not say, or for none.
+    """Largest number of forwards that an attack makes for a batch of ``examples``; 1 where that is not known.
 
-    An attack says so by a method ``forwards(examples)``.
+    An attack declares the number by a method ``forwards(examples)``.
     """
-    said = attack.traits.forwards if attack is not None and examples else None
-    return max(1, said(examples)) if said else 1
+    forwards = attack.traits.forwards if attack is not None and examples else None
+    return max(1, forwards(examples)) if forwards else 1
 
 
 class Meter:
     """Moves the progress bar of one attack.
 
     Args:
-        reporter: has the bar.
-        model: whose forwards are counted.
-        what: is being done.
-        costs: most forwards of every batch.
-        first: the batch to begin with; those before it are behind us.
+        reporter: reporter that shows the bar.
+        model: model whose forwards are counted.
+        activity: name of the work, beside the bar.
+        costs: largest number of forwards of every batch.
+        first: number of the batch to begin with; earlier ones are done.
     """
 
-    def __init__(self, reporter: Reporter, model: nn.Module, what: str, costs: Sequence[int], first: int) -> None:
-        self._reporter, self._model, self._what, self._costs = reporter, model, what, costs
-        reporter.begin(sum(costs), sum(costs[:first]), what)
+    def __init__(self, reporter: Reporter, model: nn.Module, activity: str, costs: Sequence[int], first: int) -> None:
+        self._reporter, self._model, self._activity, self._costs = reporter, model, activity, costs
+        reporter.begin(sum(costs), sum(costs[:first]), activity)
 
     @contextmanager
     def batch(self, number: int) -> Iterator[None]:
-        """While batch ``number`` is attacked. An attack that ends early jumps to the end of its share."""
+        """Count the forwards of the block, which attacks batch ``number``; at its end the whole share is done."""
         left = self._costs[number]
 
         def count(*_: object) -> None:
             nonlocal left
             if left > 1:  # the last one is the end of the batch
                 left -= 1
-                self._reporter.advance(self._what)
+                self._reporter.advance(self._activity)
 
         counting = self._model.register_forward_pre_hook(count)
         try:
             yield
         finally:
             counting.remove()
-        self._reporter.advance(self._what, left)
+        self._reporter.advance(self._activity, left)

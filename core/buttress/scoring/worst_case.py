@@ -1,4 +1,4 @@
-"""Robust accuracy in the worst case over several attacks: verdicts per example, kept batch by batch."""
+"""Measure robust accuracy in the worst case over several attacks; keep the verdict on every example on disk."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What became of every example.
+    """The verdict on every example, without an attack and under each attack.
 
     Args:
-        names: ``clean``, then the attacks in their order.
-        table: ``[1+A,n]`` int8: ``RIGHT``, ``WRONG``, or ``NOT_ATTACKED`` because it was wrong before.
-        seconds: ``[1+A]`` time spent.
-        each: every attack saw every example.
+        names: ``clean``, then the names of the attacks in their order.
+        table: ``[1+A,n]`` int8: ``RIGHT``, ``WRONG``, or ``NOT_ATTACKED`` for an example that was wrong before.
+        seconds: ``[1+A]`` time spent, in seconds.
+        each: whether every attack saw every example.
     """
 
     names: Sequence[str]
@@ -50,20 +50,20 @@ class Verdicts:
     each: bool
 
     def left_after(self, row: int) -> Flags:
-        """``[n]``: right without an attack, and under all attacks up to row ``row``."""
+        """``[n]`` bools: right without an attack, and under all attacks up to row ``row``."""
         left: Flags = (self.table[: row + 1] != WRONG).all(0)
         return left
 
     @property
     def worst(self) -> Flags:
-        """``[n]``: right without an attack and under every one."""
+        """``[n]`` bools: right without an attack and under every attack."""
         return self.left_after(len(self.table) - 1)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Clean and each attack: how many of n it saw, how many of them are wrong, its own accuracy, and what is left.
+        """A row for ``clean`` and for each attack: numbers of examples attacked and wrong, accuracies, and time.
 
-        ``accuracy``, ``low`` and ``high`` are the attack's own, of all n; null where it saw only what other attacks had
-        left, which gives it none. ``left`` is the worst case over it and those before it.
+        ``accuracy``, ``low`` and ``high`` belong to the attack by itself, over all n examples. They are null where it
+        saw only examples that other attacks had left. ``left`` is the worst case over it and the attacks before it.
         """
         return [
             {
@@ -111,26 +111,26 @@ def attack_all(
     partial: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Verdicts:
-    """Attack examples with one attack after the other; what is wrong already is not attacked again.
+    """Attack examples with one attack after the other; an example that is wrong already is not attacked again.
 
-    An example keeps its batch, so that what an attack draws for it depends on the seed, the batch and who is left in
-    it, and on nothing that happened in other batches.
+    An example keeps its batch. So the draws for it depend on the seed, the batch and the examples left in the batch,
+    and not on other batches.
 
     Args:
-        model: maps ``[B,*]`` to logits ``[B,K]``; attacked in eval mode and left as found.
+        model: module that maps ``[B,*]`` to logits ``[B,K]``; attacked in eval mode, it stays as it is.
         attacks: names, each once, and attacks, in order.
         threat: the threat model.
         split: the examples.
         index: ``[n]`` positions in ``split``, on the CPU.
-        seed: of the attacks' random draws.
-        batch_size: examples an attack sees at once.
-        each: let every attack see every example, also those that are wrong already.
-        partial: file that keeps what is done, after every batch; if it exists, the work goes on from there. It must
-            be of the same call.
-        reporter: shows progress.
+        seed: seed of the attacks' random draws.
+        batch_size: number of examples that an attack gets at once.
+        each: whether every attack sees every example, also one that is wrong already.
+        partial: file that keeps the finished work after every batch; if it exists, the work continues from it. It must
+            come from the same call.
+        reporter: reporter that shows progress.
 
     Raises:
-        HookError, InputError: an attack failed, or refuses the model.
+        HookError, InputError: an attack failed, or refused the model.
         ModelError: the logits are not finite for any example.
     """
     modes, reporter = Modes(model), reporter or Reporter()
@@ -138,8 +138,8 @@ def attack_all(
     work = _Work.resume(partial, (1 + len(attacks), len(index)))
     evaluators = [Evaluator(model, attack, threat, seed=seed, batch_size=batch_size) for _, attack in attacks]
     names = ["clean", *(name for name, _ in attacks)]
-    if said := remark_on(model):
-        reporter.say(f"note: {said}")
+    if remark := remark_on(model):
+        reporter.say(f"note: {remark}")
     nonfinite = 0
 
     def still_right(evaluator: Evaluator | None, columns: Tensor, number: int) -> Tensor:
@@ -158,22 +158,22 @@ def attack_all(
             continue
         with reporter:
             attack = None if evaluator is None else evaluator.attack
-            asked = batches if each else [work.left(row, batch) for batch in batches]
-            costs = [most_forwards(attack, len(columns)) for columns in asked]
+            remaining = batches if each else [work.left(row, batch) for batch in batches]
+            costs = [most_forwards(attack, len(columns)) for columns in remaining]
             meter = Meter(reporter, model, f"{name} ({row + 1} of {len(names)})", costs, first)
             for number in range(first, len(batches)):
-                began, columns = monotonic(), asked[number]
+                began, columns = monotonic(), remaining[number]
                 with meter.batch(number):
                     right = still_right(evaluator, columns, number) if len(columns) else columns.bool()
                     work.keep(row, columns, right, monotonic() - began)
-            if evaluator is None and (said := expect_some_finite("evaluate", model, nonfinite, len(index))):
-                reporter.say(f"note: {said}")
+            if evaluator is None and (remark := expect_some_finite("evaluate", model, nonfinite, len(index))):
+                reporter.say(f"note: {remark}")
     return Verdicts(names, work.table, work.seconds, each)
 
 
 @dataclass
 class _Work:
-    """What is done, on disk after every batch: ``done`` batches, counted over all attacks."""
+    """The finished work, saved after every batch: ``done`` counts batches over all attacks."""
 
     path: Path | None
     table: NDArray[np.int8]
@@ -188,7 +188,7 @@ class _Work:
             with open_regular_file(path) as stream, np.load(stream, allow_pickle=False) as file:
                 table, seconds, done = (np.asarray(file[name]) for name in ("table", "seconds", "done"))
                 sealed = str(file["sha256"]) == _digest(table, seconds, done)
-        except Exception as problem:  # numpy and zipfile raise many kinds; all mean: this is no such file
+        except Exception as problem:  # numpy and zipfile raise many kinds of error about a broken file
             raise CheckpointError(f"{path} is damaged ({problem}); delete it to start the evaluation anew") from None
         fits = table.shape == shape and table.dtype == np.int8 and seconds.shape == shape[:1]
         if not (sealed and fits and done.shape == () and done.dtype.kind == "i" and int(done) >= 0):
@@ -196,11 +196,11 @@ class _Work:
         return _Work(path, table, seconds.astype(np.float64), int(done))
 
     def left(self, row: int, columns: Tensor) -> Tensor:
-        """Those of ``columns [B]`` that no row above ``row`` found wrong."""
+        """Those of ``columns [B]`` that are wrong in no row above ``row``."""
         return columns[torch.from_numpy((self.table[:row, columns.numpy()] != WRONG).all(0))]
 
     def keep(self, row: int, columns: Tensor, right: Tensor, seconds: float) -> None:
-        """One batch under one attack is done: ``right [B]`` says which of ``columns [B]`` are."""
+        """Save one batch under one attack: ``right [B]`` holds the verdicts on ``columns [B]``."""
         self.table[row, columns.numpy()] = right.numpy()
         self.seconds[row] += seconds
         self.done += 1
