@@ -18,18 +18,19 @@ from buttress.streams import seeded_generator
 
 Norm = Literal["filter", "layer"]
 Inputs = Callable[[], Iterable[tuple[Tensor, Tensor]]]
-"""Makes batches of inputs ``[B,*]`` and labels ``[B]``; called at every point, the shifted weights in the model."""
+"""A function that makes batches of inputs ``[B,*]`` and labels ``[B]``; called at every point, when the model holds the
+shifted weights."""
 
 
 def random_direction(weights: Mapping[str, Tensor], seed: int, number: int = 0) -> dict[str, Tensor]:
-    """A Gaussian direction: for each tensor of more than one dimension one like it.
+    """A Gaussian direction: one tensor for each weight of more than one dimension.
 
-    A draw depends on (seed, number, name, shape) alone: every run of the same network gets the same direction.
+    A draw depends on seed, number, name and shape alone, so that every run of the same network gets the same direction.
 
     Args:
         weights: parameters by name.
-        seed: of the draws.
-        number: 0 for the first direction, 1 for the second, ...
+        seed: seed of the draws.
+        number: number of the direction, from 0.
     """
     return {
         name: torch.randn(
@@ -48,8 +49,8 @@ def normalized(
     Args:
         direction: tensors ``[out,*]`` by name.
         weights: tensors of the same shapes.
-        norm: ``filter``: each of the ``out`` filters gets the norm of the weights' filter (Li et al.); ``layer``: each
-            tensor that of the weights' tensor (MEAT, arXiv:2406.14259).
+        norm: with ``filter``, each of the ``out`` filters gets the norm of the weights' filter (Li et al.); with
+            ``layer``, each tensor gets the norm of the weights' tensor (MEAT, arXiv:2406.14259).
     """
     scaled = {}
     for name, d in direction.items():
@@ -61,7 +62,7 @@ def normalized(
 
 
 def digest(directions: Iterable[Mapping[str, Tensor]]) -> str:
-    """A short name for the draws: equal for runs whose landscapes may be compared."""
+    """A short name for directions; it is equal for runs whose landscapes may be compared."""
     hashed = sha256()
     for direction in directions:
         for name, tensor in sorted(direction.items()):
@@ -73,13 +74,15 @@ def digest(directions: Iterable[Mapping[str, Tensor]]) -> str:
 def losses_at(
     model: nn.Module, directions: Sequence[Mapping[str, Tensor]], points: Sequence[Sequence[float]], inputs: Inputs
 ) -> Tensor:
-    """Cross-entropies at the weights ``w + a_1 d_1 + ... + a_k d_k``, in eval mode; the weights come back bit for bit.
+    """Cross-entropies at the weights ``w + a_1 d_1 + ... + a_k d_k``, in eval mode.
+
+    The weights w are restored bit for bit, also after an exception.
 
     Args:
-        model: at the weights w.
-        directions: k mappings of parameter name to tensor.
-        points: P points of k coordinates a.
-        inputs: see ``Inputs``; n examples in all.
+        model: the model, at the weights w.
+        directions: k directions, each parameter name to tensor.
+        points: P points, each k coordinates a.
+        inputs: function that makes the inputs, n examples in all.
 
     Returns:
         ``[P, n]`` losses in nats, on the CPU.

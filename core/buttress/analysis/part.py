@@ -1,4 +1,4 @@
-"""What a part of ``buttress analyze`` is: a question to a run, the shape of its answers, and their picture."""
+"""The form of a part of ``buttress analyze``: a question to a run, the shape of its answers, and their picture."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def tracks_with_weights(study: Study) -> list[str]:
 def landscape_facts(
     study: Study, options: Options, track: str, epoch: int, drawn: Sequence[Mapping[str, Tensor]]
 ) -> dict[str, Any]:
-    """What a landscape was made of: the same keys for one direction and for two."""
+    """The circumstances of a landscape, under the same keys for one direction and for two."""
     return {
         "track": track,
         "checkpoint": study.checkpoint,

@@ -1,4 +1,4 @@
-"""``buttress analyze``: puts the parts to a run, and writes numbers and picture of every answer."""
+"""``buttress analyze``: puts the parts to a run, and writes the numbers and the picture of every answer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from buttress.storage.files import make_folder
 
 @dataclass
 class Analysis:
-    """What was written, and what a run could not answer.
+    """The result of ``analyze``.
 
     Args:
-        written: JSON files; a picture of the same name stands beside each.
-        missing: part to the reason.
+        written: JSON files; a picture of the same name lies beside each.
+        missing: parts that the run could not answer, each with the reason.
     """
 
     written: list[Path] = field(default_factory=list)
@@ -34,7 +34,7 @@ def analyze(
     checkpoint: str = "last",
     examples: int = 500,
     say: Callable[[str], None] = lambda text: None,
-    doing: Callable[[str], None] = lambda what: None,
+    doing: Callable[[str], None] = lambda part: None,
     trust: bool = False,
 ) -> Analysis:
     """Analyze one run; earlier answers of the same parts are replaced.
@@ -42,15 +42,15 @@ def analyze(
     Args:
         path: run folder.
         parts: names of parts; empty for all.
-        options: of the parts.
-        checkpoint: which weights of a track are looked at, ``best`` or ``last``.
-        examples: training examples that attacks and landscapes use, at most.
-        say: hears a line when a part is done.
-        doing: hears what is looked at, before each part.
+        options: options of the parts.
+        checkpoint: weights of each track that are examined, ``best`` or ``last``.
+        examples: largest number of training examples that attacks and landscapes use.
+        say: called with a line when a part is done.
+        doing: called with the name of the part before it begins.
         trust: execute the code that came with the run, and remember it as trusted.
 
     Raises:
-        ConfigError, CheckpointError: an unknown part, a wrong option, or a track that the run has not.
+        ConfigError, CheckpointError: an unknown part, a wrong option, or a track that the run does not have.
         InputError: the run cannot be opened.
     """
     options = options or Options()
@@ -62,7 +62,7 @@ def analyze(
     study = Study(path, checkpoint, examples, trust=trust)
     for track in options.tracks:
         study.folder.saved_weights(checkpoint, track)
-    found = Analysis()
+    analysis = Analysis()
     say(f"{path}: parts that attack take {study.drawn}")
     make_folder(study.folder.analysis)
     with use_backend(study.file.config.backend):
@@ -73,9 +73,9 @@ def analyze(
                     file, numbers = study.folder.analysis / f"{finding.stem}.json", plain(finding.numbers)
                     write_answer(file, numbers)
                     PARTS[part].draw(file.with_suffix(".png"), numbers)
-                    found.written.append(file)
+                    analysis.written.append(file)
                     say(f"{part}: {file}")
             except Missing as reason:
-                found.missing[part] = str(reason)
+                analysis.missing[part] = str(reason)
                 say(f"{part}: not there: {reason}")
-    return found
+    return analysis

@@ -1,4 +1,4 @@
-"""What a run folder holds of the live model at different epochs."""
+"""The weights of the live model at different epochs, as far as a run folder holds them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Snapshot:
     """Saved weights of the live model.
 
     Args:
-        epoch: the one (from 1) after which they were taken.
-        path: the file.
-        complete: whether it has the buffers too; a plugin's history has parameters alone, flattened.
+        epoch: epoch (from 1) after which the weights were saved.
+        path: file that holds them.
+        complete: whether the file has the buffers too; a plugin's history has flattened parameters only.
     """
 
     epoch: int
@@ -29,7 +29,7 @@ class Snapshot:
     complete: bool
 
     def read(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors, on the CPU; parameters in the shapes of ``like``.
+        """The tensors, on the CPU; parameters get the shapes of ``like``.
 
         Raises:
             CheckpointError: the file is missing or damaged.
@@ -39,15 +39,17 @@ class Snapshot:
 
 
 def live_snapshots(folder: RunFolder, parameters: Mapping[str, Tensor]) -> list[Snapshot]:
-    """At most one snapshot an epoch, in order: of weights and checkpoints first, else of plugins' histories.
+    """At most one snapshot for each epoch, in the order of epochs.
+
+    Weights and checkpoints come before the histories of plugins.
 
     Args:
-        folder: of the run.
-        parameters: of the model, by name: a history that holds other names is no history of it.
+        folder: run folder.
+        parameters: parameters of the model by name; a history that holds other names belongs to no live model.
     """
-    found = [*_weights(folder), *_checkpoints(folder), *_histories(folder, parameters)]
+    snapshots = [*_weights(folder), *_checkpoints(folder), *_histories(folder, parameters)]
     first: dict[int, Snapshot] = {}
-    for snapshot in found:
+    for snapshot in snapshots:
         first.setdefault(snapshot.epoch, snapshot)
     return [first[epoch] for epoch in sorted(first)]
 
@@ -58,20 +60,20 @@ def _weights(folder: RunFolder) -> list[Snapshot]:
 
 
 def _checkpoints(folder: RunFolder) -> list[Snapshot]:
-    """Those at the end of an epoch; damaged ones are passed over, as when resuming."""
-    found = []
+    """Checkpoints at the end of an epoch; damaged ones are skipped, as in resuming."""
+    snapshots = []
     for path in list_checkpoints(folder.checkpoints):
         try:
             engine = read_sealed(path)["state"]["engine"]
         except CheckpointError:
             continue
         if engine["step"] == 0 and engine["epoch"] > 0:
-            found.append(Snapshot(engine["epoch"], path, True))
-    return found
+            snapshots.append(Snapshot(engine["epoch"], path, True))
+    return snapshots
 
 
 def _histories(folder: RunFolder, parameters: Mapping[str, Tensor]) -> list[Snapshot]:
-    found = []
+    snapshots = []
     for path in finished_files(folder.history, "*/*.safetensors"):
         try:
             facts = read_facts(path)
@@ -80,5 +82,5 @@ def _histories(folder: RunFolder, parameters: Mapping[str, Tensor]) -> list[Snap
         except (SafetensorError, OSError):
             continue
         if "epoch" in facts and names == set(parameters):
-            found.append(Snapshot(after_epoch(facts), path, False))
-    return found
+            snapshots.append(Snapshot(after_epoch(facts), path, False))
+    return snapshots

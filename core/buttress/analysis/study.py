@@ -1,4 +1,4 @@
-"""A run, opened to be looked at: its data, its model, its attack, its saved weights."""
+"""A run that is opened for an analysis: its data, its model, its attack, its saved weights."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from buttress.types import Batch, Track
 
 
 class Study:
-    """What the parts of an analysis ask a run for.
+    """An opened run, with all that the parts of an analysis need.
 
     Args:
         path: run folder.
-        checkpoint: which weights of a track are looked at, ``best`` or ``last``.
-        examples: training examples that attacks and landscapes use, and test examples by class: at most so many, drawn
-            once for all.
+        checkpoint: weights of each track that are examined, ``best`` or ``last``.
+        examples: largest number of training examples that attacks and landscapes use, and of test examples that are
+            counted by class; they are drawn once for all parts.
 
     Raises:
         TrustError: code came with the run that the user has not trusted.
@@ -60,7 +60,7 @@ class Study:
 
     @property
     def drawn(self) -> str:
-        """Which examples the parts attack, for a person."""
+        """A phrase that says which examples the parts attack."""
         n, total, seed = len(self.examples), len(self.data.train), self.file.config.seed
         return f"{n} of {total} training examples, the first of the order that the run's seed {seed} gives them"
 
@@ -71,7 +71,7 @@ class Study:
 
     @property
     def tracks(self) -> list[str]:
-        """Tracks with weights of the chosen checkpoint."""
+        """Tracks that have weights of the chosen checkpoint."""
         return [track for track in self.every_track if self.has(track, self.checkpoint)]
 
     @property
@@ -81,7 +81,7 @@ class Study:
 
     @property
     def saved(self) -> list[tuple[str, str]]:
-        """Track and checkpoint of all weights that have been saved."""
+        """Track and checkpoint of all saved weights."""
         return [(track, which) for track in self.every_track for which in ("best", "last") if self.has(track, which)]
 
     def has(self, track: str, checkpoint: str) -> bool:
@@ -94,11 +94,10 @@ class Study:
         return {name: weight.detach().clone() for name, weight in parameters_of(self.model).items()}
 
     def load(self, track: str, checkpoint: str | None = None) -> int:
-        """Put a track's saved weights into the model; returns the epoch (from 1) after which they were
-        saved.
+        """Put a track's saved weights into the model; returns the epoch (from 1) after which they were saved.
 
         Raises:
-            CheckpointError: the run has no such weights.
+            CheckpointError: the run does not have these weights.
         """
         path = self.folder.saved_weights(checkpoint or self.checkpoint, track)
         load_weights(self.model, path)
@@ -110,7 +109,7 @@ class Study:
 
     @contextmanager
     def at_snapshot(self, snapshot: Snapshot) -> Iterator[None]:
-        """The model holds a snapshot; where that is of parameters alone, batch norm is re-estimated."""
+        """Put a snapshot into the model; where it has parameters only, batch norm is re-estimated."""
         weights = snapshot.read(parameters_of(self.model))
         if snapshot.complete:
             fit_weights(self.model, weights, str(snapshot.path))
@@ -120,11 +119,11 @@ class Study:
             yield
 
     def batches(self, positions: Tensor, split: str = "train") -> Iterator[Batch]:
-        """Examples ``positions [n]`` of a split, in batches of the evaluation."""
+        """Batches of the examples at ``positions [n]`` of a split, in the batch size of the evaluation."""
         return self.data.splits()[split].batches(positions, self.file.config.evaluation.batch_size)
 
     def attacked(self, positions: Tensor, split: str = "train") -> list[tuple[Tensor, Tensor]]:
-        """Those examples attacked at the weights that the model holds, as in evaluation: inputs and labels."""
+        """Batches of inputs and labels, attacked as in evaluation at the weights that the model holds."""
         return [
             (self._evaluator.attacked(batch, number).x, batch.y)
             for number, batch in enumerate(self.batches(positions, split))
@@ -135,7 +134,7 @@ class Study:
         return torch.cat([batch.y for batch in self.batches(positions)]).cpu()
 
     def flipped(self) -> Tensor:
-        """``[n]`` positions of the training examples whose label was flipped on purpose, in an order drawn once."""
+        """``[n]`` positions of the training examples whose label was flipped on purpose, in a fixed random order."""
         true = self.data.true_labels
         return self.order[:0] if true is None else self.order[self.labels(self.order) != true[self.order]]
 

@@ -22,7 +22,7 @@ from buttress.training.curves import COLOURS
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Classes that a figure or a table shows, at most; the JSON file has all.
+# Largest number of classes that a figure or a table shows; the JSON file has all.
 MOST_SHOWN = 30
 
 
@@ -32,7 +32,7 @@ def right_by_class(predicted: Tensor, labels: Tensor, num_classes: int) -> list[
 
 
 def hardest(numbers: Mapping[str, Any]) -> list[int]:
-    """The classes to show, in their order: all of few, else those that the live model gets right least, attacked."""
+    """The classes to show, in their order: all, or of many those with the lowest live accuracy under attack."""
     sizes, live = numbers["sizes"], numbers["rows"][0]["attacked"]
     there = [number for number, size in enumerate(sizes) if size]
     return sorted(sorted(there, key=lambda number: live[number] / sizes[number])[:MOST_SHOWN])

@@ -1,4 +1,4 @@
-"""How the values of weights are spread: a histogram, and its standard deviation, largest magnitude and kurtosis.
+"""The spread of the values of weights: a histogram, standard deviation, largest magnitude and kurtosis.
 
 Source: MEAT, arXiv:2406.14259, figure 1b: the last convolution at the end of training, of the live model and of its
 ensembles, on shared bins. A median has fewer outliers than a mean: a smaller maximum and kurtosis.
@@ -59,7 +59,7 @@ def moments(values: Tensor) -> Moments:
 
 
 def histograms(weights: Mapping[str, Tensor], bins: int = 61) -> tuple[Tensor, dict[str, Tensor]]:
-    """Histograms on shared bins, which are symmetric about 0 and reach to the largest magnitude of all.
+    """Histograms on shared bins, which are symmetric about 0 and reach to the largest magnitude of all tensors.
 
     Args:
         weights: tensors ``[*]`` by the name of a track.
@@ -80,7 +80,7 @@ def matrices(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def last_convolution(model: nn.Module) -> str:
-    """Name of the weight of the last convolution that is no 1x1 shortcut; without one, of the last matrix.
+    """Name of the weight of the last convolution that is no 1x1 shortcut, or of the last matrix if there is none.
 
     Raises:
         ModelError: the model has no weight of more than one dimension.
@@ -152,7 +152,7 @@ def draw(path: Path, numbers: Mapping[str, Any]) -> None:
 
 
 def figure(numbers: Mapping[str, Any], tracks: Sequence[str]) -> go.Figure:
-    """Weights of one layer, of every one of ``tracks``, on shared bins."""
+    """Weights of one layer in each of ``tracks``, on shared bins."""
     figure = empty_figure("number of weights", x=f"weight of {numbers['layer']}", whole=False)
     middles = [(low + high) / 2 for low, high in pairwise(numbers["edges"])]
     for track, colour in zip(tracks, COLOURS * 9, strict=False):

@@ -1,4 +1,4 @@
-"""Adversarial images beside the clean ones that they were made of."""
+"""Adversarial images beside the clean images that they were made from."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from buttress.storage.files import write_with
 from buttress.storage.shapes import Count, Number
 from buttress.threat import ThreatModel
 
-# Examples that are shown.
+# Number of examples that are shown.
 SHOWN = 8
-# Pixels along the longer side of a picture, at most: larger images are shrunk.
+# Pixels along the longer side of a picture; larger images are shrunk.
 LARGEST = 64
 
 Pixels = NDArray[np.uint8]
 
 
 def pictures(clean: Tensor, attacked: Tensor, threat: ThreatModel) -> dict[str, Any]:
-    """Images and what an attack did to them, as PNG in base64.
+    """Clean images, attacked images and their differences, as PNG files in base64.
 
     Args:
         clean: ``[n,C,H,W]`` inputs in the threat model's box, C 1 or 3.
-        attacked: ``[n,C,H,W]``.
-        threat: has a box.
+        attacked: ``[n,C,H,W]`` attacked inputs.
+        threat: threat model with a box.
 
     Returns:
-        ``clean``, ``attacked`` and ``difference``, n each; and ``amplified``, the factor on the differences, which lie
-        around grey and of which the largest reaches black or white.
+        ``clean``, ``attacked`` and ``difference``, n pictures each; and ``amplified``, the factor on the differences.
+        They are drawn around grey, and the largest difference becomes black or white.
     """
     assert threat.box is not None
     low, high = map(float, threat.box)

@@ -1,7 +1,8 @@
 """Whether a model has learned the labels that were flipped on purpose.
 
 Robust overfitting is largely the fit of such labels (Dong et al., "Label Noise in Adversarial Training", NeurIPS 2022,
-arXiv:2110.03135): a model that resists predicts the true class of a flipped example, one that has overfitted the given.
+arXiv:2110.03135): a model that resists predicts the true class of a flipped example, and a model that has overfitted
+predicts the label given.
 """
 
 from __future__ import annotations
