@@ -19,7 +19,7 @@ from buttress.console.tables import percent
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.report.bundle import unpacked
 from buttress.report.figures import side_by_side
-from buttress.report.material import Method, Run, Trained, methods, read_run
+from buttress.report.material import Method, Run, Trained, group_runs, read_run
 from buttress.report.page import render
 from buttress.report.run import write_report
 from buttress.scoring.worst_case import interval
@@ -218,7 +218,7 @@ def test_a_page_of_ten_methods_is_below_2_mb(noisy: Path):
         many(read_run(noisy / "s0"), {**images, **facts, **{key: list(range(8)) for key in places}, "mark": ""})
     )
     assert len(page.encode()) < 2_000_000
-    assert len(render(methods([read_run(noisy / "s0")])).encode()) < 1_000_000
+    assert len(render(group_runs([read_run(noisy / "s0")])).encode()) < 1_000_000
 
 
 def test_pictures_are_left_out_before_the_page_grows_too_large(noisy: Path):
@@ -277,7 +277,7 @@ def test_names_of_methods_are_the_shortest_that_differ(noisy: Path, tmp_path: Pa
     for number, (name, lr) in enumerate((("at-s0", 0.1), ("rwp-s0", 0.2), ("rwp-s1", 0.2))):
         copies.append(Path(shutil.copytree(noisy / "s0", tmp_path / "compare" / name)))
         started_with(copies[-1], {"lr: 0.1": f"lr: {lr}", "\nseed: 0": f"\nseed: {number}"})
-    found = methods([read_run(path) for path in copies])
+    found = group_runs([read_run(path) for path in copies])
     assert [(method.label, len(method.runs)) for method in found] == [("at", 1), ("rwp", 2)]
 
 

@@ -1,4 +1,4 @@
 """The report of runs: one self-contained HTML page.
 
-``material`` reads run folders, ``figures`` makes interactive figures of them, ``page`` fills the template.
+``material`` reads run folders, ``figures`` draws their curves, ``page`` fills the template.
 """

@@ -1,4 +1,4 @@
-"""The sections of a report that look at single classes and single images."""
+"""The sections of a report about single classes and single images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from buttress.console.tables import percent
 from buttress.report.elements import ANALYZE, Example, Pictures, Section, Table, figure_of, marked, whose
 from buttress.report.material import Method
 
-# Bytes of all pictures of a page, so that it stays below 2 MB.
+# Largest number of bytes of all pictures of a page, so that it stays below 2 MB.
 MOST_PICTURES = 600_000
 
 
-def class_section(found: Sequence[Method]) -> Section:
+def class_section(methods: Sequence[Method]) -> Section:
     made, tables = [], []
-    for method in found:
+    for method in methods:
         for run, numbers in method.analysed("classes"):
             about = marked(f"{run.name}, {numbers['attack']}, n = {numbers['n']} test examples.", numbers)
             header = ["track", "weights", "clean, all", "lowest class", "attacked, all", "lowest class"]
@@ -32,7 +32,7 @@ def class_section(found: Sequence[Method]) -> Section:
 
 
 def _by_class(row: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[object]:
-    """Accuracy over all classes, and of the class where it is lowest, on clean and on attacked inputs."""
+    """Accuracy over all classes, and the lowest accuracy of a class, on clean and on attacked inputs."""
     sizes, cells = numbers["sizes"], [row["track"], f"{row['checkpoint']} (epoch {row['epoch']})"]
     for inputs in ("clean", "attacked"):
         shares = {
@@ -43,9 +43,9 @@ def _by_class(row: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[object
     return cells
 
 
-def image_section(found: Sequence[Method]) -> Section:
+def image_section(methods: Sequence[Method]) -> Section:
     made, size, left_out = [], 0, []
-    for method in found:
+    for method in methods:
         for run, numbers in method.analysed("images-"):
             examples = [
                 Example(

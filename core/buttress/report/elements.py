@@ -1,4 +1,4 @@
-"""What a page is put together from, and how it writes numbers."""
+"""The elements of a page, sections, tables, figures and pictures; and the form of numbers in them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from buttress.console.tables import percent
 from buttress.report.material import Method
 from buttress.scoring.worst_case import interval
 
-# Of a section whose numbers come from an analysis.
+# Text of an empty section whose numbers come from an analysis.
 ANALYZE = "Not there yet; this makes it: buttress analyze RUN"
 
-# How a text begins that plotly would draw as a link: names of others stay text.
+# Beginning of a text that plotly would draw as a link: a name in a figure stays text.
 _LINK = re.compile(r"(?:<|\\u003c)(?=a\s)", re.IGNORECASE)
 
 
@@ -27,10 +27,10 @@ class Figure:
     """A figure in the page.
 
     Args:
-        title: above it.
-        json: for plotly.
-        note: below it.
-        wide: over the whole width of the page.
+        title: text above the figure.
+        json: the figure as plotly reads it.
+        note: text below the figure.
+        wide: whether the figure takes the whole width of the page.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table in the page, of text and ``Cell``; ``kinds`` may give each row a class for the style sheet."""
+    """A table of texts and ``Cell`` objects; ``kinds`` may name a class of the style sheet for each row."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -58,7 +58,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Example:
-    """One example: its pictures as PNG in base64, from top to bottom, each with a text for who cannot see it."""
+    """One example: pictures from top to bottom, each a PNG file in base64 and a text for readers who cannot see it."""
 
     caption: str
     images: Sequence[tuple[str, str]]
@@ -75,7 +75,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it; ``missing`` says how to get what is not there."""
+    """A heading with tables, figures and pictures; ``missing`` says how to get what is not there."""
 
     title: str
     tables: list[Table] = field(default_factory=list)
@@ -93,7 +93,7 @@ def decimals(value: float | None, places: int) -> str:
 
 
 def measured(shares: Sequence[float], n: int | None) -> str | Cell:
-    """The mean and spread of shares over seeds; below, the interval for n examples, where there is an n.
+    """The mean and spread of shares over seeds; and below, if there is an n, the interval for n examples.
 
     The interval is that of the mean, rounded to whole examples.
     """
@@ -109,13 +109,13 @@ def spread(values: Sequence[float]) -> str:
     return f"{middle} ± {percent(stdev(values))}" if len(values) > 1 else middle
 
 
-def band(found: Sequence[Method]) -> str:
-    most = max(len(method.runs) for method in found)
+def band(methods: Sequence[Method]) -> str:
+    most = max(len(method.runs) for method in methods)
     return f"Mean of {most} seeds; band: one standard deviation." if most > 1 else ""
 
 
 def marked(note: str, numbers: Mapping[str, Any]) -> str:
-    """A note that says too why the reader cannot rely on the numbers, where that is so."""
+    """A note, followed by the reason why the reader cannot rely on the numbers, if there is one."""
     return f"{note} Caution: {numbers['mark']}." if numbers["mark"] else note
 
 

@@ -15,8 +15,8 @@ from buttress.training.curves import COLOURS
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "pentagon", "hexagon")
-# What the figures are drawn in where the reader's system is dark: those of COLOURS and of SHADES that a dark page would
-# swallow, then ink, softer ink, paper, and lines.
+# Colours of the figures where the reader's system is dark: first the ones of COLOURS and SHADES that a dark page would
+# swallow; then ink, softer ink, paper, and lines.
 DARK = {
     "#000000": "#FFFFFF",
     "#8007ED": "#A45CFF",
@@ -31,11 +31,11 @@ DARK = {
     "#E6E6E6": "#3A3A37",
     "#999999": "#7C7C77",
 }
-"""A colour of the figures to the one in its place on a dark page; every other one is the same on both."""
+"""A colour of the figures to its replacement on a dark page; all other colours are the same on both."""
 
 
 class Style(NamedTuple):
-    """How a method is told from others: colour, line style, symbol, width of the line in pixels."""
+    """The look of a method: colour, line style, symbol, width of the line in pixels."""
 
     colour: str
     dash: str
@@ -53,7 +53,7 @@ def curves(method: Method, measure: str) -> go.Figure:
     """Accuracy over epochs: every track on the test set (solid) and the training set (dotted).
 
     Args:
-        method: one curve a track, its mean over seeds, with a band of one standard deviation.
+        method: method to show: for each track, the mean over seeds with a band of one standard deviation.
         measure: ``robust`` or ``clean``.
     """
     figure = empty_figure(f"{measure} accuracy, %")
@@ -81,9 +81,9 @@ def curves(method: Method, measure: str) -> go.Figure:
 
 
 def side_by_side(methods: Sequence[Method]) -> go.Figure:
-    """Robust test accuracy of every method; its live model shown, its ensembles a click away in the legend.
+    """Robust test accuracy of every method: live models are shown, ensembles are a click away in the legend.
 
-    Each method has a colour, a line style and a symbol of its own; the first, the baseline, a thick black line.
+    Each method has a colour, a line style and a symbol of its own; the first is the baseline, a thick black line.
     """
     figure = empty_figure("robust test accuracy, %")
     for number, method in reversed(list(enumerate(methods))):  # the baseline on top

@@ -1,4 +1,4 @@
-"""What a report is made of: everything that run folders hold, and which runs are one method over seeds."""
+"""The material of a report: the contents of run folders, and the runs that are one method over seeds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from buttress.training.records import Metrics, read_metrics
 from buttress.training.same_data import recorded_data
 from buttress.training.selection import Record, Row, scored, summarize
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,20 @@ class Run:
     """One run folder, read.
 
     Args:
-        folder: of the run.
-        config: with every default filled in.
+        folder: run folder.
+        config: config of the run, with every default filled in.
         drops: epochs at which the learning rate drops.
         attack: name of the attack of the run's own evaluations.
-        trained: every epoch that it has trained.
-        records: its own evaluations; rows: best, last and diff of every track; both empty before the first one.
-        caution: says which of the records nobody vouches for, and which were lost; empty where there are none.
-        evaluations: the files of ``buttress evaluate``, oldest first, each with its ``mark``: what a reader has to be
-            told, nothing where the file is verified.
-        audit: the findings of ``buttress audit`` with their marks, or None.
-        analysis: the numbers of ``buttress analyze`` by file stem, with their marks.
-        manifest: what the run depends on besides its config.
-        damaged: files of results that cannot be read, with the reason; they are left out.
+        trained: all epochs that have been trained.
+        records: evaluations in training; empty before the first one.
+        rows: best, last and diff of every track; empty before the first evaluation.
+        caution: text about records that are not verified or were lost; empty where there are none.
+        evaluations: results of ``buttress evaluate``, oldest first, each with its ``mark``: a warning for the reader,
+            empty where the file is verified.
+        audit: findings of ``buttress audit`` with their marks, or None.
+        analysis: numbers of ``buttress analyze`` by file stem, with their marks.
+        manifest: record of everything besides its config that the run depends on.
+        damaged: lines about files of results that cannot be read and are left out, with the reason.
     """
 
     folder: RunFolder
@@ -88,8 +89,8 @@ class Method:
 
     Args:
         label: name of the method.
-        runs: one for each seed, in the order of the seeds.
-        repeated: further runs of the same seeds, which are no further samples: they are named, and in no mean.
+        runs: one run for each seed, in the order of the seeds.
+        repeated: further runs of the same seeds, which are no further samples: they are named, but in no mean.
     """
 
     label: str
@@ -98,16 +99,16 @@ class Method:
 
     @property
     def tracks(self) -> list[str]:
-        """In the order of the summary, the live model first."""
+        """All tracks in the order of the summary, the live model first."""
         return list(dict.fromkeys(row.track for run in self.runs for row in run.rows))
 
     def analysed(self, prefix: str) -> list[tuple[Run, dict[str, Any]]]:
-        """Findings whose file begins with ``prefix``, of the first run that has some; in the order of the tracks."""
+        """Findings in files that begin with ``prefix``, in the order of the tracks, of the first run that has any."""
         order = {track: position for position, track in enumerate(self.tracks)}
         for run in self.runs:
-            found = [numbers for stem, numbers in run.analysis.items() if stem.startswith(prefix)]
-            if found:
-                return [(run, each) for each in sorted(found, key=lambda each: order.get(each.get("track", ""), 0))]
+            findings = [numbers for stem, numbers in run.analysis.items() if stem.startswith(prefix)]
+            if findings:
+                return [(run, each) for each in sorted(findings, key=lambda each: order.get(each.get("track", ""), 0))]
         return []
 
 
@@ -115,9 +116,9 @@ def read_run(path: Path) -> Run:
     """Everything that a report shows of a run.
 
     Raises:
-        RunFolderError: no run folder.
-        CheckpointError: its metrics are damaged or edited.
-        ConfigError: its config cannot be read.
+        RunFolderError: the path is no run folder.
+        CheckpointError: the metrics are damaged or edited.
+        ConfigError: the config cannot be read.
     """
     folder = existing_folder(path, runs_code=False)
     file = load_config(folder.config)
@@ -143,8 +144,8 @@ def read_run(path: Path) -> Run:
     )
 
 
-def methods(runs: Sequence[Run]) -> list[Method]:
-    """Runs whose configs differ in nothing but the seed, together; in the order in which they were given.
+def group_runs(runs: Sequence[Run]) -> list[Method]:
+    """The methods of some runs, in the order in which they were given: runs of one method differ in the seed only.
 
     A seed counts once: copies of a run, and further runs of a seed, are no independent samples.
 
@@ -165,7 +166,7 @@ def methods(runs: Sequence[Run]) -> list[Method]:
 
 
 def _method(label: str, runs: Sequence[Run]) -> Method:
-    """Of several runs of a seed, the one that has come furthest counts; of equals the first given."""
+    """A method of which each seed counts once, by the run that has come furthest, or the first of equal ones."""
     counted: dict[int, Run] = {}
     for run in sorted(runs, key=lambda run: -max((record.epoch for record in run.records), default=0)):
         counted.setdefault(run.config.seed, run)
@@ -173,21 +174,21 @@ def _method(label: str, runs: Sequence[Run]) -> Method:
     return Method(label, chosen, [run for run in runs if run is not counted[run.config.seed]])
 
 
-def repeated_seeds(found: Sequence[Method]) -> list[str]:
+def repeated_seeds(methods: Sequence[Method]) -> list[str]:
     """A line about every run that is left out because its seed counts already."""
     return [
         f"{run.name}, since {counted.name} has its config and its seed {run.config.seed} too"
-        for method in found
+        for method in methods
         for run in method.repeated
         for counted in method.runs
         if counted.config.seed == run.config.seed
     ]
 
 
-def different_examples(found: Sequence[Method]) -> bool:
+def different_examples(methods: Sequence[Method]) -> bool:
     """Whether runs of one seed were tested on different examples, as far as their manifests tell."""
     by_seed: dict[int, list[Fingerprint]] = {}
-    for run in (run for method in found for run in method.runs):
+    for run in (run for method in methods for run in method.runs):
         examples = run.examples("test")
         if examples is not None:
             by_seed.setdefault(run.config.seed, []).append(examples)
@@ -195,7 +196,7 @@ def different_examples(found: Sequence[Method]) -> bool:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """The shortest kind of name that tells them apart: the config's, the folder's without its seed, the path."""
+    """The shortest kind of name that tells the runs apart: name of the config, of the folder without its seed, path."""
     kinds: list[Callable[[Run], str]] = [
         lambda run: run.config.name,
         lambda run: re.sub(r"-s\d+$", "", run.folder.path.resolve().name),
@@ -210,7 +211,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _drops(file: ConfigFile, manifest: Mapping[str, Any]) -> list[int]:
-    """As the run has recorded them; of an older run none, where only code that came with it could tell."""
+    """Drops as the run has recorded them; none for an older run whose schedule is code that came with it."""
     recorded, epochs = manifest.get("drops"), file.config.epochs
     if isinstance(recorded, list) and all(type(each) is int and 0 <= each <= epochs for each in recorded):
         return recorded
@@ -221,33 +222,33 @@ def _drops(file: ConfigFile, manifest: Mapping[str, Any]) -> list[int]:
 
 
 def _unverified(metrics: Metrics) -> str:
-    """A sentence about the evaluations that nobody vouches for; empty where there are none."""
-    found = metrics.unverified
-    if not found:
+    """A sentence about the evaluations that are not verified; empty where there are none."""
+    records = metrics.unverified
+    if not records:
         return ""
-    first = min(record.epoch for record in found)
+    first = min(record.epoch for record in records)
     return f"evaluations from epoch {first} on: {metrics.mark_of(metrics.verified)}"
 
 
 def _rewritten(metrics: Metrics) -> str:
     """A sentence about a metrics file that was damaged; empty where it was not."""
-    found = metrics.events("rewritten")
-    kept = f" (see {found[-1]['damaged']})" if found and found[-1].get("damaged") else ""
-    return f"losses before its metrics file was damaged and written anew are missing{kept}" if found else ""
+    events = metrics.events("rewritten")
+    kept = f" (see {events[-1]['damaged']})" if events and events[-1].get("damaged") else ""
+    return f"losses before its metrics file was damaged and written anew are missing{kept}" if events else ""
 
 
 def _marked(folder: Path, read: Callable[[Path], Result], damaged: list[str]) -> dict[str, dict[str, Any]]:
-    """File stem to what a folder's JSON files hold, with its mark; what is damaged is left out, and named."""
-    found = {path.stem: _or_none(read, path, damaged) for path in finished_files(folder, "*.json")}
+    """File stem to the contents of each JSON file in a folder, with its mark; damaged files are left out and named."""
+    results = {path.stem: _or_none(read, path, damaged) for path in finished_files(folder, "*.json")}
     return {
         stem: {**each.body, "mark": "" if each.verified else NOT_VERIFIED}
-        for stem, each in found.items()
+        for stem, each in results.items()
         if each is not None
     }
 
 
-def _or_none(read: Callable[[Path], _Found], path: Path, damaged: list[str]) -> _Found | None:
-    """What is read, or None where the file is damaged, which is named."""
+def _or_none(read: Callable[[Path], _Result], path: Path, damaged: list[str]) -> _Result | None:
+    """The result of ``read``; or None where the file is damaged, with a line about it in ``damaged``."""
     try:
         return read(path)
     except CheckpointError as problem:

@@ -1,4 +1,4 @@
-"""The page: sections of tables and figures, put into the template with everything that it needs inside."""
+"""The page of a report: the template, filled with sections of tables and figures and with all that they need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from buttress.report.material import Method, Run, different_examples, repeated_s
 from buttress.threat import ThreatModel
 
 
-def render(found: Sequence[Method]) -> str:
+def render(methods: Sequence[Method]) -> str:
     """The HTML text of a report."""
     environment = Environment(
         loader=PackageLoader("buttress.report", "."),
@@ -32,14 +32,14 @@ def render(found: Sequence[Method]) -> str:
     )
     loader = environment.loader
     assert loader is not None
-    sections = [make(found) for make in _SECTIONS]
+    sections = [make(methods) for make in _SECTIONS]
     return environment.get_template("page.html").render(
-        title=", ".join(method.label for method in found),
-        facts=_facts(found),
+        title=", ".join(method.label for method in methods),
+        facts=_facts(methods),
         sections=sections,
         figures=packed([figure.json for section in sections for figure in section.figures]),
-        damaged=[line for method in found for run in method.runs for line in run.damaged],
-        runs=[_sources(run) for method in found for run in method.runs],
+        damaged=[line for method in methods for run in method.runs for line in run.damaged],
+        runs=[_sources(run) for method in methods for run in method.runs],
         version=__version__,
         style=loader.get_source(environment, "style.css")[0],
         script=loader.get_source(environment, "page.js")[0],
@@ -48,8 +48,8 @@ def render(found: Sequence[Method]) -> str:
     )
 
 
-def _facts(found: Sequence[Method]) -> list[tuple[str, str]]:
-    runs = [run for method in found for run in method.runs]
+def _facts(methods: Sequence[Method]) -> list[tuple[str, str]]:
+    runs = [run for method in methods for run in method.runs]
     facts = {
         "threat model": map(_threat, runs),
         "data": (run.config.data.chosen for run in runs),
@@ -67,10 +67,10 @@ def _threat(run: Run) -> str:
     return str(ThreatModel(threat.norm, threat.eps, threat.box))
 
 
-def _summary(found: Sequence[Method]) -> Section:
-    attacks = list(dict.fromkeys(run.attack for method in found for run in method.runs))
+def _summary(methods: Sequence[Method]) -> Section:
+    attacks = list(dict.fromkeys(run.attack for method in methods for run in method.runs))
     robust = attacks[0] if len(attacks) == 1 else "robust"
-    several = len(found) > 1
+    several = len(methods) > 1
     header = ["method"] * several + [
         "track",
         "clean best",
@@ -84,7 +84,7 @@ def _summary(found: Sequence[Method]) -> Section:
         "n",
     ]
     lines = []
-    for method in found:
+    for method in methods:
         for track in method.tracks:
             rows = [row for run in method.runs for row in run.rows if row.track == track]
             n = rows[0].n
@@ -95,35 +95,35 @@ def _summary(found: Sequence[Method]) -> Section:
             ]
             epochs = ", ".join(str(row.best_epoch) for row in rows)
             lines.append([*[method.label] * several, track, *measures, epochs, len(rows), n])
-    unfinished = [run.name for method in found for run in method.runs if not _finished(run)]
+    unfinished = [run.name for method in methods for run in method.runs if not _finished(run)]
     note = (
         "Test accuracies in %; mean ± sample standard deviation where there are several seeds. diff: best minus last. "
         "Below: where the accuracy may lie, given n test examples (Wilson's 95 % interval)."
     )
     note += f" Not finished yet: {', '.join(unfinished)}." if unfinished else ""
-    note += "".join(f" Not counted: {line}." for line in repeated_seeds(found))
-    runs = [run for method in found for run in method.runs]
+    note += "".join(f" Not counted: {line}." for line in repeated_seeds(methods))
+    runs = [run for method in methods for run in method.runs]
     note += "".join(f" Caution: {run.name}, {run.caution}." for run in runs if run.caution)
-    for what, asked in (
+    for subject, kinds in (
         ("threat model", {_threat(run) for run in runs}),
         ("attack", set(attacks)),
         ("data", {run.config.data.chosen for run in runs}),
     ):
-        if len(asked) > 1:
-            note += f" The methods differ in {what}: their robust accuracies do not compare."
-    if different_examples(found):
+        if len(kinds) > 1:
+            note += f" The methods differ in {subject}: their robust accuracies do not compare."
+    if different_examples(methods):
         note += " Runs of one seed were tested on different examples: their accuracies do not compare."
     missing = "" if lines else "No run has been evaluated yet."
     return Section("Best, last and their difference", [Table(header, lines, note)] if lines else [], missing=missing)
 
 
-def _curves(found: Sequence[Method]) -> Section:
+def _curves(methods: Sequence[Method]) -> Section:
     note = "Solid: test set. Dotted: training set, where it was scored. Stars: epochs chosen as best."
     made = []
-    if len(found) > 1:
-        about = f"Thick and black: {found[0].label}, the baseline, since it was given first. {band(found)}"
-        made.append(figure_of("Methods side by side", figures.side_by_side(found), about, wide=True))
-    for method in found:
+    if len(methods) > 1:
+        about = f"Thick and black: {methods[0].label}, the baseline, since it was given first. {band(methods)}"
+        made.append(figure_of("Methods side by side", figures.side_by_side(methods), about, wide=True))
+    for method in methods:
         for measure in ("robust", "clean"):
             if method.tracks:
                 title = f"{method.label}: {measure} accuracy" + (f" ({method.runs[0].attack})" * (measure == "robust"))
@@ -131,22 +131,22 @@ def _curves(found: Sequence[Method]) -> Section:
     return Section("Learning curves", figures=made, missing="" if made else "No run has been evaluated yet.")
 
 
-def _training(found: Sequence[Method]) -> Section:
-    if not any(run.trained for method in found for run in method.runs):
+def _training(methods: Sequence[Method]) -> Section:
+    if not any(run.trained for method in methods for run in method.runs):
         return Section("Training", missing="No epoch has been trained yet.")
     note = "Mean over the steps of each epoch, in the units of each method's own loss."
     return Section(
         "Training",
         figures=[
-            figure_of("Training loss", training_figures.losses(found), f"{note} {band(found)}"),
-            figure_of("Learning rate", training_figures.learning_rates(found), "After the last step of each epoch."),
+            figure_of("Training loss", training_figures.losses(methods), f"{note} {band(methods)}"),
+            figure_of("Learning rate", training_figures.learning_rates(methods), "After the last step of each epoch."),
         ],
     )
 
 
-def _gaps(found: Sequence[Method]) -> Section:
+def _gaps(methods: Sequence[Method]) -> Section:
     made = []
-    for method in found:
+    for method in methods:
         figure = figures.gaps(method)
         if figure is not None:
             note = "Robust accuracy on the training set, under its labels as given, minus that on the test set."
@@ -155,14 +155,14 @@ def _gaps(found: Sequence[Method]) -> Section:
     return Section("Robust generalization gap", figures=made, missing="" if made else missing)
 
 
-def _evaluations(found: Sequence[Method]) -> Section:
-    tables = [_evaluation(run, result) for method in found for run in method.runs for result in run.evaluations]
+def _evaluations(methods: Sequence[Method]) -> Section:
+    tables = [_evaluation(run, result) for method in methods for run in method.runs for result in run.evaluations]
     missing = "" if tables else "Not there yet; this makes it: buttress evaluate RUN"
     return Section("Evaluation under attack", tables, missing=missing)
 
 
 def _evaluation(run: Run, result: Mapping[str, Any]) -> Table:
-    """One ``buttress evaluate``: a row an attack, and the worst case below."""
+    """One ``buttress evaluate``: a row for each attack, and the worst case below."""
     each, epoch = result["each"], result["epoch"]
     header = ["attack", "attacked", "wrong", "accuracy %" if each else "left %", "95 % interval", "n"]
     attacks = result["attacks"]
@@ -188,16 +188,16 @@ def _evaluation(run: Run, result: Mapping[str, Any]) -> Table:
 
 
 def _bounds(row: Mapping[str, Any]) -> list[str]:
-    """Accuracy, interval and n of a share; blank where an attack has none of its own."""
+    """Accuracy, interval and n of a share; accuracy and interval are blank where an attack has none of its own."""
     n = str(row["n"])
     if None in (row["accuracy"], row["low"], row["high"]):
         return ["", "", n]
     return [percent(row["accuracy"]), f"{percent(row['low'])} to {percent(row['high'])}", n]
 
 
-def _audit(found: Sequence[Method]) -> Section:
+def _audit(methods: Sequence[Method]) -> Section:
     tables = []
-    for run in (run for method in found for run in method.runs):
+    for run in (run for method in methods for run in method.runs):
         audited: dict[str, list[Mapping[str, Any]]] = {}
         order = {row.track: number for number, row in enumerate(run.rows)}
         for row in sorted(run.audit or [], key=lambda row: order.get(str(row["track"]), 0)):
@@ -209,15 +209,15 @@ def _audit(found: Sequence[Method]) -> Section:
 
 
 def _audited(about: str, findings: Sequence[Mapping[str, Any]]) -> Table:
-    """The audit of one set of weights; a column of cures only where there is one."""
+    """The audit of one set of weights; with a column of cures if any finding has one."""
     header = ["status", "check", "reason", *(["cure"] if any(row["cure"] for row in findings) else [])]
     rows = [[row[key] for key in header] for row in findings]
     return Table(header, rows, about, [f"finding {row[0].lower()}" for row in rows])
 
 
-def _landscapes(found: Sequence[Method]) -> Section:
+def _landscapes(methods: Sequence[Method]) -> Section:
     made, planes = [], []
-    for method in found:
+    for method in methods:
         for run, numbers in method.analysed("landscape-"):
             title = f"{method.label}, {whose(numbers)}"
             note = (
@@ -237,9 +237,9 @@ def _landscapes(found: Sequence[Method]) -> Section:
     return Section("Loss landscapes", figures=made, missing="" if made else ANALYZE)
 
 
-def _weights(found: Sequence[Method]) -> Section:
+def _weights(methods: Sequence[Method]) -> Section:
     made, tables = [], []
-    for method in found:
+    for method in methods:
         for run, numbers in method.analysed("histogram"):
             figure = histogram.figure(numbers, method.tracks)
             made.append(figure_of(f"{method.label}: {numbers['layer']}", figure, marked(f"{run.name}.", numbers)))
@@ -257,9 +257,9 @@ def _weights(found: Sequence[Method]) -> Section:
     return Section("Weights", tables, made, missing="" if made else ANALYZE)
 
 
-def _losses(found: Sequence[Method]) -> Section:
+def _losses(methods: Sequence[Method]) -> Section:
     made = []
-    for method in found:
+    for method in methods:
         for run, numbers in method.analysed("loss_groups"):
             note = marked(f"{run.name}, n = {numbers['n']}, {numbers['attack']}; {numbers['source']}.", numbers)
             made.append(figure_of(f"{method.label}: losses by group", loss_groups.figure(numbers), note))

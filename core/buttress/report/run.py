@@ -1,10 +1,10 @@
-"""``buttress report``: reads run folders, writes one page."""
+"""``buttress report``: reads run folders and writes one page."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from buttress.errors import RunFolderError
-from buttress.report.material import methods, read_run, repeated_seeds
+from buttress.report.material import group_runs, read_run, repeated_seeds
 from buttress.report.page import render
 from buttress.storage.files import make_folder, write_text
 
@@ -16,11 +16,12 @@ def write_report(
 
     Args:
         runs: run folders, finished or not.
-        output: the file; None for ``report.html`` in the run folder, or in the working folder for several runs.
-        say: is told which damaged files and which further runs of a seed are left out; the page says so too.
+        output: file to write; None for ``report.html`` in the run folder, or in the working folder for several runs.
+        say: called with a line for each damaged file and each further run of a seed that is left out; the page has
+            the same lines.
 
     Raises:
-        RunFolderError: no run folder, one that is given twice, or an output that is no HTML file.
+        RunFolderError: a path is no run folder or is given twice, or the output is no HTML file.
         StorageError: the page cannot be written.
     """
     if output is None:
@@ -30,10 +31,10 @@ def write_report(
     read = [read_run(path) for path in runs]
     for line in (line for run in read for line in run.damaged):
         say(f"left out: {line}")
-    found = methods(read)
-    for line in repeated_seeds(found):
+    methods = group_runs(read)
+    for line in repeated_seeds(methods):
         say(f"not counted: {line}")
-    page = render(found)
+    page = render(methods)
     make_folder(output.parent)
     write_text(output, page)
     return output

@@ -13,7 +13,7 @@ from buttress.report.material import Method, Trained
 
 
 def losses(methods: Sequence[Method]) -> go.Figure:
-    """Training loss over epochs, one curve a method."""
+    """Training loss over epochs, one curve for each method."""
     figure = empty_figure("training loss, nats")
     _curves(figure, methods, lambda epoch: epoch.loss, "%{y:.3f}")
     figure.update_yaxes(rangemode="tozero")
@@ -21,7 +21,7 @@ def losses(methods: Sequence[Method]) -> go.Figure:
 
 
 def learning_rates(methods: Sequence[Method]) -> go.Figure:
-    """Learning rate over epochs, one curve a method; a logarithmic axis where it spans more than a factor of 20."""
+    """Learning rate over epochs, one curve for each method; the axis is logarithmic beyond a factor of 20."""
     figure = empty_figure("learning rate")
     _curves(figure, methods, lambda epoch: epoch.lr, "%{y:.3g}", shape="hvh")
     rates = [epoch.lr for method in methods for run in method.runs for epoch in run.trained]
