@@ -10,7 +10,7 @@ import yaml
 from buttress.cli import main
 from buttress.comparing.sweep import plan
 from buttress.config.file import load_config
-from buttress.config.recipes import located, recipes
+from buttress.config.recipes import recipes, resolve_config_path
 from buttress.errors import ConfigError
 
 from .conftest import CONFIG
@@ -54,7 +54,7 @@ def test_recipes_are_found_by_metadata_alone(acme: Path):
         ("Acme-Defense:deep/down/other", "1.2", ""),
         ("Acme-Defense:small", "1.2", "A small run."),
     ]
-    assert located(Path("acme-defense:small")) == acme / "acme" / "recipes" / "small.yaml"
+    assert resolve_config_path(Path("acme-defense:small")) == acme / "acme" / "recipes" / "small.yaml"
     assert not [name for name in sys.modules if name.split(".")[0] == "acme"]
 
 
@@ -95,7 +95,7 @@ def test_they_are_listed_by_a_pattern(acme: Path, capsys: pytest.CaptureFixture[
 )
 def test_a_path_that_is_not_there_is_answered_with_what_may_be_meant(acme: Path, path: str, hint: str):
     with pytest.raises(ConfigError, match=rf"^{path}: cannot be read: no such file{hint}$"):
-        located(Path(path))
+        resolve_config_path(Path(path))
 
 
 def test_a_recipe_stands_wherever_a_config_does(acme: Path, capsys: pytest.CaptureFixture[str]):
@@ -141,7 +141,7 @@ def test_a_wrong_recipe_is_refused(word: str, message: str, acme: Path, capsys: 
     install(acme, "acme-twice", "a = one\nb = two", {"one/small.yaml": RECIPE, "two/small.yaml": RECIPE})
     assert of("acme-empty") == []
     with pytest.raises(ConfigError, match=message):
-        located(Path(word))
+        resolve_config_path(Path(word))
     assert main(["train", word]) == 2
     assert capsys.readouterr().err.startswith(f"error: {word}: ")
 

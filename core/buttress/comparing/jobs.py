@@ -112,7 +112,7 @@ class Job:
     def runs_its_own_code(self) -> bool:
         """Whether the run in the folder would execute nothing but what the comparison was started with."""
         started_with = {*self.code, *(each.sha256 for each in self.file().own.calls)}
-        return {each.sha256 for each in load_config(self.folder.config).own.asked} <= started_with
+        return {each.sha256 for each in load_config(self.folder.config).own.needs_trust} <= started_with
 
     def check(self) -> None:
         """Refuse a folder that holds something else.

@@ -12,7 +12,7 @@ from pathlib import Path
 from buttress.components.trust import belongs_to_run
 from buttress.config.file import ConfigFile
 from buttress.config.overrides import apply_override, plugin_names
-from buttress.config.recipes import located
+from buttress.config.recipes import resolve_config_path
 from buttress.config.schema import Config
 from buttress.config.yaml_source import Source, read_yaml
 from buttress.errors import ConfigError, nearest
@@ -72,7 +72,7 @@ def plan(configs: Sequence[Path], overrides: Sequence[str]) -> list[Variant]:
     Raises:
         ConfigError: two configs of one name; an override that applies to no config, or is none.
     """
-    configs = [located(path) for path in configs]
+    configs = [resolve_config_path(path) for path in configs]
     sources = [read_yaml(path) for path in configs]
     names = [_name(source) for source in sources]
     twice = sorted({name for name in names if names.count(name) > 1})

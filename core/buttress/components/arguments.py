@@ -1,7 +1,6 @@
 """Arguments of classes and functions that know nothing of buttress: optimizers of torch, models of the user's own.
 
-The annotation of a parameter says what a value of a config means there, or else the type of its default. This module
-loads no torch.
+The annotation of a parameter gives the type of its value, or else its default does. This module loads no torch.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ _PLAIN = (bool, int, float, str, NoneType, Any, list, tuple, dict, set, Path, Fr
 def read_arguments(
     component: Callable[..., object], values: Mapping[str, Any], place: Place, taken: Collection[str] = ()
 ) -> dict[str, Any]:
-    """``values`` of a config as arguments of ``component``, each of the type that its parameter expects.
+    """Read ``values`` of a config as arguments of ``component``, each as the type that its parameter expects.
 
     Args:
         component: a class or a function; its parameters need neither annotations nor defaults.
         values: argument name to value.
         place: place of the arguments, for messages.
-        taken: parameters that a config cannot give.
+        taken: names of parameters that a config cannot set.
 
     Raises:
         ConfigError: an unknown argument, with the nearest name; a value of another type; a word like ``no`` where no
-            type says whether it is text. One line for each.
+            type decides whether it is text. Each problem has a line.
     """
     parameters = parameters_of(component)
     open_ended = parameters is None or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
@@ -60,7 +59,7 @@ def read_arguments(
 
 
 def parameters_of(component: Callable[..., object]) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters of a class or function by name, annotations evaluated where they can be; None: unknown."""
+    """The parameters of a class or function by name, annotations evaluated if possible; None if unknown."""
     for evaluated in (True, False):
         try:
             return inspect.signature(component, eval_str=evaluated).parameters
@@ -74,35 +73,35 @@ def _has_a_name(parameter: inspect.Parameter) -> bool:
 
 
 def _expected(parameter: inspect.Parameter | None) -> Any:
-    """The type of what a config may say for ``parameter``; ``Any`` where nothing tells."""
+    """The type that a config's value for ``parameter`` has to have, ``Any`` if unknown."""
     if parameter is None:
         return Any
-    stated = None if parameter.annotation is inspect.Parameter.empty else _sayable(parameter.annotation)
+    stated = None if parameter.annotation is inspect.Parameter.empty else _writable(parameter.annotation)
     if stated is not None:
         return Union[stated, None] if parameter.default is None else stated  # noqa: UP007
     return _like(parameter.default)
 
 
-def _sayable(annotation: Any) -> Any:
-    """What of a type a config can say, which has no tensors, modules and functions; None: nothing of it."""
+def _writable(annotation: Any) -> Any:
+    """The part of a type that values of a config can have; None if there is none, as for tensors and functions."""
     kind, parts = get_origin(annotation), get_args(annotation)
     if annotation in (None, *_PLAIN) or kind is Literal:
         return annotation
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return annotation
     if kind is Annotated:
-        return annotation if _sayable(parts[0]) == parts[0] else None
+        return annotation if _writable(parts[0]) == parts[0] else None
     if kind in (Union, UnionType):
-        members = tuple(member for member in map(_sayable, parts) if member is not None)
+        members = tuple(member for member in map(_writable, parts) if member is not None)
         return Union[members] if members and set(members) != {NoneType} else None  # noqa: UP007
     if kind in (list, tuple, dict, set, Sequence, Mapping):
-        inner = tuple(part if part is Ellipsis else _sayable(part) for part in parts)
+        inner = tuple(part if part is Ellipsis else _writable(part) for part in parts)
         return None if None in inner else kind[inner]
     return None
 
 
 def _like(default: object) -> Any:
-    """The type of what may stand in the place of ``default``, where nothing else is known; lenient but for bools."""
+    """The type of values like ``default``, for parameters without annotation; strict for bools only."""
     if isinstance(default, bool):
         return bool | None
     if isinstance(default, str):

@@ -1,4 +1,4 @@
-"""Installed distributions, read one by one: one with broken metadata is named, and hides none of the others.
+"""Installed distributions, read one by one, so that broken metadata of one is named and hides no other.
 
 Loads no torch.
 """
@@ -17,12 +17,12 @@ from packaging.utils import canonicalize_name
 from buttress.components.metadata import all_distributions, expect_readable, folder_of
 from buttress.errors import kind_and_text
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Point:
-    """An entry point, and the distribution that it is of."""
+    """An entry point and its distribution."""
 
     group: str
     name: str
@@ -37,7 +37,7 @@ class Broken:
     """A distribution that cannot be read."""
 
     path: str
-    """Folder of its metadata."""
+    """Folder of the metadata."""
     problem: str
 
     def __str__(self) -> str:
@@ -45,27 +45,27 @@ class Broken:
 
 
 def entry_points_of(*groups: str) -> list[Point]:
-    """Every entry point of these groups; distributions that cannot be read have none."""
+    """Every entry point of these groups, except those of distributions that cannot be read."""
     return _scanned(groups)[0]
 
 
 def broken_distributions(groups: Collection[str]) -> list[Broken]:
-    """The distributions that may have entry points of these groups, and cannot be read."""
+    """The distributions that cannot be read, and might have entry points of these groups."""
     return _scanned(groups)[1]
 
 
 def installed_versions() -> dict[str, str]:
-    """Version of every distribution that can be read, by its name in the form that compares: ``my-defense``."""
-    found: dict[str, str] = {}
+    """Version of every readable distribution, by its canonical name: ``my-defense``."""
+    versions: dict[str, str] = {}
     for path, distribution in _each():
         identity = _read(path, distribution, _identity)
         if not isinstance(identity, Broken):
-            found.setdefault(str(canonicalize_name(identity[0])), identity[1])
-    return found
+            versions.setdefault(str(canonicalize_name(identity[0])), identity[1])
+    return versions
 
 
 def owner_of(package: str) -> tuple[str, str] | None:
-    """Name and version of the distribution that has installed the package or module ``package``; None for none."""
+    """Name and version of the distribution that installed the package or module ``package``, or None."""
 
     def owner(distribution: Distribution) -> tuple[str, str] | None:
         return _identity(distribution) if _owns(distribution, package) else None
@@ -78,16 +78,16 @@ def _scanned(groups: Collection[str]) -> tuple[list[Point], list[Broken]]:
     points: list[Point] = []
     broken: list[Broken] = []
     for path, distribution in _each():
-        found = _read(path, distribution, partial(_points, groups=groups))
-        if isinstance(found, Broken):
-            broken.append(found)
+        result = _read(path, distribution, partial(_points, groups=groups))
+        if isinstance(result, Broken):
+            broken.append(result)
         else:
-            points += found
+            points += result
     return points, broken
 
 
 def _each() -> Iterator[tuple[Path | None, Distribution]]:
-    """Every distribution and the folder of its metadata; of two of one name the first on ``sys.path``."""
+    """Every distribution with the folder of its metadata; of two with one name, the first on ``sys.path``."""
     seen: set[str] = set()
     for distribution in all_distributions():
         path = folder_of(distribution)
@@ -99,18 +99,18 @@ def _each() -> Iterator[tuple[Path | None, Distribution]]:
         yield path, distribution
 
 
-def _read(path: Path | None, distribution: Distribution, read: Callable[[Distribution], Found]) -> Found | Broken:
-    """What ``read`` finds in a distribution, or why it finds nothing."""
+def _read(path: Path | None, distribution: Distribution, read: Callable[[Distribution], T]) -> T | Broken:
+    """The result of ``read`` for a distribution, or the reason why it cannot be read."""
     try:
         expect_readable(path)
         return read(distribution)
-    except Exception as problem:  # whatever the parsers of metadata raise at what is none
-        said = str(problem) if type(problem) is ValueError else f"{kind_and_text(problem)}"  # ours, or theirs
-        return Broken(str(path or "a distribution"), said)
+    except Exception as problem:  # parsers of metadata raise anything
+        text = str(problem) if type(problem) is ValueError else kind_and_text(problem)  # ours, or theirs
+        return Broken(str(path or "a distribution"), text)
 
 
 def _points(distribution: Distribution, groups: Collection[str]) -> list[Point]:
-    """Metadata are read, which takes longer, only where there are such entry points."""
+    """The entry points of a distribution; its metadata are read only if there are any, since that takes longer."""
     try:
         chosen = [point for point in distribution.entry_points if point.group in groups]
     except TypeError:  # Python's parser of pairs misses the second half

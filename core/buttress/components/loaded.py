@@ -18,7 +18,7 @@ from buttress.hookspecs import Traits
 
 @dataclass(frozen=True, eq=False)
 class LoadedPlugin:
-    """A plugin object, with the name that faults give it, and where it came from."""
+    """A plugin object, with its label for messages and its source."""
 
     label: str
     plugin: Any
@@ -27,7 +27,7 @@ class LoadedPlugin:
 
     @cached_property
     def traits(self) -> Traits:
-        """What the plugin declares about itself.
+        """The traits that the plugin declares.
 
         Raises:
             PluginError: an attribute has a value that its trait does not take, or nearly the name of a trait.
@@ -86,7 +86,7 @@ def as_loaded(plugins: Sequence[Any]) -> list[LoadedPlugin]:
 
 def provides(loaded: LoadedPlugin, hook: str) -> bool:
     """Whether a plugin provides an exclusive hook (wrapping it does not count)."""
-    return any(found.hook == hook and not found.options["wrapper"] for found in marked(type(loaded.plugin)))
+    return any(member.hook == hook and not member.options["wrapper"] for member in marked(type(loaded.plugin)))
 
 
 def hooks_of(loaded: LoadedPlugin) -> set[str]:
@@ -109,7 +109,7 @@ def _loaded(
 
 
 def _expect_list(entries: object, place: Place) -> None:
-    """Refuse what would be read as other plugins than are meant: a text letter by letter, a mapping by its keys."""
+    """Refuse a text, which would be read letter by letter, and a mapping, which would be read by its keys."""
     if isinstance(entries, Iterable) and not isinstance(entries, (str, bytes, Mapping, Set)):
         return
     meant = [{name: settings} for name, settings in entries.items()] if isinstance(entries, Mapping) else [entries]

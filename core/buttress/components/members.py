@@ -1,4 +1,4 @@
-"""The members of a plugin's class that are hooks, and the attributes that an object has. Loads no torch."""
+"""Hooks among the members of a plugin's class, and attributes of an object. Loads no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cached_property, partial, partialmethod
 from typing import Any, NamedTuple
 
-# What may stand around a function, and the attribute that holds the function.
+# Wrappers of a function, and the attribute that holds the function.
 _AROUND: tuple[tuple[tuple[type, ...], str], ...] = (
     ((staticmethod, classmethod), "__func__"),
     ((property,), "fget"),
@@ -22,8 +22,8 @@ class Marked(NamedTuple):
     Args:
         name: name of the member.
         hook: the hook that it implements.
-        options: what was given to ``@hookimpl``.
-        member: as it stands in the class: a function, a static method, ...
+        options: arguments of ``@hookimpl``.
+        member: member as it stands in the class: a function, a static method, ...
     """
 
     name: str
@@ -33,7 +33,7 @@ class Marked(NamedTuple):
 
 
 def marked(cls: type) -> Iterator[Marked]:
-    """Every marked member of a class, those of its bases too."""
+    """Every marked member of a class and of its bases."""
     for name in dir(cls):
         member = inspect.getattr_static(cls, name)
         options = mark_of(member)
@@ -43,20 +43,20 @@ def marked(cls: type) -> Iterator[Marked]:
 
 def hooks_in(cls: type) -> set[str]:
     """The hooks that a class provides, joins or wraps."""
-    return {found.hook for found in marked(cls)}
+    return {member.hook for member in marked(cls)}
 
 
 def mark_of(member: Any) -> Mapping[str, Any] | None:
-    """What ``@hookimpl`` left on a member, or on the function inside of a class method, a property, a partial."""
+    """The options of ``@hookimpl`` on a member, or on the function inside a class method, a property or a partial."""
     inner = member
     for kinds, attribute in _AROUND:
         inner = getattr(inner, attribute) if isinstance(inner, kinds) else inner
-    found = (inspect.getattr_static(each, "buttress_impl", None) for each in (member, inner))
-    return next((options for options in found if isinstance(options, Mapping)), None)
+    marks = (inspect.getattr_static(each, "buttress_impl", None) for each in (member, inner))
+    return next((options for options in marks if isinstance(options, Mapping)), None)
 
 
 def attributes_of(plugin: Any) -> dict[str, Any]:
-    """The attributes that an object itself has; those of its class, and what ``__getattr__`` makes up, are left out."""
+    """The attributes of an object itself, without those of its class and those that ``__getattr__`` makes up."""
     with suppress(AttributeError):  # a class with __slots__
         return dict(object.__getattribute__(plugin, "__dict__"))
     return {}

@@ -1,7 +1,7 @@
-"""Metadata of installed distributions that can be read, for libraries too that look through all of them.
+"""Metadata of installed distributions, with unreadable ones passed over for other libraries, too.
 
-torch, pydantic and matplotlib ask ``importlib.metadata`` for entry points of their own: at one distribution that it
-cannot read they end, and a pipe among its files is waited for. Loads no torch.
+torch, pydantic and matplotlib ask ``importlib.metadata`` for their own entry points. One distribution that it cannot
+read would end them, and a pipe among its files would block them. Loads no torch.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _readable: dict[str, bool] = {}
 
 
 def all_distributions() -> Iterator[Distribution]:
-    """Every installed distribution, those included that cannot be read."""
+    """Every installed distribution, readable or not."""
     return iter(_discover_all())
 
 
 def pass_over_unreadable() -> None:
-    """From now on, let everybody in this process see only the distributions whose entry points can be read."""
+    """Hide distributions whose entry points cannot be read from everybody in this process, from now on."""
     Distribution.discover = staticmethod(_readable_distributions)  # type: ignore[method-assign]
 
 
@@ -36,7 +36,7 @@ def _readable_distributions(**options: Any) -> Iterator[Distribution]:
 
 
 def _is_readable(distribution: Distribution) -> bool:
-    """Looked at once a process."""
+    """Whether the entry points can be read; checked once per process."""
     path = folder_of(distribution)
     known = _readable.get(str(path)) if path is not None else None
     if known is None:
@@ -44,7 +44,7 @@ def _is_readable(distribution: Distribution) -> bool:
             expect_readable(path)
             list(distribution.entry_points)
             known = True
-        except Exception:  # whatever the parsers of metadata raise at what is none
+        except Exception:  # parsers of metadata raise anything
             known = False
         if path is not None:
             _readable[str(path)] = known
@@ -52,26 +52,26 @@ def _is_readable(distribution: Distribution) -> bool:
 
 
 def folder_of(distribution: Distribution) -> Path | None:
-    """Where its metadata lie; None where another importer than Python's own has found it."""
+    """The folder of the metadata; None if another importer than Python's own provides the distribution."""
     path = getattr(distribution, "_path", None)
     return path if isinstance(path, Path) else None
 
 
 def expect_readable(folder: Path | None) -> None:
-    """Refuse metadata that reading would wait for, never finish or pass over in silence.
+    """Refuse metadata at which reading would block, never end or fail in silence.
 
     Raises:
-        ValueError: a file is there, and is no regular file that can be read.
+        ValueError: a file is no regular file that can be read.
     """
     for name in _FILES if folder is not None else ():
         file = f"{folder}/{name}"
         try:
-            found = os.stat(file)  # noqa: PTH116  (a Path for each of hundreds costs more than the look)
+            status = os.stat(file)  # noqa: PTH116  (a Path for each of hundreds costs more than the look)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{name} is no regular file")
-        if found.st_size > _LARGEST:
-            raise ValueError(f"{name} has {found.st_size:,} bytes, expected at most {_LARGEST:,}")
+        if status.st_size > _LARGEST:
+            raise ValueError(f"{name} has {status.st_size:,} bytes, expected at most {_LARGEST:,}")
         if not os.access(file, os.R_OK):
             raise ValueError(f"{name} cannot be read: permission denied")

@@ -1,9 +1,8 @@
-"""Folders in which Python finds the modules of targets, and those alone: nothing else that lies there is imported.
+"""Folders in which Python finds the modules of targets; nothing else in them can be imported.
 
-``sys.path`` stays as it is. Were the working folder on it, whatever an installed package imports on the side might be
-found there. Of a module the source is executed, and never the bytecode that lies beside it: forged, it would be another
-program than the one that can be read. Processes that training starts (workers of a data loader) find the same modules.
-Loads no torch.
+``sys.path`` is not changed. If the working folder were on it, imports of installed packages might find files there. The
+source of a module is executed, never the bytecode beside it, which could be forged to differ from the source. Processes
+that training starts (workers of a data loader) find the same modules. Loads no torch.
 """
 
 from __future__ import annotations
@@ -29,28 +28,28 @@ from types import CodeType, ModuleType
 from buttress.errors import NOT_OWN
 
 SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
-"""Of files that are modules, in the order in which Python looks for them: the first that is there is executed."""
+"""Suffixes of module files, in the order in which Python looks for them: the first that exists is executed."""
 
 
 def module_folders(folder: Path | None) -> list[Path]:
-    """Where modules of targets are looked up: in ``folder``, if there is one, then in the working folder."""
+    """The folders that are searched for modules of targets: ``folder``, if given, and then the working folder."""
     return list(dict.fromkeys(path.resolve() for path in (*([folder] if folder else []), Path.cwd())))
 
 
 def let_import(names: Iterable[str], folders: Sequence[Path]) -> None:
-    """From now on let imports find these top-level modules in ``folders``, before all that is installed."""
+    """Let imports find these top-level modules in ``folders`` from now on, before installed ones."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
         sys.path_hooks.insert(0, _source_alone)
-        # Every process that multiprocessing starts is sent a copy of this, before what the process is to work with.
+        # Every process that multiprocessing starts receives a copy of this before its work.
         getattr(current_process(), "_config", {})["buttress_own_modules"] = _FINDER
     _FINDER.folders.update((name, list(folders)) for name in names)
-    for folder in folders:  # the finder that Python may have for it reads bytecode
+    for folder in folders:  # Python's cached finder of the folder would read bytecode
         sys.path_importer_cache.pop(str(folder), None)
 
 
 def folders_in_use() -> list[Path]:
-    """The folders that anything may be found in now."""
+    """The folders in which modules are searched now."""
     return list(dict.fromkeys(folder for folders in _FINDER.folders.values() for folder in folders))
 
 
@@ -58,7 +57,7 @@ class _Finder(MetaPathFinder):
     """Finds chosen top-level modules.
 
     Args:
-        folders: name of a module to where it is looked up.
+        folders: name of a module to the folders that are searched for it.
     """
 
     def __init__(self, folders: dict[str, list[Path]]) -> None:
@@ -77,7 +76,7 @@ class _Finder(MetaPathFinder):
 
 
 def _let_import_too(folders: Mapping[str, Sequence[Path]]) -> _Finder:
-    """In a process that was started: what could be imported in the one that started it."""
+    """In a started process, let the same modules be imported as in the process that started it."""
     for name, places in folders.items():
         let_import([name], places)
     return _FINDER
@@ -87,7 +86,7 @@ _FINDER = _Finder({})
 
 
 class _SourceAlone(SourceFileLoader):
-    """Compiles the source at every import."""
+    """Loads a module from its source at every import."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
@@ -96,7 +95,7 @@ class _SourceAlone(SourceFileLoader):
 
 
 def _source_alone(entry: str) -> FileFinder:
-    """The finder in such a folder and in the packages below it; a hook of ``sys.path_hooks``."""
+    """The finder for such a folder and the packages below it, as a hook of ``sys.path_hooks``."""
     path = Path(entry)
     is_own = not entry.startswith(NOT_OWN) and any(path.is_relative_to(folder) for folder in folders_in_use())
     if not (is_own and path.is_dir()):

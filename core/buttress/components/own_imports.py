@@ -1,4 +1,4 @@
-"""Which files of one's own an import would execute, found by reading ``import`` statements. Executes nothing."""
+"""Files of the user's own that an import would execute, listed by reading ``import`` statements. Executes nothing."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ _BY_NAME = ("import_module", "__import__")
 
 
 def reached(module: str, folders: Sequence[Path]) -> dict[str, Path]:
-    """The modules in ``folders`` that ``module`` and all that it imports in turn are made of: name to file.
+    """The modules in ``folders`` that importing ``module`` executes, directly or indirectly: name to file.
 
-    The packages above a module are among them. Modules that are nowhere in the folders are passed over.
+    The packages above a module are included. Modules that are in none of the folders are left out.
     """
-    waiting, seen, found = [module], set[str](), dict[str, Path]()
+    waiting, seen, files = [module], set[str](), dict[str, Path]()
     while waiting:
         name = waiting.pop()
         if name in seen:
             continue
         seen.add(name)
         for each, path in _files_of(name, folders):
-            if each not in found:
-                found[each] = path
+            if each not in files:
+                files[each] = path
                 waiting += _imports(
                     read_code(path), tuple(each.split(".")), is_package=path.name.startswith("__init__.")
                 )
-    return found
+    return files
 
 
 def passed_over(problem: BaseException, folders: Sequence[Path]) -> Path | None:
-    """The file in ``folders``, or the folder of Python files, of the module that an import did not find; else None."""
+    """The file, or the folder of Python files, in ``folders`` of a module that an import did not find; else None."""
     name = problem.name if isinstance(problem, ModuleNotFoundError) else None
     if not isinstance(name, str) or not name.isidentifier():
         return None
-    path, spaces = _found(name, folders)
+    path, spaces = _look_up(name, folders)
     if path is not None:
         return path.parent if path.name.startswith("__init__.") else path
     return next((space for space in spaces if any(space.glob("*.py"))), None)
 
 
 def read_code(path: Path) -> bytes:
-    """The bytes of a file; of one that cannot be read none, as its import will say."""
+    """The bytes of a file, none if it cannot be read, in which case its import will fail."""
     with suppress(OSError):
         return read_regular_file(path)
     return b""
 
 
 def _files_of(module: str, folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Names and files of the packages above a module and of itself, where they lie in ``folders``."""
+    """Names and files, in ``folders``, of the packages above a module and of the module itself."""
     places, names = list(folders), module.split(".")
     for depth, name in enumerate(names, start=1):
-        path, places = _found(name, places)
+        path, places = _look_up(name, places)
         if path is not None:
             yield ".".join(names[:depth]), path
 
 
-def _found(name: str, places: Sequence[Path]) -> tuple[Path | None, list[Path]]:
-    """The file that Python would execute for a module's name, and where the modules below it are looked up."""
+def _look_up(name: str, places: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """The file that Python would execute for a module's name, and the folders of the modules below it."""
     spaces = []
     for place in places:
         folder = place / name
@@ -78,27 +78,27 @@ def _found(name: str, places: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     return None, spaces
 
 
-@lru_cache(maxsize=2000)  # a config is asked several times, and parsing takes milliseconds a file
+@lru_cache(maxsize=2000)  # a config is checked several times, and parsing takes milliseconds per file
 def _imports(source: bytes, name: tuple[str, ...], is_package: bool) -> tuple[str, ...]:
-    """The modules that the source of the module ``name`` imports, wherever in it."""
+    """The modules that the source of the module ``name`` imports anywhere."""
     package = name if is_package else name[:-1]
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot be executed either
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot be executed, either
         return ()
-    found: list[str] = []
+    names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [each.name for each in node.names]
+            names += [each.name for each in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join([*above, *([node.module] if node.module else [])])
-            found += [base, *(f"{base}.{each.name}" if base else each.name for each in node.names)]
+            names += [base, *(f"{base}.{each.name}" if base else each.name for each in node.names)]
         elif isinstance(node, ast.Call):
-            found += _named_by(node, package)
+            names += _named_by(node, package)
         elif is_package and isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
-            found += [".".join([*package, each]) for each in _offered(node)]
-    return tuple(name for name in found if name)
+            names += [".".join([*package, each]) for each in _offered(node)]
+    return tuple(each for each in names if each)
 
 
 def _offered(node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> list[str]:

@@ -91,7 +91,7 @@ def _matches(word: str, choice: Choice) -> bool:
 
 
 def _config_without(config: Config, left_out: Collection[KeyPath]) -> Config:
-    """The config without these entries."""
+    """The checked config without these entries."""
     lists = {section: _left(getattr(config, section), section, left_out) for section in LISTS}
     return config.model_copy(update={**lists, "disable": []})
 

@@ -16,7 +16,7 @@ from buttress.components.validation import validate
 from buttress.config.disable import apply_disable
 from buttress.config.overrides import apply_override
 from buttress.config.own_code import OwnCode
-from buttress.config.recipes import located
+from buttress.config.recipes import resolve_config_path
 from buttress.config.schedule import Schedule, expect_factors
 from buttress.config.schema import FORMAT, ComponentSection, Config
 from buttress.config.targets import SCHEDULE
@@ -33,9 +33,9 @@ class ConfigFile:
 
     Args:
         source: the parsed file, overrides applied.
-        plugins_file: that of the config, where it has been read already; by default it lies beside the source.
-        asks: of the code that the config brings along, execute only what the user has trusted.
-        trust: trust that code from now on.
+        plugins_file: file of plugins, if it has been read already; by default it is read from beside the source.
+        asks: whether only code that the user has trusted is executed.
+        trust: whether the config's own code is trusted from now on.
 
     Raises:
         ConfigError: every mistake, one line each.
@@ -101,16 +101,16 @@ class ConfigFile:
 
     @property
     def modules(self) -> Path:
-        """The folder in which the modules of targets are looked up first."""
+        """The folder that is searched first for the modules of targets."""
         return (Path(self.source.name).parent / user_path(self.config.modules or "")).resolve()
 
     @property
     def folder(self) -> Path:
-        """The folder in which relative paths of the data are looked up first."""
+        """The folder that is searched first for relative paths of the data."""
         return (Path(self.source.name).parent / user_path(self.config.folder or "")).resolve()
 
     def targets(self) -> dict[str, str]:
-        """Section to target, of those that have one."""
+        """Section to target, for the sections that have a target."""
         chosen = {name: getattr(self.config, name).target for name in _COMPONENTS}
         return {name: target for name, target in chosen.items() if target is not None}
 
@@ -118,7 +118,7 @@ class ConfigFile:
         """The schedule and its settings.
 
         Raises:
-            PluginError, ConfigError: unknown, wrong settings, or one of the user's own that is none.
+            PluginError, ConfigError: an unknown schedule, wrong settings, or a target that is no schedule.
         """
         section, place = self.config.schedule, self.place / "schedule"
         if section.target is not None:
@@ -138,7 +138,7 @@ class ConfigFile:
 
 
 def _expect_format(source: Source) -> None:
-    """Before anything else: what another version means by the other keys is not known."""
+    """Check the version before anything else, since other keys may have another meaning in another version."""
     written = source.value.get("format", FORMAT)
     if written != FORMAT or isinstance(written, bool):
         raise ConfigError(
@@ -153,17 +153,16 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, trust: bool = Fals
     A key is a path (``data.batch_size``, ``plugins.pgd.steps``) or a plugin and its setting (``pgd.steps``).
 
     Args:
-        path: of the config. One in a run folder belongs to whoever made the run: its own code is executed only where
-            the user has trusted it. Any other is the user's own.
+        path: file of the config. A file in a run folder belongs to the maker of the run, so its own code is executed
+            only if the user has trusted it. Any other file is the user's own.
         overrides: ``key=value``, the value in YAML.
-        trust: trust its own code from now on.
-        looks: the config is only looked at: its own code is executed only where the user has trusted it, as if it
-            were that of a run.
+        trust: whether the config's own code is trusted from now on.
+        looks: whether the config is only inspected, so that its own code is executed only if the user has trusted it.
 
     Raises:
         ConfigError: see ``ConfigFile``; an override that is not ``key=value``, or whose key is unknown.
     """
-    source = read_yaml(located(path))
+    source = read_yaml(resolve_config_path(path))
     for override in overrides:
         source = apply_override(source, override)
     return ConfigFile(source, asks=looks or belongs_to_run(path), trust=trust)

@@ -1,6 +1,6 @@
-"""The code that a config brings along: its ``plugins_file``, and the modules of its targets. Loads no torch.
+"""The code that a config brings along: its ``plugins_file`` and the modules of its targets. Loads no torch.
 
-What would be executed is found without executing any of it, and executed only where its user may.
+The files that would be executed are listed without executing them, and are executed only if the user has trusted them.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _PLUGINS_FILE = "plugins_file"
 
 
 class OwnCode:
-    """What a config may execute beside what is installed.
+    """The code of a config that is not installed.
 
     Args:
-        config: its name, for messages.
-        plugins_file: its file of plugins, if it has one.
-        targets: section to target, of those that have one.
+        config: name of the config, for messages.
+        plugins_file: file of plugins of the config, if it has one.
+        targets: section to target, for the sections that have a target.
         args: section to the args of its target.
-        folder: where the modules of targets are looked up first.
-        asks: execute only what the user has trusted; else all of it, as of a script that is given to Python.
+        folder: folder that is searched first for the modules of targets.
+        asks: whether only code that the user has trusted is executed; else all of it is, like a script given to Python.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class OwnCode:
 
     @cached_property
     def files(self) -> list[Code]:
-        """Every file that would be executed, as far as ``import`` statements tell."""
+        """Every file that would be executed, as far as ``import`` statements show."""
         folders = module_folders(self._folder)
-        found = []
+        files = []
         if self._plugins_file is not None:
             file = self._plugins_file
-            found.append(Code(_PLUGINS_FILE, file.path, file.sha256, len(file.source)))
+            files.append(Code(_PLUGINS_FILE, file.path, file.sha256, len(file.source)))
         for section, target in self._targets.items():
-            files = reached(target.partition(":")[0], folders).values()
-            found += [_code(f"{section}.target", path) for path in files]
-        return found
+            paths = reached(target.partition(":")[0], folders).values()
+            files += [_code(f"{section}.target", path) for path in paths]
+        return files
 
     @cached_property
     def calls(self) -> list[Call]:
-        """Every call of a target that is installed."""
+        """Every call of an installed target."""
         own = {each.place for each in self.files}
         return [
             Call(f"{section}.target", target, json.dumps(self._args.get(section, {}), sort_keys=True, default=str))
@@ -73,26 +73,26 @@ class OwnCode:
         ]
 
     @property
-    def asked(self) -> list[Asked]:
-        """All that needs trust."""
+    def needs_trust(self) -> list[Asked]:
+        """All files and calls that need trust."""
         return [*self.files, *self.calls]
 
     def expect_trusted(self) -> None:
-        """Before work that needs all of it.
+        """Refuse to go on unless the user has trusted all of the code.
 
         Raises:
-            TrustError: the user has not trusted some of it.
+            TrustError: the user has not trusted some of the code.
         """
         if self._asks:
-            expect_trusted(self._config, self.asked, self.asked)
+            expect_trusted(self._config, self.needs_trust, self.needs_trust)
 
     def trust(self) -> None:
-        """Remember all of it as trusted."""
-        remember(self.asked)
+        """Remember all of the code as trusted."""
+        remember(self.needs_trust)
 
     @property
     def plugins(self) -> Local:
-        """The plugins of its file by name; executes the file. Empty without one.
+        """The plugins of the config's file by name, empty without a file; executes the file.
 
         Raises:
             TrustError: the user has not trusted the file.
@@ -105,23 +105,23 @@ class OwnCode:
 
     @property
     def plugins_as_they_are(self) -> Local:
-        """As ``plugins``; they may be called as installed ones are."""
+        """Like ``plugins``, but names of installed plugins are allowed."""
         if self._plugins_file is None:
             return {}
         self._expect_trusted(_PLUGINS_FILE)
         return self._plugins_file.plugins
 
     def plugins_for(self, kind: str, names: Sequence[str]) -> Local:
-        """As ``plugins``, where one of the names is of nothing installed; else empty, and nothing is executed."""
+        """Like ``plugins``, but empty, with nothing executed, if everything with one of ``names`` is installed."""
         installed = {source.name for source in sources(kind)}
         return {} if installed.issuperset(name.rpartition(":")[2] for name in names) else self.plugins
 
     def imported(self, section: str, place: Place, error: type[InputError] = ModelError) -> Any:
-        """The object that a section's target stands for; as ``import_target``.
+        """Import the object that a section's target stands for, like ``import_target``.
 
         Raises:
             TrustError: the user has not trusted its module.
-            InputError: ``error``: see ``import_target``.
+            InputError: an ``error``, see ``import_target``.
         """
         self._expect_trusted(f"{section}.target")
         return import_target(self._targets[section], place, self._folder, error)
@@ -134,7 +134,7 @@ class OwnCode:
         place: Place,
         given: Mapping[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """What a section's target makes of ``args``; as ``own_modules.make``.
+        """Make an object by a section's target from ``args``, like ``own_modules.make``.
 
         Raises:
             TrustError: the user has not trusted its module.
@@ -145,7 +145,7 @@ class OwnCode:
 
     def _expect_trusted(self, place: str) -> None:
         if self._asks:
-            expect_trusted(self._config, [each for each in self.asked if each.place == place], self.asked)
+            expect_trusted(self._config, [each for each in self.needs_trust if each.place == place], self.needs_trust)
 
 
 def _code(place: str, path: Path) -> Code:

@@ -1,7 +1,7 @@
-"""Recipes: configs that distributions bring along, found by entry point and read without importing anything of theirs.
+"""Recipes: configs that distributions bring along, listed by entry point and read without importing anything.
 
 An entry point of the group ``buttress.recipes`` names a package, a folder of ``.yaml`` files: ``digits/at.yaml`` in it
-is the recipe ``digits/at``, and ``dist:digits/at`` wherever a config is asked for. Loads no torch.
+is the recipe ``digits/at``, and ``dist:digits/at`` names it wherever a config is expected. Loads no torch.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ class Recipe:
 
     @property
     def summary(self) -> str:
-        """The comment on its first line, if it has one."""
+        """The comment on the first line, if there is one."""
         try:
             first = self.path.read_text(encoding="utf-8").partition("\n")[0]
-        except (OSError, UnicodeDecodeError):  # what is wrong with it is said when it is read as a config
+        except (OSError, UnicodeDecodeError):  # reading it as a config says what is wrong
             return ""
         return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
 def recipes(pattern: str = "") -> list[Recipe]:
-    """All that are installed, by distribution and name; an entry point that names no folder has none.
+    """All installed recipes, by distribution and name; an entry point that names no folder has none.
 
     Args:
-        pattern: only those whose ``dist:name`` holds it, case ignored; ``*``, ``?`` and ``[...]`` as in a shell.
+        pattern: text that ``dist:name`` has to hold, case ignored; ``*``, ``?`` and ``[...]`` as in a shell.
     """
-    found = [recipe for point in entry_points_of(GROUP) for recipe in _recipes_of(point)]
-    found = [recipe for recipe in found if fnmatchcase(str(recipe).lower(), f"*{pattern.lower()}*")]
-    return sorted(found, key=lambda recipe: (canonicalize_name(recipe.distribution), recipe.name))
+    installed = [recipe for point in entry_points_of(GROUP) for recipe in _recipes_of(point)]
+    matching = [recipe for recipe in installed if fnmatchcase(str(recipe).lower(), f"*{pattern.lower()}*")]
+    return sorted(matching, key=lambda recipe: (canonicalize_name(recipe.distribution), recipe.name))
 
 
-def located(config: Path) -> Path:
-    """The file that a person means: a path as it is, or ``dist:recipe``, unless there is a file of that name.
+def resolve_config_path(config: Path) -> Path:
+    """The file of a config: the path itself, or the file of ``dist:recipe`` if no file has that name.
 
     Raises:
-        ConfigError: no such file, distribution or recipe, with the nearest; or two files of that name in it.
+        ConfigError: no such file, distribution or recipe, with the nearest; or two recipes of that name.
     """
     distribution, colon, name = str(config).partition(":")
     if config.exists():
@@ -89,7 +89,7 @@ def located(config: Path) -> Path:
 
 
 def _nearest_config(config: Path) -> str:
-    """A recipe whose name the path ends with, as one of a checkout does; else the nearest YAML file beside it."""
+    """A hint: the recipe whose name ends the path, as in a checkout, or the nearest YAML file beside the path."""
     parts = config.with_suffix("").parts
     meant = [each for each in recipes() if Path(each.name).parts == parts[-len(Path(each.name).parts) :]]
     if meant:
@@ -106,7 +106,7 @@ def _recipes_of(point: Point) -> Iterator[Recipe]:
 
 
 def _folders(point: Point) -> list[Path]:
-    """Where the package lies. Finding a top-level package executes nothing; one below it would execute that above."""
+    """The folders of the package. Finding a top-level package executes nothing; finding one below would execute it."""
     top, *below = point.value.split(".")
     try:
         spec = find_spec(top)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor on the initial learning rate at time t."""
+"""Learning-rate schedules: factors on the initial learning rate at time t."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,16 +13,16 @@ from buttress.settings import Epoch, resolve_epoch
 
 
 class Schedule(Protocol):
-    """A schedule by name: settings in ``__init__``, the factor by ``factor``.
+    """A schedule with its settings in ``__init__``.
 
-    ``per`` says when the trainer asks: once an ``epoch`` (t = 0-based epoch), or every ``batch`` with
+    ``per`` says when the trainer calls ``factor``: once an ``epoch`` (t = 0-based epoch), or at every ``batch`` with
     t = epoch + (i + 1) / batches, so that the last batch of an epoch already has the next epoch's value (RO lineage).
     """
 
     per: Literal["epoch", "batch"]
 
     def factor(self, t: float, epochs: int) -> float:
-        """The factor at time ``t`` in epochs, of ``epochs``."""
+        """The factor at time ``t``, in epochs, of a run of ``epochs``."""
         ...
 
     def drops(self, epochs: int) -> list[int]:
@@ -47,8 +47,8 @@ class Piecewise:
 
     Args:
         milestones: increasing epochs: 0-based, or fractions of the epochs in (0, 1).
-        factor: of one drop.
-        per: ``epoch`` or ``batch``.
+        factor: factor of one drop.
+        per: unit of time at which the factor changes, ``epoch`` or ``batch``.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Linear:
 
     Args:
         knots: increasing epochs: 0-based, or fractions of the epochs in (0, 1).
-        factors: on the initial learning rate, one at each knot; before the first knot it is the first one's.
+        factors: factors on the initial learning rate, one for each knot; the first holds before the first knot, too.
         final: factor at the end of the run.
-        per: ``epoch`` or ``batch``.
+        per: unit of time at which the factor changes, ``epoch`` or ``batch``.
         count_from: number of the first epoch, 1 in the SEAT lineage, which decays an epoch earlier.
     """
 
@@ -105,7 +105,7 @@ class Cosine:
 
     Args:
         final: factor at the end of the run.
-        per: ``epoch`` or ``batch``.
+        per: unit of time at which the factor changes, ``epoch`` or ``batch``.
     """
 
     def __init__(self, *, final: Annotated[float, Ge(0)] = 0.0, per: Literal["epoch", "batch"] = "batch") -> None:
@@ -123,7 +123,7 @@ class Cyclic:
 
     Args:
         peak: share of the epochs at which the learning rate is highest.
-        per: ``epoch`` or ``batch``.
+        per: unit of time at which the factor changes, ``epoch`` or ``batch``.
     """
 
     def __init__(self, *, peak: Annotated[float, Gt(0), Lt(1)] = 0.4, per: Literal["epoch", "batch"] = "batch") -> None:
@@ -137,12 +137,12 @@ class Cyclic:
 
 
 def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
-    """Ask a schedule of somebody's own all that training asks, before it begins.
+    """Try all factors of a schedule that is not built in, before training begins.
 
     Args:
-        schedule: the schedule.
-        epochs: of the run.
-        who: it is, for messages.
+        schedule: schedule to try.
+        epochs: number of epochs of the run.
+        who: name of the schedule, for messages.
 
     Raises:
         ConfigError: ``per`` is unknown, a factor is no finite number >= 0, or the drops are no epochs.
@@ -164,9 +164,9 @@ def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
         raise ConfigError(f"{who}: expected drops({epochs}) to be a list of epochs, got {drops!r}")
 
 
-def interpolate(t: float, at: Sequence[float], values: Sequence[float]) -> float:
-    """The polygon through (at, values) at t; constant outside."""
-    return float(np.interp(t, at, values))
+def interpolate(t: float, times: Sequence[float], values: Sequence[float]) -> float:
+    """The value at t of the polygon through (times, values), constant outside."""
+    return float(np.interp(t, times, values))
 
 
 def _increasing(settings: Sequence[int | float], epochs: int) -> list[int]:

@@ -12,7 +12,7 @@ from buttress.errors import ConfigError
 from buttress.settings import Flag, NonNegativeFraction, Number
 
 FORMAT = 1
-"""Of configs. A change after which an older config would mean something else, or nothing, raises it."""
+"""Version of the format of configs. It rises with every change that gives an older config another meaning, or none."""
 
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -78,11 +78,11 @@ class ComponentSection(_OpenSection):
 
     @property
     def chosen(self) -> str:
-        """What was chosen: the name or the target."""
+        """The name, or else the target."""
         return self.name or self.target or ""
 
     def given(self) -> dict[str, Any]:
-        """The settings of what was chosen."""
+        """The settings beside the name, or the arguments of the target."""
         return self.settings() if self.target is None else dict(self.args)
 
 
@@ -90,7 +90,7 @@ class DataSection(ComponentSection):
     """``data``: further keys are the data set's settings."""
 
     name: str | None = Field(None, description="a data set: buttress plugins list --kind dataset")
-    batch_size: Count = Field(128, description="training examples a step")
+    batch_size: Count = Field(128, description="training examples per step")
     drop_last: Flag = Field(False, description="leave out an incomplete last batch")
 
 
@@ -101,10 +101,10 @@ class WeightsSection(_Section):
     fresh: list[str] = Field(
         default_factory=list,
         alias="except",
-        description="what of the model starts fresh and is not taken from the file: names, patterns (fc, head.*)",
+        description="parts of the model that start fresh instead of from the file: names or patterns (fc, head.*)",
     )
     key: str | None = Field(
-        None, description="which weights of a file of several: state_dict, ema (default: what fits)"
+        None, description="key of the weights in a file that holds several: state_dict, ema (default: those that fit)"
     )
 
     @model_validator(mode="before")
@@ -157,7 +157,7 @@ class ModelSection(ComponentSection):
 
 
 class ThreatSection(_Section):
-    """``threat``: which perturbations the adversary may make."""
+    """``threat``: the perturbations that the adversary may make."""
 
     norm: Literal["linf", "l2"] = Field(description="norm of the perturbation")
     eps: NonNegativeFraction = Field(description="radius in units of the input, exact: 8/255")
@@ -186,7 +186,7 @@ class ScheduleSection(ComponentSection):
 class EvaluationSection(_Section):
     """``evaluation``: when and how the run is scored while it trains."""
 
-    every: Count = Field(1, description="epochs between evaluations; the last epoch is always evaluated")
+    every: Count = Field(1, description="number of epochs between evaluations; the last epoch is always evaluated")
     attack: AttackEntry = Field(
         {"pgd": {"steps": 20}},
         description="the attack that robust accuracy is measured with: pgd-20, or pgd: {steps: 20, restarts: 3}",
@@ -195,38 +195,38 @@ class EvaluationSection(_Section):
         "validation", description="split that chooses the best epoch; test is the papers' protocol, and biased"
     )
     train: Flag = Field(False, description="score the training split too, for the robust generalization gap")
-    batch_size: Count = Field(500, description="examples a forward")
-    seed: Seed = Field(0, description="of the attack's random starts")
+    batch_size: Count = Field(500, description="number of examples per forward")
+    seed: Seed = Field(0, description="seed of the attack's random starts")
 
 
 class CheckpointSection(_Section):
     """``checkpoint``: when the run is saved."""
 
-    every: Count = Field(1, description="epochs between checkpoints; the last epoch is always saved")
-    keep: Count = Field(3, description="newest good checkpoints that are kept")
+    every: Count = Field(1, description="number of epochs between checkpoints; the last epoch is always saved")
+    keep: Count = Field(3, description="number of newest good checkpoints to keep")
 
 
 class GuardsSection(_Section):
     """``guards``: what a run does when it goes wrong."""
 
     nonfinite: Literal["stop", "skip"] = Field(
-        "stop", description="a loss, gradients or weights that are not finite stop the run, or their step is skipped"
+        "stop", description="action on a loss, gradients or weights that are not finite: stop the run, or skip the step"
     )
-    max_skipped: Count = Field(20, description="so many skipped steps in a row stop the run")
+    max_skipped: Count = Field(20, description="number of consecutive skipped steps that stops the run")
     collapse: Literal["off", "warn", "stop", "roll_back"] = Field(
-        "warn", description="what robust accuracy that falls to chance does, when it is next evaluated"
+        "warn", description="action when an evaluation shows that robust accuracy has fallen to chance"
     )
     lr_factor: Annotated[Number, Field(gt=0, le=1)] = Field(
-        0.5, description="roll_back: learning rates from then on, relative to before"
+        0.5, description="roll_back: factor on all later learning rates"
     )
-    max_rollbacks: Count = Field(3, description="roll_back: a further collapse stops the run")
+    max_rollbacks: Count = Field(3, description="roll_back: number of roll-backs, after which a collapse stops the run")
 
 
 class TargetsSection(_Section):
     """``targets``: what the authors of a method published; a run does not read it."""
 
-    source: str = Field(description="paper, model, number of runs")
-    note: Literal["published, not measured here"] = Field(description="what these numbers are")
+    source: str = Field(description="paper, model and number of runs")
+    note: Literal["published, not measured here"] = Field(description="origin of these numbers")
     values: dict[str, float] = Field(description="measure to value, in percent: pgd-20 best, pgd-20 last")
 
 
@@ -234,28 +234,32 @@ class Config(_Section):
     """The whole configuration."""
 
     format: Count = Field(FORMAT, description="version of this description of configs")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="of the run: letters, digits, . _ -")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the run: letters, digits, . _ -"
+    )
     data: DataSection
     model: ModelSection
     threat: ThreatSection
-    plugins: list[Entry] = Field(min_length=1, description="in the order of calls: buttress plugins list")
+    plugins: list[Entry] = Field(min_length=1, description="plugins in the order of their calls: buttress plugins list")
     optimizer: OptimizerSection
     schedule: ScheduleSection = Field(default_factory=ScheduleSection)
     epochs: Count = Field(le=10**6, description="passes over the training data")
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
     loggers: list[Entry] = Field(
-        default_factory=list, description="what else is told the metrics: buttress plugins list --kind logger"
+        default_factory=list, description="further receivers of the metrics: buttress plugins list --kind logger"
     )
     guards: GuardsSection = Field(default_factory=GuardsSection)
-    seed: Seed = Field(0, description="of everything that is random in the run")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    backend: Literal["auto", "native", "torch"] = Field("auto", description="of the kernels: compiled or pure torch")
+    seed: Seed = Field(0, description="seed of everything random in the run")
+    device: str = Field("auto", description="device of the run: auto, cpu, cuda or cuda:N")
+    backend: Literal["auto", "native", "torch"] = Field(
+        "auto", description="implementation of the kernels: compiled or pure torch"
+    )
     checks: Literal["auto", "always", "interval", "off"] = Field(
-        "auto", description="of the values that plugins answer: auto is always on the CPU, interval on CUDA"
+        "auto", description="checks of the values that plugins return: auto is always on the CPU, interval on CUDA"
     )
     deterministic: Flag = Field(
-        False, description="only deterministic algorithms of torch (needed on CUDA for exact resume)"
+        False, description="use only deterministic algorithms of torch (needed on CUDA for exact resume)"
     )
     plugins_file: str | None = Field(
         None,
@@ -279,7 +283,9 @@ class Config(_Section):
         description="plugins and loggers to leave out: a name, a distribution, or dist:name",
     )
     targets: TargetsSection | None = Field(None, description="published numbers to compare with")
-    log_every: Count = Field(50, description="steps between training records, each one synchronisation with the device")
+    log_every: Count = Field(
+        50, description="number of steps between training records, each of which synchronizes with the device"
+    )
 
 
 def schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""YAML read strictly, with the line of every key: no tags, no duplicate keys, numbers as YAML 1.2 writes them."""
+"""Read YAML strictly, with the line of every key: no tags, no duplicate keys, numbers as in YAML 1.2."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from buttress.number_text import Word, read_float, read_integer
 from buttress.storage.regular_file import read_regular_file
 
 OVERRIDE = "override "
-"""What the place of a key begins with that was given on the command line."""
+"""Beginning of the place of a key that was given on the command line."""
 
 # A config is written by hand; these stop files that are not, before they take memory or more than a second.
 MAX_BYTES = 100_000
@@ -43,7 +43,7 @@ for _tag, _pattern, _first in (
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever text ``_Loader`` would take for something else."""
+    """Quotes text that ``_Loader`` would read as another value."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
@@ -52,13 +52,13 @@ _Dumper.add_representer(Word, lambda dumper, word: dumper.represent_scalar("tag:
 
 
 def dump_yaml(value: object) -> str:
-    """YAML that ``parse_yaml`` reads back as it was."""
+    """``value`` as YAML that ``parse_yaml`` reads back."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed file: the value, and for each key's path the place that error messages name."""
+    """A parsed file: the value, and ``"file.yaml:12"`` for the path of each key."""
 
     value: Any
     name: str
@@ -70,9 +70,9 @@ class Source:
         return Place(self.name, (), self.places)
 
     def blame(self, *paths: KeyPath) -> Place:
-        """The place of the first of these keys that an override set; else of the first of them.
+        """The place of the first of these keys that an override has set, or else of the first key.
 
-        For mistakes that lie between keys, of which each is right by itself.
+        For mistakes between keys, each of which is right by itself.
         """
         return self.place.under(*next((path for path in paths if self.is_overridden(path)), paths[0]))
 
@@ -125,7 +125,7 @@ def parse_yaml(text: str, name: str) -> Source:
 
 
 class _Reader:
-    """Turns nodes into values and remembers where each was."""
+    """Turns nodes into values and remembers the line of each."""
 
     def __init__(self, name: str) -> None:
         self.name = name
