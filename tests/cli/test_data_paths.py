@@ -10,7 +10,8 @@ import yaml
 
 from buttress.config.file import load_config
 from buttress.errors import DataError
-from buttress.training.assembly import check_config, load_data
+from buttress.training.assembly import check_config
+from buttress.training.dataset import load_data
 from buttress.training.launch import continue_run, launch
 
 from .conftest import make_workspace

@@ -12,7 +12,7 @@ from buttress.components.sources import find
 from buttress.config.file import ConfigFile, load_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, PluginError
-from buttress.training.assembly import load_data
+from buttress.training.dataset import load_data
 
 from .conftest import CONFIG, Run
 

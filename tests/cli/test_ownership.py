@@ -15,8 +15,9 @@ from buttress.errors import CheckpointError, InputError, RunFolderError
 from buttress.storage.names import expect_inside, expect_plain_name, is_plain_name
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
-from buttress.training.assembly import assemble, load_data
+from buttress.training.assembly import assemble
 from buttress.training.checkpoint import list_checkpoints
+from buttress.training.dataset import load_data
 from buttress.training.existing import existing_folder
 from buttress.training.manifest import read_manifest
 from buttress.training.named_files import expect_same_files

@@ -11,7 +11,7 @@ from buttress.config.overrides import apply_override
 from buttress.config.schema import schema
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, InputError, nearest
-from buttress.training.assembly import threat_of
+from buttress.training.threat_model import threat_of
 
 CONFIG = """\
 name: small

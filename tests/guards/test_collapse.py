@@ -13,9 +13,10 @@ from buttress.config.file import load_config
 from buttress.console.reporter import Reporter
 from buttress.errors import ConfigError, DivergenceError
 from buttress.storage.run_folder import RunFolder
-from buttress.training.assembly import assemble, load_data
+from buttress.training.assembly import assemble
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.collapse import CollapseGuard, fallen
+from buttress.training.dataset import load_data
 from buttress.training.launch import continue_run
 from buttress.training.progress import Progress
 from buttress.training.records import read_metrics

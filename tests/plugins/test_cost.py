@@ -9,7 +9,8 @@ import torch
 from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import dump_yaml, parse_yaml
 from buttress.training import forecast as forecasts
-from buttress.training.assembly import assemble, load_data
+from buttress.training.assembly import assemble
+from buttress.training.dataset import load_data
 from buttress.training.forecast import Passes, counted, forecast
 
 from .catalogue import CATALOGUE

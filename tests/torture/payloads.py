@@ -27,8 +27,9 @@ from buttress.nn.loading import load_weights
 from buttress.storage.files import read_json
 from buttress.storage.history import DiskHistory
 from buttress.storage.run_folder import planned_folder
-from buttress.training.assembly import assemble, load_data
+from buttress.training.assembly import assemble
 from buttress.training.checkpoint import load_checkpoint
+from buttress.training.dataset import load_data
 from buttress.training.existing import existing_folder
 
 from .report import Section

@@ -19,7 +19,8 @@ from buttress.config.yaml_source import parse_yaml
 from buttress.console.reporter import Reporter
 from buttress.errors import InterruptionError
 from buttress.storage.run_folder import RunFolder
-from buttress.training.assembly import assemble, load_data
+from buttress.training.assembly import assemble
+from buttress.training.dataset import load_data
 from buttress.training.existing import existing_folder
 from buttress.training.trainer import Trainer
 

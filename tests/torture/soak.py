@@ -16,7 +16,8 @@ from buttress.config.file import ConfigFile, dump_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.console.reporter import Reporter
 from buttress.storage.run_folder import RunFolder
-from buttress.training.assembly import assemble, load_data
+from buttress.training.assembly import assemble
+from buttress.training.dataset import load_data
 from buttress.training.records import read_metrics
 from buttress.training.trainer import Trainer
 

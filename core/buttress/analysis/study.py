@@ -19,7 +19,8 @@ from buttress.nn.modes import Modes, parameters_of
 from buttress.scoring.attacks import attack_name
 from buttress.storage.files import read_facts
 from buttress.storage.seals import after_epoch
-from buttress.training.assembly import assemble, load_data
+from buttress.training.assembly import assemble
+from buttress.training.dataset import load_data
 from buttress.training.existing import existing_folder
 from buttress.training.records import read_metrics
 from buttress.training.same_data import expect_same_data

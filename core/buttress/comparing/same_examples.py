@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from buttress.comparing.jobs import Job
 from buttress.storage.fingerprints import Fingerprint
-from buttress.training.assembly import load_data
+from buttress.training.dataset import load_data
 from buttress.training.same_data import expect_same_data
 from buttress.training.summary_file import read_summary
 

@@ -20,9 +20,11 @@ from buttress.storage.seals import after_epoch
 from buttress.storage.user_path import user_path
 from buttress.storage.weights_file import SUFFIXES, holds_weights, is_safetensors
 from buttress.threat import ThreatModel
-from buttress.training.assembly import build_model, load_data, threat_of
+from buttress.training.dataset import load_data
 from buttress.training.existing import existing_folder
+from buttress.training.model import build_model
 from buttress.training.same_data import expect_same_data
+from buttress.training.threat_model import threat_of
 
 # The keys that a config needs besides model, data and threat, for weights without a config; none of them is used.
 _FREE_STANDING = {

@@ -1,4 +1,4 @@
-"""Relative paths of a config's data and weights: looked up beside the config first, then in the working folder."""
+"""Resolve relative paths of a config's data and weights: beside the config first, then in the working folder."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class RelativePath:
     """A relative path of a config.
 
     Args:
-        name: of the setting.
-        text: as the config has it.
-        folders: in which it is looked up, in that order.
-        recorded: what a run's config says: the text, which its key ``folder`` makes sense of, or an absolute path.
+        name: name of the setting.
+        text: path as the config has it.
+        folders: folders in which it is looked up, in that order.
+        recorded: path in the config of a run: the text, relative to the key ``folder``, or an absolute path.
     """
 
     name: str
@@ -31,26 +31,26 @@ class RelativePath:
     recorded: str
 
     @property
-    def found(self) -> Path:
-        """Where it is; in the first folder where it is in none."""
+    def resolved(self) -> Path:
+        """The path where it exists; in the first folder where it exists in none."""
         places = [folder / self.text for folder in self.folders]
         return next((place for place in places if place.exists()), places[0])
 
     @property
     def shortest(self) -> Path:
-        """Where it is, as written in the config where that leads there from the working folder."""
-        return Path(self.text) if self.found == Path.cwd() / self.text else self.found
+        """The existing path, as the config has it where that leads there from the working folder."""
+        return Path(self.text) if self.resolved == Path.cwd() / self.text else self.resolved
 
     def is_in(self, folder: Path) -> bool:
-        """Whether it is there, and was found in that folder."""
-        return self.found == folder / self.text and self.found.exists()
+        """Whether it exists, in that folder."""
+        return self.resolved == folder / self.text and self.resolved.exists()
 
 
 def relative_paths(file: ConfigFile) -> list[RelativePath]:
     """The relative paths among those settings of the data set that are declared as a ``Path`` and given in the config.
 
     Raises:
-        InputError: the data set is not there, or cannot be imported.
+        InputError: the data set does not exist, or cannot be imported.
     """
     section, place = file.config.data, file.place / "data"
     component: Any
@@ -63,7 +63,7 @@ def relative_paths(file: ConfigFile) -> list[RelativePath]:
     given = section.given()
     try:
         names = path_settings(component)
-    except (PluginError, TypeError, ValueError):  # what it is, and why that is no data set, is said when it is made
+    except (PluginError, TypeError, ValueError):  # an error follows when it is made
         return []
     return [
         _relative(file, (*key, name), str(given[name]))
@@ -88,9 +88,9 @@ def _relative(file: ConfigFile, key: tuple[str, ...], text: str) -> RelativePath
 
 
 def where_looked(paths: Sequence[RelativePath]) -> str:
-    """What a message about data that do not load adds: where each path that is not there was looked up."""
+    """The end of a message about data that do not load: the folders in which missing paths were looked up."""
     return "".join(
         f"; {path.name} is {path.text}, which was looked up in {' and in '.join(map(str, path.folders))}"
         for path in paths
-        if not path.found.exists()
+        if not path.resolved.exists()
     )

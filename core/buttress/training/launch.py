@@ -19,9 +19,10 @@ from buttress.errors import RunFolderError
 from buttress.kernels import use_backend
 from buttress.storage.files import remove_leftovers, storage_errors
 from buttress.storage.run_folder import RunFolder, planned_folder
-from buttress.training.assembly import Assembly, assemble, check_last_batch, load_data
+from buttress.training.assembly import Assembly, assemble, check_last_batch
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.continuation import Surroundings
+from buttress.training.dataset import load_data
 from buttress.training.existing import existing_folder
 from buttress.training.forecast import Forecast
 from buttress.training.forecast import forecast as forecast_cost

@@ -1,0 +1,78 @@
+"""Load and check the data of a config."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from buttress.components.construct import choose
+from buttress.components.own_modules import describe_exception
+from buttress.components.requirements import check_requirements
+from buttress.config.file import ConfigFile
+from buttress.config.targets import DATA
+from buttress.data import Data, check_data
+from buttress.errors import ConfigError, DataError, InputError, raising_line
+from buttress.training.data_paths import relative_paths, where_looked
+from buttress.training.device import device_of, memory_format_of
+from buttress.training.threat_model import threat_of
+
+
+def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
+    """Load the data of a config, checked and on its device; returns also all settings of the data set.
+
+    Raises:
+        ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
+    """
+    check_requirements(file.config.requires, file.place / "requires")
+    data, settings = _load(file)
+    _expect_valid(file, data)
+    if data.validation is None and file.config.evaluation.best_by == "validation":
+        place = file.source.blame(("evaluation", "best_by"), ("data", "validation"), ("data", "name"))
+        raise ConfigError(
+            f"{place}: the data set has no validation split to choose the best epoch "
+            "on; set data.validation, or evaluation.best_by: test (the papers' protocol, biased upward)"
+        )
+    device, layout = device_of(file), memory_format_of(file)
+    shape = data.train.example_shape
+    if layout == torch.channels_last and len(shape) != 3:
+        raise ConfigError(
+            f"{file.place / 'model' / 'memory_format'}: channels_last is a layout of images [C,H,W], and these "
+            f"examples have shape {list(shape)}; use contiguous"
+        )
+    moved = {name: split.to(device, layout) for name, split in data.splits().items()}
+    return replace(data, train=moved["train"], test=moved["test"], validation=moved.get("validation")), settings
+
+
+def _expect_valid(file: ConfigFile, data: Data) -> None:
+    """Check the data; an exception of the user's own split becomes one message too."""
+    threat = threat_of(file)
+    try:
+        check_data(data, threat)
+    except InputError:
+        raise
+    except Exception as problem:
+        raise DataError(f"{file.place / 'data'}: {file.config.data.chosen}: {describe_exception(problem)}") from problem
+
+
+def _load(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
+    section, place, seed = file.config.data, file.place / "data", file.config.seed
+    paths = relative_paths(file)
+    given = {**section.given(), **{path.name: str(path.resolved) for path in paths}}
+    if section.target is None:
+        dataset, settings = choose("dataset", section.chosen, place / "name").make(given, place)
+    else:
+        dataset, settings = file.own.make(DATA, "data", given, place, {"seed": seed})
+    try:
+        data = dataset.load(seed) if hasattr(dataset, "load") else dataset
+    except InputError as problem:
+        line = raising_line(problem) if section.target else ""
+        raise type(problem)(f"{place}: {problem}{f' ({line})' if line else ''}{where_looked(paths)}") from problem
+    except Exception as problem:
+        about_settings = isinstance(problem, ValueError) and section.target is None
+        text = problem if about_settings else describe_exception(problem)
+        raise DataError(f"{place}: {text}{where_looked(paths)}") from problem
+    if not isinstance(data, Data):
+        raise DataError(f"{place}: {section.chosen} loaded a {type(data).__name__}, expected a buttress.Data")
+    return data, {**settings, **{path.name: path.recorded for path in paths}}
