@@ -1,4 +1,4 @@
-"""A run from its first step to its last: epochs, evaluation, checkpoints, exact resume."""
+"""Train a run from its first step to its last: epochs, evaluations, checkpoints, exact resume."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Trainer:
     Args:
         assembly: everything that the run needs, checked.
         folder: an existing run folder.
-        reporter: tells the user.
-        forecast: what the run will cost, where that is known: the time left is made of it until it has been measured.
+        reporter: reporter for the user.
+        forecast: cost of the run, or None; the time left is computed from it until it has been measured.
     """
 
     def __init__(
@@ -70,13 +70,15 @@ class Trainer:
             self._scoreboard.plan(self._forecast)
             try:
                 if self._is_new:
-                    self._progress.save()  # step 0: wherever the run is killed, there is something to go on from
+                    self._progress.save()  # step 0: a run that is killed anywhere can go on from a checkpoint
                 if trained:
                     self._loggers.start()
                 while engine.epoch < config.epochs:
                     self._train_epoch()
                     self._finish_epoch()
-            except DataError as problem:  # it was good when the run began: no wrong input, but work that cannot go on
+            except (
+                DataError
+            ) as problem:  # the data were good when the run began: no wrong input
                 raise WorkError(
                     f"{problem}. What was trained is saved; put back the file that the run began with, then continue "
                     f"with: buttress resume {self._folder.path}; with a repaired one, start a new run"
@@ -126,7 +128,7 @@ class Trainer:
             self._reporter.advance(f"epoch {engine.epoch + 1}/{config.epochs}")
 
     def _saved_if_unreadable(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; where one cannot be read, what was trained before it is saved."""
+        """The batches; before the error about one that cannot be read, the run is saved."""
         try:
             yield from batches
         except DataError:
@@ -148,8 +150,8 @@ class Trainer:
             live = self._scoreboard.score(done)
             if self._recovery.rolled_back():
                 return
-            found = self._scoreboard.finish(live, last=last)
-            self._reporter.say(f"epoch {done}/{config.epochs}  loss {loss:.3f}  {found}")
+            scores = self._scoreboard.finish(live, last=last)
+            self._reporter.say(f"epoch {done}/{config.epochs}  loss {loss:.3f}  {scores}")
         if last or done % config.checkpoint.every == 0:
             self._save()
 
@@ -170,10 +172,10 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        self._read_checks()  # what is saved is good: a step that was not is found here at the latest
+        self._read_checks()  # a bad step raises here at the latest, before it is saved
         self._progress.save()
 
-    # What it says about itself
+    # Messages and metrics
 
     def _place(self) -> str:
         """``"epoch 3/12, 4 of its 10 steps done"``: epochs count from 1, as in progress lines."""
@@ -203,9 +205,9 @@ class Trainer:
         return {"skipped_steps": guard.skipped} if guard else {}
 
     def _read_checks(self) -> None:
-        said = self._engine.read_checks()
-        if said:
-            self._reporter.say(said)
+        message = self._engine.read_checks()
+        if message:
+            self._reporter.say(message)
 
     def _write(self, record: Mapping[str, object]) -> None:
         self._progress.metrics.write(record)
