@@ -157,7 +157,7 @@ class PlainPaths:
 
 
 class EditableWheel(editable_wheel):
-    """What ``pip install --editable`` runs."""
+    """The command that ``pip install --editable`` runs."""
 
     def _select_strategy(self, *arguments: Any) -> PlainPaths:
         return PlainPaths(super()._select_strategy(*arguments))

@@ -118,24 +118,26 @@ def main() -> None:
     try:
         paths = make(folder, options.n, options.values, options.tensors)
         size, out = sum(path.stat().st_size for path in paths), folder / "out.safetensors"
-        found: dict[str, Any] = {"cold": measure(paths, out, options.cold_rounds, cold=True)}
-        found["warm"] = measure(paths, out, options.rounds, cold=False)
-        found["peak_growth_bytes"] = peak(paths, folder, options.threads)
+        results: dict[str, Any] = {"cold": measure(paths, out, options.cold_rounds, cold=True)}
+        results["warm"] = measure(paths, out, options.rounds, cold=False)
+        results["peak_growth_bytes"] = peak(paths, folder, options.threads)
     finally:
         shutil.rmtree(folder)
     lines = []
     for state in ("warm", "cold"):
-        base = found[state]["plain read"]
-        for name, each in found[state].items():
+        base = results[state]["plain read"]
+        for name, each in results[state].items():
             ratio, least = (f"{each[key] / base[key]:.2f}" for key in ("median_s", "min_s"))
             rate = size / each["median_s"] / 1e9
             lines.append([state, name, f"{each['median_s']:.3f}", f"{each['cpu_s']:.3f}", f"{rate:.1f}", ratio, least])
     print(f"{options.n} files of {options.values:,} float32, {size / 1e9:.1f} GB, {options.threads} threads\n")
     print(table(["", "", "s", "CPU s", "GB/s", "x plain read", "x, minima"], lines))
-    print(f"\npeak memory grows by {found['peak_growth_bytes'] / 2**20:.0f} MiB while the median is written to a file")
+    print(
+        f"\npeak memory grows by {results['peak_growth_bytes'] / 2**20:.0f} MiB while the median is written to a file"
+    )
     names = ("n", "values", "tensors", "threads", "rounds", "cold_rounds")
     sizes = {name: getattr(options, name) for name in names}
-    write(options.json, facts(benchmark="bench_files", **sizes, bytes=size, results=found))
+    write(options.json, facts(benchmark="bench_files", **sizes, bytes=size, results=results))
 
 
 if __name__ == "__main__":

@@ -121,8 +121,8 @@ def measure_keeping() -> float:
     model, copies = preact_tiny(in_channels=1, num_classes=10), Copies()
 
     def keep() -> None:
-        found = AsFound(model)
-        with found.kept_on_error(), found.values_kept_on_error(copies.before, copies.buffers):
+        before = AsFound(model)
+        with before.kept_on_error(), before.values_kept_on_error(copies.before, copies.buffers):
             pass
 
     return microseconds(keep, calls=200)
@@ -151,14 +151,14 @@ def measure_value_checks(rounds: int) -> dict[str, Any]:
         bool(THREAT.contains(adv, x))
         bool(torch.isfinite(losses.mean()))
 
-    alone = microseconds(checks, calls=200)
+    checks_us = microseconds(checks, calls=200)
     step = summary(times["off"])["median_s"]
     return {
         "always": summary(times["always"]),
         "off": summary(times["off"]),
         "step_ratio": summary(times["always"])["median_s"] / step,
-        "checks_alone_us": alone,
-        "share_of_step": alone / (1e6 * step),
+        "checks_alone_us": checks_us,
+        "share_of_step": checks_us / (1e6 * step),
     }
 
 

@@ -90,7 +90,7 @@ def main() -> None:
     for shape in options.shapes:
         b, k = map(int, shape.split("x"))
         times = measure(b, k, options.rounds)
-        found = {"shape": [b, k]}
+        result = {"shape": [b, k]}
         for what, pick in (("median", median), ("fastest", min)):
             us = {name: pick(each) for name, each in times.items()}
             ratios = {
@@ -99,9 +99,9 @@ def main() -> None:
                 "masked over operators": us["masked"] / us["operators"],
                 "twin": us["twin"] / us["compiled"],
             }
-            found[what] = {"us": us, "ratios": ratios}
+            result[what] = {"us": us, "ratios": ratios}
             lines.append([shape, what, *(f"{value:.1f}" for value in (*us.values(), *ratios.values()))])
-        results.append(found)
+        results.append(result)
     header = ["BxK", "round", *(f"{name}, us" for name in times), *(f"{name}, x" for name in ratios)]
     print(f"float32, {options.threads} threads, {options.rounds} rounds\n")
     print(table(header, lines))

@@ -100,16 +100,16 @@ def main() -> None:
     results, lines = [], []
     for n in options.n:
         for congruent in (False, True):
-            found = measure(n, options, congruent)
-            limit = max(n * item / found["read"], 2 * item / found["copy"])
-            share = (n + 1) * item / found["compiled"] / limit
-            peers = {name: ns for name, ns in found.items() if name not in ("compiled", "read", "copy")}
-            stacked = found["torch.stack().median(0)"] / found["compiled"]
+            measured = measure(n, options, congruent)
+            limit = max(n * item / measured["read"], 2 * item / measured["copy"])
+            share = (n + 1) * item / measured["compiled"] / limit
+            peers = {name: ns for name, ns in measured.items() if name not in ("compiled", "read", "copy")}
+            stacked = measured["torch.stack().median(0)"] / measured["compiled"]
             best = min((ns, name) for name, ns in peers.items() if name != "torch.stack().median(0)")
             where = "congruent" if congruent else "staggered"
-            results.append({"n": n, "placed": where, "ns": found, "limit_gb_s": limit, "share_of_limit": share})
-            row = [n, where, f"{found['compiled']:.2f}", f"{share:.2f}", f"{stacked:.0f}"]
-            lines.append([*row, f"{best[0] / found['compiled']:.0f}", best[1]])
+            results.append({"n": n, "placed": where, "ns": measured, "limit_gb_s": limit, "share_of_limit": share})
+            row = [n, where, f"{measured['compiled']:.2f}", f"{share:.2f}", f"{stacked:.0f}"]
+            lines.append([*row, f"{best[0] / measured['compiled']:.0f}", best[1]])
     header = ["N", "placed", "ns an element", "share of limit", "x over stack", "x over best peer", "which"]
     simd = status().get("SIMD", "none").split()[-1]
     print(f"{options.dtype}, {simd}, {options.threads} threads, {options.size:,} elements, {options.rounds} rounds\n")

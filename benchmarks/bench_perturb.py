@@ -49,8 +49,8 @@ class Proxy:
     def awp(self) -> None:
         self.stepped.load_state_dict(self.model.state_dict())
         self.optimizer.step()
-        old, found = self.model.state_dict(), differences(self.model, self.stepped)
-        scaled = {name: old[name].norm() / (each.norm() + TINY) * each for name, each in found.items()}
+        old, moves = self.model.state_dict(), differences(self.model, self.stepped)
+        scaled = {name: old[name].norm() / (each.norm() + TINY) * each for name, each in moves.items()}
         add(self.model, scaled, GAMMA)
         add(self.model, scaled, -GAMMA)
 
@@ -59,15 +59,15 @@ class Proxy:
             proxy.load_state_dict(self.model.state_dict())
             add(proxy, self.scaled, GAMMA)
         self.optimizer.step()
-        found, old = differences(self.start, self.stepped), self.model.state_dict()
-        self.total = {name: each + found[name] for name, each in self.total.items()}
+        moves, old = differences(self.start, self.stepped), self.model.state_dict()
+        self.total = {name: each + moves[name] for name, each in self.total.items()}
         length = torch.cat([each.view(-1) for each in self.total.values()]).norm()
         size = torch.cat([old[name].view(-1) for name in self.total]).norm()
         self.scaled = {name: size / (length + TINY) * each for name, each in self.total.items()}
 
 
 def differences(model: nn.Module, other: nn.Module) -> dict[str, Tensor]:
-    """Of the tensors that AWP and RWP perturb."""
+    """The differences of the tensors that AWP and RWP perturb."""
     old, new = model.state_dict(), other.state_dict()
     return {name: new[name] - old[name] for name in old if old[name].dim() > 1 and "weight" in name}
 
@@ -182,11 +182,11 @@ def main() -> None:
     for method, candidates, moved in (("AWP", awp(model), 8), ("RWP", rwp(model), 6)):
         times = measure({**candidates, "copy": copy_once}, options.rounds)
         times["floor"] = [ms * moved / 2 for ms in times.pop("copy")]
-        for what, chosen in (("median", middle), ("fastest", min)):
-            found = {name: chosen(each) for name, each in times.items()}
-            ratios = [f"{found[name] / found['compiled']:.2f}" if name in found else "" for name in PEERS]
-            lines.append([method, what, f"{found['compiled']:.1f}", *ratios])
-            results.setdefault(method, {})[what] = found
+        for rounds, choose in (("median", middle), ("fastest", min)):
+            chosen = {name: choose(each) for name, each in times.items()}
+            ratios = [f"{chosen[name] / chosen['compiled']:.2f}" if name in chosen else "" for name in PEERS]
+            lines.append([method, rounds, f"{chosen['compiled']:.1f}", *ratios])
+            results.setdefault(method, {})[rounds] = chosen
     print(f"PreActResNet-18: {size:,} weights, float32, {options.threads} threads, {options.rounds} rounds\n")
     header = ["method", "rounds", "compiled, ms", *(f"x over {name}" for name in PEERS)]
     print(table(header, lines))

@@ -75,8 +75,8 @@ struct Number<Type::float16> : Pattern<std::uint16_t, 0x7c00> {
     // Subnormal: a multiple of 2^-24, rounded by adding and reading what 0.5 leaves of the fraction.
     const std::uint32_t small = bits_as<std::uint32_t>(bits_as<float>(size) + 0.5f) - bits_as<std::uint32_t>(0.5f);
     const std::uint32_t normal = (size - ((127 - 15) << 23) + 0xfff + ((size >> 13) & 1)) >> 13;
-    const std::uint32_t finite = size < 0x38800000 ? small : normal;       // 2^-14
-    const std::uint32_t any = size >= 0x47800000 ? infinity : finite;      // 65536; above 65520 rounding carries
+    const std::uint32_t finite = size < 0x38800000 ? small : normal;   // 2^-14
+    const std::uint32_t any = size >= 0x47800000 ? infinity : finite;  // 65536; above 65520 rounding carries
     return Stored(size > 0x7f800000 ? nan : any | ((bits >> 16) & 0x8000));
   }
 };
@@ -87,7 +87,8 @@ BUTTRESS_HOST_DEVICE typename Number<type>::Bits mean(typename Number<type>::Bit
   using N = Number<type>;
   using Stored = typename N::Stored;
   const typename N::Wide half = 0.5;
-  return bits_as<typename N::Bits>(N::narrow(N::widen(bits_as<Stored>(a)) * half + N::widen(bits_as<Stored>(b)) * half));
+  return bits_as<typename N::Bits>(
+      N::narrow(N::widen(bits_as<Stored>(a)) * half + N::widen(bits_as<Stored>(b)) * half));
 }
 
 // call(Number<type>{}) for the type that is known when the program runs.

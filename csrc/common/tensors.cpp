@@ -12,7 +12,8 @@ std::string facts(const at::Tensor& tensor) {
   std::string shape;
   for (const std::int64_t size : tensor.sizes()) shape += (shape.empty() ? "" : ", ") + std::to_string(size);
   if (tensor.dim() == 1) shape += ",";
-  return "shape (" + shape + "), torch." + c10::getDtypeNames(tensor.scalar_type()).first + " on " + tensor.device().str();
+  return "shape (" + shape + "), torch." + c10::getDtypeNames(tensor.scalar_type()).first + " on " +
+         tensor.device().str();
 }
 
 std::string text(double number) {
@@ -36,8 +37,7 @@ Type type_of(const at::Tensor& tensor) { return compiled_type(tensor).value(); }
 
 void expect_compiled_type(const std::string& name, const at::Tensor& tensor) {
   TORCH_CHECK_VALUE(compiled_type(tensor).has_value(), name, " has dtype torch.",
-                    c10::getDtypeNames(tensor.scalar_type()).first,
-                    ", expected float32, float64, float16 or bfloat16");
+                    c10::getDtypeNames(tensor.scalar_type()).first, ", expected float32, float64, float16 or bfloat16");
 }
 
 bool fits(const at::Tensor& tensor, const at::Tensor& other) {
@@ -59,9 +59,8 @@ void Memory::add(const char* name, const at::Tensor& tensor, bool written, std::
 // In the order of their begins, a span overlaps an earlier one where it begins before the furthest end so far. Two such
 // ends are kept, because two tensors that are only read may share memory: one overlaps what is written alone.
 void Memory::expect_apart(const char* who) {
-  std::stable_sort(spans_.begin(), spans_.end(), [](const Span& a, const Span& b) {
-    return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
-  });
+  std::stable_sort(spans_.begin(), spans_.end(),
+                   [](const Span& a, const Span& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
   const Span* furthest[2] = {nullptr, nullptr};  // of those that are read, of those that are written
   for (const Span& span : spans_) {
     for (const Span* other : {furthest[1], furthest[0]}) {

@@ -34,9 +34,10 @@ bool fits(const at::Tensor& tensor, const at::Tensor& other);
 class Memory {
  public:
   explicit Memory(std::size_t tensors) { spans_.reserve(tensors); }
-  // `index`: the place in the list `name`, or -1 for a tensor that is not in one. With `versions` the list is one of lists,
-  // flat: "lists[k][i]". Names must outlive this object.
-  void add(const char* name, const at::Tensor& tensor, bool written, std::int64_t index = -1, std::int64_t versions = 0);
+  // `index`: the place in the list `name`, or -1 for a tensor that is not in one. With `versions` the list is one of
+  // lists, flat: "lists[k][i]". Names must outlive this object.
+  void add(const char* name, const at::Tensor& tensor, bool written, std::int64_t index = -1,
+           std::int64_t versions = 0);
   void expect_apart(const char* who);
 
  private:

@@ -1,7 +1,7 @@
 // Read from the macros that nvcc defines; launches nothing.
-#include "facts/cuda.h"
-
 #include <cuda_runtime_api.h>
+
+#include "facts/cuda.h"
 
 namespace buttress {
 
@@ -19,7 +19,8 @@ std::string cuda_architectures() {
   constexpr int kArchitectures[] = {__CUDA_ARCH_LIST__};  // 800, 900
   std::string names;
   for (const int architecture : kArchitectures) {
-    names += (names.empty() ? "" : " ") + std::to_string(architecture / 100) + "." + std::to_string(architecture / 10 % 10);
+    names +=
+        (names.empty() ? "" : " ") + std::to_string(architecture / 100) + "." + std::to_string(architecture / 10 % 10);
   }
   return names;
 #else

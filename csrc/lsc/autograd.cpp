@@ -16,9 +16,9 @@ namespace {
 
 using at::Tensor;
 using torch::autograd::SavedVariable;
+using torch::autograd::variable_list;
 using torch::dynamo::autograd::CompiledNodeArgs;
 using torch::dynamo::autograd::SwapSavedVariables;
-using torch::autograd::variable_list;
 
 // Operators go through the dispatcher, so that torch.compile sees them.
 std::tuple<Tensor, Tensor> mean_op(const Tensor& losses, double c_min, bool inclusive) {
@@ -115,10 +115,10 @@ std::shared_ptr<Node> node_after(const Tensor& input) {
 Tensor once(Tensor result, const char* op, const Tensor& grad, const Tensor& input) {
   if (torch::autograd::compute_requires_grad(grad, input)) {
     const std::string message = std::string(op) + ": the compiled operator has no second derivative; use backend torch";
-    torch::autograd::set_history(result, std::shared_ptr<torch::autograd::Error>(
-                                             new torch::autograd::Error(
-                                                 message, torch::autograd::collect_next_edges(grad, input)),
-                                             torch::autograd::deleteNode));
+    torch::autograd::set_history(
+        result, std::shared_ptr<torch::autograd::Error>(
+                    new torch::autograd::Error(message, torch::autograd::collect_next_edges(grad, input)),
+                    torch::autograd::deleteNode));
   }
   return result;
 }

@@ -1,4 +1,5 @@
-// Plain loops that the compiler turns into vectors, compiled for each instruction set and chosen when the library loads.
+// Plain loops that the compiler turns into vectors, compiled for each instruction set and chosen when the library
+// loads.
 //
 // Examples are taken in tiles whose differences from the largest logit fit in the first-level cache, so that the
 // exponentials of all their classes are one long loop: ten classes alone would not fill a vector.
@@ -19,8 +20,8 @@
 namespace buttress {
 namespace {
 
-constexpr std::int64_t kTile = 4096;   // logits: 16 KiB of float32
-constexpr std::int64_t kVector = 32;   // shorter rows are reduced one by one: setting a vector up would cost more
+constexpr std::int64_t kTile = 4096;  // logits: 16 KiB of float32
+constexpr std::int64_t kVector = 32;  // shorter rows are reduced one by one: setting a vector up would cost more
 
 // exp(x) for x <= 0 within 1e-7 (relative); 0 below -87, where float32 would be denormal; NaN for NaN. Reduction to
 // [-ln 2 / 2, ln 2 / 2] with ln 2 in two parts, and the polynomial of Cephes' expf. No branch and no conversion to an
@@ -133,8 +134,8 @@ BUTTRESS_SIMD std::int64_t lsc_losses(const LscLogits<T>& logits, const LscCondi
   const auto work = std::make_unique_for_overwrite<T[]>(std::min(tile, end - begin) * logits.classes);
   std::int64_t wrong = -1;
   for (std::int64_t i = begin; i < end; i += tile) {
-    const std::int64_t found = tile_losses(logits, condition, i, std::min(i + tile, end), work.get(), losses, rows);
-    wrong = wrong < 0 ? found : wrong;
+    const std::int64_t first = tile_losses(logits, condition, i, std::min(i + tile, end), work.get(), losses, rows);
+    wrong = wrong < 0 ? first : wrong;
   }
   return wrong;
 }
@@ -164,11 +165,11 @@ BUTTRESS_SIMD void lsc_mask(const T* losses, std::int64_t n, const LscCondition&
   for (std::int64_t i = 0; i < n; ++i) out[i] = condition.keeps(losses[i]) ? share : T(0);
 }
 
-#define BUTTRESS_FOR(T)                                                                                        \
-  template std::int64_t lsc_losses(const LscLogits<T>&, const LscCondition&, std::int64_t, std::int64_t, T*,   \
-                                   LscRow<T>*);                                                                \
-  template void lsc_gradients(const LscLogits<T>&, const LscRow<T>*, T, std::int64_t, std::int64_t, T*);       \
-  template LscSum lsc_sum(const T*, std::int64_t, const LscCondition&);                                        \
+#define BUTTRESS_FOR(T)                                                                                      \
+  template std::int64_t lsc_losses(const LscLogits<T>&, const LscCondition&, std::int64_t, std::int64_t, T*, \
+                                   LscRow<T>*);                                                              \
+  template void lsc_gradients(const LscLogits<T>&, const LscRow<T>*, T, std::int64_t, std::int64_t, T*);     \
+  template LscSum lsc_sum(const T*, std::int64_t, const LscCondition&);                                      \
   template void lsc_mask(const T*, std::int64_t, const LscCondition&, T, T*);
 BUTTRESS_FOR(float)
 BUTTRESS_FOR(double)

@@ -12,14 +12,14 @@ namespace {
 // Logits that one task handles: enough to hide its start, few enough to share out.
 constexpr std::int64_t kGrain = 1 << 15;
 
-// Calls work(begin, end) on ranges of examples that are whole tiles: the numbers do not depend on the number of threads.
+// Calls work(begin, end) on ranges of examples that are whole tiles: the numbers do not depend on the number of
+// threads.
 template <typename Work>
 void over_tiles(std::int64_t batch, std::int64_t classes, const Work& work) {
   const std::int64_t tile = lsc_tile(classes), tiles = (batch + tile - 1) / tile;
   const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (tile * classes));
-  at::parallel_for(0, tiles, grain, [&](std::int64_t begin, std::int64_t end) {
-    work(begin * tile, std::min(end * tile, batch));
-  });
+  at::parallel_for(0, tiles, grain,
+                   [&](std::int64_t begin, std::int64_t end) { work(begin * tile, std::min(end * tile, batch)); });
 }
 
 struct Cpu {

@@ -1,4 +1,5 @@
-// A warp an example for everything with classes in it; the mean over the batch is one block, which sums in a fixed order.
+// A warp an example for everything with classes in it; the mean over the batch is one block, which sums in a fixed
+// order.
 #include <cuda_runtime.h>
 
 #include <limits>
@@ -107,7 +108,8 @@ __global__ void mask_kernel(const T* losses, std::int64_t n, LscCondition condit
 }  // namespace
 
 template <typename T>
-int lsc_losses_cuda(const LscLogits<T>& logits, const LscCondition& condition, T* losses, LscRow<T>* rows, void* stream) {
+int lsc_losses_cuda(const LscLogits<T>& logits, const LscCondition& condition, T* losses, LscRow<T>* rows,
+                    void* stream) {
   if (logits.batch == 0) return int(cudaSuccess);
   losses_kernel<<<blocks_for(logits.batch, kThreads / kWarp), kThreads, 0, cudaStream_t(stream)>>>(logits, condition,
                                                                                                    losses, rows);
@@ -117,14 +119,14 @@ int lsc_losses_cuda(const LscLogits<T>& logits, const LscCondition& condition, T
 template <typename T>
 int lsc_gradients_cuda(const LscLogits<T>& logits, const LscRow<T>* rows, const T* grad, T* out, void* stream) {
   if (logits.batch == 0) return int(cudaSuccess);
-  gradients_kernel<<<blocks_for(logits.batch, kThreads / kWarp), kThreads, 0, cudaStream_t(stream)>>>(logits, rows, grad,
-                                                                                                      out);
+  gradients_kernel<<<blocks_for(logits.batch, kThreads / kWarp), kThreads, 0, cudaStream_t(stream)>>>(logits, rows,
+                                                                                                      grad, out);
   return int(cudaGetLastError());
 }
 
 template <typename T>
 int lsc_mean_cuda(const T* losses, const LscRow<T>* rows, std::int64_t n, const LscCondition& condition, T* mean,
-                 std::int64_t* kept, void* stream) {
+                  std::int64_t* kept, void* stream) {
   mean_kernel<<<1, kMeanThreads, 0, cudaStream_t(stream)>>>(losses, rows, n, condition, mean, kept);
   return int(cudaGetLastError());
 }
@@ -136,9 +138,9 @@ int lsc_mask_cuda(const T* losses, std::int64_t n, const LscCondition& condition
   return int(cudaGetLastError());
 }
 
-#define BUTTRESS_FOR(T)                                                                                          \
-  template int lsc_losses_cuda(const LscLogits<T>&, const LscCondition&, T*, LscRow<T>*, void*);                  \
-  template int lsc_gradients_cuda(const LscLogits<T>&, const LscRow<T>*, const T*, T*, void*);                    \
+#define BUTTRESS_FOR(T)                                                                                                \
+  template int lsc_losses_cuda(const LscLogits<T>&, const LscCondition&, T*, LscRow<T>*, void*);                       \
+  template int lsc_gradients_cuda(const LscLogits<T>&, const LscRow<T>*, const T*, T*, void*);                         \
   template int lsc_mean_cuda(const T*, const LscRow<T>*, std::int64_t, const LscCondition&, T*, std::int64_t*, void*); \
   template int lsc_mask_cuda(const T*, std::int64_t, const LscCondition&, const T*, T*, void*);
 BUTTRESS_FOR(float)

@@ -1,5 +1,5 @@
-// The loss-stationary condition on CUDA, in float and double; no torch in here. Every function is one launch on `stream`,
-// a cudaStream_t, and returns a cudaError_t; all pointers are in the device's memory.
+// The loss-stationary condition on CUDA, in float and double; no torch in here. Every function is one launch on
+// `stream`, a cudaStream_t, and returns a cudaError_t; all pointers are in the device's memory.
 #pragma once
 
 #include "lsc/cpu.h"
@@ -8,7 +8,8 @@ namespace buttress {
 
 // Losses [batch] and rows [batch]. Where a target is no class, the row's scale and the loss are NaN.
 template <typename T>
-int lsc_losses_cuda(const LscLogits<T>& logits, const LscCondition& condition, T* losses, LscRow<T>* rows, void* stream);
+int lsc_losses_cuda(const LscLogits<T>& logits, const LscCondition& condition, T* losses, LscRow<T>* rows,
+                    void* stream);
 
 // out [batch, classes]: (softmax - onehot) * *grad / batch where the example is kept, else 0; NaN where a target is no
 // class.
@@ -19,7 +20,7 @@ int lsc_gradients_cuda(const LscLogits<T>& logits, const LscRow<T>* rows, const 
 // scale of NaN among them makes the mean NaN.
 template <typename T>
 int lsc_mean_cuda(const T* losses, const LscRow<T>* rows, std::int64_t n, const LscCondition& condition, T* mean,
-                 std::int64_t* kept, void* stream);
+                  std::int64_t* kept, void* stream);
 
 // out [n]: *grad / n where the loss is kept, else 0.
 template <typename T>

@@ -8,8 +8,9 @@
 
 namespace buttress {
 
-// What the gradient needs of a row of logits: softmax_k = exp(x_k - largest) * scale. A scale of 0 says that the example
-// is not kept: the scale of one that is kept lies between 1 / classes and 1. NaN says that its target is no class.
+// What the gradient needs of a row of logits: softmax_k = exp(x_k - largest) * scale. A scale of 0 says that the
+// example is not kept: the scale of one that is kept lies between 1 / classes and 1. NaN says that its target is no
+// class.
 template <typename T>
 struct LscRow {
   T largest, scale;
@@ -26,7 +27,8 @@ struct LscCondition {
   }
 };
 
-// -log softmax of the target, from the row's largest logit and its sum of exp(x_k - largest): exact where x - largest is.
+// -log softmax of the target, from the row's largest logit and its sum of exp(x_k - largest): exact where x - largest
+// is.
 template <typename T>
 BUTTRESS_HOST_DEVICE T cross_entropy(T target_logit, T largest, T sum) {
   using std::log;
@@ -38,6 +40,8 @@ BUTTRESS_HOST_DEVICE LscRow<T> row_of(T loss, T largest, T sum, const LscConditi
   return {largest, condition.keeps(loss) ? T(1) / sum : T(0)};
 }
 
-BUTTRESS_HOST_DEVICE bool is_class(std::int64_t target, std::int64_t classes) { return target >= 0 && target < classes; }
+BUTTRESS_HOST_DEVICE bool is_class(std::int64_t target, std::int64_t classes) {
+  return target >= 0 && target < classes;
+}
 
 }  // namespace buttress

@@ -1,5 +1,5 @@
-// The operators under the loss-stationary condition on any device: checks, memory and dtypes. Half types are computed in
-// float32 and rounded once, at the end. For T float or double a device computes
+// The operators under the loss-stationary condition on any device: checks, memory and dtypes. Half types are computed
+// in float32 and rounded once, at the end. For T float or double a device computes
 //   void losses(T* losses, LscRow<T>* rows, const LscLogits<T>&, const LscCondition&)
 //   void gradients(T* out, const T* grad, const LscLogits<T>&, const LscRow<T>* rows)
 //   void mean(T* mean, std::int64_t* kept, const T* losses, const LscRow<T>* rows, std::int64_t n, const LscCondition&)

@@ -77,16 +77,16 @@ struct Level {
 
 // What is compiled in and runs on this processor, best first.
 std::vector<Level> levels() {
-  std::vector<Level> found;
+  std::vector<Level> supported;
 #ifdef BUTTRESS_X86
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq"))
-    found.push_back({"avx512", avx512::median_any, avx512::scratch_any});
-  if (__builtin_cpu_supports("avx2")) found.push_back({"avx2", avx2::median_any, avx2::scratch_any});
+    supported.push_back({"avx512", avx512::median_any, avx512::scratch_any});
+  if (__builtin_cpu_supports("avx2")) supported.push_back({"avx2", avx2::median_any, avx2::scratch_any});
 #endif
-  found.push_back({"portable", portable::median_any, portable::scratch_any});
-  return found;
+  supported.push_back({"portable", portable::median_any, portable::scratch_any});
+  return supported;
 }
 
 Level choose() {
@@ -98,8 +98,8 @@ Level choose() {
     if (std::strcmp(wanted, level.name) == 0) return level;
     names += (names.empty() ? "" : ", ") + std::string(level.name);
   }
-  throw std::invalid_argument("BUTTRESS_SIMD: expected one of " + names + " (what this processor runs), got '" + wanted +
-                              "'");
+  throw std::invalid_argument("BUTTRESS_SIMD: expected one of " + names + " (what this processor runs), got '" +
+                              wanted + "'");
 }
 
 const Level& chosen() {

@@ -61,8 +61,7 @@ __device__ typename K::Key load(const Tile& tile, int row, std::int64_t i, bool&
 }
 
 template <typename K>
-__device__ void store(void* out, std::int64_t i, typename K::Key lower, typename K::Key upper, bool halfway,
-                      bool nan) {
+__device__ void store(void* out, std::int64_t i, typename K::Key lower, typename K::Key upper, bool halfway, bool nan) {
   using Key = typename K::Key;
   const Key high = K::back(upper);
   const Key value = halfway ? mean<K::type>(K::back(lower), high) : high;
@@ -101,14 +100,14 @@ __global__ void in_registers(const __grid_constant__ Records records, bool highe
 template <typename K>
 __device__ typename K::Key of_rank(const Tile& tile, int n, int rank, std::int64_t i, bool& nan) {
   using Key = typename K::Key;
-  Key found = 0;
+  Key prefix = 0;
   for (int bit = K::width - 1; bit >= 0; --bit) {
-    const Key top = Key(found | Key((Key(1) << bit) - 1));  // the largest key with this prefix and a 0 here
+    const Key top = Key(prefix | Key((Key(1) << bit) - 1));  // the largest key with this prefix and a 0 here
     int below = 0;
     for (int row = 0; row < n; ++row) below += load<K>(tile, row, i, nan) <= top;
-    if (below <= rank) found = Key(found | Key(Key(1) << bit));
+    if (below <= rank) prefix = Key(prefix | Key(Key(1) << bit));
   }
-  return found;
+  return prefix;
 }
 
 template <typename K>
@@ -128,10 +127,10 @@ template <typename K, std::size_t... N>
 void launch(const CudaJob& job, const Records& records, cudaStream_t stream, std::index_sequence<N...>) {
   const auto blocks = unsigned(job.tiles < kBlocks ? job.tiles : kBlocks);
   const bool higher = job.upper == job.n / 2;
-  const bool done = ((job.n == int(N) + 1 &&
-                      (in_registers<K, int(N) + 1><<<blocks, kThreads, 0, stream>>>(records, higher, job.mean),
-                       true)) ||
-                     ...);
+  const bool done =
+      ((job.n == int(N) + 1 &&
+        (in_registers<K, int(N) + 1><<<blocks, kThreads, 0, stream>>>(records, higher, job.mean), true)) ||
+       ...);
   if (!done) by_bisection<K><<<blocks, kThreads, 0, stream>>>(records, job.lower, job.upper, job.mean);
 }
 

@@ -47,9 +47,10 @@ struct Cuda {
       if (records.tensors == 0) continue;
       at::Tensor table;
       if (records.tensors > 1 || ranks.n > kRowsInLaunch) table = records.table(outs[0].device());
-      const CudaJob job{type, int(ranks.n), records.tensors, records.tiles, records.fields.data(),
-                        table.defined() ? table.const_data_ptr<std::int64_t>() : nullptr,
-                        ranks.lower, ranks.upper, ranks.mean};
+      const CudaJob job{
+          type,          int(ranks.n),          records.tensors,
+          records.tiles, records.fields.data(), table.defined() ? table.const_data_ptr<std::int64_t>() : nullptr,
+          ranks.lower,   ranks.upper,           ranks.mean};
       C10_CUDA_CHECK(cudaError_t(median_cuda(job, c10::cuda::getCurrentCUDAStream().stream())));
     }
   }

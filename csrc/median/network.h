@@ -19,8 +19,8 @@ template <typename Visit>
 constexpr void odd_even_merge_sort(int n, int sorted, Visit visit) {
   int top = 1;
   while (top < n) top *= 2;
-  for (int run = sorted; run < top; run *= 2) {          // merges neighbours of `run` sorted elements
-    for (int step = run; step > 0; step /= 2) {          // first halves against second halves, then ever closer
+  for (int run = sorted; run < top; run *= 2) {  // merges neighbours of `run` sorted elements
+    for (int step = run; step > 0; step /= 2) {  // first halves against second halves, then ever closer
       for (int low = step == run ? 0 : step; low < top; low += 2 * step) {
         for (int i = low; i < low + step; ++i) {
           const int j = i + step;

@@ -14,7 +14,9 @@ at::Tensor dense_like(const at::Tensor& tensor) {
                                                : at::empty_like(tensor, at::MemoryFormat::Contiguous);
 }
 
-std::string indexed(const char* name, std::int64_t index) { return std::string(name) + "[" + std::to_string(index) + "]"; }
+std::string indexed(const char* name, std::int64_t index) {
+  return std::string(name) + "[" + std::to_string(index) + "]";
+}
 
 void expect_versions(const std::string& who, at::TensorList versions) {
   expect_compiled_type(who + ": tensors[0]", versions[0]);
@@ -35,7 +37,8 @@ Ranks::Ranks(std::int64_t n, c10::string_view even)
 void MedianArguments::check(c10::string_view even) const {
   TORCH_CHECK_VALUE(even == "lower" || even == "upper" || even == "mean", who,
                     ": even: expected lower, upper or mean, got '", even, "'");
-  TORCH_CHECK_VALUE(n >= 1 && !tensors.empty(), who, many ? ": lists[0]" : "", ": expected at least one tensor, got none");
+  TORCH_CHECK_VALUE(n >= 1 && !tensors.empty(), who, many ? ": lists[0]" : "",
+                    ": expected at least one tensor, got none");
   TORCH_CHECK_VALUE(n < 65536, who, ": expected less than 65536 tensors of one parameter, got ", n);
   TORCH_CHECK_VALUE(std::int64_t(tensors.size()) % n == 0, who, ": expected a multiple of n = ", n, " tensors, got ",
                     tensors.size());

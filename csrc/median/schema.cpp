@@ -1,5 +1,5 @@
-// The operators buttress::median and median_many, which make their results, and median_out and median_many_out, which are
-// given the memory. They have no gradient.
+// The operators buttress::median and median_many, which make their results, and median_out and median_many_out, which
+// are given the memory. They have no gradient.
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 

@@ -8,11 +8,14 @@
 namespace buttress::perturbation {
 namespace {
 
-std::string indexed(const char* name, std::size_t index) { return std::string(name) + "[" + std::to_string(index) + "]"; }
+std::string indexed(const char* name, std::size_t index) {
+  return std::string(name) + "[" + std::to_string(index) + "]";
+}
 
 void check_weights(const char* who, at::TensorList weights, bool numbers) {
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    if (numbers && !compiled_type(weights[i])) expect_compiled_type(std::string(who) + ": " + indexed("weights", i), weights[i]);
+    if (numbers && !compiled_type(weights[i]))
+      expect_compiled_type(std::string(who) + ": " + indexed("weights", i), weights[i]);
     TORCH_CHECK_VALUE(weights[i].device() == weights[0].device(), who, ": weights[", i, "] is on ", weights[i].device(),
                       ", expected all on ", weights[0].device());
   }
@@ -60,9 +63,8 @@ Arguments::Arguments(std::int64_t block, List weights, List directions, List ori
     const at::Tensor& weight = weights.tensors[i];
     const auto type = compiled_type(weight);
     if (!type) continue;
-    const at::Tensor like = weight.is_non_overlapping_and_dense()
-                                ? weight
-                                : at::empty_like(weight, at::MemoryFormat::Contiguous);
+    const at::Tensor like =
+        weight.is_non_overlapping_and_dense() ? weight : at::empty_like(weight, at::MemoryFormat::Contiguous);
     items.push_back({*type, weight.numel(), blocks, flat(weights, i, like), flat(directions, i, like),
                      flat(origin, i, like), flat(total, i, like)});
     blocks += weight.numel() <= block ? 1 : (weight.numel() + block - 1) / block;  // an empty one has a block too

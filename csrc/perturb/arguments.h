@@ -10,15 +10,16 @@
 
 namespace buttress::perturbation {
 
-// One list argument, by its name in messages; null: not given. A `written` one is written back where it had to be copied.
+// One list argument, by its name in messages; null: not given. A `written` one is written back where it had to be
+// copied.
 struct List {
   const char* name = nullptr;
   at::TensorList tensors;
   bool written = false;
 };
 
-// Raises at::ValueError, naming list and index, unless all lists fit the first one, `weights`, and what is written shares
-// memory with nothing. With `numbers` the dtypes are the compiled ones.
+// Raises at::ValueError, naming list and index, unless all lists fit the first one, `weights`, and what is written
+// shares memory with nothing. With `numbers` the dtypes are the compiled ones.
 void check_lists(const char* who, std::initializer_list<List> lists, bool numbers);
 
 // The tensors of all lists as flat memory. Dense tensors laid out like their weight are taken as they lie; what is not

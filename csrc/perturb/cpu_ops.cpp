@@ -192,6 +192,4 @@ struct Cpu {
 }  // namespace
 }  // namespace buttress::perturbation
 
-TORCH_LIBRARY_IMPL(buttress, CPU, library) {
-  buttress::perturbation::implement<buttress::perturbation::Cpu>(library);
-}
+TORCH_LIBRARY_IMPL(buttress, CPU, library) { buttress::perturbation::implement<buttress::perturbation::Cpu>(library); }

@@ -1,5 +1,5 @@
-// The operators that perturb weights, on CUDA: the table of items, from pinned memory so that the host does not wait for
-// the copy; scratch memory; the current stream.
+// The operators that perturb weights, on CUDA: the table of items, from pinned memory so that the host does not wait
+// for the copy; scratch memory; the current stream.
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>

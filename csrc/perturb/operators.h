@@ -1,5 +1,5 @@
-// The operators that perturb weights, on any device: checks, layouts, and the dtypes that are left to torch. A device has
-// kBlock, the elements of a block, and computes what `Cpu` in cpu_ops.cpp does.
+// The operators that perturb weights, on any device: checks, layouts, and the dtypes that are left to torch. A device
+// has kBlock, the elements of a block, and computes what `Cpu` in cpu_ops.cpp does.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -67,7 +67,8 @@ void rwp_first_step_(at::TensorList weights, at::TensorList directions, at::Tens
   constexpr const char* who = "rwp_first_step_";
   check_length(who, "gamma", gamma);
   const bool layer = by_layer(who, norm);
-  const StepLists lists{{"weights", weights, true}, {"directions", directions}, {"origin", origin, true}, {"total", total, true}};
+  const StepLists lists{
+      {"weights", weights, true}, {"directions", directions}, {"origin", origin, true}, {"total", total, true}};
   lists.check(who);
   check_state(who, state, kept, weights);
   Arguments a(Device::kBlock, lists.weights, lists.directions, lists.origin, lists.total);
@@ -77,11 +78,13 @@ void rwp_first_step_(at::TensorList weights, at::TensorList directions, at::Tens
 
 template <typename Device>
 void rwp_step_(at::TensorList weights, at::TensorList directions, at::TensorList origin, at::TensorList total,
-               at::Tensor state, double gamma, c10::string_view norm, bool rescale, const std::optional<at::Tensor>& kept) {
+               at::Tensor state, double gamma, c10::string_view norm, bool rescale,
+               const std::optional<at::Tensor>& kept) {
   constexpr const char* who = "rwp_step_";
   check_length(who, "gamma", gamma);
   const bool layer = by_layer(who, norm);
-  const StepLists lists{{"weights", weights, true}, {"directions", directions}, {"origin", origin}, {"total", total, true}};
+  const StepLists lists{
+      {"weights", weights, true}, {"directions", directions}, {"origin", origin}, {"total", total, true}};
   lists.check(who);
   check_state(who, state, kept, weights);
   Arguments a(Device::kBlock, lists.weights, lists.directions, lists.origin, lists.total);
@@ -106,14 +109,16 @@ template <typename Device>
 at::Tensor amp_first_step_(at::TensorList weights, at::TensorList directions, at::TensorList origin,
                            at::TensorList total, double xi, double delta, c10::string_view ball,
                            std::optional<double> clip_norm) {
-  const StepLists lists{{"weights", weights, true}, {"directions", directions}, {"origin", origin, true}, {"total", total, true}};
+  const StepLists lists{
+      {"weights", weights, true}, {"directions", directions}, {"origin", origin, true}, {"total", total, true}};
   return amp<Device>("amp_first_step_", lists, xi, delta, ball, clip_norm);
 }
 
 template <typename Device>
 at::Tensor amp_step_(at::TensorList weights, at::TensorList directions, at::TensorList origin, at::TensorList total,
                      double xi, double delta, c10::string_view ball, std::optional<double> clip_norm) {
-  const StepLists lists{{"weights", weights, true}, {"directions", directions}, {"origin", origin}, {"total", total, true}};
+  const StepLists lists{
+      {"weights", weights, true}, {"directions", directions}, {"origin", origin}, {"total", total, true}};
   return amp<Device>("amp_step_", lists, xi, delta, ball, clip_norm);
 }
 

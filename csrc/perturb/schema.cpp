@@ -17,7 +17,8 @@ TORCH_LIBRARY_FRAGMENT(buttress, library) {
       "amp_first_step_(Tensor(a!)[] weights, Tensor[] directions, Tensor(b!)[] origin, Tensor(c!)[] total, float xi, "
       "float delta, str ball, float? clip_norm) -> Tensor");
   library.def(
-      "amp_step_(Tensor(a!)[] weights, Tensor[] directions, Tensor[] origin, Tensor(b!)[] total, float xi, float delta, "
+      "amp_step_(Tensor(a!)[] weights, Tensor[] directions, Tensor[] origin, Tensor(b!)[] total, float xi, float "
+      "delta, "
       "str ball, float? clip_norm) -> Tensor");
 }
 

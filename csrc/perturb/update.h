@@ -53,8 +53,8 @@ BUTTRESS_HOST_DEVICE Wide multiplier(double scale) {
   return Wide(scale > largest ? largest : scale);
 }
 
-// One step of AMP: step size, radius of the ball, the longest gradient that is not clipped, and whether one ball holds all
-// tensors together.
+// One step of AMP: step size, radius of the ball, the longest gradient that is not clipped, and whether one ball holds
+// all tensors together.
 struct AmpSettings {
   double xi, delta, clip;
   bool together;

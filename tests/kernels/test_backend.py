@@ -171,12 +171,12 @@ def compiler() -> str | None:
 
 @pytest.fixture
 def facts() -> dict[str, str]:
-    found = native.build_facts()
-    if found is None:
+    actual = native.build_facts()
+    if actual is None:
         if os.environ.get("CI") == "true" and compiler():
             pytest.fail(f"CI has the C++ compiler {compiler()}, and yet: {native.why_not()}")
         pytest.skip(f"no compiled extension: {native.why_not()}")
-    return found
+    return actual
 
 
 def test_the_extension_says_what_it_was_built_with(facts: dict[str, str]):

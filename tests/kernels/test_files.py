@@ -44,13 +44,13 @@ def stacked(n: int, name: str) -> Tensor:
     return torch.stack([version(number)[name] for number in range(n)])
 
 
-def assert_medians(found: dict[str, Tensor], n: int) -> None:
-    assert set(found) == {*NAMES, "bn.count", "mask"}
+def assert_medians(actual: dict[str, Tensor], n: int) -> None:
+    assert set(actual) == {*NAMES, "bn.count", "mask"}
     for name in NAMES:
-        assert torch.equal(found[name], stacked(n, name).median(0).values), name
-        assert found[name].dtype == version(0)[name].dtype
-    assert found["bn.count"].item() == n - 1
-    assert found["mask"].tolist() == [True, False]
+        assert torch.equal(actual[name], stacked(n, name).median(0).values), name
+        assert actual[name].dtype == version(0)[name].dtype
+    assert actual["bn.count"].item() == n - 1
+    assert actual["mask"].tolist() == [True, False]
 
 
 def names(folder: Path) -> list[str]:
@@ -141,16 +141,16 @@ def test_files_may_hold_their_tensors_in_another_order(tmp_path: Path):
     ).encode()
     data = values["a"].numpy().tobytes() + values["b"].numpy().tobytes()
     (tmp_path / "b").write_bytes(len(header).to_bytes(8, "little") + header + data)
-    found = median_files([tmp_path / "a", tmp_path / "b"])
-    assert found["a"].tolist() == [1] * 3
-    assert found["b"].tolist() == [0] * 4
+    actual = median_files([tmp_path / "a", tmp_path / "b"])
+    assert actual["a"].tolist() == [1] * 3
+    assert actual["b"].tolist() == [0] * 4
 
 
 def test_nan_in_a_file_is_nan_in_the_result(tmp_path: Path):
     for number, value in enumerate([1.0, torch.nan, 3.0]):
         save_file({"w": torch.tensor([value, 2.0])}, tmp_path / f"{number}")
-    found = median_files([tmp_path / f"{number}" for number in range(3)])["w"]
-    assert found.isnan().tolist() == [True, False]
+    actual = median_files([tmp_path / f"{number}" for number in range(3)])["w"]
+    assert actual.isnan().tolist() == [True, False]
 
 
 def added(stack: Tensor) -> Tensor:
@@ -160,31 +160,31 @@ def added(stack: Tensor) -> Tensor:
 
 def test_the_mean_is_taken_in_float64_and_rounded_once(tmp_path: Path):
     paths = saved(tmp_path, 7)
-    found = combine_files(paths, MEAN)
+    actual = combine_files(paths, MEAN)
     for name in NAMES:
-        assert torch.equal(found[name], added(stacked(7, name)).div(7).to(found[name].dtype)), name
+        assert torch.equal(actual[name], added(stacked(7, name)).div(7).to(actual[name].dtype)), name
 
 
 @pytest.mark.parametrize(("n", "cut"), [(3, 1), (8, 1), (9, 3)])
 def test_the_trimmed_mean_leaves_out_the_ends(tmp_path: Path, n: int, cut: int):
-    found = combine_files(saved(tmp_path, n), trimmed_mean_rule(cut))
+    actual = combine_files(saved(tmp_path, n), trimmed_mean_rule(cut))
     for name in NAMES:
         kept = stacked(n, name).sort(dim=0).values[cut : n - cut]
-        assert torch.equal(found[name], added(kept).div(n - 2 * cut).to(found[name].dtype)), name
+        assert torch.equal(actual[name], added(kept).div(n - 2 * cut).to(actual[name].dtype)), name
 
 
 def test_the_trimmed_mean_keeps_nan(tmp_path: Path):
     for number, value in enumerate([1.0, torch.nan, 3.0, 4.0]):
         save_file({"w": torch.tensor([value, 2.0])}, tmp_path / f"{number}")
-    found = combine_files([tmp_path / f"{number}" for number in range(4)], trimmed_mean_rule(1))["w"]
-    assert found.isnan().tolist() == [True, False]
+    actual = combine_files([tmp_path / f"{number}" for number in range(4)], trimmed_mean_rule(1))["w"]
+    assert actual.isnan().tolist() == [True, False]
 
 
 def test_a_prefix_chooses_tensors_and_is_left_out(tmp_path: Path):
     for number in range(3):
         save_file({"state.model.w": torch.full((2,), number + 0.5), "rng": torch.zeros(number)}, tmp_path / f"{number}")
-    found = combine_files([tmp_path / f"{number}" for number in range(3)], MEAN, prefix="state.model.")
-    assert {name: tensor.tolist() for name, tensor in found.items()} == {"w": [1.5, 1.5]}
+    actual = combine_files([tmp_path / f"{number}" for number in range(3)], MEAN, prefix="state.model.")
+    assert {name: tensor.tolist() for name, tensor in actual.items()} == {"w": [1.5, 1.5]}
 
 
 # Integers
@@ -333,12 +333,12 @@ def test_wrong_arguments_are_refused(tmp_path: Path):
 @pytest.fixture
 def small_disk() -> Iterator[None]:
     """Files of at most 10,000 bytes, as when the disk fills up in the middle of a write."""
-    found = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    actual = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, found)
+    signal.signal(signal.SIGXFSZ, actual)
 
 
 @pytest.mark.parametrize("threads", [1, 3], indirect=True)

@@ -186,12 +186,12 @@ def test_logits_of_ten_thousand_are_as_good_as_small_ones(dtype: torch.dtype):
 def test_small_differences_of_huge_logits_keep_their_precision():
     logits = torch.tensor([[16384.0, 16384.5, 16385.0]])
     near = logits - 16384.0
-    for found, expected in zip(
+    for actual, expected in zip(
         with_gradient(lsc_cross_entropy, logits, torch.tensor([1]), 9.0),
         with_gradient(lsc_cross_entropy, near, torch.tensor([1]), 9.0),
         strict=True,
     ):
-        torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(expected), rtol=1e-6, atol=0)
+        torch.testing.assert_close(torch.as_tensor(actual), torch.as_tensor(expected), rtol=1e-6, atol=0)
 
 
 def test_a_class_that_is_ruled_out_has_no_part():
@@ -322,13 +322,13 @@ def test_a_whole_compiled_graph_holds_them(compiler: str):
         other, _ = torch.ops.buttress.lsc_mean(z.square().sum(1), 9.0, True)
         return mean + other * kept
 
-    found = []
+    actual = []
     for compute in (loss, torch.compile(loss, fullgraph=True, backend=compiler)):
         z = logits.clone().requires_grad_()
         value = compute(z)
         value.backward()
-        found.append((value.detach(), z.grad))
-    torch.testing.assert_close(found[0], found[1])
+        actual.append((value.detach(), z.grad))
+    torch.testing.assert_close(actual[0], actual[1])
 
 
 @pytest.mark.usefixtures("compiled")
@@ -398,18 +398,18 @@ def test_the_result_does_not_depend_on_the_number_of_threads(b: int, k: int, bac
     if backend == "torch":
         pytest.skip("torch's own sums do")
     logits, targets = draw(b, k, dtype=torch.float32)
-    threads, found = torch.get_num_threads(), []
+    threads, actual = torch.get_num_threads(), []
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
-            found.append(with_gradient(lsc_cross_entropy, logits, targets, math.log(k) + 2))
+            actual.append(with_gradient(lsc_cross_entropy, logits, targets, math.log(k) + 2))
     finally:
         torch.set_num_threads(threads)
-    assert 0 < found[0][1] < b
-    for other in found[1:]:
-        assert torch.equal(found[0][0], other[0])
-        assert found[0][1] == other[1]
-        assert torch.equal(found[0][2], other[2])
+    assert 0 < actual[0][1] < b
+    for other in actual[1:]:
+        assert torch.equal(actual[0][0], other[0])
+        assert actual[0][1] == other[1]
+        assert torch.equal(actual[0][2], other[2])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
@@ -427,10 +427,10 @@ def test_the_same_on_a_gpu(dtype: torch.dtype, b: int, k: int):
     assert float(there[0]) == pytest.approx(here[0], rel=slack, abs=slack)
     torch.testing.assert_close(there[2].double().cpu(), here[2], rtol=slack, atol=slack)
     losses = torch.rand(b, dtype=dtype)
-    for found, expected in zip(
+    for actual, expected in zip(
         with_gradient(lsc_mean, losses.cuda(), 0.5), with_gradient(lsc_mean, losses, 0.5), strict=True
     ):
-        torch.testing.assert_close(torch.as_tensor(found).cpu(), torch.as_tensor(expected))
+        torch.testing.assert_close(torch.as_tensor(actual).cpu(), torch.as_tensor(expected))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")

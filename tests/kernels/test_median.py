@@ -253,9 +253,9 @@ def test_many_rows_over_many_vectors(n: int, size: int):
     tensors = draw(n, (size,))
     tensors[n // 2][::97] = torch.nan
     tensors[n - 1][1::97] = torch.inf
-    found = median(tensors, out=torch.empty(size + 3)[3:])  # does not begin where a vector would
+    actual = median(tensors, out=torch.empty(size + 3)[3:])  # does not begin where a vector would
     expected = torch.stack(tensors).median(dim=0).values
-    assert torch.equal(found.nan_to_num(1e9), expected.nan_to_num(1e9))
+    assert torch.equal(actual.nan_to_num(1e9), expected.nan_to_num(1e9))
 
 
 @pytest.mark.parametrize("offset", [0, 1])
@@ -292,9 +292,9 @@ torch.save(results, sys.argv[1])
     for name, simd in (("best", ""), ("level", level)):
         command = [sys.executable, "-c", code, str(tmp_path / name)]
         subprocess.run(command, check=True, env={**environment, "BUTTRESS_SIMD": simd})
-    best, found = (torch.load(tmp_path / name) for name in ("best", "level"))
+    best, actual = (torch.load(tmp_path / name) for name in ("best", "level"))
     assert len(best) == 4 * 40 * 3
-    for a, b in zip(best, found, strict=True):
+    for a, b in zip(best, actual, strict=True):
         assert torch.equal(a.isnan(), b.isnan())
         assert torch.equal(a.nan_to_num(), b.nan_to_num())
 
@@ -316,15 +316,15 @@ def test_denormals_are_values_like_others():
 
 def test_the_result_does_not_depend_on_the_number_of_threads():
     tensors = draw(37, (200_001,))
-    threads, found = torch.get_num_threads(), []
+    threads, actual = torch.get_num_threads(), []
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
-            found.append(median(tensors))
+            actual.append(median(tensors))
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    assert torch.equal(actual[0], actual[1])
+    assert torch.equal(actual[0], actual[2])
 
 
 def test_the_operators_pass_torch_s_own_checks(backend: str):
@@ -349,6 +349,6 @@ def test_the_same_on_a_gpu(dtype: torch.dtype):
         for even in ("lower", "upper"):
             with use_backend("torch"):
                 expected = median(tensors, even=even)
-            found = median(there, even=even).cpu()
-            assert torch.equal(found.isnan(), expected.isnan()), n
-            assert torch.equal(found.nan_to_num(), expected.nan_to_num()), n
+            actual = median(there, even=even).cpu()
+            assert torch.equal(actual.isnan(), expected.isnan()), n
+            assert torch.equal(actual.nan_to_num(), expected.nan_to_num()), n

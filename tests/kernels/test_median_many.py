@@ -19,9 +19,9 @@ def network(n: int, dtypes: list[torch.dtype]) -> list[list[Tensor]]:
     return [draw(n, shape, dtypes[k % len(dtypes)], seed=k) for k, shape in enumerate(SHAPES)]
 
 
-def assert_medians(found: list[Tensor], lists: list[list[Tensor]], even: str) -> None:
-    assert len(found) == len(lists)
-    for result, versions in zip(found, lists, strict=True):
+def assert_medians(actual: list[Tensor], lists: list[list[Tensor]], even: str) -> None:
+    assert len(actual) == len(lists)
+    for result, versions in zip(actual, lists, strict=True):
         assert (result.shape, result.dtype) == (versions[0].shape, versions[0].dtype)
         expected = by_sort(versions, even)
         if even == "mean":
@@ -59,9 +59,9 @@ def test_nan_stays_where_it_is():
     lists = network(7, [torch.float32])
     lists[3][2][39_999] = torch.nan
     lists[1][0].fill_(torch.nan)
-    found = median_many(lists)
-    assert [int(result.isnan().sum()) for result in found] == [0, 1, 0, 1, 0, 0]
-    assert bool(found[3][39_999].isnan())
+    actual = median_many(lists)
+    assert [int(result.isnan().sum()) for result in actual] == [0, 1, 0, 1, 0, 0]
+    assert bool(actual[3][39_999].isnan())
 
 
 def test_layouts_may_differ():
@@ -77,8 +77,8 @@ def test_out_is_filled_and_returned():
     lists = network(4, DTYPES)
     out = [torch.full_like(versions[0], 7) for versions in lists]
     out[3] = torch.full((2 * len(out[3]),), 7, dtype=out[3].dtype)[::2]  # not dense
-    found = median_many(lists, even="upper", out=out)
-    assert all(a is b for a, b in zip(found, out, strict=True))
+    actual = median_many(lists, even="upper", out=out)
+    assert all(a is b for a, b in zip(actual, out, strict=True))
     assert_medians(out, lists, "upper")
 
 

@@ -45,19 +45,19 @@ def length(tensors: list[Tensor]) -> float:
 
 
 def lengths(tensors: list[Tensor], norm: str) -> list[float]:
-    """Of each tensor, or of all together, once for each."""
+    """The length of each tensor, or that of all together, once for each."""
     return [length(tensors) if norm == "global" else length([tensor]) for tensor in tensors]
 
 
-def assert_near(found: list[Tensor], expected: list[Tensor], roundings: float) -> None:
+def assert_near(actual: list[Tensor], expected: list[Tensor], roundings: float) -> None:
     """Every element within a number of roundings of its dtype, relative to the larger of it and 1."""
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         bound = roundings * torch.finfo(one.dtype).eps
         torch.testing.assert_close(one.double(), other.double(), rtol=bound, atol=bound)
 
 
-def assert_equal(found: list[Tensor], expected: list[Tensor]) -> None:
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+def assert_equal(actual: list[Tensor], expected: list[Tensor]) -> None:
+    assert all(torch.equal(one, other) for one, other in zip(actual, expected, strict=True))
 
 
 def moved(weights: list[Tensor], directions: list[Tensor], gamma: float, norm: str) -> list[Tensor]:
@@ -285,10 +285,10 @@ def run_amp(weights: list[Tensor], gradients: list[list[Tensor]], **settings: An
 def test_several_steps_of_amp_are_those_of_its_algorithm(dtype: torch.dtype, delta: float, ball: Any, clip: Any):
     weights, gradients = draw(0, dtype), [draw(seed, dtype) for seed in (1, 2, 3)]
     expected, norm = amp(weights, gradients, delta, ball, clip)
-    found = run_amp(weights, gradients, delta=delta, ball=ball, clip_norm=clip)
+    actual = run_amp(weights, gradients, delta=delta, ball=ball, clip_norm=clip)
     assert_near(weights, expected, 8)
-    assert found.shape == ()
-    assert float(found) == pytest.approx(norm, rel=1e-12 if dtype == torch.float64 else 1e-2)
+    assert actual.shape == ()
+    assert float(actual) == pytest.approx(norm, rel=1e-12 if dtype == torch.float64 else 1e-2)
 
 
 @pytest.mark.parametrize("clip", [0.5, 4.999, 5.0, 5.0000005, 5.1])
@@ -347,18 +347,18 @@ EVERY = pytest.mark.parametrize("name", list(calls([])))
 
 @EVERY
 def test_the_result_does_not_depend_on_the_number_of_threads(name: str):
-    threads, found = torch.get_num_threads(), []
+    threads, actual = torch.get_num_threads(), []
     shapes = [(200_001,), (3, 4), (70, 1001), (1,)]
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
             weights = draw(0, torch.float32, shapes)
             calls(weights)[name]()
-            found.append(weights)
+            actual.append(weights)
     finally:
         torch.set_num_threads(threads)
-    assert_equal(found[0], found[1])
-    assert_equal(found[0], found[2])
+    assert_equal(actual[0], actual[1])
+    assert_equal(actual[0], actual[2])
 
 
 @EVERY
@@ -423,7 +423,7 @@ def test_a_slice_leaves_its_surroundings_alone():
 
 
 def arguments(dtype: torch.dtype = torch.float32) -> dict[str, tuple[Any, ...]]:
-    """Of every operator."""
+    """Arguments for every operator."""
     weights, directions, origin, total = (draw(seed, dtype, [(7, 3), (5,)]) for seed in range(4))
     state, kept = torch.ones(2, 2, dtype=torch.float64), torch.tensor(1)
     return {
@@ -461,8 +461,8 @@ def test_the_operators_compile_into_one_graph(operator: Any, name: str):
 
     plain, traced = arguments()[name], arguments()[name]
     expected = function(*plain)
-    found = torch.compile(function, fullgraph=True, backend="aot_eager")(*traced)
-    assert torch.equal(found, expected)
+    actual = torch.compile(function, fullgraph=True, backend="aot_eager")(*traced)
+    assert torch.equal(actual, expected)
     assert_equal(traced[0], plain[0])
 
 

@@ -49,11 +49,11 @@ void run(std::uint64_t* x) {
 }
 
 // Whether position `rank` holds a one exactly where more than n - 1 - rank of n inputs do.
-bool ranked(std::uint64_t found, const std::vector<std::uint64_t>& inputs, int rank) {
+bool ranked(std::uint64_t result, const std::vector<std::uint64_t>& inputs, int rank) {
   for (int bit = 0; bit < 64; ++bit) {
     int ones = 0;
     for (const std::uint64_t word : inputs) ones += int(word >> bit & 1);
-    if ((found >> bit & 1) != (ones > int(inputs.size()) - 1 - rank ? 1u : 0u)) return false;
+    if ((result >> bit & 1) != (ones > int(inputs.size()) - 1 - rank ? 1u : 0u)) return false;
   }
   return true;
 }
@@ -163,9 +163,9 @@ void compare(Type type, int n, long size, int shift, std::mt19937_64& random) {
       }
       std::sort(column.begin(), column.end());
       const Key low = key<K>(column[std::size_t(lower)]), high = key<K>(column[std::size_t(upper)]);
-      const Key wanted = job.mean ? K::mean(low, high) : high, found = out[std::size_t(i + shift)];
+      const Key wanted = job.mean ? K::mean(low, high) : high, result = out[std::size_t(i + shift)];
       // A mean of infinities of both signs is NaN too.
-      const bool same = nan || is_nan<K>(wanted) ? is_nan<K>(found) : found == wanted;
+      const bool same = nan || is_nan<K>(wanted) ? is_nan<K>(result) : result == wanted;
       expect(same, "median", n, i);
     }
   }

@@ -1,13 +1,13 @@
-"""The only door to compiled code.
+"""The only door to compiled code: operations with a pure-torch twin each.
 
-Every operation has a pure-torch twin in ``reference/``. The backend is chosen by the config key ``backend``, by the
-environment variable ``BUTTRESS_BACKEND``, or by ``with use_backend(...)``: ``auto`` takes compiled code where there is
-some, ``torch`` never does, ``native`` raises where there is none, with the reason.
+The config key ``backend``, the environment variable ``BUTTRESS_BACKEND`` or ``with use_backend(...)`` chooses:
+``auto`` takes compiled code where it exists, ``torch`` never does, ``native`` raises where it does not exist, with the
+reason.
 
-    medians, averages, files    one tensor, network or file of N
-    perturbations               weights moved by a share of their norm, and back
-    losses                      the mean under the loss-stationary condition
-    backend                     which implementation an operation means
+    medians, averages, files    combine N tensors, networks or files into one
+    perturbations               move weights by a share of their norm, and back
+    losses                      average losses under the loss-stationary condition
+    backend                     choose the implementation of an operation
     reference/, native/         the two implementations
 """
 

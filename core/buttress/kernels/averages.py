@@ -1,4 +1,4 @@
-"""Means over N rows, block by block: what else may become of N checkpoints than their median."""
+"""Combine N checkpoints by means instead of the median, block by block."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +10,7 @@ from buttress.kernels.files import Rule
 
 
 def mean(rows: Sequence[Tensor], out: Tensor) -> None:
-    """The mean of ``rows``, N of ``[B]``, into ``out [B]``: summed in float64, rounded once."""
+    """Put the mean of N rows ``[B]`` into ``out [B]``, summed in float64 and rounded once."""
     total = rows[0].to(torch.float64, copy=True)
     for row in rows[1:]:
         total += row
@@ -18,9 +18,9 @@ def mean(rows: Sequence[Tensor], out: Tensor) -> None:
 
 
 def trimmed_mean(rows: Sequence[Tensor], out: Tensor, cut: int) -> None:
-    """The mean of ``rows``, N of ``[B]``, without the ``cut`` smallest and largest values of each element.
+    """Put the mean of N rows ``[B]`` into ``out [B]``, without the ``cut`` smallest and largest values of each element.
 
-    NaN wherever any row is NaN, as in the median.
+    The result is NaN wherever any row is NaN, as in the median.
     """
     ordered = torch.stack(list(rows)).sort(dim=0).values  # NaN comes last
     mean(ordered[cut : len(rows) - cut].unbind(), out)
@@ -31,6 +31,6 @@ MEAN = Rule(mean, scratch=lambda n, itemsize: 16)  # the sum, and a row in its d
 
 
 def trimmed_mean_rule(cut: int) -> Rule:
-    """See ``trimmed_mean``."""
+    """Make a rule of ``trimmed_mean``."""
     # Sorting takes the stack, the sorted stack and its indices, and a copy of both on the way.
     return Rule(partial(trimmed_mean, cut=cut), scratch=lambda n, itemsize: n * (3 * itemsize + 16) + 16)

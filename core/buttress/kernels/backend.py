@@ -1,4 +1,4 @@
-"""Which backend is in force, and which implementation of an operation that means."""
+"""Choose the backend, and by it the implementation of an operation."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +17,10 @@ _chosen: ContextVar[Backend | None] = ContextVar("buttress_backend", default=Non
 
 
 def backend() -> Backend:
-    """The backend in force: the innermost ``use_backend``, else ``BUTTRESS_BACKEND``, else ``auto``.
+    """Return the backend in force: the innermost ``use_backend``, else ``BUTTRESS_BACKEND``, else ``auto``.
 
     Raises:
-        ConfigError: BUTTRESS_BACKEND holds something else.
+        ConfigError: BUTTRESS_BACKEND holds another name.
     """
     return _chosen.get() or _checked(os.environ.get("BUTTRESS_BACKEND") or "auto", "BUTTRESS_BACKEND")
 
@@ -30,7 +30,7 @@ def use_backend(name: str) -> Iterator[None]:
     """Use a backend inside a ``with`` block.
 
     Raises:
-        ConfigError: unknown name, or ``native`` without compiled operations.
+        ConfigError: the name is unknown, or it is ``native`` and there are no compiled operations.
     """
     choice = _checked(name, "backend")
     if choice == "native" and not native.operations():
@@ -43,13 +43,13 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def operation(name: str, tensors: Sequence[Tensor] | None = None) -> Callable[..., Any]:
-    """The implementation of an operation on ``tensors``, in the backend in force.
+    """Return the implementation of an operation on ``tensors`` (None: on the host), in the backend in force.
 
-    Compiled code has not run on CUDA yet: there it is taken only where the backend is ``native``. An empty list has no
-    device that torch's dispatcher could go by, and is the twin's. None: an operation on the host.
+    Compiled code has not run on CUDA yet, so it is used there only if the backend is ``native``. An empty list goes to
+    the twin, because the dispatcher of torch needs a device.
 
     Raises:
-        ConfigError: the backend is ``native`` and there is no compiled one.
+        ConfigError: the backend is ``native`` and there is no compiled operation of this name.
     """
     choice = backend()
     if choice == "native" or (choice == "auto" and (not tensors or tensors[0].device.type == "cpu")):
@@ -62,7 +62,7 @@ def operation(name: str, tensors: Sequence[Tensor] | None = None) -> Callable[..
 
 
 def status() -> dict[str, str]:
-    """For ``buttress doctor``: the backend asked for, and what compiled code there is."""
+    """Return the backend in force and the facts about compiled code, for ``buttress doctor``."""
     return {"backend": backend(), **native.status()}
 
 

@@ -1,9 +1,9 @@
-"""N safetensors files made one, element by element, out of core: in bounded memory, at the speed of reading them.
+"""Combine N safetensors files element-wise (median, mean) in bounded memory, at the speed of reading them.
 
 Every worker takes a block (one range of elements of one tensor), reads that range of each file into a row of its own
-buffer, reduces the rows and puts the result in its place. Reading copies from the system's cache and reducing computes,
-and neither holds Python's lock, so workers overlap the two without waiting for each other. Blocks are small enough to
-be reduced out of the processor's cache; the disk is kept busy by asking the system for what comes next in each file.
+buffer, reduces the rows and puts the result in its place. Neither reading nor reducing holds Python's lock, so workers
+overlap the two without waiting for each other. Blocks are small enough to be reduced out of the processor's cache. The
+system is asked early for what comes next in each file, which keeps the disk busy.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _AHEAD = 1 << 20
 
 @dataclass(frozen=True)
 class Rule:
-    """How N values become one.
+    """A rule by which N values become one.
 
     Args:
-        reduce: fills ``out [B]`` from N rows ``[B]``.
-        scratch: bytes of working memory that it takes for an element, given N and the bytes of a value.
+        reduce: function that fills ``out [B]`` from N rows ``[B]``.
+        scratch: function from N and the bytes of a value to the bytes of working memory that an element takes.
     """
 
     reduce: Callable[[Sequence[Tensor], Tensor], object]
@@ -63,20 +63,20 @@ def combine_files(
     metadata: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """Each tensor of N files under ``rule``; see ``buttress.kernels.median_files``.
+    """Combine each tensor of N files by ``rule``; see ``buttress.kernels.median_files``.
 
     Args:
-        paths: the files.
-        rule: for floating-point tensors.
-        out_path: written atomically, or None.
-        integers: what becomes of integer and bool tensors.
-        prefix: only tensors whose names begin so are taken, without it.
+        paths: N >= 1 files with the same names, shapes and dtypes.
+        rule: rule for floating-point tensors.
+        out_path: file for the result, written atomically; None: the tensors are returned.
+        integers: rule for integer and bool tensors.
+        prefix: beginning of the names of the tensors that are taken; the results lack it.
         budget: bytes of working memory.
-        metadata: of the header of ``out_path``.
-        progress: called with the bytes that have been read and all that will be, by one thread at a time.
+        metadata: metadata for the header of ``out_path``.
+        progress: function that is called with the number of bytes read so far and in all, by one thread at a time.
 
     Returns:
-        The tensors by name, or nothing with ``out_path``.
+        The tensors by name; an empty dict with ``out_path``.
     """
     if not paths:
         raise ValueError("expected at least one file, got none")
@@ -106,21 +106,21 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _common(files: Sequence[TensorFile], prefix: str) -> dict[str, Entry]:
-    """What the files hold under ``prefix``, by name without it.
+    """Return the entries that all files hold under ``prefix``, by names without it.
 
     Raises:
-        CheckpointError: nothing, or a file holds other tensors than the first one; names file and tensor.
+        CheckpointError: there are none, or a file holds other tensors than the first one; names file and tensor.
     """
     first, *others = ({n: e for n, e in file.entries.items() if n.startswith(prefix)} for file in files)
     if not first:
         raise CheckpointError(f"{files[0].path} holds no tensors{f' under {prefix!r}' if prefix else ''}")
-    for file, found in zip(files[1:], others, strict=True):
-        for name in sorted(set(first) ^ set(found)):
-            what = "lacks" if name in first else "also holds"
+    for file, entries in zip(files[1:], others, strict=True):
+        for name in sorted(set(first) ^ set(entries)):
+            verb = "lacks" if name in first else "also holds"
             raise CheckpointError(
-                f"{file.path} {what} {name!r}, unlike {files[0].path}; give files of one model, made in one way"
+                f"{file.path} {verb} {name!r}, unlike {files[0].path}; give files of one model, made in one way"
             )
-        for name, entry in found.items():
+        for name, entry in entries.items():
             if str(entry) != str(first[name]):
                 raise CheckpointError(f"{file.path}: {name!r} has {entry}, expected {first[name]} as {files[0].path}")
     return {name.removeprefix(prefix): entry for name, entry in first.items()}
@@ -128,7 +128,7 @@ def _common(files: Sequence[TensorFile], prefix: str) -> dict[str, Entry]:
 
 @dataclass(frozen=True)
 class _Block:
-    """Elements ``start`` to ``stop`` of tensor ``name``; ``ahead``: time to ask for what follows."""
+    """Elements ``start`` to ``stop`` of tensor ``name``; ``ahead``: whether to ask the system for what follows."""
 
     name: str
     dtype: torch.dtype
@@ -139,7 +139,7 @@ class _Block:
 
 
 def _blocks(entries: Mapping[str, Entry], size: int) -> Iterator[_Block]:
-    """All blocks of ``size`` elements, tensor by tensor; every ``_AHEAD`` bytes one that looks ahead."""
+    """Yield all blocks of ``size`` elements, tensor by tensor; one in every ``_AHEAD`` bytes looks ahead."""
     done = 0
     for name, entry in entries.items():
         for start in range(0, entry.numel, size):
@@ -149,7 +149,7 @@ def _blocks(entries: Mapping[str, Entry], size: int) -> Iterator[_Block]:
             done += nbytes
 
 
-# Puts the result of a block in its place.
+# A function that puts the result of a block in its place.
 _Put = Callable[[_Block, Tensor], None]
 
 
@@ -174,7 +174,7 @@ def _into_file(descriptor: int, placed: Mapping[str, Entry]) -> _Put:
 
 
 class _Rows:
-    """A worker's buffer: N rows of ``nbytes`` bytes, and one for the result.
+    """The buffer of a worker: N rows of ``nbytes`` bytes, and one for the result.
 
     Each row begins at another offset in its page: rows at one offset would push each other's lines out of the
     first-level cache while they are reduced.
@@ -191,13 +191,13 @@ class _Rows:
 
     @classmethod
     def nbytes(cls, n: int, nbytes: int) -> int:
-        """Bytes of such a buffer, at most."""
+        """Return the most bytes that such a buffer takes."""
         return (n + 1) * (nbytes + 2 * cls.LINE)
 
     def shaped(self, block: _Block) -> tuple[list[memoryview], list[Tensor]]:
-        """The rows as bytes and as values of a block, the row for the result last."""
+        """Return the rows as bytes and as values of a block, the row for the result last."""
         shape = block.dtype, block.nbytes
-        if shape != self._shape:  # most blocks are as the one before
+        if shape != self._shape:  # most blocks are like the previous one
             self._values = [row[: block.nbytes].view(block.dtype) for row in self._rows]
             self._views = [row[: block.nbytes].numpy().data for row in self._rows]
             self._shape = shape
@@ -205,7 +205,7 @@ class _Rows:
 
 
 class _Work:
-    """All blocks of the files, for several workers."""
+    """The work on all blocks of the files, for several workers."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class _Work:
         self._total = sum(self._reads(block) * block.nbytes for block in self._blocks)
 
     def run(self, put: _Put) -> None:
-        """Do all blocks; the calling thread is one of the workers."""
+        """Work on all blocks; the calling thread is one of the workers."""
         blocks = deque(self._blocks)
 
         def work() -> None:
@@ -242,7 +242,7 @@ class _Work:
                     put(block, self._reduced(block, rows))
                     self._report(block)
             finally:
-                blocks.clear()  # whoever fails stops the others
+                blocks.clear()  # a worker that fails stops the others
 
         for file in self._files:
             file.will_need(0, 2 * _AHEAD)
@@ -256,7 +256,7 @@ class _Work:
             each.result()
 
     def _reads(self, block: _Block) -> int:
-        """The number of files that a block is read from, the last ones."""
+        """Return the number of files that a block is read from, the last ones."""
         return len(self._files) if block.dtype.is_floating_point or self._integers == "equal" else 1
 
     def _reduced(self, block: _Block, rows: _Rows) -> Tensor:
@@ -293,10 +293,10 @@ class _Work:
 
 
 def _share(budget: int, n: int, itemsize: int, scratch: int) -> tuple[int, int]:
-    """Workers, and elements of a block, that a budget in bytes allows; ``scratch`` bytes for each element.
+    """Return the numbers of workers, and of elements of a block, that a budget in bytes allows.
 
     Raises:
-        ValueError: not even one element.
+        ValueError: the budget is too small for one element, which takes ``scratch`` bytes beside its rows.
     """
 
     def nbytes(size: int) -> int:

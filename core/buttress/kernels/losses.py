@@ -1,4 +1,4 @@
-"""The mean of losses under the loss-stationary condition.
+"""Average losses under the loss-stationary condition.
 
 Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", arXiv:2205.14826, eq. 9.
 """
@@ -9,16 +9,16 @@ from buttress.kernels.backend import operation
 
 
 def lsc_mean(losses: Tensor, c_min: float, *, inclusive: bool = True) -> tuple[Tensor, Tensor]:
-    """The losses under the loss-stationary condition, summed and divided by the size of the whole batch.
+    """Sum the losses under the loss-stationary condition, and divide by the size of the whole batch.
 
     Args:
-        losses: ``[B]`` of any loss, in nats; none are an empty sum, 0.
-        c_min: a loss is kept where it is at most this (less, if not ``inclusive``); NaN is never kept.
-        inclusive: ``<=`` or ``<``.
+        losses: any losses ``[B]``, in nats; an empty batch has the mean 0.
+        c_min: largest loss that is kept; NaN is never kept.
+        inclusive: whether a loss equal to ``c_min`` is kept.
 
     Returns:
         The 0-dim mean, with gradient ``1 / B`` where a loss is kept and 0 elsewhere, and the 0-dim int64 number of kept
-        losses; both on the device, which is not waited for. The gradient needs the mask alone, not that number.
+        losses. Both are on the device, and the host does not wait for them. The gradient does not need the number.
         Half types are compared and summed in float32.
 
     Raises:
@@ -34,23 +34,24 @@ def lsc_mean(losses: Tensor, c_min: float, *, inclusive: bool = True) -> tuple[T
 def lsc_cross_entropy(
     logits: Tensor, targets: Tensor, c_min: float, *, inclusive: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """``lsc_mean`` of the cross-entropies of ``logits``, in one operation.
+    """Take ``lsc_mean`` of the cross-entropies of ``logits``, in one operation.
 
     Args:
         logits: ``[B,K]``, K >= 1. Half types are computed in float32, the condition included; the mean and the gradient
             are rounded once.
         targets: ``[B]`` int64 classes from 0 to K-1; no value is ignored.
-        c_min: an example is kept where its cross-entropy, in nats, is at most this (less, if not ``inclusive``).
-        inclusive: ``<=`` or ``<``.
+        c_min: largest cross-entropy, in nats, of an example that is kept.
+        inclusive: whether an example with a cross-entropy equal to ``c_min`` is kept.
 
     Returns:
         The 0-dim mean over B in the dtype of ``logits``, with gradient ``(softmax - onehot) / B`` where an example is
-        kept, and the 0-dim int64 number of kept examples; both on the device, which is not waited for. An example whose
-        loss is NaN is not kept; one that is not kept has a gradient of 0 whatever its logits are, infinite or NaN.
+        kept, and the 0-dim int64 number of kept examples. Both are on the device, and the host does not wait for them.
+        An example whose loss is NaN is not kept. One that is not kept has a gradient of 0, even where its logits are
+        infinite or NaN.
 
     Raises:
         ValueError: logits or targets of another kind; ``c_min`` is NaN; on the CPU, a target that is no class. On CUDA,
-            where nobody waits to be told, such a target makes the mean NaN (in pure torch: a device-side assertion).
+            where the host does not wait, such a target makes the mean NaN (in pure torch: a device-side assertion).
         RuntimeError: a second derivative of the compiled operator; pure torch has one.
 
     Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9. Cost: reads the logits once for the

@@ -1,4 +1,4 @@
-"""The per-element median of N tensors, of N versions of a network, and of N files.
+"""Take the per-element median of N tensors, of N versions of a network, and of N files.
 
 Source: Hu et al., "MEAT: Median-Ensemble Adversarial Training", arXiv:2406.14259, eq. 2-4.
 """
@@ -16,16 +16,16 @@ from buttress.kernels.reference.medians import Middle
 
 
 def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | None = None) -> Tensor:
-    """Per-element median of N tensors ``[*]``, in chunks, without an ``[N,*]`` stack.
+    """Take the per-element median of N tensors ``[*]``, in chunks, without an ``[N,*]`` stack.
 
     Args:
         tensors: N >= 1 tensors of one shape, floating dtype and device.
-        even: for even N the ``lower`` or the ``upper`` of the two middle values, or their ``mean``; ``lower`` is
-            ``torch.median``, and every value of it is one that some tensor holds.
-        out: ``[*]`` to write into.
+        even: result for even N: the ``lower`` or the ``upper`` of the two middle values, or their ``mean``. The
+            ``lower`` one is that of ``torch.median``; each of its values is one that some tensor holds.
+        out: tensor ``[*]`` for the result.
 
     Returns:
-        ``[*]``; NaN wherever any input is NaN.
+        The median ``[*]``; NaN wherever any input is NaN.
 
     Raises:
         ValueError: N is 0; shape, dtype or device differs (names the index); ``out`` overlaps an input.
@@ -42,17 +42,17 @@ def median(tensors: Sequence[Tensor], *, even: Middle = "lower", out: Tensor | N
 def median_many(
     lists: Sequence[Sequence[Tensor]], *, even: Middle = "lower", out: Sequence[Tensor] | None = None
 ) -> list[Tensor]:
-    """The ``median`` of every tensor of a network over its N versions, in a constant number of launches.
+    """Take the ``median`` of every tensor of a network over its N versions, in a constant number of launches.
 
     Args:
-        lists: for every tensor of the network its N versions: shapes and dtypes may differ between lists, not within
-            one; all on one device.
+        lists: the N versions of every tensor of the network. Shapes and dtypes may differ between lists, not within
+            one; all are on one device.
         even: see ``median``.
-        out: one tensor for each list to write into.
+        out: tensors for the results, one for each list.
 
     Returns:
-        One tensor for each list. On the CPU threads share out all elements together, whatever the tensors' sizes; on
-        CUDA there is one launch for every dtype.
+        One tensor for each list. On the CPU threads share out all elements together, whatever the tensors' sizes. On
+        CUDA there is one launch for each dtype.
 
     Raises:
         ValueError: lists of different lengths, or as ``median``; names list and index.
@@ -80,24 +80,25 @@ def median_files(
     budget: int = BUDGET,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """The ``median`` of every tensor of N safetensors files, out of core.
+    """Take the ``median`` of every tensor of N safetensors files, out of core.
 
     Args:
         paths: N >= 1 files with the same names, shapes and dtypes.
-        out_path: safetensors file to write, atomically; may be no input. None: the tensors are returned.
+        out_path: safetensors file for the result, written atomically; must not be an input. None: the tensors are
+            returned.
         even: see ``median``.
-        integers: what becomes of integer and bool tensors, which have no median (batch norm's counters): those of the
-            ``last`` file, or a demand that they are ``equal``.
+        integers: rule for integer and bool tensors, which have no median (batch norm's counters): ``last`` takes the
+            last file's, ``equal`` demands that all files agree.
         budget: bytes of working memory beside the result.
-        progress: called with the bytes that have been read and all that will be.
+        progress: function that is called with the number of bytes read so far and in all.
 
     Returns:
-        The tensors by name, on the CPU; nothing with ``out_path``.
+        The tensors by name, on the CPU; an empty dict with ``out_path``.
 
     Raises:
         CheckpointError: a file is missing, truncated or damaged, or holds other tensors than the first; names file and
             tensor. Nothing has been written.
-        StorageError: the disk is full or refuses; nothing has been left there.
+        StorageError: the disk is full or refuses; nothing is left there.
         ValueError: no files, ``out_path`` is one of them, or ``budget`` is too small for one element of each.
 
     Cost: one read of the files. As many workers as torch has threads read and compute side by side.
@@ -107,7 +108,7 @@ def median_files(
 
 
 def median_rule(even: Middle = "lower") -> Rule:
-    """The median as a rule for ``combine_files``, by the backend in force now."""
+    """Make the median a rule for ``combine_files``, by the backend in force now."""
     expect_choice("median", "even", even, ("lower", "upper", "mean"))
     compute = operation("median_out")
 
