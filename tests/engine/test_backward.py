@@ -51,8 +51,8 @@ def _wrapping(self: Any) -> Any:
     ("members", "wrapper", "message"),
     [
         ({"compute_loss": _overwritten}, False, r"RuntimeError: .*modified by an inplace .*\(test_backward\.py:\d+\)"),
-        ({"compute_loss": _raising}, False, r"ZeroDivisionError: in my backward \(test_backward\.py:\d+\)"),
-        ({"compute_loss": _wrapping}, True, r"ZeroDivisionError: in my backward \(test_backward\.py:\d+\); beside it"),
+        ({"compute_loss": _raising}, False, r"ZeroDivisionError: in my backward.* \(test_backward\.py:\d+\)"),
+        ({"compute_loss": _wrapping}, True, r"in my backward; beside it: .*\(test_backward\.py:\d+\)"),
     ],
 )
 def test_an_error_in_the_backward_of_the_core_names_the_plugin_and_its_line(members: Any, wrapper: bool, message: str):
