@@ -117,8 +117,11 @@ class Giver:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def fault(self, message: str, when: str = "") -> DataError:
-        return DataError(f"{self.name}{when}: {message}")
+    def fault(self, message: str, when: tuple[int, int] | None = None) -> DataError:
+        return DataError(f"{self.name} at {when}: {message}")
+
+    def failure(self, problem: BaseException) -> DataError:
+        return self.fault(str(problem))
 
 
 def test_of_several_faults_on_record_the_earliest_is_raised_and_then_forgotten():
@@ -128,11 +131,11 @@ def test_of_several_faults_on_record_the_earliest_is_raised_and_then_forgotten()
         checks.expect(good, torch.tensor(True), (3, number), lambda: "unread")
         checks.expect(late, torch.tensor(number < 4), (3, number), lambda: "unread")
         checks.expect(early, torch.tensor(number < 2), (3, number), lambda: "unread")
-    with pytest.raises(DataError, match=r"^early first at epoch 4, step 3: what it gave was outside"):
+    with pytest.raises(DataError, match=r"^early at \(3, 2\): what it gave was outside"):
         checks.read()
     checks.read()
     checks.expect(early, torch.tensor(False), (9, 1), lambda: "unread")
-    with pytest.raises(DataError, match=r"^early first at epoch 10, step 2:"):
+    with pytest.raises(DataError, match=r"^early at \(9, 1\):"):
         checks.read()
 
 

@@ -18,10 +18,10 @@ class Giver(Protocol):
     """Whoever gave an answer; makes the error that names them."""
 
     def fault(self, message: str, when: tuple[int, int] | None = None) -> ButtressError:
-        """An error about now, or about the epoch and step ``when`` it happened first."""
+        """An error about the present step, or about the epoch and step ``when`` the fault happened first."""
 
     def failure(self, problem: BaseException) -> ButtressError:
-        """An error about an exception that the answerer's code raised."""
+        """An error about an exception that the giver's code raised."""
 
 
 class Provider(Giver, Protocol):

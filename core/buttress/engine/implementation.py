@@ -81,9 +81,9 @@ class Implementation:
         """An error that names plugin, distribution, version, hook, epoch, step, and a line of the plugin.
 
         Args:
-            message: what was wrong, and what to do.
-            when: epoch and step, where it was not now.
-            place: the line; by default the one on which the hook is written.
+            message: description of the fault, and the cure.
+            when: epoch and step of the fault; None stands for now.
+            place: line of the plugin; by default the one on which the hook is written.
         """
         return self._error(HookError, message, when, place)
 
