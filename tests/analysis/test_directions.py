@@ -54,10 +54,10 @@ def test_losses_are_those_of_the_shifted_weights_and_the_weights_come_back():
     weights = weights_of(model)
     d, e = (normalized(random_direction(weights, 0, number), weights) for number in (0, 1))
     points = [(0.0, 0.0), (0.5, -0.25)]
-    found = losses_at(model, [d, e], points, lambda: [(batch.x[:4], batch.y[:4]), (batch.x[4:], batch.y[4:])])
+    actual = losses_at(model, [d, e], points, lambda: [(batch.x[:4], batch.y[:4]), (batch.x[4:], batch.y[4:])])
     assert_same(before, snapshot(model))
     assert model.training
-    for (a, b), row in zip(points, found, strict=True):
+    for (a, b), row in zip(points, actual, strict=True):
         other = ConvNet().double()
         other.load_state_dict({**before, **{name: weights[name] + a * d[name] + b * e[name] for name in d}})
         torch.testing.assert_close(row, cross_entropy(other.eval()(batch.x), batch.y).detach(), rtol=1e-12, atol=0)

@@ -24,26 +24,26 @@ def setting(n: int = 40) -> tuple[MLP, Tensor, Tensor, Tensor]:
 def test_at_zero_every_group_has_its_own_mean_loss():
     model, x, y, losses = setting()
     direction = normalized(random_direction(weights_of(model), 0), weights_of(model))
-    found = group_landscape(model, direction, [-0.5, 0.0, 0.5], lambda: [(x, y)], losses)
+    actual = group_landscape(model, direction, [-0.5, 0.0, 0.5], lambda: [(x, y)], losses)
     numbers = group_numbers(losses)
     assert len(numbers.unique()) >= 3
-    assert found.sizes.sum() == len(y)
+    assert actual.sizes.sum() == len(y)
     for number in range(len(EDGES)):
         own = losses[numbers == number]
-        assert found.sizes[number] == len(own)
+        assert actual.sizes[number] == len(own)
         if len(own):
-            torch.testing.assert_close(found.groups[number, 1], own.mean(), rtol=1e-12, atol=0)
+            torch.testing.assert_close(actual.groups[number, 1], own.mean(), rtol=1e-12, atol=0)
         else:
-            assert found.groups[number].isnan().all()
-    torch.testing.assert_close(found.mean[1], losses.mean(), rtol=1e-12, atol=0)
+            assert actual.groups[number].isnan().all()
+    torch.testing.assert_close(actual.mean[1], losses.mean(), rtol=1e-12, atol=0)
 
 
 def test_the_mean_of_all_is_the_weighted_mean_of_the_groups():
     model, x, y, losses = setting()
     direction = normalized(random_direction(weights_of(model), 1), weights_of(model))
-    found = group_landscape(model, direction, [-1.0, 0.3], lambda: [(x[:7], y[:7]), (x[7:], y[7:])], losses)
-    weighted = (found.groups.nan_to_num(0.0) * found.sizes[:, None]).sum(0) / len(y)
-    torch.testing.assert_close(found.mean, weighted, rtol=1e-12, atol=0)
+    actual = group_landscape(model, direction, [-1.0, 0.3], lambda: [(x[:7], y[:7]), (x[7:], y[7:])], losses)
+    weighted = (actual.groups.nan_to_num(0.0) * actual.sizes[:, None]).sum(0) / len(y)
+    torch.testing.assert_close(actual.mean, weighted, rtol=1e-12, atol=0)
 
 
 def test_recomputed_inputs_are_made_at_the_shifted_weights():
@@ -62,9 +62,9 @@ def test_surface_is_the_loss_at_both_shifts():
     model, x, y, losses = setting()
     weights = weights_of(model)
     d, e = (normalized(random_direction(weights, 0, number), weights) for number in (0, 1))
-    found = surface(model, [d, e], [-1.0, 0.0, 0.5], lambda: [(x, y)])
-    torch.testing.assert_close(found[1, 1], losses.mean(), rtol=1e-12, atol=0)
+    actual = surface(model, [d, e], [-1.0, 0.0, 0.5], lambda: [(x, y)])
+    torch.testing.assert_close(actual[1, 1], losses.mean(), rtol=1e-12, atol=0)
     shifted = {name: weights[name] - 1.0 * d[name] + 0.5 * e[name] for name in d}
     other = MLP().double()
     other.load_state_dict({**weights, **shifted})
-    torch.testing.assert_close(found[0, 2], cross_entropy(other(x), y).mean().detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(actual[0, 2], cross_entropy(other(x), y).mean().detach(), rtol=1e-12, atol=0)

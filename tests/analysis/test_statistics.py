@@ -21,13 +21,13 @@ from ..models import MLP, ConvNet
 
 def test_moments_are_the_literal_ones():
     values = np.random.default_rng(0).standard_t(5, size=(7, 11, 3))
-    found = moments(torch.from_numpy(values))
+    actual = moments(torch.from_numpy(values))
     z = values - values.mean()
-    assert found.n == values.size
-    assert found.mean == pytest.approx(values.mean(), rel=1e-12)
-    assert found.std == pytest.approx(math.sqrt((z**2).mean()), rel=1e-12)
-    assert found.largest == np.abs(values).max()
-    assert found.kurtosis == pytest.approx((z**4).mean() / (z**2).mean() ** 2, rel=1e-12)
+    assert actual.n == values.size
+    assert actual.mean == pytest.approx(values.mean(), rel=1e-12)
+    assert actual.std == pytest.approx(math.sqrt((z**2).mean()), rel=1e-12)
+    assert actual.largest == np.abs(values).max()
+    assert actual.kurtosis == pytest.approx((z**4).mean() / (z**2).mean() ** 2, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_distances_are_the_literal_ones():
     rng = np.random.default_rng(2)
     a, b = ({name: rng.normal(size=shape) for name, shape in (("u", (3, 2)), ("v", 4), ("w", 5))} for _ in range(2))
     tensors = ({name: torch.from_numpy(value) for name, value in each.items()} for each in (a, b))
-    found = distances(*tensors, {"first": ["u", "v"], "second": ["w"]})
+    actual = distances(*tensors, {"first": ["u", "v"], "second": ["w"]})
     for group, names in (("first", "uv"), ("second", "w")):
         x, y = (np.concatenate([each[name].ravel() for name in names]) for each in (a, b))
-        assert found[group].absolute == pytest.approx(np.linalg.norm(x - y), rel=1e-12)
-        assert found[group].relative == pytest.approx(np.linalg.norm(x - y) / np.linalg.norm(y), rel=1e-12)
-        assert found[group].cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), rel=1e-12)
+        assert actual[group].absolute == pytest.approx(np.linalg.norm(x - y), rel=1e-12)
+        assert actual[group].relative == pytest.approx(np.linalg.norm(x - y) / np.linalg.norm(y), rel=1e-12)
+        assert actual[group].cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), rel=1e-12)
 
 
 def test_groups_hold_every_parameter_once():

@@ -21,21 +21,21 @@ from tests.sealing import rewrite_metrics
 
 
 def numbers(run: Path, stem: str) -> dict[str, Any]:
-    """What stands in a JSON file of the analysis; beside it must be a picture."""
+    """The numbers of a JSON file of the analysis; a picture must lie beside it."""
     file = run / "analysis" / f"{stem}.json"
     assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    found: dict[str, Any] = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(f"{text} in {file}"))
-    return found
+    actual: dict[str, Any] = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(f"{text} in {file}"))
+    return actual
 
 
 def test_every_part_leaves_numbers_and_a_picture(noisy: Path, capsys: pytest.CaptureFixture[str]):
     run = noisy / "s0"
     assert main(["analyze", str(run), "--points", "3", "--examples", "30"]) == 0
-    said = capsys.readouterr().out
-    assert said.count("analysis/") == 12
+    printed = capsys.readouterr().out
+    assert printed.count("analysis/") == 12
     assert (
         f"{run}: parts that attack take 30 of 60 training examples, the first of the order that the run's seed 0"
-        in said
+        in printed
     )
     gap = numbers(run, "gap")
     (first, last) = gap["tracks"]["live"]["epochs"]
@@ -86,8 +86,8 @@ def test_losses_recorded_in_training_are_those_of_the_saved_weights(noisy: Path)
     }  # fmt: skip
     assert all(sum(record["counts"]) == 60 for record in recorded)
     assert main(["analyze", str(run), "--part", "loss_groups"]) == 0
-    found = numbers(run, "loss_groups")
-    assert "recorded in training" in found["source"]
+    actual = numbers(run, "loss_groups")
+    assert "recorded in training" in actual["source"]
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     rewrite_metrics(run, "".join(line for line in lines if '"losses"' not in line).encode())
     assert main(["analyze", str(run), "--part", "loss_groups"]) == 0
@@ -95,14 +95,14 @@ def test_losses_recorded_in_training_are_those_of_the_saved_weights(noisy: Path)
     assert "measured at saved weights" in measured["source"]
     assert [row["epoch"] for row in measured["epochs"]] == [2, 3, 4]
     # The examples come in another order, so that their attacks start elsewhere: groups differ by an example or two.
-    difference = np.subtract(measured["epochs"][-1]["counts"], found["epochs"][-1]["counts"])
+    difference = np.subtract(measured["epochs"][-1]["counts"], actual["epochs"][-1]["counts"])
     assert np.abs(difference).sum() <= 6
 
 
 def test_snapshots_of_checkpoints_and_of_a_history_are_the_same_weights(noisy: Path):
     study = Study(noisy / "s0")
-    found = study.snapshots()
-    assert [(each.epoch, each.complete) for each in found] == [(2, True), (3, True), (4, True)]
+    actual = study.snapshots()
+    assert [(each.epoch, each.complete) for each in actual] == [(2, True), (3, True), (4, True)]
     shutil.rmtree(noisy / "s0" / "checkpoints")
     shutil.rmtree(noisy / "s0" / "weights")
     parameters = parameters_of(study.model)
@@ -133,11 +133,11 @@ def test_runs_of_one_network_share_their_directions(noisy: Path):
 
 
 def test_recomputed_attacks_are_at_least_as_strong(noisy: Path):
-    found = []
+    actual = []
     for flags in ([], ["--recompute"]):
         assert main(["analyze", str(noisy / "s0"), "--part", "landscape", "--points", "3", *flags]) == 0
-        found.append(numbers(noisy / "s0", "landscape-live-last"))
-    fixed, anew = found
+        actual.append(numbers(noisy / "s0", "landscape-live-last"))
+    fixed, anew = actual
     assert anew["inputs"] == "attacked anew at every point"
     assert fixed["mean"][1] == anew["mean"][1]
     assert anew["mean"][0] > fixed["mean"][0]
@@ -153,10 +153,10 @@ def test_what_a_run_lacks_is_said(workspace: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     parts = [word for part in ("gap", "label_noise", "distance") for word in ("--part", part)]
     assert main(["analyze", "runs/small/a", *parts]) == 0
-    said = capsys.readouterr().out
-    assert "gap: not there: the run was not scored on its training set; train with evaluation.train=true" in said
-    assert "label_noise: not there: no label noise was injected" in said
-    assert "distance: not there: the run has kept its live model's weights of 1 epoch" in said
+    printed = capsys.readouterr().out
+    assert "gap: not there: the run was not scored on its training set; train with evaluation.train=true" in printed
+    assert "label_noise: not there: no label noise was injected" in printed
+    assert "distance: not there: the run has kept its live model's weights of 1 epoch" in printed
     assert list((workspace / "runs" / "small" / "a" / "analysis").iterdir()) == []
 
 
@@ -166,9 +166,9 @@ def test_a_run_that_is_not_finished_is_analysed_at_its_best_weights(noisy: Path,
         path.unlink()
     words = ["analyze", str(run), "--points", "3", "--examples", "20"]
     assert main(words) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for part in ("landscape", "surface", "histogram"):
-        assert f"{part}: not there: the run has no last weights yet; --checkpoint best takes" in said
+        assert f"{part}: not there: the run has no last weights yet; --checkpoint best takes" in printed
     assert {row["checkpoint"] for row in numbers(run, "label_noise")["rows"]} == {"best"}
     assert main([*words, "--checkpoint", "best"]) == 0
     assert "not there" not in capsys.readouterr().out

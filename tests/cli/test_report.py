@@ -45,14 +45,14 @@ def cells(page: str) -> list[list[str]]:
 
 
 def curve(figure: dict[str, Any], name: str) -> dict[str, Any]:
-    (found,) = [trace for trace in figure["data"] if trace.get("name") == name]
-    return dict(found)
+    (actual,) = [trace for trace in figure["data"] if trace.get("name") == name]
+    return dict(actual)
 
 
-def share(found: dict[str, Any]) -> list[str]:
+def share(actual: dict[str, Any]) -> list[str]:
     """A share with its interval, as a table shows it."""
-    accuracy, low, high = (f"{100 * found[key]:.1f}" for key in ("accuracy", "low", "high"))
-    return [accuracy, f"{low} to {high}", str(found["n"])]
+    accuracy, low, high = (f"{100 * actual[key]:.1f}" for key in ("accuracy", "low", "high"))
+    return [accuracy, f"{low} to {high}", str(actual["n"])]
 
 
 def test_a_page_of_one_run_stands_in_its_folder(noisy: Path, capsys: pytest.CaptureFixture[str]):
@@ -132,10 +132,10 @@ def test_a_seed_counts_once_however_many_runs_of_it_are_given(noisy: Path, capsy
     assert cells(page) == cells(once)
     assert [row[-2] for row in cells(page) if row[:1] in (["live"], ["meat"])] == ["2", "2"]
     assert figures(page) == figures(once)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name, seed in (("s0-cut", 0), ("s0-copy", 0), ("s1-copy", 1)):
         line = f"noisy/{name}, since noisy/s{seed} has its config and its seed {seed} too"
-        assert f"not counted: {line}\n" in said
+        assert f"not counted: {line}\n" in printed
         assert f"Not counted: {line}." in page
 
 
@@ -277,8 +277,8 @@ def test_names_of_methods_are_the_shortest_that_differ(noisy: Path, tmp_path: Pa
     for number, (name, lr) in enumerate((("at-s0", 0.1), ("rwp-s0", 0.2), ("rwp-s1", 0.2))):
         copies.append(Path(shutil.copytree(noisy / "s0", tmp_path / "compare" / name)))
         started_with(copies[-1], {"lr: 0.1": f"lr: {lr}", "\nseed: 0": f"\nseed: {number}"})
-    found = group_runs([read_run(path) for path in copies])
-    assert [(method.label, len(method.runs)) for method in found] == [("at", 1), ("rwp", 2)]
+    actual = group_runs([read_run(path) for path in copies])
+    assert [(method.label, len(method.runs)) for method in actual] == [("at", 1), ("rwp", 2)]
 
 
 def test_a_page_fetches_nothing(noisy: Path):
@@ -326,16 +326,16 @@ def test_damaged_results_are_left_out_and_named(noisy: Path, capsys: pytest.Capt
     (run / "audit.json").write_text("[1, {}]")
     (run / "eval" / "other.json").write_text('{"attacks": [{"attack": "new kind"}, 3], "samples": "b.npz"}')
     assert main(["report", str(run)]) == 0
-    said = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
     for line, file in zip(
-        said[:-1], ("eval/gap.json", "eval/other.json", "audit.json", "analysis/gap.json"), strict=True
+        printed[:-1], ("eval/gap.json", "eval/other.json", "audit.json", "analysis/gap.json"), strict=True
     ):
         assert line.startswith(f"left out: {run / file}")
     page = (run / "report.html").read_text()
     left_out = re.findall(
         r'<p class="missing">(.*?)</p>', page.partition('id="left-out"')[2].partition("</section>")[0]
     )
-    assert [f"left out: {unescape(line)}" for line in left_out] == said[:-1]
+    assert [f"left out: {unescape(line)}" for line in left_out] == printed[:-1]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def browser() -> Iterator[Any]:
     binary = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
     there = {"selenium (pip)": find_spec("selenium"), "chromium": binary, "chromedriver (chromium-driver)": driver}
-    missing = [name for name, found in there.items() if not found]
+    missing = [name for name, place in there.items() if not place]
     if missing:
         reason = f"no browser to open the report in: {', '.join(missing)} not found"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)

@@ -52,11 +52,11 @@ def outcome(names: frozenset[str]) -> dict[str, Tensor]:
         for batch in batches():
             engine.step(batch.x, batch.y, index=batch.index)
         engine.end_epoch()
-    found = dict(model.state_dict())
+    actual = dict(model.state_dict())
     for track in engine.tracks():
-        found |= {f"{track.name}: {name}": value for name, value in (track.weights or {}).items()}
-    assert all(bool(torch.isfinite(value).all()) for value in found.values())
-    return found
+        actual |= {f"{track.name}: {name}": value for name, value in (track.weights or {}).items()}
+    assert all(bool(torch.isfinite(value).all()) for value in actual.values())
+    return actual
 
 
 def complete(names: set[str]) -> frozenset[str]:

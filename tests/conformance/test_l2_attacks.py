@@ -57,8 +57,8 @@ def test_a_variant_gives_the_digits_of_its_public_code(name: str, kind: type[nn.
     attack, loss = LINEAGES[name]
     expected = attack(model, x, y, start, EPS, ALPHA, STEPS)
     plugin: Any = PGD(steps=STEPS, step_size=ALPHA, loss=loss, start="gaussian", l2_variant=name)
-    found = plugin.generate_adv(model, Batch(x, y), context(L2, draws={"plugin.start": start})).x
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    actual = plugin.generate_adv(model, Batch(x, y), context(L2, draws={"plugin.start": start})).x
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
     exact: Any = PGD(steps=STEPS, step_size=ALPHA, loss=loss, start="gaussian")
     other = exact.generate_adv(model, Batch(x, y), context(L2, draws={"plugin.start": start})).x
     assert float((other - expected).abs().max()) > 1e-9
@@ -87,9 +87,9 @@ def test_a_step_does_not_depend_on_the_scale_of_the_loss(exponent: int, dtype: t
     x, y, _ = (each.to(dtype) if each.is_floating_point() else each for each in examples())
     loss = attack_loss("ce", model_of(ref.MLP).to(dtype), x, y)
     unbounded, settings = ThreatModel("l2", "1/2", box=None), {"steps": 1, "step_size": ALPHA}
-    found = pgd(tiny(loss, 2.0**exponent), x, unbounded, **settings)
-    assert torch.equal(found, pgd(loss, x, unbounded, **settings))
-    assert (found - x).flatten(1).norm(dim=1).tolist() == pytest.approx([ALPHA] * N, rel=1e-5)
+    actual = pgd(tiny(loss, 2.0**exponent), x, unbounded, **settings)
+    assert torch.equal(actual, pgd(loss, x, unbounded, **settings))
+    assert (actual - x).flatten(1).norm(dim=1).tolist() == pytest.approx([ALPHA] * N, rel=1e-5)
 
 
 # Those that draw nothing.
@@ -109,8 +109,8 @@ def test_an_attack_of_one_example_does_not_depend_on_the_batch(name: str, norm: 
     model, (x, y, _), threat = model_of(ref.MLP), examples(), ThreatModel(norm, "1/10")
     together = ATTACKS[name].generate_adv(model, Batch(x, y), context(threat)).x
     for i in range(3):
-        alone = ATTACKS[name].generate_adv(model, Batch(x[i : i + 1], y[i : i + 1]), context(threat)).x
-        torch.testing.assert_close(alone, together[i : i + 1], rtol=0, atol=1e-14)
+        single = ATTACKS[name].generate_adv(model, Batch(x[i : i + 1], y[i : i + 1]), context(threat)).x
+        torch.testing.assert_close(single, together[i : i + 1], rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -121,12 +121,12 @@ def test_a_model_cannot_hide_its_margin_by_scaling_its_logits(attack: Any, norm:
     model, (x, y, _), threat = model_of(ref.MLP), examples(), ThreatModel(norm, "1/10")
     plain = attack.generate_adv(model, Batch(x, y), context(threat)).x
     for exponent in (-40, -20, 4):  # beyond 2 ** 4 the margin is above cw's kappa
-        found = attack.generate_adv(Scaled(model, 2.0**exponent), Batch(x, y), context(threat)).x
-        torch.testing.assert_close(found, plain, rtol=0, atol=1e-9)
+        actual = attack.generate_adv(Scaled(model, 2.0**exponent), Batch(x, y), context(threat)).x
+        torch.testing.assert_close(actual, plain, rtol=0, atol=1e-9)
 
 
 def test_a_zero_gradient_moves_nothing():
     x, _, _ = examples()
     for variant in ("exact", "ro", "trades"):
-        found = pgd(lambda x: 0 * x.flatten(1).sum(1), x, L2, steps=3, step_size=ALPHA, l2_variant=variant)
-        assert torch.equal(found, x)
+        actual = pgd(lambda x: 0 * x.flatten(1).sum(1), x, L2, steps=3, step_size=ALPHA, l2_variant=variant)
+        assert torch.equal(actual, x)

@@ -1,7 +1,7 @@
 """Losses, masks, metrics and attacks at logits that are 5 to 100 apart, against literal log-softmax forms in float64.
 
-What a guard in a logarithm or a division, or a rounded softmax, takes away is the gradient of exactly those examples
-that a method is about: the most misclassified ones in training, the most confident ones under attack.
+A guard in a logarithm or a division, or a rounded softmax, takes away the gradient of exactly those examples that a
+method is about: the most misclassified ones in training, the most confident ones under attack.
 """
 
 from collections.abc import Callable
@@ -183,11 +183,11 @@ def test_a_loss_and_its_gradients_are_those_of_the_literal_form(
     form, literal = FORMS[name]
     expected, gradients = value_and_gradients(literal, z.double(), z_adv.double())
     with use_backend(backend):
-        found, own = value_and_gradients(form, z, z_adv)
+        actual, own = value_and_gradients(form, z, z_adv)
     # MART divides by 1.0001 - p, which is 1e-4 where the best other class has all of it: the rounding of p there.
     roundings = 3e4 if name.startswith("mart") else 32
     bound = roundings * torch.finfo(dtype).eps
-    torch.testing.assert_close(found, expected, rtol=bound, atol=bound)
+    torch.testing.assert_close(actual, expected, rtol=bound, atol=bound)
     for one, other in zip(own, gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=bound, atol=bound)
 
@@ -235,10 +235,10 @@ def test_the_gradient_of_an_attack_has_the_right_direction(loss: Any, dtype: tor
         p, q = (log_softmax(Confident(gap, torch.float64)(each.double())).exp() for each in (x + shift, x))
         weight = model.weight.detach().double()
         expected = ((q - p)[:, 1:, None] * (weight[1:] - weight[0])).sum((0, 1))
-        found = input_gradient(attack_loss("kl", model, x + shift, LABEL), x)
+        actual = input_gradient(attack_loss("kl", model, x + shift, LABEL), x)
     else:
-        expected, found = directions(gap)[loss], input_gradient(attack_loss(loss, model, x, LABEL), x)
-    scaled = found.double()[0] / found.double().norm()
+        expected, actual = directions(gap)[loss], input_gradient(attack_loss(loss, model, x, LABEL), x)
+    scaled = actual.double()[0] / actual.double().norm()
     # At a gap of 88 and more, float32 holds the probabilities of the other classes with a few bits only.
     bound = 0.05 if dtype == torch.float32 and gap > 85 else 1e-5 if dtype == torch.float32 else 1e-13
     torch.testing.assert_close(scaled, expected / expected.norm(), rtol=0, atol=bound)
@@ -265,10 +265,10 @@ def test_an_attack_on_a_confident_linear_model_ends_where_the_loss_is_highest(
     loss, attack = ATTACKS[name]
     threat, towards = ThreatModel(norm, "1/10"), directions(gap)[loss]
     expected = CENTRE + 0.1 * (towards.sign() if norm == "linf" else towards / towards.norm())
-    found = attack.generate_adv(Confident(gap, dtype), Batch(CENTRE.to(dtype), LABEL), context(threat)).x
+    actual = attack.generate_adv(Confident(gap, dtype), Batch(CENTRE.to(dtype), LABEL), context(threat)).x
     # Two steps of L2 see slightly different shares of the two wrong classes; SPSA sees differences only.
     bound = (0.03 if name == "spsa" else 4e-3) if norm == "l2" else 1e-6
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=bound)
+    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=bound)
 
 
 # Metrics

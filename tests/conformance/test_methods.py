@@ -26,12 +26,12 @@ def model_of(kind: type[nn.Module], seed: int = 0) -> nn.Module:
 def batches(count: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """x, y and the finished first perturbation; some of it leaves ball and box, as a gaussian start does."""
     generator = torch.Generator().manual_seed(1)
-    found = []
+    actual = []
     for _ in range(count):
         x = torch.rand((N, 1, 4, 4), generator=generator, dtype=torch.float64)
         start = 0.05 * torch.randn(x.shape, generator=generator, dtype=torch.float64)
-        found.append((x, torch.randint(4, (N,), generator=generator), start))
-    return found
+        actual.append((x, torch.randint(4, (N,), generator=generator), start))
+    return actual
 
 
 def engine_of(model: nn.Module, plugins: list[Any], **options: Any) -> Engine:
@@ -39,9 +39,9 @@ def engine_of(model: nn.Module, plugins: list[Any], **options: Any) -> Engine:
     return Engine(model, sgd, plugins, ThreatModel("linf", "1/10"), **{"epochs": 3, **options})
 
 
-def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    worst = {name: float((found[name].double() - expected[name].double()).abs().max()) for name in expected}
+def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    worst = {name: float((actual[name].double() - expected[name].double()).abs().max()) for name in expected}
     assert max(worst.values()) <= TOLERANCE, worst
 
 

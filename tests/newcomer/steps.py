@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NAME = "halve"
 
-# Folders and files that the steps, or the checks of them, write or read.
+# Folders and files that the steps and their checks write or read.
 COPIED = (
     "Makefile",
     "pyproject.toml",

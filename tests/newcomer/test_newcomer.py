@@ -43,7 +43,7 @@ def checks_of(left_out: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What the checks say where one step is left out, or nothing is."""
+    """Outcomes of the checks where one step is left out, or nothing is."""
     work = tmp_path_factory.mktemp("newcomer")
     folders = {left_out: work / str(number) for number, left_out in enumerate([NOTHING, *STEPS])}
     for left_out, folder in folders.items():

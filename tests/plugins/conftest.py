@@ -21,10 +21,10 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    found = torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(found)
+    torch.set_num_threads(threads)
 
 
 class ShortAutoAttack(AutoAttack):
@@ -53,7 +53,7 @@ def batch_of(n: int = 6, seed: int = 0, dtype: torch.dtype = torch.float32) -> B
 def context(
     threat: ThreatModel | None = None, plugin: str = "plugin", draws: Mapping[str, Tensor] | None = None, **run: Any
 ) -> Context:
-    """What a plugin is handed, without an engine around it."""
+    """The context of a plugin, without an engine around it."""
     state = RunState(threat or ThreatModel("linf", "8/255"), CPU, **run)
     state.draws = draws or {}
     return Context(state, plugin)
@@ -106,12 +106,12 @@ def pooled_statistics(model: ConvNet, inputs: Sequence[Tensor]) -> tuple[np.ndar
     The mean over examples of each batch's mean and unbiased variance, per channel.
     """
     kernel = model.conv.weight.detach().double().numpy()
-    means, variances, sizes = [], [], []
+    averages, variances, sizes = [], [], []
     for x in inputs:
         padded = np.pad(x.double().numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
         out = np.einsum("bchwij,ocij->bohw", windows, kernel)
-        means.append(out.mean((0, 2, 3)))
+        averages.append(out.mean((0, 2, 3)))
         variances.append(out.var((0, 2, 3), ddof=1))
         sizes.append(len(x))
-    return np.average(means, axis=0, weights=sizes), np.average(variances, axis=0, weights=sizes)
+    return np.average(averages, axis=0, weights=sizes), np.average(variances, axis=0, weights=sizes)

@@ -1,4 +1,4 @@
-"""What a row of the table of plugins holds."""
+"""The rows of the table of plugins."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

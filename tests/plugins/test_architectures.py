@@ -70,10 +70,10 @@ def test_images_become_logits_with_a_gradient_everywhere(make: Any):
 
 def test_a_padded_shortcut_averages_and_adds_zero_channels():
     x = torch.rand(1, 2, 4, 4)
-    found = PaddedShortcut(2, 5, 2)(x)
-    assert found.shape == (1, 5, 2, 2)
-    assert torch.allclose(found[:, 1:3], x.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)))
-    assert not bool(found[:, [0, 3, 4]].any())
+    actual = PaddedShortcut(2, 5, 2)(x)
+    assert actual.shape == (1, 5, 2, 2)
+    assert torch.allclose(actual[:, 1:3], x.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)))
+    assert not bool(actual[:, [0, 3, 4]].any())
 
 
 def test_an_mlp_has_the_layers_asked_for():

@@ -1,4 +1,4 @@
-"""What every attack of an evaluation promises, tested on all of them by one table."""
+"""The promises of every attack of evaluations, tested on all of them by one table."""
 
 import inspect
 from importlib.metadata import entry_points

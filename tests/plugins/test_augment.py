@@ -35,9 +35,9 @@ def transformed(plugin: Any, x: Tensor, name: str, draws: dict[str, Tensor] | No
 def test_crops_are_slices_of_the_padded_image(padding: str):
     x, pad = images(9), 2
     offsets = torch.tensor([[i, j] for i in (0, 2, 4) for j in (0, 1, 4)])
-    found = crop(x, offsets, pad, padding)
+    actual = crop(x, offsets, pad, padding)
     mode = "reflect" if padding == "reflect" else "constant"
-    for image, (top, left), result in zip(x, offsets.tolist(), found, strict=True):
+    for image, (top, left), result in zip(x, offsets.tolist(), actual, strict=True):
         padded = F.pad(image[None], [pad] * 4, mode=mode)[0]
         assert torch.equal(result, padded[:, top : top + 6, left : left + 6])
 
@@ -45,8 +45,8 @@ def test_crops_are_slices_of_the_padded_image(padding: str):
 def test_flips_mirror_left_and_right_where_asked():
     x = images()
     flip = torch.tensor([True, False, True, False, False])
-    found = transformed(Augment(pad=0), x, "augment", {"flip": flip}).x
-    for image, mirrored, result in zip(x, flip, found, strict=True):
+    actual = transformed(Augment(pad=0), x, "augment", {"flip": flip}).x
+    for image, mirrored, result in zip(x, flip, actual, strict=True):
         assert torch.equal(result, image.flip(2) if mirrored else image)
 
 
@@ -59,17 +59,17 @@ def test_quarter_turns_are_exact(quarter: int, size: int):
 
 def test_a_small_turn_moves_few_pixels_and_brings_in_zeros():
     x = 0.5 + images(1, 32) / 2
-    found = rotate(x, torch.tensor([15.0]))
-    assert bool((found[0, :, 0, 0] == 0).all())
+    actual = rotate(x, torch.tensor([15.0]))
+    assert bool((actual[0, :, 0, 0] == 0).all())
     centre = slice(14, 18)
-    assert set(found[0, 0, centre, centre].flatten().tolist()) <= set(x[0, 0, 11:21, 11:21].flatten().tolist())
+    assert set(actual[0, 0, centre, centre].flatten().tolist()) <= set(x[0, 0, 11:21, 11:21].flatten().tolist())
 
 
 def test_draws_are_uniform_and_of_every_kind():
     x = torch.arange(4000.0).view(-1, 1, 1, 1).expand(-1, 1, 4, 4) / 4000
     x = x * 0 + torch.arange(16.0).view(4, 4) / 16 + 1 / 32
-    found = transformed(Augment(pad=1, padding="zeros", flip=False), x, "augment").x
-    shifts = torch.unique(found.flatten(1), dim=0, return_counts=True)[1]
+    actual = transformed(Augment(pad=1, padding="zeros", flip=False), x, "augment").x
+    shifts = torch.unique(actual.flatten(1), dim=0, return_counts=True)[1]
     assert len(shifts) == 9
     assert int(shifts.min()) > 4000 / 9 * 0.8
     flipped = (transformed(Augment(pad=0), x, "augment").x != x).flatten(1).any(1).float().mean()
@@ -78,7 +78,7 @@ def test_draws_are_uniform_and_of_every_kind():
 
 def test_a_rotation_interpolates_between_the_four_pixels_around_each_point():
     x = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = rotate(x, torch.tensor([30.0]), "bilinear")
+    actual = rotate(x, torch.tensor([30.0]), "bilinear")
     cos, sin = math.cos(math.pi / 6), math.sin(math.pi / 6)
     for row, column in product(range(5), repeat=2):
         down, right = row - 2, column - 2
@@ -87,13 +87,15 @@ def test_a_rotation_interpolates_between_the_four_pixels_around_each_point():
         for r, c in product((math.floor(v), math.floor(v) + 1), (math.floor(u), math.floor(u) + 1)):
             if 0 <= r < 5 and 0 <= c < 5:
                 expected += (1 - abs(v - r)) * (1 - abs(u - c)) * float(x[0, 0, r, c])
-        assert float(found[0, 0, row, column]) == pytest.approx(expected, abs=1e-12)
+        assert float(actual[0, 0, row, column]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_an_interpolated_rotation_stays_inside_the_box():
-    found = transformed(Augment(pad=0, rotation=180.0, interpolation="bilinear"), torch.ones(500, 1, 9, 9), "augment").x
-    assert float(found.max()) <= 1.0
-    assert float(found.min()) >= 0.0
+    actual = transformed(
+        Augment(pad=0, rotation=180.0, interpolation="bilinear"), torch.ones(500, 1, 9, 9), "augment"
+    ).x
+    assert float(actual.max()) <= 1.0
+    assert float(actual.min()) >= 0.0
 
 
 @pytest.mark.parametrize("plugin", [Augment(pad=2, rotation=15.0), Cutout(size=3)], ids=["augment", "cutout"])
@@ -116,17 +118,17 @@ def test_labels_dtype_layout_box_and_the_batch_itself_are_kept(plugin: Any, layo
 def test_cutout_blanks_its_square_alone():
     x = 0.5 + images() / 2
     positions = torch.tensor([[0, 0], [3, 3], [1, 2], [0, 3], [3, 0]])
-    found = transformed(Cutout(size=3, value=0.25), x, "cutout", {"position": positions}).x
-    for image, (top, left), result in zip(x, positions.tolist(), found, strict=True):
+    actual = transformed(Cutout(size=3, value=0.25), x, "cutout", {"position": positions}).x
+    for image, (top, left), result in zip(x, positions.tolist(), actual, strict=True):
         expected = image.clone()
         expected[:, top : top + 3, left : left + 3] = 0.25
         assert torch.equal(result, expected)
 
 
 def test_cutout_reaches_every_position_and_stays_inside():
-    found = transformed(Cutout(size=3), torch.ones(2000, 1, 5, 5), "cutout").x
-    assert bool(((found == 0).flatten(1).sum(1) == 9).all())
-    assert len(torch.unique(found.flatten(1), dim=0)) == 9
+    actual = transformed(Cutout(size=3), torch.ones(2000, 1, 5, 5), "cutout").x
+    assert bool(((actual == 0).flatten(1).sum(1) == 9).all())
+    assert len(torch.unique(actual.flatten(1), dim=0)) == 9
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a step of each method costs, in passes through the model: as the table has it, counted, and forecast."""
+"""The cost of a step of each method, in passes through the model: as the table has it, counted, and forecast."""
 
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def test_the_forecast_of_evaluation_counts_every_track_and_its_batch_norm(
     data, settings = load_data(file)
     scratch = assemble(file, data, settings, tmp_path)
     scratch.engine.model.register_forward_pre_hook(forward)
-    found = forecast(scratch)
+    actual = forecast(scratch)
 
     again = assemble(file, data, settings, tmp_path / "again")
     again.engine.model.register_forward_pre_hook(forward)
@@ -96,5 +96,5 @@ def test_the_forecast_of_evaluation_counts_every_track_and_its_batch_norm(
         with again.engine.track(track):
             for name in ("validation", "test"):
                 again.evaluator.score(data.splits()[name])
-    assert found.evaluation_seconds == pytest.approx(4 * (now - begin))
-    assert found.train_seconds == 7 * 4 * 5 * 4  # epochs, steps, examples, forwards
+    assert actual.evaluation_seconds == pytest.approx(4 * (now - begin))
+    assert actual.train_seconds == 7 * 4 * 5 * 4  # epochs, steps, examples, forwards

@@ -54,8 +54,8 @@ def test_validation_and_test_labels_are_clean(noisy: Data, which: str):
 @pytest.mark.parametrize(("per_class", "validation"), [(40, 397), (100, 100), (10, 0)])
 def test_the_splits_are_disjoint_and_cover_everything(per_class: int, validation: int, seed: int):
     data = Digits(train_per_class=per_class, validation=validation).load(seed)
-    found = [position for split in data.splits().values() for position in positions(split.x)]
-    assert sorted(found) == list(range(1797))
+    actual = [position for split in data.splits().values() for position in positions(split.x)]
+    assert sorted(actual) == list(range(1797))
     assert len(data.train) == 10 * per_class
     assert (data.validation is None) == (validation == 0)
     assert len(data.test) == 1797 - 10 * per_class - validation

@@ -118,9 +118,9 @@ def test_colour_images_keep_their_colours(case: str, tmp_path: Path):
 def test_lab_is_converted_to_the_colours_that_it_means(tmp_path: Path):
     srgb, other = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
     lab = ImageCms.profileToProfile(RGB, srgb, other, outputMode="LAB")
-    found = read(tmp_path, saved(lab), "0.tif")  # but for saturated ones, which Lab clips
+    actual = read(tmp_path, saved(lab), "0.tif")  # but for saturated ones, which Lab clips
     np.testing.assert_allclose(
-        found, np.asarray(RGB).transpose(2, 0, 1) / 255, rtol=0, atol=0.15
+        actual, np.asarray(RGB).transpose(2, 0, 1) / 255, rtol=0, atol=0.15
     )  # saturated colours lie outside of it
 
 
@@ -132,9 +132,9 @@ def test_every_mode_of_eight_bits_has_a_way_to_rgb(mode: str):
 
 def test_deep_images_are_not_cut_off_when_they_are_resized(tmp_path: Path):
     values = np.random.default_rng(0).integers(0, 65536, (40, 40), dtype=np.uint16)
-    found = read(tmp_path, saved(image(values)))
-    assert 0.4 < found.mean() < 0.6
-    assert (found == 1).mean() < 0.01
+    actual = read(tmp_path, saved(image(values)))
+    assert 0.4 < actual.mean() < 0.6
+    assert (actual == 1).mean() < 0.01
 
 
 # Transparency
@@ -150,8 +150,8 @@ def see_through(mode: str, colour: int) -> Image.Image:
 @pytest.mark.parametrize(("background", "shown"), [("white", 1.0), ("black", 0.0)])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_background_stands_behind_transparent_pixels(mode: str, background: str, shown: float, tmp_path: Path):
-    found = read(tmp_path, saved(see_through(mode, 85)), background=background)
-    np.testing.assert_allclose(found, np.stack([np.where(GREY > 100, 1 / 3, shown)] * 3), atol=1e-6)
+    actual = read(tmp_path, saved(see_through(mode, 85)), background=background)
+    np.testing.assert_allclose(actual, np.stack([np.where(GREY > 100, 1 / 3, shown)] * 3), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,9 @@ def test_a_background_stands_behind_transparent_pixels(mode: str, background: st
 )
 def test_a_transparent_colour_is_transparent(made: Image.Image, transparent: Any, tmp_path: Path):
     opaque = np.asarray(made.convert("L")) / 255
-    found = read(tmp_path, saved(made, transparency=transparent))
+    actual = read(tmp_path, saved(made, transparency=transparent))
     level = (85 if made.mode != "1" else 0) / 255
-    np.testing.assert_allclose(found[0], np.where(np.isclose(opaque, level), 1, opaque), atol=1e-6)
+    np.testing.assert_allclose(actual[0], np.where(np.isclose(opaque, level), 1, opaque), atol=1e-6)
 
 
 # Tags
@@ -182,8 +182,8 @@ def test_images_are_turned_as_their_tag_says(orientation: int, tmp_path: Path):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = read(tmp_path, saved(RGB, exif=exif))
-    np.testing.assert_allclose(found, seen.transpose(2, 0, 1) / 255, atol=1e-6)
+    actual = read(tmp_path, saved(RGB, exif=exif))
+    np.testing.assert_allclose(actual, seen.transpose(2, 0, 1) / 255, atol=1e-6)
 
 
 def test_a_deep_image_is_turned_too(tmp_path: Path):
@@ -194,8 +194,8 @@ def test_a_deep_image_is_turned_too(tmp_path: Path):
 
 def test_the_previews_in_a_camera_s_file_are_no_frames(tmp_path: Path):
     large, preview = L8.resize((16, 16)).convert("RGB"), L8.convert("RGB")
-    found = read(tmp_path, saved(large, format="MPO", save_all=True, append_images=[preview]), "0.jpg")
-    assert found.shape == (3, 4, 4)
+    actual = read(tmp_path, saved(large, format="MPO", save_all=True, append_images=[preview]), "0.jpg")
+    assert actual.shape == (3, 4, 4)
 
 
 # Refusals

@@ -72,8 +72,8 @@ def test_of_a_strip_the_middle_is_kept(root: Path):
     pixels = np.zeros((10, 1001, 3), dtype=np.uint8)
     pixels[:, 490:511] = 255
     Image.fromarray(pixels).save(root / "train" / "a" / "0.png")
-    found = images(root)[0]
-    assert found.min() == 1.0
+    actual = images(root)[0]
+    assert actual.min() == 1.0
 
 
 @pytest.mark.filterwarnings("error")
@@ -101,7 +101,7 @@ def postscript(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (pipe, "expected a regular file, it is a pipe"),
         (device, "expected a regular file, it is a device"),
@@ -109,9 +109,9 @@ def postscript(path: Path) -> None:
     ],
     ids=["pipe", "device", "postscript"],
 )
-def test_what_is_no_image_is_named(root: Path, make: Callable[[Path], None], said: str):
+def test_what_is_no_image_is_named(root: Path, make: Callable[[Path], None], message: str):
     make(root / "train" / "a" / "0.png")
-    with pytest.raises(DataError, match=rf"a/0\.png cannot be read: {said}; repair or remove it$"):
+    with pytest.raises(DataError, match=rf"a/0\.png cannot be read: {message}; repair or remove it$"):
         images(root)
 
 

@@ -25,12 +25,12 @@ def entry(**settings: Any) -> dict[str, Any]:
 def middle(snapshots: list[dict[str, Tensor]], even: str = "lower") -> dict[str, np.ndarray]:
     """The median by NumPy's sort, in float64."""
     n = len(snapshots)
-    found = {}
+    actual = {}
     for name in snapshots[0]:
         ordered = np.sort(np.stack([snapshot[name].double().numpy() for snapshot in snapshots]), axis=0)
         low, high = ordered[(n - 1) // 2], ordered[n // 2]
-        found[name] = {"lower": low, "upper": high, "mean": (low + high) / 2}[even]
-    return found
+        actual[name] = {"lower": low, "upper": high, "mean": (low + high) / 2}[even]
+    return actual
 
 
 def assert_median(weights: dict[str, Tensor], snapshots: list[dict[str, Tensor]], even: str = "lower") -> None:
@@ -304,9 +304,9 @@ def test_no_block_over_all_snapshots_is_larger_than_it_may_be(monkeypatch: pytes
 
     def recorded(self: Any, name: str, start: int, stop: int) -> list[Tensor]:
         asked.setdefault(name, []).append((start, stop))
-        found = rows(self, name, start, stop)
-        assert sum(row.numel() for row in found) <= 40
-        return found
+        actual = rows(self, name, start, stop)
+        assert sum(row.numel() for row in actual) <= 40
+        return actual
 
     monkeypatch.setattr(_MemoryReader, "rows", recorded)
     monkeypatch.setattr(meat, "_BLOCK", 40)
@@ -419,12 +419,12 @@ def test_batch_norm_on_clean_inputs_equals_the_pooled_statistics():
     engine = engine_of(model, "fgsm", entry())
     train(engine, 3)
     batches = [batch_of(8, 1), batch_of(8, 2), batch_of(3, 3)]  # the last one counts less
-    found = in_track(engine, batches)
+    actual = in_track(engine, batches)
     median = ConvNet()
     set_weights(median, only_track(engine).weights)
     mean, variance = pooled_statistics(median, [batch.x for batch in batches])
-    np.testing.assert_allclose(found["bn.running_mean"].numpy(), mean, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found["bn.running_var"].numpy(), variance, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(actual["bn.running_mean"].numpy(), mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual["bn.running_var"].numpy(), variance, rtol=1e-4, atol=1e-7)
     assert not np.allclose(mean, model.bn.running_mean.numpy(), rtol=1e-3)
 
 
@@ -433,7 +433,7 @@ def test_batch_norm_on_attacked_inputs_uses_the_attack_on_the_live_model():
     engine = engine_of(model, "fgsm", entry(bn_data="adv"))
     train(engine, 3)
     batches = [batch_of(8, 1), batch_of(3, 2)]
-    found = in_track(engine, batches)
+    actual = in_track(engine, batches)
     attacked = []
     model.eval()  # FGSM at the live weights, by hand
     for batch in batches:
@@ -443,8 +443,8 @@ def test_batch_norm_on_attacked_inputs_uses_the_attack_on_the_live_model():
     median = ConvNet()
     set_weights(median, only_track(engine).weights)
     mean, variance = pooled_statistics(median, attacked)
-    np.testing.assert_allclose(found["bn.running_mean"].numpy(), mean, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found["bn.running_var"].numpy(), variance, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(actual["bn.running_mean"].numpy(), mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual["bn.running_var"].numpy(), variance, rtol=1e-4, atol=1e-7)
     clean, _ = pooled_statistics(median, [batch.x for batch in batches])
     assert not np.allclose(mean, clean, rtol=1e-4)
 

@@ -122,9 +122,9 @@ def test_normalisation_is_the_first_layer_and_no_part_of_the_state():
 @pytest.mark.parametrize("shape", [(3,), (3, 4), (3, 4, 4)], ids=str)
 def test_normalisation_is_that_of_channels_whatever_comes_after_them(shape: tuple[int, ...]):
     x, mean, std = torch.rand(2, *shape), [0.1, 0.5, -1.0], [0.5, 2.0, 4.0]
-    found = normalized(torch.nn.Identity(), mean, std, shape)(x)
+    actual = normalized(torch.nn.Identity(), mean, std, shape)(x)
     for channel in range(3):
-        torch.testing.assert_close(found[:, channel], (x[:, channel] - mean[channel]) / std[channel])
+        torch.testing.assert_close(actual[:, channel], (x[:, channel] - mean[channel]) / std[channel])
 
 
 @pytest.mark.parametrize("settings", [{"width": 0}, {"width": 1.5}, {"num_classes": 0}], ids=str)

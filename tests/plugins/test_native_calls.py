@@ -19,16 +19,16 @@ class Calls(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if operator.namespace == "buttress":
-            self.found[operator.overloadpacket.__name__] += 1
+            self.counts[operator.overloadpacket.__name__] += 1
         return operator(*args, **(kwargs or {}))
 
 
 def calls(name: str, backend: str) -> Counter[str]:
-    """Of two steps and an epoch's end."""
+    """Calls in two steps and at an epoch's end."""
     engine = engine_of(ConvNet(), *stack_of(name))
     with use_backend(backend), Calls() as counted:
         for seed in range(2):
@@ -36,7 +36,7 @@ def calls(name: str, backend: str) -> Counter[str]:
             engine.step(batch.x, batch.y)
         engine.end_epoch()
         engine.tracks()
-    return counted.found
+    return counted.counts
 
 
 EXPECTED = {
@@ -55,9 +55,9 @@ def test_a_run_calls_the_compiled_operators(name: str):
         if os.environ.get("CI"):
             pytest.fail(native.why_not(missing.pop()))
         pytest.skip(native.why_not(missing.pop()))
-    found = calls(name, "native")
+    actual = calls(name, "native")
     for operation, times in EXPECTED[name].items():
-        assert sum(count for called, count in found.items() if called.startswith(operation)) >= times > 0, found
+        assert sum(count for called, count in actual.items() if called.startswith(operation)) >= times > 0, actual
 
 
 @pytest.mark.parametrize("name", EXPECTED)
