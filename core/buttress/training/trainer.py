@@ -76,9 +76,7 @@ class Trainer:
                 while engine.epoch < config.epochs:
                     self._train_epoch()
                     self._finish_epoch()
-            except (
-                DataError
-            ) as problem:  # the data were good when the run began: no wrong input
+            except DataError as problem:  # the data were good when the run began: no wrong input
                 raise WorkError(
                     f"{problem}. What was trained is saved; put back the file that the run began with, then continue "
                     f"with: buttress resume {self._folder.path}; with a repaired one, start a new run"
