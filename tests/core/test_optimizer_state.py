@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from buttress.errors import CheckpointError
-from buttress.training.run_state import expect_optimizer_state
+from buttress.training.checkpoint_state import expect_optimizer_state
 
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"momentum": 0.9}),

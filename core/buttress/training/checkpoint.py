@@ -1,4 +1,4 @@
-"""Checkpoints of a run: safetensors and JSON, written atomically, verified when read, pruned when superseded.
+"""Write checkpoints of a run atomically as safetensors and JSON, verify them when read, prune superseded ones.
 
 ``step-00000120.safetensors`` holds the tensors, ``step-00000120.json`` the rest and the sha256 of both. The JSON is
 written last: a checkpoint exists when its JSON does. ``step-00000120.weights/`` holds further names (hard links) of the
@@ -27,7 +27,7 @@ from buttress.storage.tensor_tree import join_tensors, split_tensors
 from buttress.training.ownership import ForeignCheckpointError, Owner
 
 FORMAT = 4
-"""What this version writes; it reads the older ones that ``_UPGRADES`` knows.
+"""Format of the checkpoints of this version, which reads the older ones in ``_UPGRADES`` too.
 
 1: as 2, before runs could be rolled back, and before it recorded the weights files and the metrics' sha256.
 2: as 3, but the records of evaluations counted epochs from 0.
@@ -48,7 +48,7 @@ def _from_3(state: dict[str, Any]) -> dict[str, Any]:
 
 
 _UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
-"""Format to what brings a state of it to the next one."""
+"""Format to the function that brings a state of it to the next one."""
 
 # How the names of the model's tensors begin in a checkpoint's safetensors file: its place in the trainer's state.
 MODEL_PREFIX = "state.model."
@@ -69,12 +69,12 @@ def save_checkpoint(
     A damaged one does not count as kept, so that ``keep`` of them can be loaded.
 
     Args:
-        folder: of the checkpoints.
-        step: the run's, of which the checkpoint is named.
-        state: tensors and plain values.
+        folder: folder of the checkpoints.
+        step: global step of the run, which names the checkpoint.
+        state: state of tensors and plain values.
         keep: number of good checkpoints that stay.
         weights: files that belong to this state, see ``weights_copy``.
-        owner: the run; None for a checkpoint that any run may load.
+        owner: owner of the checkpoint; None for one that any run may load.
 
     Raises:
         StorageError: the disk is full or refuses; earlier checkpoints are intact.
@@ -95,12 +95,12 @@ def save_checkpoint(
 
 
 def _prune(folder: Path, written: Path, keep: int) -> None:
-    found = list_checkpoints(folder)
-    at = found.index(written)  # those before it are newer: damaged, and passed over when this run was resumed
-    for newer in found[:at]:
+    paths = list_checkpoints(folder)
+    position = paths.index(written)  # those before it are newer: damaged, and passed over when this run was resumed
+    for newer in paths[:position]:
         _remove(newer)
     good = 1
-    for older in found[at + 1 :]:
+    for older in paths[position + 1 :]:
         if good == keep:
             _remove(older)
         elif _is_good(older):
@@ -113,14 +113,14 @@ def remove_newer(checkpoint: Path) -> None:
     Raises:
         StorageError: the disk refuses.
     """
-    found = list_checkpoints(checkpoint.parent)
+    paths = list_checkpoints(checkpoint.parent)
     with storage_errors(checkpoint.parent):
-        for newer in found[: found.index(checkpoint)]:
+        for newer in paths[: paths.index(checkpoint)]:
             _remove(newer)
 
 
 def weights_copy(checkpoint: Path, name: str) -> Path:
-    """Where a checkpoint keeps the weights file ``name`` as it was when the checkpoint was written."""
+    """The copy of the weights file ``name`` that a checkpoint keeps, as it was when the checkpoint was written."""
     return checkpoint.with_suffix(".weights") / name
 
 
@@ -134,7 +134,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def remove_unfinished(folder: Path) -> list[Path]:
-    """Remove what belongs to no checkpoint, because its writing or its removal was cut short; returns it."""
+    """Remove files of checkpoints whose writing or removal was cut short; returns their paths."""
     parts = _parts(folder)
     lost = sorted(path for path in parts if path.with_suffix(".json") not in parts)
     with storage_errors(folder):
@@ -183,15 +183,15 @@ def expect_undamaged(path: Path) -> str:
         CheckpointError: missing, truncated, or changed since it was written.
     """
     try:
-        found = file_sha256(path)
+        sha256 = file_sha256(path)
     except OSError as problem:
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
     body = path.with_suffix(".json")
     if not (_NAME.fullmatch(path.name) and body.is_file()):
         expect_whole(path)
-    elif found != _read_body(body)["tensors_sha256"]:
+    elif sha256 != _read_body(body)["tensors_sha256"]:
         raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
-    return found
+    return sha256
 
 
 def restore_newest(
@@ -201,27 +201,27 @@ def restore_newest(
     at_most: int | None = None,
     accept: Callable[[Path, Mapping[str, Any]], None] = lambda path, body: None,
 ) -> Path:
-    """Give the newest good checkpoint's state to ``restore``; ``warn`` names every damaged one that is passed over.
+    """Restore the newest good checkpoint, and warn of every damaged one that is passed over.
 
     Args:
-        folder: of the checkpoints.
-        restore: takes the state; raises CheckpointError where it is none that the run can take.
-        warn: tells the user.
-        at_most: only those of this global step or an earlier one.
-        accept: is given each one and its JSON first; raises ForeignCheckpointError where it is of another run.
+        folder: folder of the checkpoints.
+        restore: function that takes the state, or raises CheckpointError where the run cannot take it.
+        warn: function that tells the user.
+        at_most: largest global step of the checkpoints to consider, or None.
+        accept: function that receives path and JSON of each first, or raises ForeignCheckpointError for another run.
 
     Raises:
         CheckpointError: there is none, or all are damaged.
         ForeignCheckpointError: one belongs to another run.
         UnreadableError: one may be whole, and cannot be read: passed over, it would be removed as superseded.
     """
-    found = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= _stem(at_most)]
+    paths = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= _stem(at_most)]
     newest = None
-    for path in found:
+    for path in paths:
         try:
             body = _read_body(path)
             accept(path, body)
-            _give(path, _state(path, body), restore)
+            _restore_from(path, _state(path, body), restore)
             return path
         except ForeignCheckpointError:
             raise
@@ -233,11 +233,11 @@ def restore_newest(
         except CheckpointError as problem:
             newest = newest or problem
             warn(f"{problem}; trying the one before it")
-    what = f"none of {len(found)} is whole, the newest because {newest}" if found else "there is none"
-    raise CheckpointError(f"{folder}: no checkpoint can be loaded: {what}; start the run again under another name")
+    reason = f"none of {len(paths)} is whole, the newest because {newest}" if paths else "there is none"
+    raise CheckpointError(f"{folder}: no checkpoint can be loaded: {reason}; start the run again under another name")
 
 
-def _give(path: Path, state: dict[str, Any], restore: Callable[[dict[str, Any]], None]) -> None:
+def _restore_from(path: Path, state: dict[str, Any], restore: Callable[[dict[str, Any]], None]) -> None:
     """Have ``state`` restored; an error names the checkpoint that it is from."""
     try:
         restore(state)

@@ -1,4 +1,4 @@
-"""The jobs behind the verbs that train: start a run, continue one."""
+"""Start a run, or continue one."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def start(
         file: the config.
         runs: folder of all runs.
         run: name of the run folder, or None for the time; where that is taken, ``-2`` and so on is added.
-        dry_run: stop after the forecast; nothing is written.
-        forecast: say beforehand what the run will cost.
-        same_data_as: folder of a run whose data, and whose files that settings name, are expected; or None.
-        reporter: tells the user; by default on standard output.
+        dry_run: whether to stop after the forecast; nothing is written.
+        forecast: whether to forecast the cost of the run.
+        same_data_as: folder of a run whose data and named files the new run has to share, or None.
+        reporter: reporter for the user; by default on standard output.
 
     Returns:
         The run, whose ``finish`` trains it; None for a dry run.
@@ -151,7 +151,7 @@ def _in_new_folder(
 
 
 def _facts(assembly: Assembly) -> dict[str, Any]:
-    """What the manifest says beside versions, hardware and plugins."""
+    """The facts of the manifest beside versions, hardware and plugins."""
     file, data = assembly.file, assembly.data
     facts = {
         "data": {
@@ -182,9 +182,9 @@ def continue_run(
 
     Args:
         path: run folder.
-        reporter: tells the user; by default on standard output.
-        trust: execute the code that came with the run, and remember it as trusted.
-        accept_changes: go on with other code of its plugins than it was started with; its manifest remembers it.
+        reporter: reporter for the user; by default on standard output.
+        trust: whether to execute the code that came with the run, and remember it as trusted.
+        accept_changes: whether to go on with other code of its plugins than at the start; its manifest records it.
 
     Raises:
         TrustError: code came with the run that the user has not trusted.
@@ -230,7 +230,7 @@ def _ended_before_its_first_checkpoint(folder: RunFolder, every: int) -> bool:
 
 
 def _remove_results(folder: RunFolder) -> None:
-    """Make the folder of a run what it was before the first step."""
+    """Bring the folder of a run back to its state before the first step."""
     remove_leftovers(folder.path)
     with storage_errors(folder.path):
         for path in (folder.checkpoints, folder.weights, folder.history):

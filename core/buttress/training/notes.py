@@ -1,7 +1,7 @@
-"""What a run says that is no error, but seldom what was meant: one function for each note.
+"""Notes on settings that are no error but rarely intended: one function for each.
 
-A new note is a function of an ``Assembly`` that yields sentences, listed in ``NOTES``. A plugin says what its own
-settings mean for the length of a run in a method ``notes(epochs, steps_per_epoch)``.
+A new note is a function of an ``Assembly`` that yields sentences, listed in ``NOTES``. A plugin explains the effect of
+its own settings on a run in a method ``notes(epochs, steps_per_epoch)``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from buttress.training.assembly import Assembly
 from buttress.training.collapse import chance_error
 from buttress.training.selection import Record
 
-# How many times as wide another range has to be, to be taken for one in another unit.
+# Ranges whose widths differ by this factor are taken for ranges in different units.
 _FAR = 10
-# Examples that a model's outputs are judged by, before training.
+# Number of examples by which a model's outputs are judged before training.
 _EXAMPLES = 16
 
 Note = Callable[[Assembly], Iterator[str]]
@@ -180,15 +180,15 @@ NOTES: Sequence[Note] = (
     ranges_of_the_data,
     outputs_that_are_probabilities,
 )
-"""All notes before the first step, in the order in which they are said."""
+"""All notes before the first step, in their order."""
 
 
 def never_above_chance(records: Sequence[Record], split: str, chance: float) -> str:
-    """A note on a run whose model was at no evaluation better than a constant answer, or nothing.
+    """A note on a run whose model was at no evaluation better than a constant answer; empty for others.
 
     Args:
-        records: of all evaluations.
-        split: that is judged.
+        records: records of all evaluations.
+        split: name of the split that is judged.
         chance: share of the most frequent label in it.
     """
     own = [record for record in records if record.track == "live" and record.split == split]

@@ -16,11 +16,11 @@ from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.shapes import checked
 from buttress.training.checkpoint import remove_newer, restore_newest, save_checkpoint
+from buttress.training.checkpoint_state import CheckpointState, expect_optimizer_state, expect_place, unusable
 from buttress.training.kept_state import states_named
 from buttress.training.kept_weights import KeptWeights
 from buttress.training.metrics_file import MetricsFile
 from buttress.training.ownership import owner_of
-from buttress.training.run_state import RunState, expect_optimizer_state, expect_place, unusable
 from buttress.training.same_data import expect_equal_data
 from buttress.training.selection import Record
 
@@ -118,7 +118,7 @@ class Progress:
             CheckpointError: it is no state that this run can take.
             DataError: it is of a run on other data.
         """
-        engine, state = self._engine, checked(RunState, saved, "the checkpoint's state")
+        engine, state = self._engine, checked(CheckpointState, saved, "the checkpoint's state")
         if state.data is not None:  # where the manifest is damaged, a checkpoint still knows them
             expect_equal_data(self._folder, state.data, self._data)
         expect_place(state, engine)

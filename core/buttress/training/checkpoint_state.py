@@ -1,4 +1,4 @@
-"""What the state in a checkpoint has to look like: a file from anywhere is checked before anything is made of it."""
+"""Check the state in a checkpoint before anything is made of it, since its file may come from anywhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AS_THE_PARAMETER = (
     *("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf"),
     *("square_avg", "grad_avg", "acc_delta", "sum", "prev", "step_size", "ax"),
 )
-"""What optimizers of torch keep in the shape of its parameter; a wrong one would be found by the next step alone."""
+"""State of torch's optimizers in the shape of the parameter; only the next step would notice a wrong shape."""
 
 
 class Evaluation(Shape):
@@ -58,8 +58,8 @@ class EngineState(Shape):
         return self
 
 
-class RunState(Shape):
-    """All that a run has come to."""
+class CheckpointState(Shape):
+    """The mutable state of a run, as a checkpoint holds it."""
 
     data: dict[str, dict[str, Any]] | None = None
     model: dict[str, Tensor]
@@ -81,14 +81,14 @@ class RunState(Shape):
         places: dict[str, set[tuple[str, int]]] = {"test": set()}
         for each in self.records:
             places.setdefault(each.split, set()).add((each.track, each.epoch))
-        if any(found != places["test"] for split, found in places.items() if split != "train"):
+        if any(epochs != places["test"] for split, epochs in places.items() if split != "train"):
             raise ValueError("expected records of every track on the validation and test splits alike")
         if any(each.epoch > self.engine.epoch for each in self.records):
             raise ValueError("expected records of epochs that are over")
         return self
 
 
-def expect_place(run: RunState, engine: Engine) -> None:
+def expect_place(run: CheckpointState, engine: Engine) -> None:
     """Compare the counters of a state with the run that is to take it.
 
     Raises:
@@ -108,7 +108,7 @@ def expect_place(run: RunState, engine: Engine) -> None:
 
 @contextmanager
 def unusable() -> Iterator[None]:
-    """Turn what libraries say about a state that they cannot take into one error.
+    """Turn the errors of libraries about a state that they cannot take into one error.
 
     Raises:
         CheckpointError: they cannot take it.
