@@ -1,11 +1,11 @@
-"""Numbers as text: their size is judged by how they are written, before anything is computed. Loads no torch."""
+"""Numbers and words as a config writes them; the size of a number is checked before computing it. Loads no torch."""
 
 import re
 from fractions import Fraction
 from math import isfinite
 
 LONGEST = 400
-"""Number of characters that a number may have: more than any float needs in plain digits."""
+"""Largest number of characters of a number, more than any float needs in plain digits."""
 LARGEST_EXPONENT = 400
 """Largest power of ten, up or down: a float ends at 308 and -324."""
 
@@ -19,7 +19,7 @@ def is_fraction(text: str) -> bool:
 
 
 def expect_moderate(text: str) -> None:
-    """Refuse the text of a number that only a long computation could turn into one.
+    """Refuse text that only a long computation could turn into a number.
 
     Raises:
         ValueError: more than ``LONGEST`` characters, or an exponent beyond ``LARGEST_EXPONENT``.
@@ -33,7 +33,7 @@ def expect_moderate(text: str) -> None:
 
 
 def exact_number(text: str) -> Fraction:
-    """The number that ``text`` stands for, exactly: ``8/255``, ``0.031``, ``2e-3``; blanks make no difference.
+    """The number that ``text`` stands for, exactly: ``8/255``, ``0.031``, ``2e-3``; blanks are ignored.
 
     Raises:
         ValueError: not a finite number in plain digits, or one that a float cannot hold.
@@ -65,10 +65,10 @@ def expect_float(exact: Fraction | int) -> None:
 
 
 def read_float(text: str) -> float:
-    """The float that a number in plain digits, or ``inf`` or ``nan``, stands for.
+    """The float of a number in plain digits, or of ``inf`` or ``nan``.
 
     Raises:
-        ValueError: see ``expect_moderate``; or a float would make it infinite, or zero without its being zero.
+        ValueError: see ``expect_moderate``; or the number is not zero and would become infinite or zero.
     """
     expect_moderate(text)
     value = float(text)
@@ -78,17 +78,17 @@ def read_float(text: str) -> float:
 
 
 def read_integer(text: str) -> int:
-    """The integer that digits stand for, also ``0x1f`` and ``0o17``.
+    """The integer of digits, also of ``0x1f`` and ``0o17``.
 
     Raises:
-        ValueError: see ``expect_moderate``; or no integer.
+        ValueError: see ``expect_moderate``; or the text is no integer.
     """
     expect_moderate(text)
     return int(text, 0 if text[:2] in ("0o", "0x") else 10)
 
 
 def exact_fraction(value: object) -> Fraction:
-    """``"8/255"``, ``"0.031"``, ``8/255``-like strings and plain numbers, exact as they are written.
+    """The exact value of a number or its text: ``"8/255"``, ``"0.031"``, ``0.031``.
 
     Raises:
         ValueError: not a finite number that a float can hold, a division by zero, or a text of unreasonable length.
@@ -106,23 +106,34 @@ def exact_fraction(value: object) -> Fraction:
 
 
 class Word(str):
-    """A word of a config, without quotes, that is text in YAML 1.2 and a value in other languages: ``no``, ``off``.
+    """An unquoted word of a config that is text in YAML 1.2 and a value in other languages: ``no``, ``off``.
 
-    The type of the setting decides which is meant; in quotes it is text.
+    The type of the setting decides whether it is text or a value; in quotes it is text.
     """
 
     __slots__ = ()
 
 
 FLAGS = {"yes": True, "y": True, "on": True, "no": False, "n": False, "off": False}
+"""Word, in lower case, to the bool that it may stand for."""
 
 
 def read_flag(value: object) -> bool:
-    meant = FLAGS.get(value.lower()) if isinstance(value, Word) else value
-    if not isinstance(meant, bool):
+    """The bool that a value of a config stands for.
+
+    Raises:
+        ValueError: it is neither a bool nor an unquoted word like ``no``.
+    """
+    flag = FLAGS.get(value.lower()) if isinstance(value, Word) else value
+    if not isinstance(flag, bool):
         raise ValueError(f"expected true or false, got {value!r}")
-    return meant
+    return flag
 
 
 def read_number(value: object) -> object:
+    """The float of a fraction like ``"1/10"``; every other value as it is.
+
+    Raises:
+        ValueError: see ``exact_fraction``.
+    """
     return float(exact_fraction(value)) if isinstance(value, str) and "/" in value else value

@@ -55,7 +55,7 @@ def _infinite(value: object) -> object:
 
 
 Times = Annotated[int, Interval(ge=1, le=100_000)]
-"""How often something is repeated; more would never end."""
+"""A number of repetitions, at most 100,000: more would never end."""
 NonNegative = Annotated[float, Ge(0)]
 """A finite number >= 0."""
 NonNegativeOrInf = Annotated[
@@ -83,7 +83,11 @@ Epoch = Annotated[int | float, BeforeValidator(_epoch)]
 
 
 def resolve_epoch(value: int | float, epochs: int | None) -> int:
-    """The 0-based epoch that an ``Epoch`` setting stands for; exact decimal arithmetic, so 0.29 of 100 is 29."""
+    """The 0-based epoch of an ``Epoch`` setting, in exact decimal arithmetic: 0.29 of 100 is 29.
+
+    Raises:
+        ConfigError: ``value`` is a fraction, and ``epochs`` is None.
+    """
     if isinstance(value, int):
         return value
     if epochs is None:
@@ -108,5 +112,5 @@ Amount = Annotated[int | float, BeforeValidator(_amount)]
 
 
 def resolve_amount(value: int | float, n: int) -> int:
-    """The number of examples, of ``n``, that an ``Amount`` stands for; exact: 0.29 of 100 is 29, 1/3 of 60 is 20."""
+    """The number of examples, of ``n``, of an ``Amount`` setting; exact: 0.29 of 100 is 29, 1/3 of 60 is 20."""
     return value if isinstance(value, int) else floor(Fraction(str(value)).limit_denominator(10**9) * n)

@@ -265,7 +265,7 @@ def test_the_core_gives_what_a_signature_asks_for_unless_the_config_does():
     model, source, settings = build("model", "preact_tiny", {"width": 2}, given={"num_classes": 3, "in_channels": 1})
     assert model.linear.out_features == 3
     assert source.distribution == "buttress"
-    assert settings == {"width": 2, "mean": None, "std": None}
+    assert settings == {"width": 2}
     model, _, settings = build("model", "preact_tiny", {"num_classes": 7}, given={"num_classes": 3, "in_channels": 1})
     assert model.linear.out_features == 7
     assert settings["num_classes"] == 7

@@ -1,9 +1,9 @@
 """A class or function of the user's own in a config: ``target: "package.module:Name"``, with ``args``.
 
-For a model, a data set or a schedule, from any module that Python finds: in the config's folder (or the one that the
-config calls ``modules``), in the working folder, or installed. A target is what an entry point would name, without the
-entry point. A run keeps no copy of such a module; its manifest says where it was, and the sha256 of its file, and a run
-goes on with the same file alone. Loads no torch.
+A target is a model, a data set or a schedule in any module that Python finds: in the config's folder (or the folder
+``modules`` of the config), in the working folder, or installed. It needs no entry point. A run keeps no copy of the
+module. Its manifest records the place and the sha256 of the file, and the run resumes with the same file only. Loads no
+torch.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from buttress.errors import InputError, ModelError, PluginError, RunFolderError,
 
 @dataclass(frozen=True)
 class Kind:
-    """What a target may be, and how it is made.
+    """A kind of target: the classes and functions that it takes, and the reading of their arguments.
 
     Args:
-        error: what is raised for a wrong one.
-        makes: whether a class, or what a function says that it returns, is such a thing.
-        expected: says so in messages.
-        strict: ``args`` are the keyword-only, annotated parameters, checked as a plugin's settings are; else they are
-            whatever the target takes.
+        error: class of the error for a target that is not of this kind.
+        makes: function from a class, or the return annotation of a function, to whether it is of this kind.
+        expected: description of the kind, for messages.
+        strict: whether ``args`` are keyword-only, annotated parameters, checked like settings of plugins; else they are
+            any arguments that the target takes.
     """
 
     error: type[InputError]
@@ -49,7 +49,7 @@ class Kind:
 
 
 _MADE: WeakSet[Any] = WeakSet()
-"""Models made so far that are still there."""
+"""Models that were made and still exist."""
 
 
 def make(
@@ -60,18 +60,18 @@ def make(
     folder: Path,
     given: Mapping[str, Any] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """What ``target`` makes of ``args``, and the args with every default filled in.
+    """Make the object of ``target`` from ``args``; also return the args with every default filled in.
 
     Args:
-        kind: what it has to be.
+        kind: expected kind of target.
         target: ``package.module:Name``.
-        args: from the config.
+        args: arguments from the config.
         place: place of the section in which ``target`` and ``args`` stand.
-        folder: searched first, before the working folder and what is installed.
-        given: values for parameters of these names which the config leaves out: of functions, and of all models.
+        folder: folder that is searched before the working folder and installed modules.
+        given: values for parameters that the config leaves out, of functions and of all models.
 
     Raises:
-        InputError: ``kind.error`` for a target that is not there, cannot be imported, is something else, or raises;
+        InputError: ``kind.error`` for a target that does not exist, cannot be imported, is of another kind, or raises;
             ConfigError for wrong args.
     """
     own = place / "target"
@@ -90,16 +90,17 @@ def make(
 def import_target(
     target: str, place: Place | str, folder: Path | None = None, error: type[InputError] = ModelError
 ) -> Any:
-    """The object that ``package.module:Name`` stands for.
+    """Import the object that ``package.module:Name`` stands for.
 
     Args:
-        target: the words of the config.
-        place: of them, for messages.
-        folder: searched first; then the working folder, then what is installed.
-        error: what is raised.
+        target: text of the config.
+        place: place of the target, for messages.
+        folder: folder that is searched first, before the working folder and installed modules.
+        error: class of the errors.
 
     Raises:
-        InputError: ``error``: not of that form, its import fails, or another module of that name is loaded.
+        InputError: an ``error``: the target has another form, its import fails, or another module of that name is
+            loaded.
     """
     name, colon, attribute = target.partition(":")
     if not colon or not name or not attribute:
@@ -132,13 +133,13 @@ def describe_exception(problem: BaseException) -> str:
     return f"{describe(problem)}{_remedy(problem, file or 'the module that needs it')}"
 
 
-def _remedy(problem: BaseException, asks: str) -> str:
-    """What to do about a module that is not found although it lies there; nothing for every other exception."""
+def _remedy(problem: BaseException, importer: str) -> str:
+    """The cure for a module that exists and is not imported; nothing for every other exception."""
     place = passed_over(problem, folders_in_use())
     if place is None:
         return ""
     package = place.is_file() or any(place.glob("__init__.*"))
-    write = f'write "import {place.name.partition(".")[0]}" in {asks}'
+    write = f'write "import {place.name.partition(".")[0]}" in {importer}'
     return (
         f"; {place} is there, but only what an import statement names is imported from that folder: "
         f"{write if package else f'give it an __init__.py, and {write}'}"
@@ -146,11 +147,11 @@ def _remedy(problem: BaseException, asks: str) -> str:
 
 
 def origin(target: str, folder: Path) -> dict[str, str]:
-    """Where the imported module of ``target`` comes from, for a run's manifest.
+    """The origin of the imported module of ``target``, for a run's manifest.
 
     Returns:
-        For one that is installed: ``target``, ``distribution``, ``version``. For a file of the user's own: ``target``,
-        the ``folder`` that was searched, its ``file`` relative to that, and its ``sha256``.
+        ``target``, ``distribution`` and ``version`` of an installed module; ``target``, ``folder`` (the searched one),
+        ``file`` (relative to the folder) and ``sha256`` of a file of the user's own.
     """
     name = target.partition(":")[0]
     top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None)
@@ -171,25 +172,25 @@ def expect_unchanged(origins: Mapping[str, Mapping[str, str]], run: Path) -> Non
 
     Args:
         origins: section of the config to ``origin``, from the run's manifest.
-        run: the run folder, for messages.
+        run: run folder, for messages.
 
     Raises:
-        RunFolderError: names the first such module.
+        RunFolderError: a module is missing or has changed; names the first one.
     """
     for section, recorded in origins.items():
         if "sha256" not in recorded:
             continue
         file, places = recorded["file"], [Path(recorded["folder"]), Path.cwd()]
-        found = next((place / file for place in places if (place / file).is_file()), None)
-        what = f"{run}: {section}.target is {recorded['target']}"
-        if found is None:
+        path = next((place / file for place in places if (place / file).is_file()), None)
+        subject = f"{run}: {section}.target is {recorded['target']}"
+        if path is None:
             raise RunFolderError(
-                f"{what}, and {file} is neither in {places[0]}, where it was, nor in the working folder; put it back, "
-                "or go to the folder that it is in now"
+                f"{subject}, and {file} is neither in {places[0]}, where it was, nor in the working folder; put it "
+                "back, or go to the folder that it is in now"
             )
-        if sha256(found.read_bytes()).hexdigest() != recorded["sha256"]:
+        if sha256(path.read_bytes()).hexdigest() != recorded["sha256"]:
             raise RunFolderError(
-                f"{what}, and {found} has been changed since the run was started (its sha256 is not that of "
+                f"{subject}, and {path} has been changed since the run was started (its sha256 is not that of "
                 "manifest.json); put it back, or start a run of the new one"
             )
 
@@ -199,7 +200,7 @@ def _is_directly_in(path: Path, folder: Path, top: str) -> bool:
 
 
 def _expect_not_another(top: str, folders: Sequence[Path], place: Place | str, error: type[InputError]) -> None:
-    """What is loaded under the name must not be another module than the one in the config's folder."""
+    """Refuse a module in the config's folder if another module of the same name is loaded."""
     loaded = getattr(sys.modules.get(top), "__file__", None)
     spec = PathFinder.find_spec(top, [str(folder) for folder in folders if folder.is_dir()])  # else into zip files
     if loaded and spec and spec.origin and Path(loaded).resolve() != Path(spec.origin).resolve():
@@ -210,14 +211,14 @@ def _expect_not_another(top: str, folders: Sequence[Path], place: Place | str, e
 
 
 def _expect(kind: Kind, component: Any, target: str, place: Place) -> None:
-    """Refuse whatever is not meant to be such a thing: a config must not be able to call ``os.system``."""
+    """Refuse objects of another kind: a config must not be able to call ``os.system``."""
     made = component if inspect.isclass(component) else returned_by(component)
     if not (inspect.isclass(made) and kind.makes(made)):
         raise kind.error(f"{place}: {target} is refused: expected {kind.expected}")
 
 
 def returned_by(function: Any) -> Any:
-    """What a function's annotation says that it returns, or None."""
+    """The annotated return type of a function, or None."""
     with suppress(Exception):  # no function, or an annotation that names nothing or is no Python
         return get_type_hints(function).get("return")
     return None
@@ -237,13 +238,13 @@ def _called(
     component: Any, args: Mapping[str, Any], place: Place, given: Mapping[str, Any] | None, target: str
 ) -> tuple[Any, dict[str, Any]]:
     read = read_arguments(component, args, place / "args")
-    asked = {key: value for key, value in (given or {}).items() if key in (parameters_of(component) or ())}
-    model = component(**{**asked, **read})
+    automatic = {key: value for key, value in (given or {}).items() if key in (parameters_of(component) or ())}
+    model = component(**{**automatic, **read})
     if isinstance(model, Hashable) and model in _MADE:
         raise ModelError(
             f"{place / 'target'}: {target} returned the module that it returned before, which may be trained by now; "
             "make a new one in each call"
         )
-    with suppress(TypeError):  # something that is no module; who called says so
+    with suppress(TypeError):  # no module; the caller says so
         _MADE.add(model)
     return model, read

@@ -1,4 +1,4 @@
-"""Settings as a config holds them (numbers, text, lists and mappings), and as their types have them. Loads no torch."""
+"""Conversion of settings between their types and the plain values of a config. Loads no torch."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 LENIENT = (set, frozenset, Set, deque, Decimal, date, datetime, time, timedelta, UUID, bytes, complex)
 """Types whose values a config writes as lists, numbers or text."""
-# What stands in a config as the text that its type reads.
+# Types whose values stand in a config as text that the type reads.
 _TEXT = (PurePath, Fraction, Decimal, UUID, complex)
 
 
 def plain(value: Any) -> Any:
-    """``value`` as a config holds it, so that reading the config gives ``value`` again.
+    """``value`` as a value of a config, from which reading the config gives ``value`` again.
 
     A set becomes a list in a fixed order, a member of an ``Enum`` its value, a path and a fraction their text.
 
     Raises:
-        ValueError: nothing in a config could stand for it.
+        ValueError: no value of a config could stand for it.
     """
     if isinstance(value, Enum):
         return value.value if isinstance(value.value, (bool, int, float, str)) else value.name
@@ -59,18 +59,18 @@ def plain(value: Any) -> Any:
 
 
 def read_member(kind: type[Enum], value: object) -> object:
-    """A member of an ``Enum``, by its value or by its name."""
+    """The member of an ``Enum`` that has this value or this name."""
     if isinstance(value, kind):
         return value
-    found = [member for name, member in kind.__members__.items() if value == member.value or value == name]
-    if not found or isinstance(value, bool):
+    matching = [member for name, member in kind.__members__.items() if value == member.value or value == name]
+    if not matching or isinstance(value, bool):
         choices = ", ".join(str(member.value) for member in kind)
         raise ValueError(f"expected one of {choices}, got {value!r}")
-    return found[0]
+    return matching[0]
 
 
 def read_fields(kind: type, value: object) -> object:
-    """An object of a dataclass, by its fields."""
+    """An object of a dataclass with these fields."""
     if not isinstance(value, Mapping):
         return value
     try:
@@ -81,7 +81,7 @@ def read_fields(kind: type, value: object) -> object:
 
 
 def unwritable(model: type[BaseModel]) -> list[str]:
-    """The fields of a model, or members of their unions, of which no value can stand in a config: ``Callable``."""
+    """The names of the fields whose type, or a member of whose union, no value of a config has: ``Callable``."""
     try:
         model.model_json_schema(schema_generator=_Writable)
         return []
@@ -91,19 +91,19 @@ def unwritable(model: type[BaseModel]) -> list[str]:
 
 def _is_writable(field: FieldInfo) -> bool:
     wanted: Any = Annotated[field.annotation, field]
-    alone = create_model("Alone", __config__=ConfigDict(arbitrary_types_allowed=True), field=(wanted, ...))
+    single = create_model("Single", __config__=ConfigDict(arbitrary_types_allowed=True), field=(wanted, ...))
     try:
-        alone.model_json_schema(schema_generator=_Writable)
+        single.model_json_schema(schema_generator=_Writable)
         return True
     except PydanticInvalidForJsonSchema:
         return False
 
 
 class _Writable(GenerateJsonSchema):
-    """Refuses what has no schema in JSON, also where it is one of several types."""
+    """Refuses types that have no schema in JSON, also as one of several types."""
 
     def is_subclass_schema(self, schema: Any) -> Any:
-        """Of ``type[...]``: a class is no value of a config."""
+        """Refuse ``type[...]``: a class is no value of a config."""
         raise PydanticInvalidForJsonSchema(str(schema))
 
     def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:

@@ -1,7 +1,7 @@
-"""What the class of a plugin has to look like: its hooks are found, and each gets every argument that it names.
+"""Examine the class of a plugin: every hook has to be a plain method with known arguments.
 
-pluggy passes over what is no plain method, leaves out every argument that has a default, and runs no generator that is
-not marked as a wrapper, all without a word. Here each of these is refused. Loads no torch.
+pluggy silently ignores members that are no plain methods, leaves out every argument that has a default, and runs no
+generator that is not marked as a wrapper. Each of these is refused here. Loads no torch.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def check_class(component: Any, source: Source | None = None) -> None:
 
     Raises:
         PluginError: another hook specification, no hook, a misspelled hook, a hook without ``@hookimpl``, a hook that
-            asks to be called first or last, or one that would not be called, or not be given what it asks for; of a
-            class also what it declares wrongly (see ``traits_of``, which reads it of an object).
+            asks to be called first or last, a hook that would not be called, or not with all of its arguments; for a
+            class also a wrong trait (``traits_of`` refuses it for an object).
     """
     cls = component if inspect.isclass(component) else type(component)
     who = f"plugin {source.name!r} from {source}" if source else f"plugin {cls.__qualname__}"
@@ -38,8 +38,8 @@ def check_class(component: Any, source: Source | None = None) -> None:
             f"version of {source.distribution if source else 'the plugin'}",
             place=line_of(cls, "hookspec"),
         )
-    found = list(marked(cls))
-    names = {hook.name for hook in found}
+    hooks = list(marked(cls))
+    names = {hook.name for hook in hooks}
     for name in sorted(HOOKS - names):
         member = inspect.getattr_static(cls, name, None)
         if callable(member) or hasattr(type(member), "__get__"):
@@ -47,9 +47,9 @@ def check_class(component: Any, source: Source | None = None) -> None:
                 f"{who}: method {name} is named like a hook but not marked; put @hookimpl above it",
                 place=line_of(cls, name),
             )
-    for hook in found:
-        _check_hook(f"{who}, hook {hook.hook}", hook, who)
-    if not found:
+    for hook in hooks:
+        _check_hook(who, hook)
+    if not hooks:
         close = [name for name in vars(cls) if get_close_matches(name, HOOKS, n=1, cutoff=0.7)]
         hint = f"; {close[0]!r} looks like one{nearest(close[0], HOOKS)}" if close else ""
         raise PluginError(f"{who} implements no hook{hint} (a hook is a method marked @hookimpl)", place=line_of(cls))
@@ -60,7 +60,7 @@ def check_class(component: Any, source: Source | None = None) -> None:
 
 
 def shape_fault(member: Any) -> str:
-    """What keeps a member of a class from being a plain method that runs when it is called; nothing if all is well."""
+    """The reason why a member of a class is no plain method that runs when it is called, or nothing."""
     if not inspect.isfunction(member):
         return f"it is a {type(member).__name__} and no plain method; write def ...(self, ...)"
     if inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member):
@@ -75,29 +75,37 @@ def parameters_of(method: Callable[..., object]) -> list[inspect.Parameter]:
         ValueError: its signature cannot be read, or it has none.
     """
     try:
-        found = list(inspect.signature(method).parameters.values())
+        parameters = list(inspect.signature(method).parameters.values())
     except (TypeError, ValueError):
         raise ValueError("its signature cannot be read; write a method in Python that calls it") from None
-    if not found:
+    if not parameters:
         raise ValueError("expected self as the first argument, got none")
-    return found
+    return parameters
 
 
 _ARGUMENTS = {hook: list(inspect.signature(getattr(hookspecs, hook)).parameters) for hook in HOOKS}
 
 
-def _check_hook(at: str, found: Marked, who: str) -> None:
-    hook, options = found.hook, found.options
-    if hook not in HOOKS:
-        raise PluginError(f"{who}: {hook!r} is not a hook{nearest(hook, HOOKS)}", place=line_of(found.member))
-    if options["tryfirst"] or options["trylast"]:
-        raise PluginError(f"{at}: tryfirst and trylast are refused; order is the config's", place=line_of(found.member))
-    if options["hookwrapper"]:
-        raise PluginError(f"{at}: old-style wrapper; write @hookimpl(wrapper=True)", place=line_of(found.member))
-    fault = shape_fault(found.member) or _yield_fault(hook, options["wrapper"], found.member)
-    fault = fault or _argument_fault(hook, found.member)
-    if fault:
-        raise PluginError(f"{at}: {fault}", place=line_of(found.member))
+def _check_hook(who: str, hook: Marked) -> None:
+    if hook.hook not in HOOKS:
+        message = f"{who}: {hook.hook!r} is not a hook{nearest(hook.hook, HOOKS)}"
+    elif fault := _hook_fault(hook):
+        message = f"{who}, hook {hook.hook}: {fault}"
+    else:
+        return
+    raise PluginError(message, place=line_of(hook.member))
+
+
+def _hook_fault(hook: Marked) -> str:
+    if hook.options["tryfirst"] or hook.options["trylast"]:
+        return "tryfirst and trylast are refused; order is the config's"
+    if hook.options["hookwrapper"]:
+        return "old-style wrapper; write @hookimpl(wrapper=True)"
+    return (
+        shape_fault(hook.member)
+        or _yield_fault(hook.hook, hook.options["wrapper"], hook.member)
+        or _argument_fault(hook.hook, hook.member)
+    )
 
 
 def _yield_fault(hook: str, wrapper: bool, method: Callable[..., object]) -> str:
@@ -139,7 +147,7 @@ def _argument_fault(hook: str, method: Callable[..., object]) -> str:
 
 
 def _expect_nothing_hidden(who: str, plugin: Any, names: set[str]) -> None:
-    """An attribute of the object must not take the place of a hook of its class, nor be meant as one."""
+    """Refuse an attribute of the object that hides a hook of its class, or that is meant as a hook."""
     for name, value in attributes_of(plugin).items():
         if name in names:
             raise PluginError(

@@ -25,7 +25,7 @@ from buttress.components.traits import declared_name
 from buttress.errors import ConfigError, PluginError, describe
 from buttress.storage.regular_file import read_regular_file
 
-# It is written by hand; what is larger is something else.
+# Files of plugins are written by hand; a larger file is something else.
 MAX_BYTES = 1_000_000
 
 
@@ -34,9 +34,9 @@ class PluginsFile:
     """A file of plugins, as it was when it was read.
 
     Args:
-        path: where it was read; messages name it.
-        text: what stands in it, as UTF-8; bytes that are none are lone surrogates (``surrogateescape``).
-        place: of the config that names it, for messages.
+        path: path from which it was read, for messages.
+        text: content, as UTF-8; other bytes are lone surrogates (``surrogateescape``).
+        place: place in the config that names the file, for messages.
     """
 
     path: Path
@@ -53,35 +53,35 @@ class PluginsFile:
 
     @property
     def source(self) -> bytes:
-        """The bytes of the file. Python itself decodes them: there may be a byte order mark, or a declared encoding."""
+        """The bytes of the file, which Python itself decodes: with a byte order mark or a declared encoding, if any."""
         return self.text.encode("utf-8", "surrogateescape")
 
     @cached_property
     def plugins(self) -> Local:
-        """Its plugins by name, each with its source; executes the file.
+        """The plugins of the file by name, each with its source; executes the file.
 
         Raises:
-            PluginError: it cannot be executed, holds no plugin, or two of one name.
+            PluginError: the file cannot be executed, holds no plugin, or two plugins of one name.
         """
         module = self._executed()
-        found: dict[str, tuple[Any, Source]] = {}
+        plugins: dict[str, tuple[Any, Source]] = {}
         for cls in vars(module).values():
             if not inspect.isclass(cls) or cls.__module__ != module.__name__ or not hooks_in(cls):
                 continue
             name = declared_name(cls) or snake_case(cls.__name__)
-            if name in found:
+            if name in plugins:
                 raise self._wrong(f"two classes are called {name!r}; give one an attribute name = ...")
             source = Source("plugin", name, f"{self.name}:{cls.__name__}", self.name, f"sha256:{self.sha256[:12]}")
-            found[name] = (cls, source)
-        if not found:
+            plugins[name] = (cls, source)
+        if not plugins:
             raise self._wrong("holds no plugin: no class with a method marked @hookimpl")
-        return found
+        return plugins
 
     def expect_new_names(self) -> None:
-        """Refuse the names of installed plugins: a config could not tell the two apart.
+        """Refuse plugins with the name of an installed plugin, since a config could not distinguish the two.
 
         Raises:
-            PluginError: one is taken, or see ``plugins``.
+            PluginError: a name is taken, or see ``plugins``.
         """
         for name, (cls, _) in self.plugins.items():
             taken = [source for source in sources("plugin") if source.name == name]
@@ -97,7 +97,7 @@ class PluginsFile:
             return sys.modules[known]
         module = ModuleType(known)
         module.__file__ = str(self.path)
-        sys.modules[known] = module  # annotations and dataclasses are resolved there
+        sys.modules[known] = module  # annotations and dataclasses are resolved in it
         try:
             exec(compile(self.source, str(self.path), "exec", dont_inherit=True), module.__dict__)
         except BaseException as problem:
@@ -108,7 +108,7 @@ class PluginsFile:
         return module
 
     def _beside(self, problem: BaseException) -> str:
-        """What to do about a module that is not found although it lies beside the file; else nothing."""
+        """The cure for a module that lies beside the file and is not imported; else nothing."""
         place = passed_over(problem, [self.path.parent])
         if place is None:
             return ""
@@ -122,14 +122,14 @@ class PluginsFile:
 
 
 def read_plugins_file(path: Path, place: Place | None = None) -> PluginsFile:
-    """Read a file of plugins; nothing is executed yet.
+    """Read a file of plugins, without executing it.
 
     Args:
-        path: the file.
-        place: of the config that names it.
+        path: path of the file.
+        place: place in the config that names the file, for messages.
 
     Raises:
-        ConfigError: it is missing, too large, or no text that Python could decode.
+        ConfigError: the file is missing, too large, or no text that Python could decode.
     """
     at = f"{place}: " if place else ""
     try:
@@ -143,7 +143,7 @@ def read_plugins_file(path: Path, place: Place | None = None) -> PluginsFile:
 
 
 def _not_python_text(raw: bytes) -> str:
-    """Why Python could not decode these bytes; nothing where it can."""
+    """The reason why Python could not decode these bytes, or nothing."""
     if b"\0" in raw:
         return f"line {raw[: raw.index(0)].count(10) + 1} holds a NUL; save the file as UTF-8"
     try:

@@ -1,4 +1,4 @@
-"""Types of settings, made to take what a config can hold: ``no`` as a bool, ``1/10`` as a number. Loads no torch."""
+"""Types of settings, extended to read values of a config: ``no`` as a bool, ``1/10`` as a number. Loads no torch."""
 
 import inspect
 from collections import deque
@@ -35,7 +35,7 @@ def _home(value: object) -> object:
 
 
 def _untyped(value: object) -> object:
-    """A value of which no type says what it means, at any depth: a fraction is a number, a word is refused."""
+    """A value without a type, at any depth: a fraction is a number, and a word like ``no`` is refused."""
     if isinstance(value, Word):
         raise ValueError(f"expected true, false or null, or quotes around a text ('{value}'), got {value}")
     if isinstance(value, str) and is_fraction(value):
@@ -53,7 +53,7 @@ _READERS: dict[object, tuple[object, ...]] = {
     Path: (BeforeValidator(_home), PlainSerializer(str, return_type=str)),
     Any: (BeforeValidator(_untyped),),
 }
-"""How values of these types are read from a config, and written into one."""
+"""Readers and writers of values of these types."""
 
 
 _CONTAINERS = (list, dict, set, frozenset, deque, Set, Sequence, Mapping)
@@ -62,9 +62,9 @@ _CONTAINERS = (list, dict, set, frozenset, deque, Set, Sequence, Mapping)
 def readable(annotation: Any) -> Any:
     """``annotation`` as a type that values of a config satisfy.
 
-    Where it expects a bool, ``no`` is one; an integer, ``10.0``; a number, ``1/10``; where it expects a tuple or a
-    set, a list is one; where it expects a member of an ``Enum``, its value or its name is one; where it says nothing,
-    ``1/10`` is a number, and a word that may be text or a bool is refused.
+    A bool may be written as ``no``, an integer as ``10.0``, a number as ``1/10``, a tuple or a set as a list, and a
+    member of an ``Enum`` by its value or its name. For ``Any``, ``1/10`` is a number, and a word that may be text or a
+    bool is refused.
     """
     kind, parts = get_origin(annotation), get_args(annotation)
     if annotation is Fraction:
@@ -105,7 +105,7 @@ def _with_readable_parts(annotation: Any) -> Any:
 
 
 def _takes_words(annotation: Any) -> bool:
-    """Whether a word like ``off`` is a value of this type as it stands."""
+    """Whether a word like ``off`` is itself a value of this type."""
     if get_origin(annotation) is Annotated:
         return _takes_words(get_args(annotation)[0])
     if get_origin(annotation) is Literal:

@@ -1,4 +1,4 @@
-"""``requires`` in a config: distributions that must be installed, in versions that fit. Loads no torch."""
+"""``requires`` in a config: distributions that must be installed in matching versions. Loads no torch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def check_requirements(requirements: Sequence[str], place: Place) -> None:
     """Refuse a config whose requirements are not met.
 
     Args:
-        requirements: ``["my-defense>=1.2"]``; one whose marker does not hold here is passed over.
+        requirements: requirements like ``"my-defense>=1.2"``; those whose marker does not hold here are ignored.
         place: place of the list, for messages.
 
     Raises:
-        ConfigError: one line for each distribution that is missing or has another version.
+        ConfigError: a distribution is missing or has another version; one line for each.
     """
     wrong: list[str] = []
     installed = installed_versions() if requirements else {}
@@ -30,19 +30,19 @@ def check_requirements(requirements: Sequence[str], place: Place) -> None:
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate():
             continue
-        found = installed.get(canonicalize_name(wanted.name))
-        if found is None:
+        version = installed.get(canonicalize_name(wanted.name))
+        if version is None:
             cure = _cure(wanted, installed)
             wrong.append(f"{place / position}: {text} is required, and {wanted.name} is not installed{cure}")
             continue
-        if not wanted.specifier.contains(found, prereleases=True):
-            wrong.append(f"{place / position}: {text} is required, and {wanted.name} {found} is installed")
+        if not wanted.specifier.contains(version, prereleases=True):
+            wrong.append(f"{place / position}: {text} is required, and {wanted.name} {version} is installed")
     if wrong:
         raise ConfigError("\n".join(wrong))
 
 
 def _cure(wanted: Requirement, installed: Mapping[str, str]) -> str:
-    """What to write instead: the distribution of the component of that name, or the nearest one; else to install it."""
+    """The cure: the distribution of a component of that name, the nearest distribution, or else to install it."""
     name = canonicalize_name(wanted.name)
     for source in (source for kind in GROUPS for source in sources(kind)):
         if canonicalize_name(source.name) == name:

@@ -64,29 +64,29 @@ def _with_value(component: Callable[..., object], parameter: inspect.Parameter) 
 
 
 def documentation_of(component: Callable[..., object]) -> dict[str, str]:
-    """The ``Args:`` section of a component's docstring: setting name to its text."""
+    """The ``Args:`` section of a component's docstring: name of a setting to its text."""
     return documentation_in(inspect.getdoc(component) or "")
 
 
 def documentation_in(text: str) -> dict[str, str]:
     """The ``Args:`` section of a Google-style docstring, without indentation: name to its text."""
     match = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", text, flags=re.MULTILINE)
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     name = ""
     for line in (match.group(1) if match else "").splitlines():
         entry = re.match(r"^ {4}(\w+): (.*)$", line)
         if entry:
-            name, found[entry.group(1)] = entry.group(1), entry.group(2).strip()
+            name, texts[entry.group(1)] = entry.group(1), entry.group(2).strip()
         elif name and line.strip():
-            found[name] += " " + line.strip()
-    return found
+            texts[name] += " " + line.strip()
+    return texts
 
 
 def settings_model(component: Callable[..., object], given: frozenset[str] = frozenset()) -> type[BaseModel]:
-    """A pydantic model of the settings of ``component``, without those that the core gives itself (``given``).
+    """A pydantic model of the settings of ``component``, without the settings ``given`` by the core.
 
     Raises:
-        PluginError: see ``signature_of``; or a setting is of a type that no value of a config has, with its line.
+        PluginError: see ``signature_of``; or a setting has a type that no value of a config has, with its line.
     """
     docs = documentation_of(component)
     fields: dict[str, Any] = {}
@@ -119,7 +119,7 @@ def _expect_writable(component: Callable[..., object], model: type[BaseModel]) -
 
 
 def path_settings(component: Callable[..., object]) -> list[str]:
-    """Those settings of a component that are paths."""
+    """The settings of a component that are paths."""
     return [each.name for each in signature_of(component) if _is_path(each.annotation)]
 
 
@@ -128,7 +128,7 @@ def _is_path(annotation: Any) -> bool:
 
 
 def late_epochs(component: Callable[..., object], settings: Mapping[str, Any], epochs: int) -> dict[str, int]:
-    """Those ``Epoch`` settings (name to value) of a component that a run of ``epochs`` never reaches."""
+    """The ``Epoch`` settings of a component, name to value, that a run of ``epochs`` never reaches."""
     late: dict[str, int] = {}
     for parameter in signature_of(component):
         if parameter.name in settings and parameter.annotation in (Epoch, list[Epoch]):

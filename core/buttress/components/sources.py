@@ -38,7 +38,7 @@ HOOKED = ("plugin", "attack", "logger")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a component comes from; all of it is metadata, nothing is imported."""
+    """The origin of a component, known from metadata without importing anything."""
 
     kind: str
     name: str
@@ -52,31 +52,32 @@ class Source:
 
 
 Local = Mapping[str, tuple[Any, Source]]
-"""Components that are not installed, by the name that a config gives them."""
+"""Components that are not installed, by their names in a config."""
 
 
 def sources(kind: str) -> list[Source]:
     """Every installed component of a kind, by name.
 
-    ``status`` is ``listed``; ``shadowed`` where several distributions claim the name (choose by ``dist:name``);
-    ``incompatible`` where the distribution requires another version of buttress; or ``disabled`` by the environment
-    variable ``BUTTRESS_DISABLE``: the name of a component or of a distribution, or ``dist:name``, commas between.
+    ``status`` is ``listed``; ``shadowed`` if several distributions claim the name (choose by ``dist:name``);
+    ``incompatible`` if the distribution requires another version of buttress; or ``disabled`` by the environment
+    variable ``BUTTRESS_DISABLE``, a list with commas of names of components or distributions, or of ``dist:name``.
     """
     words = [word.strip() for word in os.environ.get("BUTTRESS_DISABLE", "").split(",") if word.strip()]
-    found, claims = [], defaultdict[str, set[str]](set)
+    listed, claims = [], defaultdict[str, set[str]](set)
     for source in _listed()[kind]:
         disabled = any(matches(word, source.name, source.distribution) for word in words)
-        found.append(replace(source, status="disabled") if disabled else source)
+        listed.append(replace(source, status="disabled") if disabled else source)
         if not disabled:
             claims[source.name].add(source.distribution)
-    shadowed = [replace(each, status="shadowed") if _is_shadowed(each, claims) else each for each in found]
+    # A disabled source claims no name: disabling one of two is the cure for shadowing.
+    shadowed = [replace(each, status="shadowed") if _is_shadowed(each, claims) else each for each in listed]
     return sorted(shadowed, key=lambda source: (source.name, source.distribution))
 
 
 def matches(word: str, name: str, distribution: str) -> bool:
-    """Whether ``word`` (a component's name, a distribution's, or ``dist:name``) means this component.
+    """Whether ``word``, the name of a component or a distribution or ``dist:name``, matches this component.
 
-    As in names of distributions, case and the kind of separator make no difference: ``My-Defense`` is ``my_defense``.
+    Case and the kind of separator make no difference, as in names of distributions: ``My-Defense`` is ``my_defense``.
     """
     first, colon, second = map(canonicalize_name, word.rpartition(":"))
     own, owner = canonicalize_name(name), canonicalize_name(distribution)
@@ -84,16 +85,16 @@ def matches(word: str, name: str, distribution: str) -> bool:
 
 
 def find(kind: str, name: str, place: Place | None = None, local: Collection[str] = ()) -> Source:
-    """The component that a config means by ``name``: ``"pgd"`` or, to choose among several, ``"my-dist:pgd"``.
+    """The source of the component ``name`` of a config: ``"pgd"`` or, to choose among several, ``"my-dist:pgd"``.
 
     Args:
         kind: a key of ``GROUPS``.
-        name: as the config says.
+        name: name of the component in the config.
         place: place of the name, for messages.
-        local: names that are known beside those of what is installed.
+        local: names of components that are not installed.
 
     Raises:
-        PluginError: unknown (with the nearest name), claimed by several distributions, or incompatible.
+        PluginError: the name is unknown (with the nearest), claimed by several distributions, or incompatible.
     """
     prefix = f"{place}: " if place else ""
     distribution, _, short = name.rpartition(":")
@@ -129,10 +130,10 @@ def find(kind: str, name: str, place: Place | None = None, local: Collection[str
 
 
 def find_any(name: str) -> Source:
-    """The component called ``name`` (as in ``find``), of the first kind that has one.
+    """The source of the component ``name`` (as in ``find``) of the first kind that has one.
 
     Raises:
-        PluginError: as in ``find``; no kind has it, with the nearest name of all of them.
+        PluginError: see ``find``; or no kind has one, with the nearest of all names.
     """
     short = name.rpartition(":")[2]
     having = kinds_of(short)
@@ -143,15 +144,15 @@ def find_any(name: str) -> Source:
 
 
 def kinds_of(name: str) -> list[str]:
-    """The kinds of component in which something is called ``name``."""
+    """The kinds that have a component called ``name``."""
     return [kind for kind in GROUPS if any(source.name == name for source in sources(kind))]
 
 
 def load(source: Source) -> Any:
-    """Import the component.
+    """Import a component.
 
     Raises:
-        PluginError: its import fails, with distribution, version, entry point and cause.
+        PluginError: the import fails, with distribution, version, entry point and cause.
     """
     point = EntryPoint(name=source.name, value=source.target, group=GROUPS[source.kind])
     try:
@@ -167,16 +168,16 @@ def load(source: Source) -> Any:
 
 @cache
 def _listed() -> dict[str, list[Source]]:
-    """Kind to its installed components, ``listed`` or ``incompatible``; the metadata are searched once a process."""
+    """Kind to its installed components, ``listed`` or ``incompatible``; the metadata are searched once per process."""
     kinds = {group: kind for kind, group in GROUPS.items()}
-    found: dict[str, list[Source]] = {kind: [] for kind in GROUPS}
-    found["schedule"] += _own_schedules()
+    listed: dict[str, list[Source]] = {kind: [] for kind in GROUPS}
+    listed["schedule"] += _own_schedules()
     for point in entry_points_of(*kinds):
         kind = kinds[point.group]
-        found[kind].append(
+        listed[kind].append(
             Source(kind, point.name, point.value, point.distribution, point.version, _status(point.requires))
         )
-    return found
+    return listed
 
 
 def _own_schedules() -> Iterator[Source]:
@@ -189,7 +190,7 @@ def _own_schedules() -> Iterator[Source]:
 
 @cache
 def _status(requires: tuple[str, ...]) -> str:
-    """Once for all components of a distribution: requirements are parsed anew at every look."""
+    """The status of a distribution, cached since its requirements are parsed each time."""
     return "incompatible" if any(map(_excludes_us, requires)) else "listed"
 
 
@@ -208,13 +209,13 @@ def _is_shadowed(source: Source, claims: Mapping[str, set[str]]) -> bool:
 
 
 def usable_names(kind: str, local: Local) -> set[str]:
-    """The names of those components of a file that may be chosen as a ``kind``."""
+    """The names of the components of a file that may be chosen as a ``kind``."""
     needed = {"generate_adv"} if kind == "attack" else set()
     return {name for name, (component, _) in local.items() if needed <= hooks_in(component)}
 
 
 def _hint(kind: str, name: str, local: Collection[str]) -> str:
-    """Where else there is a component of that name; else the nearest of this kind."""
+    """The other kinds that have a component of that name, or else the nearest name of this kind."""
     others = kinds_of(name)
     if others:
         return f"; {name!r} is a component of another kind: {', '.join(others)}"

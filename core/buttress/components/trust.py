@@ -1,6 +1,6 @@
-"""Which code of others this user has trusted: remembered by the sha256 of every file, on this machine. Loads no torch.
+"""The code of others that this user has trusted, remembered by the sha256 of every file. Loads no torch.
 
-The memory is ``$XDG_CONFIG_HOME/buttress/trusted.json`` (``~/.config/buttress/trusted.json``). Delete it to forget all.
+The memory is ``$XDG_CONFIG_HOME/buttress/trusted.json`` (``~/.config/buttress/trusted.json``). Deleting it forgets all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from buttress.storage.regular_file import read_regular_file
 logger = logging.getLogger("buttress")
 
 FORMAT = 1
-# Some 50,000 files; a larger one is not ours.
+# Enough for some 50,000 entries; a larger file is not ours.
 _MAX_BYTES = 10_000_000
 
 
@@ -31,10 +31,10 @@ class Code:
     """A file of code that a config would execute.
 
     Args:
-        place: what names it in the config: ``plugins_file``, ``model.target``.
-        path: of the file.
-        sha256: of its bytes.
-        size: number of its bytes.
+        place: key of the config that names it: ``plugins_file``, ``model.target``.
+        path: path of the file.
+        sha256: digest of the bytes.
+        size: number of bytes.
     """
 
     place: str
@@ -44,7 +44,7 @@ class Code:
 
     @property
     def origin(self) -> str:
-        """What the memory calls it."""
+        """The name in the memory."""
         return str(self.path.resolve())
 
     def __str__(self) -> str:
@@ -53,12 +53,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of something installed that a config would make: with its args, an importer can do what a file does.
+    """A call of an installed target that a config would make; its args can make it do what a file of code does.
 
     Args:
-        place: what names it in the config: ``model.target``.
+        place: key of the config that names it: ``model.target``.
         target: ``package.module:Name``.
-        args: as JSON.
+        args: arguments, as JSON.
     """
 
     place: str
@@ -67,23 +67,23 @@ class Call:
 
     @property
     def sha256(self) -> str:
-        """Of target and args."""
+        """The digest of target and args."""
         return sha256(f"{self.target}({self.args})".encode()).hexdigest()
 
     @property
     def origin(self) -> str:
-        """What the memory calls it."""
+        """The name in the memory."""
         return self.target
 
     def __str__(self) -> str:
         return f"{self.place}: {self.target}, which is installed, with args {self.args} (sha256 {self.sha256})"
 
 
-Asked = Code | Call
+NeedsTrust = Code | Call
 
 
 def memory() -> Path | None:
-    """The file that remembers what is trusted; None for a user without a home folder."""
+    """The file of the memory; None for a user without a home folder."""
     given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     if not given.is_absolute():  # as the XDG specification has it
         try:
@@ -94,33 +94,33 @@ def memory() -> Path | None:
 
 
 def belongs_to_run(path: Path) -> bool:
-    """Whether a file lies in a run folder, and is therefore the word of whoever made that run."""
+    """Whether a file lies in a run folder, and therefore comes from the maker of that run."""
     return any((each.parent / "manifest.json").exists() for each in (path, path.resolve()))
 
 
-def untrusted(code: Iterable[Asked]) -> list[Asked]:
-    """Those that have not been trusted."""
-    asked = list(code)
-    known = _remembered() if asked else {}
-    return [each for each in asked if each.sha256 not in known]
+def untrusted(code: Iterable[NeedsTrust]) -> list[NeedsTrust]:
+    """The code that has not been trusted."""
+    listed = list(code)
+    known = _remembered() if listed else {}
+    return [each for each in listed if each.sha256 not in known]
 
 
-def expect_trusted(who: str, needed: Sequence[Asked], all_of_it: Sequence[Asked]) -> None:
-    """Refuse to execute what has not been trusted.
+def expect_trusted(who: str, needed: Sequence[NeedsTrust], everything: Sequence[NeedsTrust]) -> None:
+    """Refuse to execute code that has not been trusted.
 
     Args:
-        who: what names the code, for messages.
-        needed: what is about to be executed.
-        all_of_it: what ``--trust`` would trust.
+        who: name of the config, for messages.
+        needed: code that is about to be executed.
+        everything: code that ``--trust`` would trust.
 
     Raises:
-        TrustError: some of it has not been trusted; names all of that.
+        TrustError: some of the code has not been trusted; names all of that.
     """
     missing = untrusted(needed)
     if not missing:
         return
     places = " and ".join(dict.fromkeys(each.place for each in missing))
-    listed = "\n".join(f"  {each}" for each in untrusted(all_of_it))
+    listed = "\n".join(f"  {each}" for each in untrusted(everything))
     where = memory()
     came = f"It came with a run, as the manifest.json beside {who} says. " if belongs_to_run(Path(who)) else ""
     kept = f"; {where} then remembers each sha256, and the question does not come again" if where else ""
@@ -130,8 +130,8 @@ def expect_trusted(who: str, needed: Sequence[Asked], all_of_it: Sequence[Asked]
     )
 
 
-def remember(code: Iterable[Asked]) -> None:
-    """Trust these from now on; where the memory cannot be written, that is said and nothing else happens."""
+def remember(code: Iterable[NeedsTrust]) -> None:
+    """Trust this code from now on; a memory that cannot be written is a warning."""
     new, path = untrusted(code), memory()
     if not new or path is None:
         return
@@ -148,11 +148,11 @@ def remember(code: Iterable[Asked]) -> None:
 
 
 def _remembered() -> dict[str, Any]:
-    """sha256 to what is known of the file; of a memory that is missing or damaged, nothing."""
+    """The entries of the memory by sha256; none if it is missing or damaged."""
     path = memory()
-    found: Any = None
+    content: Any = None
     if path is not None:
         with suppress(OSError, ValueError, RecursionError):
-            found = json.loads(read_regular_file(path, _MAX_BYTES))
-    trusted = found.get("trusted") if isinstance(found, dict) and found.get("format") == FORMAT else None
+            content = json.loads(read_regular_file(path, _MAX_BYTES))
+    trusted = content.get("trusted") if isinstance(content, dict) and content.get("format") == FORMAT else None
     return trusted if isinstance(trusted, dict) else {}

@@ -11,10 +11,10 @@ from buttress.errors import ConfigError, nearest
 
 
 def validate(model: type[BaseModel], values: dict[str, Any], place: Place) -> BaseModel:
-    """``values`` as an instance of ``model``; every problem in one message.
+    """Check ``values`` and make an instance of ``model`` of them; every problem is in one message.
 
     Raises:
-        ConfigError: one line for each problem: file, line, key, what was expected, the nearest known name.
+        ConfigError: one line for each problem, with file, line, key, expected value, and the nearest known name.
     """
     try:
         return model.model_validate(values)
@@ -23,8 +23,8 @@ def validate(model: type[BaseModel], values: dict[str, Any], place: Place) -> Ba
 
 
 def problems(failure: ValidationError, values: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """For each key that is wrong its path in ``values``, and what was expected and what came."""
-    return ((path, _what_is_wrong(errors)) for path, errors in _by_key(failure, values))
+    """The path in ``values`` of each wrong key, with the expected and the given value."""
+    return ((path, _problem(errors)) for path, errors in _by_key(failure, values))
 
 
 def _lines(model: type[BaseModel], failure: ValidationError, place: Place, values: object) -> list[str]:
@@ -34,14 +34,14 @@ def _lines(model: type[BaseModel], failure: ValidationError, place: Place, value
             owner = _owner(model, path[:-1])
             unknown.append(f"{place.under(*path)}: unknown key{nearest(str(path[-1]), owner)}")
         else:
-            others.append(f"{place.under(*path)}: {_what_is_wrong(errors)}")
-    return unknown + others  # unknown keys first: one that is mistyped makes the one that was meant missing
+            others.append(f"{place.under(*path)}: {_problem(errors)}")
+    return unknown + others  # unknown keys first: a mistyped key makes the intended one missing
 
 
 def _by_key(failure: ValidationError, values: object) -> Iterator[tuple[tuple[str | int, ...], list[Any]]]:
-    """The errors of each key: several where it may be one of several types."""
-    located = [(_path(error["loc"], values), error) for error in failure.errors()]
-    for path, group in groupby(located, key=lambda pair: pair[0]):
+    """The errors of each key: several if the key may have one of several types."""
+    errors = [(_path(error["loc"], values), error) for error in failure.errors()]
+    for path, group in groupby(errors, key=lambda pair: pair[0]):
         yield path, [error for _, error in group]
 
 
@@ -56,13 +56,13 @@ def _path(location: tuple[str | int, ...], values: object) -> tuple[str | int, .
     return tuple(path)
 
 
-def _what_is_wrong(errors: Sequence[Any]) -> str:
+def _problem(errors: Sequence[Any]) -> str:
     if errors[0]["type"] == "missing":
         too_short = isinstance(errors[0]["loc"][-1], int)
         return f"expected more values, got {list(errors[0]['input'])}" if too_short else "required, and not given"
     messages = [error["msg"].removeprefix("Value error, ").replace("Input should be", "expected") for error in errors]
     whole = [message for message in messages if ", got " in message]
-    if whole:  # the words of a setting's own check
+    if whole:  # the message of a setting's own check
         return str(whole[0])
     if errors[-1]["type"] == "list_type":
         return f"expected a list, got {errors[-1]['input']!r}{_as_list(errors[-1]['input'])}"
@@ -72,14 +72,14 @@ def _what_is_wrong(errors: Sequence[Any]) -> str:
 
 
 def _as_list(value: object) -> str:
-    """How ``value`` would be written as a list, for messages."""
+    """``value`` written as a list, for messages."""
     if isinstance(value, Mapping):
         return f"; write each as an entry: [{', '.join(f'{key}: ...' for key in value)}]" if value else ""
     return "" if value is None else f"; write [{value}]"
 
 
 def _owner(model: type[BaseModel], path: tuple[str | int, ...]) -> set[str]:
-    """The keys that are known where ``path`` leads."""
+    """The known keys of the section that ``path`` leads to."""
     for part in path:
         field = model.model_fields.get(str(part))
         kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()

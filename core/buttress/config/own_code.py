@@ -18,7 +18,7 @@ from buttress.components.own_modules import Kind, import_target, make
 from buttress.components.place import Place
 from buttress.components.plugins_file import PluginsFile
 from buttress.components.sources import Local, sources
-from buttress.components.trust import Asked, Call, Code, expect_trusted, remember
+from buttress.components.trust import Call, Code, NeedsTrust, expect_trusted, remember
 from buttress.errors import InputError, ModelError
 
 _PLUGINS_FILE = "plugins_file"
@@ -73,7 +73,7 @@ class OwnCode:
         ]
 
     @property
-    def needs_trust(self) -> list[Asked]:
+    def needs_trust(self) -> list[NeedsTrust]:
         """All files and calls that need trust."""
         return [*self.files, *self.calls]
 
