@@ -12,10 +12,6 @@ from buttress import Adv, Batch, Engine, ThreatModel, hookimpl
 from buttress.engine.context import Context
 from buttress.engine.state import RunState
 
-from ..models import MLP as MLP
-from ..models import ConvNet as ConvNet
-from ..models import Halfspace as Halfspace
-
 CPU = torch.device("cpu")
 LINF = ThreatModel("linf", "1/10")
 # An attack whose answer still shows where it started.

@@ -13,7 +13,8 @@ from buttress import Adv, Batch, Engine, Loss, Track, hookimpl
 from buttress.engine.hooks import Hooks
 from buttress.errors import ConfigError, HookError
 
-from ..core.helpers import MLP, ConvNet, batch_of, clean_attack, engine_of, plugin, step, weights_of
+from ..core.helpers import batch_of, clean_attack, engine_of, plugin, step, weights_of
+from ..models import MLP, ConvNet
 from .helpers import constant_loss, hooks_of, wrapping
 
 

@@ -9,16 +9,8 @@ from torch import Tensor, nn
 
 from buttress import Adv, Batch, Loss
 
-from ..core.helpers import (
-    MLP,
-    ConvNet,
-    batch_of,
-    clean_attack,
-    engine_of,
-    gradient,
-    plugin,
-    step,
-)
+from ..core.helpers import batch_of, clean_attack, engine_of, gradient, plugin, step
+from ..models import MLP, ConvNet
 
 MODELS = pytest.mark.parametrize("make", [ConvNet, MLP])
 

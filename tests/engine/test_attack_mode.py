@@ -9,17 +9,8 @@ from torch import Tensor, nn
 from buttress import Adv, Batch
 from buttress.errors import ConfigError, HookError
 
-from ..core.helpers import (
-    MLP,
-    ConvNet,
-    assert_same,
-    batch_of,
-    clean_attack,
-    engine_of,
-    plugin,
-    snapshot,
-    step,
-)
+from ..core.helpers import assert_same, batch_of, clean_attack, engine_of, plugin, snapshot, step
+from ..models import MLP, ConvNet
 
 
 class Messy(nn.Module):

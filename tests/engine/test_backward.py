@@ -10,16 +10,8 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, Loss
 from buttress.errors import HookError
 
-from ..core.helpers import (
-    MLP,
-    assert_same,
-    clean_attack,
-    engine_of,
-    perturbation,
-    plugin,
-    step,
-    weights_of,
-)
+from ..core.helpers import assert_same, clean_attack, engine_of, perturbation, plugin, step, weights_of
+from ..models import MLP
 
 
 class _Raises(torch.autograd.Function):

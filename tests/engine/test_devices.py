@@ -9,16 +9,8 @@ from buttress.engine.context import Context
 from buttress.engine.state import RunState
 from buttress.errors import HookError
 
-from ..core.helpers import (
-    LINF,
-    MLP,
-    SHORT_PGD,
-    ConvNet,
-    batch_of,
-    context,
-    engine_of,
-    snapshot,
-)
+from ..core.helpers import LINF, SHORT_PGD, batch_of, context, engine_of, snapshot
+from ..models import MLP, ConvNet
 from .helpers import leaving_the_ball
 
 

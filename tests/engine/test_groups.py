@@ -12,15 +12,8 @@ from buttress import Engine
 from buttress.errors import HookError, PluginError
 from buttress.types import ParamGroup
 
-from ..core.helpers import (
-    LINF,
-    MLP,
-    batch_of,
-    clean_attack,
-    engine_of,
-    step,
-    weights_of,
-)
+from ..core.helpers import LINF, batch_of, clean_attack, engine_of, step, weights_of
+from ..models import MLP
 
 
 def split_linear(self: Any, groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:

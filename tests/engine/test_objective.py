@@ -11,17 +11,8 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, Loss
 from buttress.errors import HookError
 
-from ..core.helpers import (
-    MLP,
-    ConvNet,
-    batch_of,
-    clean_attack,
-    engine_of,
-    gradient,
-    plugin,
-    snapshot,
-    step,
-)
+from ..core.helpers import batch_of, clean_attack, engine_of, gradient, plugin, snapshot, step
+from ..models import MLP, ConvNet
 
 
 def perturbing(action: Any) -> Any:

@@ -10,15 +10,8 @@ from torch import nn
 
 from buttress import Adv, Batch, Engine, Loss
 
-from ..core.helpers import (
-    LINF,
-    MLP,
-    batch_of,
-    clean_attack,
-    engine_of,
-    plugin,
-    step,
-)
+from ..core.helpers import LINF, batch_of, clean_attack, engine_of, plugin, step
+from ..models import MLP
 
 
 def spy_plugin() -> tuple[Any, list[tuple[Any, ...]]]:

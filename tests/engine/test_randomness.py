@@ -13,9 +13,7 @@ from buttress.errors import DataError
 
 from ..core.helpers import (
     LINF,
-    MLP,
     SHORT_PGD,
-    ConvNet,
     assert_same,
     batch_of,
     clean_attack,
@@ -25,6 +23,7 @@ from ..core.helpers import (
     snapshot,
     step,
 )
+from ..models import MLP, ConvNet
 
 
 def pgd(engine: Engine, seeds: range) -> list[Tensor]:

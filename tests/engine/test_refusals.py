@@ -10,18 +10,8 @@ from torch import nn
 from buttress import Adv, Engine, ThreatModel
 from buttress.errors import ConfigError, DataError, HookError, ModelError
 
-from ..core.helpers import (
-    LINF,
-    MLP,
-    adding,
-    assert_same,
-    batch_of,
-    clean_attack,
-    engine_of,
-    plugin,
-    step,
-    weights_of,
-)
+from ..core.helpers import LINF, adding, assert_same, batch_of, clean_attack, engine_of, plugin, step, weights_of
+from ..models import MLP
 from .helpers import leaving_the_ball
 
 

@@ -14,7 +14,8 @@ from buttress.engine.state import RunState
 from buttress.errors import HookError, PluginError
 from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 
-from ..core.helpers import CPU, LINF, MLP, batch_of, clean_attack, engine_of, plugin, step
+from ..core.helpers import CPU, LINF, batch_of, clean_attack, engine_of, plugin, step
+from ..models import MLP
 from .helpers import hooks_of, refused, wrapping
 
 

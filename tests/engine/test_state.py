@@ -10,18 +10,8 @@ from torch import Tensor, nn
 from buttress import Engine
 from buttress.errors import CheckpointError, HookError
 
-from ..core.helpers import (
-    MLP,
-    SHORT_PGD,
-    ConvNet,
-    assert_same,
-    batch_of,
-    clean_attack,
-    engine_of,
-    plugin,
-    snapshot,
-    step,
-)
+from ..core.helpers import SHORT_PGD, assert_same, batch_of, clean_attack, engine_of, plugin, snapshot, step
+from ..models import MLP, ConvNet
 
 
 def stateful_engine(model: nn.Module) -> Engine:

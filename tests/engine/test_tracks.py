@@ -12,19 +12,8 @@ from buttress import Batch, Track
 from buttress.engine.context import Context
 from buttress.errors import HookError, PluginError
 
-from ..core.helpers import (
-    MLP,
-    ConvNet,
-    assert_same,
-    batch_of,
-    clean_attack,
-    engine_of,
-    gradient,
-    plugin,
-    snapshot,
-    step,
-    weights_of,
-)
+from ..core.helpers import assert_same, batch_of, clean_attack, engine_of, gradient, plugin, snapshot, step, weights_of
+from ..models import MLP, ConvNet
 
 
 def test_a_plugin_that_writes_back_is_called_first():

@@ -11,19 +11,8 @@ from torch import Tensor, nn
 from buttress import Adv, Engine
 from buttress.errors import HookError, PluginError
 
-from ..core.helpers import (
-    LINF,
-    MLP,
-    ConvNet,
-    assert_same,
-    batch_of,
-    clean_attack,
-    engine_of,
-    perturbation,
-    plugin,
-    step,
-    weights_of,
-)
+from ..core.helpers import LINF, assert_same, batch_of, clean_attack, engine_of, perturbation, plugin, step, weights_of
+from ..models import MLP, ConvNet
 
 ORDERS = pytest.mark.parametrize("exit_order", ["restore_then_step", "step_while_perturbed"])
 

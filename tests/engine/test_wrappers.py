@@ -10,7 +10,8 @@ from torch import nn
 from buttress import Adv, Batch, Loss
 from buttress.errors import HookError
 
-from ..core.helpers import MLP, batch_of, engine_of, plugin, step
+from ..core.helpers import batch_of, engine_of, plugin, step
+from ..models import MLP
 from .helpers import constant_loss, hooks_of, wrapping
 
 

@@ -23,12 +23,14 @@ DIGITS = sorted((Path(__file__).parents[2] / "configs" / "digits").glob("*.yaml"
 POINTS = (0, 1, 2, 4, 5, 7, 8, 9, 11, 12, 15, 16)
 
 
+def stack_on_disk(name: str) -> list[Any]:
+    """The stack of a plugin in the catalogue, but with a history on disk, as is MEAT's default."""
+    return ["fgsm", {"meat": {"start": 1}}] if name == "meat" else stack_of(name)
+
+
 def plugin_config(work: Path, name: str) -> ConfigFile:
-    """A plugin with its settings of the catalogue; histories on disk, as is their default."""
-    stack = [
-        {"meat": {"start": 1}} if name == "meat" and isinstance(entry, dict) else entry for entry in stack_of(name)
-    ]
-    return small_config(work, stack)
+    """A run of a plugin with its settings of the catalogue."""
+    return small_config(work, stack_on_disk(name))
 
 
 def digits_config(recipe: Path) -> ConfigFile:

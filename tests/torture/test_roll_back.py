@@ -6,9 +6,9 @@ from unittest.mock import patch
 import pytest
 
 from buttress.training.collapse import Collapse, CollapseGuard
-from tests.plugins.catalogue import CATALOGUE, stack_of
+from tests.plugins.catalogue import CATALOGUE
 
-from .resume_points import fingerprint
+from .resume_points import fingerprint, stack_on_disk
 from .small import small_config, start
 
 # What a roll-back leaves on purpose: its count and its line in the metrics.
@@ -17,10 +17,7 @@ OWN = {"state rollbacks", "state metrics_bytes", "state metrics_sha256", "metric
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_plugin_that_was_rolled_back_equals_the_run_that_never_fell(tmp_path: Path, name: str):
-    stack = [
-        {"meat": {"start": 1}} if name == "meat" and isinstance(entry, dict) else entry for entry in stack_of(name)
-    ]
-    file = small_config(tmp_path, stack, guards={"collapse": "roll_back", "lr_factor": 1.0})
+    file = small_config(tmp_path, stack_on_disk(name), guards={"collapse": "roll_back", "lr_factor": 1.0})
     with patch.object(CollapseGuard, "look", return_value=None):
         start(file, tmp_path / "whole")
     fall = Collapse(epoch=4, healthy_epoch=2, robust=0.3, best=0.9, chance=0.3, training_attack=None)
