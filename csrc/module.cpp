@@ -29,7 +29,7 @@ std::string compiler() {
 #endif
 }
 
-// What the processor runs of what is compiled in, and which of it is in use.
+// The instruction sets that are compiled in and run on this processor, and the one in use.
 std::string simd() {
   std::string names;
   for (const std::string& level : buttress::median_levels()) names += level + " ";

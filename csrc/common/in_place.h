@@ -1,4 +1,4 @@
-// Operators that write into their arguments and have no gradient.
+// Autograd for operators that write into their arguments and have no gradient.
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>

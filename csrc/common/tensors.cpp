@@ -57,7 +57,7 @@ void Memory::add(const char* name, const at::Tensor& tensor, bool written, std::
 }
 
 // In the order of their begins, a span overlaps an earlier one where it begins before the furthest end so far. Two such
-// ends are kept, because two tensors that are only read may share memory: one overlaps what is written alone.
+// ends are kept, because tensors that are only read may share memory with one another.
 void Memory::expect_apart(const char* who) {
   std::stable_sort(spans_.begin(), spans_.end(),
                    [](const Span& a, const Span& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });

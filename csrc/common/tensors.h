@@ -1,5 +1,5 @@
 // Describe tensors for error messages; refuse lists that do not fit, and arguments that overlap in memory. The checks
-// of the pure-torch twins (kernels/reference/checks.py), with the same messages: what one refuses, the other does too.
+// are those of the pure-torch twins (kernels/reference/checks.py), with the same messages.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,10 +18,10 @@ std::string facts(const at::Tensor& tensor);
 // A number as Python writes it: 0.0, 1e-07, nan.
 std::string text(double number);
 
-// Which of the compiled dtypes a tensor has, if any.
+// The dtype of a tensor, if it is one of the compiled ones.
 std::optional<Type> compiled_type(const at::Tensor& tensor);
 
-// The same for a tensor that has been checked.
+// The dtype of a tensor that has been checked.
 Type type_of(const at::Tensor& tensor);
 
 // Raises unless the dtype is one of the compiled ones; `name` as in "perturb_: weights[1]".

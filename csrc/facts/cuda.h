@@ -1,4 +1,4 @@
-// What the CUDA half of the extension was compiled with.
+// Facts about the build of the extension's CUDA half.
 #pragma once
 
 #include <string>

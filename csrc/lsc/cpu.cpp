@@ -2,7 +2,7 @@
 // loads.
 //
 // Examples are taken in tiles whose differences from the largest logit fit in the first-level cache, so that the
-// exponentials of all their classes are one long loop: ten classes alone would not fill a vector.
+// exponentials of all their classes are one long loop: ten classes would not fill a vector.
 #include "lsc/cpu.h"
 
 #include <algorithm>

@@ -8,7 +8,7 @@
 
 namespace buttress {
 
-// What the gradient needs of a row of logits: softmax_k = exp(x_k - largest) * scale. A scale of 0 says that the
+// Two numbers of a row of logits for the gradient: softmax_k = exp(x_k - largest) * scale. A scale of 0 says that the
 // example is not kept: the scale of one that is kept lies between 1 / classes and 1. NaN says that its target is no
 // class.
 template <typename T>

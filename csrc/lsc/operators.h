@@ -4,7 +4,7 @@
 //   void gradients(T* out, const T* grad, const LscLogits<T>&, const LscRow<T>* rows)
 //   void mean(T* mean, std::int64_t* kept, const T* losses, const LscRow<T>* rows, std::int64_t n, const LscCondition&)
 //   void mask(T* out, const T* grad, const T* losses, std::int64_t n, const LscCondition&)
-// `rows` of `mean` may be null; where a device has no way to raise, they tell whose target is no class.
+// `rows` of `mean` may be null. A device that cannot raise marks in them the examples whose target is no class.
 #pragma once
 
 #include <ATen/Dispatch.h>

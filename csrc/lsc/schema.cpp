@@ -1,7 +1,7 @@
 // The operators buttress::lsc_mean and lsc_cross_entropy, and their backwards; autograd.cpp has the gradients.
 //
-// rows [B,2]: what the backward needs of each example, its largest logit and the reciprocal of its sum of exponentials
-// (0: not kept), in float32 or float64.
+// rows [B,2]: two numbers of each example for the backward, its largest logit and the reciprocal of its sum of
+// exponentials (0: not kept), in float32 or float64.
 #include <torch/library.h>
 
 TORCH_LIBRARY_FRAGMENT(buttress, library) {

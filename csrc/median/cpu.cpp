@@ -24,7 +24,7 @@
 namespace buttress {
 namespace {
 
-// Bytes of inputs and output together beyond which nobody finds the output in a cache: it is written past them.
+// Bytes of inputs and output together beyond which the output would not stay in a cache: it is written past the caches.
 constexpr std::int64_t kCached = 32 << 20;
 
 // The signed integer that holds a number: numbers are ordered as such keys.
@@ -75,7 +75,7 @@ struct Level {
   std::size_t (*scratch)(int);
 };
 
-// What is compiled in and runs on this processor, best first.
+// The levels that are compiled in and run on this processor, best first.
 std::vector<Level> levels() {
   std::vector<Level> supported;
 #ifdef BUTTRESS_X86

@@ -1,6 +1,6 @@
 // One thread an element, neighbours in neighbouring threads: every row is read once, in whole lines. A block takes one
 // tile of one tensor at a time, so that a launch serves any number of tensors of any sizes. Up to kInRegisters
-// rows run through a selection network in registers; for more, the key of the wanted rank is found by bisection of the
+// rows run through a selection network in registers; for more, the key of the wanted rank is taken by bisection of the
 // key's bits, which reads the rows once for each bit, from the first-level cache.
 #include <cuda_runtime.h>
 

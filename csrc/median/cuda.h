@@ -10,7 +10,7 @@ namespace buttress {
 // Elements of one tensor that a block takes at a time.
 constexpr int kTile = 1024;
 
-// What a launch must know of each tensor: a record of kHead + n integers, which are its first tile, its number of
+// A launch takes a record of each tensor: kHead + n integers, which are its first tile, its number of
 // elements, the address of its output, and the addresses of its n versions.
 constexpr int kHead = 3;
 

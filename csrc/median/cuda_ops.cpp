@@ -14,11 +14,11 @@
 namespace buttress {
 namespace {
 
+// The records of all tensors of one dtype that are not empty.
 struct Records {
   std::vector<std::int64_t> fields;
   std::int64_t tensors = 0, tiles = 0;
 
-  // Of the tensors of one dtype that are not empty.
   Records(Type type, at::TensorList outs, at::TensorList rows, std::int64_t n) {
     for (std::size_t k = 0; k < outs.size(); ++k) {
       if (type_of(outs[k]) != type || outs[k].numel() == 0) continue;

@@ -3,7 +3,7 @@
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
-// Of `median_many`, `tensors` are the n versions of the first tensor, then those of the second, ...
+// The `tensors` of `median_many` are the n versions of the first tensor, then those of the second, ...
 TORCH_LIBRARY_FRAGMENT(buttress, library) {
   library.def("median(Tensor[] tensors, str even) -> Tensor");
   library.def("median_out(Tensor[] tensors, str even, Tensor(a!) out) -> ()");

@@ -48,7 +48,7 @@ struct Passes {
   void (*amp)(const Item&, Range, const Factors&);
 };
 
-// Those of the best instruction set that this processor has.
+// The passes for the best instruction set that this processor has.
 const Passes& passes();
 
 }  // namespace buttress::perturbation

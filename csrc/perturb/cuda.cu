@@ -58,7 +58,7 @@ __device__ double product(Stored a, Stored b) {
   return double(a) * double(b);
 }
 
-// First pass: what a block adds to its item's sums, and what changes before the norms are known.
+// First pass: the terms that a block adds to its item's sums, and the writes that need no norm.
 
 struct PerturbSums {
   __device__ Sums operator()(const Item& item, int, std::int64_t block) const {

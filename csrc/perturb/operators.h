@@ -14,7 +14,7 @@
 
 namespace buttress::perturbation {
 
-// These are left to torch: integers and complex numbers, which have no norms here.
+// Weights that are left to torch: integers and complex numbers, which have no norms here.
 void restore_others(at::TensorList weights, at::TensorList saved);
 void unperturb_others(at::TensorList weights, at::TensorList saved, at::TensorList perturbed);
 

@@ -1,4 +1,4 @@
-// Arguments that are no lists of weights: lengths, choices, the state of RWP. Checked here; all raise at::ValueError.
+// Checks of the arguments beside the lists: lengths, choices, the state of RWP. All raise at::ValueError.
 #pragma once
 
 #include <ATen/core/Tensor.h>

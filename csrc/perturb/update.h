@@ -1,4 +1,4 @@
-// What is done to one weight, and the factors that it takes: the formulas of the loops of the CPU and of CUDA.
+// The formulas for one weight and their factors, for the loops of the CPU and of CUDA.
 #pragma once
 
 #include <cfloat>
