@@ -49,7 +49,7 @@ def test_the_layers_hold_and_no_files_import_one_another_in_a_circle():
     [
         ("buttress.storage.files", "import buttress.training.trainer", "buttress.storage is not allowed to import"),
         ("buttress.report.run", "import buttress.comparing.board", "buttress.report is not allowed to import"),
-        ("buttress.errors", "from buttress import cli", "buttress.errors is not allowed to import buttress.cli"),
+        ("buttress.types", "from buttress import cli", "buttress.types is not allowed to import buttress.cli"),
     ],
     ids=["upwards", "sideways", "from the ground to the roof"],
 )
