@@ -1,4 +1,4 @@
-"""Parts of the pages in docs/ that are made of the code; tests compare the pages with what these would write.
+"""Fill the generated parts of the pages in docs/; tests compare the pages with fresh parts.
 
 A part stands between ``<!-- generated: NAME ARGUMENTS -->`` and ``<!-- end -->``; the rest of a page is by hand.
 """
@@ -13,11 +13,11 @@ def filled(page: str, parts: Mapping[str, Callable[[str], str]]) -> str:
     """A page's text with each of its parts as ``parts`` makes it of the arguments.
 
     Raises:
-        KeyError: it asks for a part that there is not.
+        KeyError: the page asks for an unknown part.
     """
 
-    def part(found: re.Match[str]) -> str:
-        begin, name, arguments, end = found.groups("")
+    def part(match: re.Match[str]) -> str:
+        begin, name, arguments, end = match.groups("")
         return f"{begin}\n{parts[name](arguments)}\n\n{end}"
 
     return PART.sub(part, page)
@@ -30,17 +30,17 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def code(text: str) -> str:
-    """Text as code, in a table too: a forge and the site disagree about a bar within backticks."""
+    """Text as code, also in a table: forges and the site disagree about a bar within backticks."""
     if "|" in text:
-        return f"<code>{re.sub(r'[&<>|*_`]', lambda found: f'&#{ord(found[0])};', text)}</code>"
+        return f"<code>{re.sub(r'[&<>|*_`]', lambda match: f'&#{ord(match[0])};', text)}</code>"
     return f"`{text}`" if text else ""
 
 
 def prose(text: str) -> str:
-    """Words of a docstring or a help text, in which nothing but code is markup."""
+    """Text of a docstring or a help text as Markdown, in which only code is markup."""
     parts = re.split(r"(`[^`]*`)", text.replace("``", "`"))
     return "".join(part if part.startswith("`") else _escaped(part) for part in parts)
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"[*$\[\]]", lambda found: f"\\{found[0]}", text.replace("&", "&amp;").replace("<", "&lt;"))
+    return re.sub(r"[*$\[\]]", lambda match: f"\\{match[0]}", text.replace("&", "&amp;").replace("<", "&lt;"))

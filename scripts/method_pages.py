@@ -104,12 +104,12 @@ def _recipes(name: str) -> list[str]:
 @cache
 def _methods() -> dict[str, set[str]]:
     """Recipe to the plugins that make it what it is."""
-    found = {}
+    methods = {}
     for folder, common in RECIPES.items():
         for path in sorted((ROOT / "configs" / folder).glob("*.yaml")):
             names = set(plugins_of(path))
-            found[f"{folder}/{path.stem}"] = names - common or names
-    return found
+            methods[f"{folder}/{path.stem}"] = names - common or names
+    return methods
 
 
 # Settings
@@ -197,7 +197,7 @@ def _own(known: Mapping[str, Any]) -> list[str]:
 
 
 def what(name: str) -> str:
-    """What the page's heading says of the method."""
+    """The description of the method in the heading of its page."""
     heading = page(name).read_text(encoding="utf-8").partition("\n")[0]
     return heading.partition(": ")[2]
 

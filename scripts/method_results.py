@@ -1,4 +1,4 @@
-"""What was measured of a method on label-noise digits, as a table: for ``method_pages.py``."""
+"""Measurements of a method on label-noise digits, as a table for ``method_pages.py``."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def digits(name: str, _: str) -> str:
 
 def _measured(name: str, file: str, command: str, columns: Mapping[str, str]) -> str:
     """One file's rows that have the method, after the baseline's, and its settings; empty where none has."""
-    found = json.loads((ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
-    baseline, *_ = found["rows"]
+    result = json.loads((ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
+    baseline, *_ = result["rows"]
     rows, settings = [], []
-    for row in found["rows"]:
+    for row in result["rows"]:
         stack = _stack(row)
         if name in (set(stack) - COMMON or BASELINE) or row is baseline:
             cells = [_cell(values[column] for values in row["seeds"].values()) for column in columns.values()]
@@ -66,10 +66,10 @@ def _measured(name: str, file: str, command: str, columns: Mapping[str, str]) ->
             settings += _settings(row, name)
     if len(rows) == 1 and name not in BASELINE:
         return ""
-    n = baseline.get("n", found.get("n"))
+    n = baseline.get("n", result.get("n"))
     text = (
-        f"Label-noise digits ({command}; {len(found['seeds'])} seeds, n = {n:,} test images, L-inf eps 1/10, best "
-        f"epochs chosen on {found['best_by']}; mean +- standard deviation over seeds in %; "
+        f"Label-noise digits ({command}; {len(result['seeds'])} seeds, n = {n:,} test images, L-inf eps 1/10, best "
+        f"epochs chosen on {result['best_by']}; mean +- standard deviation over seeds in %; "
         f"[every number](../../benchmarks/results/{file})):"
     )
     made = f"\n\nWith {' and '.join(dict.fromkeys(settings))}." if settings else ""

@@ -311,7 +311,7 @@ def _inline(value: Any) -> str:
 
 def all_recipes() -> dict[Path, str]:
     """Path below configs/ to text."""
-    found = {}
+    texts = {}
     for dataset in NORMALISATION:
         for norm in ("linf", "l2"):
             for method in METHODS:
@@ -321,7 +321,7 @@ def all_recipes() -> dict[Path, str]:
                 if target is None:
                     head += "\nThe papers publish no number for it."
                 body = recipe(method, dataset, norm)
-                found[Path(dataset) / norm / f"{method}.yaml"] = text(head, f"{dataset}-{norm}-{method}", body, target)
+                texts[Path(dataset) / norm / f"{method}.yaml"] = text(head, f"{dataset}-{norm}-{method}", body, target)
     for method in DIGITS:
         head = f"{method} on label-noise digits: a fifth of the training labels wrong on purpose."
         if method in SWEEPS:
@@ -332,22 +332,22 @@ def all_recipes() -> dict[Path, str]:
             )
             head += f"\nbuttress compare configs/digits/at.yaml configs/digits/{method}.yaml \\"
             head += f"\n  '{SWEEPS[method]}.layers={sets}'"
-        found[Path("digits") / f"{method}.yaml"] = text(head, f"digits-{method}", digits(method), None)
+        texts[Path("digits") / f"{method}.yaml"] = text(head, f"digits-{method}", digits(method), None)
     for method, plugin in SWEEPS.items():
         settings: dict[str, Any] = {"layers": [3, 4], **({"gamma": 0.01} if plugin == "rat_wp" else {})}
         body = ro("cifar10", "linf", {plugin: settings})
         head = "A diagnostic of Nguyen et al., TMLR 2024, section 3, over sets of layer groups, not run here:"
         head += f"\nbuttress compare configs/cifar10/linf/at.yaml configs/cifar10/linf/{method}.yaml \\"
         head += f"\n  '{plugin}.layers=[4],[3,4],...'"
-        found[Path("cifar10") / "linf" / f"{method}.yaml"] = text(head, f"cifar10-linf-{method}", body, None)
-    return found
+        texts[Path("cifar10") / "linf" / f"{method}.yaml"] = text(head, f"cifar10-linf-{method}", body, None)
+    return texts
 
 
 def main() -> None:
     for path, content in all_recipes().items():
         (CONFIGS / path).parent.mkdir(parents=True, exist_ok=True)
         (CONFIGS / path).write_text(content, encoding="utf-8")
-    sys.stdout.write(f"{len(all_recipes())} recipes in {CONFIGS.name}/\n")
+    sys.stdout.write(f"{len(all_recipes())} texts in {CONFIGS.name}/\n")
 
 
 if __name__ == "__main__":

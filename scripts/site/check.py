@@ -44,17 +44,17 @@ page = cache(Page)
 
 def faults(site: Path) -> list[str]:
     """One line for each link that leads nowhere and each resource of another server."""
-    found = []
+    lines = []
     for path in sorted(site.rglob("*.html")):
         if path.name == "404.html":  # its links are absolute: a server shows it for any address
             continue
         for url in sorted(page(path).loaded | page(path).links):
             outside = urlsplit(url).scheme or urlsplit(url).netloc
             if outside and url in page(path).loaded:
-                found.append(f"{path.relative_to(site)}: loads {url}")
+                lines.append(f"{path.relative_to(site)}: loads {url}")
             elif not outside and (problem := _problem(path, url)):
-                found.append(f"{path.relative_to(site)}: {url}: {problem}")
-    return found
+                lines.append(f"{path.relative_to(site)}: {url}: {problem}")
+    return lines
 
 
 def _problem(path: Path, url: str) -> str | None:
@@ -71,9 +71,9 @@ def _problem(path: Path, url: str) -> str | None:
 def main(arguments: list[str]) -> int:
     """Check the site in the folder that is named."""
     site = Path(*arguments).resolve()
-    found, pages = faults(site), len(list(site.rglob("*.html")))
-    print("\n".join(found) or f"{pages} pages: every link leads somewhere, and nothing is loaded from elsewhere")
-    return 1 if found or not pages else 0
+    lines, pages = faults(site), len(list(site.rglob("*.html")))
+    print("\n".join(lines) or f"{pages} pages: every link leads somewhere, and nothing is loaded from elsewhere")
+    return 1 if lines or not pages else 0
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ _FORMULA = re.compile(
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:
     """Called with the HTML of every page."""
-    return _FORMULA.sub(lambda found: _mathml(found, page.file.src_uri), content)
+    return _FORMULA.sub(lambda formula: _mathml(formula, page.file.src_uri), content)
 
 
-def _mathml(found: re.Match[str], page: str) -> str:
-    latex, display = html.unescape(found["latex"]).strip(), "block" if found["open"] == "[" else "inline"
+def _mathml(formula: re.Match[str], page: str) -> str:
+    latex, display = html.unescape(formula["latex"]).strip(), "block" if formula["open"] == "[" else "inline"
     try:
         return str(convert(latex, display=display))
     except Exception as problem:  # the converter raises many kinds
