@@ -52,8 +52,8 @@ def main() -> None:
     threat, attack = ThreatModel("linf", "1/20"), {"pgd": {"steps": 20, "step_size": "1/160"}}
 
     def score(name: str) -> None:
-        found = evaluate(model, test, attack, threat)
-        print(f"{name}: clean {100 * found.clean:.1f} %, PGD-20 {100 * found.robust:.1f} %, n = {found.n}")
+        result = evaluate(model, test, attack, threat)
+        print(f"{name}: clean {100 * result.clean:.1f} %, PGD-20 {100 * result.robust:.1f} %, n = {result.n}")
 
     checkpoints = [read(path) for path in options.files]
     for path, weights in zip(options.files, checkpoints, strict=True):

@@ -1,1 +1,1 @@
-"""The built-in plugins: one method, one file. Found by entry point, like all others; never imported by the core."""
+"""The built-in plugins: one method, one file. The core finds them by entry point, like all others, and imports none."""

@@ -12,7 +12,7 @@ from buttress.threat import ThreatModel
 
 
 def check_data(data: Data, threat: ThreatModel) -> None:
-    """Every example inside the box and finite, every label in range; splits of one shape and dtype.
+    """Check that examples are finite and inside the box, labels in range, and splits of one shape and dtype.
 
     Raises:
         DataError: names the field of ``data``, or split, position and value of the first example that is wrong.
@@ -32,7 +32,7 @@ def check_data(data: Data, threat: ThreatModel) -> None:
 
 
 def _check_fields(data: Data) -> None:
-    """What is no example: the splits themselves, the number of classes, notes and true labels."""
+    """Check all fields but the examples: the splits themselves, the number of classes, notes and true labels."""
     for name in ("train", "validation", "test"):
         split = getattr(data, name)
         if not (isinstance(split, Split) or (split is None and name == "validation")):
@@ -51,6 +51,6 @@ def _check_fields(data: Data) -> None:
 
 
 def _dtype_of(split: Split) -> torch.dtype | None:
-    """Of the inputs; None where they are not in memory."""
+    """Dtype of the inputs; None where they are not in memory."""
     x = getattr(split, "x", None)
     return None if x is None else x.dtype

@@ -9,7 +9,7 @@ from buttress.threat import ThreatModel
 
 
 def check_inputs(what: str, x: Tensor, threat: ThreatModel) -> None:
-    """Inputs ``x [n,*]``: dense, floating-point, finite and inside the box.
+    """Check that inputs ``x [n,*]`` are dense, floating-point, finite and inside the box.
 
     Raises:
         DataError: names ``what``, and the position and values of the first that is not.
@@ -35,7 +35,7 @@ def check_inputs(what: str, x: Tensor, threat: ThreatModel) -> None:
 
 
 def check_labels(what: str, y: Tensor, num_classes: int) -> None:
-    """Labels ``y [n]``: int64, from 0 to ``num_classes - 1``.
+    """Check that labels ``y [n]`` are int64, from 0 to ``num_classes - 1``.
 
     Raises:
         DataError: names ``what``, and the position and value of the first that is not.
@@ -44,28 +44,28 @@ def check_labels(what: str, y: Tensor, num_classes: int) -> None:
         raise DataError(f"{what}: expected labels [n] in an int64 tensor, got {kind_of(y)}")
     bad = ((y < 0) | (y >= num_classes)).nonzero()
     if len(bad):
-        at = int(bad[0])
+        first = int(bad[0])
         raise DataError(
-            f"{what}: label out of range at example {at}: expected 0 to {num_classes - 1}, got {int(y[at])}; renumber "
-            "the labels or set num_classes"
+            f"{what}: label out of range at example {first}: expected 0 to {num_classes - 1}, got {int(y[first])}; "
+            "renumber the labels or set num_classes"
         )
 
 
 def count_classes(what: str, y: Tensor) -> int:
-    """The number of classes of training labels ``y [n]``, where nobody has said it: from 0 without a gap.
+    """Number of classes of training labels ``y [n]``, which have to be 0, 1, 2 ... without a gap.
 
     Raises:
         DataError: names ``what``; a class below the largest label has no example, so that the number is a guess.
     """
-    found = torch.unique(y).tolist()
-    if found[0] < 0:  # no gap, but a wrong label: ``check_labels`` says at which example
-        return max(2, int(found[-1]) + 1)
-    if found == list(range(len(found))):
-        return len(found)
-    shown = ", ".join(map(str, found[:5])) + (f" ... {found[-1]}" if len(found) > 5 else "")
+    classes = torch.unique(y).tolist()
+    if classes[0] < 0:  # no gap, but a wrong label: ``check_labels`` says at which example
+        return max(2, int(classes[-1]) + 1)
+    if classes == list(range(len(classes))):
+        return len(classes)
+    shown = ", ".join(map(str, classes[:5])) + (f" ... {classes[-1]}" if len(classes) > 5 else "")
     raise DataError(
-        f"{what}: expected labels from 0 to {len(found) - 1} for {len(found)} classes, got {shown}; renumber them, or "
-        "set num_classes if there are classes without an example"
+        f"{what}: expected labels from 0 to {len(classes) - 1} for {len(classes)} classes, got {shown}; renumber "
+        "them, or set num_classes if there are classes without an example"
     )
 
 

@@ -10,7 +10,7 @@ from buttress.settings import resolve_amount
 
 
 def hold_out(y: Tensor, amount: int | float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of some examples with labels ``y [n]``, drawn stratified, and of all others; both in order.
+    """Positions of held-out examples, drawn stratified by their labels ``y [n]``, and of all others; both in order.
 
     ``amount`` is their number, or a float in (0, 1): their share of ``n``, floored.
 

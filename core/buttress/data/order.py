@@ -9,7 +9,7 @@ from buttress.streams import seeded_generator
 
 
 def subset(n: int, examples: int | None) -> Tensor:
-    """The positions that ``--examples`` means in a split of ``n``, for every command that takes a part of one.
+    """Positions for ``--examples`` in a split of ``n``, the same for every command that takes a part of one.
 
     Returns:
         ``[min(n, examples)]`` positions in order, on the CPU; all for None. They depend on the two numbers alone: two
@@ -37,7 +37,7 @@ def fixed_order(n: int, seed: int) -> Tensor:
 
 
 def steps_per_epoch(split: Split, batch_size: int, drop_last: bool) -> int:
-    """Batches an epoch.
+    """Number of batches in an epoch.
 
     Raises:
         DataError: none, because the batch is larger than the split and incomplete batches are dropped.

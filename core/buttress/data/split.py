@@ -28,7 +28,7 @@ class Split:
     Args:
         x: ``[n,*]`` floating-point inputs inside the box.
         y: ``[n]`` int64 labels.
-        memory_format: of the batches' inputs.
+        memory_format: memory format of the batches' inputs.
 
     Raises:
         DataError: x or y is no dense tensor, or they differ in length.
@@ -51,7 +51,7 @@ class Split:
         return tuple(self.x.shape[1:])
 
     def check(self, name: str, num_classes: int, threat: ThreatModel) -> None:
-        """Every input finite and inside the box, every label in range.
+        """Check that every input is finite and inside the box, and every label in range.
 
         Raises:
             DataError: names the split (``name``), the position and the value of the first example that is not.
@@ -64,12 +64,12 @@ class Split:
         return Split(self.x.to(device), self.y.to(device), memory_format)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a run records, to notice later that the examples are others: ``n``, and sha256 of the tensors.
+        """A record by which a run notices later that the examples are others: ``n``, and sha256 of the tensors.
 
-        A split without tensors that does not override this is known by the number and the shape of its examples alone.
+        A split without tensors that does not override this is known only by the number and the shape of its examples.
         """
         tensors = {"inputs": getattr(self, "x", None), "labels": getattr(self, "y", None)}
-        hashes = {name: sha256_of_tensor(found) for name, found in tensors.items() if isinstance(found, Tensor)}
+        hashes = {name: sha256_of_tensor(tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
         return {"n": len(self), "shape": list(self.example_shape), **hashes}
 
     def extent(self) -> tuple[float, float] | None:
@@ -92,7 +92,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """What a data set plugin loads.
+    """A loaded data set, the answer of a data set plugin.
 
     Args:
         train: training split.

@@ -25,7 +25,7 @@ def test_centralize_twice_changes_nothing_more():
 
 
 def step(plugin: Centralize) -> dict[str, torch.Tensor]:
-    """What one step of plain SGD changes in a small network, by parameter name."""
+    """Changes by one step of plain SGD in a small network, by parameter name."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).double()
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
@@ -39,10 +39,10 @@ def step(plugin: Centralize) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("conv_only", [False, True])
 def test_step_moves_each_unit_by_zero_on_average(conv_only):
     moved = step(Centralize(conv_only=conv_only))
-    means = {name: change.flatten(1).mean(1).abs().max() for name, change in moved.items() if change.dim() > 1}
+    averages = {name: change.flatten(1).mean(1).abs().max() for name, change in moved.items() if change.dim() > 1}
     assert all(change.abs().max() > 0 for name, change in moved.items() if name != "0.bias")  # batch norm cancels it
-    assert means["0.weight"] < 1e-12
-    assert (means["4.weight"] < 1e-12) is not conv_only
+    assert averages["0.weight"] < 1e-12
+    assert (averages["4.weight"] < 1e-12) is not conv_only
 
 
 @pytest.mark.parametrize("promise", promises(Centralize, name="centralize"), ids=str)

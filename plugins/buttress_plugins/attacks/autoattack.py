@@ -1,8 +1,8 @@
-"""AutoAttack, version ``standard``: APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on what is left.
+"""AutoAttack, version ``standard``: APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on the examples left.
 
 Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-attacks", arXiv:2003.01690. The attacks are the authors' own code, as the package ``pyautoattack`` distributes it; what
-is here are its conditions, its seed, and the protection of the process's random state. With fewer than ten classes the
+attacks", arXiv:2003.01690. The attacks are the authors' own code, as the package ``pyautoattack`` distributes it; this
+file adds its conditions, its seed, and the protection of the process's random state. With fewer than ten classes the
 targeted attacks aim at all K - 1 wrong ones, where the package would ask for nine. For two and three classes, where the
 targeted DLR loss is not defined, the version ``without-apgd-t`` has the other three attacks.
 """
@@ -25,7 +25,7 @@ Version = Literal["standard", "without-apgd-t"]
 TARGETS = 9
 # The targeted DLR loss divides by a difference that involves the four largest logits.
 FEWEST_CLASSES: dict[Version, int] = {"standard": 4, "without-apgd-t": 2}
-# Forwards of the package for a batch that nothing breaks: those of each target class, and all others (Square: 5,000).
+# Numbers of forwards of the package for a batch that nothing breaks: a target class, and all others (Square: 5,000).
 FORWARDS_OF_TARGET: dict[Version, int] = {"standard": 305, "without-apgd-t": 204}
 OTHER_FORWARDS = 5120
 # Square's first L2 perturbation is a grid of five by five tiles.
@@ -34,11 +34,11 @@ SMALLEST_L2_SIDE = 5
 
 @dataclass(eq=False, kw_only=True)
 class AutoAttack:
-    """AutoAttack with the evaluation's seed, which every batch starts from, as the package does.
+    """AutoAttack with the evaluation's seed. Every batch starts from it, as in the package.
 
     Args:
         version: ``standard``, for at least 4 classes; or ``without-apgd-t``, its other three attacks, which are defined
-            for 2 and 3 classes too: tables and files then say ``autoattack-without-apgd-t``.
+            for 2 and 3 classes too. Tables and files then say ``autoattack-without-apgd-t``.
         num_classes: number of classes K; given by the run.
     """
 
@@ -51,7 +51,7 @@ class AutoAttack:
         self._targets = TARGETS if self.num_classes is None else target_count(self.num_classes, self.version)
 
     def forwards(self, examples: int) -> int:
-        """Of a batch that resists, for progress bars."""
+        """Number of forwards for a batch that nothing breaks, for progress bars."""
         return OTHER_FORWARDS + FORWARDS_OF_TARGET[self.version] * self._targets
 
     @hookimpl
@@ -89,7 +89,7 @@ def autoattack(
 
 
 def target_count(num_classes: int, version: Version = "standard") -> int:
-    """How many classes the targeted attacks aim at.
+    """Number of classes that the targeted attacks aim at.
 
     Raises:
         PluginError: fewer classes than the version is defined for.
@@ -106,7 +106,7 @@ def target_count(num_classes: int, version: Version = "standard") -> int:
 
 
 def check_conditions(x: Tensor, threat: ThreatModel) -> None:
-    """What the package takes for granted.
+    """Check the conditions that the package takes for granted.
 
     Raises:
         PluginError: another box than [0, 1], no images, images too small, or another dtype than float32.
@@ -125,7 +125,7 @@ def check_conditions(x: Tensor, threat: ThreatModel) -> None:
 
 @contextmanager
 def process_as_found(device: torch.device) -> Iterator[None]:
-    """Put back what the package changes in the process: torch's generators, and the trace function of debuggers."""
+    """Restore the process state that the package changes: torch's generators and the trace function of debuggers."""
     trace = sys.gettrace()
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -4,7 +4,7 @@ from buttress import Adv, Batch, hookimpl
 
 
 class Clean:
-    """No attack: the adversarial examples are the inputs themselves."""
+    """No attack: the inputs themselves serve as adversarial examples."""
 
     @hookimpl
     def generate_adv(self, batch: Batch) -> Adv:

@@ -23,11 +23,11 @@ class CW:
     """PGD on the margin, L-inf or L2 as the threat model says.
 
     Args:
-        steps: gradient steps; 100 as in the AT-AMP and RWP papers.
+        steps: number of gradient steps; 100 as in the AT-AMP and RWP papers.
         step_size: length of a step in units of the input; default eps / 4 (2/255 at eps 8/255).
-        kappa: confidence in units of logits: no gain beyond this margin. 50, which the public codes have, never binds
-            in practice.
-        start: ``uniform`` in the ball, or ``none``.
+        kappa: confidence in units of logits; a margin beyond it gains nothing. The public codes have 50, which never
+            binds in practice.
+        start: random start, ``uniform`` in the ball, or ``none``.
     """
 
     steps: Times = 100
@@ -36,7 +36,7 @@ class CW:
     start: Literal["uniform", "none"] = "uniform"
 
     def forwards(self, examples: int) -> int:
-        """Of a batch, for progress bars."""
+        """Number of forwards for a batch, for progress bars."""
         return self.steps
 
     @hookimpl

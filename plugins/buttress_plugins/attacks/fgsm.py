@@ -1,8 +1,9 @@
 """FGSM: one signed gradient step.
 
-Sources: Goodfellow et al., "Explaining and Harnessing Adversarial Examples", arXiv:1412.6572: no random start, one step
-of eps (the evaluation attack). Wong et al., "Fast is better than free", arXiv:2001.03994: uniform start, one projected
-step of 1.25 eps (FGSM adversarial training). Under an L2 threat model the step follows the normalised gradient.
+Sources: Goodfellow et al., "Explaining and Harnessing Adversarial Examples", arXiv:1412.6572: no random start and a
+step of eps (the evaluation attack). Wong et al., "Fast is better than free", arXiv:2001.03994: uniform start, and a
+projected step of 1.25 eps (FGSM adversarial training). Under an L2 threat model the step follows the normalised
+gradient.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class FGSM:
     """Fast gradient sign method.
 
     Args:
-        start: ``none`` (evaluation, the default) or ``uniform`` in the ball (FGSM adversarial training).
+        start: random start: ``none`` (evaluation, the default) or ``uniform`` in the ball (FGSM adversarial training).
         step_size: length of the step in units of the input; default eps, or 1.25 eps with a uniform start.
         attack_mode: mode of the model during the training attack: ``eval``, ``train``, ``train_notrack``.
     """

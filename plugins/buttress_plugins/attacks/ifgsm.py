@@ -18,10 +18,10 @@ from buttress.settings import NonNegativeFraction
 
 @dataclass(eq=False, kw_only=True)
 class IFGSM:
-    """Iterative fast gradient sign method: no random start, so that it draws nothing.
+    """Iterative fast gradient sign method. It has no random start and draws nothing.
 
     Args:
-        steps: gradient steps.
+        steps: number of gradient steps.
         step_size: length of a step in units of the input; default eps / steps.
     """
 

@@ -22,9 +22,9 @@ class MIFGSM:
     """Momentum iterative fast gradient sign method.
 
     Args:
-        steps: gradient steps.
+        steps: number of gradient steps.
         step_size: length of a step in units of the input; default eps / steps.
-        decay: what is left of the accumulated gradient at each step; the authors' 1, and 0 is I-FGSM.
+        decay: factor on the accumulated gradient at each step; 1 as in the paper, and 0 gives I-FGSM.
     """
 
     steps: Times = 10

@@ -26,13 +26,15 @@ class PGD:
     """Projected gradient descent attack, L-inf or L2 as the threat model says.
 
     Args:
-        steps: gradient steps.
+        steps: number of gradient steps.
         step_size: length of a step in units of the input; default eps / 4 (2/255 at eps 8/255).
-        loss: what the steps maximise: ``ce`` cross-entropy, ``kl`` divergence from the clean prediction (TRADES),
+        loss: loss that the steps maximise: ``ce`` cross-entropy, ``kl`` divergence from the clean prediction (TRADES),
             ``margin`` best wrong logit minus right logit.
-        start: ``uniform`` in the ball, ``gaussian`` (x + 0.001 N(0, 1), not clamped; TRADES, MART), ``none``.
-        restarts: independent starts; per example the one with the highest final loss is kept.
-        l2_variant: steps and projection for L2: ``exact``, or the public code's of Rice et al. (``ro``) or ``trades``.
+        start: random start: ``uniform`` in the ball, ``gaussian`` (x + 0.001 N(0, 1), not clamped; TRADES, MART), or
+            ``none``.
+        restarts: number of independent starts; each example keeps the one with the highest final loss.
+        l2_variant: steps and projection for L2: ``exact``, or those of a public code, ``ro`` (Rice et al.) or
+            ``trades``.
         projection_order: for L2 at the border of the box: ``norm_then_box`` (RO lineage), ``box_then_norm`` (TRADES);
             null: as the variant, and ``norm_then_box`` for ``exact``.
         attack_mode: mode of the model during the training attack: ``eval``, ``train`` (RO lineage), ``train_notrack``.
@@ -61,7 +63,7 @@ class PGD:
             self.refuses = {"soft labels": "its loss margin is of one label against the others"}
 
     def forwards(self, examples: int) -> int:
-        """Of a batch, for progress bars."""
+        """Number of forwards for a batch, for progress bars."""
         return self.steps * self.restarts
 
     @hookimpl

@@ -2,9 +2,10 @@
 
 Source: Uesato et al., "Adversarial Risk and the Dangers of Evaluating Against Weak Attacks", arXiv:1802.05666,
 algorithm 1: two-sided differences, Adam, projection, and no further query for an example that is misclassified. It sees
-what a black-box attacker sees; where it breaks what PGD does not, the gradients are masked. Default sizes are those of
-the evaluations of AWP (Wu et al., arXiv:2004.05884) and its successors. The source has L-inf only. Under an L2 threat
-model Adam's second moment is one number an example, so that steps go along the gradient and not towards its signs.
+no more than a black-box attacker does; where it breaks examples that resist PGD, the gradients are masked. Default
+sizes are those of the evaluations of AWP (Wu et al., arXiv:2004.05884) and its successors. The source has L-inf only.
+Under an L2 threat model Adam's second moment is one number an example, so that steps go along the gradient and not
+towards its signs.
 """
 
 import math
@@ -35,11 +36,12 @@ class SPSA:
     Two forwards a sample and step: the defaults cost 51,200 forwards for an example that resists.
 
     Args:
-        steps: steps of Adam.
-        samples: random signs a step, each asked on both sides.
+        steps: number of steps of Adam.
+        samples: number of random signs a step, each queried on both sides.
         radius: distance of the two sides from the current point, in units of the input.
         lr: learning rate of Adam, in units of the input.
-        forward_size: most examples of one forward, where a batch is no larger; memory and speed depend on it.
+        forward_size: largest number of examples in one forward, where a batch is no larger; memory and speed depend
+            on it.
     """
 
     steps: Times = 100
@@ -49,7 +51,7 @@ class SPSA:
     forward_size: Annotated[int, Ge(2)] = 4096
 
     def forwards(self, examples: int) -> int:
-        """Of a batch that resists, for progress bars."""
+        """Number of forwards for a batch that resists, for progress bars."""
         return self.steps * (1 + math.ceil(self.samples / copies(self.forward_size, examples)))
 
     @hookimpl
@@ -91,7 +93,7 @@ def spsa(
     Returns:
         ``[B,*]`` points inside the threat model.
     """
-    found, active = x.clone(), torch.arange(len(x), device=x.device)
+    best, active = x.clone(), torch.arange(len(x), device=x.device)
     x_adv, first, second = x, torch.zeros_like(x), torch.zeros_like(x)
     for step in range(1, steps + 1):
 
@@ -107,17 +109,17 @@ def spsa(
         scale = (second / (1 - BETA2**step)).sqrt().clamp_min(torch.finfo(grad.dtype).tiny)  # first is 0 where it is
         direction = first / (1 - BETA1**step) / scale
         x_adv = threat.project(x_adv + lr * direction, x[active])
-        found[active] = x_adv
+        best[active] = x_adv
         left = loss(x_adv, active) <= enough
         if not left.all():
             active, x_adv, first, second = active[left], x_adv[left], first[left], second[left]
             if not len(active):
                 break
-    return found
+    return best
 
 
 def copies(forward_size: int, examples: int) -> int:
-    """How many random signs one forward takes for a batch of ``examples``."""
+    """Number of random signs that one forward takes for a batch of ``examples``."""
     return max(1, forward_size // (2 * examples))
 
 

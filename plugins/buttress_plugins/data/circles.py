@@ -23,11 +23,11 @@ class Circles:
     Write ``threat: {..., box: null}``.
 
     Args:
-        per_class: examples of each class, in each of the three splits.
+        per_class: number of examples of each class, in each of the three splits.
         inner: radius of class 0.
         outer: radius of class 1.
         noise: standard deviation of n1 and n2.
-        split_seed: fixes the draws; default: the run's seed.
+        split_seed: seed of the draws; default: the run's seed.
     """
 
     per_class: Annotated[int, Interval(ge=1, le=10_000_000)] = 1000
@@ -37,7 +37,7 @@ class Circles:
     split_seed: Annotated[int, Ge(0)] | None = None
 
     def load(self, seed: int) -> Data:
-        """The splits, each drawn afresh; ``seed`` is the run's, for when ``split_seed`` is not set."""
+        """The splits, each drawn afresh; ``seed`` is the run's, and holds where ``split_seed`` is not set."""
         seed = seed if self.split_seed is None else self.split_seed
         train, validation, test = (self._split(seed, name) for name in ("train", "validation", "test"))
         return Data(train=train, validation=validation, test=test, num_classes=2)

@@ -23,11 +23,11 @@ class Digits:
     """1,797 digits, ``[1,8,8]`` in [0, 1], 10 classes.
 
     Args:
-        train_per_class: training images of each class.
+        train_per_class: number of training images of each class.
         validation: images held out for choosing the best epoch, stratified, clean labels: their number, or their share
             (0.2) of the images that are not for training; 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
-        split_seed: fixes the split and the label noise; default: the run's seed.
+        split_seed: seed of the split and of the label noise; default: the run's seed.
     """
 
     train_per_class: Annotated[int, Interval(ge=1, le=170)] = 40
@@ -36,7 +36,7 @@ class Digits:
     split_seed: Annotated[int, Ge(0)] | None = None
 
     def load(self, seed: int) -> Data:
-        """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.
+        """The splits; ``seed`` is the run's, and holds where ``split_seed`` is not set.
 
         Raises:
             ValueError: fewer than 10 images would be left for the test.

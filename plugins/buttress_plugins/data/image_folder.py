@@ -50,9 +50,9 @@ class ImageFolder:
         size: side of the images in pixels: the shorter side is resized to it and the centre cut out.
         validation: training images held out for choosing the best epoch, stratified, where there is no ``root/val``:
             their number, or their share (0.2); 0 for none.
-        workers: processes that read images; 0 reads in the training process.
-        background: what stands behind transparent pixels: ``white`` or ``black``.
-        split_seed: fixes which images are held out; default: the run's seed.
+        workers: number of processes that read images; 0 reads in the training process.
+        background: colour behind transparent pixels: ``white`` or ``black``.
+        split_seed: seed of the choice of held-out images; default: the run's seed.
     """
 
     root: Path
@@ -63,7 +63,7 @@ class ImageFolder:
     split_seed: Annotated[int, Ge(0)] | None = None
 
     def load(self, seed: int) -> Data:
-        """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.
+        """The splits; ``seed`` is the run's, and holds where ``split_seed`` is not set.
 
         Raises:
             DataError: a folder is missing, has no images, or its classes are not those of ``root/train``.
@@ -83,27 +83,27 @@ class ImageFolder:
         folder = Path(self.root) / name
         try:
             _expect_no_loop(folder)
-            found = datasets.ImageFolder(str(folder))
+            tree = datasets.ImageFolder(str(folder))
         except (FileNotFoundError, OSError) as problem:
             raise DataError(
                 f"image_folder: {folder}: {problem}; expected one folder of images for each class"
             ) from None
-        if classes is not None and found.classes != classes:
-            raise DataError(f"image_folder: {folder} has classes {found.classes}, and root/train has {classes}")
-        paths, labels = zip(*found.samples, strict=True)
+        if classes is not None and tree.classes != classes:
+            raise DataError(f"image_folder: {folder} has classes {tree.classes}, and root/train has {classes}")
+        paths, labels = zip(*tree.samples, strict=True)
         images = _Images(paths, self.size, Path(self.root), self.background)
-        return FolderSplit(images, torch.tensor(labels), self.workers), found.classes
+        return FolderSplit(images, torch.tensor(labels), self.workers), tree.classes
 
 
 class FolderSplit(Split):
-    """Images read from their files, batch by batch, in the order asked for.
+    """A split whose images are read from their files batch by batch, in the requested order.
 
     Args:
-        images: ``n`` of them.
+        images: the ``n`` images.
         y: ``[n]`` int64 labels.
-        workers: processes that read.
-        device: of the batches.
-        memory_format: of the batches' inputs.
+        workers: number of processes that read.
+        device: device of the batches.
+        memory_format: memory format of the batches' inputs.
     """
 
     def __init__(
@@ -129,11 +129,12 @@ class FolderSplit(Split):
         return FolderSplit(self._images.subset(positions), self.y[positions], self._workers)
 
     def check(self, name: str, num_classes: int, threat: ThreatModel) -> None:
-        """Labels in range, the box that of images, every header that of a usable image; pixels are in [0, 1] by
-        construction.
+        """Check that labels are in range, that the box holds images, and that every header is that of a usable image.
+
+        Pixels are in [0, 1] by construction.
 
         Raises:
-            DataError: names what is wrong, and the file.
+            DataError: names the fault and the file.
         """
         check_labels(f"data, split {name}", self.y, num_classes)
         if threat.box is not None and not (threat.box[0] <= 0 and threat.box[1] >= 1):
@@ -175,7 +176,7 @@ class FolderSplit(Split):
 
 
 class _Images(Dataset[Tensor | DataError]):
-    """Positions ``[b]`` to images ``[b,3,size,size]``, or to what is wrong with one of them.
+    """Positions ``[b]`` to images ``[b,3,size,size]``, or to the error of one of them.
 
     An error is an answer here: raised in a worker, it would arrive with the worker's traceback for a message.
     """
@@ -198,7 +199,7 @@ class _Images(Dataset[Tensor | DataError]):
             return problem
 
     def check_headers(self) -> None:
-        """Open every file, where they are read before the first step."""
+        """Open every file, if the files are read before the first step."""
         for path in self.paths if self._are_read_before else ():
             with open_image(path):
                 pass
@@ -206,10 +207,10 @@ class _Images(Dataset[Tensor | DataError]):
     def fingerprint(self) -> dict[str, str]:
         """sha256 of names, sizes and contents."""
         names = [Path(path).relative_to(self._root).as_posix() for path in self.paths]
-        found = {"names of files": sha256_of_values(names), "sizes of files": sha256_of_values(self._bytes)}
+        hashes = {"names of files": sha256_of_values(names), "sizes of files": sha256_of_values(self._bytes)}
         if self._are_read_before:
-            found["contents of files"] = sha256_of_values(map(sha256_of_image, self.paths))
-        return found
+            hashes["contents of files"] = sha256_of_values(map(sha256_of_image, self.paths))
+        return hashes
 
     @property
     def _are_read_before(self) -> bool:
@@ -230,7 +231,7 @@ class _Images(Dataset[Tensor | DataError]):
 
 
 def _expect_no_loop(folder: Path) -> None:
-    """Refuse a link to a folder above it, in which looking for images would go round and round.
+    """Refuse a link to a folder above it: the search for images would never end.
 
     Raises:
         OSError: names the link.

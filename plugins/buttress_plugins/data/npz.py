@@ -25,12 +25,12 @@ class Npz:
     Images of uint8 are divided by 255; floating-point inputs are taken as they are.
 
     Args:
-        path: the file, relative to the config.
+        path: path of the file, relative to the config.
         num_classes: number of classes; default: that of the training labels, which are then 0, 1, 2 ... without a gap.
         validation: examples of the training set held out for choosing the best epoch, stratified by label, where the
             file has no ``x_val``: their number, or their share (0.2); 0 for none.
         layout: order of the axes of images in the file: ``nchw``, or ``nhwc`` (moved to nchw).
-        split_seed: fixes which examples are held out; default: the run's seed.
+        split_seed: seed of the choice of held-out examples; default: the run's seed.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Npz:
     split_seed: Annotated[int, Ge(0)] | None = None
 
     def load(self, seed: int) -> Data:
-        """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.
+        """The splits; ``seed`` is the run's, and holds where ``split_seed`` is not set.
 
         Raises:
             DataError: the file is missing, damaged or lacks an array; arrays of wrong kinds or lengths.
@@ -61,7 +61,7 @@ class Npz:
         return Data(train=train, validation=validation, test=self._split(arrays, "test"), num_classes=classes)
 
     def _expect(self, headers: Mapping[str, ArrayHeader], names: list[str]) -> None:
-        """Training and test, and of validation both or neither; their kinds, and a label of each example."""
+        """Expect both arrays of training and test, both or none of validation, plain kinds, one label an example."""
         for split in ("train", "test", "val") if "x_val" in headers else ("train", "test"):
             for name in (f"x_{split}", f"y_{split}"):
                 if name not in headers:

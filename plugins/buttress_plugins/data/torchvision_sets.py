@@ -23,7 +23,7 @@ from buttress.settings import Amount
 
 @dataclass(eq=False, kw_only=True)
 class _InMemory(ABC):
-    """What the three sets share: where the files are, what is held out, injected label noise."""
+    """The common part of the three sets: place of the files, held-out examples, injected label noise."""
 
     num_classes = 10
     files: ClassVar[str]
@@ -41,7 +41,7 @@ class _InMemory(ABC):
         """uint8 images ``[n,3,32,32]`` and labels ``[n]``."""
 
     def load(self, seed: int) -> Data:
-        """The splits; ``seed`` is the run's, for when ``split_seed`` is not set.
+        """The splits; ``seed`` is the run's, and holds where ``split_seed`` is not set.
 
         Raises:
             DataError: the files are missing or damaged; too few examples to hold out, or of a class.
@@ -96,13 +96,13 @@ class CIFAR10(_InMemory):
 
     Args:
         root: folder with the files, relative to the config; default: ``data`` in the working folder.
-        download: fetch the files where they are missing.
+        download: whether to fetch missing files.
         validation: training images held out for choosing the best epoch, stratified: their number, or their share
             (0.02); 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
-        split_seed: fixes the split, the subsets and the label noise; default: the run's seed.
-        train_per_class: training images of each class, drawn from what is not held out; default: all.
-        test_per_class: test images of each class, drawn; default: all, which is what published numbers are of.
+        split_seed: seed of the split, the subsets and the label noise; default: the run's seed.
+        train_per_class: number of training images of each class, drawn from those that are not held out; default: all.
+        test_per_class: number of test images of each class, drawn; default: all, as in published numbers.
     """
 
     files = "cifar-10-batches-py"
@@ -110,8 +110,8 @@ class CIFAR10(_InMemory):
     def arrays(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
         from torchvision import datasets
 
-        found = self._read(lambda: datasets.CIFAR10(self.root, train=train, download=self.download))
-        return found.data.transpose(0, 3, 1, 2), np.asarray(found.targets)
+        files = self._read(lambda: datasets.CIFAR10(self.root, train=train, download=self.download))
+        return files.data.transpose(0, 3, 1, 2), np.asarray(files.targets)
 
 
 class CIFAR100(_InMemory):
@@ -119,13 +119,13 @@ class CIFAR100(_InMemory):
 
     Args:
         root: folder with the files, relative to the config; default: ``data`` in the working folder.
-        download: fetch the files where they are missing.
+        download: whether to fetch missing files.
         validation: training images held out for choosing the best epoch, stratified: their number, or their share
             (0.02); 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
-        split_seed: fixes the split, the subsets and the label noise; default: the run's seed.
-        train_per_class: training images of each class, drawn from what is not held out; default: all.
-        test_per_class: test images of each class, drawn; default: all, which is what published numbers are of.
+        split_seed: seed of the split, the subsets and the label noise; default: the run's seed.
+        train_per_class: number of training images of each class, drawn from those that are not held out; default: all.
+        test_per_class: number of test images of each class, drawn; default: all, as in published numbers.
     """
 
     num_classes, files = 100, "cifar-100-python"
@@ -133,8 +133,8 @@ class CIFAR100(_InMemory):
     def arrays(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
         from torchvision import datasets
 
-        found = self._read(lambda: datasets.CIFAR100(self.root, train=train, download=self.download))
-        return found.data.transpose(0, 3, 1, 2), np.asarray(found.targets)
+        files = self._read(lambda: datasets.CIFAR100(self.root, train=train, download=self.download))
+        return files.data.transpose(0, 3, 1, 2), np.asarray(files.targets)
 
 
 class SVHN(_InMemory):
@@ -142,13 +142,13 @@ class SVHN(_InMemory):
 
     Args:
         root: folder with the files, relative to the config; default: ``data`` in the working folder.
-        download: fetch the files where they are missing.
+        download: whether to fetch missing files.
         validation: training images held out for choosing the best epoch, stratified: their number, or their share
             (0.02); 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
-        split_seed: fixes the split, the subsets and the label noise; default: the run's seed.
-        train_per_class: training images of each class, drawn from what is not held out; default: all.
-        test_per_class: test images of each class, drawn; default: all, which is what published numbers are of.
+        split_seed: seed of the split, the subsets and the label noise; default: the run's seed.
+        train_per_class: number of training images of each class, drawn from those that are not held out; default: all.
+        test_per_class: number of test images of each class, drawn; default: all, as in published numbers.
     """
 
     files = "train_32x32.mat and test_32x32.mat"
@@ -157,8 +157,8 @@ class SVHN(_InMemory):
         from torchvision import datasets
 
         name = "train" if train else "test"
-        found = self._read(lambda: datasets.SVHN(self.root, split=name, download=self.download))
-        return found.data, found.labels
+        files = self._read(lambda: datasets.SVHN(self.root, split=name, download=self.download))
+        return files.data, files.labels
 
 
 def _tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:

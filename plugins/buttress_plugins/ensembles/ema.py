@@ -24,10 +24,10 @@ class EMA:
     """Weight averaging: ``avg <- tau * avg + (1 - tau) * theta`` after every optimizer step.
 
     Args:
-        tau: weight of the past.
+        tau: weight of the past average in each step.
         start: the average begins as the weights at the start of this epoch: 0-based, or a fraction in (0, 1).
-        warmup: use ``min(tau, (1 + d) / (10 + d))`` in the d-th step after the start (SEAT, Gowal et al.), so that a
-            short run forgets its beginning too; ``false``: a constant ``tau``.
+        warmup: whether to use ``min(tau, (1 + d) / (10 + d))`` in the d-th step after the start (SEAT, Gowal et al.),
+            so that a short run forgets its beginning too; ``false`` keeps ``tau`` constant.
         buffers: batch-norm statistics: ``reestimate`` on clean training inputs, ``copy`` the live ones, or ``ema``
             averages of all float buffers (SEAT); integer buffers are always the live ones.
         track: name of the track.
@@ -44,7 +44,7 @@ class EMA:
     _device: torch.device = field(init=False, repr=False, default=torch.device("cpu"))
 
     def notes(self, epochs: int, steps_per_epoch: int) -> list[str]:
-        """Where a constant ``tau`` remembers more steps than the run has."""
+        """A remark where a constant ``tau`` remembers more steps than the run has."""
         steps = max(0, epochs - resolve_epoch(self.start, epochs)) * steps_per_epoch
         if self.warmup or not 0 < steps < memory(self.tau):
             return []
@@ -99,17 +99,17 @@ class EMA:
 
 
 def memory(tau: float) -> float:
-    """The number of steps after which a constant ``tau`` has forgotten."""
+    """Number of steps after which a constant ``tau`` has forgotten."""
     return inf if tau == 1 else 1 / (1 - tau)
 
 
 def decay(tau: float, step: int, warmup: bool) -> float:
-    """The weight of the past at 0-based ``step`` of the average."""
+    """Weight of the past at 0-based ``step`` of the average."""
     return min(tau, (1 + step) / (10 + step)) if warmup else tau
 
 
 def averaged(model: nn.Module, buffers: bool) -> dict[str, Tensor]:
-    """What is averaged: parameters, and float buffers where asked."""
+    """Tensors to average by name: parameters, and with ``buffers`` the float buffers."""
     tensors = {name: weight.detach() for name, weight in model.named_parameters()}
     if buffers:
         tensors |= {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}

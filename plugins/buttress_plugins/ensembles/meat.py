@@ -31,10 +31,10 @@ class MEAT:
 
     Args:
         start: first epoch whose final weights are kept: 0-based epoch, or a fraction of the epochs in (0, 1).
-        median: of an even number of snapshots, the ``lower`` or the ``upper`` of the two middle values, or their
-            ``mean``.
-        bn_data: what batch norm is re-estimated on: ``clean`` inputs, or ``adv``, attacked at the live weights.
-        history: keep snapshots on ``disk`` (in the run's folder) or in ``memory`` (then every checkpoint holds them).
+        median: choice for an even number of snapshots: the ``lower`` or the ``upper`` of the two middle values, or
+            their ``mean``.
+        bn_data: inputs that batch norm is re-estimated on: ``clean`` ones, or ``adv``, attacked at the live weights.
+        history: place of the snapshots: ``disk`` (the run's folder) or ``memory`` (then every checkpoint holds them).
         memory_gib: budget of a history in memory, in GiB; a run that would go over it is refused before step 1.
         track: name of the track.
     """
@@ -107,7 +107,7 @@ def median_weights(reader: HistoryReader, n: int, like: Mapping[str, Tensor], ev
     """The median of each parameter over ``n`` snapshots: of files in one pass, in memory block by block.
 
     Args:
-        reader: knows the snapshots' files, or reads one slice of every snapshot.
+        reader: reader of the history; it knows the snapshots' files, or reads one slice of every snapshot.
         n: number of snapshots.
         like: parameters by name; shapes and devices of the result.
         even: see ``buttress.kernels.median``.

@@ -44,15 +44,15 @@ class PIAT:
     """Parameter interpolation adversarial training: ``theta <- lambda * theta_previous + (1 - lambda) * theta``.
 
     Args:
-        lam: a constant coefficient (the paper's ablation), or a function of the 0-based epoch (from code); null takes
-            the schedule ``min(a, (n + b) / (n + c))``.
-        a: the largest coefficient.
-        b: see the schedule.
-        c: see the schedule.
+        lam: constant coefficient (the paper's ablation), or a function of the 0-based epoch (from code); null stands
+            for the schedule ``min(a, (n + b) / (n + c))``.
+        a: largest coefficient.
+        b: constant of the schedule, see ``lam``.
+        c: constant of the schedule, see ``lam``.
         n0: number of the first epoch in the schedule, 0 or 1.
         buffers: batch-norm statistics: ``interpolate`` with the same coefficient, ``keep`` those of the epoch, or
             ``reestimate`` them on clean training inputs.
-        skip_first: leave the first epoch's weights as they are.
+        skip_first: whether to leave the first epoch's weights as they are.
     """
 
     writes_back = True

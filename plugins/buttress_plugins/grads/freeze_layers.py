@@ -1,4 +1,4 @@
-"""AT-fix-param: some layer groups stay as they were initialised.
+"""AT-fix-param: some layer groups keep their initial weights.
 
 Source: Nguyen, Yu, Nandakumar, Lee, Liu, "On Intriguing Layer-Wise Properties of Robust Overfitting in Adversarial
 Training", TMLR 2024, section 3: a diagnostic, not a defense. Frozen weights take no step, no decay and no momentum;
@@ -22,7 +22,7 @@ class FreezeLayers:
         layers: numbers of the layer groups.
         groups: patterns of parameter names by group number, for models whose groups are not known.
         head_group: the group that the last norm and the classifier join; null: none.
-        freeze_bn: their batch norms use, and keep, their initial running statistics.
+        freeze_bn: whether their batch norms use and keep their initial running statistics.
     """
 
     layers: list[int] = field(default_factory=lambda: [3, 4])

@@ -21,7 +21,7 @@ class L1:
     """L1 regularisation: its gradient ``weight * sign(w)`` joins the loss's.
 
     Args:
-        weight: of the sum of absolute values.
+        weight: factor on the sum of absolute values.
     """
 
     weight: Annotated[float, Ge(0)] = 5e-6

@@ -18,11 +18,11 @@ from buttress.nn import regularised_names, split_groups
 
 @dataclass(eq=False, kw_only=True)
 class L2Groups:
-    """Weight decay by parameter group, in the place of the optimizer's.
+    """Weight decay by parameter group, in place of the optimizer's.
 
     Args:
-        weight_decay: of weights.
-        legacy_lr: batch norm and biases keep the initial learning rate.
+        weight_decay: weight decay of the weights.
+        legacy_lr: whether batch norm and biases keep the initial learning rate.
     """
 
     weight_decay: Annotated[float, Ge(0)] = 5e-3

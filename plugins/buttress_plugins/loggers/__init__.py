@@ -1,1 +1,1 @@
-"""Loggers: told what a run measures; they change nothing in it."""
+"""Loggers: they receive the measurements of a run and change nothing in it."""

@@ -1,7 +1,7 @@
 """TensorBoard: every number of ``metrics.jsonl`` as a curve, through torch's own writer.
 
-Look at them with ``tensorboard --logdir runs``. A resumed run continues its curves: what an interrupted run had written
-after the checkpoint is taken back (TensorBoard's purge step).
+Show them with ``tensorboard --logdir runs``. A resumed run continues its curves: points that an interrupted run had
+written after the checkpoint are withdrawn (TensorBoard's purge step).
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class TensorBoard:
 
 
 def scalars(metrics: Mapping[str, object]) -> dict[str, float]:
-    """The numbers of one record by tag; what only says when and on what they were measured is left out."""
+    """The numbers of one record by tag, without those that only tell when and on how many examples they were taken."""
     event = metrics["event"]
     about = {"epoch", "global_step", "n"}
     numbers = {

@@ -21,8 +21,8 @@ class ALP:
     """``CE(z(x'), y) + weight * ||z(x') - z(x)||^2``.
 
     Args:
-        weight: of the pairing term.
-        mixed: the mean of clean and adversarial cross-entropy in the place of the adversarial one.
+        weight: weight of the pairing term.
+        mixed: whether to take the mean of clean and adversarial cross-entropy in place of the adversarial one.
     """
 
     weight: Annotated[float, Ge(0)] = 0.5

@@ -23,7 +23,7 @@ class DropEasy:
     Args:
         c_min: examples with a smaller loss (nats) are removed; RWP's values are 1.7 for CIFAR-10, 2.2 SVHN, 4.0
             CIFAR-100.
-        mean_over: the mean is taken over the ``kept`` examples, or over the ``batch``.
+        mean_over: examples that the mean is taken over: the ``kept`` ones, or the whole ``batch``.
     """
 
     c_min: Annotated[float, Ge(0)] = 1.7

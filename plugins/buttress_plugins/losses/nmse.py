@@ -26,7 +26,7 @@ class NMSE:
 
     Args:
         mu: weight of the second term.
-        detach_weight: no gradient through ``1 - p_y(x)``.
+        detach_weight: whether to cut the gradient through ``1 - p_y(x)``.
     """
 
     mu: Annotated[float, Ge(0)] = 4.0

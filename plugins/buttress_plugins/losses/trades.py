@@ -25,7 +25,7 @@ class TRADES:
 
     Args:
         beta: weight of the divergence; 6 in the paper.
-        clean_forwards: 1, or 2 as in the public code.
+        clean_forwards: number of clean forwards: 1, or 2 as in the public code.
     """
 
     beta: Annotated[float, Ge(0)] = 6.0

@@ -39,8 +39,8 @@ class PreActResNet(nn.Module):
         in_channels: C.
         num_classes: K.
         widths: channels of the four stages; the stem has the first.
-        blocks: blocks in each stage.
-        strides: of the first block of each stage.
+        blocks: number of blocks in each stage.
+        strides: stride of the first block of each stage.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 
 Source: Zagoruyko and Komodakis, "Wide Residual Networks", arXiv:1605.07146: a 3x3 stem of 16 channels, three groups of
 pre-activation blocks with 16, 32 and 64 times ``widen`` channels, a final batch norm and a classifier. Initial weights
-as in the code of TRADES and those after it: He's normal for the fan-out, no bias in the classifier. WRN-32 is that
-of Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv:1706.06083, with ReLU.
+as in the code of TRADES and those after it: He's normal for the fan-out, no bias in the classifier. WRN-32 follows
+Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv:1706.06083, with ReLU.
 """
 
 from typing import Annotated
@@ -53,11 +53,11 @@ class WideResNet(nn.Module):
     """``[B,C,H,W]`` to logits ``[B,K]``.
 
     Args:
-        blocks: in each group.
+        blocks: number of blocks in each group.
         widen: factor on the widths 16, 32, 64.
         in_channels: C.
         num_classes: K.
-        learned_shortcuts: 1x1 convolutions where the width changes, else zero channels.
+        learned_shortcuts: whether shortcuts have 1x1 convolutions where the width changes, or else zero channels.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Any architecture of torchvision.models or timm, by its name there, with fresh weights under the names of there."""
+"""Any architecture of torchvision.models or timm, by its name there, with fresh weights under that library's names."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ def torchvision_model(
     """An architecture of torchvision.models, for inputs of three channels.
 
     Args:
-        arch: its name: ``resnet18``, ``vgg16_bn``.
+        arch: name of the architecture: ``resnet18``, ``vgg16_bn``.
         num_classes: number of classes.
         options: further arguments of its constructor.
     """
@@ -44,7 +44,7 @@ def timm_model(
     """An architecture of timm.
 
     Args:
-        arch: its name: ``vit_tiny_patch16_224``.
+        arch: name of the architecture: ``vit_tiny_patch16_224``.
         num_classes: number of classes.
         in_channels: channels of the input.
         options: further arguments of ``timm.create_model`` (``img_size: 32``).

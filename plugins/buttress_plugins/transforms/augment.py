@@ -1,9 +1,9 @@
 """Augment: random crop, flip and rotation of whole batches, on their device.
 
-Source: Rice, Wong, Kolter, "Overfitting in adversarially robust deep learning", arXiv:2002.11569: the crops and flips
-of its public code (RO lineage), with reflection padding for CIFAR-10; the TRADES lineage pads with zeros. A rotation by
-up to 15 degrees for CIFAR-100 is in the code of AWP and RWP. New draws in every step, which is one draw an example and
-epoch.
+Source: Rice, Wong, Kolter, "Overfitting in adversarially robust deep learning", arXiv:2002.11569: its public code
+(RO lineage) has these crops and flips, with reflection padding for CIFAR-10; the TRADES lineage pads with zeros. The
+code of AWP and RWP has a rotation by up to 15 degrees for CIFAR-100. Every step draws anew, which is one draw an
+example and epoch.
 """
 
 from dataclasses import dataclass, replace
@@ -22,11 +22,12 @@ class Augment:
     """Pad, crop back, flip and rotate the training images ``[B,C,H,W]``.
 
     Args:
-        pad: pixels added on every side before a crop of the original size is cut out; 0 for no crop.
-        padding: what they hold: ``reflect`` mirrors the image, ``zeros``.
-        flip: mirror each image with probability 1/2, left to right.
+        pad: number of pixels added on every side before a crop of the original size is cut out; 0 for no crop.
+        padding: content of the added pixels: ``reflect`` mirrors the image, ``zeros``.
+        flip: whether to mirror each image with probability 1/2, left to right.
         rotation: largest angle in degrees, either way; zeros come in from outside; 0 for none.
-        interpolation: of the rotation: ``nearest`` pixel (torchvision's default, and so the papers'), ``bilinear``.
+        interpolation: interpolation of the rotation: ``nearest`` pixel (torchvision's default, and so the papers'), or
+            ``bilinear``.
 
     Draws that may be injected: ``augment.crop`` (``[B,2]`` int64 offsets, 0 to 2 pad, rows first), ``augment.flip``
     (``[B]`` bool), ``augment.rotation`` (``[B]`` degrees, counter-clockwise).

@@ -21,7 +21,7 @@ class Cutout:
 
     Args:
         size: side of the square in pixels.
-        value: what it is set to; inside the box of the threat model.
+        value: value of its pixels; inside the box of the threat model.
 
     The draw ``cutout.position`` may be injected: ``[B,2]`` int64, row and column of the upper left corners.
     """

@@ -22,7 +22,7 @@ class Mixup:
 
     Args:
         num_classes: number of classes K; in a config, the data's.
-        alpha: of the Beta distribution.
+        alpha: parameter of the Beta distribution.
 
     The draws ``mixup.lam`` (0-dim) and ``mixup.permutation`` (``[B]`` int64) may be injected.
     """

@@ -32,10 +32,11 @@ class AMP:
 
     Args:
         delta: radius of the ball; 0 is PGD-AT.
-        ball: ``global``: of all parameters together; ``per_tensor``: of each on its own (the public code).
-        steps: inner iterations N; each costs an attack (the first one's is the step's own) and a backward.
+        ball: ball around all parameters together (``global``), or around each on its own (``per_tensor``, the public
+            code).
+        steps: number of inner iterations N; each costs an attack (the first one's is the step's own) and a backward.
         xi: step size: ``Delta + xi * gradient``.
-        reattack_final: attack once more at the final perturbation.
+        reattack_final: whether to attack once more at the final perturbation.
         clip_norm: largest L2 norm of an inner gradient (50 in the public code); null: none.
         bn_update: forwards that move batch norm's running statistics: the ``final`` one, or ``all``.
         start: first epoch with a perturbation: 0-based epoch, or a fraction of the epochs in (0, 1).

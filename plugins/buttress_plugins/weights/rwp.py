@@ -37,7 +37,7 @@ class RWP:
         gamma: size of the perturbation relative to the weights'; 0 switches it off. 0.005 with TRADES.
         c_min: examples whose loss is at most this are lifted: 1.7 for CIFAR-10, 2.2 SVHN, 4.0 CIFAR-100 (nats); 0 is
             PGD-AT; inf lifts all.
-        k2: steps of ascent.
+        k2: number of steps of ascent.
         variant: ``paper`` (Algorithm 1), or ``official`` (the public code): sets ``inclusive`` and ``accumulate``.
         norm: ``global``: one for all tensors together; ``layer``: each its own.
         inclusive: whether a loss equal to ``c_min`` satisfies the condition; null: as the variant.

@@ -1,1 +1,1 @@
-"""What ``buttress plugins new`` makes a package of: one working example a hook, and the files around it."""
+"""Parts of the package that ``buttress plugins new`` makes: one working example a hook, and the files around it."""
