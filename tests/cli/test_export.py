@@ -38,7 +38,12 @@ model.load_state_dict(load_file("model.safetensors"), assign=True)
 save_file({"logits": model(load_file("x.safetensors")["x"]).detach()}, "logits.safetensors")
 """
 
-MODEL = {"name": "preact_tiny", "width": 2, "mean": [0.3], "std": [0.4], "memory_format": "channels_last"}
+MODEL = {
+    "name": "preact_tiny",
+    "width": 2,
+    "normalize": {"mean": [0.3], "std": [0.4]},
+    "memory_format": "channels_last",
+}
 
 
 @pytest.fixture
@@ -75,7 +80,10 @@ def test_weights_are_the_state_dict_of_the_network_and_the_program_holds_the_nor
         assert torch.equal(weights[name], tensor), name
     buffers = dict(load_exported(exported).named_buffers())
     assert buffers["normalize.mean"].flatten().tolist() == pytest.approx([0.3])
-    assert '| model | preact_tiny {"mean": [0.3], "std": [0.4], "width": 2}' in (exported / "README.md").read_text()
+    assert (
+        '| model | preact_tiny {"width": 2, "normalize": {"mean": [0.3], "std": [0.4]}}'
+        in (exported / "README.md").read_text()
+    )
 
 
 WRAPPED = """

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from buttress._version import __version__
 from buttress.audit.finding import Status
 from buttress.audit.findings_of_run import read_findings
+from buttress.config.schema import ModelSection
 from buttress.console.tables import percent
 from buttress.errors import CheckpointError
 from buttress.evaluation.result_file import read_worst
@@ -60,7 +61,7 @@ The worst case is the number to quote: right without an attack and under each of
 | | |
 |---|---|
 | weights | {plain_text(run)}, best epoch chosen on the {config.evaluation.best_by} split |
-| model | {plain_text(config.model.chosen)}{_settings(config.model.given())} |
+| model | {plain_text(config.model.chosen)}{_settings(_given_to(config.model))} |
 | method | {_listing(config.plugins)} |
 | data | {data}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
 | optimizer | {plain_text(config.optimizer.name)}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
@@ -226,6 +227,11 @@ def _listing(entries: list[dict[str, dict[str, Any]]]) -> str:
     return "; ".join(
         f"{plain_text(name)}{_settings(settings)}" for entry in entries for name, settings in entry.items()
     )
+
+
+def _given_to(model: ModelSection) -> dict[str, Any]:
+    """Settings of a model, and the normalisation that it was given."""
+    return model.given() | ({"normalize": model.normalize.model_dump()} if model.normalize else {})
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
