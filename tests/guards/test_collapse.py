@@ -15,7 +15,7 @@ from buttress.errors import ConfigError, DivergenceError
 from buttress.storage.run_folder import RunFolder
 from buttress.training.assembly import assemble
 from buttress.training.checkpoint import list_checkpoints, load_checkpoint
-from buttress.training.collapse import CollapseGuard, fallen
+from buttress.training.collapse import CollapseGuard, has_collapsed
 from buttress.training.dataset import load_data
 from buttress.training.launch import continue_run
 from buttress.training.progress import Progress
@@ -257,7 +257,7 @@ def test_a_training_attack_that_cannot_attack_the_split_leaves_the_kind_open():
 def test_fallen_is_at_chance_after_having_been_above_it(
     robust: float, best: float, chance: float, n: int, expected: bool
 ):
-    assert fallen(robust, best, chance, n) is expected
+    assert has_collapsed(robust, best, chance, n) is expected
 
 
 def test_a_roll_back_without_a_checkpoint_to_return_to_is_refused_at_the_start():

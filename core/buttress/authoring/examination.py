@@ -18,7 +18,9 @@ Line = dict[str, Any]
 _MADE = "made"
 
 
-def examined(target: str, words: Sequence[str] = (), kind: str | None = None, *, trust: bool = False) -> list[Line]:
+def examine_apart(
+    target: str, words: Sequence[str] = (), kind: str | None = None, *, trust: bool = False
+) -> list[Line]:
     """Examine components; returns reports as ``Report.to_json`` gives them, each with its ``text``.
 
     Arguments are those of ``targets.candidates``. A component that could not be examined has the reason under

@@ -74,10 +74,10 @@ def show(name: str, kind: str | None, check: bool, as_json: bool) -> str:
 @json_option
 def check(target: str, overrides: tuple[str, ...], kind: str | None, trust: bool, as_json: bool) -> str:
     """Examine which promises a plugin, an attack or a logger keeps."""
-    from buttress.authoring.examination import examined
+    from buttress.authoring.examination import examine_apart
     from buttress.errors import PluginError, WorkError
 
-    reports = examined(target, overrides, kind, trust=trust)
+    reports = examine_apart(target, overrides, kind, trust=trust)
     texts = [report.pop("text") for report in reports]
     say(json_text(reports) if as_json else "\n\n".join(texts))
     broken = [f"{report['plugin']} breaks {name}" for report in reports for name in report["broken"]]

@@ -27,7 +27,7 @@ from buttress.storage.locks import locked
 from buttress.training.assembly import check_config
 from buttress.training.manifest import hardware
 from buttress.training.records import read_metrics
-from buttress.training.selection import Record, best_epoch, scored
+from buttress.training.selection import Record, best_epoch, fully_scored
 from buttress.training.summary_file import read_summary
 
 
@@ -195,7 +195,7 @@ def _rows(
 ) -> list[Row]:
     rows: dict[tuple[str, str], Row] = {}
     for job in finished:
-        scores, records = job.scores(), scored(read_metrics(job.folder).evaluations, by)
+        scores, records = job.scores(), fully_scored(read_metrics(job.folder).evaluations, by)
         for track in read_summary(job.folder.summary).body["tracks"]:
             name = track["track"]
             _expect_scored(job, name, records, scores, columns)

@@ -122,14 +122,14 @@ class Job:
         """
         folder, cure = self.folder, "choose another --name, or move that folder out of the comparison"
         if folder.config.is_file():
-            there, asked = (without_idle_keys(each.value) for each in (read_yaml(folder.config), self._source))
+            there, expected = (without_idle_keys(each.value) for each in (read_yaml(folder.config), self._source))
             differing = [
                 f"{key} is {_short(one)} there and {_short(other)} here"
-                for key, one, other in differences(there, asked)
+                for key, one, other in differences(there, expected)
             ]
             if differing:
                 raise RunFolderError(f"{folder.path} holds a run of another config: {'; '.join(differing)}; {cure}")
-            name = asked.get("plugins_file")
+            name = expected.get("plugins_file")
             if name and read_plugins_file(folder.path / name).text != self.plugins_text:
                 raise RunFolderError(f"{folder.path} holds a run of another {name}; {cure}")
             with suppress(CheckpointError):  # a damaged manifest records nothing

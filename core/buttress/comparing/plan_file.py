@@ -88,14 +88,14 @@ class Plan:
     attacks: tuple[str, ...] = ()
     baseline: str | None = None
 
-    def joined(self, asked: Plan) -> Plan:
-        """This plan and what is asked for now: members that are not asked for stay, and keep their rows."""
+    def joined(self, other: Plan) -> Plan:
+        """This plan with all of another one; members that only this one has stay, and keep their rows."""
         members = {member.key: member for member in self.members}
-        for member in asked.members:
+        for member in other.members:
             before = members.get(member.key, member)
             members[member.key] = replace(before, seeds=tuple(dict.fromkeys([*before.seeds, *member.seeds])))
-        attacks = {attack_key(text): text for text in reversed([*self.attacks, *asked.attacks])}  # the first text wins
-        return Plan(tuple(members.values()), tuple(reversed(attacks.values())), asked.baseline or self.baseline)
+        attacks = {attack_key(text): text for text in reversed([*self.attacks, *other.attacks])}  # the first text wins
+        return Plan(tuple(members.values()), tuple(reversed(attacks.values())), other.baseline or self.baseline)
 
     def attack_like(self, text: str) -> str:
         """How the plan writes an attack."""

@@ -92,9 +92,9 @@ class Pool:
 
     def _pass_on(self) -> None:
         """Tell the processes to stop: they save themselves; after a second Ctrl-C they are ended."""
-        asked = (self._stop.signal is not None) + self._kill
+        requests = (self._stop.signal is not None) + self._kill
         for process, running in self._running.items():
-            if running.signals < asked:
+            if running.signals < requests:
                 (process.kill if running.signals else process.terminate)()
                 running.signals += 1
 

@@ -24,7 +24,7 @@ from buttress.storage.seals import read_sealed
 from buttress.training.existing import existing_folder
 from buttress.training.records import Metrics, read_metrics
 from buttress.training.same_data import recorded_data
-from buttress.training.selection import Record, Row, scored, summarize
+from buttress.training.selection import Record, Row, fully_scored, summarize
 
 _Result = TypeVar("_Result")
 
@@ -124,7 +124,7 @@ def read_run(path: Path) -> Run:
     file = load_config(folder.config)
     config = file.config
     metrics = read_metrics(folder)
-    records = scored(metrics.evaluations, config.evaluation.best_by)
+    records = fully_scored(metrics.evaluations, config.evaluation.best_by)
     damaged: list[str] = []
     manifest = _or_none(read_sealed, folder.manifest, damaged) or {}
     return Run(

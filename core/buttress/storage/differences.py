@@ -10,7 +10,7 @@ ABSENT = object()
 """Stands for the value of a leaf that one of the trees does not have."""
 
 
-def differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(one: Any, other: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Every leaf that is not the same: its path, its value in ``one`` and in ``other``.
 
     A list of mappings with one key each, as configs list plugins, counts as a mapping where the other list has the same
@@ -19,22 +19,22 @@ def differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, 
     one, other = _by_name(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in dict.fromkeys([*one, *other]):
-            path = f"{at}.{key}" if at else str(key)
-            yield from differences(one.get(key, ABSENT), other.get(key, ABSENT), path)
+            inner = f"{place}.{key}" if place else str(key)
+            yield from differences(one.get(key, ABSENT), other.get(key, ABSENT), inner)
     elif one is ABSENT or other is ABSENT or (one != other and not (one != one and other != other)):
-        yield at, one, other
+        yield place, one, other
 
 
 def difference_lines(old: Any, new: Any) -> Iterator[str]:
     """``"a.b: 1, now 2"`` for every leaf of two JSON trees that is not the same; nothing is as good as null."""
-    for at, before, now in differences(old, new):
+    for place, before, now in differences(old, new):
         if _json(before) != _json(now):
-            yield difference_line(at, before, now)
+            yield difference_line(place, before, now)
 
 
-def difference_line(at: str, before: object, now: object) -> str:
+def difference_line(place: str, before: object, now: object) -> str:
     """``"a.b: 1, now 2"``."""
-    return f"{at}: {_json(before)}, now {_json(now)}"
+    return f"{place}: {_json(before)}, now {_json(now)}"
 
 
 def _json(value: object) -> str:

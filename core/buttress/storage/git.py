@@ -59,9 +59,9 @@ def _filters() -> Iterator[str]:
 
 
 def _ask(settings: Mapping[str, str], *words: str) -> str:
-    given = list((_SETTINGS | dict(settings)).items())
-    environment = {**os.environ, **_ENVIRONMENT, "GIT_CONFIG_COUNT": str(len(given))}
-    for number, (key, value) in enumerate(given):
+    pairs = list((_SETTINGS | dict(settings)).items())
+    environment = {**os.environ, **_ENVIRONMENT, "GIT_CONFIG_COUNT": str(len(pairs))}
+    for number, (key, value) in enumerate(pairs):
         environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     done = subprocess.run(
         ["git", "--no-pager", *words],

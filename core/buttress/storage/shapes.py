@@ -33,7 +33,7 @@ _Shape = TypeVar("_Shape", bound=Shape)
 _SHOWN = 60
 
 
-def checked(shape: type[_Shape], value: object, place: str) -> _Shape:
+def parse_shape(shape: type[_Shape], value: object, place: str) -> _Shape:
     """Check a value and make a ``shape`` of it.
 
     Args:
@@ -63,10 +63,10 @@ def expect_shape(place: str, value: object, shape: TypeAdapter[Any]) -> Any:
         return shape.validate_python(value, strict=True)
     except ValidationError as problem:
         first = problem.errors(include_url=False, include_context=False)[0]
-        at = ".".join(map(str, first["loc"]))
+        key = ".".join(map(str, first["loc"]))
         got = "" if first["type"] == "missing" else f", got {_shown(first['input'])}"
         raise CheckpointError(
-            f"{f'{place}: {at}' if at else place} is not what buttress writes there: {_reason(first)}{got}"
+            f"{f'{place}: {key}' if key else place} is not what buttress writes there: {_reason(first)}{got}"
         ) from None
     except RecursionError:
         raise CheckpointError(f"{place} is not what buttress writes there: it is nested too deeply") from None

@@ -138,9 +138,9 @@ def _record_paths(file: ConfigFile, resolved: dict[str, Any]) -> None:
 
 def _component(section: ComponentSection, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A section with all settings: beside the name, or in the args of a target."""
-    keys = section.model_dump(include=set(type(section).model_fields))
-    given = {key: value for key, value in keys.items() if value not in (None, {})}
-    return given | ({"args": dict(settings)} if "target" in given and settings else dict(settings))
+    values = section.model_dump(include=set(type(section).model_fields))
+    own = {key: value for key, value in values.items() if value not in (None, {})}
+    return own | ({"args": dict(settings)} if "target" in own and settings else dict(settings))
 
 
 def _entries(plugins: Sequence[LoadedPlugin], entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

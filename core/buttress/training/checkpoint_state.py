@@ -128,7 +128,7 @@ def expect_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> No
         CheckpointError: it is of other parameters, or not of the kind that an optimizer saves.
     """
     own = optimizer.state_dict()["param_groups"]
-    groups, kept = state.get("param_groups"), state.get("state")
+    groups, states = state.get("param_groups"), state.get("state")
     if not (isinstance(groups, list) and len(groups) == len(own) and all(isinstance(group, dict) for group in groups)):
         raise CheckpointError(f"the optimizer's state: expected {len(own)} groups of parameters")
     for before, now in zip(groups, own, strict=True):
@@ -137,16 +137,16 @@ def expect_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> No
         for key in now:
             if key in before and not _is_like(before[key], now[key]):
                 raise CheckpointError(f"the optimizer's state: {key}: expected {now[key]!r} or the like")
-    if not isinstance(kept, dict) or not all(isinstance(each, dict) for each in kept.values()):
+    if not isinstance(states, dict) or not all(isinstance(each, dict) for each in states.values()):
         raise CheckpointError("the optimizer's state: expected a state of each parameter")
     shapes = _shapes(optimizer)
-    for at, key, value in ((at, *item) for at, each in kept.items() for item in each.items()):
+    for number, key, value in ((number, *item) for number, each in states.items() for item in each.items()):
         if not (value is None or isinstance(value, Tensor) or (key == "step" and _is_number(value))):
             raise CheckpointError(f"the optimizer's state: {key}: expected a tensor, got {type(value).__name__}")
-        if isinstance(value, Tensor) and key in _AS_THE_PARAMETER and value.shape != shapes.get(at):
+        if isinstance(value, Tensor) and key in _AS_THE_PARAMETER and value.shape != shapes.get(number):
             raise CheckpointError(
-                f"the optimizer's state: {key} of parameter {at}: expected shape {tuple(shapes.get(at, ()))}, got "
-                f"{tuple(value.shape)}"
+                f"the optimizer's state: {key} of parameter {number}: expected shape "
+                f"{tuple(shapes.get(number, ()))}, got {tuple(value.shape)}"
             )
 
 

@@ -84,10 +84,11 @@ class CollapseGuard:
         if not before:
             return None
         if self._chance is None:
-            self._chance = majority(self._split, self._batch_size)
+            self._chance = majority_share(self._split, self._batch_size)
         best = max(record.robust for record in before)
         if not (
-            fallen(now.robust, best, self._chance, now.n) and not fallen(before[-1].robust, best, self._chance, now.n)
+            has_collapsed(now.robust, best, self._chance, now.n)
+            and not has_collapsed(before[-1].robust, best, self._chance, now.n)
         ):
             return None
         return Collapse(now.epoch, before[-1].epoch, now.robust, best, self._chance, self._under_training_attack())
@@ -104,7 +105,7 @@ class CollapseGuard:
         return int(right) / len(self._split)
 
 
-def fallen(robust: float, best: float, chance: float, n: int) -> bool:
+def has_collapsed(robust: float, best: float, chance: float, n: int) -> bool:
     """Whether robust accuracy is no better than chance and has been: two and four standard errors of chance."""
     error = chance_error(chance, n)
     return robust <= chance + 2 * error and best >= chance + 4 * error
@@ -115,7 +116,7 @@ def chance_error(chance: float, n: int) -> float:
     return math.sqrt(chance * (1 - chance) / n)
 
 
-def majority(split: Split, batch_size: int) -> float:
+def majority_share(split: Split, batch_size: int) -> float:
     """The share of the most frequent label, which is the accuracy of the best constant answer."""
     labels: torch.Tensor | None = getattr(split, "y", None)
     if labels is None:  # it reads its examples anew, the labels with them

@@ -9,7 +9,7 @@ from buttress.console.tables import fitted, percent
 from buttress.scoring.attacks import attack_name
 from buttress.storage.run_folder import RunFolder
 from buttress.training.assembly import Assembly
-from buttress.training.collapse import majority
+from buttress.training.collapse import majority_share
 from buttress.training.curves import draw_curves
 from buttress.training.notes import never_above_chance
 from buttress.training.progress import Progress
@@ -47,7 +47,7 @@ def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter
         f"\n{summary_table(rows, attack)}\n\nTest accuracies in %, n = {rows[0].n}, seed {seed}, one run; best epoch "
         f"chosen on {by}.\nLearning curves: {folder.curves}\nRun folder: {folder.path}"
     )
-    chance = majority(assembly.data.splits()[by], config.evaluation.batch_size)
+    chance = majority_share(assembly.data.splits()[by], config.evaluation.batch_size)
     note = never_above_chance(progress.records, by, chance)
     if note:
         reporter.say(f"note: {note}")

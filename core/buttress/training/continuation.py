@@ -36,7 +36,7 @@ class Surroundings:
         changes = [] if self._before is None else list(_changes(self._before, plugins))
         self.differences = [line for _, line in changes]
         """``"packages.torch: "2.10.0", now "2.11.0""`` for everything that has changed."""
-        self._code = [line for at, line in changes if self._before and _is_foreign_code(at, self._before)]
+        self._code = [line for key, line in changes if self._before and _is_foreign_code(key, self._before)]
 
     def expect_same_code(self, accept: bool) -> None:
         """Refuse to go on with other code of plugins than the run was started with.
@@ -86,12 +86,12 @@ def _changes(before: Manifest, plugins: Sequence[LoadedPlugin]) -> Iterator[tupl
     """Place and line of every difference from the manifest; values that an old manifest does not record are skipped."""
     now: dict[str, Any] = {**hardware(), "kernels": status(), "plugins": records_of(plugins)}
     recorded = before.model_dump(include=set(now), exclude={"plugins": {"__all__": {"settings"}}}, exclude_unset=True)
-    for at, then, value in differences(recorded, now):
+    for key, then, value in differences(recorded, now):
         if then is not ABSENT:
-            yield at, difference_line(at, then, value)
+            yield key, difference_line(key, then, value)
 
 
-def _is_foreign_code(at: str, before: Manifest) -> bool:
+def _is_foreign_code(key: str, before: Manifest) -> bool:
     """Whether the place is the code of a plugin that is no part of buttress."""
-    label = at.removeprefix("plugins.").rpartition(".")[0]
-    return at.startswith("plugins.") and label in before.plugins and before.plugins[label].distribution not in _OWN
+    label = key.removeprefix("plugins.").rpartition(".")[0]
+    return key.startswith("plugins.") and label in before.plugins and before.plugins[label].distribution not in _OWN

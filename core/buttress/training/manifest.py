@@ -24,7 +24,7 @@ from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.git import git_state
 from buttress.storage.names import PlainName
 from buttress.storage.seals import read_sealed, write_sealed
-from buttress.storage.shapes import Shape, checked
+from buttress.storage.shapes import Shape, parse_shape
 
 
 class Hardware(Shape):
@@ -145,7 +145,7 @@ def as_manifest(body: Mapping[str, Any], path: Path) -> Manifest:
         CheckpointError: it is no manifest.
     """
     try:
-        return checked(Manifest, body, str(path))
+        return parse_shape(Manifest, body, str(path))
     except CheckpointError as problem:
         raise CheckpointError(f"{problem}; put the file back as the run wrote it") from None
 

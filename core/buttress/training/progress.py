@@ -14,7 +14,7 @@ from buttress.engine.engine import Engine
 from buttress.nn.loading import fit_weights
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
-from buttress.storage.shapes import checked
+from buttress.storage.shapes import parse_shape
 from buttress.training.checkpoint import remove_newer, restore_newest, save_checkpoint
 from buttress.training.checkpoint_state import CheckpointState, expect_optimizer_state, expect_place, unusable
 from buttress.training.kept_state import states_named
@@ -118,7 +118,7 @@ class Progress:
             CheckpointError: it is no state that this run can take.
             DataError: it is of a run on other data.
         """
-        engine, state = self._engine, checked(CheckpointState, saved, "the checkpoint's state")
+        engine, state = self._engine, parse_shape(CheckpointState, saved, "the checkpoint's state")
         if state.data is not None:  # where the manifest is damaged, a checkpoint still knows them
             expect_equal_data(self._folder, state.data, self._data)
         expect_place(state, engine)

@@ -183,8 +183,8 @@ def _voucher(folder: RunFolder) -> Voucher | None:
             pass  # damaged: whoever quotes it is told, and a checkpoint knows the metrics too
     for path in list_checkpoints(folder.checkpoints):
         try:
-            known = metrics_of(path)
+            recorded = metrics_of(path)
         except CheckpointError:
             continue
-        return Voucher(path, *known) if known else None
+        return Voucher(path, *recorded) if recorded else None
     return None

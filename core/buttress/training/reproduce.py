@@ -131,14 +131,14 @@ def compare(original: RunFolder, repeated: RunFolder) -> Reproduction:
     if not original.summary.is_file():
         notes.append(f"{original.path} has not finished: compared as far as its metrics go")
         after = after[: len(before)]
-    kept = _kept(original)
-    different = [file.name for file in kept if not _same(file, repeated.weights / file.name)]
+    weights = _kept(original)
+    different = [file.name for file in weights if not _same(file, repeated.weights / file.name)]
     return Reproduction(
         original.path,
         repeated.path,
         min(len(before), len(after)),
         first_difference(before, after),
-        len(kept),
+        len(weights),
         different,
         list(difference_lines(_environment(original, notes), _environment(repeated, notes))),
         notes,
@@ -155,8 +155,8 @@ def first_difference(before: Sequence[str], after: Sequence[str]) -> str:
         except ValueError:
             return f"metrics record {number}: {old!r}, now {new!r}"
         if one != two:
-            at = ", ".join(f"{key} {one[key]}" for key in _PLACE if key in one)
-            return f"metrics record {number} ({at}): {'; '.join(difference_lines(one, two))}"
+            place = ", ".join(f"{key} {one[key]}" for key in _PLACE if key in one)
+            return f"metrics record {number} ({place}): {'; '.join(difference_lines(one, two))}"
     if len(before) != len(after):
         return f"{len(before)} metrics records, now {len(after)}"
     return ""

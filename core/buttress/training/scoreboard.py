@@ -38,8 +38,8 @@ class Scoreboard:
     ) -> None:
         self._assembly, self._progress, self._reporter, self._write = assembly, progress, reporter, write
         self._config = assembly.file.config
-        wanted = self._config.evaluation.train
-        self._splits = {name: s for name, s in assembly.data.splits().items() if name != "train" or wanted}
+        with_train = self._config.evaluation.train
+        self._splits = {name: s for name, s in assembly.data.splits().items() if name != "train" or with_train}
 
     def plan(self, forecast: Forecast | None) -> None:
         """Tell the reporter how much evaluation is ahead of the run, before its first step here.

@@ -59,7 +59,7 @@ def best_epoch(records: Iterable[Record], track: str, by: str) -> int:
     return max((r for r in records if r.track == track and r.split == by), key=lambda r: r.robust).epoch
 
 
-def scored(records: Iterable[Record], by: str) -> list[Record]:
+def fully_scored(records: Iterable[Record], by: str) -> list[Record]:
     """The records of those tracks and epochs that were scored on split ``by`` and on the test split, both: not those of
     an evaluation that was cut short.
     """
