@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, partial, partialmethod
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 # Wrappers of a function, and the attribute that holds the function.
 _AROUND: tuple[tuple[tuple[type, ...], str], ...] = (
@@ -32,8 +33,18 @@ class Marked(NamedTuple):
     member: Any
 
 
-def marked(cls: type) -> Iterator[Marked]:
+_MARKED: WeakKeyDictionary[type, tuple[Marked, ...]] = WeakKeyDictionary()
+"""Classes whose members are known already: every engine asks for them several times."""
+
+
+def marked(cls: type) -> tuple[Marked, ...]:
     """Every marked member of a class and of its bases."""
+    if cls not in _MARKED:
+        _MARKED[cls] = tuple(_marked(cls))
+    return _MARKED[cls]
+
+
+def _marked(cls: type) -> Iterator[Marked]:
     for name in dir(cls):
         member = inspect.getattr_static(cls, name)
         options = mark_of(member)

@@ -38,7 +38,7 @@ def check_class(component: Any, source: Source | None = None) -> None:
             f"version of {source.distribution if source else 'the plugin'}",
             place=line_of(cls, "hookspec"),
         )
-    hooks = list(marked(cls))
+    hooks = marked(cls)
     names = {hook.name for hook in hooks}
     for name in sorted(HOOKS - names):
         member = inspect.getattr_static(cls, name, None)

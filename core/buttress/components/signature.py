@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
+from functools import lru_cache
 from inspect import formatannotation
 from pathlib import Path
 from typing import Any, get_args
@@ -82,6 +83,7 @@ def documentation_in(text: str) -> dict[str, str]:
     return texts
 
 
+@lru_cache(maxsize=256)  # pydantic takes milliseconds to make one
 def settings_model(component: Callable[..., object], given: frozenset[str] = frozenset()) -> type[BaseModel]:
     """A pydantic model of the settings of ``component``, without the settings ``given`` by the core.
 

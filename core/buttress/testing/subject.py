@@ -88,7 +88,7 @@ class Subject:
         self.given = {"num_classes": CLASSES}
         self.broken: set[str] = set()
         self._engines: list[Engine] = []
-        found = list(marked(component))
+        found = marked(component)
         self.provides = frozenset(each.hook for each in found if not each.options["wrapper"])
         self.wraps = frozenset(each.hook for each in found if each.options["wrapper"])
         plugin = self._first()
