@@ -244,11 +244,11 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
         code = main(["train", "small.yaml", *words])
     finally:
         installed_sources._listed.cache_clear()
-    said = capsys.readouterr().err
-    assert code == 2, said
+    message_text = capsys.readouterr().err
+    assert code == 2, message_text
     for text in expected:
-        assert text in said
-    assert "Traceback" not in said
+        assert text in message_text
+    assert "Traceback" not in message_text
     assert not (workspace / "runs").exists()
 
 
@@ -270,9 +270,9 @@ def test_native_kernels_that_are_not_there_are_refused(
 
     monkeypatch.setattr(native, "operations", dict)
     assert main(["train", "small.yaml", "backend=native"]) == 2
-    said = capsys.readouterr().err
-    assert "backend native" in said
-    assert "use backend auto or torch" in said
+    message_text = capsys.readouterr().err
+    assert "backend native" in message_text
+    assert "use backend auto or torch" in message_text
     assert not (workspace / "runs").exists()
 
 
@@ -347,10 +347,10 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_cure(
 
     monkeypatch.setattr(Path, "mkdir", full)
     assert main(["train", "small.yaml", "--run", "a", "meat.start=0", "checkpoint.every=4"]) == 1
-    said = capsys.readouterr().err
-    assert f"cannot write runs/small/a/{place}: No space left on device" in said
-    assert "free some space" in said
-    assert "plugin" not in said
+    message_text = capsys.readouterr().err
+    assert f"cannot write runs/small/a/{place}: No space left on device" in message_text
+    assert "free some space" in message_text
+    assert "plugin" not in message_text
 
 
 def test_a_full_disk_fails_with_the_last_checkpoint_intact(workspace: Path):

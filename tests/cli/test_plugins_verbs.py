@@ -57,9 +57,11 @@ def test_a_check_does_not_hide_that_a_name_is_shadowed(monkeypatch: pytest.Monke
     from buttress.authoring import inventory as module
     from buttress.components.sources import Source
 
-    found = [Source("attack", "pgd", "a:A", dist, "1", status) for dist, status in (("x", "shadowed"), ("y", "listed"))]
-    monkeypatch.setattr(module, "sources", lambda kind: found)
-    monkeypatch.setattr(module, "_checked", lambda found: {source: {"status": "ok"} for source in found})
+    listed = [
+        Source("attack", "pgd", "a:A", dist, "1", status) for dist, status in (("x", "shadowed"), ("y", "listed"))
+    ]
+    monkeypatch.setattr(module, "sources", lambda kind: listed)
+    monkeypatch.setattr(module, "_checked", lambda installed: {source: {"status": "ok"} for source in installed})
     assert [row["status"] for row in module.inventory("attack", check=True)] == ["shadowed, ok", "ok"]
 
 

@@ -46,7 +46,9 @@ def acme(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def of(distribution: str) -> list[tuple[str, str, str]]:
-    return [(str(found), found.version, found.summary) for found in recipes() if found.distribution == distribution]
+    return [
+        (str(recipe), recipe.version, recipe.summary) for recipe in recipes() if recipe.distribution == distribution
+    ]
 
 
 def test_recipes_are_found_by_metadata_alone(acme: Path):
@@ -79,8 +81,8 @@ def test_they_are_listed_by_a_pattern(acme: Path, capsys: pytest.CaptureFixture[
         ("acme", ["deep/down/other", "small"]),
     ):
         assert main(["recipes", "list", pattern, "--json"]) == 0
-        found = [row["recipe"] for row in json.loads(capsys.readouterr().out)]
-        assert found == [f"Acme-Defense:{name}" for name in names]
+        names_shown = [row["recipe"] for row in json.loads(capsys.readouterr().out)]
+        assert names_shown == [f"Acme-Defense:{name}" for name in names]
     assert main(["recipes", "list", "nothing-has-this"]) == 0
     assert capsys.readouterr().out == "no recipe holds 'nothing-has-this'\n"
 
@@ -103,9 +105,9 @@ def test_a_recipe_stands_wherever_a_config_does(acme: Path, capsys: pytest.Captu
         verb, rest = (words[:1], words[1:]) if words[0] == "train" else (words, ())
         assert main([*verb, "acme-defense:small", "epochs=1", *rest]) == 0
     assert "epochs: 1\n" in capsys.readouterr().out
-    found = plan([Path("acme-defense:small"), Path("Acme_Defense:deep/down/other")], ["epochs=1"])
-    assert [variant.label for variant in found] == ["small", "other"]
-    assert found[0].file("c", 0).config.epochs == 1
+    variants = plan([Path("acme-defense:small"), Path("Acme_Defense:deep/down/other")], ["epochs=1"])
+    assert [variant.label for variant in variants] == ["small", "other"]
+    assert variants[0].file("c", 0).config.epochs == 1
 
 
 def test_a_mistake_in_a_recipe_has_the_line_of_its_file(acme: Path):

@@ -102,9 +102,9 @@ def read(function: Callable[..., Any], text: str) -> dict[str, Any]:
     ],
 )
 def test_values_become_what_the_parameter_expects(function: Callable[..., Any], text: str, expected: Any):
-    (found,) = read(function, text).values()
-    assert found == expected
-    assert type(found) is type(expected)
+    (argument,) = read(function, text).values()
+    assert argument == expected
+    assert type(argument) is type(expected)
 
 
 @pytest.mark.parametrize(

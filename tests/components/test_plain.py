@@ -164,9 +164,9 @@ def test_a_value_that_code_gives_and_a_default_stand_as_they_are(annotation: Any
     ],
 )
 def test_another_value_is_refused_in_one_line(annotation: Any, value: Any, message: str):
-    with pytest.raises(ConfigError, match=message) as found:
+    with pytest.raises(ConfigError, match=message) as caught:
         construct(component(annotation), {"value": value}, Place("made"))
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

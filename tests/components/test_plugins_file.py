@@ -63,9 +63,9 @@ def test_a_file_is_read_as_python_reads_it_and_kept_byte_for_byte(raw: bytes, tm
 def test_bytes_that_are_no_python_source_are_refused_in_one_line(raw: bytes, message: str, tmp_path: Path):
     path = tmp_path / "mine.py"
     path.write_bytes(raw)
-    with pytest.raises(ConfigError, match=message) as found:
+    with pytest.raises(ConfigError, match=message) as caught:
         read_plugins_file(path)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_file_is_compiled_as_it_stands_without_futures_of_ours(tmp_path: Path):
@@ -112,9 +112,9 @@ def test_classes_of_the_file_are_among_the_known_names(kind: str, name: str, hin
 
 
 def test_what_is_no_attack_is_no_known_attack():
-    with pytest.raises(PluginError, match="unknown attack 'qqqqqq'; known: ") as found:
+    with pytest.raises(PluginError, match="unknown attack 'qqqqqq'; known: ") as caught:
         build("attack", "qqqqqq", {}, local=local())
-    assert "robust" not in str(found.value)
+    assert "robust" not in str(caught.value)
 
 
 def test_a_module_beside_the_file_is_said_not_to_be_imported(tmp_path: Path):

@@ -73,9 +73,9 @@ def checked(**values: Any) -> BaseModel:
     ],
 )
 def test_settings_are_taken(key: str, value: Any, kept: Any):
-    found = getattr(checked(**{"steps": 1, key: value}), key)
-    assert found == kept
-    assert type(found) is type(kept)
+    setting = getattr(checked(**{"steps": 1, key: value}), key)
+    assert setting == kept
+    assert type(setting) is type(kept)
 
 
 @pytest.mark.parametrize(

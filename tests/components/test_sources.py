@@ -238,9 +238,9 @@ def test_settings_are_checked_and_named():
 
 
 def test_an_entry_among_objects_and_names_is_blamed_at_its_own_position():
-    with pytest.raises(ConfigError) as found:
+    with pytest.raises(ConfigError) as caught:
         as_loaded(["pgd", "awp", {"mixup": {"alfa": 1}}])
-    unknown, missing = str(found.value).splitlines()
+    unknown, missing = str(caught.value).splitlines()
     assert unknown == "plugins.2.mixup.alfa: unknown key; did you mean 'alpha'?"
     assert missing == "plugins.2.mixup.num_classes: required, and not given"
     with pytest.raises(ConfigError, match=r"^plugins\.1: expected a name or"):

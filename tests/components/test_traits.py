@@ -1,4 +1,4 @@
-"""What a plugin declares by attributes: each trait is read once, and what is misspelt or unknown is refused by name."""
+"""Traits of a plugin are read once, and misspelt names and unknown values are refused by name."""
 
 from dataclasses import fields
 from functools import cached_property
@@ -29,9 +29,9 @@ def refused(**members: Any) -> str:
     """The one line that refuses an object whose class has these members, or that has them itself."""
     messages = set()
     for made in (of_class(**members), of_object(**members)):
-        with pytest.raises(PluginError) as found:
+        with pytest.raises(PluginError) as caught:
             traits_of(made, "plugin 'p'")
-        messages.add(str(found.value))
+        messages.add(str(caught.value))
     (message,) = messages
     assert "\n" not in message
     return message
@@ -113,9 +113,9 @@ def test_a_trait_that_is_none_or_not_there_is_the_default(trait: str):
     ("trait", "value", "message"), [(name, value, text) for name, values in BAD.items() for value, text in values]
 )
 def test_another_value_is_refused_with_what_is_allowed(trait: str, value: Any, message: str):
-    found = refused(**{trait: value})
-    assert found.startswith(f"plugin 'p': {trait}: ")
-    assert message in found
+    refusal = refused(**{trait: value})
+    assert refusal.startswith(f"plugin 'p': {trait}: ")
+    assert message in refusal
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_what_a_base_class_of_another_library_asks_for_is_no_misspelling():
         @hookimpl
         def adjust_grads(self) -> None: ...
 
-    found = traits_of(Both(), "plugin")
-    assert found.state_dict is not None
-    assert found.forwards is None
+    traits = traits_of(Both(), "plugin")
+    assert traits.state_dict is not None
+    assert traits.forwards is None
 
 
 def test_a_misspelling_in_a_base_class_of_one_s_own_is_found():
@@ -348,8 +348,8 @@ def test_a_property_is_read_of_the_object_and_named_where_it_raises():
         def perturb_weights(self) -> None: ...
 
     check_class(Computed)
-    found = traits_of(Computed("late"), "plugin")
-    assert (found.exit_order, found.writes_back) == ("step_while_perturbed", True)
+    traits = traits_of(Computed("late"), "plugin")
+    assert (traits.exit_order, traits.writes_back) == ("step_while_perturbed", True)
     with pytest.raises(PluginError, match=r"^plugin: exit_order cannot be read: KeyError: 'never'"):
         traits_of(Computed("never"), "plugin")
 

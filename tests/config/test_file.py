@@ -339,9 +339,9 @@ def test_what_is_dumped_reads_back_to_the_same_config():
     ],
 )
 def test_a_dumped_value_reads_back_as_it_was(value: Any):
-    found = parse_yaml(dump_config({"key": value}), "d.yaml").value["key"]
-    assert found == value
-    assert type(found) is type(value)
+    read = parse_yaml(dump_config({"key": value}), "d.yaml").value["key"]
+    assert read == value
+    assert type(read) is type(value)
 
 
 WEIGHTS = [
@@ -378,8 +378,8 @@ def test_wrong_weights_are_refused(written: str, expected: str):
 
 
 def test_the_schema_describes_every_key():
-    found = schema()
-    assert set(found["required"]) == {"name", "data", "model", "threat", "plugins", "optimizer", "epochs"}
+    json_schema = schema()
+    assert set(json_schema["required"]) == {"name", "data", "model", "threat", "plugins", "optimizer", "epochs"}
 
     def undescribed(node: dict[str, Any], path: str) -> list[str]:
         missing = []
@@ -388,5 +388,5 @@ def test_the_schema_describes_every_key():
                 missing.append(f"{path}.{key}")
         return missing
 
-    definitions = found["$defs"].items()
+    definitions = json_schema["$defs"].items()
     assert [key for name, node in definitions for key in undescribed(node, name)] == []

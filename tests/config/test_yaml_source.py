@@ -57,9 +57,9 @@ def value(text: str) -> Any:
     ],
 )
 def test_scalars_are_those_of_yaml_1_2(text: str, expected: Any):
-    found = value(text)
-    assert found == expected
-    assert type(found) is type(expected)
+    parsed = value(text)
+    assert parsed == expected
+    assert type(parsed) is type(expected)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_scalars_are_those_of_yaml_1_2(text: str, expected: Any):
     [(".Inf", math.inf), ("-.INF", -math.inf), (".NaN", None), (".NAN", None), (".nan", None)],
 )
 def test_infinity_and_nan_in_any_spelling_of_yaml_1_2(text: str, expected: Any):
-    found = value(text)
-    assert isinstance(found, float)
-    assert math.isnan(found) if expected is None else found == expected
+    number = value(text)
+    assert isinstance(number, float)
+    assert math.isnan(number) if expected is None else number == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), [("0o17", 15), ("0xFF", 255)])
@@ -152,9 +152,9 @@ def test_deep_nesting_is_stopped_at_its_depth(text: str):
 
 
 def test_an_honest_alias_is_a_copy():
-    found = parse_yaml("a: &x {v: 1}\nb: *x", "f.yaml").value
-    assert found == {"a": {"v": 1}, "b": {"v": 1}}
-    assert found["a"] is not found["b"]
+    parsed = parse_yaml("a: &x {v: 1}\nb: *x", "f.yaml").value
+    assert parsed == {"a": {"v": 1}, "b": {"v": 1}}
+    assert parsed["a"] is not parsed["b"]
 
 
 @pytest.mark.parametrize(

@@ -149,9 +149,9 @@ def test_what_would_repeat_or_allocate_without_end_is_bounded(kind: str, name: s
 @pytest.mark.parametrize("option", ["--examples", "--points", "--seed"])
 def test_numbers_of_the_command_line_are_plain_digits(word: str, option: str, capsys: pytest.CaptureFixture):
     assert main(["analyze", "run", f"{option}={word}"]) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert f"error: {option}: expected a whole number of at most 18 digits, got" in said
-    assert len(said) < 200
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert f"error: {option}: expected a whole number of at most 18 digits, got" in last_line
+    assert len(last_line) < 200
 
 
 def test_a_landscape_has_so_many_points_at_most():

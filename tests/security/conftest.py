@@ -115,7 +115,7 @@ def stranger(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 def executed() -> bool:
     """Whether code of the stranger has run since this was last asked; it is forgotten."""
     trace = Path("canary")
-    found = trace.exists()
+    was_executed = trace.exists()
     trace.unlink(missing_ok=True)
     forget_modules()
-    return found
+    return was_executed

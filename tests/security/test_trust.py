@@ -37,8 +37,8 @@ def test_looking_at_a_run_executes_nothing_of_it(
     looked_at = run if words == ("report",) else f"{run}/config.yaml"
     assert main([*words, looked_at]) == 0
     assert not executed()
-    said = "".join(capsys.readouterr())
-    assert ("are not checked" in said) == (words != ("report",))
+    output = "".join(capsys.readouterr())
+    assert ("are not checked" in output) == (words != ("report",))
 
 
 def test_a_report_knows_the_attack_and_the_drops_of_code_that_it_does_not_execute(stranger: Path) -> None:
@@ -82,12 +82,12 @@ def test_what_needs_the_code_of_a_run_asks(
     assert main(words.format(run=run).split()) == 2
     assert not executed()
     assert sorted(Path().rglob("*")) == before
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     if "--attack still" in words and "target" in run:
         return  # refused, since the config has no such attack
     names = ("own_net.py", "helper.py") if "target" in run else ("mine.py",)
-    assert all(name in said for name in names)
-    assert all(word in said for word in ("sha256 ", " bytes", "--trust", str(memory())))
+    assert all(name in output for name in names)
+    assert all(word in output for word in ("sha256 ", " bytes", "--trust", str(memory())))
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_what_a_trusted_module_imports_is_trusted_by_its_own_bytes(
     for name, text in (("own_net.py", (stranger / "own_net.py").read_text()), ("helper.py", "WIDTH = 5\n")):
         (stranger / "other" / name).write_text(text)
     assert main(["train", config, f"modules={stranger / 'other'}", "--dry-run"]) == 2
-    said = capsys.readouterr().err
-    assert "helper.py" in said
-    assert "own_net.py" not in said
+    output = capsys.readouterr().err
+    assert "helper.py" in output
+    assert "own_net.py" not in output
     assert not executed()
 
 
@@ -378,10 +378,10 @@ def test_an_installed_target_is_not_called_with_the_args_of_others_unasked(
     (run / "manifest.json").write_text("{}")
     (run / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "model": net}))
     code = main(words.format(run / "config.yaml").split())
-    said = "".join(capsys.readouterr())
+    output = "".join(capsys.readouterr())
     assert code == (2 if "train" in words else 0)
-    assert "torchvision.models:get_model, which is installed, with args" in said
-    assert "refused args" not in said
+    assert "torchvision.models:get_model, which is installed, with args" in output
+    assert "refused args" not in output
     assert main(["train", str(run / "config.yaml"), "--dry-run", "--trust"]) == 2
     assert "refused args" in capsys.readouterr().err
 

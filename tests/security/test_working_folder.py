@@ -160,8 +160,8 @@ def _promised(folder: Path) -> None:
         ("protocol.ext.allow", "always"),
     ):
         git("config", key, value)
-    found = subprocess.run(["git", "rev-parse", "HEAD^{tree}"], capture_output=True, text=True, check=True)
-    tree = found.stdout.strip()
+    done = subprocess.run(["git", "rev-parse", "HEAD^{tree}"], capture_output=True, text=True, check=True)
+    tree = done.stdout.strip()
     (folder / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
 
 
