@@ -347,7 +347,7 @@ def main() -> None:
     for path, content in all_recipes().items():
         (CONFIGS / path).parent.mkdir(parents=True, exist_ok=True)
         (CONFIGS / path).write_text(content, encoding="utf-8")
-    sys.stdout.write(f"{len(all_recipes())} texts in {CONFIGS.name}/\n")
+    sys.stdout.write(f"{len(all_recipes())} recipes in {CONFIGS.name}/\n")
 
 
 if __name__ == "__main__":

@@ -13,15 +13,12 @@ from buttress.console.output import notice, print_to
 from buttress.console.tracebacks import traceback_of
 from buttress.errors import ButtressError
 
-_NAMES_OF_HELP = ["-h", "--help"]
-
 
 class _Command(click.Command):
     """A command whose help begins with ``usage:``, as errors begin with ``error:``, and is never cut."""
 
-    def __init__(self, *args: Any, **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
-        self.context_settings = {"help_option_names": _NAMES_OF_HELP, **self.context_settings}
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        return ["-h", "--help"]
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)), "usage: ")
@@ -66,7 +63,8 @@ class Group(_Command, click.Group):
     command_class = Verb
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
-        super().__init__(*args, options_metavar="", subcommand_metavar="VERB ...", no_args_is_help=False, **attributes)
+        super().__init__(*args, **attributes)
+        self.options_metavar, self.subcommand_metavar, self.no_args_is_help = "", "VERB ...", False
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
