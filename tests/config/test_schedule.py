@@ -7,7 +7,7 @@ import pytest
 from buttress.components.place import Place
 from buttress.components.signature import settings_model
 from buttress.components.validation import validate
-from buttress.config.schedule import SCHEDULES, Constant, Cosine, Cyclic, Linear, Piecewise, expect_factors
+from buttress.config.schedule import Constant, Cosine, Cyclic, Linear, Piecewise, expect_factors
 from buttress.errors import ConfigError
 
 
@@ -56,7 +56,7 @@ def test_milestones_must_increase(milestones: Any, resolved: str):
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
-        validate(settings_model(SCHEDULES["piecewise"]), settings, Place("schedule"))
+        validate(settings_model(Piecewise), settings, Place("schedule"))
 
 
 # The other schedules, at hand-computed points

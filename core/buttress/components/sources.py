@@ -5,7 +5,7 @@ This module loads no torch, and no plugin before ``load``.
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -171,21 +171,12 @@ def _listed() -> dict[str, list[Source]]:
     """Kind to its installed components, ``listed`` or ``incompatible``; the metadata are searched once per process."""
     kinds = {group: kind for kind, group in GROUPS.items()}
     listed: dict[str, list[Source]] = {kind: [] for kind in GROUPS}
-    listed["schedule"] += _own_schedules()
     for point in entry_points_of(*kinds):
         kind = kinds[point.group]
         listed[kind].append(
             Source(kind, point.name, point.value, point.distribution, point.version, _status(point.requires))
         )
     return listed
-
-
-def _own_schedules() -> Iterator[Source]:
-    """The schedules of the core, which need no entry point."""
-    from buttress.config.schedule import SCHEDULES
-
-    for name, schedule in SCHEDULES.items():
-        yield Source("schedule", name, f"{schedule.__module__}:{schedule.__qualname__}", "buttress", __version__)
 
 
 @cache

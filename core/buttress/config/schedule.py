@@ -176,12 +176,3 @@ def _increasing(settings: Sequence[int | float], epochs: int) -> list[int]:
             f"expected increasing epochs, got {resolved} (of {epochs} epochs); take more epochs, or others of them"
         )
     return resolved
-
-
-SCHEDULES: dict[str, type[Schedule]] = {
-    "constant": Constant,
-    "cosine": Cosine,
-    "cyclic": Cyclic,
-    "linear": Linear,
-    "piecewise": Piecewise,
-}
