@@ -131,8 +131,8 @@ def compute_loss(model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss
     Returns: ``[B]`` losses in nats, or ``Loss(per_example, penalty)``. The core takes the mean over B.
 
     A plugin that can mask and sum its losses in one go may also have a method, no hook,
-    ``masked_loss(model, batch, adv, c_min, inclusive)``: what ``kernels.lsc_mean`` makes of these losses. It serves
-    ``objective.masked`` where no plugin wraps this hook.
+    ``masked_loss(model, batch, adv, c_min, inclusive)``, with the answer of ``kernels.lsc_mean`` for these losses. It
+    serves ``objective.masked`` where no plugin wraps this hook.
     """
     raise NotImplementedError
 
@@ -164,7 +164,7 @@ def log(metrics: Mapping[str, object], ctx: Context) -> None:
 
 @hookspec
 def end_run(model: nn.Module, ctx: Context) -> None:
-    """Chain, once, when the run ends or is interrupted: close what ``start_run`` opened."""
+    """Chain, once, when the run ends or is interrupted: close all that ``start_run`` opened."""
 
 
 CHAIN = frozenset(
@@ -182,7 +182,7 @@ CHAIN = frozenset(
 EXCLUSIVE = frozenset({"generate_adv", "perturb_weights", "compute_loss"})
 HOOKS = CHAIN | EXCLUSIVE
 LOGGER_HOOKS = ("start_run", "log", "end_run")
-"""All that a logger may have; what has ``log`` and no other than these is one."""
+"""The hooks that a logger may have; a class with ``log`` and no hooks but these is a logger."""
 
 
 def makes_logger(hooks: Collection[str]) -> bool:

@@ -153,10 +153,10 @@ def _bounds(box: object) -> tuple[float, float]:
 
 
 def expect_threat(threat: object, who: str) -> None:
-    """Refuse, in the name of ``who``, what is no threat model.
+    """Expect a threat model.
 
     Raises:
-        ConfigError: says how to write one.
+        ConfigError: it is none; the message begins with ``who`` and shows how to write one.
     """
     if not isinstance(threat, ThreatModel):
         raise ConfigError(f'{who}: expected threat=ThreatModel("linf", "8/255") or the like, got {threat!r}')

@@ -1,4 +1,4 @@
-"""An attack within a step: its mode, and what it must leave as found."""
+"""An attack within a step: its mode, and all that it must leave unchanged."""
 
 from typing import Any
 
@@ -107,26 +107,26 @@ def test_the_attack_runs_in_its_mode_with_frozen_norm_layers_frozen(mode: str, t
 @pytest.mark.parametrize("fails", [False, True])
 def test_batch_norm_buffers_move_as_often_as_the_mode_says(mode: str, moves: int, fails: bool):
     model = messy()
-    before, found = snapshot(model), {}
+    before, during = snapshot(model), {}
 
     def action(model: Any, x: Tensor) -> None:
         for number in range(5):
             model(x * number / 5)
         if fails:
-            found.update(snapshot(model))
+            during.update(snapshot(model))
             raise ValueError("attack failed")
 
     def stop(self: Any, model: nn.Module) -> None:
-        found.update(snapshot(model))
+        during.update(snapshot(model))
         raise ValueError("stop before the training forward")
 
     engine = engine_of(model, attack_doing(action), plugin("stop", perturb_weights=stop), attack_mode=mode)
     with pytest.raises(HookError):
         step(engine)
-    assert int(found["net.bn.num_batches_tracked"]) == moves
-    assert fails or int(found["forwards"]) == moves  # the attack itself sees a copy of it, which is dropped
-    assert torch.equal(found["frozen_bn.running_mean"], before["frozen_bn.running_mean"])
-    assert torch.equal(before["net.bn.running_mean"], found["net.bn.running_mean"]) == (moves == 0)
+    assert int(during["net.bn.num_batches_tracked"]) == moves
+    assert fails or int(during["forwards"]) == moves  # the attack itself sees a copy of it, which is dropped
+    assert torch.equal(during["frozen_bn.running_mean"], before["frozen_bn.running_mean"])
+    assert torch.equal(before["net.bn.running_mean"], during["net.bn.running_mean"]) == (moves == 0)
     assert model.net.bn.track_running_stats
     assert_same(before, snapshot(model))
 

@@ -105,10 +105,10 @@ def test_a_bad_step_changes_nothing_and_is_named(spoil: Any, optimizer: Any, che
             assert_same(before, everything(engine))
         else:
             assert not torch.equal(before["conv.weight"], snapshot(engine.model)["conv.weight"])
-    said = engine.read_checks()
-    assert said.startswith("1 bad step skipped, the first at epoch 1, step 3: ")
-    assert "plugin 'spoiled_" in said
-    assert ("the loss" if spoil is spoiled_loss else "the gradient of 'linear.weight'") in said
+    message = engine.read_checks()
+    assert message.startswith("1 bad step skipped, the first at epoch 1, step 3: ")
+    assert "plugin 'spoiled_" in message
+    assert ("the loss" if spoil is spoiled_loss else "the gradient of 'linear.weight'") in message
     assert engine.bad_steps.skipped == 1
     assert engine.read_checks() == ""
 
@@ -187,10 +187,10 @@ def test_a_bad_step_in_a_built_in_perturbation_has_not_happened(name: str, phase
         else:
             step(sound, seed=number)
     assert_same(everything(spoiled), everything(sound))
-    said = spoiled.read_checks()
+    message = spoiled.read_checks()
     hook = "perturb_weights" if (phase, what) == ("perturb", "gradient") else "compute_loss"
-    assert said.startswith("1 bad step skipped, the first at epoch 1, step 3: the " + what)
-    assert f"hook {hook}" in said
+    assert message.startswith("1 bad step skipped, the first at epoch 1, step 3: the " + what)
+    assert f"hook {hook}" in message
 
 
 @pytest.mark.parametrize("checks", ["always", "interval"])
@@ -210,8 +210,8 @@ def test_as_many_in_a_row_as_allowed_stop_the_run_and_a_good_one_between_them_co
 
     for checks, stops_at in (("always", 6), ("interval", 7)):
         engine = skipping(ConvNet(), plugin("nan", compute_loss=compute_loss), max_skipped=3, checks=checks)
-        said = r"3 steps in a row.*epoch 1, step 2: the loss is not finite \(plugin 'nan'"
-        with pytest.raises(DivergenceError, match=said):
+        message = r"3 steps in a row.*epoch 1, step 2: the loss is not finite \(plugin 'nan'"
+        with pytest.raises(DivergenceError, match=message):
             steps(engine, 8, read_at=6)
         assert engine.global_step == stops_at + (checks == "always"), checks
 
@@ -228,11 +228,11 @@ def test_a_gradient_is_named_where_the_loss_of_the_same_plugin_is_finite(checks:
     engine = skipping(ConvNet(), plugin("root", compute_loss=compute_loss), checks=checks, nonfinite=nonfinite)
     try:
         steps(engine, 3)
-        said = engine.read_checks()
+        message = engine.read_checks()
     except HookError as problem:
-        said = str(problem)
-    assert "'linear.bias'" in said
-    assert "epoch 1, step 3" in said
+        message = str(problem)
+    assert "'linear.bias'" in message
+    assert "epoch 1, step 3" in message
 
 
 def test_records_of_a_skipped_step_do_not_count():
@@ -299,7 +299,7 @@ def test_state_that_an_optimizer_keeps_in_lists_is_taken_back_too():
                 held.append(weight.grad.clone())
                 weight.data.add_(torch.stack(held).mean(0), alpha=-0.1)
 
-    found = []
+    states = []
     for at in (1, 99):
         model = ConvNet()
         optimizer = Remembering(model.parameters(), lr=0.1)
@@ -307,6 +307,6 @@ def test_state_that_an_optimizer_keeps_in_lists_is_taken_back_too():
         for number in range(3):
             if (at, number) != (99, 1):
                 step(engine, seed=number)
-        found.append((weights_of(model), [len(own["held"]) for own in optimizer.state.values()]))
-    assert_same(found[0][0], found[1][0])
-    assert found[0][1] == found[1][1] == [2] * 5
+        states.append((weights_of(model), [len(own["held"]) for own in optimizer.state.values()]))
+    assert_same(states[0][0], states[1][0])
+    assert states[0][1] == states[1][1] == [2] * 5

@@ -1,4 +1,4 @@
-"""What a caller hands to engine and evaluation that nobody had in mind: works, or is one sentence about the caller."""
+"""Unusual inputs from a caller of engine and evaluation: they work, or are one sentence about the caller."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,9 +48,9 @@ def test_a_split_that_is_not_dense_is_refused():
 def test_inputs_with_a_graph_are_taken_without_it(attack: str, made: Any):
     given = made(X)
     expected = engine_of(MLP(), attack).step(given.detach(), Y)
-    found = engine_of(MLP(), attack).step(given, Y)
-    assert torch.equal(found.losses, expected.losses)
-    assert torch.equal(found.adv.x, expected.adv.x)
+    result = engine_of(MLP(), attack).step(given, Y)
+    assert torch.equal(result.losses, expected.losses)
+    assert torch.equal(result.adv.x, expected.adv.x)
     score = evaluate(MLP(), Split(given, Y), attack, LINF)
     assert torch.equal(score.robust_losses, evaluate(MLP(), Split(given.detach(), Y), attack, LINF).robust_losses)
 

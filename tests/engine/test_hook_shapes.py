@@ -1,4 +1,4 @@
-"""Every hook method is one that is found, runs when it is called, and gets each argument that it names."""
+"""Every hook method is recognised, runs when it is called, and gets each argument that it names."""
 
 import asyncio
 from collections.abc import Callable
@@ -43,9 +43,9 @@ def function(hook: str, parameters: str, body: str = "pass", head: str = "def") 
 
 
 def refusal(hook: str, member: Any) -> str:
-    with pytest.raises(PluginError) as found:
+    with pytest.raises(PluginError) as caught:
         check_class(type("Made", (), {hook: member}))
-    message = str(found.value)
+    message = str(caught.value)
     assert message.startswith("plugin Made"), message
     assert "\n" not in message
     return message

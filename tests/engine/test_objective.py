@@ -25,12 +25,12 @@ def perturbing(action: Any) -> Any:
 
 
 def test_the_objective_gives_the_training_losses_with_gradient():
-    found = {}
+    seen = {}
 
     def action(model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
         losses = objective(adv)
-        found["losses"] = losses.detach()
-        found["grads"] = objective.grads(losses.mean(), list(model.parameters()))
+        seen["losses"] = losses.detach()
+        seen["grads"] = objective.grads(losses.mean(), list(model.parameters()))
 
     model = ConvNet().double()
     batch = batch_of(dtype=torch.float64)
@@ -38,9 +38,9 @@ def test_the_objective_gives_the_training_losses_with_gradient():
     expected = F.cross_entropy(reference(batch.x), batch.y, reduction="none")
     expected.mean().backward()
     result = step(engine_of(model, clean_attack(), perturbing(action)))
-    torch.testing.assert_close(found["losses"], expected.detach(), rtol=0, atol=1e-14)
-    torch.testing.assert_close(found["losses"], result.losses, rtol=0, atol=0)
-    for grad, parameter in zip(found["grads"], reference.parameters(), strict=True):
+    torch.testing.assert_close(seen["losses"], expected.detach(), rtol=0, atol=1e-14)
+    torch.testing.assert_close(seen["losses"], result.losses, rtol=0, atol=0)
+    for grad, parameter in zip(seen["grads"], reference.parameters(), strict=True):
         torch.testing.assert_close(grad, parameter.grad, rtol=0, atol=1e-14)
 
 
@@ -69,29 +69,29 @@ def test_the_objective_goes_through_the_wrappers_of_the_loss():
         loss = yield
         return Loss(2 * loss.per_example)
 
-    found = []
-    perturber = perturbing(lambda model, adv, objective, ctx: found.append(objective(adv).detach()))
+    seen = []
+    perturber = perturbing(lambda model, adv, objective, ctx: seen.append(objective(adv).detach()))
     wrapper = plugin("double", wrapper=True, compute_loss=double)
     batch, model = batch_of(), MLP()
     expected = 2 * F.cross_entropy(model(batch.x), batch.y, reduction="none").detach()
     result = step(engine_of(model, clean_attack(), perturber, wrapper))
-    torch.testing.assert_close(found[0], expected)
+    torch.testing.assert_close(seen[0], expected)
     torch.testing.assert_close(result.losses, expected)
 
 
 def masked_mean(*plugins: Any, batch: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Mean, number kept and gradients of ``objective.masked`` in a step with these plugins."""
-    found: list[Any] = []
+    seen: list[Any] = []
 
     def action(model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
         mean, kept = objective.masked(adv, 1.1, **kwargs)
-        found.extend([mean.detach(), kept, objective.grads(mean, list(model.parameters()))])
+        seen.extend([mean.detach(), kept, objective.grads(mean, list(model.parameters()))])
 
     engine = engine_of(ConvNet().double(), clean_attack(), perturbing(action), *plugins)
     batch = batch or batch_of(dtype=torch.float64)
     engine.step(batch.x, batch.y)
     assert int(engine.model.bn.num_batches_tracked) == 1  # the training forward alone
-    return found[0], found[1], found[2]
+    return seen[0], seen[1], seen[2]
 
 
 def losses_of_cross_entropy(**members: Any) -> Any:
@@ -163,14 +163,14 @@ def test_a_masked_loss_that_raises_is_named():
 
 
 def test_the_objective_attacks_again_at_the_current_weights():
-    found = {}
+    seen = {}
 
     def action(model: nn.Module, adv: Adv, objective: Any, ctx: Any) -> None:
-        found["same"] = objective.attack().x
+        seen["same"] = objective.attack().x
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.neg_()
-        found["negated"] = objective.attack().x
+        seen["negated"] = objective.attack().x
         assert ctx.phase == "perturb"
         with torch.no_grad():
             for parameter in model.parameters():
@@ -185,8 +185,8 @@ def test_the_objective_attacks_again_at_the_current_weights():
             parameter.neg_()
     at_negated = (batch.x + 0.1 * gradient(negated, batch.x, batch.y).sign()).clamp(0, 1)
     step(engine_of(model, "fgsm", perturbing(action)))
-    assert torch.equal(found["same"], expected)
-    assert torch.equal(found["negated"], at_negated)
+    assert torch.equal(seen["same"], expected)
+    assert torch.equal(seen["negated"], at_negated)
     assert not torch.equal(expected, at_negated)
 
 
@@ -210,12 +210,12 @@ def test_the_objective_attacks_no_more_after_the_yield_of_the_perturbation():
 
 
 def test_gradients_of_the_objective_are_zero_where_nothing_flows_and_none_in_the_context():
-    found: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
 
     def action(model: Any, adv: Adv, objective: Any, ctx: Any) -> None:
         loss, weights = model.first.bias.sum(), [model.first.bias, model.second.bias]
-        found["objective"], found["context"] = objective.grads(loss, weights), ctx.grads(loss, weights)
+        seen["objective"], seen["context"] = objective.grads(loss, weights), ctx.grads(loss, weights)
 
     step(engine_of(MLP(), clean_attack(), perturbing(action)))
-    assert [grad.tolist() for grad in found["objective"]] == [[1.0] * 5, [0.0] * 3]
-    assert [grad if grad is None else grad.tolist() for grad in found["context"]] == [[1.0] * 5, None]
+    assert [grad.tolist() for grad in seen["objective"]] == [[1.0] * 5, [0.0] * 3]
+    assert [grad if grad is None else grad.tolist() for grad in seen["context"]] == [[1.0] * 5, None]

@@ -65,9 +65,9 @@ def test_every_step_and_epoch_draws_anew():
 
 
 def test_adding_a_plugin_does_not_move_the_random_stream_of_another():
-    alone = pgd(engine_of(MLP(), SHORT_PGD), range(3))
+    single = pgd(engine_of(MLP(), SHORT_PGD), range(3))
     accompanied = pgd(engine_of(MLP(), drawing(), SHORT_PGD, drawing("too")), range(3))
-    assert same(alone, accompanied)
+    assert same(single, accompanied)
 
 
 def test_streams_differ_by_plugin_and_by_purpose():

@@ -175,9 +175,9 @@ class WrappedChain:
     ],
 )
 def test_a_class_that_is_no_plugin_is_refused_by_name(made: type, message: str):
-    found = refused(made())
-    assert message in found
-    assert made.__name__ in found
+    error = refused(made())
+    assert message in error
+    assert made.__name__ in error
 
 
 @pytest.mark.parametrize("version", ["1", "1.0", "1.7", 1, 1.0])

@@ -1,4 +1,4 @@
-"""What the plugins of a run share without touching each other: random streams, records, gradients, labels."""
+"""Things that the plugins of a run share without touching each other: random streams, records, gradients, labels."""
 
 from itertools import product
 from typing import Any
@@ -22,12 +22,12 @@ def draw(ctx: Context, purpose: str = "noise", n: int = 2) -> tuple[float, ...]:
 
 
 def test_every_part_of_the_key_makes_a_stream_of_its_own():
-    found = []
+    drawn = []
     for seed, rank, epoch, number, label, purpose in product(*[(0, 1)] * 4, ("a", "b"), ("noise", "start")):
         state = RunState(LINF, CPU, seed=seed)
         state.rank, state.epoch, state.step = rank, epoch, number
-        found.append(draw(Context(state, label), purpose))
-    assert len(set(found)) == len(found) == 64
+        drawn.append(draw(Context(state, label), purpose))
+    assert len(set(drawn)) == len(drawn) == 64
 
 
 def test_neighbouring_keys_do_not_run_into_each_other():
@@ -83,9 +83,9 @@ def test_streams_apart_see_no_injected_draws_and_give_them_back():
     state.draws = {"p.start": torch.ones(1)}
     with state.streams_apart("track t"):
         assert ctx.draw("start", (1,)) is None
-    found = ctx.draw("start", (1,))
-    assert isinstance(found, Tensor)
-    assert torch.equal(found, torch.ones(1))
+    drawn = ctx.draw("start", (1,))
+    assert isinstance(drawn, Tensor)
+    assert torch.equal(drawn, torch.ones(1))
 
 
 def test_a_draw_is_found_by_plugin_and_purpose():
@@ -148,17 +148,17 @@ def test_a_state_of_the_records_is_a_copy_in_both_directions():
 
 
 def test_the_training_forward_finds_the_gradients_of_the_last_step_freed():
-    found: list[bool] = []
+    freed: list[bool] = []
 
     def compute_loss(self: Any, model: torch.nn.Module, batch: Any, adv: Any) -> Tensor:
-        found.append(all(weight.grad is None for weight in model.parameters()))
+        freed.append(all(weight.grad is None for weight in model.parameters()))
         return torch.nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
 
     engine = engine_of(MLP(), clean_attack(compute_loss=compute_loss))
     step(engine)
     assert all(weight.grad is not None for weight in engine.model.parameters())
     step(engine)
-    assert found == [True, True]
+    assert freed == [True, True]
 
 
 def test_loaded_plugins_are_labelled_anew_where_they_are_put_together():

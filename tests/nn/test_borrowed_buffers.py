@@ -1,4 +1,4 @@
-"""What the ascent's forward moves is put back before its backward: any module's buffers, recomputed or not."""
+"""Buffers that the ascent's forward moves are restored before its backward: any module's buffers, recomputed or not."""
 
 from collections.abc import Callable
 from typing import Any
@@ -236,16 +236,16 @@ def test_the_ascent_sees_every_buffer_as_found_and_leaves_it_so(name: str):
         reference.between = reference.between.inner
     expected = quietly(lambda: gradients_of(F.cross_entropy(reference(batch.x), batch.y, reduction="none"), reference))
     before, places = snapshot(model), {key: id(value) for key, value in model.named_buffers()}
-    found: list[Any] = []
+    ascents: list[Any] = []
 
     def ascend(self: Any, model: nn.Module, adv: Any, objective: Any) -> None:
         for _ in range(2):  # twice: the second begins where the first did
-            found.append(quietly(lambda: objective.grads(objective(adv).mean(), list(model.parameters()))))
+            ascents.append(quietly(lambda: objective.grads(objective(adv).mean(), list(model.parameters()))))
             assert_same(before, snapshot(model))
         assert {key: id(value) for key, value in model.named_buffers()} == places or "script" in name
 
     step_on(engine_of(model, clean_attack(), plugin("ascending", perturb_weights=ascend)))
-    for grads in found:
+    for grads in ascents:
         for grad, same in zip(grads, expected, strict=True):
             torch.testing.assert_close(grad, torch.zeros_like(grad) if same is None else same, rtol=1e-6, atol=1e-7)
 

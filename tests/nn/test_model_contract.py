@@ -1,4 +1,4 @@
-"""What is asked of a model, its labels and its optimizer: found in the first step, said in one message about them."""
+"""Requirements on a model, its labels and its optimizer: checked in the first step, one message about each."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -435,10 +435,10 @@ def test_a_step_works_in_whatever_mode_of_autograd_the_caller_is(mode: Any, nonf
             step(engine, seed=9)
         return snapshot(model) | {t.name + n: w for t in engine.tracks() for n, w in t.weights.items()}, scores
 
-    (found, names), (expected, same) = train(mode), train(nullcontext)
+    (trained, names), (expected, same) = train(mode), train(nullcontext)
     assert names == same
-    assert_same(found, expected)
-    assert not any(value.is_inference() for value in found.values())
+    assert_same(trained, expected)
+    assert not any(value.is_inference() for value in trained.values())
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

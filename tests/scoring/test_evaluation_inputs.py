@@ -1,4 +1,4 @@
-"""What a caller hands to an evaluation: looked at before the attack, which is not to blame for it."""
+"""Inputs from a caller of an evaluation: checked before the attack, which is not to blame for it."""
 
 from typing import Any
 
@@ -173,10 +173,10 @@ class Some(nn.Module):
         return torch.where(x[:, 0, 0, :1] > x[:, 0, 0, :1].median(), torch.nan, self.net(x))
 
 
-def assess(model: nn.Module, said: list[str]) -> Any:
+def assess(model: nn.Module, lines: list[str]) -> Any:
     class Saying(Reporter):
         def say(self, text: str) -> None:
-            said.append(text)
+            lines.append(text)
 
     attacks = [("fgsm", load_attack("fgsm"))]
     return attack_all(model, attacks, LINF, split_of(), torch.arange(6), reporter=Saying())
@@ -199,6 +199,6 @@ def test_some_logits_that_are_not_finite_are_said_and_count_as_wrong(caplog: pyt
     text = f"logits are not finite for {score.nonfinite} of 6 examples, which count as wrong"
     assert f"evaluation: {text}" in caplog.text
     assert int(score.clean_correct.sum()) <= 6 - score.nonfinite
-    said: list[str] = []
-    assess(Some(), said)
-    assert f"note: {text}" in said
+    lines: list[str] = []
+    assess(Some(), lines)
+    assert f"note: {text}" in lines

@@ -39,14 +39,14 @@ def run(attacks: Any, **options: Any) -> Verdicts:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_what_is_wrong_is_not_attacked_again(batch_size: int):
-    found = run([HALF, FULL], batch_size=batch_size)
-    assert found.table.tolist() == [
+    verdicts = run([HALF, FULL], batch_size=batch_size)
+    assert verdicts.table.tolist() == [
         [RIGHT, RIGHT, RIGHT, WRONG, RIGHT],
         [WRONG, RIGHT, RIGHT, NOT_ATTACKED, RIGHT],
         [NOT_ATTACKED, WRONG, RIGHT, NOT_ATTACKED, RIGHT],
     ]
-    assert found.worst.tolist() == [False, False, True, False, True]
-    rows = found.rows()
+    assert verdicts.worst.tolist() == [False, False, True, False, True]
+    rows = verdicts.rows()
     shown = [[row[key] for key in ("attack", "attacked", "wrong", "accuracy", "n")] for row in rows]
     # The first attack saw whatever is right without one; the second has no accuracy of its own.
     assert shown == [["clean", 5, 1, 0.8, 5], ["half", 4, 1, 0.6, 5], ["full", 3, 1, None, 5]]
@@ -106,21 +106,21 @@ def test_an_attack_that_sees_nobody_is_not_called():
 
 
 def test_each_lets_every_attack_see_everything_and_gives_the_accuracy_of_an_evaluation():
-    found = run([FULL, HALF], each=True)
-    assert (found.table != NOT_ATTACKED).all()
-    assert [row["accuracy"] for row in found.rows()] == [0.8, 0.4, 0.6]
-    assert [row["left"]["accuracy"] for row in found.rows()] == [0.8, 0.4, 0.4]
-    assert found.worst.tolist() == [False, False, True, False, True]
-    for (_, attack), row in zip([FULL, HALF], found.rows()[1:], strict=True):
+    verdicts = run([FULL, HALF], each=True)
+    assert (verdicts.table != NOT_ATTACKED).all()
+    assert [row["accuracy"] for row in verdicts.rows()] == [0.8, 0.4, 0.6]
+    assert [row["left"]["accuracy"] for row in verdicts.rows()] == [0.8, 0.4, 0.4]
+    assert verdicts.worst.tolist() == [False, False, True, False, True]
+    for (_, attack), row in zip([FULL, HALF], verdicts.rows()[1:], strict=True):
         assert evaluate(Halfspace(W), SPLIT, attack, THREAT).robust == row["accuracy"]
 
 
 def test_right_under_attack_and_wrong_without_is_wrong_in_the_worst_case():
     """A step towards the right class, which no attack should make, saves an example that was wrong before."""
     towards = plugin("towards", generate_adv=lambda self, batch: Adv(batch.x + 0.1 * W * (1 - 2 * batch.y[:, None])))
-    found = run([("towards", LoadedPlugin("towards", towards))], each=True)
-    assert found.rows()[1]["accuracy"] == 1.0
-    assert found.worst.tolist() == [True, True, True, False, True]
+    verdicts = run([("towards", LoadedPlugin("towards", towards))], each=True)
+    assert verdicts.rows()[1]["accuracy"] == 1.0
+    assert verdicts.worst.tolist() == [True, True, True, False, True]
 
 
 def random_split(n: int = 23) -> Split:

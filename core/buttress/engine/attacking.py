@@ -35,7 +35,7 @@ class Attack:
         """``generate_adv`` for ``batch``, in ``mode`` or in that of training.
 
         Raises:
-            HookError: a plugin raised, gave a wrong answer or changed what it must not.
+            HookError: a plugin raised, gave a wrong answer or changed a thing that it must not.
         """
         if batch.x.is_inference():  # made by a loader in inference mode
             batch = replace(batch, x=usable(batch.x), y=usable(batch.y))

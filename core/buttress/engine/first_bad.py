@@ -25,7 +25,7 @@ class Giver(Protocol):
 
 
 class Provider(Giver, Protocol):
-    """A plugin that answers: its settings may be what is wrong."""
+    """A giver that is a plugin, whose settings may be wrong."""
 
     def refusal(self, message: str) -> ButtressError: ...
 

@@ -136,7 +136,7 @@ class Hooks:
     def perturb_weights(
         self, model: nn.Module, batch: Batch, adv: Adv, objective: Objective
     ) -> AbstractContextManager[Adv | None] | None:
-        """``batch`` is what the adversarial examples that the plugin yields belong to."""
+        """Ask for a perturbation; adversarial examples that its manager yields belong to ``batch``."""
         hook = self.table["perturb_weights"]
         if not hook.providers:
             return None

@@ -168,11 +168,11 @@ def _registered(plugins: Sequence[LoadedPlugin]) -> pluggy.PluginManager:
 
 
 def _check_conflicts(plugins: Sequence[LoadedPlugin]) -> None:
-    """Refuse two plugins of which one ``gives`` what the other ``refuses``."""
+    """Refuse a stack in which one plugin gives a property of batches that another one refuses."""
     for plugin in plugins:
-        for what, reason in plugin.traits.refuses.items():
+        for trait, reason in plugin.traits.refuses.items():
             for other in plugins:
-                if what in other.traits.gives:
+                if trait in other.traits.gives:
                     raise PluginError(
-                        f"plugin {plugin} refuses {what}, which plugin {other} gives: {reason}; remove one of them"
+                        f"plugin {plugin} refuses {trait}, which plugin {other} gives: {reason}; remove one of them"
                     )

@@ -87,7 +87,7 @@ class RunState:
     def begin_step(self, draws: Mapping[str, Tensor]) -> None:
         """Start all random streams of the step at their beginning, with ``draws`` injected in the place of some.
 
-        So a step that failed and is tried again draws what it drew.
+        So a step that failed makes the same draws when it is tried again.
         """
         self.rewind()
         self.draws, self.requested_draws = draws, set()

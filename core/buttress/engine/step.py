@@ -56,14 +56,14 @@ class Step:
     """Makes the training steps of one engine; nothing in it waits for the device, but checks at level ``always``.
 
     Args:
-        model: trained in place.
-        optimizer: steps on ``.grad``.
-        hooks: the plugins, called in their order, every answer checked.
-        state: where the run is, and what it draws.
-        modes: keep buffers as found where a perturbation asks for losses.
-        attack: makes the adversarial examples, in the attack mode of training.
-        copies: memory that the copies of weights and buffers lie in.
-        checks: notes values that are not finite, and the steps to be skipped for them.
+        model: model, trained in place.
+        optimizer: optimizer over its parameters, which steps on ``.grad``.
+        hooks: hooks of the run, which call the plugins in order and check every answer.
+        state: state of the run: position and random streams.
+        modes: switch that keeps buffers unchanged while a perturbation computes losses.
+        attack: attack of training, in its attack mode.
+        copies: memory for the copies of weights and buffers.
+        checks: checks of values, with the steps to be skipped.
     """
 
     model: nn.Module
@@ -79,7 +79,7 @@ class Step:
         self._forwards = Forwards(self.model, self.hooks.answers.expect_classes)
 
     def __call__(self, batch: Batch, draws: Mapping[str, Tensor]) -> StepResult:
-        """Train on ``batch``, with ``draws`` injected; where anything raises, the model is put back as it was.
+        """Train on ``batch``, with ``draws`` injected; restore the model where anything raises.
 
         An error of ``ensemble_weights`` comes after the update: the weights stay the updated ones.
         """
@@ -87,8 +87,8 @@ class Step:
         self.hooks.watch.begin(self.model)
         as_found = AsFound(self.model)
         with self._forwards.watched(batch.x), as_found.kept_on_error():
-            # All weights are copied in every step, perturbed or not: any hook may raise, or exchange what it should
-            # not, and copying into memory that is used again costs less than asking first.
+            # All weights are copied in every step, perturbed or not: any hook may raise or damage them, and a copy into
+            # memory that is used again costs less than finding out beforehand.
             values = as_found.values_kept_on_error(self.copies.before, self.copies.buffers)
             with self._skipped_if_bad(), values as saved:
                 result = self._update(batch, saved)
@@ -154,7 +154,7 @@ class Step:
 
     @contextmanager
     def _skipped_if_bad(self) -> Iterator[None]:
-        """Take the block back on the device where its loss, gradients or weights are not finite, if that is wanted."""
+        """Where bad steps are skipped, take the block back on the device if a value in it is not finite."""
         guard = self.checks.bad_steps
         before = guard and guard.begin(self.model, self.optimizer, self.state.records)
         yield

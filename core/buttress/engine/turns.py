@@ -23,7 +23,7 @@ class Watch:
     """Makes the turns of the plugins of one engine.
 
     Args:
-        checks: at level ``always`` values and the process are compared too; otherwise only what costs no time.
+        checks: at level ``always`` values and the process are compared too; otherwise only things that cost no time.
     """
 
     def __init__(self, checks: ValueChecks) -> None:
@@ -101,9 +101,9 @@ class Turn:
 
     def expect_whole(self) -> None:
         """Expect a model that consists of the same parts as before."""
-        if self._parts is not None and not self._watch.lenient and (what := self._parts.exchanged()):
+        if self._parts is not None and not self._watch.lenient and (change := self._parts.exchanged()):
             raise self._who.fault(
-                f"{what}; the optimizer and the other plugins hold what was there before: change values in place, and "
+                f"{change}; the optimizer and the other plugins hold the old one: change values in place, and "
                 "build the model, in its dtype, before the engine is made"
             )
 
@@ -112,9 +112,11 @@ class Turn:
         self.expect_unwritten()
         self.expect_whole()
         self._expect_weights()
-        if self._world is not None and (what := self._world.changed()):
+        if self._world is not None and (change := self._world.changed()):
             self._world.put_back()
-            raise self._who.fault(f"{what}, for everybody; put it back before the hook ends, as a context manager does")
+            raise self._who.fault(
+                f"{change}, for everybody; put it back before the hook ends, as a context manager does"
+            )
 
     def _expect_weights(self) -> None:
         if self._parts is None or self._versions is None:

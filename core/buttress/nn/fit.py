@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from buttress.errors import nearest
 
-# What torch's own wrappers put among names: compile, FSDP, activation checkpointing.
+# Parts of names that torch's own wrappers add: compile, FSDP, activation checkpointing.
 _MARKERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 # Batch norm's counter, which files from before torch 0.4.1 lack; it matters without a momentum only.
 _COUNTER = "num_batches_tracked"
-# What torch.optim.swa_utils.AveragedModel saves beside the weights.
+# Counter that torch.optim.swa_utils.AveragedModel saves beside the weights.
 _AVERAGES = "n_averaged"
-# How many names of a kind a message lists.
+# Number of names of a kind that a message lists.
 _LISTED = 3
 
 

@@ -134,5 +134,5 @@ def _check(model: nn.Module, groups: Mapping[int, Sequence[str]], patterns: Mapp
         for name in names:
             other, first = owner.setdefault(id(parameters[name]), (number, name))
             if other != number:
-                what = f"parameter {name!r}" if first == name else f"parameter {name!r}, tied to {first!r},"
-                raise PluginError(f"groups: {what} is in groups {other} and {number}; every one belongs to one group")
+                tied = f"parameter {name!r}" if first == name else f"parameter {name!r}, tied to {first!r},"
+                raise PluginError(f"groups: {tied} is in groups {other} and {number}; every one belongs to one group")
