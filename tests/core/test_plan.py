@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 import buttress
 
 CORE = Path(buttress.__file__).parent
-CONTRACTS = Path(__file__).parents[2] / "pyproject.toml"
+ROOT = Path(__file__).parents[2]
+CONTRACTS, PAGE = ROOT / "pyproject.toml", ROOT / "docs" / "architecture.md"
 LINTER = Path(sys.executable).with_name("lint-imports")
 
 MOST_MODULES = 16
@@ -74,6 +76,13 @@ def test_a_room_that_no_layer_names_is_refused(house: Path):
     code, output = lint(house)
     assert code == 1
     assert "buttress.attic" in output
+
+
+def test_the_page_on_the_architecture_draws_the_layers_of_the_contract():
+    contracts = tomllib.loads(CONTRACTS.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (each["layers"] for each in contracts if each["id"] == "layers")
+    drawing = PAGE.read_text(encoding="utf-8").partition("```text\n")[2].partition("```")[0]
+    assert ["__main__", *(line.partition("  ")[0] for line in drawing.splitlines())] == layers
 
 
 def test_few_modules_lie_outside_every_room():

@@ -1,1 +1,1 @@
-"""For authors of plugins: a new package, and what is to be checked."""
+"""Help for authors of plugins: a new package, and checks of a plugin."""

@@ -1,1 +1,1 @@
-"""The verb ``evaluate``: a saved run or a file of weights under attack."""
+"""The verb ``evaluate``: attack a saved run or a file of weights."""

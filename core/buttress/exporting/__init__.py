@@ -1,1 +1,1 @@
-"""A model that leaves buttress, and what is said about it."""
+"""Write a model that works without buttress, and the text about it."""

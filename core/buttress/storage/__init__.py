@@ -1,1 +1,1 @@
-"""Files that survive a crash, know whether they are whole, and stay inside of their run's folder."""
+"""Files that survive a crash, whose damage is detected, and that stay inside of the folder of their run."""
