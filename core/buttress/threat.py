@@ -39,17 +39,19 @@ class ThreatModel:
         self, norm: Norm, eps: Fraction | float | str, box: tuple[float, float] | list[float] | None = (0.0, 1.0)
     ) -> None:
         if norm not in ("linf", "l2"):
-            raise ConfigError(f"threat.norm: expected 'linf' or 'l2', got {norm!r}")
+            raise ConfigError(f"expected 'linf' or 'l2', got {norm!r}", key="threat.norm")
         try:
             radius = exact_fraction(eps)
         except ValueError as problem:
-            raise ConfigError(f"threat.eps: {problem}") from None
+            raise ConfigError(problem, key="threat.eps") from None
         if radius < 0:
-            raise ConfigError(f"threat.eps: expected a value >= 0, got {eps}")
+            raise ConfigError(f"expected a value >= 0, got {eps}", key="threat.eps")
         bounds = None if box is None else _bounds(box)
         if norm == "linf" and bounds is not None and radius > bounds[1] - bounds[0]:
             hint = f"; did you mean {radius}/255?" if radius.denominator == 1 else ""
-            raise ConfigError(f"threat.eps: {eps} reaches beyond the whole box [{bounds[0]:g}, {bounds[1]:g}]{hint}")
+            raise ConfigError(
+                f"{eps} reaches beyond the whole box [{bounds[0]:g}, {bounds[1]:g}]{hint}", key="threat.eps"
+            )
         object.__setattr__(self, "norm", norm)
         object.__setattr__(self, "eps", radius)
         object.__setattr__(self, "box", bounds)
@@ -149,7 +151,7 @@ def _bounds(box: object) -> tuple[float, float]:
             raise ValueError
         return float(low), float(high)
     except (TypeError, ValueError):
-        raise ConfigError(f"threat.box: expected [low, high] with low < high, or null, got {box!r}") from None
+        raise ConfigError(f"expected [low, high] with low < high, or null, got {box!r}", key="threat.box") from None
 
 
 def expect_threat(threat: object, who: str) -> None:

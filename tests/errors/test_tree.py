@@ -7,6 +7,9 @@ import pickle
 import pytest
 
 from buttress import errors
+from buttress.components.place import Place
+from buttress.config.file import ConfigFile
+from buttress.config.yaml_source import parse_yaml
 from buttress.errors import (
     ButtressError,
     ConfigError,
@@ -66,3 +69,13 @@ def test_an_author_s_own_kind_becomes_the_nearest_of_buttress():
     assert type(named) is PluginError
     assert isinstance(named, InputError)
     assert (str(named), named.key) == ("plugin 'x': mine.rate: no", "mine.rate")
+
+
+def test_an_error_knows_the_key_of_the_config_that_is_at_fault():
+    with pytest.raises(ConfigError) as caught:
+        ConfigFile(parse_yaml("epoch: 3\nname: small\n", "small.yaml"))
+    assert caught.value.key == "small.yaml:1: epoch"
+    assert caught.value.message.startswith("unknown key; did you mean 'epochs'?")
+    with pytest.raises(ConfigError) as caught, Place("pgd").error_context():
+        raise ConfigError("no")
+    assert (str(caught.value), caught.value.key) == ("pgd: no", "pgd")

@@ -159,10 +159,10 @@ def _seeds(place: str, text: str, expected: str, counted: bool) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     numbers = [int(word) if re.fullmatch(r"[0-9]{1,19}", word) else -1 for word in words]
     if counted and numbers[0] > _MOST_SEEDS:
-        raise ConfigError(f"{place}: expected at most {_MOST_SEEDS:,} seeds")
+        raise ConfigError(f"expected at most {_MOST_SEEDS:,} seeds", key=place)
     seeds = list(range(numbers[0])) if counted else numbers
     if not seeds or not 0 <= min(seeds) <= max(seeds) < 2**63 or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"{place}: expected {expected}")
+        raise ConfigError(f"expected {expected}", key=place)
     return seeds
 
 

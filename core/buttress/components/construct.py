@@ -14,7 +14,7 @@ from buttress.components.signature import settings_model
 from buttress.components.sources import HOOKED, Local, Source, find, load, usable_names
 from buttress.components.traits import traits_of
 from buttress.components.validation import validate
-from buttress.errors import InputError, PluginError, describe, prefixed
+from buttress.errors import InputError, PluginError, describe, keyed
 
 Made = tuple[Any, dict[str, Any]]
 """An object, and all of its settings as plain values."""
@@ -40,7 +40,7 @@ class Component:
         except InputError:
             raise
         except (Exception, SystemExit) as problem:
-            raise PluginError(f"{place}: {self} cannot be made: {describe(problem)}") from problem
+            raise PluginError(f"{self} cannot be made: {describe(problem)}", key=place) from problem
         if self.kind in HOOKED:
             check_class(made, self.source)
             traits_of(made, str(self))
@@ -121,11 +121,11 @@ def construct(
     try:
         made = factory(**values, **automatic)
     except ValueError as problem:
-        raise PluginError(f"{place}: {problem}") from problem
+        raise PluginError(problem, key=place) from problem
     except InputError as problem:
-        if str(problem).startswith(str(place)):
+        if problem.key.startswith(str(place)):
             raise
-        raise prefixed(problem, str(place)) from problem.__cause__
+        raise keyed(problem, place) from problem.__cause__
     return made, {key: _as_written(value, place / key) for key, value in checked.model_dump(warnings=False).items()}
 
 
@@ -133,4 +133,4 @@ def _as_written(value: Any, place: Place) -> Any:
     try:
         return plain(value)
     except ValueError as problem:
-        raise PluginError(f"{place}: {problem}") from None
+        raise PluginError(problem, key=place) from None

@@ -114,4 +114,4 @@ def _expect_list(entries: object, place: Place) -> None:
         return
     meant = [{name: settings} for name, settings in entries.items()] if isinstance(entries, Mapping) else [entries]
     cure = f"; write {meant!r}" if isinstance(entries, (str, Mapping)) else ""
-    raise ConfigError(f"{place}: expected a list, in the order of the calls, got {entries!r}{cure}")
+    raise ConfigError(f"expected a list, in the order of the calls, got {entries!r}{cure}", key=place)

@@ -104,7 +104,7 @@ def import_target(
     """
     name, colon, attribute = target.partition(":")
     if not colon or not name or not attribute:
-        raise error(f"{place}: expected package.module:Class, got {target!r}")
+        raise error(f"expected package.module:Class, got {target!r}", key=place)
     folders = module_folders(folder)
     top = name.partition(".")[0]
     let_import({each.partition(".")[0] for each in reached(name, folders)}, folders)
@@ -116,14 +116,14 @@ def import_target(
     except BaseException as problem:  # SystemExit too: a module must not end the program
         missing = isinstance(problem, ModuleNotFoundError) and problem.name == top
         looked = f" (looked in {', '.join(map(str, folders))}, and among what is installed)" if missing else ""
-        raise error(f"{place}: {target!r} cannot be imported: {describe_exception(problem)}{looked}") from problem
+        raise error(f"{target!r} cannot be imported: {describe_exception(problem)}{looked}", key=place) from problem
     _expect_not_another(top, folders, place, error)  # a folder that was on the path before may stand behind others
     try:
         return getattr(module, attribute)
     except Exception:  # AttributeError, or what the module's own __getattr__ raises
         own = [key for key, value in vars(module).items() if inspect.isclass(value) or inspect.isfunction(value)]
         raise error(
-            f"{place}: {target!r} cannot be imported: module {name} has no {attribute!r}{nearest(attribute, own)}"
+            f"{target!r} cannot be imported: module {name} has no {attribute!r}{nearest(attribute, own)}", key=place
         ) from None
 
 
@@ -205,8 +205,8 @@ def _expect_not_another(top: str, folders: Sequence[Path], place: Place | str, e
     spec = PathFinder.find_spec(top, [str(folder) for folder in folders if folder.is_dir()])  # else into zip files
     if loaded and spec and spec.origin and Path(loaded).resolve() != Path(spec.origin).resolve():
         raise error(
-            f"{place}: module {top!r} is {spec.origin}, but another one of that name is loaded already, {loaded}; "
-            "rename yours"
+            f"module {top!r} is {spec.origin}, but another one of that name is loaded already, {loaded}; rename yours",
+            key=place,
         )
 
 
@@ -214,7 +214,7 @@ def _expect(kind: Kind, component: Any, target: str, place: Place) -> None:
     """Refuse objects of another kind: a config must not be able to call ``os.system``."""
     made = component if inspect.isclass(component) else returned_by(component)
     if not (inspect.isclass(made) and kind.makes(made)):
-        raise kind.error(f"{place}: {target} is refused: expected {kind.expected}")
+        raise kind.error(f"{target} is refused: expected {kind.expected}", key=place)
 
 
 def returned_by(function: Any) -> Any:
@@ -230,7 +230,7 @@ def _constructed(
     try:
         signature_of(component)
     except PluginError as problem:
-        raise kind.error(f"{place / 'target'}: {problem}") from None
+        raise kind.error(problem, key=place / "target") from None
     return construct(component, args, place / "args", None if inspect.isclass(component) else given)
 
 
@@ -242,8 +242,9 @@ def _called(
     model = component(**{**automatic, **read})
     if isinstance(model, Hashable) and model in _MADE:
         raise ModelError(
-            f"{place / 'target'}: {target} returned the module that it returned before, which may be trained by now; "
-            "make a new one in each call"
+            f"{target} returned the module that it returned before, which may be trained by now; "
+            "make a new one in each call",
+            key=place / "target",
         )
     with suppress(TypeError):  # no module; the caller says so
         _MADE.add(model)

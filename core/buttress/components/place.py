@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from buttress.console.visible import one_line
-from buttress.errors import InputError, prefixed
+from buttress.errors import InputError, keyed
 
 KeyPath = tuple[str | int, ...]
 """Keys of mappings and positions in lists, from the top of a config down to a value."""
@@ -57,4 +57,4 @@ class Place:
         try:
             yield
         except InputError as problem:
-            raise prefixed(problem, str(self)) from problem.__cause__
+            raise keyed(problem, self) from problem.__cause__

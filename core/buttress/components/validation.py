@@ -19,7 +19,9 @@ def validate(model: type[BaseModel], values: dict[str, Any], place: Place) -> Ba
     try:
         return model.model_validate(values)
     except ValidationError as failure:
-        raise ConfigError("\n".join(_lines(model, failure, place, values))) from None
+        (first, problem), *others = _problems(model, failure, place, values)
+        lines = [problem, *(f"{other}: {text}" for other, text in others)]
+        raise ConfigError("\n".join(lines), key=first) from None
 
 
 def problems(failure: ValidationError, values: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -27,14 +29,16 @@ def problems(failure: ValidationError, values: object) -> Iterator[tuple[tuple[s
     return ((path, _problem(errors)) for path, errors in _by_key(failure, values))
 
 
-def _lines(model: type[BaseModel], failure: ValidationError, place: Place, values: object) -> list[str]:
+def _problems(
+    model: type[BaseModel], failure: ValidationError, place: Place, values: object
+) -> list[tuple[Place, str]]:
     unknown, others = [], []
     for path, errors in _by_key(failure, values):
         if errors[0]["type"] == "extra_forbidden":
             owner = _owner(model, path[:-1])
-            unknown.append(f"{place.under(*path)}: unknown key{nearest(str(path[-1]), owner)}")
+            unknown.append((place.under(*path), f"unknown key{nearest(str(path[-1]), owner)}"))
         else:
-            others.append(f"{place.under(*path)}: {_problem(errors)}")
+            others.append((place.under(*path), _problem(errors)))
     return unknown + others  # unknown keys first: a mistyped key makes the intended one missing
 
 

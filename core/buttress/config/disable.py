@@ -53,7 +53,7 @@ def apply_disable(source: Source, config: Config) -> tuple[Source, Config, list[
         _expect_dispensable(word, place / position, listed, _needed(config))
     left_out = {choice.path: choice.name for choice in listed if any(_matches(word, choice) for word in config.disable)}
     if all(("plugins", position) in left_out for position in range(len(config.plugins))):
-        raise ConfigError(f"{place}: expected at least one plugin that is left, got none; take a word out of disable")
+        raise ConfigError("expected at least one plugin that is left, got none; take a word out of disable", key=place)
     return _source_without(source, left_out), _config_without(config, left_out), list(left_out.values())
 
 
@@ -73,12 +73,13 @@ def _expect_dispensable(word: str, place: Place, listed: Sequence[Choice], neede
         if _matches(word, choice):
             key = ".".join(map(str, choice.path))
             raise ConfigError(
-                f"{place}: {word!r} means {choice.kind} {choice.name!r} of {key}, which a run cannot do without; "
-                "choose another one there"
+                f"{word!r} means {choice.kind} {choice.name!r} of {key}, which a run cannot do without; "
+                "choose another one there",
+                key=place,
             )
     if not any(_matches(word, choice) for choice in listed):
         hint = nearest(word, {choice.name for choice in [*listed, *needed]})
-        raise ConfigError(f"{place}: {word!r} means none of the config's plugins and loggers{hint}")
+        raise ConfigError(f"{word!r} means none of the config's plugins and loggers{hint}", key=place)
 
 
 def _matches(word: str, choice: Choice) -> bool:

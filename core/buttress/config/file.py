@@ -75,12 +75,12 @@ class ConfigFile:
         place = self.place / name
         if (section.name is None) == (section.target is None):
             place = self.source.blame((name,), (name, "name"), (name, "target"))
-            raise ConfigError(f"{place}: expected exactly one of name and target")
+            raise ConfigError("expected exactly one of name and target", key=place)
         if section.target is not None and section.settings():
             unknown = next(iter(section.settings()))
-            raise ConfigError(f"{place / unknown}: unknown key; arguments of target go under args")
+            raise ConfigError("unknown key; arguments of target go under args", key=place / unknown)
         if section.name is not None and section.args:
-            raise ConfigError(f"{place / 'args'}: args belong to target; write settings beside name")
+            raise ConfigError("args belong to target; write settings beside name", key=place / "args")
 
     def _expect_way_back(self) -> None:
         """A roll-back needs a checkpoint that is as old as the last evaluation but one."""
@@ -94,9 +94,10 @@ class ConfigFile:
                 ("guards", "collapse"), ("checkpoint", "every"), ("checkpoint", "keep"), ("evaluation", "every")
             )
             raise ConfigError(
-                f"{place}: roll_back needs a checkpoint from each evaluation until the "
+                "roll_back needs a checkpoint from each evaluation until the "
                 f"next: checkpoint.every at most {every} (evaluation.every) and checkpoint.keep at least {needed}, got "
-                f"{saved.every} and {saved.keep}"
+                f"{saved.every} and {saved.keep}",
+                key=place,
             )
 
     @property

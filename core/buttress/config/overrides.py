@@ -29,7 +29,7 @@ def apply_override(source: Source, override: str) -> Source:
         plugins = isinstance(node, list) and isinstance(below, int)
         if not isinstance(node, dict) and not plugins:
             held = "is a list: override it as a whole" if isinstance(node, list) else "has no keys below it"
-            raise ConfigError(f"{place}: {part!r} {held}")
+            raise ConfigError(f"{part!r} {held}", key=place)
     node[path[-1]] = value
     places = {other: line for other, line in source.places.items() if other[: len(path)] != path}
     places[path] = place
@@ -46,10 +46,12 @@ def _resolve(tree: dict[str, Any], parts: list[str], place: str) -> KeyPath:
     names = plugin_names(tree)
     if len(rest) < 2 and rest[0] in names:
         raise ConfigError(
-            f"{place}: expected {rest[0]}.SETTING=value; to leave the plugin out, list the others: plugins=[...]"
+            f"expected {rest[0]}.SETTING=value; to leave the plugin out, list the others: plugins=[...]", key=place
         )
     if rest[0] not in names:
-        raise ConfigError(f"{place}: unknown key {'.'.join(parts)!r}{nearest(rest[0], {*Config.model_fields, *names})}")
+        raise ConfigError(
+            f"unknown key {'.'.join(parts)!r}{nearest(rest[0], {*Config.model_fields, *names})}", key=place
+        )
     position = names.index(rest[0])
     assert isinstance(entries, list)
     if isinstance(entries[position], str):

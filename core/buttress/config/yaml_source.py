@@ -108,10 +108,10 @@ def parse_yaml(text: str, name: str) -> Source:
             tag, mark = getattr(event, "tag", None), event.start_mark
             place = f"{name}:{mark.line + 1}" if mark else name
             if tag:
-                raise ConfigError(f"{place}: YAML tag {tag!r} is refused; write the plain value")
+                raise ConfigError(f"YAML tag {tag!r} is refused; write the plain value", key=place)
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
-                raise ConfigError(f"{place}: nested too deeply; expected at most {MAX_DEPTH} levels")
+                raise ConfigError(f"nested too deeply; expected at most {MAX_DEPTH} levels", key=place)
         node = yaml.compose(text, Loader=_Loader)
         reader = _Reader(name)
         value = None if node is None else reader.read(node, ())
@@ -144,16 +144,16 @@ class _Reader:
         try:
             return _scalar(node)
         except ValueError as problem:
-            raise ConfigError(f"{self._place(node)}: {problem}") from None
+            raise ConfigError(problem, key=self._place(node)) from None
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                raise ConfigError(f"{self._place(key_node)}: a key must be plain text")
+                raise ConfigError("a key must be plain text", key=self._place(key_node))
             if key in values:
-                raise ConfigError(f"{self._place(key_node)}: {one_line(key)}: key given twice; keep one")
+                raise ConfigError(f"{one_line(key)}: key given twice; keep one", key=self._place(key_node))
             self.places[(*path, key)] = self._place(key_node)
             values[key] = self.read(value_node, (*path, key))
         return values

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 from buttress.errors.own_code import raising_line
-from buttress.errors.tree import ButtressError
+from buttress.errors.tree import ButtressError, InputError
 
 Problem = TypeVar("Problem", bound=ButtressError)
 
@@ -40,11 +40,19 @@ def kind_and_text(problem: BaseException) -> str:
 def prefixed(problem: ButtressError, who: str) -> ButtressError:
     """An error of the same kind and with the same data that names ``who``.
 
-    Of an author's own subclass it becomes the kind of buttress.
+    An author's own subclass becomes the kind of buttress that it derives from.
     """
     kind = next(kind for kind in type(problem).__mro__ if kind.__module__ == ButtressError.__module__)
     named: ButtressError = kind(f"{who}: {problem}")
     return _with_data(named, problem)
+
+
+def keyed(problem: InputError, key: object) -> InputError:
+    """An error whose message begins with the place ``key`` of a config; that becomes its key, if it has none."""
+    named = prefixed(problem, str(key))
+    assert isinstance(named, InputError)
+    named.key = named.key or str(key)
+    return named
 
 
 def extended(problem: Problem, sentence: str) -> Problem:

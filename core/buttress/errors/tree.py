@@ -59,13 +59,15 @@ class InputError(ButtressError):
 
     Attributes:
         key: as given, or empty.
+        message: as given, without key and place.
     """
 
     exit_code = 2
     key: str = ""
+    message: str = ""
 
     def __init__(self, message: object = "", *, key: object = "", place: str = "") -> None:
-        self.key = str(key)
+        self.key, self.message = str(key), str(message)
         super().__init__(f"{self.key}: {message}" if self.key else message, place=place)
 
 

@@ -70,4 +70,4 @@ def _checked(name: str, where: str) -> Backend:
     for known in get_args(Backend):
         if name == known:
             return known  # type: ignore[no-any-return]
-    raise ConfigError(f"{where}: expected one of {', '.join(get_args(Backend))}, got {name!r}")
+    raise ConfigError(f"expected one of {', '.join(get_args(Backend))}, got {name!r}", key=where)

@@ -177,4 +177,4 @@ def check_last_batch(assembly: Assembly) -> None:
     (batch,) = train.batches(torch.arange(1), 1)
     if not trains_on_one(engine.model, batch.x):
         place = assembly.file.place / "data" / "batch_size"
-        raise ConfigError(f"{place}: {section.batch_size} of {len(train)} training examples leave {ONE_EXAMPLE}")
+        raise ConfigError(f"{section.batch_size} of {len(train)} training examples leave {ONE_EXAMPLE}", key=place)

@@ -31,8 +31,9 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     if data.validation is None and file.config.evaluation.best_by == "validation":
         place = file.source.blame(("evaluation", "best_by"), ("data", "validation"), ("data", "name"))
         raise ConfigError(
-            f"{place}: the data set has no validation split to choose the best epoch "
-            "on; set data.validation, or evaluation.best_by: test (the papers' protocol, biased upward)"
+            "the data set has no validation split to choose the best epoch "
+            "on; set data.validation, or evaluation.best_by: test (the papers' protocol, biased upward)",
+            key=place,
         )
     device, layout = device_of(file), memory_format_of(file)
     shape = data.train.example_shape
@@ -53,7 +54,9 @@ def _expect_valid(file: ConfigFile, data: Data) -> None:
     except InputError:
         raise
     except Exception as problem:
-        raise DataError(f"{file.place / 'data'}: {file.config.data.chosen}: {describe_exception(problem)}") from problem
+        raise DataError(
+            f"{file.config.data.chosen}: {describe_exception(problem)}", key=file.place / "data"
+        ) from problem
 
 
 def _load(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
@@ -72,7 +75,7 @@ def _load(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     except Exception as problem:
         about_settings = isinstance(problem, ValueError) and section.target is None
         text = problem if about_settings else describe_exception(problem)
-        raise DataError(f"{place}: {text}{where_looked(paths)}") from problem
+        raise DataError(f"{text}{where_looked(paths)}", key=place) from problem
     if not isinstance(data, Data):
-        raise DataError(f"{place}: {section.chosen} loaded a {type(data).__name__}, expected a buttress.Data")
+        raise DataError(f"{section.chosen} loaded a {type(data).__name__}, expected a buttress.Data", key=place)
     return data, {**settings, **{path.name: path.recorded for path in paths}}

@@ -20,13 +20,13 @@ def device_of(file: ConfigFile) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"{file.place / 'device'}: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
+        raise ConfigError(f"expected auto, cpu, cuda or cuda:N, got {name!r}", key=file.place / "device") from None
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"{file.place / 'device'}: expected auto, cpu, cuda or cuda:N, got {name!r}")
+        raise ConfigError(f"expected auto, cpu, cuda or cuda:N, got {name!r}", key=file.place / "device")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"{file.place / 'device'}: {name} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use device: cpu or auto"
+            f"{name} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use device: cpu or auto",
+            key=file.place / "device",
         )
     return device
 

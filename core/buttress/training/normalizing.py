@@ -53,4 +53,4 @@ def normalize(model: nn.Module, section: NormalizeSection | None, shape: Sequenc
     try:
         return normalized(model, section.mean, section.std, shape)
     except ValueError as problem:
-        raise ModelError(f"{place}: {problem}") from problem
+        raise ModelError(problem, key=place) from problem

@@ -30,7 +30,7 @@ def optimizer_factory(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]]
     }
     kind = known.get(section.name.lower())
     if kind is None:
-        raise ConfigError(f"{place / 'name'}: unknown optimizer {section.name!r}{nearest(section.name, known)}")
+        raise ConfigError(f"unknown optimizer {section.name!r}{nearest(section.name, known)}", key=place / "name")
     settings = {"lr": section.lr, **read_arguments(kind, section.settings(), place, taken=("params", "lr"))}
 
     def factory(groups: list[dict[str, Any]]) -> Optimizer:
@@ -42,5 +42,5 @@ def optimizer_factory(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]]
         factory([{"params": [weight]}]).step()
     except Exception as problem:  # optimizers refuse settings by many kinds, AssertionError among them
         lines = str(problem).splitlines() or [type(problem).__name__]
-        raise ConfigError(f"{place}: {kind.__name__}: {lines[0]}") from None
+        raise ConfigError(f"{kind.__name__}: {lines[0]}", key=place) from None
     return factory, settings

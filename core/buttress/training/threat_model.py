@@ -17,6 +17,6 @@ def threat_of(file: ConfigFile) -> ThreatModel:
     try:
         return ThreatModel(section.norm, section.eps, section.box)
     except ConfigError as problem:
-        key, _, reason = str(problem).partition(": ")  # threat.eps or threat.box
+        key = problem.key
         place = str(file.source.blame(tuple(key.split(".")), ("threat", "eps"), ("threat", "box"), ("threat", "norm")))
-        raise ConfigError(f"{place}: {reason if place.endswith(key) else problem}") from None
+        raise ConfigError(problem.message if place.endswith(key) else problem, key=place) from None
