@@ -44,7 +44,7 @@ class StepResult(NamedTuple):
 
     Args:
         losses: ``[B]`` training losses in nats, detached, on the device.
-        adv: the adversarial examples that the losses were taken at.
+        adv: adversarial examples at which the losses were taken.
     """
 
     losses: Tensor
@@ -53,7 +53,7 @@ class StepResult(NamedTuple):
 
 @dataclass(eq=False)
 class Step:
-    """Makes the training steps of one engine; nothing in it waits for the device, but checks at level ``always``.
+    """Makes the training steps of one engine; nothing waits for the device, except checks at level ``always``.
 
     Args:
         model: model, trained in place.
