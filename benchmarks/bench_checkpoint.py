@@ -21,7 +21,7 @@ from buttress.training.checkpoint import save_checkpoint
 
 
 def torch_save(path: Path, state: dict[str, Any]) -> None:
-    """What one would write otherwise: the state by pickle, synced."""
+    """Write the state by pickle and sync it, as one would do otherwise."""
     torch.save(state, path)
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
@@ -58,10 +58,10 @@ def main() -> None:
     for values in options.values:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             times = measure(values, options.tensors, Path(folder), options.rounds)
-        found = {name: summary(each) for name, each in times.items()}
-        ours, theirs = (found[name]["median_s"] for name in ("checkpoint", "torch.save"))
+        summaries = {name: summary(each) for name, each in times.items()}
+        ours, theirs = (summaries[name]["median_s"] for name in ("checkpoint", "torch.save"))
         rows.append([f"{values:,}", f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}"])
-        results[values] = found
+        results[values] = summaries
     print(table(["values", "checkpoint, s", "torch.save, s", "ratio"], rows))
     write(options.json, {**facts(tensors=options.tensors, rounds=options.rounds), "values": results})
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: facts about the machine, medians, results as JSON."""
+"""Shared parts of the benchmarks: facts about the machine, medians, results as JSON."""
 
 import json
 import platform

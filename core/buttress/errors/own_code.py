@@ -65,7 +65,7 @@ def line_of(author: Any, name: str = "") -> str:
 
 
 def _parts(tree: ast.Module) -> Iterator[ast.stmt | ast.arg | ast.expr]:
-    """What has a name in a class or function: its members, what its methods assign to ``self``, its parameters."""
+    """Named parts of a class or function: its members, what its methods assign to ``self``, its parameters."""
     for definition in tree.body:
         yield from getattr(definition, "body", ())
         for node in ast.walk(definition):
