@@ -22,7 +22,7 @@ from buttress.training.existing import existing_folder
 from buttress.training.manifest import read_manifest
 from buttress.training.named_files import expect_same_files
 from buttress.training.ownership import owner_of
-from buttress.training.progress import Progress
+from buttress.training.resumable_state import ResumableState
 from buttress.training.same_data import expect_same_data
 from buttress.training.selection import summarize
 
@@ -244,15 +244,15 @@ def test_whatever_stands_in_a_sealed_checkpoint_is_one_error_or_harmless(runs: P
     file = load_config(folder.config)
     data, settings = load_data(file)
     assembly = assemble(file, data, settings, folder.history)
-    progress = Progress(assembly.engine, data.fingerprint, folder, 2, lambda text: None)
+    state = ResumableState(assembly.engine, data.fingerprint, folder, 2, lambda text: None)
     path, refused = newest(folder.path), 0
     for older in list_checkpoints(folder.checkpoints)[1:]:
         older.unlink()
 
     def read() -> None:
-        progress.restore()
-        progress.put_back_files(path)
-        summarize(progress.records, "validation")
+        state.restore()
+        state.put_back_files(path)
+        summarize(state.records, "validation")
 
     for place, changed in mutated(read_sealed(path)):
         write_sealed(path, changed)

@@ -18,8 +18,8 @@ from buttress.training.checkpoint import list_checkpoints, load_checkpoint
 from buttress.training.collapse import CollapseGuard, has_collapsed
 from buttress.training.dataset import load_data
 from buttress.training.launch import continue_run
-from buttress.training.progress import Progress
 from buttress.training.records import read_metrics
+from buttress.training.resumable_state import ResumableState
 from buttress.training.selection import Record
 from buttress.training.trainer import Trainer
 from tests.core.helpers import engine_of, plugin
@@ -165,14 +165,14 @@ MOMENTS = {
     "before the newer checkpoint is removed": "training.checkpoint._remove",
     "when its JSON is gone": "training.checkpoint.shutil.rmtree",
     "before the metrics are cut": "training.metrics_file.MetricsFile.put_back",
-    "before the healthy checkpoint is written anew": "training.recovery.Progress.save",
+    "before the healthy checkpoint is written anew": "training.recovery.ResumableState.save",
 }
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_killed_within_the_roll_back_lowers_the_learning_rate_once(monkeypatch: pytest.MonkeyPatch, moment: str):
     whole = run("a", "guards.collapse=roll_back", steps=LOST, above=0.2)
-    restore = Progress.restore
+    restore = ResumableState.restore
 
     class Killed(Breaks):
         """Loses the weights by the run's own steps: the resumed run loses them too."""
@@ -186,11 +186,11 @@ def test_a_run_killed_within_the_roll_back_lowers_the_learning_rate_once(monkeyp
 
     with monkeypatch.context() as patch:
 
-        def rolling_back(self: Progress, at_most: int | None = None) -> Path:
+        def rolling_back(self: ResumableState, at_most: int | None = None) -> Path:
             patch.setattr(f"buttress.{MOMENTS[moment]}", killed)
             return restore(self, at_most)
 
-        patch.setattr(Progress, "restore", rolling_back)
+        patch.setattr(ResumableState, "restore", rolling_back)
         with pytest.raises(ZeroDivisionError):
             run("b", "guards.collapse=roll_back", steps=LOST, above=0.2)
     resumed("b", Killed(LOST, above=0.2))

@@ -12,7 +12,7 @@ from buttress.training.assembly import Assembly
 from buttress.training.collapse import majority_share
 from buttress.training.curves import draw_curves
 from buttress.training.notes import never_above_chance
-from buttress.training.progress import Progress
+from buttress.training.resumable_state import ResumableState
 from buttress.training.selection import Row, summarize
 from buttress.training.summary_file import write_summary
 
@@ -20,7 +20,7 @@ from buttress.training.summary_file import write_summary
 _LONGEST_ATTACK = 8
 
 
-def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter: Reporter) -> list[Row]:
+def conclude(assembly: Assembly, folder: RunFolder, state: ResumableState, reporter: Reporter) -> list[Row]:
     """Write best, last and diff of every track into the run folder, and show them.
 
     Raises:
@@ -28,27 +28,27 @@ def conclude(assembly: Assembly, folder: RunFolder, progress: Progress, reporter
     """
     config, attack, guard = assembly.file.config, attack_name(assembly.evaluator.attack), assembly.engine.bad_steps
     by, seed = config.evaluation.best_by, config.seed
-    rows = summarize(progress.records, by)
+    rows = summarize(state.records, by)
     summary = {
         "best_by": by,
         "attack": assembly.resolved["evaluation"]["attack"],
         "seed": seed,
         "data": assembly.data.fingerprint,
-        "rollbacks": progress.rollbacks,
-        "metrics_bytes": progress.metrics.size,
-        "metrics_sha256": progress.metrics.sha256,
+        "rollbacks": state.rollbacks,
+        "metrics_bytes": state.metrics.size,
+        "metrics_sha256": state.metrics.sha256,
         **({"skipped_steps": guard.skipped} if guard else {}),
         "tracks": [row.to_json() for row in rows],
     }
     write_summary(folder.summary, summary)
     drops = assembly.schedule.drops(config.epochs)
-    draw_curves(folder.curves, progress.records, rows, drops, f"{config.name}, seed {seed}", attack, by)
+    draw_curves(folder.curves, state.records, rows, drops, f"{config.name}, seed {seed}", attack, by)
     reporter.say(
         f"\n{summary_table(rows, attack)}\n\nTest accuracies in %, n = {rows[0].n}, seed {seed}, one run; best epoch "
         f"chosen on {by}.\nLearning curves: {folder.curves}\nRun folder: {folder.path}"
     )
     chance = majority_share(assembly.data.splits()[by], config.evaluation.batch_size)
-    note = never_above_chance(progress.records, by, chance)
+    note = never_above_chance(state.records, by, chance)
     if note:
         reporter.say(f"note: {note}")
     return rows

@@ -8,7 +8,7 @@ from buttress.console.reporter import Reporter
 from buttress.errors import DivergenceError
 from buttress.training.assembly import Assembly
 from buttress.training.collapse import Collapse, CollapseGuard
-from buttress.training.progress import Progress
+from buttress.training.resumable_state import ResumableState
 
 
 class Recovery:
@@ -16,7 +16,7 @@ class Recovery:
 
     Args:
         assembly: engine, data and config.
-        progress: is put back, and saved there.
+        state: the state of the run, restored by a roll-back.
         reporter: tells the user.
         write: writes a metrics record.
     """
@@ -24,12 +24,12 @@ class Recovery:
     def __init__(
         self,
         assembly: Assembly,
-        progress: Progress,
+        state: ResumableState,
         reporter: Reporter,
         write: Callable[[Mapping[str, object]], None],
     ) -> None:
         self._engine, self._steps, config = assembly.engine, assembly.steps, assembly.file.config
-        self._progress, self._reporter, self._write = progress, reporter, write
+        self._state, self._reporter, self._write = state, reporter, write
         self._guards, by = config.guards, config.evaluation.best_by
         self._guard = CollapseGuard(self._engine, by, assembly.data.splits()[by], config.evaluation.batch_size)
 
@@ -40,8 +40,8 @@ class Recovery:
             DivergenceError: the run is to stop, or has been rolled back too often.
             CheckpointError: no checkpoint from before the collapse can be loaded.
         """
-        guards, count = self._guards, self._progress.rollbacks
-        collapse = None if guards.collapse == "off" else self._guard.look(self._progress.records)
+        guards, count = self._guards, self._state.rollbacks
+        collapse = None if guards.collapse == "off" else self._guard.look(self._state.records)
         if collapse is None:
             return False
         if guards.collapse == "warn":
@@ -56,9 +56,9 @@ class Recovery:
 
     def _roll_back(self, collapse: Collapse, count: int) -> None:
         engine, guards = self._engine, self._guards
-        path = self._progress.restore(at_most=collapse.healthy_epoch * self._steps)
-        self._progress.put_back_files(path)
-        self._progress.rollbacks = count
+        path = self._state.restore(at_most=collapse.healthy_epoch * self._steps)
+        self._state.put_back_files(path)
+        self._state.rollbacks = count
         engine.scale_lr(guards.lr_factor)
         self._reporter.rewind(engine.global_step)
         self._reporter.say(
@@ -66,4 +66,4 @@ class Recovery:
             f"learning rates times {guards.lr_factor:g} from there on"
         )
         self._write({"event": "rollback", "to_step": engine.global_step, **collapse.to_json()})
-        self._progress.save()  # a run that is killed now does not come back to the old learning rate
+        self._state.save()  # a run that is killed now does not come back to the old learning rate

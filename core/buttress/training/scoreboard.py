@@ -11,7 +11,7 @@ from buttress.scoring.attacks import attack_name
 from buttress.scoring.loss_groups import EDGES, group_counts
 from buttress.training.assembly import Assembly
 from buttress.training.forecast import Forecast
-from buttress.training.progress import Progress
+from buttress.training.resumable_state import ResumableState
 from buttress.training.selection import Record, best_epoch
 from buttress.types import Batch, Track
 
@@ -24,7 +24,7 @@ class Scoreboard:
 
     Args:
         assembly: engine, data and evaluator.
-        progress: takes the records and keeps the weights.
+        state: the state of the run, which takes the records and keeps the weights.
         reporter: shows how far an evaluation is.
         write: writes a metrics record.
     """
@@ -32,11 +32,11 @@ class Scoreboard:
     def __init__(
         self,
         assembly: Assembly,
-        progress: Progress,
+        state: ResumableState,
         reporter: Reporter,
         write: Callable[[Mapping[str, object]], None],
     ) -> None:
-        self._assembly, self._progress, self._reporter, self._write = assembly, progress, reporter, write
+        self._assembly, self._state, self._reporter, self._write = assembly, state, reporter, write
         self._config = assembly.file.config
         with_train = self._config.evaluation.train
         self._splits = {name: s for name, s in assembly.data.splits().items() if name != "train" or with_train}
@@ -51,7 +51,7 @@ class Scoreboard:
             self._reporter.expect(_EXAMPLES, forecast.examples, forecast.example_seconds)
             self._reporter.expect(_BATCHES, forecast.batches, forecast.batch_seconds)
         else:
-            known = len({"live", *(record.track for record in self._progress.records)})
+            known = len({"live", *(record.track for record in self._state.records)})
             self._reporter.expect(_EXAMPLES, self._ahead() * known * self._size)
 
     def score(self, epoch: int, track: str = "live") -> list[Record]:
@@ -124,14 +124,14 @@ class Scoreboard:
         self._reporter.expect(_BATCHES, sum(map(self._batches_of, tracks)) * (1 + ahead))
 
     def _add(self, records: list[Record]) -> None:
-        self._progress.records += records
+        self._state.records += records
         for record in records:
             self._write({"event": "evaluation", **asdict(record)})
 
     def _keep(self, track: str, epoch: int, last: bool) -> None:
-        best = best_epoch(self._progress.records, track, self._config.evaluation.best_by) == epoch
+        best = best_epoch(self._state.records, track, self._config.evaluation.best_by) == epoch
         for which in [name for name, wanted in (("best", best), ("last", last)) if wanted]:
-            self._progress.weights.keep(which, track, epoch, self._assembly.engine.model)
+            self._state.weights.keep(which, track, epoch, self._assembly.engine.model)
 
 
 def _percent(records: list[Record]) -> str:

@@ -20,8 +20,8 @@ from buttress.training.checkpoint import remove_unfinished
 from buttress.training.conclusion import conclude
 from buttress.training.forecast import Forecast
 from buttress.training.loggers import Loggers
-from buttress.training.progress import Progress
 from buttress.training.recovery import Recovery
+from buttress.training.resumable_state import ResumableState
 from buttress.training.scoreboard import Scoreboard
 from buttress.training.selection import Row
 from buttress.types import Batch
@@ -43,11 +43,11 @@ class Trainer:
         self._assembly, self._folder, self._reporter, self._forecast = assembly, folder, reporter, forecast
         self._config, self._engine = assembly.file.config, assembly.engine
         self._loggers = Loggers(assembly.loggers, assembly.engine, folder.path, reporter.say)
-        self._progress = Progress(
+        self._state = ResumableState(
             assembly.engine, assembly.data.fingerprint, folder, self._config.checkpoint.keep, reporter.say
         )
-        self._scoreboard = Scoreboard(assembly, self._progress, reporter, self._write)
-        self._recovery = Recovery(assembly, self._progress, reporter, self._write)
+        self._scoreboard = Scoreboard(assembly, self._state, reporter, self._write)
+        self._recovery = Recovery(assembly, self._state, reporter, self._write)
         self._stop = StopRequest()
         self._is_new = True
 
@@ -70,7 +70,7 @@ class Trainer:
             self._scoreboard.plan(self._forecast)
             try:
                 if self._is_new:
-                    self._progress.save()  # step 0: a run that is killed anywhere can go on from a checkpoint
+                    self._state.save()  # step 0: a run that is killed anywhere can go on from a checkpoint
                 if trained:
                     self._loggers.start()
                 while engine.epoch < config.epochs:
@@ -84,7 +84,7 @@ class Trainer:
             finally:
                 self._loggers.close()
                 engine.close()
-        rows = conclude(self._assembly, self._folder, self._progress, self._reporter)
+        rows = conclude(self._assembly, self._folder, self._state, self._reporter)
         if trained:
             self._reporter.say(f"done in {duration(perf_counter() - started)}")
         return rows
@@ -97,13 +97,13 @@ class Trainer:
         """
         engine, say = self._engine, self._reporter.say
         engine.start()  # start_run sees the initial weights, as it did the first time
-        path = self._progress.restore()
+        path = self._state.restore()
         leftovers = remove_leftovers(self._folder.path) + remove_unfinished(self._folder.checkpoints)
         if leftovers:
             say(f"removed what a killed process left unfinished: {', '.join(p.name for p in leftovers)}")
         self._is_new = False
-        if self._progress.put_back_files(path):
-            self._progress.save()
+        if self._state.put_back_files(path):
+            self._state.save()
         if engine.epoch == self._config.epochs:
             say(f"this run has finished: all {engine.epoch} epochs are trained; its results again:")
             return
@@ -119,8 +119,8 @@ class Trainer:
             self._set_lr()
             losses, _ = engine.step(batch.x, batch.y, index=batch.index)
             taken = engine.bad_steps.taken if engine.bad_steps else None
-            self._progress.epoch_loss.add(losses, taken)
-            self._progress.interval_loss.add(losses, taken)
+            self._state.epoch_loss.add(losses, taken)
+            self._state.interval_loss.add(losses, taken)
             if engine.global_step % config.log_every == 0:
                 self._log_training()
             self._reporter.advance(f"epoch {engine.epoch + 1}/{config.epochs}")
@@ -136,7 +136,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         engine, config = self._engine, self._config
         self._read_checks()
-        loss = self._progress.epoch_loss.take()
+        loss = self._state.epoch_loss.take()
         self._reporter.loss(loss)
         self._folder.expect_there()  # a history would make its folder anew
         engine.end_epoch({"loss": loss})
@@ -171,7 +171,7 @@ class Trainer:
 
     def _save(self) -> None:
         self._read_checks()  # a bad step raises here at the latest, before it is saved
-        self._progress.save()
+        self._state.save()
 
     # Messages and metrics
 
@@ -183,7 +183,7 @@ class Trainer:
     def _log_training(self) -> None:
         engine = self._engine
         self._read_checks()
-        loss = self._progress.interval_loss.take()
+        loss = self._state.interval_loss.take()
         self._reporter.loss(loss)
         self._write(
             {
@@ -208,6 +208,6 @@ class Trainer:
             self._reporter.say(message)
 
     def _write(self, record: Mapping[str, object]) -> None:
-        self._progress.metrics.write(record)
+        self._state.metrics.write(record)
         self._engine.log(record)
         self._loggers.log(record)

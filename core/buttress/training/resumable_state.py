@@ -25,7 +25,7 @@ from buttress.training.same_data import expect_equal_data
 from buttress.training.selection import Record
 
 
-class Progress:
+class ResumableState:
     """The mutable state of a run: the engine, and the records and files that the run keeps beside it.
 
     Args:
