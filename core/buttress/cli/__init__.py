@@ -1,4 +1,14 @@
-"""The command line: one file for each group of verbs, in which every verb is declared above the function it calls."""
+"""The command line: one file for each group of verbs, in which every verb is declared above the function it calls.
+
+- ``train``: ``train``, ``resume``, ``reproduce``
+- ``evaluate``: ``evaluate``
+- ``inspect``: ``audit``, ``analyze``, ``report``
+- ``compare``: ``compare``
+- ``weights``: ``ensemble``, ``export``
+- ``plugins``, ``config``, ``doctor``, ``completion``: the verbs of these names, and ``recipes``
+
+``main`` collects them.
+"""
 
 from buttress.cli.main import main
 

@@ -243,7 +243,7 @@ class Config(_Section):
     plugins: list[Entry] = Field(min_length=1, description="plugins in the order of their calls: buttress plugins list")
     optimizer: OptimizerSection
     schedule: ScheduleSection = Field(default_factory=ScheduleSection)
-    epochs: Count = Field(le=10**6, description="passes over the training data")
+    epochs: Annotated[int, Field(ge=1, le=10**6)] = Field(description="passes over the training data")
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
     loggers: list[Entry] = Field(
