@@ -81,7 +81,7 @@ def error_of(text: str, name: str, expect: Verb, *words: str, code: int, **setti
 
 
 def kept_log(message: str) -> str:
-    """What stands in the file that the message names."""
+    """The text of the file that the message names."""
     (path,) = re.findall(r"The traceback is in (.*)", message)
     return Path(path).read_text()
 

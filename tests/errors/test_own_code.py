@@ -49,7 +49,7 @@ def author(tmp_path: Path) -> Iterator[type]:
 
 
 def raised(function: Callable[[], object]) -> BaseException:
-    """What ``function`` raises, as where a plugin is called: this file has no part in it."""
+    """The exception that ``function`` raises, without the frame of this file, as where a plugin is called."""
     with pytest.raises(Exception) as caught:  # noqa: PT011  (of any kind)
         function()
     caught.value.__traceback__ = caught.value.__traceback__.tb_next

@@ -1,4 +1,4 @@
-"""What errors carry beside their message, and that it survives a change of words and a process."""
+"""Data of errors beside their message; it survives a change of words and a process."""
 
 import copy
 import inspect

@@ -141,8 +141,8 @@ def test_a_hook_that_raises_is_named_and_leaves_the_model_as_found(hook: str, er
         CALLS[hook](engine)
     when = f"epoch 2, step {AT + 1}" if CALLS[hook] is step else f"after step {AT} of epoch 2"
     when = "before the first step" if hook == "start_run" else when
-    name, said = hook.split(":")[0], type(error).__name__
-    assert str(caught.value).startswith(f"plugin 'bad' (acme-bad 1.2), hook {name}, {when}:\n  {said}: ")
+    name, kind = hook.split(":")[0], type(error).__name__
+    assert str(caught.value).startswith(f"plugin 'bad' (acme-bad 1.2), hook {name}, {when}:\n  {kind}: ")
     assert caught.value.__cause__ is error
     assert look(model)[:2] == (modes, flags)
     assert_same(look(model)[2], grads)

@@ -8,7 +8,7 @@ from buttress import hookimpl
 class ExpectsALoss:
     """Takes for granted that every record has a loss; an evaluation has none."""
 
-    breaks = "told"
+    breaks = "takes_records"
 
     @hookimpl
     def log(self, metrics):
@@ -18,7 +18,7 @@ class ExpectsALoss:
 class MakesItsFolder:
     """Makes a folder that is there already when a run goes on."""
 
-    breaks = "told"
+    breaks = "takes_records"
 
     @hookimpl
     def start_run(self, ctx):

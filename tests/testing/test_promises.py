@@ -37,10 +37,10 @@ def broken_of(kind: str) -> dict[str, type]:
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    found = torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(found)
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -51,8 +51,8 @@ def test_a_built_in_plugin_keeps_its_promises(name: str):
             promise.check()
         except SkipTest:
             pass
-        except BrokenPromiseError as found:
-            wrong.append(str(found))
+        except BrokenPromiseError as problem:
+            wrong.append(str(problem))
     assert not wrong, "\n".join(wrong)
 
 
@@ -76,14 +76,14 @@ def test_what_a_promise_presumes_is_asked_for_before():
 @pytest.mark.parametrize("kind", FILES)
 def test_the_command_names_what_each_broken_one_breaks_and_nothing_else(kind: str, capsys: pytest.CaptureFixture[str]):
     assert main(["plugins", "check", str(FILES[kind].__file__), "--kind", kind, "--json"]) == 1
-    said = capsys.readouterr()
-    reports = {report["plugin"]: report for report in json.loads(said.out)}
+    output = capsys.readouterr()
+    reports = {report["plugin"]: report for report in json.loads(output.out)}
     for name, cls in broken_of(kind).items():
         report = reports.pop(name)
         assert set(report["broken"]) == {cls.breaks, *getattr(cls, "also", ())}, name
-        (found,) = [result["found"] for result in report["results"] if result["name"] == cls.breaks]
-        assert f"{kind} '{name}' breaks '{cls.breaks}' ({RULES[cls.breaks].text}):" in found
-        assert f"{name} breaks {cls.breaks}" in said.err
+        (finding,) = [result["finding"] for result in report["results"] if result["name"] == cls.breaks]
+        assert f"{kind} '{name}' breaks '{cls.breaks}' ({RULES[cls.breaks].text}):" in finding
+        assert f"{name} breaks {cls.breaks}" in output.err
     assert not any(report["broken"] for report in reports.values())  # what they are derived from keeps its promises
 
 
@@ -170,10 +170,10 @@ def test_promises_are_those_of_the_plugin_s_hooks():
 
 
 def test_check_plugin_raises_with_every_broken_promise():
-    with pytest.raises(BrokenPromiseError) as found:
+    with pytest.raises(BrokenPromiseError) as caught:
         check_plugin(broken.MovesFrozen)
-    assert "'frozen_weights_stay'" in str(found.value)
-    assert "'weights_as_found'" in str(found.value)
+    assert "'frozen_weights_stay'" in str(caught.value)
+    assert "'weights_as_found'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_check_plugin_raises_with_every_broken_promise():
     [("pgd", (10, 10, 0)), ("trades", (1, 0, 1)), ("awp", (1, 0, 1)), ("swa", (0, 0, 0))],
 )
 def test_the_cost_of_a_plugin_is_what_it_adds_to_a_step(name: str, passes: tuple[int, int, int]):
-    found = passes_added(Subject(load(find("plugin", name)), None, name))
-    assert (found.forwards, found.input_backwards, found.weight_backwards) == passes
+    added = passes_added(Subject(load(find("plugin", name)), None, name))
+    assert (added.forwards, added.input_backwards, added.weight_backwards) == passes
 
 
 class Weighs(broken.Passes):
@@ -253,7 +253,7 @@ SAVED = "saves 1 forward, saves 1 backward to the weights"
 
 
 @pytest.mark.parametrize(
-    ("component", "said"),
+    ("component", "text"),
     [
         (Doubles, "batches 2 times as large"),
         (Concatenates, "batches 1.5 times as large"),  # the attack's forward is as it was
@@ -262,8 +262,8 @@ SAVED = "saves 1 forward, saves 1 backward to the weights"
         (broken.Passes, "no passes"),
     ],
 )
-def test_the_cost_counts_examples_and_passes_that_begin_inside_and_says_what_is_saved(component: type, said: str):
-    assert str(added_by(Subject(component))) == said
+def test_the_cost_counts_examples_and_passes_that_begin_inside_and_says_what_is_saved(component: type, text: str):
+    assert str(added_by(Subject(component))) == text
 
 
 @pytest.mark.parametrize(
@@ -281,11 +281,11 @@ def test_a_time_within_the_noise_is_none(differences: list[float], may_save: boo
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "said"),
+    ("milliseconds", "text"),
     [(0.0, "no time that could be measured"), (3.0, "+3.00 ms a step"), (-3.0, "saves 3.00 ms a step")],
 )
-def test_a_time_below_zero_is_saved(milliseconds: float, said: str):
-    assert said in str(Cost(Added(Passes()), milliseconds))
+def test_a_time_below_zero_is_saved(milliseconds: float, text: str):
+    assert text in str(Cost(Added(Passes()), milliseconds))
 
 
 def test_the_external_example_keeps_its_promises(capsys: pytest.CaptureFixture[str]):
@@ -344,11 +344,11 @@ class Stays:
 def test_a_plugin_that_ends_the_process_is_named_with_the_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "mine.py").write_text(ENDS)
     assert main(["plugins", "check", str(tmp_path / "mine.py"), "--json"]) == 1
-    said = capsys.readouterr()
-    assert "ends breaks trains" in said.err
-    ends, stays = json.loads(said.out)
-    (found,) = [result["found"] for result in ends["results"] if result["name"] == "trains"]
-    assert "the process ended with exit code 0 while this was examined" in found
+    output = capsys.readouterr()
+    assert "ends breaks trains" in output.err
+    ends, stays = json.loads(output.out)
+    (finding,) = [result["finding"] for result in ends["results"] if result["name"] == "trains"]
+    assert "the process ended with exit code 0 while this was examined" in finding
     assert set(ends["broken"]) == {"trains", "documented_source"}
     assert set(stays["broken"]) == {"documented_source"}
     (tmp_path / "mine.py").write_text("import os\nos.abort()\n")
@@ -389,13 +389,13 @@ class Defaulted:
 def test_one_that_cannot_be_made_keeps_no_other_from_being_examined(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "two.py").write_text(TWO)
     assert main(["plugins", "check", str(tmp_path / "two.py"), "--json"]) == 2
-    said = capsys.readouterr()
-    needs, fine, defaulted = json.loads(said.out)
+    output = capsys.readouterr()
+    needs, fine, defaulted = json.loads(output.out)
     assert needs["refused"] == "needs.alpha: required, and not given"
     assert "argument 'ctx' has a default" in defaulted["refused"]
     assert fine["broken"] == []
     assert len(fine["results"]) > 20
-    assert "two.py: needs was not examined: needs.alpha: required, and not given, defaulted was not" in said.err
+    assert "two.py: needs was not examined: needs.alpha: required, and not given, defaulted was not" in output.err
 
 
 @pytest.mark.parametrize("end", ["1 / 0", "os._exit(3)"])
@@ -408,12 +408,12 @@ def test_a_package_one_of_whose_modules_cannot_be_imported_is_examined_but_for_i
     (tmp_path / "first_mine.py").write_text(f"import os\n{end}\n")
     (tmp_path / "second_mine.py").write_text(TWO)
     assert main(["plugins", "check", str(tmp_path)]) == 2
-    said = capsys.readouterr()
-    assert "plugin 'first' (mine 1): not examined" in said.out
-    assert "plugin 'second' (mine 1): " in said.out
+    output = capsys.readouterr()
+    assert "plugin 'first' (mine 1): not examined" in output.out
+    assert "plugin 'second' (mine 1): " in output.out
     assert (
         "ZeroDivisionError" if end == "1 / 0" else "the process ended with exit code 3 while it was made"
-    ) in said.err
+    ) in output.err
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -44,7 +44,7 @@ def examine_apart(
         if "lost" not in last:
             raise PluginError(f"{target}: the process ended with {outcome.end} before anything was examined")
         result = last["result"]
-        result["found"] = result["found"].replace("{end}", str(outcome.end))
+        result["finding"] = result["finding"].replace("{end}", str(outcome.end))
 
 
 def answer(order: Line, channel: Channel) -> None:
@@ -69,7 +69,7 @@ def answer(order: Line, channel: Channel) -> None:
             )
             try:
                 if before.get(_MADE):
-                    raise PluginError(before[_MADE]["found"])
+                    raise PluginError(before[_MADE]["finding"])
                 sender(about, lost=True)(lost)
                 subject = candidate.subject()
                 say(about=about, name=_MADE, result=None)

@@ -1,4 +1,4 @@
-"""What a plugin adds to a step: passes through the model, counted, and time on the bench."""
+"""The cost of a plugin: the passes through the model that it adds to a step, and the time on the bench."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROUNDS = 9
 
 @dataclass
 class Counts:
-    """What goes through a model in one step.
+    """Passes through a model in one step, and the examples in them.
 
     Args:
         passes: passes through the whole model.
@@ -43,7 +43,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Added:
-    """What a plugin adds to a step.
+    """Passes that a plugin adds to a step.
 
     Args:
         passes: passes through the whole model; negative where the plugin saves some.
@@ -68,10 +68,10 @@ class Added:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one training step, compared with the same stack without the plugin (where it attacks: with ``clean``).
+    """Cost of a plugin in one training step: its stack against the stack without it (an attack: with ``clean``).
 
     Args:
-        added: what goes through the model besides.
+        added: passes through the model that it adds.
         milliseconds: median time that it adds, on a network of a few hundred weights: passes and its own overhead;
             negative where it saves passes; 0 where the steps with and without it could not be told apart.
     """
@@ -106,15 +106,15 @@ def passes_added(subject: Subject) -> Passes:
 
 
 def added_by(subject: Subject) -> Added:
-    """What goes through the model in the first step, compared with a step without the plugin."""
-    found = []
+    """Passes that the plugin adds to the first step, compared with a step without it."""
+    counted_steps = []
     for without in (False, True):
         with subject.scratch() as scratch:
             engine = subject.engine(scratch, attack=_attack(subject), without=without)
             with all_counted(engine.model) as counts:
                 step(engine, 0)
-            found.append(counts)
-    own, other = found
+            counted_steps.append(counts)
+    own, other = counted_steps
     passes = {key: value - asdict(other.passes)[key] for key, value in asdict(own.passes).items()}
     growth = own.batch / other.batch if own.passes.forwards else 1.0
     return Added(Passes(**passes), own.part_forwards, own.part_backwards, growth)

@@ -1,4 +1,4 @@
-"""What a promise is: a name, a line that says what is promised, by which components, and the check."""
+"""A promise of a component: its name, its text, the kinds of component that make it, and its check."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Applies = Callable[[Subject], bool]
 
 
 # The promises without which a run of a component says nothing: one of each kind.
-RUNS = ("trains", "attacks", "told")
+RUNS = ("trains", "attacks", "takes_records")
 
 
 class BrokenPromiseError(AssertionError):
-    """A plugin does not keep a promise; the message names both, and what was found."""
+    """A plugin does not keep a promise; the message names both, and the finding."""
 
 
 class Broken(Exception):  # noqa: N818  (what a check found; becomes a BrokenPromiseError with the plugin's name)
-    """Raised by a check: what was found, and what to do."""
+    """Raised by a check: the finding, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Rule:
     """A promise that components of some kinds make.
 
     Args:
-        name: of the promise.
-        text: what is promised, one line.
-        kinds: of the components that make it.
+        name: name of the promise.
+        text: the promise in one line.
+        kinds: kinds of the components that make it.
         applies: whether one of them does.
         presumes: promises without which this one cannot be asked for: where one is broken, it would be blamed twice.
         examine: raises where it is broken.
@@ -96,24 +96,23 @@ class Promise:
             self.rule.examine(self.subject)
         except SkipTest:
             raise
-        except Exception as found:
+        except Exception as problem:
             self.subject.broken.add(self.rule.name)
-            named = (
-                str(found) if isinstance(found, (Broken, ButtressError)) else describe(found, self.subject.component)
+            is_worded = isinstance(problem, (Broken, ButtressError))
+            finding = str(problem) if is_worded else describe(problem, self.subject.component)
+            raise BrokenPromiseError(self.accusation(finding)) from (
+                problem.__cause__ if isinstance(problem, Broken) else problem
             )
-            raise BrokenPromiseError(self.accusation(named)) from (
-                found.__cause__ if isinstance(found, Broken) else found
-            )
 
-    def accusation(self, found: str) -> str:
-        """What a report says of this promise where it is broken."""
-        return f"{self.subject} breaks {self.rule.name!r} ({self.rule.text}):\n  {found}"
+    def accusation(self, finding: str) -> str:
+        """The text of a report about this promise where it is broken."""
+        return f"{self.subject} breaks {self.rule.name!r} ({self.rule.text}):\n  {finding}"
 
 
-def expect(good: bool, found: str) -> None:
-    """Raise what was ``found`` unless all is ``good``."""
+def expect(good: bool, finding: str) -> None:
+    """Raise ``finding`` unless all is ``good``."""
     if not good:
-        raise Broken(found)
+        raise Broken(finding)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ assert rules  # imported for the promises that it registers
 
 Status = Literal["kept", "broken", "not asked"]
 
-# What is found where the process ends; {end} says how.
+# The finding where the process ends; {end} says how.
 ENDED = "the process ended with {end} while this was examined; raise an exception instead"
 _NOT_ITS_OWN = "it has no such hook, state, setting or method"
 _COST, _TIMED = "cost", "its steps can be timed"
@@ -25,31 +25,31 @@ _COST, _TIMED = "cost", "its steps can be timed"
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one promise.
+    """The outcome of the check of one promise.
 
     Args:
-        name: of the promise.
-        text: what is promised.
+        name: name of the promise.
+        text: the promise in one line.
         status: ``kept``, ``broken``, or ``not asked``.
-        found: what was found, or why it was not asked.
+        finding: the fault, or the reason why the promise was not checked.
     """
 
     name: str
     text: str
     status: Status
-    found: str = ""
+    finding: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Of one plugin, attack or logger.
+    """The outcome of the examination of one plugin, attack or logger.
 
     Args:
         kind: ``plugin``, ``attack`` or ``logger``.
         plugin: its name.
         source: its distribution and version, or its class.
         results: every promise of its kind, in order.
-        cost: of a step; None where no step can be taken, and of what takes no part in one.
+        cost: cost in a step; None for a component that takes no part in one, and where no step can be taken.
     """
 
     kind: str
@@ -71,8 +71,8 @@ class Report:
         width = max(len(result.name) for result in self.results)
         for result in self.results:
             lines.append(f"  {result.status:9}  {result.name:{width}}  {result.text}")
-            if result.status == "broken" or (result.status == "not asked" and result.found != _NOT_ITS_OWN):
-                lines.append(indent(result.found, "    "))
+            if result.status == "broken" or (result.status == "not asked" and result.finding != _NOT_ITS_OWN):
+                lines.append(indent(result.finding, "    "))
         if self.kind == "plugin":
             lines.append(f"  cost: {self.cost or 'not known: no step can be taken'}")
         return "\n".join(lines)
@@ -86,7 +86,7 @@ def promises(
     Args:
         component: the plugin's class.
         settings: to examine it with, as in a config; those that it requires, at least.
-        name: what a config calls it.
+        name: its name in a config.
         kind: ``plugin``; ``attack`` of evaluations; or ``logger``.
 
     Raises:
@@ -140,7 +140,7 @@ def check_plugin(
     """
     report = examine(Subject(component, settings, name, kind=kind))
     if report.broken:
-        raise BrokenPromiseError("\n".join(result.found for result in report.broken))
+        raise BrokenPromiseError("\n".join(result.finding for result in report.broken))
     return report
 
 

@@ -36,7 +36,7 @@ class Net(nn.Module):
     """``[B,1,16,16]`` to ten logits; its children are called as a residual network's, so that layer groups are known.
 
     Args:
-        seed: of the initial weights.
+        seed: seed of the initial weights.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -60,7 +60,7 @@ class Subject:
     Args:
         component: the class.
         settings: with which it is examined, as in a config; those that it requires, at least.
-        name: what a config calls it; by default the class's own name.
+        name: its name in a config; by default the class's own name.
         source: where it comes from, if it is installed.
         kind: ``plugin``, ``attack`` or ``logger``: as what it is examined.
 
@@ -88,9 +88,9 @@ class Subject:
         self.given = {"num_classes": CLASSES}
         self.broken: set[str] = set()
         self._engines: list[Engine] = []
-        found = marked(component)
-        self.provides = frozenset(each.hook for each in found if not each.options["wrapper"])
-        self.wraps = frozenset(each.hook for each in found if each.options["wrapper"])
+        members = marked(component)
+        self.provides = frozenset(each.hook for each in members if not each.options["wrapper"])
+        self.wraps = frozenset(each.hook for each in members if each.options["wrapper"])
         plugin = self._first()
         check_class(plugin.plugin, source)
         self.traits = plugin.traits
@@ -141,7 +141,7 @@ class Subject:
             without: leave the plugin out.
             optimizer: a factory.
             threat: by default L-inf.
-            options: of the engine.
+            options: further options of the engine.
         """
         without = without or self.kind != "plugin"
         before = [] if "generate_adv" in self.provides and not without else [attack]
@@ -173,7 +173,7 @@ class Subject:
                 yield folder
             finally:
                 for engine in self._engines[first:]:
-                    with suppress(ButtressError):  # ``trains`` closes its engine by itself, and is told
+                    with suppress(ButtressError):  # ``trains`` closes its engine by itself, and hears of errors
                         engine.close()
                 del self._engines[first:]
 
@@ -229,10 +229,10 @@ def _record(event: str, engine: Engine, **measured: object) -> dict[str, object]
 
 def outcome(engine: Engine) -> dict[str, Tensor]:
     """A copy of all that a run leads to: weights, buffers, and the weights of every track."""
-    found = copied(engine.model.state_dict())
+    tensors = copied(engine.model.state_dict())
     for track in engine.tracks():
-        found |= {f"track {track.name}: {name}": value.clone() for name, value in (track.weights or {}).items()}
-    return found
+        tensors |= {f"track {track.name}: {name}": value.clone() for name, value in (track.weights or {}).items()}
+    return tensors
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

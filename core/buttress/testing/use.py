@@ -26,7 +26,7 @@ def use(subject: Subject, scratch: Path | str, epochs: int = 2) -> None:
         for number in range(epochs):
             attacked(subject, number=number)
     elif subject.kind == "logger":
-        told_of_run(subject, subject.engine(scratch), scratch, epochs)
+        logged_run(subject, subject.engine(scratch), scratch, epochs)
     else:
         train(subject.engine(scratch), epochs).tracks()
 
@@ -66,8 +66,8 @@ def attacked(
         batch: by default the examples of the bench as the model sees them.
         model: by default ``victim()``.
         threat: by default L-inf.
-        seed: of the evaluation.
-        number: of the batch in it.
+        seed: seed of the evaluation.
+        number: position of the batch in it.
     """
     model = victim() if model is None else model
     batch = believed(model, batch_of()) if batch is None else batch
@@ -79,17 +79,17 @@ def attacked(
 # Loggers
 
 
-def told_of_run(subject: Subject, engine: Engine, folder: Path | str, epochs: int) -> Engine:
+def logged_run(subject: Subject, engine: Engine, folder: Path | str, epochs: int) -> Engine:
     """Train for ``epochs`` and tell the logger, with an interruption after each: a new one then goes on in the folder.
 
     Raises:
         Broken: the logger fails; a run would leave it out.
     """
     while engine.epoch < epochs:
-        said: list[str] = []
-        loggers = Loggers([subject.plugin()], engine, Path(folder), said.append)
+        complaints: list[str] = []
+        loggers = Loggers([subject.plugin()], engine, Path(folder), complaints.append)
         loggers.start()
         train(engine, engine.epoch + 1, log=loggers.log)
         loggers.close()
-        expect(not said, "".join(said))
+        expect(not complaints, "".join(complaints))
     return engine

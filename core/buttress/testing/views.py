@@ -1,4 +1,4 @@
-"""What can be seen of a model, as tensors by name, to be compared bit for bit."""
+"""Views of a model: its modes, flags, gradients and weights as tensors by name, to be compared bit for bit."""
 
 import torch
 from torch import Tensor, nn

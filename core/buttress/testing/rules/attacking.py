@@ -81,14 +81,16 @@ def model_as_found(subject: Subject) -> None:
 
 @rule("equal seeds give equal examples, whatever the global generators and the batches before", kinds=_attack)
 def repeats_itself(subject: Subject) -> None:
-    found = []
+    answers = []
     for shift, before in ((0, ()), (17, (0, 1))):
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(shift)
             for number in before:
                 attacked(subject, number=number)
-            found.append(attacked(subject, seed=5, number=2))
-    expect(torch.equal(*found), "two evaluations with one seed differ; draw from ctx.generator(purpose), keep nothing")
+            answers.append(attacked(subject, seed=5, number=2))
+    expect(
+        torch.equal(*answers), "two evaluations with one seed differ; draw from ctx.generator(purpose), keep nothing"
+    )
 
 
 @rule("float64 works or is refused, and finds examples of the same loss as float32", kinds=_attack)
@@ -117,7 +119,7 @@ def forwards_counted(subject: Subject) -> None:
     model = victim()
     batch = believed(model, batch_of())
     forwards = subject.plugin().traits.forwards
-    said = forwards(len(batch.x)) if forwards else 0
+    stated = forwards(len(batch.x)) if forwards else 0
     with counted(model) as passes:
         attacked(subject, batch, model=model)
-    expect(passes.forwards <= said, f"forwards({len(batch.x)}) says {said}, and it made {passes.forwards}")
+    expect(passes.forwards <= stated, f"forwards({len(batch.x)}) says {stated}, and it made {passes.forwards}")

@@ -38,8 +38,8 @@ def bfloat16_agrees(subject: Subject) -> None:
 
 
 def _agrees(subject: Subject, dtype: torch.dtype) -> None:
-    reference, found = (_update(subject, each) for each in (torch.float64, dtype))
-    away = float((found - reference).norm() / reference.norm().clamp_min(1e-12))
+    reference, update = (_update(subject, each) for each in (torch.float64, dtype))
+    away = float((update - reference).norm() / reference.norm().clamp_min(1e-12))
     expect(
         away <= _CLOSE[dtype],
         f"the first step is {away:.2g} of its length away from that in float64, expected at most {_CLOSE[dtype]:.1g}; "
@@ -48,7 +48,7 @@ def _agrees(subject: Subject, dtype: torch.dtype) -> None:
 
 
 def _update(subject: Subject, dtype: torch.dtype) -> Tensor:
-    """What the first step adds to the weights ``[P]``, in float64."""
+    """The update of the weights ``[P]`` by the first step, in float64."""
     model = Net().to(dtype)
     before = [weight.detach().double().clone() for weight in model.parameters()]
     with subject.scratch() as scratch, SameDraws(), torch.random.fork_rng(devices=[]):

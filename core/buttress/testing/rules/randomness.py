@@ -24,7 +24,7 @@ class _Measured:
     """Gives the live weights as a track whose batch norm is measured on the training set, by the plugin's own hooks.
 
     Args:
-        inputs: what it is measured on, ``clean`` or ``adv``.
+        inputs: the examples that it is measured on, ``clean`` or ``adv``.
     """
 
     def __init__(self, inputs: BatchNormInputs) -> None:
@@ -145,8 +145,8 @@ def objective_moves_nothing(subject: Subject) -> None:
 
 def _generators() -> dict[str, Any]:
     _, numbers, *rest = np.random.get_state()
-    found: dict[str, Any] = {"torch": torch.get_rng_state().numpy(), "NumPy": np.array([*numbers, *rest[:1]])}
-    found["Python"] = np.array(random.getstate()[1])
+    states: dict[str, Any] = {"torch": torch.get_rng_state().numpy(), "NumPy": np.array([*numbers, *rest[:1]])}
+    states["Python"] = np.array(random.getstate()[1])
     if torch.cuda.is_available():
-        found["CUDA"] = torch.cuda.get_rng_state().numpy()
-    return found
+        states["CUDA"] = torch.cuda.get_rng_state().numpy()
+    return states

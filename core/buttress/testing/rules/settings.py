@@ -98,7 +98,7 @@ def _schema(subject: Subject) -> dict[str, Any]:
 
 
 def _accepts(subject: Subject, settings: dict[str, Any]) -> Exception | None:
-    """What the plugin raises at ``settings``; None where it takes them.
+    """The error that the plugin raises at ``settings``; None where it takes them.
 
     Raises:
         Broken: something else than an error of buttress: the user would see a traceback.
@@ -118,8 +118,8 @@ def _accepts(subject: Subject, settings: dict[str, Any]) -> Exception | None:
 def _is_loose(subject: Subject, name: str, huge: float) -> bool:
     """Whether both ``huge`` and its negative are accepted, the latter by a training step too.
 
-    What depends on the model or the threat model is refused there. The positive one is not trained with: a number of
-    steps would never end.
+    A training step refuses what depends on the model or the threat model. The positive one is not trained with: a
+    number of steps would never end.
     """
     low, high = ({**subject.settings, name: value} for value in (-huge, huge))
     if _accepts(subject, low) is not None or _accepts(subject, high) is not None:

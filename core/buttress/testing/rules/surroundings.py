@@ -1,4 +1,4 @@
-"""What a plugin leaves as it found it: modes, flags, gradients, buffers, weights."""
+"""Promises about the surroundings that a plugin leaves as they were: modes, flags, gradients, buffers, weights."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def no_gradients_left(subject: Subject) -> None:
             attack({"model": engine.model, "batch": batch_of()})
             left = [name for name, weight in engine.model.named_parameters() if weight.grad is not None]
             expect(not left, f"generate_adv left gradients in {', '.join(left)}; use torch.autograd.grad(loss, x)")
-    found = _watched(
+    change = _watched(
         subject, HOOKS - {"adjust_grads", "perturb_weights", "compute_loss", "generate_adv"}, gradients, "eval"
     )
-    expect(not found, f"{found}; use ctx.grads(loss, params) or torch.autograd.grad")
+    expect(not change, f"{change}; use ctx.grads(loss, params) or torch.autograd.grad")
 
 
 def _moves_no_buffer(subject: Subject) -> bool:
@@ -98,8 +98,8 @@ def buffers_as_found(subject: Subject) -> None:
     hooks = HOOKS - {"compute_loss", "perturb_weights"}
     hooks -= {"ensemble_weights"} if subject.traits.writes_back else set()
     for mode in ("eval", "train_notrack") if "generate_adv" in subject.provides else ("eval",):
-        found = _watched(subject, hooks, lambda model: copied(dict(model.named_buffers())), mode)
-        expect(not found, f"{found} (attack_mode {mode}); run extra forwards in eval mode, or put the buffers back")
+        change = _watched(subject, hooks, lambda model: copied(dict(model.named_buffers())), mode)
+        expect(not change, f"{change} (attack_mode {mode}); run extra forwards in eval mode, or put the buffers back")
 
 
 @rule("weights move by the optimizer alone (and by what declares writes_back), bit for bit")
@@ -177,7 +177,7 @@ def tracks_restored(subject: Subject) -> None:
             expect(not shared, f"track {track.name!r} gives the live {', '.join(shared)}; give a copy")
 
 
-def _unchanged(subject: Subject, view: Callable[[nn.Module], Mapping[str, Tensor]], found: str) -> None:
+def _unchanged(subject: Subject, view: Callable[[nn.Module], Mapping[str, Tensor]], finding: str) -> None:
     """``view`` of a partly frozen model is the same all through a run; of an attack, in every attack mode."""
     for mode in ATTACK_MODES if "generate_adv" in subject.provides else ATTACK_MODES[:1]:
         with subject.scratch() as scratch:
@@ -190,7 +190,7 @@ def _unchanged(subject: Subject, view: Callable[[nn.Module], Mapping[str, Tensor
 
             def look(where: str, before: Any = before, model: nn.Module = model, mode: str = mode) -> None:
                 changed = differing(before, view(model))
-                expect(not changed, f"after {where} (attack_mode {mode}): " + found.format(", ".join(changed)))
+                expect(not changed, f"after {where} (attack_mode {mode}): " + finding.format(", ".join(changed)))
 
             train(engine, each=look)
             for track in engine.tracks():
@@ -203,16 +203,16 @@ def _watched(
     subject: Subject, hooks: Collection[str], view: Callable[[nn.Module], Mapping[str, Tensor]], mode: Any
 ) -> str:
     """Which of the plugin's calls to ``hooks`` changed ``view`` of the model, in a run of two epochs; empty: none."""
-    found: list[str] = []
+    changes: list[str] = []
     with subject.scratch() as scratch:
         engine = subject.engine(scratch, attack_mode=mode)
         for hook in sorted(hooks):
             for implementation in engine.hooks.table[hook].providers:
                 if implementation.plugin.label == subject.name:
-                    implementation.function = _spied(implementation.function, hook, engine, view, found)
+                    implementation.function = _spied(implementation.function, hook, engine, view, changes)
         train(engine, 2)
         engine.tracks()
-    return found[0] if found else ""
+    return changes[0] if changes else ""
 
 
 def _spied(
@@ -220,14 +220,14 @@ def _spied(
     hook: str,
     engine: Engine,
     view: Callable[[nn.Module], Mapping[str, Tensor]],
-    found: list[str],
+    changes: list[str],
 ) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
         before = view(engine.model)
         answer = function(*arguments)
         changed = differing(before, view(engine.model))
         if changed:
-            found.append(f"{hook} changed {', '.join(changed)}")
+            changes.append(f"{hook} changed {', '.join(changed)}")
         return answer
 
     return call
