@@ -44,7 +44,7 @@ def _wrapping(self: Any) -> Any:
     [
         ({"compute_loss": _overwritten}, False, r"RuntimeError: .*modified by an inplace .*\(test_backward\.py:\d+\)"),
         ({"compute_loss": _raising}, False, r"ZeroDivisionError: in my backward.* \(test_backward\.py:\d+\)"),
-        ({"compute_loss": _wrapping}, True, r"in my backward; beside it: .*\(test_backward\.py:\d+\)"),
+        ({"compute_loss": _wrapping}, True, r"in my backward \(test_backward\.py:\d+\); beside it: "),
     ],
 )
 def test_an_error_in_the_backward_of_the_core_names_the_plugin_and_its_line(members: Any, wrapper: bool, message: str):

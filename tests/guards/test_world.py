@@ -63,7 +63,7 @@ def test_an_attack_of_an_evaluation_that_does_is_named(what: str):
 @pytest.mark.parametrize("what", CHANGES)
 def test_what_a_hook_that_raises_has_changed_is_put_back(what: str):
     before = World.now()
-    with pytest.raises(HookError, match=r"ValueError: no$"):
+    with pytest.raises(HookError, match=r"ValueError: no \(test_world\.py:\d+\)$"):
         step(engine_of(MLP(), attack(CHANGES[what], ValueError("no"))))
     assert not before.changed()
 

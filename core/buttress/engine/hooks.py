@@ -20,7 +20,7 @@ from buttress.engine.implementation import Implementation, Values
 from buttress.engine.resolution import resolve
 from buttress.engine.state import RunState
 from buttress.engine.turns import Watch
-from buttress.errors import ButtressError, PluginError, kind_and_text, raised_through, raising_line
+from buttress.errors import ButtressError, PluginError, extended, kind_and_text, raised_through, raising_line
 from buttress.hookspecs import ExitOrder
 from buttress.kernels import lsc_mean
 from buttress.nn.contract import kind
@@ -114,11 +114,11 @@ class Hooks:
         involved = [*loss.providers, *loss.wrappers, *self.table["perturb_weights"].providers]
         who = next((each for each in involved if raised_through(problem, each.function)), involved[0])
         others = ", ".join(str(each.plugin) for each in involved if each is not who)
-        return who.fault(
-            f"the gradient of the training loss cannot be taken: {kind_and_text(problem)}"
-            + (f"; beside it: {others}" if others else ""),
+        fault = who.fault(
+            f"the gradient of the training loss cannot be taken: {kind_and_text(problem)}",
             place=raising_line(problem, who.function),
         )
+        return extended(fault, f"; beside it: {others}") if others else fault
 
     def expect_gradients(self, model: nn.Module) -> None:
         """Expect finite gradients of the training objective in ``.grad``."""
