@@ -170,7 +170,7 @@ def test_the_question_says_why_it_is_asked(stranger: Path) -> None:
     Path("mine/plugins.py").write_text(f"{CANARY}")
     with pytest.raises(TrustError, match=f"{why} mine/plugins.py says"):
         candidates("mine/plugins.py")
-    own = OwnCode("tiny.yaml", read_plugins_file(Path("mine/plugins.py")), {}, {}, Path.cwd(), asks=True)
+    own = OwnCode("tiny.yaml", read_plugins_file(Path("mine/plugins.py")), {}, {}, Path.cwd(), trusted_only=True)
     with pytest.raises(TrustError) as looked_at:  # as `config show` does
         own.expect_trusted()
     assert "came with a run" not in str(looked_at.value)

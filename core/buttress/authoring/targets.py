@@ -127,7 +127,7 @@ def _file(path: Path, kind: str | None, trust: bool) -> Chosen:
     """The classes of a file; with one hook or another they may serve as an attack or a logger."""
     chosen: Chosen = []
     file = read_plugins_file(path)
-    own = OwnCode(str(path), file, {}, {}, path.parent, asks=belongs_to_run(path) and not trust)
+    own = OwnCode(str(path), file, {}, {}, path.parent, trusted_only=belongs_to_run(path) and not trust)
     plugins = own.plugins_as_they_are
     own.trust()  # what the user has named, or trusted
     for component, source in plugins.values():

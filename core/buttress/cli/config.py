@@ -63,7 +63,7 @@ def config_show(config: Path, overrides: tuple[str, ...], trust: bool, as_json: 
     from buttress.config.file import dump_config, load_config
     from buttress.training.assembly import check_config
 
-    file = load_config(config, overrides, trust=trust, looks=True)
+    file = load_config(config, overrides, trust=trust, inspect_only=True)
     try:
         resolved = check_config(file).resolved
     except TrustError as problem:
@@ -81,7 +81,7 @@ def config_validate(config: Path, overrides: tuple[str, ...], trust: bool) -> st
     from buttress.training.assembly import check_config
 
     try:
-        check_config(load_config(config, overrides, trust=trust, looks=True))
+        check_config(load_config(config, overrides, trust=trust, inspect_only=True))
     except TrustError as problem:
         return f"{config}: the keys are valid; plugins, data and model are not checked: {problem}"
     return f"{config}: valid"

@@ -52,7 +52,7 @@ class Variant:
             source = apply_override(source, override)
         ConfigFile(source)  # with its own name, which is about to be replaced and becomes part of a path
         renamed = apply_override(source, f'name="{comparison}"')
-        return ConfigFile(renamed, asks=belongs_to_run(self.config), trust=trust)
+        return ConfigFile(renamed, trusted_only=belongs_to_run(self.config), trust=trust)
 
     def run(self, seed: int) -> str:
         """Name of its run folder: letters, digits, ``. _ -``; a long one is cut, and ends with a hash."""

@@ -34,7 +34,7 @@ class ConfigFile:
     Args:
         source: the parsed file, overrides applied.
         plugins_file: file of plugins, if it has been read already; by default it is read from beside the source.
-        asks: whether only code that the user has trusted is executed.
+        trusted_only: whether only code that the user has trusted is executed.
         trust: whether the config's own code is trusted from now on.
 
     Raises:
@@ -44,7 +44,12 @@ class ConfigFile:
     """
 
     def __init__(
-        self, source: Source, plugins_file: PluginsFile | None = None, *, asks: bool = False, trust: bool = False
+        self,
+        source: Source,
+        plugins_file: PluginsFile | None = None,
+        *,
+        trusted_only: bool = False,
+        trust: bool = False,
     ) -> None:
         if not isinstance(source.value, dict):
             raise ConfigError(f"{source.name}: expected a mapping of keys, got {type(source.value).__name__}")
@@ -59,8 +64,10 @@ class ConfigFile:
         self._expect_way_back()
         targets = self.targets()
         args = {section: getattr(self.config, section).args for section in targets}
-        self.own = OwnCode(source.name, self.plugins_file, targets, args, self.modules, asks=asks and not trust)
-        if asks and trust:
+        self.own = OwnCode(
+            source.name, self.plugins_file, targets, args, self.modules, trusted_only=trusted_only and not trust
+        )
+        if trusted_only and trust:
             self.own.trust()
 
     def _read_plugins_file(self) -> PluginsFile | None:
@@ -148,7 +155,9 @@ def _expect_format(source: Source) -> None:
         )
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), *, trust: bool = False, looks: bool = False) -> ConfigFile:
+def load_config(
+    path: Path, overrides: Sequence[str] = (), *, trust: bool = False, inspect_only: bool = False
+) -> ConfigFile:
     """Read a config file, or the recipe ``dist:name`` of a distribution, and apply ``key=value`` overrides.
 
     A key is a path (``data.batch_size``, ``plugins.pgd.steps``) or a plugin and its setting (``pgd.steps``).
@@ -158,7 +167,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, trust: bool = Fals
             only if the user has trusted it. Any other file is the user's own.
         overrides: ``key=value``, the value in YAML.
         trust: whether the config's own code is trusted from now on.
-        looks: whether the config is only inspected, so that its own code is executed only if the user has trusted it.
+        inspect_only: whether the config is only inspected; its own code is then executed only if it is trusted.
 
     Raises:
         ConfigError: see ``ConfigFile``; an override that is not ``key=value``, or whose key is unknown.
@@ -166,7 +175,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, trust: bool = Fals
     source = read_yaml(resolve_config_path(path))
     for override in overrides:
         source = apply_override(source, override)
-    return ConfigFile(source, asks=looks or belongs_to_run(path), trust=trust)
+    return ConfigFile(source, trusted_only=inspect_only or belongs_to_run(path), trust=trust)
 
 
 def dump_config(resolved: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ class OwnCode:
         targets: section to target, for the sections that have a target.
         args: section to the args of its target.
         folder: folder that is searched first for the modules of targets.
-        asks: whether only code that the user has trusted is executed; else all of it is, like a script given to Python.
+        trusted_only: whether only code that the user has trusted is executed; else all of it is, like a script.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class OwnCode:
         args: Mapping[str, Mapping[str, Any]],
         folder: Path,
         *,
-        asks: bool,
+        trusted_only: bool,
     ) -> None:
         self._config, self._plugins_file, self._folder = config, plugins_file, folder
-        self._targets, self._args, self._asks = targets, args, asks
+        self._targets, self._args, self._trusted_only = targets, args, trusted_only
 
     @cached_property
     def files(self) -> list[Code]:
@@ -83,7 +83,7 @@ class OwnCode:
         Raises:
             TrustError: the user has not trusted some of the code.
         """
-        if self._asks:
+        if self._trusted_only:
             expect_trusted(self._config, self.needs_trust, self.needs_trust)
 
     def trust(self) -> None:
@@ -144,7 +144,7 @@ class OwnCode:
         return make(kind, self._targets[section], args, place, self._folder, given)
 
     def _expect_trusted(self, place: str) -> None:
-        if self._asks:
+        if self._trusted_only:
             expect_trusted(self._config, [each for each in self.needs_trust if each.place == place], self.needs_trust)
 
 
