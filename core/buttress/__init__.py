@@ -17,6 +17,7 @@ from buttress._version import __version__
 
 if TYPE_CHECKING:
     from buttress.components.loaded import load_plugins
+    from buttress.config.schedule import Schedule
     from buttress.data import Data, Split
     from buttress.engine.context import Context
     from buttress.engine.engine import Engine
@@ -53,6 +54,7 @@ _HOME = {
     "Objective": "engine.objective",
     "ParamGroup": "types",
     "PluginError": "errors",
+    "Schedule": "config.schedule",
     "Score": "scoring.evaluator",
     "Split": "data",
     "StepResult": "engine.step",
@@ -83,6 +85,7 @@ __all__ = [
     "Objective",
     "ParamGroup",
     "PluginError",
+    "Schedule",
     "Score",
     "Split",
     "StepResult",

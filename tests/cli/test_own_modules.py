@@ -120,7 +120,8 @@ class Positional:
 '''
 
 SCHEDULE = '''
-from buttress.config.schedule import Constant, Schedule
+from buttress import Schedule
+from buttress.config.schedule import Constant
 from buttress.settings import Epoch
 
 
