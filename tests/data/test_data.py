@@ -12,7 +12,7 @@ from buttress.data import check_data, count_classes
 from buttress.data.order import epoch_order, fixed_order, steps_per_epoch
 from buttress.errors import DataError
 
-from .helpers import LINF, batch_of
+from ..core.helpers import LINF, batch_of
 
 
 def data(**splits: Any) -> Data:

@@ -263,7 +263,7 @@ def test_what_a_killed_writer_leaves_is_removed_and_nothing_else(tmp_path: Path,
     for path in kept:
         path.write_text("mine")
     child = (
-        "import os, signal, sys; from pathlib import Path; from tests.core.test_files import WRITERS\n"
+        "import os, signal, sys; from pathlib import Path; from tests.storage.test_files import WRITERS\n"
         "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "WRITERS[sys.argv[1]](Path(sys.argv[2]))"
     )

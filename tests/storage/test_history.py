@@ -13,7 +13,7 @@ from buttress.errors import CheckpointError, ConfigError
 from buttress.storage.history import DiskHistory, History, MemoryHistory, Store
 from buttress.storage.seals import read_weights
 
-from .helpers import CPU, LINF
+from ..core.helpers import CPU, LINF
 
 KINDS = pytest.mark.parametrize("kind", ["disk", "memory"])
 

@@ -20,8 +20,8 @@ from buttress.training.checkpoint import (
     weights_copy,
 )
 
+from ..core.helpers import assert_same, clean_attack, engine_of, snapshot, step
 from ..models import MLP
-from .helpers import assert_same, clean_attack, engine_of, snapshot, step
 
 
 def state(number: int) -> dict[str, Any]:
