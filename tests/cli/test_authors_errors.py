@@ -127,7 +127,7 @@ def test_a_loss_without_a_graph_is_named_with_its_line(expect: Verb, workspace: 
     message = error_of(DETACHED, "detached", expect, code=1)
     assert re.match(r"plugin 'detached' \(mine\.py sha256:\w+\), hook compute_loss, epoch 1, step 1:\n", message)
     assert "expected losses with a gradient to the weights, got detached ones" in message
-    assert "(mine.py:6)" in message
+    assert "(mine.py:7)" in message
     assert "leave out detach() and torch.no_grad()" in message
     assert "Traceback" in kept_log(message)
 

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from buttress import hookimpl
 from buttress.errors import describe, line_of, raised_through, raising_line
 
 SOURCE = """
@@ -110,6 +111,18 @@ def test_a_member_of_a_class_is_shown_where_it_is_written(author: type, name: st
 
 def test_a_function_is_shown_where_it_is_written(author: type):
     assert line_of(author.calls_torch) == line_of(author().calls_torch) == "authors_plugin.py:13"
+
+
+@dataclass
+class Decorated:
+    @hookimpl
+    def before_epoch(self) -> None: ...
+
+
+def test_the_line_of_def_or_class_is_shown_not_its_decorator_s():
+    first = getsourcelines(Decorated)[1]
+    assert line_of(Decorated) == f"test_own_code.py:{first + 1}"
+    assert line_of(Decorated.before_epoch) == line_of(Decorated, "before_epoch") == f"test_own_code.py:{first + 3}"
 
 
 def test_a_field_of_a_dataclass_is_shown_where_it_is_written():

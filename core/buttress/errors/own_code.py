@@ -48,7 +48,7 @@ def line_of(author: Any, name: str = "") -> str:
     Args:
         author: an object, a class or a function.
         name: attribute, field, method or setting of the class, or parameter of the function; where there is none of
-            that name, the line is that of the whole.
+            that name, the line is that of the whole: of its ``def`` or ``class``, below the decorators.
 
     Returns:
         File and line, or nothing where there is no source.
@@ -60,7 +60,8 @@ def line_of(author: Any, name: str = "") -> str:
         tree = ast.parse(dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):  # no source, or none that stands by itself
         return ""
-    line = next((node.lineno for node in _parts(tree) if name and _name_of(node) == name), 1)
+    written_at = tree.body[0].lineno  # the line of def or class, below its decorators
+    line = next((node.lineno for node in _parts(tree) if name and _name_of(node) == name), written_at)
     return _line(file, first + line - 1)
 
 
