@@ -109,7 +109,8 @@ def test_a_traceback_of_a_run_is_in_its_log(expect: Verb, workspace: Path, logs:
 
 def test_a_misspelt_word_is_named_with_its_line(expect: Verb, workspace: Path, logs: Path):
     message = error_of(GIVES, "soften", expect, code=2)
-    assert re.search(r"plugin 'soften' from mine\.py sha256:\w+: gives: unknown word 'soft label'", message)
+    place = r"own\.yaml:\d+: plugins\.soften"
+    assert re.match(rf"{place}: plugin 'soften' from mine\.py sha256:\w+: gives: unknown word 'soft label'", message)
     assert "did you mean 'soft labels'?" in message
     assert "(mine.py:6)" in message
     assert "Traceback" in kept_log(message)

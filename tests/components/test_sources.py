@@ -221,6 +221,15 @@ def test_a_plugin_with_positional_or_unannotated_settings_is_refused(install: In
         load_plugins(["sloppy"])
 
 
+@pytest.mark.parametrize(
+    "setup", ["gvies = ('soft labels',)", "def __init__(self): self.gvies = ('soft labels',)"], ids=["class", "object"]
+)
+def test_a_misspelt_attribute_is_named_with_its_place_in_the_config(install: Install, setup: str):
+    install("loose", "sloppy", PLUGIN.format(setup=setup))
+    with pytest.raises(PluginError, match=r"^plugins\.0\.sloppy: plugin 'sloppy' from loose 1\.2: unknown attribute "):
+        load_plugins(["sloppy"])
+
+
 def test_a_value_error_of_the_constructor_is_the_users_mistake(install: Install):
     setup = "def __init__(self, *, size: int = 3): raise ValueError('size and shape clash')"
     install("picky", "choosy", PLUGIN.format(setup=setup))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +43,9 @@ class Component:
         except (Exception, SystemExit) as problem:
             raise PluginError(f"{self} cannot be made: {describe(problem)}", key=place) from problem
         if self.kind in HOOKED:
-            check_class(made, self.source)
-            traits_of(made, str(self))
+            with place.error_context():
+                check_class(made, self.source)
+                traits_of(made, str(self))
         return made, resolved
 
     def __str__(self) -> str:
@@ -68,7 +70,8 @@ def choose(kind: str, name: str, place: Place | None = None, local: Local | None
         source = find(kind, name, place, usable_names(kind, local or {}))
         factory = load(source)
     if kind in HOOKED:
-        check_class(factory, source)
+        with place.error_context() if place else nullcontext():
+            check_class(factory, source)
     return Component(kind, name, factory, source)
 
 
