@@ -1,5 +1,6 @@
 """Settings come from the signature, are checked strictly, and every message names the key."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -170,6 +171,14 @@ class Positional:
     def __init__(self, steps: int) -> None: ...
 
 
+class PositionalUntyped:
+    def __init__(self, steps=3) -> None: ...
+
+
+class PositionalCallable:
+    def __init__(self, steps: Callable[[int], float]) -> None: ...
+
+
 class Variadic:
     def __init__(self, *steps: int) -> None: ...
 
@@ -194,6 +203,11 @@ class PositionalData:
         (
             PositionalData,
             r"PositionalData: setting 'steps' must be keyword-only.*kw_only=True on the .*\(test_signature\.py:\d+\)$",
+        ),
+        (PositionalUntyped, r"setting 'steps' must be keyword-only: put .*; and needs a type annotation \("),
+        (
+            PositionalCallable,
+            r"setting 'steps' must be keyword-only: put .*; and is a .*Callable.*; take a name \(str\)",
         ),
         (Variadic, r"Variadic: setting 'steps' must be keyword-only"),
         (AnyKey, r"AnyKey: setting 'settings' must be keyword-only"),

@@ -7,7 +7,7 @@ no torch.
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from functools import lru_cache
 from inspect import formatannotation
@@ -22,27 +22,46 @@ from buttress.components.readable import readable
 from buttress.errors import PluginError, line_of
 from buttress.settings import Epoch
 
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
 
 def signature_of(component: Callable[..., object]) -> list[inspect.Parameter]:
     """The keyword-only parameters of a component.
 
     Raises:
-        PluginError: a parameter is positional, variadic or has no annotation.
+        PluginError: a parameter is positional or variadic, or has no annotation, or both.
     """
     parameters = list(inspect.signature(component, eval_str=True).parameters.values())
     for parameter in parameters:
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            raise PluginError(
-                f"{component.__qualname__}: setting {parameter.name!r} must be keyword-only: "
-                f"put '*' before it in __init__ (or kw_only=True on the dataclass)",
-                place=line_of(component, parameter.name),
-            )
-        if parameter.annotation is inspect.Parameter.empty:
-            raise PluginError(
-                f"{component.__qualname__}: setting {parameter.name!r} needs a type annotation",
-                place=line_of(component, parameter.name),
-            )
+        faults = list(_faults_of(parameter))
+        if faults:
+            message = f"{component.__qualname__}: setting {parameter.name!r} {'; and '.join(faults)}"
+            raise PluginError(message, place=line_of(component, parameter.name))
     return [_with_value(component, parameter) for parameter in parameters]
+
+
+def _faults_of(parameter: inspect.Parameter) -> Iterator[str]:
+    """All faults of a setting at once: its author repairs them in one round."""
+    if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        yield "must be keyword-only: put '*' before it in __init__ (or kw_only=True on the dataclass)"
+    if parameter.annotation is inspect.Parameter.empty:
+        yield "needs a type annotation"
+    elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY and not _is_writable(parameter.annotation):
+        yield _unwritable(parameter)
+
+
+def _is_writable(annotation: Any) -> bool:
+    try:
+        return not unwritable(create_model("Single", __config__=_STRICT, field=(readable(annotation), ...)))
+    except PydanticUserError:
+        return True  # settings_model names what pydantic refuses
+
+
+def _unwritable(parameter: inspect.Parameter) -> str:
+    return (
+        f"is a {formatannotation(parameter.annotation)}, and nothing in a config can be one; take a name (str) or a "
+        "number, and make the object in __init__"
+    )
 
 
 @dataclass
@@ -97,9 +116,8 @@ def settings_model(component: Callable[..., object], given: frozenset[str] = fro
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (readable(parameter.annotation), Field(default, description=docs.get(parameter.name)))
-    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     try:
-        model = create_model(component.__name__, __config__=config, **fields)
+        model = create_model(component.__name__, __config__=_STRICT, **fields)
     except PydanticUserError as problem:
         raise PluginError(
             f"{component.__qualname__}: its settings cannot be read: {problem.message}", place=line_of(component)
@@ -113,9 +131,7 @@ def _expect_writable(component: Callable[..., object], model: type[BaseModel]) -
     for parameter in signature_of(component):
         if parameter.name in wrong:
             raise PluginError(
-                f"{component.__qualname__}: setting {parameter.name!r} is a "
-                f"{formatannotation(parameter.annotation)}, and nothing in a config can be one; take a name (str) or a "
-                "number, and make the object in __init__",
+                f"{component.__qualname__}: setting {parameter.name!r} {_unwritable(parameter)}",
                 place=line_of(component, parameter.name),
             )
 
