@@ -23,7 +23,7 @@ from buttress.console.tables import table
 from buttress.kernels import lsc_cross_entropy, use_backend
 
 Candidate = tuple[Callable[[], object], str]
-"""What is timed, and the backend that it runs with."""
+"""Function to be timed, and the backend under which it runs."""
 
 
 def by_hand(logits: Tensor, targets: Tensor, c_min: float) -> tuple[Tensor, Tensor]:

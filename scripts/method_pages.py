@@ -48,10 +48,10 @@ HOOKS = {
     "adjust_grads": "Gradients",
     "ensemble_weights": "Ensembles",
 }
-# Folders of recipes, and what nearly every one in them has beside its method.
+# Folders of recipes, and the plugins that nearly every recipe in them uses beside its method.
 RECIPES = {"digits": COMMON, "cifar10/linf": COMMON | {"augment"}}
-# What the index counts with, where the defaults do nothing in the counted step: the losses of an untrained network of
-# ten classes lie above RWP's c_min.
+# Settings for the counts of the index, for plugins whose defaults would do nothing in the counted step: the losses of
+# an untrained network of ten classes lie above RWP's c_min.
 TYPICAL: dict[str, dict[str, Any]] = {"rwp": {"c_min": "inf"}}
 
 describe = cache(partial(inventory.describe, cost=False))

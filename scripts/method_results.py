@@ -15,7 +15,7 @@ from buttress.console.tables import percent
 
 ROOT = Path(__file__).parent.parent
 
-# What nearly every recipe on digits has beside its method, and the ensembles that are evaluated beside the live model.
+# Plugins that nearly every recipe on digits uses beside its method; ensembles evaluated beside the live model.
 COMMON = {"pgd"}
 TRACKS = {"meat", "ema", "swa"}
 # The methods of the baseline, plain PGD-AT.

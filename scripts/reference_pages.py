@@ -6,6 +6,9 @@
     shelf         names that a plugin may import, from ``__all__`` of the author's shelf
 
 ``python scripts/reference_pages.py`` brings the pages up to date.
+
+The reference of commands lies in the repository, so that it can be read without a site and a test can find it out of
+date. A plugin such as mkdocs-click would write it only while the site is built.
 """
 
 import importlib

@@ -12,9 +12,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-# What a browser fetches by itself, as opposed to what a reader may click on.
+# Elements whose target a browser fetches by itself, without a click of the reader, and the attribute that names it.
 _LOADED = {"iframe": "src", "img": "src", "link": "href", "script": "src", "source": "src"}
-_RELATIONS = {"canonical", "next", "prev"}  # of <link>: for crawlers, fetched by nobody
+_RELATIONS = {"canonical", "next", "prev"}  # relations of <link> for crawlers, which no browser fetches
 
 
 @dataclass

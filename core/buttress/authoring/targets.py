@@ -24,7 +24,7 @@ from buttress.storage.user_path import user_path
 if TYPE_CHECKING:
     from buttress.testing import Subject
 
-# What is wrong with anything else.
+# End of the message about a target that has no promises to examine.
 _EXAMINED = (
     "promises are those of plugins, attacks and loggers (--kind); a model, a data set or a schedule is tried by "
     "buttress config validate"

@@ -45,7 +45,7 @@ class UserPath(click.ParamType[Path]):
 
 
 class WholeNumber(click.ParamType[int]):
-    """A whole number of at most 18 digits; digits of other scripts and underscores between them are refused."""
+    """A whole number of at most 18 digits, from 0 to 9; underscores and digits of other scripts are refused."""
 
     name = "number"
 

@@ -34,10 +34,10 @@ class _Command(click.Command):
 
 
 class Verb(_Command):
-    """A verb; its function returns the text that is to be printed.
+    """A verb, such as ``train``. Its function returns the text to print.
 
     Args:
-        imports_torch: whether the first seconds go into importing torch, which the user is informed of.
+        imports_torch: whether the verb imports torch, which takes seconds; a notice then says so.
     """
 
     def __init__(self, *args: Any, imports_torch: bool = False, **attributes: Any) -> None:
@@ -74,7 +74,7 @@ class Option(click.Option):
     """An option whose help ends with its default, as in ``number of examples (default: 200)``.
 
     Args:
-        show_default: the default in words, where it is no value: ``"the time"``.
+        show_default: words for a default that is not a fixed value, such as ``"the time"``.
     """
 
     def __init__(self, *args: Any, show_default: str | None = None, **attributes: Any) -> None:

@@ -17,7 +17,7 @@ from buttress.config.schema import Config
 from buttress.config.yaml_source import Source, read_yaml
 from buttress.errors import ConfigError, nearest
 
-# Of a run folder's name before "-s<seed>": run names end at 100 characters.
+# Longest beginning of a run folder's name, before "-s<seed>": run names have at most 100 characters.
 _LONGEST = 90
 # Keys that a comparison gives to its runs, and the option that stands for each.
 _OWN_KEYS = {"seed": "--seeds, or seed=4,7", "name": "--name"}

@@ -23,7 +23,7 @@ Made = tuple[Any, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Component:
-    """A component that a name stands for: imported, its class examined, and nothing made of it yet."""
+    """A component that was chosen by its name. It is imported and its class is checked; no object is made yet."""
 
     kind: str
     name: str
@@ -31,7 +31,7 @@ class Component:
     source: Source
 
     def make(self, settings: Mapping[str, Any], place: Place, given: Mapping[str, Any] | None = None) -> Made:
-        """The object that the component makes of ``settings``; arguments and errors as in ``construct``.
+        """Make the component's object from ``settings``. Arguments and other errors: see ``construct``.
 
         Raises:
             PluginError: the component raises, or the object is no plugin.

@@ -15,12 +15,14 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a value: ``place / "pgd" / "steps"`` lies below ``place``, and ``str(place)`` is for messages.
+    """The place at which a value was given, for messages.
+
+    ``place / "pgd" / "steps"`` is a place below ``place``. ``str(place)`` is its text in a message.
 
     Args:
-        name: name of the file; of what was given in code, the name of its component or argument.
-        path: keys that lead to the value.
-        lines: path to ``"digits.yaml:12"``, for every key of a file; None for what was given in code.
+        name: name of the file. For a value given in code: name of its component or argument.
+        path: keys that lead to the value, from the outermost to the innermost.
+        lines: file and line of every key, such as ``"digits.yaml:12"``, by path. None for a value given in code.
     """
 
     name: str

@@ -60,7 +60,7 @@ _CONTAINERS = (list, dict, set, frozenset, deque, Set, Sequence, Mapping)
 
 
 def readable(annotation: Any) -> Any:
-    """``annotation`` as a type that values of a config satisfy.
+    """A type that accepts, beside the values of ``annotation``, the ways in which a config may write them.
 
     A bool may be written as ``no``, an integer as ``10.0``, a number as ``1/10``, a tuple or a set as a list, and a
     member of an ``Enum`` by its value or its name. For ``Any``, ``1/10`` is a number, and a word that may be text or a

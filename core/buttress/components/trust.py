@@ -94,12 +94,12 @@ def memory() -> Path | None:
 
 
 def belongs_to_run(path: Path) -> bool:
-    """Whether a file lies in a run folder, and therefore comes from the maker of that run."""
+    """Whether a file lies in a run folder; whoever made that run also made the file."""
     return any((each.parent / "manifest.json").exists() for each in (path, path.resolve()))
 
 
 def untrusted(code: Iterable[NeedsTrust]) -> list[NeedsTrust]:
-    """The code that has not been trusted."""
+    """Those entries of ``code`` that the user has not trusted yet."""
     listed = list(code)
     known = _remembered() if listed else {}
     return [each for each in listed if each.sha256 not in known]

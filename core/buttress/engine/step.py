@@ -10,7 +10,7 @@
     │   ── restore_then_step: the weights are w again
     │   adjust_grads              edit p.grad
     │   optimizer.step()
-    └   ── step_while_perturbed: v is taken out of the stepped weights
+    └   ── step_while_perturbed: v is subtracted from the new weights
     ensemble_weights("step")      snapshots and averages of the new weights
 """
 
@@ -53,17 +53,19 @@ class StepResult(NamedTuple):
 
 @dataclass(eq=False)
 class Step:
-    """Makes the training steps of one engine; nothing waits for the device, except checks at level ``always``.
+    """Makes the training steps of one engine.
+
+    Checks at level ``always`` wait for the device. At other levels a step waits for it only where ``BadSteps`` does.
 
     Args:
         model: model, trained in place.
         optimizer: optimizer over its parameters, which steps on ``.grad``.
         hooks: hooks of the run, which call the plugins in order and check every answer.
         state: state of the run: position and random streams.
-        modes: switch that keeps buffers unchanged while a perturbation computes losses.
-        attack: attack of training, in its attack mode.
+        modes: modes of the model. They can keep its buffers unchanged while ``perturb_weights`` computes losses.
+        attack: attack on training batches. It runs with the model in the engine's ``attack_mode``.
         copies: memory for the copies of weights and buffers.
-        checks: checks of values, with the steps to be skipped.
+        checks: checks of the values that plugins answer. They also know which steps must be undone.
     """
 
     model: nn.Module
@@ -86,11 +88,13 @@ class Step:
         self.state.begin_step(draws)
         self.hooks.watch.begin(self.model)
         as_found = AsFound(self.model)
+        # Two blocks restore the model after an error. ``kept_on_error`` restores objects: modules, parameters, hooks,
+        # modes, ``.grad``. ``values_kept_on_error`` restores the numbers in parameters and buffers.
         with self._forwards.watched(batch.x), as_found.kept_on_error():
-            # All weights are copied in every step, perturbed or not: any hook may raise or damage them, and a copy into
-            # memory that is used again costs less than finding out beforehand.
+            # Every step copies all weights, perturbed or not, because any hook may raise or damage them. The copies
+            # reuse their memory, so they cost less than a search for damage.
             values = as_found.values_kept_on_error(self.copies.before, self.copies.buffers)
-            with self._skipped_if_bad(), values as saved:
+            with self._undone_if_bad(), values as saved:
                 result = self._update(batch, saved)
             self.state.phase = "ensemble"
             self.hooks.ensemble_weights(self.model, "step")
@@ -100,7 +104,7 @@ class Step:
         return result
 
     def _update(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:
-        """From the batch to the optimizer's step; ``saved`` are copies of the weights."""
+        """Transform the batch, attack, compute gradients and update; ``saved`` holds copies of the weights."""
         self.state.phase = "train"
         batch = self.hooks.transform_batch(batch)
         adv = self.attack(batch)
@@ -120,7 +124,7 @@ class Step:
             manager = self.hooks.perturb_weights(self.model, batch, adv, objective)
             weights, order = self.model.parameters(), self.hooks.exit_order
             with perturbed(manager, adv, weights, order, saved, self.copies.after) as perturbation:
-                objective.close()  # the perturbation is complete; a plugin that keeps the objective cannot attack later
+                objective.close()  # from here on, a plugin that kept the objective cannot attack with it
                 yield perturbation
 
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
@@ -134,7 +138,7 @@ class Step:
         self.hooks.expect_gradient(total)
         try:
             grads = gradients(total, weights)
-        except ButtressError:  # the model's, not the plugin's
+        except ButtressError:  # it names the culprit: the model, not a plugin
             raise
         except Exception as problem:
             raise self.hooks.backward_fault(problem) from problem
@@ -153,8 +157,11 @@ class Step:
             ) from problem
 
     @contextmanager
-    def _skipped_if_bad(self) -> Iterator[None]:
-        """Where bad steps are skipped, take the block back on the device if a value in it is not finite."""
+    def _undone_if_bad(self) -> Iterator[None]:
+        """Run the block, and undo its changes if it met a value that is not finite and bad steps are to be skipped.
+
+        The device decides and restores, so the host need not wait for the verdict.
+        """
         guard = self.checks.bad_steps
         before = guard and guard.begin(self.model, self.optimizer, self.state.records)
         yield

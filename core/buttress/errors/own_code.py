@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 NOT_OWN = (str(Path(__file__).parent.parent), *(get_path(name) for name in ("stdlib", "purelib", "platlib")), "<")
-"""What the files begin with that are nobody's own code: of buttress, of Python, what is installed, what is frozen."""
+"""Beginnings of file names that belong to no author: buttress, the standard library, installed and frozen code."""
 
 
 def raising_line(problem: BaseException, author: object = None) -> str:

@@ -2,8 +2,8 @@
 
 Every worker takes a block (one range of elements of one tensor), reads that range of each file into a row of its own
 buffer, reduces the rows and puts the result in its place. Neither reading nor reducing holds Python's lock, so workers
-overlap the two without waiting for each other. Blocks are small enough to be reduced out of the processor's cache. The
-system is asked early for what comes next in each file, which keeps the disk busy.
+overlap the two without waiting for each other. Blocks are small, so that their rows are still in the processor's cache
+when they are reduced. Workers ask the system ahead of time for the next part of each file, which keeps the disk busy.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _common(files: Sequence[TensorFile], prefix: str) -> dict[str, Entry]:
 
 @dataclass(frozen=True)
 class _Block:
-    """Elements ``start`` to ``stop`` of tensor ``name``; ``ahead``: whether to ask the system for what follows."""
+    """Elements ``start`` to ``stop`` of tensor ``name``; ``ahead`` tells whether its worker asks for the next part."""
 
     name: str
     dtype: torch.dtype
@@ -139,7 +139,7 @@ class _Block:
 
 
 def _blocks(entries: Mapping[str, Entry], size: int) -> Iterator[_Block]:
-    """Yield all blocks of ``size`` elements, tensor by tensor; one in every ``_AHEAD`` bytes looks ahead."""
+    """Yield all blocks of ``size`` elements, tensor by tensor; ``ahead`` is true for one block per ``_AHEAD`` bytes."""
     done = 0
     for name, entry in entries.items():
         for start in range(0, entry.numel, size):

@@ -12,18 +12,18 @@ def lsc_mean(losses: Tensor, c_min: float, *, inclusive: bool = True) -> tuple[T
     """Sum the losses under the loss-stationary condition, and divide by the size of the whole batch.
 
     Args:
-        losses: any losses ``[B]``, in nats; an empty batch has the mean 0.
-        c_min: largest loss that is kept; NaN is never kept.
+        losses: losses ``[B]`` in nats. The mean of an empty batch is 0.
+        c_min: largest loss that is kept. A loss of NaN is never kept.
         inclusive: whether a loss equal to ``c_min`` is kept.
 
     Returns:
-        The 0-dim mean, with gradient ``1 / B`` where a loss is kept and 0 elsewhere, and the 0-dim int64 number of kept
-        losses. Both are on the device, and the host does not wait for them. The gradient does not need the number.
-        Half types are compared and summed in float32.
+        The 0-dim mean and the 0-dim int64 number of kept losses. The gradient of the mean is ``1 / B`` for a kept loss
+        and 0 for any other. Both results are on the device, and the host does not wait for them. Half types are
+        compared and summed in float32.
 
     Raises:
-        ValueError: losses of another kind; ``c_min`` is NaN.
-        RuntimeError: a second derivative of the compiled operator; pure torch has one.
+        ValueError: ``losses`` has another shape or is not floating-point, or ``c_min`` is NaN.
+        RuntimeError: the gradient is differentiated again; only the backend ``torch`` can do that.
 
     Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9.
     """
@@ -40,19 +40,20 @@ def lsc_cross_entropy(
         logits: ``[B,K]``, K >= 1. Half types are computed in float32, the condition included; the mean and the gradient
             are rounded once.
         targets: ``[B]`` int64 classes from 0 to K-1; no value is ignored.
-        c_min: largest cross-entropy, in nats, of an example that is kept.
+        c_min: largest cross-entropy, in nats, of a kept example.
         inclusive: whether an example with a cross-entropy equal to ``c_min`` is kept.
 
     Returns:
-        The 0-dim mean over B in the dtype of ``logits``, with gradient ``(softmax - onehot) / B`` where an example is
-        kept, and the 0-dim int64 number of kept examples. Both are on the device, and the host does not wait for them.
-        An example whose loss is NaN is not kept. One that is not kept has a gradient of 0, even where its logits are
-        infinite or NaN.
+        The 0-dim mean over B in the dtype of ``logits``, and the 0-dim int64 number of kept examples. The gradient of
+        the mean is ``(softmax - onehot) / B`` for a kept example and 0 for any other, even if its logits are infinite
+        or NaN. An example whose loss is NaN is not kept. Both results are on the device, and the host does not wait for
+        them.
 
     Raises:
-        ValueError: logits or targets of another kind; ``c_min`` is NaN; on the CPU, a target that is no class. On CUDA,
-            where the host does not wait, such a target makes the mean NaN (in pure torch: a device-side assertion).
-        RuntimeError: a second derivative of the compiled operator; pure torch has one.
+        ValueError: ``logits`` or ``targets`` has another shape, dtype or device, or ``c_min`` is NaN, or a target on
+            the CPU is no class. On CUDA the host does not wait, so such a target makes the mean NaN (with the backend
+            ``torch`` it fails a device-side assertion).
+        RuntimeError: the gradient is differentiated again; only the backend ``torch`` can do that.
 
     Source: Yu et al., "Robust Weight Perturbation for Adversarial Training", eq. 9. Cost: reads the logits once for the
     loss and once for the gradient, and keeps two numbers for each example in between.

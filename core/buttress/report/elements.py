@@ -115,7 +115,7 @@ def band(methods: Sequence[Method]) -> str:
 
 
 def marked(note: str, numbers: Mapping[str, Any]) -> str:
-    """A note, followed by the reason why the reader cannot rely on the numbers, if there is one."""
+    """The note, followed by a caution if the numbers carry a mark that makes them unreliable."""
     return f"{note} Caution: {numbers['mark']}." if numbers["mark"] else note
 
 

@@ -50,10 +50,10 @@ def style(number: int, baseline: bool = True) -> Style:
 
 
 def curves(method: Method, measure: str) -> go.Figure:
-    """Accuracy over epochs: every track on the test set (solid) and the training set (dotted).
+    """Figure of accuracy over epochs: each track has a solid line for the test set and a dotted one for training.
 
     Args:
-        method: method to show: for each track, the mean over seeds with a band of one standard deviation.
+        method: method to show. Each line is the mean over its seeds, inside a band of one standard deviation.
         measure: ``robust`` or ``clean``.
     """
     figure = empty_figure(f"{measure} accuracy, %")

@@ -113,7 +113,7 @@ class Method:
 
 
 def read_run(path: Path) -> Run:
-    """Everything that a report shows of a run.
+    """Read all that a report shows about one run: config, metrics, evaluations and analyses.
 
     Raises:
         RunFolderError: the path is no run folder.

@@ -59,7 +59,8 @@ function draw(plot, inDark = dark.matches, width = undefined) {
   fitTitles(plot, layout);
 }
 
-// What WebGL draws reaches the paper with the next frame of the screen, for which printing does not wait: a copy does.
+// Printing does not wait for the next frame of the screen, with which a WebGL drawing would appear. A copy of
+// the drawing is there at once.
 function paperCopy(drawing) {
   const copy = document.createElement("canvas");
   copy.className = "paper-copy";

@@ -64,7 +64,7 @@ class History:
 class HistoryReader:
     """Reads the same slice of every snapshot.
 
-    ``paths`` are the files that hold the snapshots, for whoever reads them whole; empty for a history in memory.
+    ``paths`` lists the files of the snapshots, for callers that read whole files. A history in memory has none.
     """
 
     paths: Sequence[Path] = ()

@@ -21,8 +21,8 @@ DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 MOST_PIXELS = 89_478_485
 """Pixels of an image, at most: Pillow warns of more, which may be a file of some kB that fills the memory."""
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "PPM", "TIFF", "WEBP", "GIF")
-"""What Pillow may take a file for, whatever its name: those of torchvision's suffixes, which Pillow decodes itself. Of
-PostScript it would start the program ``gs``."""
+"""Formats that Pillow may recognise in a file, whatever its name: formats of torchvision's suffixes that Pillow decodes
+itself. PostScript is not among them, because Pillow would start the program ``gs`` for it."""
 WIDEST = 4
 """Ratio of the sides from which on an image is cut before it is resized: its longer side would grow without bound."""
 

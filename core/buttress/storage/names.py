@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.storage.files import PLAIN_NAME
 
-# What Windows takes for devices, whatever follows the first dot.
+# Names that Windows takes for devices, whatever follows their first dot.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", flags=re.IGNORECASE)
 
 

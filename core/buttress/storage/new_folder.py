@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, as files do."""
+"""Fill a folder under a hidden name, and rename it when it is complete, so that nobody meets half a folder."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.new")
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder under a hidden name beside ``path``, to be filled; with the end of the block it is at ``path``.
+    """Give a folder under a hidden name beside ``path`` to the block, and rename it to ``path`` after the block.
 
-    Where the block raises, there is none. What processes that were killed in such a block have left beside ``path`` is
-    removed.
+    If the block raises, the folder is removed. So are hidden folders beside ``path`` that a killed process left.
 
     Raises:
         FileExistsError: something is at ``path``.

@@ -60,16 +60,16 @@ class RunFolder:
     def create(
         self, config_text: str, manifest: Mapping[str, Any], copies: Mapping[str, bytes] = MappingProxyType({})
     ) -> None:
-        """Make the folder with its config, its copies of files, and its manifest; it appears with all of them.
+        """Create the folder together with its config, manifest and copies of files; it never appears incomplete.
 
         Args:
-            config_text: the config, which the manifest holds too.
-            manifest: facts for the manifest, which gets an id as well: by that the run knows its checkpoints.
-            copies: name of a file to its bytes.
+            config_text: text of the config. The manifest holds it, too.
+            manifest: facts for the manifest. ``create`` adds an id, by which the run recognises its checkpoints.
+            copies: bytes of each further file, by the file's name.
 
         Raises:
-            RunFolderError: it exists.
-            StorageError: it cannot be written.
+            RunFolderError: the folder exists already.
+            StorageError: the folder cannot be written.
         """
         try:
             with new_folder(self.path) as path:

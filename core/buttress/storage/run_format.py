@@ -35,14 +35,14 @@ def expect_known_format(path: Path) -> None:
 
 
 def first_epoch(path: Path) -> int:
-    """Number of the first epoch in the metrics of the run folder ``path``: 1, and 0 in folders of format 1."""
+    """Number that the metrics of the run folder ``path`` give to the first epoch: 0 in format 1, and 1 since then."""
     try:
         manifest = read_json(path / "manifest.json")
-    except CheckpointError:  # an unreadable manifest is taken for one of today
+    except CheckpointError:  # a manifest that cannot be read counts as one of the current format
         return 1
     return 0 if isinstance(manifest, dict) and manifest.get("format", 1) == 1 else 1
 
 
 def count_later(record: Mapping[str, Any], by: int) -> dict[str, Any]:
-    """The record with ``by`` added to the numbers of its epochs."""
+    """Copy of ``record`` in which every epoch number is larger by ``by``."""
     return {key: value + by if key in ("epoch", "healthy_epoch") else value for key, value in record.items()}

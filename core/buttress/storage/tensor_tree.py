@@ -27,7 +27,7 @@ _TOO_LARGE = 10**_LONGEST_INTEGER
 _DTYPES = {*DTYPES.values(), torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2}
 _PLAIN = (bool, int, float, str, type(None))
 
-# What to use instead of a value that would come back as something else.
+# Advice for each type whose values would be read back as another type.
 _INSTEAD: dict[type, str] = {
     np.generic: "use value.item()",
     np.ndarray: "use torch.from_numpy(value)",

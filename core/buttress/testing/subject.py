@@ -27,7 +27,7 @@ from buttress.threat import ThreatModel
 from buttress.training.loggers import check_logger
 from buttress.types import Batch
 
-# Of the bench. Two steps an epoch, so that both the middle and the end of an epoch are looked at.
+# Sizes of the bench. An epoch has two steps, so that the bench sees both its middle and its end.
 CLASSES, EXAMPLES, STEPS, EPOCHS = 10, 6, 2, 3
 EPS = "8/255"
 

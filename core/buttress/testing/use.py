@@ -16,7 +16,8 @@ from buttress.threat import ThreatModel
 from buttress.training.loggers import Loggers
 from buttress.types import Batch
 
-# Of the first layer. Predictions of the plain bench do not depend on the input; an attack would never come to an end.
+# Factor for the weights of the first layer. Without it the predictions would not depend on the input, and an attack
+# that stops at success would never end.
 _SENSITIVITY = 30.0
 
 

@@ -114,7 +114,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
 
 
 def _resolve_sections(file: ConfigFile, **settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as a dict, with all settings of its components and with paths that hold in the run folder."""
+    """The config as a dict, with every setting of its components. Relative paths in it work from the run folder."""
     resolved = file.config.model_dump()
     for section, values in settings.items():
         resolved[section] = _component(getattr(file.config, section), values)

@@ -32,17 +32,17 @@ class RelativePath:
 
     @property
     def resolved(self) -> Path:
-        """The path where it exists; in the first folder where it exists in none."""
+        """The path in the first of the folders that holds it; if none does, in the first folder."""
         places = [folder / self.text for folder in self.folders]
         return next((place for place in places if place.exists()), places[0])
 
     @property
     def shortest(self) -> Path:
-        """The existing path, as the config has it where that leads there from the working folder."""
+        """The text of the config, if it leads to the resolved path from the working folder; else the resolved path."""
         return Path(self.text) if self.resolved == Path.cwd() / self.text else self.resolved
 
     def is_in(self, folder: Path) -> bool:
-        """Whether it exists, in that folder."""
+        """Whether the resolved path exists and lies in ``folder``."""
         return self.resolved == folder / self.text and self.resolved.exists()
 
 

@@ -41,9 +41,9 @@ class KeptWeights:
         self.sha256[path.name] = write_weights(path, model.state_dict(), facts)
 
     def put_back(self, checkpoint: Path, say: Callable[[str], None]) -> None:
-        """Put back the files that belong to the checkpoint: damaged, lost, or replaced after it.
+        """Restore the files of weights that belong to ``checkpoint`` and have since been damaged, lost or replaced.
 
-        ``say`` names each. A file whose copy is lost too is given up.
+        ``say`` gets a sentence about each file. A file is given up if its copy is damaged or lost, too.
 
         Raises:
             CheckpointError: a file cannot be read.

@@ -173,14 +173,14 @@ def _parsed(path: Path, lines: list[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _voucher(folder: RunFolder) -> Voucher | None:
-    """The newest record of the metrics: that of the summary, else that of the newest good checkpoint."""
+    """The voucher in the summary; without one there, that of the newest readable checkpoint; else None."""
     if folder.summary.exists():
         try:
             summary = read_summary(folder.summary).body
             if summary.get("metrics_sha256"):
                 return Voucher(folder.summary, summary["metrics_bytes"] or 0, summary["metrics_sha256"])
         except CheckpointError:
-            pass  # damaged: whoever quotes it is told, and a checkpoint knows the metrics too
+            pass  # damaged: its readers get the error, and a checkpoint vouches for the metrics, too
     for path in list_checkpoints(folder.checkpoints):
         try:
             recorded = metrics_of(path)

@@ -1,4 +1,4 @@
-"""Act on a collapse: warn, stop, or go back to where the run was healthy and train on more slowly."""
+"""React to a collapse: warn, stop, or restore the last healthy checkpoint and train on at a lower learning rate."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from buttress.training.resumable_state import ResumableState
 
 
 class Recovery:
-    """Looks for a collapse in every evaluation, and acts as the config's ``guards`` say.
+    """Looks for a collapse after every evaluation, and reacts as the section ``guards`` of the config says.
 
     Args:
-        assembly: engine, data and config.
-        state: the state of the run, restored by a roll-back.
-        reporter: tells the user.
-        write: writes a metrics record.
+        assembly: engine, data and config of the run.
+        state: state of the run, which a roll-back restores.
+        reporter: prints warnings for the user.
+        write: function that writes one record of the metrics.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Recovery:
         self._guard = CollapseGuard(self._engine, by, assembly.data.splits()[by], config.evaluation.batch_size)
 
     def rolled_back(self) -> bool:
-        """Whether the newest evaluation of the live model has found a collapse, and the run is back before it.
+        """Whether the newest evaluation of the live model showed a collapse and the run was rolled back to before it.
 
         Raises:
-            DivergenceError: the run is to stop, or has been rolled back too often.
+            DivergenceError: the config asks to stop at a collapse, or the limit of roll-backs is reached.
             CheckpointError: no checkpoint from before the collapse can be loaded.
         """
         guards, count = self._guards, self._state.rollbacks
@@ -66,4 +66,4 @@ class Recovery:
             f"learning rates times {guards.lr_factor:g} from there on"
         )
         self._write({"event": "rollback", "to_step": engine.global_step, **collapse.to_json()})
-        self._state.save()  # a run that is killed now does not come back to the old learning rate
+        self._state.save()  # so that a run killed now resumes with the lower learning rate

@@ -19,7 +19,7 @@ Norm = Literal["layer", "global"]
 Ball = Literal["global", "per_tensor"]
 Tensors = Sequence[Tensor]
 
-# What torch.nn.utils.clip_grad_norm_ adds to the norm.
+# Number that torch.nn.utils.clip_grad_norm_ adds to the norm.
 _CLIP_GUARD = 1e-6
 
 

@@ -9,9 +9,9 @@ from buttress.testing.promise import expect, rule
 from buttress.testing.same_draws import SameDraws
 from buttress.testing.subject import Net, Subject, step, train
 
-# Of the first step's update, relative to its L2 norm in float64. float32: machine epsilon is 1.2e-7; what is left of it
-# after a few layers and an attack whose signs agree is below 1e-4. bfloat16: epsilon is 8e-3, and the signs of small
-# input gradients differ; a factor or a sign that is wrong gives 0.5 and more.
+# Largest error of the first update, relative to its L2 norm in float64. In float32 machine epsilon is 1.2e-7, and the
+# error after a few layers and an attack with equal signs stays below 1e-4. In bfloat16 epsilon is 8e-3, and the signs
+# of small input gradients differ. A wrong factor or sign gives an error of 0.5 or more.
 _CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.5}
 
 
