@@ -1,4 +1,4 @@
-"""One thread (results do not depend on the machine, tests do not fight for cores), long lines, no GPU, no own home."""
+"""One thread (results do not depend on the machine, tests do not fight for cores), long lines, no own home."""
 
 import tempfile
 from collections.abc import Iterator
@@ -36,5 +36,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     skip = pytest.mark.skip(reason="needs a CUDA device; torch sees none")
     for item in items:
-        if "gpu" in item.keywords:
+        if item.get_closest_marker("cuda"):
             item.add_marker(skip)

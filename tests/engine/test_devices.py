@@ -32,7 +32,7 @@ def test_a_loaded_average_follows_the_model_to_its_device(name: str):
     assert {weight.device.type for weight in track.weights.values()} == {"meta"}
 
 
-@pytest.mark.gpu
+@pytest.mark.cuda
 def test_training_on_cuda_equals_training_on_the_cpu():
     trained = []
     for device in ("cpu", "cuda"):
@@ -51,7 +51,7 @@ def test_training_on_cuda_equals_training_on_the_cpu():
         torch.testing.assert_close(on_cuda, on_cpu, rtol=0, atol=1e-10)
 
 
-@pytest.mark.gpu
+@pytest.mark.cuda
 def test_checks_on_cuda_are_read_at_intervals_by_default():
     engine = engine_of(MLP().cuda(), leaving_the_ball({1}))
     for seed in range(3):

@@ -412,10 +412,10 @@ def test_the_result_does_not_depend_on_the_number_of_threads(b: int, k: int, bac
         assert torch.equal(actual[0][2], other[2])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@pytest.mark.cuda
 @pytest.mark.parametrize(("b", "k"), [(0, 4), (1, 1), (128, 10), (1000, 100), (3, 5000)])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_same_on_a_gpu(dtype: torch.dtype, b: int, k: int):
+def test_the_same_on_cuda(dtype: torch.dtype, b: int, k: int):
     logits, targets = draw(b, k, dtype=dtype)
     if b > 2:
         logits[1] = math.nan
@@ -433,9 +433,9 @@ def test_the_same_on_a_gpu(dtype: torch.dtype, b: int, k: int):
         torch.testing.assert_close(torch.as_tensor(actual).cpu(), torch.as_tensor(expected))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@pytest.mark.cuda
 @pytest.mark.usefixtures("compiled")
-def test_a_target_that_is_no_class_makes_the_mean_nan_on_a_gpu():
+def test_a_target_that_is_no_class_makes_the_mean_nan_on_cuda():
     logits, targets = draw(6, 4)
     targets[2] = 4
     mean, kept, gradient = with_gradient(lsc_cross_entropy, logits.cuda(), targets.cuda(), math.inf)

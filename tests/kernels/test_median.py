@@ -339,9 +339,9 @@ def test_the_operators_pass_torch_s_own_checks(backend: str):
         torch.ops.buttress.median([tensor.requires_grad_() for tensor in tensors], "lower").sum().backward()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_same_on_a_gpu(dtype: torch.dtype):
+def test_the_same_on_cuda(dtype: torch.dtype):
     for n in (*range(1, 36), 61, 120, 256, 257, 300):
         tensors = draw(n, (4_097,), dtype, seed=n)
         tensors[0][:3], tensors[n // 2][3:6], tensors[n // 3][6:9] = torch.nan, torch.inf, -torch.inf

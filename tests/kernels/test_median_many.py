@@ -105,9 +105,9 @@ def test_the_operators_pass_torch_s_own_checks(backend: str):
         torch.ops.buttress.median_many(needing, 3, "lower")[0].sum().backward()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@pytest.mark.cuda
 @pytest.mark.parametrize("even", MIDDLES)
-def test_the_same_on_a_gpu(even: str):
+def test_the_same_on_cuda(even: str):
     for n in (1, 2, 5, 31, 32, 33, 61, 300):
         lists = network(n, DTYPES)
         there = [[tensor.cuda() for tensor in versions] for versions in lists]

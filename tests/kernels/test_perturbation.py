@@ -484,10 +484,10 @@ def test_a_compiled_graph_refuses_what_the_operators_refuse(operator: Any, name:
         torch.compile(operator, fullgraph=True, backend="eager")(weights, [other[0], other[1][:2]], *others)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@pytest.mark.cuda
 @EVERY
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_same_on_a_gpu(dtype: torch.dtype, name: str, backend: str):
+def test_the_same_on_cuda(dtype: torch.dtype, name: str, backend: str):
     if backend == "torch":
         pytest.skip("both backends are compared")
     shapes = [(200_001,), (3, 4), (0,), (70, 1001), *[(5,)] * 300]
@@ -498,9 +498,9 @@ def test_the_same_on_a_gpu(dtype: torch.dtype, name: str, backend: str):
     assert_near([weight.cpu() for weight in there], here, 8)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@pytest.mark.cuda
 @EVERY
-def test_on_a_gpu_there_are_at_most_three_launches_and_the_host_waits_for_none(name: str, backend: str):
+def test_on_cuda_there_are_at_most_three_launches_and_the_host_waits_for_none(name: str, backend: str):
     if backend == "torch":
         pytest.skip("of the compiled operators")
     weights = [weight.cuda() for weight in draw(0, torch.float32, [(50, 7)] * 200)]
