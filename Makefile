@@ -3,9 +3,6 @@ BIN := .venv/bin
 
 .PHONY: demo test check docs pages compare torture sanitize format setup clean
 
-METHODS := at piat_nmse amp awp rwp rat_lr rat_wp trades mart trades_rwp \
-  alp drop_easy augment cutout mixup l1 l2 fix_param fgsm clean
-
 demo: setup
 	$(BIN)/buttress train configs/demo.yaml
 
@@ -25,10 +22,11 @@ pages: setup
 	$(BIN)/python scripts/method_pages.py
 	$(BIN)/python scripts/reference_pages.py
 
-# Every method on label-noise digits over three seeds: sixty runs of about half a minute on one core. The same command
-# goes on after Ctrl-C.
+# Every recipe on label-noise digits over three seeds, each run about half a minute on one core. The same command goes on
+# after Ctrl-C.
+compare: METHODS = $(shell $(BIN)/python scripts/recipes.py --methods)
 compare: setup
-	$(BIN)/buttress compare $(METHODS:%=configs/digits/%.yaml) --seeds 3 --jobs 2 --name digits \
+	$(BIN)/buttress compare $(METHODS) --seeds 3 --jobs 2 --name digits \
 	  --attack 'pgd: {steps: 20, step_size: 1/80, loss: margin}'
 
 # What could lose a run, tried many times; prints the counts and writes them into docs/reliability.md.

@@ -7,6 +7,7 @@ them here.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import sys
 from pathlib import Path
@@ -208,31 +209,32 @@ TARGETS: dict[tuple[str, str, str], tuple[str, float, float]] = {
     ("meat", "cifar100", "linf"): (MEAT_PAPER, 35.03, 33.11),
 }
 
+# In the order of `make compare`, whose other rows are compared with the first.
 DIGITS: dict[str, list[Any]] = {
     "at": [{"meat": {"start": 0.4}}],
-    "trades": [{"trades": {"beta": 6.0}}],
-    "mart": [{"mart": {"lam": 5.0}}],
-    "alp": ["alp"],
     "piat_nmse": ["piat", {"nmse": {"mu": 4.0}}],
     "amp": [{"amp": {"delta": 0.3}}],
     "awp": [{"awp": {"gamma": 0.02}}],
     "rwp": [{"rwp": {"gamma": 0.02, "c_min": 1.0, "k2": 1}}, {"meat": {"start": 0.4}}],
     "rat_lr": [{"rat_lr": {"layers": [3, 4]}}],
     "rat_wp": [{"rat_wp": {"gamma": 0.02, "layers": [3, 4]}}],
-    "l1": ["l1"],
-    "l2": [{"l2_groups": {"weight_decay": 5e-3}}],
-    "mixup": ["mixup"],
-    "cutout": [{"cutout": {"size": 3}}],
-    "augment": [{"augment": {"pad": 1, "padding": "zeros", "flip": False}}],  # a mirrored digit is none
-    "drop_easy": [{"drop_easy": {"c_min": 1.0}}],  # RWP's
-    "fgsm": [],
-    "clean": [],
+    "trades": [{"trades": {"beta": 6.0}}],
+    "mart": [{"mart": {"lam": 5.0}}],
     "trades_rwp": [
         {"trades": {"beta": 6.0}},
         {"rwp": {"gamma": 0.02, "c_min": 1.0, "k2": 1}},
         {"meat": {"start": 0.4}},
     ],
+    "alp": ["alp"],
+    "drop_easy": [{"drop_easy": {"c_min": 1.0}}],  # RWP's
+    "augment": [{"augment": {"pad": 1, "padding": "zeros", "flip": False}}],  # a mirrored digit is none
+    "cutout": [{"cutout": {"size": 3}}],
+    "mixup": ["mixup"],
+    "l1": ["l1"],
+    "l2": [{"l2_groups": {"weight_decay": 5e-3}}],
     "fix_param": [{"freeze_layers": {"layers": [3, 4]}}],
+    "fgsm": [],
+    "clean": [],
     "fix_lr": [{"rat_lr": {"layers": [3, 4]}}],
     "awp_layers": [{"rat_wp": {"gamma": 0.02, "layers": [3, 4]}}],
 }
@@ -343,7 +345,23 @@ def all_recipes() -> dict[Path, str]:
     return texts
 
 
+def measured() -> list[Path]:
+    """Paths below configs/ of the recipes that ``make compare`` trains: all on digits, the same training only once."""
+    trained: list[dict[str, Any]] = []
+    paths = []
+    for method in DIGITS:
+        if digits(method) not in trained:
+            trained.append(digits(method))
+            paths.append(Path("digits") / f"{method}.yaml")
+    return paths
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the recipes under configs/.")
+    parser.add_argument("--methods", action="store_true", help="list the recipes that `make compare` trains instead")
+    if parser.parse_args().methods:
+        sys.stdout.writelines(f"{CONFIGS.name}/{path.as_posix()}\n" for path in measured())
+        return
     for path, content in all_recipes().items():
         (CONFIGS / path).parent.mkdir(parents=True, exist_ok=True)
         (CONFIGS / path).write_text(content, encoding="utf-8")

@@ -1,6 +1,5 @@
 """The six steps of CONTRIBUTING.md, made for a throwaway plugin in a copy of the files that they touch."""
 
-import json
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -11,7 +10,6 @@ NAME = "halve"
 
 # Folders and files that the steps and their checks write or read.
 COPIED = (
-    "Makefile",
     "pyproject.toml",
     "benchmarks/results",
     "configs",
@@ -163,14 +161,7 @@ def write_page(folder: Path) -> None:
 
 
 def write_recipe(folder: Path) -> None:
-    """Write the recipe and its name in the Makefile; and a row of results, as ``make compare`` would."""
     insert(folder / "scripts/recipes.py", '    "l1": ["l1"],\n', f'    "{NAME}": ["{NAME}"],\n')
-    insert(folder / "Makefile", "l1 l2 fix_param", f"{NAME} ")
-    file = folder / "benchmarks/results/compare-digits.json"
-    results = json.loads(file.read_text(encoding="utf-8"))
-    (other,) = [row for row in results["rows"] if row["method"] == "digits-l1"]
-    results["rows"].append({**other, "method": f"digits-{NAME}"})
-    file.write_text(json.dumps(results), encoding="utf-8")
 
 
 STEPS: dict[str, Callable[[Path], None]] = {

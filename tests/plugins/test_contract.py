@@ -1,7 +1,7 @@
 """Every built-in plugin has its file, row, literal form and recipe; the promises are in ``tests/testing``."""
 
 import inspect
-import re
+import runpy
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,8 @@ def test_a_row_has_what_the_plugin_costs_and_its_literal_form(name: str):
 
 def measured() -> set[str]:
     """Plugins of the runs on digits that ``make compare`` and ``make demo`` make."""
-    (methods,) = re.findall(r"^METHODS := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    names = methods.replace("\\", " ").split()
-    files = [ROOT / "configs" / "demo.yaml", *(ROOT / "configs" / "digits" / f"{name}.yaml" for name in names)]
+    recipes = runpy.run_path(str(ROOT / "scripts" / "recipes.py"))["measured"]()
+    files = [ROOT / "configs" / path for path in ("demo.yaml", *recipes)]
     stacks = [yaml.safe_load(file.read_text(encoding="utf-8"))["plugins"] for file in files]
     return {entry if isinstance(entry, str) else next(iter(entry)) for stack in stacks for entry in stack}
 
