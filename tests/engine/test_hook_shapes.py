@@ -221,10 +221,10 @@ def test_the_tools_name_the_shape_in_one_line(
     (tmp_path / "robust_module.py").write_text(DEFAULTED)
     assert main(["plugins", "check", str(tmp_path / "robust_module.py")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"{message} (robust_module.py:5)")
+    assert line.endswith(f"{message} (robust_module.py:6)")
     monkeypatch.syspath_prepend(str(tmp_path))
     facts = facts_of(Source("plugin", "robust", "robust_module:Robust", "mine", "1"))
-    assert facts == {"status": f"broken: plugin 'robust' from mine 1, {message} (robust_module.py:5)"}
+    assert facts == {"status": f"broken: plugin 'robust' from mine 1, {message} (robust_module.py:6)"}
 
 
 # What only a call shows
