@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,10 @@ from traceback import format_exception
 
 from buttress.console.visible import visible
 from buttress.errors import ButtressError, raising_line
+
+# Number of temporary files with tracebacks that are kept, the newest.
+_KEPT = 20
+_POSIX = os.name == "posix"  # elsewhere every user has temporary files of their own
 
 
 def traceback_of(problem: BaseException) -> str:
@@ -34,7 +39,7 @@ def tracebacks_in(log: Path) -> Iterator[None]:
 def note_of_traceback(problem: ButtressError) -> str:
     """A sentence that names the file with the traceback of an error; nothing for an error that shows no own code.
 
-    Where the traceback is in no log yet, it is written into a new temporary file.
+    Where the traceback is in no log yet, it is written into a new temporary file, and the oldest of those are removed.
     """
     if problem.log is None and _shows_own_code(problem):
         problem.log = _in_temporary_file(problem)
@@ -53,8 +58,27 @@ def _shows_own_code(problem: ButtressError) -> bool:
 
 def _in_temporary_file(problem: BaseException) -> Path | None:
     with suppress(OSError):
-        handle, name = tempfile.mkstemp(prefix="buttress-", suffix=".log")
+        folder = _own_folder()
+        handle, name = tempfile.mkstemp(dir=folder, prefix="traceback-" if folder else "buttress-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(traceback_of(problem))
+        if folder:
+            _remove_old_ones(folder)
         return Path(name)
     return None
+
+
+def _own_folder() -> Path | None:
+    """The user's own folder among the temporary files; None where somebody else has put something of its name there."""
+    folder = Path(tempfile.gettempdir(), f"buttress-{os.getuid() if _POSIX else 'tracebacks'}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()  # a link would lead to a folder of another's choice
+    is_own = stat.S_ISDIR(status.st_mode) and (not _POSIX or status.st_uid == os.getuid())
+    return folder if is_own else None
+
+
+def _remove_old_ones(folder: Path) -> None:
+    with suppress(OSError):  # another process removes some, too
+        for old in sorted(folder.glob("traceback-*.log"), key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
+            old.unlink(missing_ok=True)
