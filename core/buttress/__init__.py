@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from buttress.engine.groups import initial_lr
     from buttress.engine.objective import Objective
     from buttress.engine.step import StepResult
-    from buttress.errors import ButtressError, ConfigError, DataError, ModelError, PluginError, nearest
+    from buttress.errors import ButtressError, ConfigError, DataError, ModelError, PluginError, describe, nearest
     from buttress.hookspecs import Event, ExitOrder
     from buttress.scoring.evaluator import Score, evaluate
     from buttress.settings import Epoch
@@ -60,6 +60,7 @@ _HOME = {
     "StepResult": "engine.step",
     "ThreatModel": "threat",
     "Track": "types",
+    "describe": "errors",
     "evaluate": "scoring.evaluator",
     "initial_lr": "engine.groups",
     "load_plugins": "components.loaded",
@@ -92,6 +93,7 @@ __all__ = [
     "ThreatModel",
     "Track",
     "__version__",
+    "describe",
     "evaluate",
     "hookimpl",
     "initial_lr",

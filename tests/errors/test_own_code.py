@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from buttress import hookimpl
-from buttress.errors import describe, line_of, raised_through, raising_line
+from buttress.errors import describe, kind_and_first_line, line_of, raised_through, raising_line
 
 SOURCE = """
 import torch
@@ -100,6 +100,13 @@ def test_an_exception_that_cannot_be_shown_is_named():
 
     assert describe(BrokenError()) == "BrokenError: (no text: its __str__ raised KeyError)"
     assert len(describe(ValueError("a" * 10_000))) < 2_100
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("\n one\ntwo", "ValueError: one"), ("", "ValueError: "), ("\n", "ValueError: ")]
+)
+def test_the_first_line_of_a_text_stands_for_it(text: str, line: str):
+    assert kind_and_first_line(ValueError(text)) == line
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from torch import Tensor
 from buttress.audit.finding import Finding, graded
 from buttress.audit.probe import Probe, share
 from buttress.console.tables import percent
+from buttress.errors import kind_and_first_line
 from buttress.functional import cross_entropy
 from buttress.nn.modes import Modes
 
@@ -44,7 +45,7 @@ def gradients_match_differences(probe: Probe) -> Finding:
     try:
         apart, n = _apart(probe)
     except Exception as problem:  # somebody's model in float64: whatever it raises, it cannot be looked at this way
-        reason = f"not looked at: the model does not run in float64 ({type(problem).__name__})"
+        reason = f"not looked at: the model does not run in float64 ({kind_and_first_line(problem)})"
         return Finding(name, "WARN", reason, "let the model follow the dtype of its weights")
     reason = f"autograd and differences of the loss disagree in {percent(apart)} % of {n} examples"
     cure = "look for detach(), straight-through estimators and custom backwards; attack without gradients too"

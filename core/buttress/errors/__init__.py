@@ -1,6 +1,15 @@
 """Errors of buttress: their kinds (``tree``), their words (``messages``), and the author's line that is at fault."""
 
-from buttress.errors.messages import describe, extended, keyed, kind_and_text, moment, nearest, prefixed
+from buttress.errors.messages import (
+    describe,
+    extended,
+    keyed,
+    kind_and_first_line,
+    kind_and_text,
+    moment,
+    nearest,
+    prefixed,
+)
 from buttress.errors.own_code import NOT_OWN, line_of, raised_through, raising_line
 from buttress.errors.tree import (
     ButtressError,
@@ -44,6 +53,7 @@ __all__ = [
     "describe",
     "extended",
     "keyed",
+    "kind_and_first_line",
     "kind_and_text",
     "line_of",
     "moment",

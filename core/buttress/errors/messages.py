@@ -28,13 +28,21 @@ def describe(problem: BaseException, author: object = None) -> str:
 
 def kind_and_text(problem: BaseException) -> str:
     """``"ValueError: no such layer"``, also where the exception has no text; a very long text is cut."""
+    return f"{type(problem).__name__}: {_text(problem)}"
+
+
+def kind_and_first_line(problem: BaseException) -> str:
+    """``"ValueError: no such layer"``, with the first line of a long text alone."""
+    first, *_ = _text(problem).strip().splitlines() or [""]
+    return f"{type(problem).__name__}: {first}"
+
+
+def _text(problem: BaseException) -> str:
     try:
         text = str(problem.msg if isinstance(problem, SyntaxError) else problem)
     except (Exception, SystemExit) as broken:
-        text = f"(no text: its __str__ raised {type(broken).__name__})"
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]}... ({len(text):,} characters)"
-    return f"{type(problem).__name__}: {text}"
+        return f"(no text: its __str__ raised {type(broken).__name__})"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text):,} characters)"
 
 
 def prefixed(problem: ButtressError, who: str) -> ButtressError:

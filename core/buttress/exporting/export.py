@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 
-from buttress.errors import RunFolderError, WorkError
+from buttress.errors import RunFolderError, WorkError, kind_and_first_line
 from buttress.evaluation.saved_run import SavedRun, load_run
 from buttress.exporting.model_card import model_card, robustbench_entry
 from buttress.nn.modes import Modes
@@ -107,10 +107,9 @@ def _program(model: nn.Module, inputs: Tensor) -> torch.export.ExportedProgram:
     try:
         return torch.export.export(model, (inputs,), dynamic_shapes=shapes)
     except Exception as problem:  # torch.export raises many kinds; all mean: it cannot follow this model
-        first = str(problem).strip().splitlines()[0] if str(problem).strip() else ""
         raise WorkError(
             f"export: torch.export cannot follow {type(model).__name__}, with a batch of any size: "
-            f"{type(problem).__name__}: {first}; take what depends on values or on the batch size out of its forward, "
+            f"{kind_and_first_line(problem)}; take what depends on values or on the batch size out of its forward, "
             "or use the weights in the run's folder weights/"
         ) from problem
 

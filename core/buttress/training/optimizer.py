@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from buttress.components.arguments import read_arguments
 from buttress.config.file import ConfigFile
-from buttress.errors import ConfigError, nearest
+from buttress.errors import ConfigError, kind_and_first_line, nearest
 from buttress.training.device import device_of
 
 
@@ -41,6 +41,5 @@ def optimizer_factory(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]]
         weight.grad = torch.zeros_like(weight)
         factory([{"params": [weight]}]).step()
     except Exception as problem:  # optimizers refuse settings by many kinds, AssertionError among them
-        lines = str(problem).splitlines() or [type(problem).__name__]
-        raise ConfigError(f"{kind.__name__}: {lines[0]}", key=place) from None
+        raise ConfigError(f"{kind.__name__}: {kind_and_first_line(problem)}", key=place) from None
     return factory, settings

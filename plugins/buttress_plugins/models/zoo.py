@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from annotated_types import Ge
 from torch import nn
 
-from buttress import ModelError, nearest
+from buttress import ModelError, describe, nearest
 
 Count = Annotated[int, Ge(1)]
 
@@ -68,4 +68,4 @@ def _built(make: Callable[[], nn.Module], arch: str) -> nn.Module:
     try:
         return make()
     except Exception as problem:  # every architecture refuses by an error of its own choice
-        raise ModelError(f"{arch} refused its options: {type(problem).__name__}: {problem}") from problem
+        raise ModelError(f"{arch} refused its options: {describe(problem)}") from problem
