@@ -31,6 +31,7 @@ def check_class(component: Any, source: Source | None = None) -> None:
     """
     cls = component if inspect.isclass(component) else type(component)
     who = f"plugin {source.name!r} from {source}" if source else f"plugin {cls.__qualname__}"
+    # Before all traits are read: those of another hook specification may be others, and mean something else.
     version = str(getattr(cls, "hookspec", None) or SPEC_VERSION)
     if version.split(".")[0] != SPEC_VERSION.split(".")[0]:
         raise PluginError(
