@@ -30,7 +30,9 @@ SPEC_VERSION = "1.0"
 Event = Literal["step", "epoch", "evaluate"]
 ExitOrder = Literal["restore_then_step", "step_while_perturbed"]
 AttackMode = Literal["train", "train_notrack", "eval"]
-BatchTrait = Literal["soft labels"]
+BatchTrait = Literal["soft labels", "mixed inputs", "two views", "extra examples"]
+"""Properties of batches: labels are distributions ``[B,K]``; an input is made of several examples; the batch holds two
+views of each example; the batch holds examples beside those of the training set."""
 
 hookspec = HookspecMarker("buttress")
 
@@ -47,8 +49,9 @@ class Traits:
         hookspec: version of the hooks for which the plugin is written, ``"1.0"``; another major version is refused.
         exit_order: time at which the core takes the perturbation of ``perturb_weights`` back, see there.
         writes_back: whether ``ensemble_weights`` changes the live weights; it is then called before the others.
-        gives: properties of the batches of ``transform_batch`` that not every plugin can take: ``("soft labels",)``. A
-            word of a distribution's own begins with the name of the distribution: ``("my-dist:pairs",)``.
+        gives: properties of the batches of ``transform_batch`` that not every plugin can take: ``soft labels``, ``mixed
+            inputs``, ``two views``, ``extra examples``. A word of a distribution's own begins with the name of the
+            distribution: ``("my-dist:pairs",)``.
         refuses: properties of batches that the plugin cannot take, each with the reason. A stack in which one plugin
             gives a property that another one refuses is refused.
         attack_mode: mode of the model while ``generate_adv`` runs in training, unless ``Engine(attack_mode=...)`` sets

@@ -187,7 +187,7 @@ BAD = {
     "MART with soft labels": (
         edit("- swa", "- mixup\n- mart"), [], ["'mart'", "refuses soft labels", "'mixup'", "remove one of them"],
     ),
-    "a weight perturbation with Mixup": (edit("- swa", "- mixup\n- rwp"), [], ["'rwp'", "refuses soft labels", "'mixup'"]),
+    "a weight perturbation with Mixup": (edit("- swa", "- mixup\n- rwp"), [], ["'rwp'", "refuses mixed inputs", "'mixup'"]),
     "two weight perturbations": (edit("- swa", "- awp\n- rwp"), [], ["perturb_weights takes one provider", "'awp'", "'rwp'"]),
     "two losses": (edit("- swa", "- trades\n- mart"), [], ["compute_loss takes one provider", "'trades'", "'mart'"]),
     "PIAT's coefficients": (edit("- swa", "- piat: {b: 3.0, c: 2.0}"), [], ["plugins.piat: expected b <= c"]),

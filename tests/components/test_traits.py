@@ -53,7 +53,14 @@ GOOD: dict[str, list[Any]] = {
     "hookspec": ["1", "1.0", "1.7", 1, 1.0],
     "exit_order": list(get_args(ExitOrder)),
     "writes_back": [True, False],
-    "gives": [("soft labels",), ["soft labels"], {"soft labels"}, frozenset(), ("my-dist:pairs", "soft labels")],
+    "gives": [
+        ("soft labels",),
+        ["soft labels"],
+        {"soft labels"},
+        frozenset(),
+        ("my-dist:pairs", "soft labels"),
+        get_args(BatchTrait),
+    ],
     "refuses": [{"soft labels": "why"}, {}, {"my-dist:pairs": "why"}],
     "attack_mode": list(get_args(AttackMode)),
 }
@@ -68,7 +75,11 @@ BAD: dict[str, list[tuple[Any, str]]] = {
     "writes_back": [("no", "expected True or False, got 'no'"), (1, "got 1"), ((), "got ()")],
     "gives": [
         (("soft label",), "unknown word 'soft label'; did you mean 'soft labels'?"),
-        (("noise",), "unknown word 'noise'; known: soft labels (a word of your own has a colon: 'my-dist:pairs')"),
+        (
+            ("noise",),
+            "unknown word 'noise'; known: extra examples, mixed inputs, soft labels, two views (a word of your",
+        ),
+        (("noise",), " (a word of your own has a colon: 'my-dist:pairs')"),
         (("my-dist:",), "unknown word 'my-dist:'"),
         ((3,), "unknown word 3"),
         ("soft labels", "expected a tuple of words like ('soft labels',), got 'soft labels'"),
@@ -94,7 +105,7 @@ def test_the_record_is_what_is_tested_here():
     assert {each.name for each in fields(Traits)} == set(TRAITS) == set(BAD)
     assert Traits.__doc__ is not None
     assert all(f"        {name}: " in Traits.__doc__ for name in TRAITS)
-    assert get_args(BatchTrait) == ("soft labels",)
+    assert get_args(BatchTrait) == ("soft labels", "mixed inputs", "two views", "extra examples")
 
 
 @pytest.mark.parametrize(("trait", "value"), [(name, value) for name, values in GOOD.items() for value in values])

@@ -40,7 +40,7 @@ PERMUTATION = torch.tensor([3, 0, 5, 1, 2, 4])
 CORNERS = torch.tensor([[0, 0], [2, 1], [1, 2], [0, 2], [1, 0], [2, 2]])
 MIRRORED = torch.tensor([True, False, True, False, False, True])
 
-SOFT_WEIGHTS = "the public code of AWP refuses Mixup, and nobody has measured the two together"
+MIXED_WEIGHTS = "the public code of AWP refuses Mixup, and nobody has measured the two together"
 SOFT_MART = "MART sets the label's class against the best other one, which soft labels do not name"
 
 
@@ -333,7 +333,7 @@ CATALOGUE: dict[str, Row] = {
     "mixup": Row(
         wrong=[UNKNOWN, {"num_classes": 1}, {"alpha": 0.0}],
         pair={"num_classes": 10},
-        refuses={"awp": SOFT_WEIGHTS, "rwp": SOFT_WEIGHTS, "rat_wp": SOFT_WEIGHTS, "mart": SOFT_MART},
+        refuses={"awp": MIXED_WEIGHTS, "rwp": MIXED_WEIGHTS, "rat_wp": MIXED_WEIGHTS, "mart": SOFT_MART},
         costs=[([PGD, "mixup"], AT)],
         references={
             "Mixup": Case(

@@ -27,7 +27,7 @@ class Mixup:
     The draws ``mixup.lam`` (0-dim) and ``mixup.permutation`` (``[B]`` int64) may be injected.
     """
 
-    gives = ("soft labels",)
+    gives = ("soft labels", "mixed inputs")
 
     num_classes: Annotated[int, Ge(2)]
     alpha: Annotated[float, Gt(0)] = 1.4

@@ -20,7 +20,7 @@ from buttress.kernels import perturb_
 from buttress.nn import matrices, trainable
 from buttress.settings import Epoch, NonNegative
 
-NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
+NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -36,7 +36,7 @@ class AWP:
         exit_order: ``step_while_perturbed`` (the public code), or ``restore_then_step``.
     """
 
-    refuses = NO_SOFT_LABELS
+    refuses = NO_MIXED_INPUTS
 
     gamma: Annotated[float, Ge(0)] = 0.01
     start: Epoch = 0

@@ -17,7 +17,7 @@ from buttress.kernels import perturb_
 from buttress.nn import Patterns, layer_names, matrices
 from buttress.settings import Epoch
 
-NO_SOFT_LABELS = {"soft labels": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
+NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -33,7 +33,7 @@ class RAT_WP:  # noqa: N801  (its name in the paper)
         exit_order: ``step_while_perturbed`` (the public code of AWP), or ``restore_then_step``.
     """
 
-    refuses = NO_SOFT_LABELS
+    refuses = NO_MIXED_INPUTS
 
     gamma: Annotated[float, Ge(0)] = 0.01
     layers: list[int] = field(default_factory=lambda: [3, 4])

@@ -26,7 +26,7 @@ from buttress.kernels import rwp_first_step_, rwp_step_
 from buttress.nn import Buffers, matrices
 from buttress.settings import Epoch, NonNegativeOrInf, Times
 
-NO_SOFT_LABELS = {"soft labels": "its condition is on the loss of one label, and AWP's public code refuses Mixup"}
+NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -47,7 +47,7 @@ class RWP:
         exit_order: ``step_while_perturbed`` (Algorithm 1), or ``restore_then_step``.
     """
 
-    refuses = NO_SOFT_LABELS
+    refuses = NO_MIXED_INPUTS
 
     gamma: Annotated[float, Ge(0)] = 0.01
     c_min: NonNegativeOrInf = 1.7
