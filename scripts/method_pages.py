@@ -54,7 +54,7 @@ RECIPES = {"digits": COMMON, "cifar10/linf": COMMON | {"augment"}}
 # an untrained network of ten classes lie above RWP's c_min.
 TYPICAL: dict[str, dict[str, Any]] = {"rwp": {"c_min": "inf"}}
 
-describe = cache(partial(inventory.describe, cost=False))
+describe = cache(partial(inventory.description_of, cost=False))
 
 
 def plugins() -> list[str]:

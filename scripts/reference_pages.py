@@ -20,7 +20,7 @@ import click
 from generated import code, filled, prose, table
 from pydantic import BaseModel
 
-from buttress.authoring.inventory import describe, keys_of
+from buttress.authoring.inventory import description_of, keys_of
 from buttress.authoring.inventory_text import as_yaml
 from buttress.cli.main import buttress
 from buttress.components.sources import sources
@@ -97,7 +97,7 @@ def components() -> str:
         parts.append(f"## {heading}")
         for source in sources(kind):
             if source.distribution == "buttress":
-                facts = describe(kind, source.name, cost=False)
+                facts = description_of(kind, source.name, cost=False)
                 settings = _keys(facts["settings"]) if facts["settings"] else "No settings."
                 parts.append(f"### {code(source.name)}\n\n{prose(facts['summary'])}\n\n{settings}")
     return "\n\n".join(parts)

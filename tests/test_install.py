@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from buttress.authoring.scaffold import install_command
-from buttress.doctor import examine
+from buttress.doctor import installation_facts
 from buttress.kernels import native
 
 ROOT = Path(__file__).parent.parent
@@ -119,7 +119,7 @@ def test_every_install_line_names_all_that_the_build_needs():
 
 def test_doctor_gives_the_whole_line_where_the_extension_is_absent(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("buttress.kernels.status", lambda: {"extension": "absent"})
-    assert any(native.INSTALL in advice for advice in examine()["advice"])
+    assert any(native.INSTALL in advice for advice in installation_facts()["advice"])
 
 
 # Editable

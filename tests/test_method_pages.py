@@ -14,7 +14,7 @@ import yaml
 from latex2mathml.converter import convert
 
 from buttress import Data, Split
-from buttress.authoring.inventory import describe
+from buttress.authoring.inventory import description_of
 from buttress.components.sources import sources
 from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import read_yaml
@@ -126,7 +126,7 @@ def test_a_page_has_every_section_and_every_generated_part(name: str):
 
 @every_method
 def test_a_page_names_the_papers_of_the_code(name: str):
-    papers = re.findall(r"arXiv:\d+\.\d+", describe("plugin", name, cost=False)["source"])
+    papers = re.findall(r"arXiv:\d+\.\d+", description_of("plugin", name, cost=False)["source"])
     _, _, source = text(name).partition("## Source")
     assert [paper for paper in papers if paper not in source] == []
 

@@ -16,7 +16,7 @@ from buttress.config.recipes import GROUP as RECIPES
 from buttress.kernels import native
 
 
-def examine() -> dict[str, Any]:
+def installation_facts() -> dict[str, Any]:
     """Facts about the installation, by section."""
     extension = kernels.status()
     return {
@@ -55,7 +55,7 @@ def _advice_about_distributions() -> Iterator[str]:
             yield f"{who} from {source} requires another buttress: upgrade {source.distribution}"
 
 
-def render(facts: dict[str, Any]) -> str:
+def facts_text(facts: dict[str, Any]) -> str:
     """The facts as indented text."""
     lines = []
     for section, values in facts.items():

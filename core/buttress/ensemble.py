@@ -19,8 +19,8 @@ from buttress.config.file import load_config
 from buttress.console.bars import byte_bar
 from buttress.engine.engine import Engine
 from buttress.errors import ConfigError
-from buttress.kernels import Middle, Rule, combine_files, median_rule, use_backend
-from buttress.kernels.averages import MEAN, trimmed_mean_rule
+from buttress.kernels import Middle, Reduction, combine_files, median_reduction, use_backend
+from buttress.kernels.averages import MEAN, trimmed_mean_reduction
 from buttress.nn.loading import fit_weights, load_weights
 from buttress.storage.files import header_facts, write_tensors
 from buttress.storage.tensor_file import open_tensor_files
@@ -74,7 +74,7 @@ def ensemble(
             they do not fit. Nothing has been written.
         StorageError: the disk is full or refuses; nothing has been left there.
     """
-    rule, settings = _rule(method, even, trim, len(paths))
+    reduction, settings = _reduction(method, even, trim, len(paths))
     _check_output(output)
     prefix, shapes = _contents(paths)
     engine = None if source is None else _engine(source, trust)
@@ -83,8 +83,8 @@ def ensemble(
             {"name": str(p), "sha256": sha} for p, sha in zip(paths, pool.map(expect_undamaged, paths), strict=True)
         ]
     facts = {"method": method, **settings, "n": len(paths), "inputs": inputs}
-    counted = _Counted(rule)
-    combine = partial(combine_files, paths, Rule(counted, rule.scratch), prefix=prefix)
+    counted = _Counted(reduction)
+    combine = partial(combine_files, paths, Reduction(counted, reduction.scratch), prefix=prefix)
     notes = _repetitions(inputs)
     with byte_bar(f"{method} of {len(paths)} files") as progress:
         if engine is None:
@@ -118,14 +118,14 @@ def _repetitions(inputs: Sequence[Mapping[str, str]]) -> list[str]:
     ]
 
 
-def _rule(method: Method, even: Middle | None, trim: float | None, n: int) -> tuple[Rule, dict[str, Any]]:
-    """The rule, and its settings with every default filled in."""
+def _reduction(method: Method, even: Middle | None, trim: float | None, n: int) -> tuple[Reduction, dict[str, Any]]:
+    """The reduction, and its settings with every default filled in."""
     if even is not None and method != "median":
         raise ConfigError(f"--even belongs to --method median, not {method}; leave it out")
     if trim is not None and method != "trimmed-mean":
         raise ConfigError(f"--trim belongs to --method trimmed-mean, not {method}; leave it out")
     if method == "median":
-        return median_rule(even or "lower"), {"even": even or "lower"}
+        return median_reduction(even or "lower"), {"even": even or "lower"}
     if method == "mean":
         return MEAN, {}
     share = 0.1 if trim is None else trim
@@ -134,7 +134,7 @@ def _rule(method: Method, even: Middle | None, trim: float | None, n: int) -> tu
     cut = int(share * n + 1e-9)  # 0.29 * 100 is 28.999...
     if cut == 0:
         raise ConfigError(f"--trim {share:g} leaves out none of {n} files; raise it, or choose --method mean")
-    return trimmed_mean_rule(cut), {"trim": share}
+    return trimmed_mean_reduction(cut), {"trim": share}
 
 
 def _check_output(output: Path) -> None:
@@ -154,14 +154,14 @@ def _contents(paths: Sequence[Path]) -> tuple[str, dict[str, tuple[int, ...]]]:
 
 
 class _Counted:
-    """A rule that counts results which are not finite."""
+    """A reduction that counts results which are not finite."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, reduction: Reduction) -> None:
         self.bad = 0
-        self._rule, self._lock = rule, Lock()
+        self._reduction, self._lock = reduction, Lock()
 
     def __call__(self, rows: Sequence[Tensor], out: Tensor) -> None:
-        self._rule.reduce(rows, out)
+        self._reduction.reduce(rows, out)
         bad = int(torch.isfinite(out).logical_not_().sum())
         if bad:
             with self._lock:

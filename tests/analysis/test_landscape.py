@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from buttress.analysis.directions import normalized, random_direction
+from buttress.analysis.directions import random_direction, scaled_to_weights
 from buttress.analysis.parts.landscape import group_landscape
 from buttress.analysis.parts.surface import surface
 from buttress.functional import cross_entropy
@@ -23,7 +23,7 @@ def setting(n: int = 40) -> tuple[MLP, Tensor, Tensor, Tensor]:
 
 def test_at_zero_every_group_has_its_own_mean_loss():
     model, x, y, losses = setting()
-    direction = normalized(random_direction(weights_of(model), 0), weights_of(model))
+    direction = scaled_to_weights(random_direction(weights_of(model), 0), weights_of(model))
     actual = group_landscape(model, direction, [-0.5, 0.0, 0.5], lambda: [(x, y)], losses)
     numbers = group_numbers(losses)
     assert len(numbers.unique()) >= 3
@@ -40,7 +40,7 @@ def test_at_zero_every_group_has_its_own_mean_loss():
 
 def test_the_mean_of_all_is_the_weighted_mean_of_the_groups():
     model, x, y, losses = setting()
-    direction = normalized(random_direction(weights_of(model), 1), weights_of(model))
+    direction = scaled_to_weights(random_direction(weights_of(model), 1), weights_of(model))
     actual = group_landscape(model, direction, [-1.0, 0.3], lambda: [(x[:7], y[:7]), (x[7:], y[7:])], losses)
     weighted = (actual.groups.nan_to_num(0.0) * actual.sizes[:, None]).sum(0) / len(y)
     torch.testing.assert_close(actual.mean, weighted, rtol=1e-12, atol=0)
@@ -61,7 +61,7 @@ def test_recomputed_inputs_are_made_at_the_shifted_weights():
 def test_surface_is_the_loss_at_both_shifts():
     model, x, y, losses = setting()
     weights = weights_of(model)
-    d, e = (normalized(random_direction(weights, 0, number), weights) for number in (0, 1))
+    d, e = (scaled_to_weights(random_direction(weights, 0, number), weights) for number in (0, 1))
     actual = surface(model, [d, e], [-1.0, 0.0, 0.5], lambda: [(x, y)])
     torch.testing.assert_close(actual[1, 1], losses.mean(), rtol=1e-12, atol=0)
     shifted = {name: weights[name] - 1.0 * d[name] + 0.5 * e[name] for name in d}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from buttress.analysis import parts
-from buttress.analysis.part import plain
+from buttress.analysis.part import json_value
 from buttress.analysis.parts import PARTS
 
 ROOT = Path(__file__).parents[2]
@@ -39,4 +39,4 @@ def test_a_part_stands_in_the_documentation(name: str):
     ],
 )
 def test_numbers_become_plain_json(value: Any, expected: Any):
-    assert plain(value) == expected
+    assert json_value(value) == expected

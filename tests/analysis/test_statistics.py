@@ -9,7 +9,7 @@ from torch import nn
 
 from buttress.analysis.parts.distance import distances, named_groups
 from buttress.analysis.parts.gap import best_difference, generalization_gaps
-from buttress.analysis.parts.histogram import histograms, last_convolution, matrices, moments
+from buttress.analysis.parts.histogram import histograms, last_convolution, moments, tensors_to_bin
 from buttress.analysis.parts.label_noise import fit_of_flipped
 from buttress.errors import ModelError
 from buttress.scoring.loss_groups import EDGES, group_counts, group_names, group_numbers
@@ -142,5 +142,5 @@ def test_a_parameter_without_values_is_no_matrix():
             self.none, self.flat = nn.Parameter(torch.zeros(0, 3)), nn.Parameter(torch.zeros(4, 0))
 
     model = Empty()
-    assert list(matrices(dict(model.named_parameters()))) == ["linear.weight"]
+    assert list(tensors_to_bin(dict(model.named_parameters()))) == ["linear.weight"]
     assert last_convolution(model) == "linear.weight"

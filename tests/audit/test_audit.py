@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from buttress import Split, ThreatModel
 from buttress.audit import CHECKS, Finding, audit
-from buttress.audit.finding import graded, render
+from buttress.audit.finding import findings_text, graded
 from buttress.audit.gradients import _apart
 from buttress.audit.probe import Probe
 from buttress.audit.records import autoattack_is_strongest, selection_is_honest, spsa_is_weaker
@@ -28,7 +28,7 @@ def statuses(findings: list[Finding]) -> dict[str, str]:
 def test_honest_models_are_not_flagged(name: str):
     model, threat = honest(name)
     findings = audit(model, digits()[1], threat)
-    assert {finding.status for finding in findings} == {"PASS"}, render(findings)
+    assert {finding.status for finding in findings} == {"PASS"}, findings_text(findings)
     assert len(findings) == len(CHECKS)
 
 
@@ -40,7 +40,7 @@ def test_broken_models_are_flagged(name: str):
         torch.manual_seed(0)  # of those that draw
         findings = audit(model, digits()[1], LINF)
     found = {check for check, status in statuses(findings).items() if status != "PASS"}
-    assert checks <= found, render(findings)
+    assert checks <= found, findings_text(findings)
     assert all(finding.cure for finding in findings if finding.status != "PASS")
 
 

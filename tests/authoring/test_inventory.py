@@ -6,8 +6,8 @@ import pytest
 
 from buttress import hookimpl
 from buttress.authoring import inventory as module
-from buttress.authoring.inventory import describe, facts_of, inventory, paper
-from buttress.authoring.inventory_text import render, render_list
+from buttress.authoring.inventory import description_of, facts_of, inventory, paper
+from buttress.authoring.inventory_text import description_text, render_list
 from buttress.components import sources as installed_sources
 from buttress.components.sources import Source, find
 
@@ -79,8 +79,10 @@ def test_what_is_broken_is_listed_by_every_hook(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.usefixtures("installed")
 def test_a_check_before_a_description_says_what_is_broken(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_checked", checked)
-    assert render(describe("plugin", "d_raises", check=True)).endswith("d_raises_module:Plugin)\nstatus: broken: why")
-    said = render(describe(None, "b_good", check=True)).splitlines()
+    assert description_text(description_of("plugin", "d_raises", check=True)).endswith(
+        "d_raises_module:Plugin)\nstatus: broken: why"
+    )
+    said = description_text(description_of(None, "b_good", check=True)).splitlines()
     assert said[:2] == ["plugin b_good (mixed 1.2, b_good_module:Plugin)", "status: ok"]
     assert 'paper: Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2' in said
 

@@ -19,8 +19,8 @@ from buttress.console.tables import percent
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.report.bundle import unpacked
 from buttress.report.figures import side_by_side
-from buttress.report.material import Method, Run, Trained, group_runs, read_run
-from buttress.report.page import render
+from buttress.report.material import Run, RunsOfConfig, Trained, group_runs, read_run
+from buttress.report.page import page_html
 from buttress.report.run import write_report
 from buttress.scoring.worst_case import interval
 from buttress.storage.run_folder import RunFolder
@@ -195,7 +195,7 @@ def test_classes_and_images_come_from_the_analysis(noisy: Path):
     assert write_report([run], run / "again.html").read_text() == page  # the same numbers, the same page
 
 
-def many(run: Run, images: dict[str, Any], methods: int = 10, seeds: int = 3, epochs: int = 100) -> list[Method]:
+def many(run: Run, images: dict[str, Any], methods: int = 10, seeds: int = 3, epochs: int = 100) -> list[RunsOfConfig]:
     """Methods as large as those of a real comparison: four tracks, every epoch scored on three splits."""
     records = [
         Record(epoch, track, split, (epoch % 97) / 97, (epoch % 89) / 89, 10_000)
@@ -206,7 +206,7 @@ def many(run: Run, images: dict[str, Any], methods: int = 10, seeds: int = 3, ep
     trained = [Trained(epoch, 1 / epoch, 0.1 / epoch) for epoch in range(1, epochs + 1)]
     rows = summarize(records, "validation")
     made = replace(run, records=records, rows=rows, trained=trained, analysis={**run.analysis, "images-live": images})
-    return [Method(f"method-{number}", [made] * seeds) for number in range(methods)]
+    return [RunsOfConfig(f"method-{number}", [made] * seeds) for number in range(methods)]
 
 
 def test_a_page_of_ten_methods_is_below_2_mb(noisy: Path):
@@ -214,11 +214,11 @@ def test_a_page_of_ten_methods_is_below_2_mb(noisy: Path):
     images = pictures(pixels, pixels.flip(0), ThreatModel("linf", "8/255"))
     places = ("positions", "labels", "predicted", "predicted_attacked")
     facts = {"track": "live", "checkpoint": "last", "epoch": 100, "attack": "pgd-20", "threat": "linf"}
-    page = render(
+    page = page_html(
         many(read_run(noisy / "s0"), {**images, **facts, **{key: list(range(8)) for key in places}, "mark": ""})
     )
     assert len(page.encode()) < 2_000_000
-    assert len(render(group_runs([read_run(noisy / "s0")])).encode()) < 1_000_000
+    assert len(page_html(group_runs([read_run(noisy / "s0")])).encode()) < 1_000_000
 
 
 def test_pictures_are_left_out_before_the_page_grows_too_large(noisy: Path):
@@ -226,7 +226,7 @@ def test_pictures_are_left_out_before_the_page_grows_too_large(noisy: Path):
     places = {key: [0, 1] for key in ("positions", "labels", "predicted", "predicted_attacked")}
     facts = {"track": "live", "checkpoint": "last", "epoch": 100, "attack": "pgd-20", "threat": "linf"}
     images = {**picture, **places, **facts, "amplified": 5.0, "mark": ""}
-    page = render(many(read_run(noisy / "s0"), images, methods=3, epochs=2))
+    page = page_html(many(read_run(noisy / "s0"), images, methods=3, epochs=2))
     assert page.count('class="pictures"') == 1
     assert "Left out, for the size of the page: method-1, live, last (epoch 100)" in page
 

@@ -9,7 +9,7 @@ import pytest
 from buttress.config.file import load_config
 from buttress.storage.run_folder import RunFolder
 from buttress.training.launch import launch
-from buttress.training.reproduce import compare, first_difference
+from buttress.training.reproduce import compare_runs, first_difference
 from tests.sealing import sealed_again
 
 from .conftest import Run
@@ -65,17 +65,17 @@ def test_wrong_words_are_refused(buttress: Run, original: Path):
 def test_weights_that_differ_are_named_and_an_unfinished_original_is_compared_as_far_as_it_goes(original: Path):
     launch(load_config(Path("small.yaml"), ["epochs=2"]), Path("runs"), "b")
     one, two = RunFolder(original), RunFolder(Path("runs/small/b"))
-    assert compare(one, two).equal
+    assert compare_runs(one, two).equal
     file = two.weights / "best-ema.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
-    different = compare(one, two)
+    different = compare_runs(one, two)
     assert not different.equal
     assert different.different_weights == ["best-ema.safetensors"]
     one.summary.unlink()
     shutil.rmtree(one.checkpoints)  # else the newest one knows more metrics than there are
     one.metrics.write_text("".join(one.metrics.read_text().splitlines(keepends=True)[:3]))
     one.manifest.write_text("damaged")
-    unfinished = compare(one, two)
+    unfinished = compare_runs(one, two)
     assert unfinished.equal
     assert unfinished.records == 3
     assert [note.split(maxsplit=1)[1][:12] for note in unfinished.notes] == [

@@ -6,7 +6,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from buttress.comparing.comparison import Comparison, Row
+from buttress.comparing.comparison import ComparedTrack, Comparison
 from buttress.comparing.picture import draw_comparison
 from buttress.console.tables import wrapped
 
@@ -20,9 +20,9 @@ def values(best: float, last: float, validation: float | None = None) -> dict[st
 
 @pytest.fixture
 def found() -> Comparison:
-    at = Row("at", "live", 100, {0: values(0.80, 0.70), 1: values(0.82, 0.76), 4: values(0.79, 0.72)})
-    meat = Row("at", "meat", 100, {0: values(0.80, 0.75), 1: values(0.82, 0.79), 4: values(0.8, 0.8)})
-    awp = Row("awp", "live", 100, {1: values(0.85, 0.8501)})
+    at = ComparedTrack("at", "live", 100, {0: values(0.80, 0.70), 1: values(0.82, 0.76), 4: values(0.79, 0.72)})
+    meat = ComparedTrack("at", "meat", 100, {0: values(0.80, 0.75), 1: values(0.82, 0.79), 4: values(0.8, 0.8)})
+    awp = ComparedTrack("awp", "live", 100, {1: values(0.85, 0.8501)})
     reason = "it said | " + "no " * 100
     return Comparison(["pgd-20"], [at, meat, awp], {("awp", 0): reason}, {"at": "at", "awp": "at"}, "validation")
 
@@ -50,7 +50,7 @@ def test_the_table_has_means_sample_deviations_and_pairs(found: Comparison):
 def test_text_is_at_most_80_columns_wide_and_loses_nothing(found: Comparison):
     words = "method-of-a-long-name weights.rwp.c_min=0.123456789 data.batch_size=128 optimizer.lr=0.30000000000000004"
     for label, track in ((words, "an_ensemble_of_weights_of_late_epochs"), ("m" * 150, "live"), ("at 2", "live")):
-        found.rows.append(Row(label, track, 100, {s: values(0.8, 0.7) for s in (0, 1)}, method="m"))
+        found.rows.append(ComparedTrack(label, track, 100, {s: values(0.8, 0.7) for s in (0, 1)}, method="m"))
     found.attacks.append("pgd: {steps: 200, step_size: 1/2550, loss: margin, restarts: 10, start: uniform, norm: x}")
     text = found.table()
     assert max(map(len, text.splitlines())) <= 80
@@ -62,7 +62,9 @@ def test_text_is_at_most_80_columns_wide_and_loses_nothing(found: Comparison):
 def sweep(*means: tuple[float, float], seeds: tuple[int, ...] = (0, 1)) -> Comparison:
     """Variants of one method by their validation and their test accuracy."""
     rows = [
-        Row(f"rwp rwp.c_min={n}", "live", 100, {s: values(test, test, validation) for s in seeds}, method="rwp")
+        ComparedTrack(
+            f"rwp rwp.c_min={n}", "live", 100, {s: values(test, test, validation) for s in seeds}, method="rwp"
+        )
         for n, (validation, test) in enumerate(means)
     ]
     return Comparison(["pgd-20"], rows, {}, {row.label: rows[0].label for row in rows}, "validation")

@@ -13,12 +13,12 @@ import pytest
 from buttress.authoring.inventory import inventory
 from buttress.cli import main
 from buttress.components import sources as installed_sources
-from buttress.components.installed import broken_distributions, entry_points_of, installed_versions, owner_of
+from buttress.components.installed import broken_distributions, distribution_of, entry_points_of, installed_versions
 from buttress.components.place import Place
 from buttress.components.requirements import check_requirements
 from buttress.components.sources import find, sources
 from buttress.config.recipes import recipes
-from buttress.doctor import examine
+from buttress.doctor import installation_facts
 from buttress.errors import ConfigError, PluginError
 
 METADATA = "Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n"
@@ -122,12 +122,12 @@ def test_a_broken_distribution_is_named_and_hides_no_other(case: str, site: Path
         assert "anvil" not in names
     (row,) = [row for row in inventory() if row["status"].startswith("broken")]
     assert (row["distribution"], row["entry point"]) == ("acme-1.0.dist-info", broken.path)
-    assert any(broken.path in advice for advice in examine()["advice"])
+    assert any(broken.path in advice for advice in installation_facts()["advice"])
     assert recipes("digits/at")
     with pytest.raises(PluginError, match=r"unknown plugin 'anvil'.*acme-1\.0\.dist-info.*it may have it"):
         find("plugin", "anvil")
-    assert owner_of("sound_module") == ("sound", "2.0")
-    assert owner_of("torch") == ("torch", version("torch"))
+    assert distribution_of("sound_module") == ("sound", "2.0")
+    assert distribution_of("torch") == ("torch", version("torch"))
     assert installed_versions()["sound"] == "2.0"
     check_requirements(["sound>=1"], Place("here"))
     with pytest.raises(ConfigError, match="no-such-thing is not installed"):

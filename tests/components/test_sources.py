@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from buttress import __version__
-from buttress.authoring.inventory import describe
+from buttress.authoring.inventory import description_of
 from buttress.components import sources as installed_sources
 from buttress.components.construct import build
 from buttress.components.entries import entry_of
@@ -308,7 +308,7 @@ def test_schedules_are_listed_shown_and_taken_from_distributions_too(install: In
     listed = {source.name: source.distribution for source in sources("schedule")}
     own = ("constant", "cosine", "cyclic", "linear", "piecewise")
     assert listed == {**dict.fromkeys(own, "buttress"), "slow": "slow-lr"}
-    assert describe("schedule", "piecewise", cost=False)["settings"][0]["name"] == "milestones"
+    assert description_of("schedule", "piecewise", cost=False)["settings"][0]["name"] == "milestones"
     schedule, settings = schedule_of("slow")
     assert (schedule.factor(1, 3), settings) == (0.25, {"low": 0.25})
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from buttress.audit.probe import share
-from buttress.comparing.comparison import Comparison, Row
+from buttress.comparing.comparison import ComparedTrack, Comparison
 from buttress.console.tables import percent
 from buttress.report.elements import spread
 from buttress.training import selection
@@ -48,10 +48,10 @@ def test_terminal_comparison_report_and_audit_round_alike():
     import torch
 
     right = 1283 / 2000
-    row = selection.Row("live", 3, right, right, right, right, 2000)
+    row = selection.TrackSummary("live", 3, right, right, right, right, 2000)
     assert summary_table([row], "pgd-20").splitlines()[-1].split()[2:4] == ["64.2", "64.2"]
     values = {f"{attack} {measure}": right for attack in ("clean", "pgd-20") for measure in ("best", "last", "diff")}
-    compared = Comparison(["pgd-20"], [Row("at", "live", 2000, {0: values})], {}, {"at": "at"}, "validation")
+    compared = Comparison(["pgd-20"], [ComparedTrack("at", "live", 2000, {0: values})], {}, {"at": "at"}, "validation")
     assert compared.table().splitlines()[4].split()[2:4] == ["64.2", "64.2"]
     assert (percent(right), spread([right]), spread([0.6405, 0.6425])) == ("64.2", "64.2", "64.2 ± 0.1")
     assert percent(share(torch.arange(2000) < 1283)) == "64.2"
@@ -59,7 +59,10 @@ def test_terminal_comparison_report_and_audit_round_alike():
 
 @pytest.mark.parametrize("attack", ["pgd-20", "pgd-100x10-margin", "autoattack"])
 def test_the_table_of_a_run_fits_80_columns(attack: str):
-    rows = [selection.Row(track, 100, 1.0, 1.0, 1.0, 0.0, 10_000) for track in ("live", "an_ensemble_with_a_long_name")]
+    rows = [
+        selection.TrackSummary(track, 100, 1.0, 1.0, 1.0, 0.0, 10_000)
+        for track in ("live", "an_ensemble_with_a_long_name")
+    ]
     text = summary_table(rows, attack)
     assert max(map(len, text.splitlines())) <= 80
     assert attack in text

@@ -148,7 +148,7 @@ def test_json_holds_no_control_character(capfd: pytest.CaptureFixture, monkeypat
     from buttress import doctor
 
     text = "".join(map(chr, [*range(32), 127, *range(128, 160), 0x202E, 0x2028]))
-    monkeypatch.setattr(doctor, "examine", lambda: {"text": text})
+    monkeypatch.setattr(doctor, "installation_facts", lambda: {"text": text})
     assert main(["doctor", "--json"]) == 0
     said = capfd.readouterr().out
     assert all(line.isprintable() for line in said.split("\n"))

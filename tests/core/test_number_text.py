@@ -13,7 +13,7 @@ from buttress.cli import main
 from buttress.components.construct import build
 from buttress.config.file import ConfigFile
 from buttress.config.overrides import apply_override
-from buttress.config.yaml_source import Source, parse_yaml, read_yaml
+from buttress.config.yaml_source import YamlSource, parse_yaml, read_yaml
 from buttress.errors import ConfigError
 from buttress.number_text import LONGEST, exact_fraction
 
@@ -66,7 +66,7 @@ def test_every_door_refuses_it(text: str):
                     check(apply_override(parse_yaml(CONFIG, "c.yaml"), f"{key}={written}"))
 
 
-def check(source: Source) -> None:
+def check(source: YamlSource) -> None:
     file = ConfigFile(source)
     for entry in file.config.plugins:
         ((name, settings),) = entry.items()

@@ -92,3 +92,36 @@ def test_an_elliptic_comment_and_attribute_docstring_are_seen() -> None:
     elliptic = [phrase for phrase in phrases_in(source) if _ELLIPTIC.match(phrase)]
     assert elliptic == ["Of the bench.", "What it holds", "What is counted.", "of A"]
     assert list(comments_in("// Of keys\n// of lanes\nint n;", "//")) == ["Of keys"]
+
+
+_ONE_ROLE = {"Answer": "each part of analyze calls the shape of its own answer so"}
+"""Names of several classes that stand for the same thing in each place, with the reason."""
+
+
+def classes_by_name() -> dict[str, set[str]]:
+    """The modules of the core that define a public class, or a type alias of a class's name, by that name."""
+    homes: dict[str, set[str]] = {}
+    classes: set[str] = set()
+    for path in (ROOT / "core" / "buttress").rglob("*.py"):
+        if "templates" in path.parts:  # files of other people's packages
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            is_class = isinstance(node, ast.ClassDef)
+            names = [node.name] if is_class else assigned_in(node)
+            classes.update(names if is_class else ())
+            for name in names:
+                homes.setdefault(name, set()).add(shown(path))
+    return {name: homes[name] for name in classes if not name.startswith("_")}
+
+
+def assigned_in(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module assigns."""
+    return [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
+
+
+def test_a_class_has_its_name_for_itself() -> None:
+    homes = classes_by_name()
+    assert {"Engine", "TrackSummary", "Answer"} <= set(homes)
+    shared = {name: sorted(files) for name, files in homes.items() if len(files) > 1}
+    assert not {name: files for name, files in shared.items() if name not in _ONE_ROLE}
+    assert set(_ONE_ROLE) <= set(shared)

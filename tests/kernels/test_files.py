@@ -16,7 +16,7 @@ from torch import Tensor
 
 from buttress.errors import CheckpointError, StorageError
 from buttress.kernels import combine_files, files, median_files, use_backend
-from buttress.kernels.averages import MEAN, trimmed_mean_rule
+from buttress.kernels.averages import MEAN, trimmed_mean_reduction
 from buttress.kernels.backend import operation
 from buttress.storage.tensor_file import TensorFile, open_tensor_files
 
@@ -167,7 +167,7 @@ def test_the_mean_is_taken_in_float64_and_rounded_once(tmp_path: Path):
 
 @pytest.mark.parametrize(("n", "cut"), [(3, 1), (8, 1), (9, 3)])
 def test_the_trimmed_mean_leaves_out_the_ends(tmp_path: Path, n: int, cut: int):
-    actual = combine_files(saved(tmp_path, n), trimmed_mean_rule(cut))
+    actual = combine_files(saved(tmp_path, n), trimmed_mean_reduction(cut))
     for name in NAMES:
         kept = stacked(n, name).sort(dim=0).values[cut : n - cut]
         assert torch.equal(actual[name], added(kept).div(n - 2 * cut).to(actual[name].dtype)), name
@@ -176,7 +176,7 @@ def test_the_trimmed_mean_leaves_out_the_ends(tmp_path: Path, n: int, cut: int):
 def test_the_trimmed_mean_keeps_nan(tmp_path: Path):
     for number, value in enumerate([1.0, torch.nan, 3.0, 4.0]):
         save_file({"w": torch.tensor([value, 2.0])}, tmp_path / f"{number}")
-    actual = combine_files([tmp_path / f"{number}" for number in range(4)], trimmed_mean_rule(1))["w"]
+    actual = combine_files([tmp_path / f"{number}" for number in range(4)], trimmed_mean_reduction(1))["w"]
     assert actual.isnan().tolist() == [True, False]
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from buttress import Adv
 from buttress.engine.perturbation import Copies, perturbed
-from buttress.nn.scratch import Buffers
+from buttress.nn.scratch import Scratch
 
 from ..core.helpers import adding, batch_of
 
@@ -15,7 +15,7 @@ def places(tensors: list[Tensor]) -> list[int]:
 
 
 def test_copies_lie_where_the_last_ones_lay():
-    buffers, weights = Buffers(), [torch.rand(3, 4), torch.rand(5)]
+    buffers, weights = Scratch(), [torch.rand(3, 4), torch.rand(5)]
     first = places(buffers.copies(weights))
     weights[0].zero_()
     again = buffers.copies(weights)
@@ -25,7 +25,7 @@ def test_copies_lie_where_the_last_ones_lay():
 
 
 def test_other_tensors_get_memory_like_theirs():
-    buffers = Buffers()
+    buffers = Scratch()
     for weights in (
         [torch.rand(3, 4)],
         [torch.rand(3, 4), torch.rand(2)],
@@ -41,13 +41,13 @@ def test_other_tensors_get_memory_like_theirs():
 
 
 def test_what_is_handed_out_may_be_rearranged_by_its_owner():
-    buffers, weights = Buffers(), [torch.rand(3), torch.rand(5)]
+    buffers, weights = Scratch(), [torch.rand(3), torch.rand(5)]
     buffers.like(weights).clear()
     assert [copy.shape for copy in buffers.like(weights)] == [weight.shape for weight in weights]
 
 
 def test_copies_of_parameters_require_no_gradient():
-    (copy,) = Buffers().copies([torch.nn.Parameter(torch.rand(3))])
+    (copy,) = Scratch().copies([torch.nn.Parameter(torch.rand(3))])
     assert not copy.requires_grad
     assert copy.grad_fn is None
 

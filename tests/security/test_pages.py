@@ -9,8 +9,8 @@ import pytest
 
 from buttress.exporting.markdown import plain_text
 from buttress.report.elements import Section, Table, figure_of
-from buttress.report.material import Method, read_run
-from buttress.report.page import render
+from buttress.report.material import RunsOfConfig, read_run
+from buttress.report.page import page_html
 
 SCRIPT = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -35,14 +35,14 @@ def test_a_report_holds_names_of_others_as_text(stranger: Path) -> None:
         audit=[finding],
         caution=SCRIPT,
     )
-    page = render([Method(SCRIPT, [hostile])])
+    page = page_html([RunsOfConfig(SCRIPT, [hostile])])
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert page.count("alert(1)") >= 8  # it is there, as text
 
 
 def test_a_report_may_load_nothing(stranger: Path) -> None:
-    page = render([Method("a", [read_run(stranger / "runs" / "tiny" / "file")])])
+    page = page_html([RunsOfConfig("a", [read_run(stranger / "runs" / "tiny" / "file")])])
     assert "content=\"default-src 'none';" in page
 
 

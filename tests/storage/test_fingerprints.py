@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from buttress import Data, Split
-from buttress.storage.fingerprints import differences, sha256_of_tensor, sha256_of_values
+from buttress.storage.fingerprints import fingerprint_differences, sha256_of_tensor, sha256_of_values
 
 X, Y = torch.rand(6, 2, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
 
@@ -77,11 +77,11 @@ def test_differences_are_named_split_by_split():
     one = {"n": 4, "shape": [2], "inputs": "a", "labels": "b"}
     before = {"train": one, "validation": one, "test": one}
     now = {"train": {**one, "n": 3, "inputs": "c"}, "test": {**one, "inputs": "c", "labels": "d"}, "extra": one}
-    assert differences(before, before) == []
-    assert differences(before, now) == [
+    assert fingerprint_differences(before, before) == []
+    assert fingerprint_differences(before, now) == [
         "train has 3 examples and had 4",
         "there is no validation split any more",
         "test has other inputs and labels",
         "there was no extra split",
     ]
-    assert differences({"test": one}, {"test": {**one, "shape": [3]}}) == ["test has other shape"]
+    assert fingerprint_differences({"test": one}, {"test": {**one, "shape": [3]}}) == ["test has other shape"]

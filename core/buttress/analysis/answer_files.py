@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from buttress.analysis.parts import PARTS
 from buttress.errors import CheckpointError
-from buttress.storage.results import Result, read_object
+from buttress.storage.results import Content, read_object
 from buttress.storage.seals import write_sealed
 
 
@@ -23,7 +23,7 @@ def write_answer(path: Path, numbers: Mapping[str, Any]) -> None:
     write_sealed(path, numbers)
 
 
-def read_answer(path: Path) -> Result:
+def read_answer(path: Path) -> Content:
     """An answer, its seal and its shape checked.
 
     Raises:

@@ -24,7 +24,7 @@ class WeightsAnswer(Shape):
     attack: str
 
 
-def expect(fits: bool, expected: str) -> None:
+def expect_consistent(fits: bool, expected: str) -> None:
     """Refuse an answer whose numbers do not fit together; for validators."""
     if not fits:
         raise ValueError(f"expected {expected}")

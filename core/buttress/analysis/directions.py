@@ -41,7 +41,7 @@ def random_direction(weights: Mapping[str, Tensor], seed: int, number: int = 0) 
     }
 
 
-def normalized(
+def scaled_to_weights(
     direction: Mapping[str, Tensor], weights: Mapping[str, Tensor], norm: Norm = "filter"
 ) -> dict[str, Tensor]:
     """``direction`` scaled to the size of ``weights``.
@@ -61,7 +61,7 @@ def normalized(
     return scaled
 
 
-def digest(directions: Iterable[Mapping[str, Tensor]]) -> str:
+def directions_id(directions: Iterable[Mapping[str, Tensor]]) -> str:
     """A short name for directions; it is equal for runs whose landscapes may be compared."""
     hashed = sha256()
     for direction in directions:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from buttress.analysis.directions import digest
+from buttress.analysis.directions import directions_id
 from buttress.analysis.study import Study
 from buttress.errors import ConfigError
 from buttress.storage.shapes import Shape
@@ -48,7 +48,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Finding:
+class NamedAnswer:
     """One answer.
 
     Args:
@@ -77,7 +77,7 @@ class Part:
 
     files: str
     answer: type[Shape]
-    ask: Callable[[Study, Options], Iterator[Finding]]
+    ask: Callable[[Study, Options], Iterator[NamedAnswer]]
     draw: Callable[[Path, Mapping[str, Any]], None]
 
 
@@ -116,17 +116,17 @@ def landscape_facts(
         "split": "train",
         "n": len(study.examples),
         "seed": options.seed,
-        "directions": digest(drawn),
+        "directions": directions_id(drawn),
         "normalized": "filter",
     }
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """``value`` for JSON: tensors as nested lists, and null in place of every number that is not finite."""
     if isinstance(value, Tensor):
-        return plain(value.tolist())
+        return json_value(value.tolist())
     if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
+        return {key: json_value(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [json_value(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buttress.analysis.answer_files import write_answer
-from buttress.analysis.part import Missing, Options, plain
+from buttress.analysis.part import Missing, Options, json_value
 from buttress.analysis.parts import PARTS
 from buttress.analysis.study import Study
 from buttress.errors import ConfigError, nearest
@@ -69,8 +69,8 @@ def analyze(
         for part in parts or PARTS:
             doing(f"{path}: {part}")
             try:
-                for finding in PARTS[part].ask(study, options):
-                    file, numbers = study.folder.analysis / f"{finding.stem}.json", plain(finding.numbers)
+                for answer in PARTS[part].ask(study, options):
+                    file, numbers = study.folder.analysis / f"{answer.stem}.json", json_value(answer.numbers)
                     write_answer(file, numbers)
                     PARTS[part].draw(file.with_suffix(".png"), numbers)
                     analysis.written.append(file)

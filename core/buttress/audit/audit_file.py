@@ -14,7 +14,7 @@ from buttress.storage.seals import write_sealed
 from buttress.storage.shapes import Epoch, Shape, expect_shape
 
 
-class Row(Shape):
+class RecordedFinding(Shape):
     """A finding with the weights that it is about; the mark warns a reader who cannot rely on it."""
 
     check: str
@@ -31,7 +31,7 @@ class Row(Shape):
 class Audit(Shape):
     """The content of the file."""
 
-    findings: list[Row]
+    findings: list[RecordedFinding]
 
 
 _AUDIT = TypeAdapter(Audit)

@@ -35,7 +35,7 @@ def graded(check: str, amount: float, warn: float, fail: float, reason: str, cur
     return Finding(check, "WARN" if amount <= fail else "FAIL", reason, cure)
 
 
-def render(findings: Sequence[Finding]) -> str:
+def findings_text(findings: Sequence[Finding]) -> str:
     """One line for each finding, with the cure below it where there is one."""
     widest = max(len(finding.check) for finding in findings)
     lines = []

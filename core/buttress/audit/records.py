@@ -7,7 +7,7 @@ from buttress.audit.attacks import MASKED, MUCH, SLACK
 from buttress.audit.finding import Finding, graded
 from buttress.console.tables import percent
 
-Result = Mapping[str, Any]
+EvaluationBody = Mapping[str, Any]
 """The result of one ``buttress evaluate``: ``each``, and ``attacks``, its rows in order."""
 
 WHITE_BOX = ("pgd", "cw")
@@ -27,7 +27,7 @@ def selection_is_honest(best_by: str, checkpoint: str) -> Finding:
     return Finding(name, "PASS", chosen)
 
 
-def spsa_is_weaker(results: Sequence[Result], evaluate: str = EVALUATE) -> Finding:
+def spsa_is_weaker(results: Sequence[EvaluationBody], evaluate: str = EVALUATE) -> Finding:
     """SPSA, which sees no gradients, cannot break many examples that gradient attacks do not.
 
     Args:
@@ -46,7 +46,7 @@ def spsa_is_weaker(results: Sequence[Result], evaluate: str = EVALUATE) -> Findi
     return graded(name, least.more, SLACK, MUCH, str(least), MASKED)
 
 
-def autoattack_is_strongest(results: Sequence[Result], evaluate: str = EVALUATE) -> Finding:
+def autoattack_is_strongest(results: Sequence[EvaluationBody], evaluate: str = EVALUATE) -> Finding:
     """AutoAttack holds PGD and more, so PGD and CW cannot break examples that it does not.
 
     Args:
@@ -81,17 +81,21 @@ class _Comparison(NamedTuple):
         return f"{self.weak} breaks {less_or_more} of {self.n} examples than {self.strong}"
 
 
-def _was_run(attack: tuple[str, ...], results: Sequence[Result]) -> bool:
+def _was_run(attack: tuple[str, ...], results: Sequence[EvaluationBody]) -> bool:
     return any(str(row["attack"]).startswith(attack) for result in results for row in result["attacks"])
 
 
-def _comparisons(results: Sequence[Result], strong: tuple[str, ...], weak: tuple[str, ...]) -> list[_Comparison]:
+def _comparisons(
+    results: Sequence[EvaluationBody], strong: tuple[str, ...], weak: tuple[str, ...]
+) -> list[_Comparison]:
     """The newest comparison of every two attacks with these beginnings of names."""
     pairs = [*_by_accuracy(results, strong, weak), *_within(results, strong, weak)]
     return list({(pair.strong, pair.weak): pair for pair in pairs}.values())
 
 
-def _by_accuracy(results: Sequence[Result], strong: tuple[str, ...], weak: tuple[str, ...]) -> Iterator[_Comparison]:
+def _by_accuracy(
+    results: Sequence[EvaluationBody], strong: tuple[str, ...], weak: tuple[str, ...]
+) -> Iterator[_Comparison]:
     """Compare accuracies on equally many examples, which are the same ones: the size determines the subset."""
     own = [row for result in results for row in result["attacks"] if row["accuracy"] is not None]
     for one in (row for row in own if row["attack"].startswith(strong)):
@@ -99,7 +103,7 @@ def _by_accuracy(results: Sequence[Result], strong: tuple[str, ...], weak: tuple
             yield _Comparison(one["attack"], other["attack"], one["accuracy"] - other["accuracy"], one["n"])
 
 
-def _within(results: Sequence[Result], strong: tuple[str, ...], weak: tuple[str, ...]) -> Iterator[_Comparison]:
+def _within(results: Sequence[EvaluationBody], strong: tuple[str, ...], weak: tuple[str, ...]) -> Iterator[_Comparison]:
     """Shares that the weaker attack broke of the examples that the stronger one before it had left."""
     for result in results:
         before: list[str] = []

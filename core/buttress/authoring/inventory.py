@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from buttress.components.installed import Broken, broken_distributions
+from buttress.components.installed import UnreadableDistribution, broken_distributions
 from buttress.components.members import Marked, marked
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
@@ -24,10 +24,10 @@ from buttress.processes import Channel, run_apart
 # reported as broken; torch itself takes 2 to 10 seconds.
 CHECK_SECONDS = 60.0
 
-Record = dict[str, Any]
+ComponentRecord = dict[str, Any]
 
 
-def inventory(kind: str | None = None, *, check: bool = False, hook: str | None = None) -> list[Record]:
+def inventory(kind: str | None = None, *, check: bool = False, hook: str | None = None) -> list[ComponentRecord]:
     """One record an installed component: kind, name, distribution, version, entry point, status.
 
     A distribution whose metadata cannot be read has a record too, with the status ``broken``.
@@ -68,7 +68,7 @@ def inventory(kind: str | None = None, *, check: bool = False, hook: str | None 
     return chosen + [{**row, "hooks": "", "paper": "", "cost": ""} for row in unread]
 
 
-def _record_of(broken: Broken) -> Record:
+def _record_of(broken: UnreadableDistribution) -> ComponentRecord:
     """A distribution that cannot be read, in the place of the components that it may have."""
     return {
         "kind": "unknown",
@@ -85,7 +85,7 @@ def _status(source: Source, facts: Mapping[str, str]) -> str:
     return ", ".join(word for word in (source.status, facts.get("status")) if word and word != "listed")
 
 
-def _may_have_hooks(row: Record) -> bool:
+def _may_have_hooks(row: ComponentRecord) -> bool:
     """Whether it is of a kind with hooks, and nobody knows which."""
     return row["kind"] in HOOKED and not row["hooks"]
 
@@ -174,7 +174,7 @@ def _last_words(stderr: str) -> str:
     return "; ".join(line for line in lines[quoted[-1] + 1 if quoted else -1 :] if line)
 
 
-def describe(kind: str | None, name: str, *, cost: bool = True, check: bool = False) -> dict[str, Any]:
+def description_of(kind: str | None, name: str, *, cost: bool = True, check: bool = False) -> dict[str, Any]:
     """A component's documentation, settings and hooks; imports it.
 
     Args:
@@ -218,7 +218,7 @@ def describe(kind: str | None, name: str, *, cost: bool = True, check: bool = Fa
     }
 
 
-def keys_of(model: type[BaseModel]) -> list[Record]:
+def keys_of(model: type[BaseModel]) -> list[ComponentRecord]:
     """One record a key of ``model``: name, type, default (``required`` without one), meaning."""
     schema = model.model_json_schema()
     return [

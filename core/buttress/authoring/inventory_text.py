@@ -30,7 +30,7 @@ def render_list(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def render(facts: Mapping[str, Any]) -> str:
+def description_text(facts: Mapping[str, Any]) -> str:
     """A description as text."""
     lines = [f"{facts['kind']} {facts['name']} ({facts['distribution']} {facts['version']}, {facts['entry point']})"]
     lines += [f"another component of that name: --kind {kind}" for kind in facts["other kinds"]]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from buttress.console.reporter import Reporter
 
 
-def json_text(value: object) -> str:
+def json_answer(value: object) -> str:
     """A value as JSON, for a program to read."""
     return Exact(json.dumps(value, indent=1, default=str))
 

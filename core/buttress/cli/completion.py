@@ -11,7 +11,7 @@ from click.shell_completion import (
     shell_complete,
 )
 
-from buttress.cli.options import OneOf
+from buttress.cli.options import WordType
 from buttress.cli.verb import verb
 from buttress.console.output import Exact
 
@@ -41,7 +41,7 @@ VARIABLE = "_BUTTRESS_COMPLETE"
 
 
 @verb()
-@click.argument("shell", type=OneOf(["bash", "zsh", "fish"]), metavar="bash|zsh|fish", help="shell of the script")
+@click.argument("shell", type=WordType(["bash", "zsh", "fish"]), metavar="bash|zsh|fish", help="shell of the script")
 @click.pass_context
 def completion(context: click.Context, shell: str) -> str:
     """Print the script that completes verbs, options, configs and plugins in a shell."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from buttress.cli.answer import json_text
+from buttress.cli.answer import json_answer
 from buttress.cli.options import config_arguments, json_option, trust_option
 from buttress.cli.verb import Group
 from buttress.console.output import Exact, notice
@@ -42,7 +42,7 @@ def recipes_list(pattern: str, as_json: bool) -> str:
         for recipe in installed(pattern)
     ]
     if as_json:
-        return json_text(rows)
+        return json_answer(rows)
     if not rows:
         return f"no recipe holds {pattern!r}" if pattern else "no recipes"
     columns = ("recipe", "version", "summary")
@@ -69,7 +69,7 @@ def config_show(config: Path, overrides: tuple[str, ...], trust: bool, as_json: 
     except TrustError as problem:
         notice(f"shown without the defaults of plugins, data and model, which are not checked: {problem}")
         resolved = file.config.model_dump()
-    return json_text(resolved) if as_json else Exact(dump_config(resolved).rstrip())
+    return json_answer(resolved) if as_json else Exact(dump_config(resolved).rstrip())
 
 
 @config.command("validate", imports_torch=True)
@@ -92,4 +92,4 @@ def config_schema() -> str:
     """Print the JSON schema of a config."""
     from buttress.config.schema import schema
 
-    return json_text(schema())
+    return json_answer(schema())

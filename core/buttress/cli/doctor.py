@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buttress.cli.answer import json_text
+from buttress.cli.answer import json_answer
 from buttress.cli.options import json_option
 from buttress.cli.verb import verb
 
@@ -11,7 +11,7 @@ from buttress.cli.verb import verb
 @json_option
 def doctor(as_json: bool) -> str:
     """Examine the installation, and advise how to repair it."""
-    from buttress.doctor import examine, render
+    from buttress.doctor import facts_text, installation_facts
 
-    facts = examine()
-    return json_text(facts) if as_json else render(facts)
+    facts = installation_facts()
+    return json_answer(facts) if as_json else facts_text(facts)

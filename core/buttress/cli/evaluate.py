@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from buttress.cli.answer import json_text, reporter_aside
-from buttress.cli.options import FILE, FOLDER, NUMBER, OneOf, json_option, trust_option
+from buttress.cli.answer import json_answer, reporter_aside
+from buttress.cli.options import FILE, FOLDER, NUMBER, WordType, json_option, trust_option
 from buttress.cli.verb import option, verb
 
 
@@ -32,7 +32,7 @@ from buttress.cli.verb import option, verb
 @option("--track", metavar="TRACK", show_default="live", help="track of a RUN: live, or the name of an ensemble")
 @option("--checkpoint", metavar="WHICH", show_default="best", help="weights of a RUN: best, last, or a weights file")
 @option("--key", metavar="KEY", help="key of the weights in a FILE with several sets of them: state_dict, ema")
-@option("--split", type=OneOf(["test", "validation", "train"]), default="test", help="split of the data to use")
+@option("--split", type=WordType(["test", "validation", "train"]), default="test", help="split of the data to use")
 @option(
     "--examples",
     type=NUMBER,
@@ -66,7 +66,7 @@ def evaluate(
     as_json: bool,
 ) -> str:
     """Measure the accuracy of weights under attack."""
-    from buttress.evaluation.assess import assess, render
+    from buttress.evaluation.assess import assess, result_table
     from buttress.evaluation.subject import load_subject
 
     with reporter_aside("loading data and weights") as reporter:
@@ -74,4 +74,4 @@ def evaluate(
             subject, overrides=overrides, config=config, track=track, checkpoint=checkpoint, key=key, trust=trust
         )
         result = assess(loaded, attacks, split, examples=examples, each=each, output=output, reporter=reporter)
-    return json_text(result) if as_json else render(result, loaded)
+    return json_answer(result) if as_json else result_table(result, loaded)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from buttress.cli.answer import json_text, reporter_aside
+from buttress.cli.answer import json_answer, reporter_aside
 from buttress.cli.options import (
     FILE,
     FOLDER,
@@ -36,7 +36,7 @@ from buttress.console.output import say
 @json_option
 def audit(run: Path, track: str, checkpoint: str, examples: int, trust: bool, as_json: bool) -> str:
     """Search for flaws that make a run's robustness numbers meaningless."""
-    from buttress.audit.finding import render
+    from buttress.audit.finding import findings_text
     from buttress.audit.run import audit_run
     from buttress.errors import ConfigError, WorkError
 
@@ -45,9 +45,9 @@ def audit(run: Path, track: str, checkpoint: str, examples: int, trust: bool, as
     with reporter_aside("loading data and weights") as reporter:
         audited, findings = audit_run(run, track, checkpoint, examples=examples, doing=reporter.doing, trust=trust)
     if as_json:
-        say(json_text([finding.to_json() for finding in findings]))
+        say(json_answer([finding.to_json() for finding in findings]))
     else:
-        say(f"{audited}, {audited.threat}\n\n{render(findings)}\n\nwritten to {audited.folder.audit}")
+        say(f"{audited}, {audited.threat}\n\n{findings_text(findings)}\n\nwritten to {audited.folder.audit}")
     failed = [finding.check for finding in findings if finding.status == "FAIL"]
     if failed:
         raise WorkError(f"{run} fails: {', '.join(failed)}")

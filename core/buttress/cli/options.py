@@ -57,7 +57,7 @@ class WholeNumber(click.ParamType[int]):
         return int(text)
 
 
-class OneOf(click.Choice[str]):
+class WordType(click.Choice[str]):
     """One of several words; the error for another one names the nearest."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
@@ -93,7 +93,7 @@ json_option = option("--json", "as_json", is_flag=True, help="print JSON")
 
 def checkpoint_option(default: str) -> Callable[[Function], Function]:
     """``--checkpoint best`` or ``last``."""
-    return option("--checkpoint", type=OneOf(["best", "last"]), default=default, help="weights of the run to use")
+    return option("--checkpoint", type=WordType(["best", "last"]), default=default, help="weights of the run to use")
 
 
 def trust_option(owner: str = "the run") -> Callable[[Function], Function]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from buttress.cli.answer import json_text
+from buttress.cli.answer import json_answer
 from buttress.cli.candidates import components, hooks
-from buttress.cli.options import FOLDER, OneOf, json_option, trust_option
+from buttress.cli.options import FOLDER, WordType, json_option, trust_option
 from buttress.cli.verb import Group, option
 from buttress.console.output import Exact, say
 
@@ -22,7 +22,7 @@ def plugins() -> None:
 
 
 @plugins.command("list")
-@option("--kind", type=OneOf(_KINDS), help="kind of component to list")
+@option("--kind", type=WordType(_KINDS), help="kind of component to list")
 @option(
     "--hook",
     metavar="HOOK",
@@ -39,21 +39,21 @@ def list_(kind: str | None, hook: str | None, check: bool, as_json: bool) -> str
     from buttress.authoring.inventory_text import render_list
 
     rows = inventory(kind, check=check, hook=hook)
-    return json_text(rows) if as_json else render_list(rows)
+    return json_answer(rows) if as_json else render_list(rows)
 
 
 @plugins.command()
 @click.argument("name", metavar="NAME", help="name as in a config", shell_complete=components)
-@option("--kind", type=OneOf(_KINDS), help="kind of component, if several share the name")
+@option("--kind", type=WordType(_KINDS), help="kind of component, if several share the name")
 @option("--check", is_flag=True, help="import it apart from this process first, for its status")
 @json_option
 def show(name: str, kind: str | None, check: bool, as_json: bool) -> str:
     """Show the settings, hooks, paper and cost of a component."""
-    from buttress.authoring.inventory import describe
-    from buttress.authoring.inventory_text import render
+    from buttress.authoring.inventory import description_of
+    from buttress.authoring.inventory_text import description_text
 
-    facts = describe(kind, name, check=check)
-    return json_text(facts) if as_json else render(facts)
+    facts = description_of(kind, name, check=check)
+    return json_answer(facts) if as_json else description_text(facts)
 
 
 @plugins.command(imports_torch=True)
@@ -66,7 +66,7 @@ def show(name: str, kind: str | None, check: bool, as_json: bool) -> str:
 @click.argument("overrides", nargs=-1, metavar="[key=value]...", help="settings to examine it with")
 @option(
     "--kind",
-    type=OneOf(_HOOKED),
+    type=WordType(_HOOKED),
     show_default="all that have the name, or are in the package",
     help="kind of component to examine",
 )
@@ -79,7 +79,7 @@ def check(target: str, overrides: tuple[str, ...], kind: str | None, trust: bool
 
     reports = examine_apart(target, overrides, kind, trust=trust)
     texts = [report.pop("text") for report in reports]
-    say(json_text(reports) if as_json else "\n\n".join(texts))
+    say(json_answer(reports) if as_json else "\n\n".join(texts))
     broken = [f"{report['plugin']} breaks {name}" for report in reports for name in report["broken"]]
     refused = [f"{report['plugin']} was not examined: {report['refused']}" for report in reports if "refused" in report]
     if broken:

@@ -7,11 +7,11 @@ from typing import Literal
 
 import click
 
-from buttress.cli.answer import json_text
+from buttress.cli.answer import json_answer
 from buttress.cli.options import (
     FILE,
     FOLDER,
-    OneOf,
+    WordType,
     checkpoint_option,
     json_option,
     run_argument,
@@ -35,7 +35,7 @@ def export(run: Path, track: str, checkpoint: str, output: Path, trust: bool, as
 
     digests = export_run(run, output, track, checkpoint, trust=trust)
     if as_json:
-        return json_text({"folder": str(output), "sha256": digests})
+        return json_answer({"folder": str(output), "sha256": digests})
     return (
         f"{output}\n\n{table(['file', 'sha256'], list(digests.items()))}\n\n"
         "robustbench.json: link, name, authors and venue are yours to fill in"
@@ -45,10 +45,12 @@ def export(run: Path, track: str, checkpoint: str, output: Path, trust: bool, as
 @verb(imports_torch=True)
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...", help="safetensors files of one model")
 @option("--output", type=FILE, required=True, metavar="FILE", help="safetensors file to write")
-@option("--method", type=OneOf(["median", "mean", "trimmed-mean"]), default="median", help="method, element by element")
+@option(
+    "--method", type=WordType(["median", "mean", "trimmed-mean"]), default="median", help="method, element by element"
+)
 @option(
     "--even",
-    type=OneOf(["lower", "upper", "mean"]),
+    type=WordType(["lower", "upper", "mean"]),
     show_default="lower",
     help="middle value that is the median of an even number of files",
 )

@@ -11,10 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buttress.comparing.comparison import VALIDATION, Comparison, Row
+from buttress.comparing.comparison import VALIDATION, ComparedTrack, Comparison
 from buttress.comparing.jobs import Job
 from buttress.comparing.picture import draw_comparison
-from buttress.comparing.plan_file import Member, Plan, digest, expect_different, kept_jobs, read_plan, write_plan
+from buttress.comparing.plan_file import (
+    Member,
+    Plan,
+    expect_different,
+    kept_jobs,
+    read_plan,
+    variant_digest,
+    write_plan,
+)
 from buttress.comparing.pool import Pool
 from buttress.comparing.same_examples import expect_same_data_as_started, other_examples
 from buttress.comparing.sweep import Variant, baselines
@@ -112,7 +120,7 @@ class _Checked:
 def _check(variant: Variant, name: str, seeds: Sequence[int], trust: bool) -> _Checked:
     assembly = check_config(variant.file(name, seeds[0], trust=trust))
     text = assembly.file.plugins_file.text if assembly.file.plugins_file else None
-    member = Member(variant, digest(assembly.resolved, text), assembly.resolved["evaluation"], tuple(seeds))
+    member = Member(variant, variant_digest(assembly.resolved, text), assembly.resolved["evaluation"], tuple(seeds))
     code = tuple(each.sha256 for each in assembly.file.own.files)
     return _Checked(member, assembly.resolved, text, attack_name(assembly.evaluator.attack), code)
 
@@ -192,14 +200,16 @@ def _columns(own: str, attacks: Sequence[str]) -> dict[str, str]:
 
 def _rows(
     finished: Sequence[Job], own: str, columns: Mapping[str, str], methods: Mapping[str, str], by: str
-) -> list[Row]:
-    rows: dict[tuple[str, str], Row] = {}
+) -> list[ComparedTrack]:
+    rows: dict[tuple[str, str], ComparedTrack] = {}
     for job in finished:
         scores, records = job.scores(), fully_scored(read_metrics(job.folder).evaluations, by)
         for track in read_summary(job.folder.summary).body["tracks"]:
             name = track["track"]
             _expect_scored(job, name, records, scores, columns)
-            row = rows.setdefault((job.label, name), Row(job.label, name, track["n"], method=methods[job.label]))
+            row = rows.setdefault(
+                (job.label, name), ComparedTrack(job.label, name, track["n"], method=methods[job.label])
+            )
             values = {
                 f"{column} {measure}": track[f"{key}_{measure}"]
                 for column, key in (("clean", "clean"), (own, "robust"))

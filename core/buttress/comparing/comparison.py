@@ -20,7 +20,7 @@ _LONGEST_REASON = 120
 
 
 @dataclass
-class Row:
+class ComparedTrack:
     """One track of one variant over seeds.
 
     Args:
@@ -70,7 +70,7 @@ class Comparison:
     """
 
     attacks: list[str]
-    rows: list[Row]
+    rows: list[ComparedTrack]
     failed: dict[tuple[str, int], str]
     baselines: Mapping[str, str]
     by: str
@@ -82,7 +82,7 @@ class Comparison:
         """Seeds of all rows."""
         return sorted({seed for row in self.rows for seed in row.values})
 
-    def is_chosen(self, row: Row) -> bool:
+    def is_chosen(self, row: ComparedTrack) -> bool:
         """Whether this variant of a method is the best of all on the validation split, by the mean over common seeds.
 
         Swept settings are chosen by it: chosen by a test column, its accuracy would be biased upward.
@@ -94,12 +94,12 @@ class Comparison:
             return False
         return row is max(rivals, key=lambda each: mean(each.column(VALIDATION, sorted(common))))  # the first of equals
 
-    def baseline_of(self, row: Row) -> Row | None:
+    def baseline_of(self, row: ComparedTrack) -> ComparedTrack | None:
         """The row of the live model that ``row`` is compared with, if there is one."""
         label = self.baselines.get(row.label)
         return next((other for other in self.rows if (other.label, other.track) == (label, "live")), None)
 
-    def paired(self, row: Row) -> list[float]:
+    def paired(self, row: ComparedTrack) -> list[float]:
         """Last robust accuracy minus that of the baseline's live model, at every seed that both have."""
         base, measure = self.baseline_of(row), f"{self.attacks[0]} last"
         if base is None:
@@ -142,7 +142,7 @@ class Comparison:
     def _validation_header(self) -> list[str]:
         return [VALIDATION] if any(VALIDATION in row.measures for row in self.rows) else []
 
-    def _compared(self, row: Row) -> list[str]:
+    def _compared(self, row: ComparedTrack) -> list[str]:
         """The last cells of a row: validation where there is such a split, paired difference, number of seeds."""
         mark = " *" if self.is_chosen(row) else ""
         validation = [_cell(row.column(VALIDATION)) + mark for _ in self._validation_header]

@@ -18,7 +18,7 @@ from buttress.comparing.board import listener_to
 from buttress.components.own_modules import expect_unchanged
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.config.file import ConfigFile, load_config
-from buttress.config.yaml_source import Source, parse_yaml, read_yaml
+from buttress.config.yaml_source import YamlSource, parse_yaml, read_yaml
 from buttress.console.output import exit_code_of
 from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError, RunFolderError
@@ -139,7 +139,7 @@ class Job:
             raise RunFolderError(f"{folder.path} is no run folder, and a run is to live there; {cure}")
 
     @property
-    def _source(self) -> Source:
+    def _source(self) -> YamlSource:
         return parse_yaml(self.config, "config")
 
 

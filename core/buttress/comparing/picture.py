@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 import matplotlib
 
-from buttress.comparing.comparison import Comparison, Row
+from buttress.comparing.comparison import ComparedTrack, Comparison
 from buttress.console.drawing import without_latex
 from buttress.storage.files import write_with
 from buttress.training.curves import COLOURS
@@ -68,7 +68,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
     write_with(path, lambda temporary: figure.savefig(temporary))
 
 
-def _curve(row: Row) -> tuple[list[int], list[float], list[float]]:
+def _curve(row: ComparedTrack) -> tuple[list[int], list[float], list[float]]:
     """Epochs trained; mean and deviation over seeds of the robust test accuracy there, in percent."""
     accuracies: dict[int, list[float]] = {}
     for record in row.records:

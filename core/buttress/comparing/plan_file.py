@@ -110,7 +110,7 @@ class Plan:
         return replace(self, members=tuple(each for each in self.members if each not in members))
 
 
-def digest(resolved: Mapping[str, Any], plugins_text: str | None) -> str:
+def variant_digest(resolved: Mapping[str, Any], plugins_text: str | None) -> str:
     """sha256 that identifies a variant, however its settings are written and whatever its seed is."""
     config = {key: value for key, value in without_idle_keys(resolved).items() if key != "seed"}
     return sha256(json.dumps([config, plugins_text], sort_keys=True, default=str).encode()).hexdigest()
@@ -177,7 +177,7 @@ def _holds(run: Path, member: Member, seed: int) -> bool:
     config = read_yaml(run / "config.yaml").value
     name = config.get("plugins_file")
     text = read_plugins_file(run / expect_plain_name(name, run / "config.yaml")).text if name else None
-    return config.get("seed") == seed and digest(config, text) == member.digest
+    return config.get("seed") == seed and variant_digest(config, text) == member.digest
 
 
 def attack_key(text: str) -> str:

@@ -14,7 +14,7 @@ from buttress.config.file import ConfigFile
 from buttress.config.overrides import apply_override, plugin_names
 from buttress.config.recipes import resolve_config_path
 from buttress.config.schema import Config
-from buttress.config.yaml_source import Source, read_yaml
+from buttress.config.yaml_source import YamlSource, read_yaml
 from buttress.errors import ConfigError, nearest
 
 # Longest beginning of a run folder's name, before "-s<seed>": run names have at most 100 characters.
@@ -223,7 +223,7 @@ def _owner(key: str) -> str:
     return (key.removeprefix("plugins.") if key != "plugins" else key).split(".")[0]
 
 
-def _name(source: Source) -> str:
+def _name(source: YamlSource) -> str:
     name = source.value.get("name") if isinstance(source.value, dict) else None
     if not isinstance(name, str):
         raise ConfigError(f"{source.name}: expected a config with a name")

@@ -40,7 +40,7 @@ def read_arguments(
         ConfigError: an unknown argument, with the nearest name; a value of another type; a word like ``no`` where no
             type decides whether it is text. Each problem has a line.
     """
-    parameters = parameters_of(component)
+    parameters = signature_parameters(component)
     open_ended = parameters is None or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     known = {name: each for name, each in (parameters or {}).items() if name not in taken and _has_a_name(each)}
     read: dict[str, Any] = {}
@@ -58,7 +58,7 @@ def read_arguments(
     return read
 
 
-def parameters_of(component: Callable[..., object]) -> Mapping[str, inspect.Parameter] | None:
+def signature_parameters(component: Callable[..., object]) -> Mapping[str, inspect.Parameter] | None:
     """The parameters of a class or function by name, annotations evaluated if possible; None if unknown."""
     for evaluated in (True, False):
         try:

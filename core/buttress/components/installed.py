@@ -33,7 +33,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Broken:
+class UnreadableDistribution:
     """A distribution that cannot be read."""
 
     path: str
@@ -49,7 +49,7 @@ def entry_points_of(*groups: str) -> list[Point]:
     return _scanned(groups)[0]
 
 
-def broken_distributions(groups: Collection[str]) -> list[Broken]:
+def broken_distributions(groups: Collection[str]) -> list[UnreadableDistribution]:
     """The distributions that cannot be read, and might have entry points of these groups."""
     return _scanned(groups)[1]
 
@@ -59,27 +59,27 @@ def installed_versions() -> dict[str, str]:
     versions: dict[str, str] = {}
     for path, distribution in _each():
         identity = _read(path, distribution, _identity)
-        if not isinstance(identity, Broken):
+        if not isinstance(identity, UnreadableDistribution):
             versions.setdefault(str(canonicalize_name(identity[0])), identity[1])
     return versions
 
 
-def owner_of(package: str) -> tuple[str, str] | None:
+def distribution_of(package: str) -> tuple[str, str] | None:
     """Name and version of the distribution that installed the package or module ``package``, or None."""
 
     def owner(distribution: Distribution) -> tuple[str, str] | None:
         return _identity(distribution) if _owns(distribution, package) else None
 
     owners = (_read(path, distribution, owner) for path, distribution in _each())
-    return next((each for each in owners if each is not None and not isinstance(each, Broken)), None)
+    return next((each for each in owners if each is not None and not isinstance(each, UnreadableDistribution)), None)
 
 
-def _scanned(groups: Collection[str]) -> tuple[list[Point], list[Broken]]:
+def _scanned(groups: Collection[str]) -> tuple[list[Point], list[UnreadableDistribution]]:
     points: list[Point] = []
-    broken: list[Broken] = []
+    broken: list[UnreadableDistribution] = []
     for path, distribution in _each():
         result = _read(path, distribution, partial(_points, groups=groups))
-        if isinstance(result, Broken):
+        if isinstance(result, UnreadableDistribution):
             broken.append(result)
         else:
             points += result
@@ -99,14 +99,16 @@ def _each() -> Iterator[tuple[Path | None, Distribution]]:
         yield path, distribution
 
 
-def _read(path: Path | None, distribution: Distribution, read: Callable[[Distribution], T]) -> T | Broken:
+def _read(
+    path: Path | None, distribution: Distribution, read: Callable[[Distribution], T]
+) -> T | UnreadableDistribution:
     """The result of ``read`` for a distribution, or the reason why it cannot be read."""
     try:
         expect_readable(path)
         return read(distribution)
     except Exception as problem:  # parsers of metadata raise anything
         text = str(problem) if type(problem) is ValueError else kind_and_text(problem)  # ours, or theirs
-        return Broken(str(path or "a distribution"), text)
+        return UnreadableDistribution(str(path or "a distribution"), text)
 
 
 def _points(distribution: Distribution, groups: Collection[str]) -> list[Point]:

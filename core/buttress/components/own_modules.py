@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 from weakref import WeakSet
 
-from buttress.components.arguments import parameters_of, read_arguments
+from buttress.components.arguments import read_arguments, signature_parameters
 from buttress.components.construct import construct
-from buttress.components.installed import owner_of
+from buttress.components.installed import distribution_of
 from buttress.components.own_folders import folders_in_use, let_import, module_folders
 from buttress.components.own_imports import passed_over, reached
 from buttress.components.place import Place
@@ -159,7 +159,7 @@ def origin(target: str, folder: Path) -> dict[str, str]:
         return {"target": target}
     path = Path(file).resolve()
     home = next((each for each in module_folders(folder) if _is_directly_in(path, each, top)), None)
-    owner = owner_of(top) if home is None else None
+    owner = distribution_of(top) if home is None else None
     if owner is not None:
         return {"target": target, "distribution": owner[0], "version": owner[1]}
     home = home or path.parents[name.count(".") + (path.name == "__init__.py")]
@@ -238,7 +238,7 @@ def _called(
     component: Any, args: Mapping[str, Any], place: Place, given: Mapping[str, Any] | None, target: str
 ) -> tuple[Any, dict[str, Any]]:
     read = read_arguments(component, args, place / "args")
-    automatic = {key: value for key, value in (given or {}).items() if key in (parameters_of(component) or ())}
+    automatic = {key: value for key, value in (given or {}).items() if key in (signature_parameters(component) or ())}
     model = component(**{**automatic, **read})
     if isinstance(model, Hashable) and model in _MADE:
         raise ModelError(

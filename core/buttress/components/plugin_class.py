@@ -69,7 +69,7 @@ def shape_fault(member: Any) -> str:
     return ""
 
 
-def parameters_of(method: Callable[..., object]) -> list[inspect.Parameter]:
+def method_parameters(method: Callable[..., object]) -> list[inspect.Parameter]:
     """The parameters of a plain method of a class, ``self`` first.
 
     Raises:
@@ -125,7 +125,7 @@ def _yield_fault(hook: str, wrapper: bool, method: Callable[..., object]) -> str
 
 def _argument_fault(hook: str, method: Callable[..., object]) -> str:
     try:
-        own, *parameters = parameters_of(method)
+        own, *parameters = method_parameters(method)
     except ValueError as problem:
         return str(problem)
     known = _ARGUMENTS[hook]

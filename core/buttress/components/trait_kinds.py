@@ -34,7 +34,7 @@ class TraitKind(Protocol):
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodTrait:
     """A method that the core calls with these arguments, by position.
 
     Args:
@@ -96,7 +96,7 @@ class OneOf:
         return isinstance(value, str) and (not is_setting or value in self.words)
 
 
-class Flag:
+class FlagTrait:
     """True or False."""
 
     def fault(self, value: Any, is_class: bool) -> str:
@@ -168,14 +168,14 @@ KINDS: dict[str, TraitKind] = {
     "name": Name(),
     "hookspec": Version(),
     "exit_order": OneOf(get_args(ExitOrder)),
-    "writes_back": Flag(),
+    "writes_back": FlagTrait(),
     "gives": BatchTraits(),
     "refuses": Refusals(),
     "attack_mode": OneOf(get_args(AttackMode)),
-    "masked_loss": Method("masked_loss", ("model", "batch", "adv", "c_min", "inclusive")),
-    "forwards": Method("forwards", ("examples",)),
-    "notes": Method("notes", ("epochs", "steps_per_epoch"), may_yield=True),
-    "state_dict": Method("state_dict"),
-    "load_state_dict": Method("load_state_dict", ("state",), any_name=True),
+    "masked_loss": MethodTrait("masked_loss", ("model", "batch", "adv", "c_min", "inclusive")),
+    "forwards": MethodTrait("forwards", ("examples",)),
+    "notes": MethodTrait("notes", ("epochs", "steps_per_epoch"), may_yield=True),
+    "state_dict": MethodTrait("state_dict"),
+    "load_state_dict": MethodTrait("load_state_dict", ("state",), any_name=True),
 }
 """Name of a trait to its kind."""

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from buttress.components.place import KeyPath, Place
 from buttress.components.sources import find, matches
 from buttress.config.schema import Config
-from buttress.config.yaml_source import Source
+from buttress.config.yaml_source import YamlSource
 from buttress.errors import ConfigError, PluginError, nearest
 
 LISTS = {"plugins": "plugin", "loggers": "logger"}
@@ -28,7 +28,7 @@ class Choice:
     name: str
 
 
-def apply_disable(source: Source, config: Config) -> tuple[Source, Config, list[str]]:
+def apply_disable(source: YamlSource, config: Config) -> tuple[YamlSource, Config, list[str]]:
     """Leave out the plugins and loggers that ``disable`` names, and say their names.
 
     A word of ``disable`` is the name of a component, that of a distribution, or ``dist:name``.
@@ -97,7 +97,7 @@ def _config_without(config: Config, left_out: Collection[KeyPath]) -> Config:
     return config.model_copy(update={**lists, "disable": []})
 
 
-def _source_without(source: Source, left_out: Collection[KeyPath]) -> Source:
+def _source_without(source: YamlSource, left_out: Collection[KeyPath]) -> YamlSource:
     """The file without these entries; those behind them move up, and their places with them."""
     value, places = {**source.value, "disable": []}, dict(source.places)
     for section in LISTS:
@@ -109,7 +109,7 @@ def _source_without(source: Source, left_out: Collection[KeyPath]) -> Source:
         places = {path: place for path, place in places.items() if path[:1] != (section,) or len(path) == 1}
         for new, old in enumerate(kept):
             places |= _moved(source.places, (section, old), (section, new))
-    return Source(value, source.name, places)
+    return YamlSource(value, source.name, places)
 
 
 def _left(entries: Sequence[Any], section: str, left_out: Collection[KeyPath]) -> list[Any]:

@@ -20,7 +20,7 @@ from buttress.config.recipes import resolve_config_path
 from buttress.config.schedule import Schedule, expect_factors
 from buttress.config.schema import FORMAT, ComponentSection, Config
 from buttress.config.targets import SCHEDULE
-from buttress.config.yaml_source import Source, dump_yaml, read_yaml
+from buttress.config.yaml_source import YamlSource, dump_yaml, read_yaml
 from buttress.errors import ConfigError
 from buttress.storage.user_path import user_path
 
@@ -45,7 +45,7 @@ class ConfigFile:
 
     def __init__(
         self,
-        source: Source,
+        source: YamlSource,
         plugins_file: PluginsFile | None = None,
         *,
         trusted_only: bool = False,
@@ -145,7 +145,7 @@ class ConfigFile:
         return schedule, settings
 
 
-def _expect_format(source: Source) -> None:
+def _expect_format(source: YamlSource) -> None:
     """Check the version before anything else, since other keys may have another meaning in another version."""
     written = source.value.get("format", FORMAT)
     if written != FORMAT or isinstance(written, bool):

@@ -8,11 +8,11 @@ from typing import Any
 
 from buttress.components.place import KeyPath
 from buttress.config.schema import Config
-from buttress.config.yaml_source import OVERRIDE, Source, parse_yaml
+from buttress.config.yaml_source import OVERRIDE, YamlSource, parse_yaml
 from buttress.errors import ConfigError, nearest
 
 
-def apply_override(source: Source, override: str) -> Source:
+def apply_override(source: YamlSource, override: str) -> YamlSource:
     """``source`` with one ``key=value`` applied; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -33,7 +33,7 @@ def apply_override(source: Source, override: str) -> Source:
     node[path[-1]] = value
     places = {other: line for other, line in source.places.items() if other[: len(path)] != path}
     places[path] = place
-    return Source(tree, source.name, places)
+    return YamlSource(tree, source.name, places)
 
 
 def _resolve(tree: dict[str, Any], parts: list[str], place: str) -> KeyPath:

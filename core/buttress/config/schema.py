@@ -29,7 +29,7 @@ def _entry(value: object) -> dict[str, dict[str, Any]]:
     return {name: settings}
 
 
-Entry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_entry)]
+ComponentEntry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_entry)]
 """A component with its settings: ``pgd``, or ``pgd: {steps: 20}``."""
 
 
@@ -240,13 +240,15 @@ class Config(_Section):
     data: DataSection
     model: ModelSection
     threat: ThreatSection
-    plugins: list[Entry] = Field(min_length=1, description="plugins in the order of their calls: buttress plugins list")
+    plugins: list[ComponentEntry] = Field(
+        min_length=1, description="plugins in the order of their calls: buttress plugins list"
+    )
     optimizer: OptimizerSection
     schedule: ScheduleSection = Field(default_factory=ScheduleSection)
     epochs: Annotated[int, Field(ge=1, le=10**6)] = Field(description="passes over the training data")
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
-    loggers: list[Entry] = Field(
+    loggers: list[ComponentEntry] = Field(
         default_factory=list, description="further receivers of the metrics: buttress plugins list --kind logger"
     )
     guards: GuardsSection = Field(default_factory=GuardsSection)

@@ -57,7 +57,7 @@ def dump_yaml(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class YamlSource:
     """A parsed file: the value, and ``"file.yaml:12"`` for the path of each key."""
 
     value: Any
@@ -81,7 +81,7 @@ class Source:
         return any(self.places.get(path[:depth], "").startswith(OVERRIDE) for depth in range(1, len(path) + 1))
 
 
-def read_yaml(path: Path) -> Source:
+def read_yaml(path: Path) -> YamlSource:
     """Parse a config file.
 
     Raises:
@@ -97,7 +97,7 @@ def read_yaml(path: Path) -> Source:
         raise ConfigError(f"{path}: expected UTF-8 text: {problem}") from None
 
 
-def parse_yaml(text: str, name: str) -> Source:
+def parse_yaml(text: str, name: str) -> YamlSource:
     """Parse text; ``name`` is what error messages call it."""
     try:
         depth = nodes = 0
@@ -121,7 +121,7 @@ def parse_yaml(text: str, name: str) -> Source:
         raise ConfigError(f"{name}{line}: not valid YAML: {getattr(problem, 'problem', None) or problem}") from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply (an alias of itself?)") from None
-    return Source(value, name, reader.places)
+    return YamlSource(value, name, reader.places)
 
 
 class _Reader:

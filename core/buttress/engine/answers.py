@@ -17,7 +17,7 @@ from buttress.engine.named_manager import NamedManager
 from buttress.engine.state import RunState
 from buttress.engine.turns import Turn
 from buttress.errors import DataError, describe, moment
-from buttress.nn.contract import is_dense, kind
+from buttress.nn.contract import form_of, is_dense
 from buttress.nn.modes import usable
 from buttress.nn.weights import norms_of
 from buttress.storage.files import PLAIN_NAME
@@ -59,7 +59,7 @@ class Answers:
         good_kind = is_dense(x) and x.is_floating_point() and x.dim() >= 2 and x.device == device
         if not good_kind or len(x) == 0:
             raise who.fault(
-                f"expected dense floating-point x [B,*] with at least one example on {device}, got {kind(x)}"
+                f"expected dense floating-point x [B,*] with at least one example on {device}, got {form_of(x)}"
             )
         wrong = wrong_kind_of_labels(Batch(x, y, index))
         if wrong:
@@ -74,14 +74,14 @@ class Answers:
     def batch(self, who: Giver, answer: Any, batch: Batch) -> Batch:
         """The answer of ``transform_batch`` to ``batch``."""
         if not isinstance(answer, Batch):
-            raise who.fault(f"expected a Batch, got {kind(answer)}; return the batch, changed or as it came")
+            raise who.fault(f"expected a Batch, got {form_of(answer)}; return the batch, changed or as it came")
         if answer is batch:  # checked already
             return batch
         x, y = answer.x, answer.y
         if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-            raise who.fault(f"expected tensors x and y, got {kind(x)} and {kind(y)}")
+            raise who.fault(f"expected tensors x and y, got {form_of(x)} and {form_of(y)}")
         if not is_dense(x) or x.dtype != batch.x.dtype or x.device != batch.x.device or x.dim() < 2 or len(x) == 0:
-            raise who.fault(f"expected x [B,*] of {batch.x.dtype} on {batch.x.device}, got {kind(x)}")
+            raise who.fault(f"expected x [B,*] of {batch.x.dtype} on {batch.x.device}, got {form_of(x)}")
         wrong = wrong_kind_of_labels(answer)
         if wrong:
             raise who.fault(wrong)
@@ -105,15 +105,15 @@ class Answers:
         """
         adv = Adv(answer) if isinstance(answer, Tensor) else answer
         if not isinstance(adv, Adv) or not isinstance(adv.x, Tensor):
-            raise who.fault(f"expected an Adv or a tensor, got {kind(answer)}; return Adv(x)")
+            raise who.fault(f"expected an Adv or a tensor, got {form_of(answer)}; return Adv(x)")
         x = batch.x if x is None else x
         if adv.x.shape != x.shape or adv.x.dtype != x.dtype or adv.x.device != x.device:
-            raise who.fault(f"expected adversarial examples like the batch's x, {kind(x)}, got {kind(adv.x)}")
+            raise who.fault(f"expected adversarial examples like the batch's x, {form_of(x)}, got {form_of(adv.x)}")
         if adv.x.requires_grad:
             raise who.fault("expected detached adversarial examples; return x_adv.detach()")
         for name, value in adv.aux.items():
             if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(x):
-                raise who.fault(f"aux {name!r}: expected a tensor [{len(x)},...], got {kind(value)}")
+                raise who.fault(f"aux {name!r}: expected a tensor [{len(x)},...], got {form_of(value)}")
         if self._checks.level != "off":
             good = self._state.threat.contains(adv.x, x)
             self._values(who, good, lambda: _outside_threat(self._state, adv.x, x))
@@ -127,16 +127,16 @@ class Answers:
         """The answer of ``compute_loss`` for ``batch``."""
         loss = Loss(answer) if isinstance(answer, Tensor) else answer
         if not isinstance(loss, Loss):
-            raise who.fault(f"expected losses [B] or a Loss, got {kind(answer)}; return per-example losses")
+            raise who.fault(f"expected losses [B] or a Loss, got {form_of(answer)}; return per-example losses")
         losses, penalty = loss.per_example, loss.penalty
         good_kind = isinstance(losses, Tensor) and losses.is_floating_point() and losses.device == batch.x.device
         if not good_kind or losses.shape != batch.y.shape[:1]:
             raise who.fault(
-                f"expected floating-point losses of shape ({len(batch.y)},) on {batch.x.device}, got {kind(losses)}; "
-                "return one loss per example (reduction='none')"
+                f"expected floating-point losses of shape ({len(batch.y)},) on {batch.x.device}, got {form_of(losses)}"
+                "; return one loss per example (reduction='none')"
             )
         if penalty is not None and not (isinstance(penalty, Tensor) and penalty.dim() == 0):
-            raise who.fault(f"expected a 0-dim penalty, got {kind(penalty)}")
+            raise who.fault(f"expected a 0-dim penalty, got {form_of(penalty)}")
         if self._checks.watches_finite:
             message = (
                 "expected a finite training loss, got a non-finite one; the run has diverged: lower the learning rate"
@@ -159,14 +159,14 @@ class Answers:
         The mean leaves out an example whose loss is not finite; the training loss of the same step shows it.
         """
         if not isinstance(answer, tuple) or len(answer) != 2:
-            raise who.fault(f"expected (mean, kept), got {kind(answer)}")
+            raise who.fault(f"expected (mean, kept), got {form_of(answer)}")
         mean, kept = answer
         for name, value, good in (
             ("a 0-dim floating-point mean", mean, isinstance(mean, Tensor) and mean.is_floating_point()),
             ("a 0-dim int64 number kept", kept, isinstance(kept, Tensor) and kept.dtype == torch.int64),
         ):
             if not good or value.dim() != 0 or value.device != batch.x.device:
-                raise who.fault(f"expected {name} on {batch.x.device}, got {kind(value)}")
+                raise who.fault(f"expected {name} on {batch.x.device}, got {form_of(value)}")
         if self._checks.watches_finite:
             self._finite(who, torch.isfinite(mean.detach()), lambda: "expected a finite mean of losses")
         return mean, kept
@@ -179,13 +179,13 @@ class Answers:
         if answer is None or isinstance(answer, NamedManager):
             return answer
         if not isinstance(answer, AbstractContextManager):
-            raise who.fault(f"expected a context manager or None, got {kind(answer)}")
+            raise who.fault(f"expected a context manager or None, got {form_of(answer)}")
         return NamedManager(answer, who, turn, lambda given: self.adv(who, given, batch))
 
     def groups(self, who: Giver, answer: Any, groups: list[ParamGroup]) -> list[ParamGroup]:
         """The answer of ``param_groups`` to ``groups``."""
         if not isinstance(answer, list) or not all(isinstance(group, ParamGroup) for group in answer):
-            raise who.fault(f"expected a list of ParamGroup, got {kind(answer)}")
+            raise who.fault(f"expected a list of ParamGroup, got {form_of(answer)}")
         before, after = (sorted(name for group in some for name in group.names) for some in (groups, answer))
         if before != after:
             wrong = sorted(set(before) ^ set(after) | {name for name in after if after.count(name) > 1})
@@ -201,7 +201,7 @@ class Answers:
             PluginError: the name is taken, or no file can have it. It is a setting, so the user can change it.
         """
         if not isinstance(answer, Track):
-            raise who.fault(f"expected a Track or None at event 'evaluate', got {kind(answer)}")
+            raise who.fault(f"expected a Track or None at event 'evaluate', got {form_of(answer)}")
         if not isinstance(answer.name, str) or not PLAIN_NAME.fullmatch(answer.name):
             raise who.refusal(
                 f"track name {answer.name!r}: expected letters, digits, . _ - (no path): files are named after it"
@@ -239,7 +239,7 @@ class Answers:
         elif y.dim() == 2 and y.shape[1] != classes:
             raise who.fault(
                 f"expected soft labels [{len(y)},{classes}], one probability for each of the model's classes, got "
-                f"{kind(y)}; give those, or int64 labels [B]"
+                f"{form_of(y)}; give those, or int64 labels [B]"
             )
         if self._checks.level != "off":
             self._values(who, are_labels(y, classes), lambda: first_wrong_label(y, classes))

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from buttress.engine.hooks import Hooks
 from buttress.errors import ModelError, PluginError
-from buttress.nn.contract import kind
+from buttress.nn.contract import form_of
 from buttress.nn.modes import parameters_of
 from buttress.types import ParamGroup
 
@@ -104,9 +104,11 @@ def _make(
     if not callable(factory):
         raise ModelError(
             "engine: expected an optimizer of torch, or a factory such as functools.partial(torch.optim.SGD, lr=0.1), "
-            f"got {kind(factory)}"
+            f"got {form_of(factory)}"
         )
     optimizer = factory(options)
     if not isinstance(optimizer, Optimizer):
-        raise ModelError(f"engine: the factory of the optimizer made {kind(optimizer)}, expected an optimizer of torch")
+        raise ModelError(
+            f"engine: the factory of the optimizer made {form_of(optimizer)}, expected an optimizer of torch"
+        )
     return optimizer, [group.lr_scale for group in groups]

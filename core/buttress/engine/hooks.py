@@ -23,7 +23,7 @@ from buttress.engine.turns import Watch
 from buttress.errors import ButtressError, PluginError, extended, kind_and_text, raised_through, raising_line
 from buttress.hookspecs import ExitOrder
 from buttress.kernels import lsc_mean
-from buttress.nn.contract import kind
+from buttress.nn.contract import form_of
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Hooks:
         for implementation in self.table["ensemble_weights"].providers:
             answer = implementation({"model": model, "event": event})
             if answer is not None:
-                raise implementation.fault(f"expected None at event {event!r}, got {kind(answer)}")
+                raise implementation.fault(f"expected None at event {event!r}, got {form_of(answer)}")
 
     def tracks(self, model: nn.Module) -> list[Track]:
         """``ensemble_weights`` at event ``evaluate``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from buttress.nn.contract import is_dense, kind
+from buttress.nn.contract import form_of, is_dense
 from buttress.types import Batch
 
 
@@ -14,9 +14,9 @@ def wrong_kind_of_labels(batch: Batch) -> str:
     x, y, index = batch.x, batch.y, batch.index
     good_kind = is_dense(y) and (y.is_floating_point() if y.dim() == 2 else y.dim() == 1 and y.dtype == torch.int64)
     if not good_kind or len(y) != len(x) or y.device != x.device:
-        return f"expected int64 labels [{len(x)}] or soft labels [{len(x)},K] on {x.device}, got {kind(y)}"
+        return f"expected int64 labels [{len(x)}] or soft labels [{len(x)},K] on {x.device}, got {form_of(y)}"
     if index is not None and (not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (len(x),)):
-        return f"expected int64 positions index [{len(x)}] or None, got {kind(index)}"
+        return f"expected int64 positions index [{len(x)}] or None, got {form_of(index)}"
     return ""
 
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from buttress.engine.first_bad import Giver
 from buttress.engine.turns import Turn
 from buttress.errors import ButtressError
-from buttress.nn.contract import kind
+from buttress.nn.contract import form_of
 from buttress.types import Adv
 
 
@@ -34,7 +34,7 @@ class NamedManager(AbstractContextManager[Adv | None]):
             if answer is None:
                 return None
             if not isinstance(answer, Adv):
-                raise self._who.fault(f"its context manager must yield an Adv or nothing, got {kind(answer)}")
+                raise self._who.fault(f"its context manager must yield an Adv or nothing, got {form_of(answer)}")
             return self._accept(answer)
         except ButtressError as wrong:
             self.__exit__(type(wrong), wrong, wrong.__traceback__)  # it has been entered, and may have to clean up

@@ -8,7 +8,7 @@ from torch import Tensor
 from buttress.hookspecs import ExitOrder
 from buttress.kernels import restore_, unperturb_
 from buttress.nn.as_found import put_values_back
-from buttress.nn.scratch import Buffers
+from buttress.nn.scratch import Scratch
 from buttress.types import Adv
 
 
@@ -29,8 +29,8 @@ class Copies:
     """Memory for copies of the weights before and after a perturbation, and of the buffers, reused in all steps."""
 
     def __init__(self) -> None:
-        self.before, self.after = Buffers(), Buffers()
-        self.buffers = Buffers()
+        self.before, self.after = Scratch(), Scratch()
+        self.buffers = Scratch()
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def perturbed(
     weights: Iterable[Tensor],
     order: ExitOrder,
     saved: Sequence[Tensor] | None = None,
-    after: Buffers | None = None,
+    after: Scratch | None = None,
 ) -> Iterator[Perturbed]:
     """Run a step's loss, backward and optimizer inside ``manager``, and take its perturbation back.
 
@@ -56,11 +56,11 @@ def perturbed(
         return
     weights = list(weights)
     if saved is None:
-        saved = Buffers().copies(weights)
+        saved = Scratch().copies(weights)
     try:
         with ExitStack() as stack:
             answer = stack.enter_context(manager)
-            moved = (after or Buffers()).copies(weights) if order == "step_while_perturbed" else []
+            moved = (after or Scratch()).copies(weights) if order == "step_while_perturbed" else []
 
             def before_step() -> None:
                 stack.close()

@@ -21,7 +21,7 @@ from buttress.engine.state import RunState
 from buttress.engine.turns import Turn, Watch
 from buttress.errors import ButtressError, PluginError, describe
 from buttress.hookspecs import EXCLUSIVE, HOOKS
-from buttress.nn.contract import kind
+from buttress.nn.contract import form_of
 
 Accept = Callable[[Implementation, Any], Any]
 """Checks the answer of an implementation, and gives it its final form."""
@@ -77,8 +77,8 @@ class ResolvedHook:
         if yielded is not None:
             generator.close()
             raise wrapper.fault(
-                f"expected a bare yield, and it yielded {kind(yielded)}, which nobody takes; write answer = yield, and "
-                "return what is to take the answer's place"
+                f"expected a bare yield, and it yielded {form_of(yielded)}, which nobody takes; write answer = yield, "
+                "and return what is to take the answer's place"
             )
 
     def _finish(

@@ -21,7 +21,7 @@ from buttress.data import Split
 from buttress.data.order import subset
 from buttress.errors import ConfigError, InterruptionError
 from buttress.evaluation.result_file import write_evaluation
-from buttress.evaluation.subject import Subject
+from buttress.evaluation.subject import ModelUnderAttack
 from buttress.processes import interrupted_by_signals
 from buttress.scoring.attacks import attack_entry, attack_name, load_attack
 from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, Verdicts, attack_all, share_of
@@ -31,7 +31,7 @@ from buttress.training.notes import steps_of_attack
 
 
 def assess(
-    subject: Subject,
+    subject: ModelUnderAttack,
     attacks: Sequence[str] = (),
     split: str = "test",
     *,
@@ -106,7 +106,7 @@ def assess(
     return _write(folder, partial, facts, settings, verdicts, index, _labels(data, index))
 
 
-def render(result: Mapping[str, Any], subject: Subject) -> str:
+def result_table(result: Mapping[str, Any], subject: ModelUnderAttack) -> str:
     """The result as a table."""
     each = result["each"]
     rows = [
@@ -135,7 +135,7 @@ def _percent(row: Mapping[str, Any]) -> tuple[str, str]:
     return percent(row["accuracy"]), f"{percent(row['low'])} to {percent(row['high'])}"
 
 
-def _load_attacks(texts: Sequence[str], subject: Subject) -> list[tuple[str, LoadedPlugin]]:
+def _load_attacks(texts: Sequence[str], subject: ModelUnderAttack) -> list[tuple[str, LoadedPlugin]]:
     """Attacks by their names in tables: the short name, or the whole text where the short name is taken.
 
     Raises:
@@ -159,7 +159,9 @@ def _load_attacks(texts: Sequence[str], subject: Subject) -> list[tuple[str, Loa
     return list(named.items())
 
 
-def _digest(facts: Mapping[str, Any], settings: Mapping[str, Any], subject: Subject, data: Split, index: Tensor) -> str:
+def _digest(
+    facts: Mapping[str, Any], settings: Mapping[str, Any], subject: ModelUnderAttack, data: Split, index: Tensor
+) -> str:
     """The identity of an unfinished evaluation: equal only where the same command does the same work."""
     device = str(next(subject.model.parameters()).device)
     work = {

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from buttress.errors import CheckpointError
 from buttress.storage.files import has_sha256
 from buttress.storage.regular_file import open_regular_file
-from buttress.storage.results import Result, read_object
+from buttress.storage.results import Content, read_object
 from buttress.storage.seals import write_sealed
 from buttress.storage.shapes import Count, Epoch, Number, Shape, Share, Size
 
@@ -45,7 +45,7 @@ class AttackRow(Shape):
     settings: dict[str, Any]
 
 
-class Evaluation(Shape):
+class EvaluationResult(Shape):
     """One call of ``buttress evaluate``."""
 
     weights: str
@@ -65,7 +65,7 @@ class Evaluation(Shape):
     worst: ShareOf
 
 
-_EVALUATION = TypeAdapter(Evaluation)
+_EVALUATION = TypeAdapter(EvaluationResult)
 
 
 def write_evaluation(path: Path, result: Mapping[str, Any]) -> None:
@@ -77,7 +77,7 @@ def write_evaluation(path: Path, result: Mapping[str, Any]) -> None:
     write_sealed(path, result)
 
 
-def read_evaluation(path: Path) -> Result:
+def read_evaluation(path: Path) -> Content:
     """Read a result, and check its seal and its shape.
 
     Raises:

@@ -7,14 +7,14 @@ from typing import Any
 
 from buttress.errors import CheckpointError
 from buttress.evaluation.result_file import read_evaluation
-from buttress.evaluation.subject import Subject, load_subject
+from buttress.evaluation.subject import ModelUnderAttack, load_subject
 from buttress.storage.files import finished_files
 from buttress.storage.results import NOT_VERIFIED
 from buttress.storage.run_folder import RunFolder
 from buttress.training.records import read_metrics
 
 
-class SavedRun(Subject):
+class SavedRun(ModelUnderAttack):
     """One set of weights of a run, and the numbers that the run's folder holds about them."""
 
     @property

@@ -12,7 +12,7 @@ from torch import nn
 
 from buttress.config.file import ConfigFile, load_config
 from buttress.config.overrides import apply_override
-from buttress.config.yaml_source import Source
+from buttress.config.yaml_source import YamlSource
 from buttress.data import Data, Split
 from buttress.errors import CheckpointError, ConfigError
 from buttress.storage.files import file_sha256, read_facts
@@ -37,7 +37,7 @@ _FREE_STANDING = {
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelUnderAttack:
     """A model with its data, ready to be attacked.
 
     Args:
@@ -109,7 +109,7 @@ def load_subject(
     checkpoint: str | None = None,
     key: str | None = None,
     trust: bool = False,
-) -> Subject:
+) -> ModelUnderAttack:
     """Load the weights of a run, or a file of weights, in their model.
 
     Args:
@@ -164,18 +164,18 @@ def _subject(
     track: str | None = None,
     checkpoint: str | None = None,
     key: str | None = None,
-) -> Subject:
+) -> ModelUnderAttack:
     if not weights.is_file():
         raise CheckpointError(f"{weights} does not exist; expected best, last, or a file of weights")
     data, _ = load_data(file)
     model, _ = build_model(file, data, weights, key)
-    return Subject(model, data, threat_of(file), file, weights, home, track, checkpoint)
+    return ModelUnderAttack(model, data, threat_of(file), file, weights, home, track, checkpoint)
 
 
 def _config_of_file(path: Path, config: Path | None, overrides: Sequence[str], trust: bool) -> ConfigFile:
     if config is not None:
         return load_config(config, overrides, trust=trust)
-    source = Source({**_FREE_STANDING, "modules": str(Path.cwd())}, str(path), {})
+    source = YamlSource({**_FREE_STANDING, "modules": str(Path.cwd())}, str(path), {})
     for override in overrides:
         source = apply_override(source, override)
     missing = [key for key in ("model", "data", "threat") if key not in source.value]

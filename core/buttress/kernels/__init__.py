@@ -12,9 +12,9 @@ reason.
 """
 
 from buttress.kernels.backend import Backend, backend, status, use_backend
-from buttress.kernels.files import Integers, Rule, combine_files
+from buttress.kernels.files import Integers, Reduction, combine_files
 from buttress.kernels.losses import lsc_cross_entropy, lsc_mean
-from buttress.kernels.medians import median, median_files, median_many, median_rule
+from buttress.kernels.medians import median, median_files, median_many, median_reduction
 from buttress.kernels.perturbations import (
     amp_first_step_,
     amp_step_,
@@ -33,7 +33,7 @@ __all__ = [
     "Integers",
     "Middle",
     "Norm",
-    "Rule",
+    "Reduction",
     "amp_first_step_",
     "amp_step_",
     "backend",
@@ -43,7 +43,7 @@ __all__ = [
     "median",
     "median_files",
     "median_many",
-    "median_rule",
+    "median_reduction",
     "perturb_",
     "restore_",
     "rwp_first_step_",

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from buttress.kernels.files import Rule
+from buttress.kernels.files import Reduction
 
 
 def mean(rows: Sequence[Tensor], out: Tensor) -> None:
@@ -27,10 +27,10 @@ def trimmed_mean(rows: Sequence[Tensor], out: Tensor, cut: int) -> None:
     out[ordered[-1].isnan()] = torch.nan
 
 
-MEAN = Rule(mean, scratch=lambda n, itemsize: 16)  # the sum, and a row in its dtype
+MEAN = Reduction(mean, scratch=lambda n, itemsize: 16)  # the sum, and a row in its dtype
 
 
-def trimmed_mean_rule(cut: int) -> Rule:
-    """Make a rule of ``trimmed_mean``."""
+def trimmed_mean_reduction(cut: int) -> Reduction:
+    """Make a reduction of ``trimmed_mean``."""
     # Sorting takes the stack, the sorted stack and its indices, and a copy of both on the way.
-    return Rule(partial(trimmed_mean, cut=cut), scratch=lambda n, itemsize: n * (3 * itemsize + 16) + 16)
+    return Reduction(partial(trimmed_mean, cut=cut), scratch=lambda n, itemsize: n * (3 * itemsize + 16) + 16)

@@ -40,8 +40,8 @@ _AHEAD = 1 << 20
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A rule by which N values become one.
+class Reduction:
+    """A function by which N values become one.
 
     Args:
         reduce: function that fills ``out [B]`` from N rows ``[B]``.
@@ -54,7 +54,7 @@ class Rule:
 
 def combine_files(
     paths: Sequence[Path],
-    rule: Rule,
+    reduction: Reduction,
     out_path: Path | None = None,
     *,
     integers: Integers = "last",
@@ -63,11 +63,11 @@ def combine_files(
     metadata: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """Combine each tensor of N files by ``rule``; see ``buttress.kernels.median_files``.
+    """Combine each tensor of N files by ``reduction``; see ``buttress.kernels.median_files``.
 
     Args:
         paths: N >= 1 files with the same names, shapes and dtypes.
-        rule: rule for floating-point tensors.
+        reduction: reduction for floating-point tensors.
         out_path: file for the result, written atomically; None: the tensors are returned.
         integers: rule for integer and bool tensors.
         prefix: beginning of the names of the tensors that are taken; the results lack it.
@@ -84,7 +84,7 @@ def combine_files(
         raise ValueError(f"{out_path} is one of the files to read; choose another file to write")
     with open_tensor_files(map(Path, paths)) as files:
         entries = _common(files, prefix)
-        work = _Work(files, entries, prefix, rule, integers, budget, progress)
+        work = _Work(files, entries, prefix, reduction, integers, budget, progress)
         if out_path is None:
             results = {name: torch.empty(entry.shape, dtype=entry.dtype) for name, entry in entries.items()}
             work.run(_into_tensors(results))
@@ -212,15 +212,15 @@ class _Work:
         files: Sequence[TensorFile],
         entries: Mapping[str, Entry],
         prefix: str,
-        rule: Rule,
+        reduction: Reduction,
         integers: Integers,
         budget: int,
         progress: Progress | None,
     ) -> None:
-        self._files, self._rule, self._integers = files, rule, integers
+        self._files, self._reduction, self._integers = files, reduction, integers
         self._begins = {name: [file.entries[prefix + name].begin for file in files] for name in entries}
         itemsize = max(entry.dtype.itemsize for entry in entries.values())
-        self._workers, size = _share(budget, len(files), itemsize, rule.scratch(len(files), itemsize))
+        self._workers, size = _share(budget, len(files), itemsize, reduction.scratch(len(files), itemsize))
         self._row = size * itemsize
         self._blocks = list(_blocks(entries, size))
         self._read_rows: Callable[[Sequence[int], Sequence[int], Sequence[memoryview]], int] = operation("read_rows")
@@ -264,7 +264,7 @@ class _Work:
         views, (*values, result) = rows.shaped(block)
         self._read(block, views, count)
         if block.dtype.is_floating_point:
-            self._rule.reduce(values, result)
+            self._reduction.reduce(values, result)
             return result
         for file, value in zip(self._files, values[:count], strict=False):
             if not torch.equal(value, values[0]):

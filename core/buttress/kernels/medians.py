@@ -10,7 +10,7 @@ from torch import Tensor
 
 from buttress.kernels import reference
 from buttress.kernels.backend import operation
-from buttress.kernels.files import BUDGET, Integers, Progress, Rule, combine_files
+from buttress.kernels.files import BUDGET, Integers, Progress, Reduction, combine_files
 from buttress.kernels.reference.checks import expect_choice
 from buttress.kernels.reference.medians import Middle
 
@@ -103,12 +103,12 @@ def median_files(
 
     Cost: one read of the files. As many workers as torch has threads read and compute side by side.
     """
-    rule = median_rule(even)
-    return combine_files(paths, rule, out_path, integers=integers, budget=budget, progress=progress)
+    reduction = median_reduction(even)
+    return combine_files(paths, reduction, out_path, integers=integers, budget=budget, progress=progress)
 
 
-def median_rule(even: Middle = "lower") -> Rule:
-    """Make the median a rule for ``combine_files``, by the backend in force now."""
+def median_reduction(even: Middle = "lower") -> Reduction:
+    """Make the median a reduction for ``combine_files``, by the backend in force now."""
     expect_choice("median", "even", even, ("lower", "upper", "mean"))
     compute = operation("median_out")
 
@@ -116,4 +116,4 @@ def median_rule(even: Middle = "lower") -> Rule:
         compute(rows, even, out)
 
     # The pure-torch median takes a stack of the rows, a copy of it, and values and indices of its median.
-    return Rule(reduce, lambda n, itemsize: 2 * n * itemsize + 16 if compute is reference.median_out else 0)
+    return Reduction(reduce, lambda n, itemsize: 2 * n * itemsize + 16 if compute is reference.median_out else 0)

@@ -8,7 +8,7 @@ The modules of this room serve the core; the names below serve plugins too.
     tracked_norms, reestimate           batch norm's running statistics
     Normalize, normalized               normalisation of the input as part of the model
     load_weights                        weights to start from
-    Buffers                             memory that every step uses again
+    Scratch                             memory that every step uses again
 """
 
 from buttress.hookspecs import AttackMode
@@ -16,14 +16,14 @@ from buttress.nn.batchnorm import reestimate, tracked_norms
 from buttress.nn.layers import Patterns, layer_groups, layer_names, split_groups
 from buttress.nn.loading import load_weights
 from buttress.nn.normalization import Normalize, normalized
-from buttress.nn.scratch import Buffers
+from buttress.nn.scratch import Scratch
 from buttress.nn.weights import matrices, regularised_names, trainable
 
 __all__ = [
     "AttackMode",
-    "Buffers",
     "Normalize",
     "Patterns",
+    "Scratch",
     "layer_groups",
     "layer_names",
     "load_weights",

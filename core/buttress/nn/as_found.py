@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from buttress.nn.scratch import Buffers, copy_
+from buttress.nn.scratch import Scratch, copy_
 
 # The dictionaries of a module by which others hang on it.
 _REGISTRIES = (
@@ -49,7 +49,7 @@ class AsFound:
             raise
 
     @contextmanager
-    def values_kept_on_error(self, weights: Buffers, buffers: Buffers) -> Iterator[list[Tensor]]:
+    def values_kept_on_error(self, weights: Scratch, buffers: Scratch) -> Iterator[list[Tensor]]:
         """Restore the values of parameters and buffers, in their recorded memory, where the block raises.
 
         Gives copies of the parameters' values. The copies lie in the memory of ``weights`` and ``buffers``.
@@ -62,7 +62,7 @@ class AsFound:
             raise
 
     @contextmanager
-    def values_kept(self, weights: Buffers, buffers: Buffers) -> Iterator[None]:
+    def values_kept(self, weights: Scratch, buffers: Scratch) -> Iterator[None]:
         """Restore the values of parameters and buffers after the block, whether it raises or not."""
         _, put_back = self._values(weights, buffers)
         try:
@@ -70,7 +70,7 @@ class AsFound:
         finally:
             put_back()
 
-    def _values(self, weights: Buffers, buffers: Buffers) -> tuple[list[Tensor], Callable[[], None]]:
+    def _values(self, weights: Scratch, buffers: Scratch) -> tuple[list[Tensor], Callable[[], None]]:
         """Copies of the parameters' values, and a function that restores these and the buffers'."""
         places = [each.memory for each in self._parameters]
         others = [memory for _, memory in self._buffers if _can_be_written(memory)]

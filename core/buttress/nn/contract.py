@@ -23,7 +23,7 @@ def device_of(model: nn.Module, who: str) -> torch.device:
             shape, without values, or made under ``torch.inference_mode``. The message begins with ``who``.
     """
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{who}: expected a model that is an nn.Module, got {kind(model)}")
+        raise ModelError(f"{who}: expected a model that is an nn.Module, got {form_of(model)}")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if problem := _unfit(tensor):
             raise ModelError(f"{who}: {name!r} of the model {problem}")
@@ -79,8 +79,8 @@ def expect_logits(model: nn.Module, output: object, examples: int) -> int:
     """
     who = f"model {type(model).__name__}"
     if not isinstance(output, Tensor):
-        raise ModelError(f"{who}: expected its forward to return logits [B,K], got {kind(output)}{_way_out(output)}")
-    got = kind(output)
+        raise ModelError(f"{who}: expected its forward to return logits [B,K], got {form_of(output)}{_way_out(output)}")
+    got = form_of(output)
     if output.shape == (examples,) or output.shape == (examples, 1):
         raise ModelError(
             f"{who}: expected logits [B,K] of K >= 2 classes, got one number for each example, {got}; for two classes "
@@ -106,7 +106,7 @@ def _way_out(output: object) -> str:
     return f"; wrap it in a module whose forward returns the logits alone, for example: return {picked}"
 
 
-def kind(value: object) -> str:
+def form_of(value: object) -> str:
     """A description of a value for messages: its type, shape, dtype and device."""
     if isinstance(value, Tensor):
         if value.is_nested:  # it has no shape
@@ -203,7 +203,7 @@ def cannot_take(who: str, model: nn.Module, x: Tensor, problem: BaseException) -
     """An error that begins with ``who``: inputs ``x [B,*]`` made the forward of ``model`` raise ``problem``."""
     weight = next(model.parameters())
     cure = f"; its weights are of {weight.dtype}: give both one dtype" if weight.dtype != x.dtype else ""
-    return ModelError(f"{who}: model {type(model).__name__} cannot take x, {kind(x)}: {describe(problem)}{cure}")
+    return ModelError(f"{who}: model {type(model).__name__} cannot take x, {form_of(x)}: {describe(problem)}{cure}")
 
 
 def expect_some_finite(who: str, model: nn.Module, nonfinite: int, examples: int) -> str:

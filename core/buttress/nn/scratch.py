@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Buffers:
+class Scratch:
     """Tensors like given ones, allocated once and used again in every step.
 
     On the CPU a copy of the weights into fresh memory takes several times as long as one into used memory, because the

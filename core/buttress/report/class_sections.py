@@ -7,18 +7,18 @@ from typing import Any
 
 from buttress.analysis.parts import classes
 from buttress.console.tables import percent
-from buttress.report.elements import ANALYZE, Example, Pictures, Section, Table, figure_of, marked, whose
-from buttress.report.material import Method
+from buttress.report.elements import ANALYZE, ExampleColumn, Pictures, Section, Table, figure_of, whose, with_caution
+from buttress.report.material import RunsOfConfig
 
 # Largest number of bytes of all pictures of a page, so that it stays below 2 MB.
 MOST_PICTURES = 600_000
 
 
-def class_section(methods: Sequence[Method]) -> Section:
+def class_section(methods: Sequence[RunsOfConfig]) -> Section:
     made, tables = [], []
     for method in methods:
         for run, numbers in method.analysed("classes"):
-            about = marked(f"{run.name}, {numbers['attack']}, n = {numbers['n']} test examples.", numbers)
+            about = with_caution(f"{run.name}, {numbers['attack']}, n = {numbers['n']} test examples.", numbers)
             header = ["track", "weights", "clean, all", "lowest class", "attacked, all", "lowest class"]
             tables.append(Table(header, [_by_class(row, numbers) for row in numbers["rows"]], about))
             shown = classes.hardest(numbers)
@@ -43,12 +43,12 @@ def _by_class(row: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[object
     return cells
 
 
-def image_section(methods: Sequence[Method]) -> Section:
+def image_section(methods: Sequence[RunsOfConfig]) -> Section:
     made, size, left_out = [], 0, []
     for method in methods:
         for run, numbers in method.analysed("images-"):
             examples = [
-                Example(
+                ExampleColumn(
                     f"{label}: {clean} \u2192 {attacked}",
                     [
                         (f"{numbers[key][number]}", f"test example {numbers['positions'][number]}, {key}")
@@ -69,6 +69,6 @@ def image_section(methods: Sequence[Method]) -> Section:
                 f"difference times {numbers['amplified']:.3g} around grey. Below: true class: predicted class, clean "
                 "\u2192 attacked. The first test examples of a fixed order, nothing chosen."
             )
-            made.append(Pictures(title, examples, marked(note, numbers)))
+            made.append(Pictures(title, examples, with_caution(note, numbers)))
     some = f"Left out, for the size of the page: {', '.join(left_out)}; see analysis/images-*.png." if left_out else ""
     return Section("Adversarial images", pictures=made, missing=some if made else ANALYZE)

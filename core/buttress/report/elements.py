@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.io import to_json
 
 from buttress.console.tables import percent
-from buttress.report.material import Method
+from buttress.report.material import RunsOfConfig
 from buttress.scoring.worst_case import interval
 
 # Text of an empty section whose numbers come from an analysis.
@@ -57,7 +57,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleColumn:
     """One example: pictures from top to bottom, each a PNG file in base64 and a text for readers who cannot see it."""
 
     caption: str
@@ -69,7 +69,7 @@ class Pictures:
     """Examples side by side."""
 
     title: str
-    examples: Sequence[Example]
+    examples: Sequence[ExampleColumn]
     note: str
 
 
@@ -109,12 +109,12 @@ def spread(values: Sequence[float]) -> str:
     return f"{middle} ± {percent(stdev(values))}" if len(values) > 1 else middle
 
 
-def band(methods: Sequence[Method]) -> str:
+def band(methods: Sequence[RunsOfConfig]) -> str:
     most = max(len(method.runs) for method in methods)
     return f"Mean of {most} seeds; band: one standard deviation." if most > 1 else ""
 
 
-def marked(note: str, numbers: Mapping[str, Any]) -> str:
+def with_caution(note: str, numbers: Mapping[str, Any]) -> str:
     """The note, followed by a caution if the numbers carry a mark that makes them unreliable."""
     return f"{note} Caution: {numbers['mark']}." if numbers["mark"] else note
 

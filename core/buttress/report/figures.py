@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from buttress.analysis.figures import Points, add_mean, empty_figure, mark_drops, whole_ticks
 from buttress.analysis.parts import gap
 from buttress.console.tables import percent
-from buttress.report.material import Method
+from buttress.report.material import RunsOfConfig
 from buttress.training.curves import COLOURS
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
@@ -49,7 +49,7 @@ def style(number: int, baseline: bool = True) -> Style:
     return Style(COLOURS[number % 10], _DASHES[number % 5], _SYMBOLS[number % 10], wide)
 
 
-def curves(method: Method, measure: str) -> go.Figure:
+def curves(method: RunsOfConfig, measure: str) -> go.Figure:
     """Figure of accuracy over epochs: each track has a solid line for the test set and a dotted one for training.
 
     Args:
@@ -80,7 +80,7 @@ def curves(method: Method, measure: str) -> go.Figure:
     return figure
 
 
-def side_by_side(methods: Sequence[Method]) -> go.Figure:
+def side_by_side(methods: Sequence[RunsOfConfig]) -> go.Figure:
     """Robust test accuracy of every method: live models are shown, ensembles are a click away in the legend.
 
     Each method has a colour, a line style and a symbol of its own; the first is the baseline, a thick black line.
@@ -100,7 +100,7 @@ def side_by_side(methods: Sequence[Method]) -> go.Figure:
     return figure
 
 
-def gaps(method: Method) -> go.Figure | None:
+def gaps(method: RunsOfConfig) -> go.Figure | None:
     """The robust generalization gap of every track over epochs; None where no run has one."""
     tracks = {
         track: [
@@ -113,7 +113,7 @@ def gaps(method: Method) -> go.Figure | None:
     return gap.figure(tracks, method.runs[0].drops)
 
 
-def _points(method: Method, track: str, split: str, measure: str) -> Points:
+def _points(method: RunsOfConfig, track: str, split: str, measure: str) -> Points:
     points: Points = {}
     for run in method.runs:
         for record in run.records:
@@ -122,5 +122,5 @@ def _points(method: Method, track: str, split: str, measure: str) -> Points:
     return points
 
 
-def _rows(method: Method, track: str) -> list[Any]:
+def _rows(method: RunsOfConfig, track: str) -> list[Any]:
     return [row for run in method.runs for row in run.rows if row.track == track]

@@ -18,13 +18,13 @@ from buttress.evaluation.result_file import read_evaluation
 from buttress.scoring.attacks import name_of_entry
 from buttress.storage.files import finished_files
 from buttress.storage.fingerprints import Fingerprint
-from buttress.storage.results import NOT_VERIFIED, Result
+from buttress.storage.results import NOT_VERIFIED, Content
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed
 from buttress.training.existing import existing_folder
 from buttress.training.records import Metrics, read_metrics
 from buttress.training.same_data import recorded_data
-from buttress.training.selection import Record, Row, fully_scored, summarize
+from buttress.training.selection import Record, TrackSummary, fully_scored, summarize
 
 _Result = TypeVar("_Result")
 
@@ -65,7 +65,7 @@ class Run:
     attack: str
     trained: list[Trained]
     records: list[Record]
-    rows: list[Row]
+    rows: list[TrackSummary]
     caution: str
     evaluations: list[dict[str, Any]]
     audit: list[dict[str, Any]] | None
@@ -84,7 +84,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Method:
+class RunsOfConfig:
     """Runs of one config, each with a seed of its own.
 
     Args:
@@ -144,7 +144,7 @@ def read_run(path: Path) -> Run:
     )
 
 
-def group_runs(runs: Sequence[Run]) -> list[Method]:
+def group_runs(runs: Sequence[Run]) -> list[RunsOfConfig]:
     """The methods of some runs, in the order in which they were given: runs of one method differ in the seed only.
 
     A seed counts once: copies of a run, and further runs of a seed, are no independent samples.
@@ -165,16 +165,16 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
     return [_method(label, own) for label, own in zip(labels, groups.values(), strict=True)]
 
 
-def _method(label: str, runs: Sequence[Run]) -> Method:
+def _method(label: str, runs: Sequence[Run]) -> RunsOfConfig:
     """A method of which each seed counts once, by the run that has come furthest, or the first of equal ones."""
     counted: dict[int, Run] = {}
     for run in sorted(runs, key=lambda run: -max((record.epoch for record in run.records), default=0)):
         counted.setdefault(run.config.seed, run)
     chosen = [counted[seed] for seed in sorted(counted)]
-    return Method(label, chosen, [run for run in runs if run is not counted[run.config.seed]])
+    return RunsOfConfig(label, chosen, [run for run in runs if run is not counted[run.config.seed]])
 
 
-def repeated_seeds(methods: Sequence[Method]) -> list[str]:
+def repeated_seeds(methods: Sequence[RunsOfConfig]) -> list[str]:
     """A line about every run that is left out because its seed counts already."""
     return [
         f"{run.name}, since {counted.name} has its config and its seed {run.config.seed} too"
@@ -185,7 +185,7 @@ def repeated_seeds(methods: Sequence[Method]) -> list[str]:
     ]
 
 
-def different_examples(methods: Sequence[Method]) -> bool:
+def different_examples(methods: Sequence[RunsOfConfig]) -> bool:
     """Whether runs of one seed were tested on different examples, as far as their manifests tell."""
     by_seed: dict[int, list[Fingerprint]] = {}
     for run in (run for method in methods for run in method.runs):
@@ -237,7 +237,7 @@ def _rewritten(metrics: Metrics) -> str:
     return f"losses before its metrics file was damaged and written anew are missing{kept}" if events else ""
 
 
-def _marked(folder: Path, read: Callable[[Path], Result], damaged: list[str]) -> dict[str, dict[str, Any]]:
+def _marked(folder: Path, read: Callable[[Path], Content], damaged: list[str]) -> dict[str, dict[str, Any]]:
     """File stem to the contents of each JSON file in a folder, with its mark; damaged files are left out and named."""
     results = {path.stem: _or_none(read, path, damaged) for path in finished_files(folder, "*.json")}
     return {

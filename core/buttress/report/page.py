@@ -16,12 +16,12 @@ from buttress.console.tables import percent
 from buttress.report import figures, training_figures
 from buttress.report.bundle import packed, plotly_bundle
 from buttress.report.class_sections import class_section, image_section
-from buttress.report.elements import ANALYZE, Section, Table, band, decimals, figure_of, marked, measured, whose
-from buttress.report.material import Method, Run, different_examples, repeated_seeds
+from buttress.report.elements import ANALYZE, Section, Table, band, decimals, figure_of, measured, whose, with_caution
+from buttress.report.material import Run, RunsOfConfig, different_examples, repeated_seeds
 from buttress.threat import ThreatModel
 
 
-def render(methods: Sequence[Method]) -> str:
+def page_html(methods: Sequence[RunsOfConfig]) -> str:
     """The HTML text of a report."""
     environment = Environment(
         loader=PackageLoader("buttress.report", "."),
@@ -48,7 +48,7 @@ def render(methods: Sequence[Method]) -> str:
     )
 
 
-def _facts(methods: Sequence[Method]) -> list[tuple[str, str]]:
+def _facts(methods: Sequence[RunsOfConfig]) -> list[tuple[str, str]]:
     runs = [run for method in methods for run in method.runs]
     facts = {
         "threat model": map(_threat, runs),
@@ -67,7 +67,7 @@ def _threat(run: Run) -> str:
     return str(ThreatModel(threat.norm, threat.eps, threat.box))
 
 
-def _summary(methods: Sequence[Method]) -> Section:
+def _summary(methods: Sequence[RunsOfConfig]) -> Section:
     attacks = list(dict.fromkeys(run.attack for method in methods for run in method.runs))
     robust = attacks[0] if len(attacks) == 1 else "robust"
     several = len(methods) > 1
@@ -117,7 +117,7 @@ def _summary(methods: Sequence[Method]) -> Section:
     return Section("Best, last and their difference", [Table(header, lines, note)] if lines else [], missing=missing)
 
 
-def _curves(methods: Sequence[Method]) -> Section:
+def _curves(methods: Sequence[RunsOfConfig]) -> Section:
     note = "Solid: test set. Dotted: training set, where it was scored. Stars: epochs chosen as best."
     made = []
     if len(methods) > 1:
@@ -131,7 +131,7 @@ def _curves(methods: Sequence[Method]) -> Section:
     return Section("Learning curves", figures=made, missing="" if made else "No run has been evaluated yet.")
 
 
-def _training(methods: Sequence[Method]) -> Section:
+def _training(methods: Sequence[RunsOfConfig]) -> Section:
     if not any(run.trained for method in methods for run in method.runs):
         return Section("Training", missing="No epoch has been trained yet.")
     note = "Mean over the steps of each epoch, in the units of each method's own loss."
@@ -144,7 +144,7 @@ def _training(methods: Sequence[Method]) -> Section:
     )
 
 
-def _gaps(methods: Sequence[Method]) -> Section:
+def _gaps(methods: Sequence[RunsOfConfig]) -> Section:
     made = []
     for method in methods:
         figure = figures.gaps(method)
@@ -155,7 +155,7 @@ def _gaps(methods: Sequence[Method]) -> Section:
     return Section("Robust generalization gap", figures=made, missing="" if made else missing)
 
 
-def _evaluations(methods: Sequence[Method]) -> Section:
+def _evaluations(methods: Sequence[RunsOfConfig]) -> Section:
     tables = [_evaluation(run, result) for method in methods for run in method.runs for result in run.evaluations]
     missing = "" if tables else "Not there yet; this makes it: buttress evaluate RUN"
     return Section("Evaluation under attack", tables, missing=missing)
@@ -184,7 +184,7 @@ def _evaluation(run: Run, result: Mapping[str, Any]) -> Table:
         if each
         else "Left: right without an attack and under all attacks so far, which is not an attack's own accuracy."
     )
-    return Table(header, rows, marked(f"{', '.join(filter(None, about))}. {meaning}", result), kinds)
+    return Table(header, rows, with_caution(f"{', '.join(filter(None, about))}. {meaning}", result), kinds)
 
 
 def _bounds(row: Mapping[str, Any]) -> list[str]:
@@ -195,13 +195,13 @@ def _bounds(row: Mapping[str, Any]) -> list[str]:
     return [percent(row["accuracy"]), f"{percent(row['low'])} to {percent(row['high'])}", n]
 
 
-def _audit(methods: Sequence[Method]) -> Section:
+def _audit(methods: Sequence[RunsOfConfig]) -> Section:
     tables = []
     for run in (run for method in methods for run in method.runs):
         audited: dict[str, list[Mapping[str, Any]]] = {}
         order = {row.track: number for number, row in enumerate(run.rows)}
         for row in sorted(run.audit or [], key=lambda row: order.get(str(row["track"]), 0)):
-            about = marked(f"{run.name}, {row['track']} weights, {row['checkpoint']}.", row)
+            about = with_caution(f"{run.name}, {row['track']} weights, {row['checkpoint']}.", row)
             audited.setdefault(about, []).append(row)
         tables += [_audited(about, rows) for about, rows in audited.items()]
     missing = "" if tables else "Not there yet; this makes it: buttress audit RUN"
@@ -215,7 +215,7 @@ def _audited(about: str, findings: Sequence[Mapping[str, Any]]) -> Table:
     return Table(header, rows, about, [f"finding {row[0].lower()}" for row in rows])
 
 
-def _landscapes(methods: Sequence[Method]) -> Section:
+def _landscapes(methods: Sequence[RunsOfConfig]) -> Section:
     made, planes = [], []
     for method in methods:
         for run, numbers in method.analysed("landscape-"):
@@ -225,24 +225,24 @@ def _landscapes(methods: Sequence[Method]) -> Section:
                 f"inputs {numbers['inputs']}. One filter-normalised direction for all groups. Legend: loss in nats "
                 f"(examples). Cut off at {HIGHEST:g} nats."
             )
-            made.append(figure_of(title, landscape.figure(numbers), marked(note, numbers)))
+            made.append(figure_of(title, landscape.figure(numbers), with_caution(note, numbers)))
         planes += [(f"{method.label}, {whose(numbers)}", numbers) for _, numbers in method.analysed("surface-")]
     if planes:
         same = len({numbers["directions"] for _, numbers in planes}) == 1
         note = "The same two directions, filter-normalised, for all." if same else "Directions differ: do not compare."
         note += f" Cut off at {HIGHEST:g} nats. Choose surfaces in the legend; drag to turn."
         for name, numbers in planes:
-            note = marked(note, {"mark": f"{name}: {numbers['mark']}" if numbers["mark"] else ""})
+            note = with_caution(note, {"mark": f"{name}: {numbers['mark']}" if numbers["mark"] else ""})
         made.insert(0, figure_of("Loss over the plane of two directions", surface.figure(planes), note, wide=True))
     return Section("Loss landscapes", figures=made, missing="" if made else ANALYZE)
 
 
-def _weights(methods: Sequence[Method]) -> Section:
+def _weights(methods: Sequence[RunsOfConfig]) -> Section:
     made, tables = [], []
     for method in methods:
         for run, numbers in method.analysed("histogram"):
             figure = histogram.figure(numbers, method.tracks)
-            made.append(figure_of(f"{method.label}: {numbers['layer']}", figure, marked(f"{run.name}.", numbers)))
+            made.append(figure_of(f"{method.label}: {numbers['layer']}", figure, with_caution(f"{run.name}.", numbers)))
             own = {track: numbers["tracks"][track] for track in method.tracks if track in numbers["tracks"]}
             rows = [
                 [track, decimals(each["std"], 4), decimals(each["largest"], 4), decimals(each["kurtosis"], 2)]
@@ -250,28 +250,28 @@ def _weights(methods: Sequence[Method]) -> Section:
             ]
             header = ["track", "std", "largest magnitude", "kurtosis (normal: 3)"]
             about = f"{run.name}, {numbers['layer']}, {numbers['checkpoint']} weights."
-            tables.append(Table(header, rows, marked(about, numbers)))
+            tables.append(Table(header, rows, with_caution(about, numbers)))
         for run, numbers in method.analysed("distance"):
-            note = marked(f"{run.name}. L2, from the weights after epoch {numbers['last_epoch']}.", numbers)
+            note = with_caution(f"{run.name}. L2, from the weights after epoch {numbers['last_epoch']}.", numbers)
             made.append(figure_of(f"{method.label}: distance by layer group", distance.figure(numbers), note))
     return Section("Weights", tables, made, missing="" if made else ANALYZE)
 
 
-def _losses(methods: Sequence[Method]) -> Section:
+def _losses(methods: Sequence[RunsOfConfig]) -> Section:
     made = []
     for method in methods:
         for run, numbers in method.analysed("loss_groups"):
-            note = marked(f"{run.name}, n = {numbers['n']}, {numbers['attack']}; {numbers['source']}.", numbers)
+            note = with_caution(f"{run.name}, n = {numbers['n']}, {numbers['attack']}; {numbers['source']}.", numbers)
             made.append(figure_of(f"{method.label}: losses by group", loss_groups.figure(numbers), note))
         for run, numbers in method.analysed("label_noise"):
             for inputs in ("clean", "attacked"):
                 note = f"{run.name}, n = {numbers['n']} training examples whose label was flipped on purpose."
                 title = f"{method.label}: flipped labels, {inputs} inputs are predicted as"
-                made.append(figure_of(title, label_noise.figure(numbers, inputs), marked(note, numbers)))
+                made.append(figure_of(title, label_noise.figure(numbers, inputs), with_caution(note, numbers)))
     return Section("Training examples", figures=made, missing="" if made else ANALYZE)
 
 
-_SECTIONS: list[Callable[[Sequence[Method]], Section]] = [
+_SECTIONS: list[Callable[[Sequence[RunsOfConfig]], Section]] = [
     _summary,
     _curves,
     _training,

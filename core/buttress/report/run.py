@@ -5,7 +5,7 @@ from pathlib import Path
 
 from buttress.errors import RunFolderError
 from buttress.report.material import group_runs, read_run, repeated_seeds
-from buttress.report.page import render
+from buttress.report.page import page_html
 from buttress.storage.files import make_folder, write_text
 
 
@@ -34,7 +34,7 @@ def write_report(
     methods = group_runs(read)
     for line in repeated_seeds(methods):
         say(f"not counted: {line}")
-    page = render(methods)
+    page = page_html(methods)
     make_folder(output.parent)
     write_text(output, page)
     return output

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 
 from buttress.analysis.figures import Points, add_mean, empty_figure, whole_ticks
 from buttress.report.figures import style
-from buttress.report.material import Method, Trained
+from buttress.report.material import RunsOfConfig, Trained
 
 
-def losses(methods: Sequence[Method]) -> go.Figure:
+def losses(methods: Sequence[RunsOfConfig]) -> go.Figure:
     """Training loss over epochs, one curve for each method."""
     figure = empty_figure("training loss, nats")
     _curves(figure, methods, lambda epoch: epoch.loss, "%{y:.3f}")
@@ -20,7 +20,7 @@ def losses(methods: Sequence[Method]) -> go.Figure:
     return figure
 
 
-def learning_rates(methods: Sequence[Method]) -> go.Figure:
+def learning_rates(methods: Sequence[RunsOfConfig]) -> go.Figure:
     """Learning rate over epochs, one curve for each method; the axis is logarithmic beyond a factor of 20."""
     figure = empty_figure("learning rate")
     _curves(figure, methods, lambda epoch: epoch.lr, "%{y:.3g}", shape="hvh")
@@ -33,7 +33,11 @@ def learning_rates(methods: Sequence[Method]) -> go.Figure:
 
 
 def _curves(
-    figure: go.Figure, methods: Sequence[Method], value: Callable[[Trained], float], hover: str, shape: str = "linear"
+    figure: go.Figure,
+    methods: Sequence[RunsOfConfig],
+    value: Callable[[Trained], float],
+    hover: str,
+    shape: str = "linear",
 ) -> None:
     for number, method in reversed(list(enumerate(methods))):  # the baseline on top
         points: Points = {}

@@ -18,7 +18,7 @@ from buttress.engine.state import RunState
 from buttress.errors import ConfigError, DataError, HookError
 from buttress.functional import cross_entropy, is_correct
 from buttress.nn.as_found import AsFound
-from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, kind
+from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, form_of
 from buttress.nn.finite import remark_on
 from buttress.nn.lost_gradient import expect_gradient_through
 from buttress.nn.modes import Modes, takes_gradients
@@ -121,7 +121,7 @@ class Evaluator:
         """
         self._name = "evaluation" if epoch is None else f"evaluation after epoch {epoch}"
         if not isinstance(split, Split):
-            raise DataError(f"{self._name}: expected a split, buttress.Split(x, y), got {kind(split)}")
+            raise DataError(f"{self._name}: expected a split, buttress.Split(x, y), got {form_of(split)}")
         if not len(split):
             raise DataError("evaluation: expected at least one example, got an empty split")
         clean, robust, losses, finite = [], [], [], []
@@ -148,7 +148,7 @@ class Evaluator:
     def _accept(self, batch: Batch) -> Batch:
         accepted = self.hooks.answers.inputs(batch.x, batch.y, batch.index, Caller(self._name))
         if accepted.y.dim() != 1:
-            raise DataError(f"{self._name}: expected int64 labels [{len(batch.x)}], got {kind(batch.y)}")
+            raise DataError(f"{self._name}: expected int64 labels [{len(batch.x)}], got {form_of(batch.y)}")
         return accepted
 
     def _logits(self, batch: Batch) -> Tensor:

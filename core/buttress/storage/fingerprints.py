@@ -33,7 +33,7 @@ def sha256_of_values(values: Iterable[object]) -> str:
     return digest.hexdigest()
 
 
-def differences(recorded: Mapping[str, Fingerprint], current: Mapping[str, Fingerprint]) -> list[str]:
+def fingerprint_differences(recorded: Mapping[str, Fingerprint], current: Mapping[str, Fingerprint]) -> list[str]:
     """Differences between current splits and recorded ones, one phrase each.
 
     Args:

@@ -20,7 +20,7 @@ NOT_VERIFIED = "not verified (written by an older version)"
 """Mark of every number that is quoted from a file without a seal."""
 
 
-class Result(NamedTuple):
+class Content(NamedTuple):
     """The content of a file of results.
 
     Args:
@@ -32,7 +32,7 @@ class Result(NamedTuple):
     verified: bool
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path) -> Content:
     """The value of a JSON file, its seal checked where it has one.
 
     Raises:
@@ -40,12 +40,12 @@ def read_result(path: Path) -> Result:
     """
     value = read_json(path)
     if not (isinstance(value, dict) and KEY in value):
-        return Result(value, False)
+        return Content(value, False)
     expect_seal(path, value)
-    return Result({key: value for key, value in value.items() if key != KEY}, True)
+    return Content({key: value for key, value in value.items() if key != KEY}, True)
 
 
-def read_object(path: Path, shape: TypeAdapter[Any], *, sealed: bool = False) -> Result:
+def read_object(path: Path, shape: TypeAdapter[Any], *, sealed: bool = False) -> Content:
     """Read a JSON file and check its seal and its shape.
 
     Args:
@@ -56,6 +56,6 @@ def read_object(path: Path, shape: TypeAdapter[Any], *, sealed: bool = False) ->
     Raises:
         CheckpointError: missing, damaged, or of another shape.
     """
-    result = Result(read_sealed(path), True) if sealed else read_result(path)
+    result = Content(read_sealed(path), True) if sealed else read_result(path)
     expect_shape(str(path), result.body, shape)
     return result

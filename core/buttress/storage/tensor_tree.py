@@ -16,7 +16,7 @@ from torch import Tensor
 
 from buttress.storage.tensor_file import DTYPES
 
-Place = tuple[str, ...]
+TreePath = tuple[str, ...]
 """The keys that lead to a part of a state."""
 
 # Deeper trees are refused: JSON is read by recursion.
@@ -55,7 +55,7 @@ class StateError(TypeError):
         reason: expected value, actual value, and the value to use instead.
     """
 
-    def __init__(self, place: Place, reason: str) -> None:
+    def __init__(self, place: TreePath, reason: str) -> None:
         super().__init__(f"state at {'.'.join(('state', *place))}: {reason}")
         self.place, self.reason = place, reason
 
@@ -75,7 +75,7 @@ class _Splitter:
         self.tensors: dict[str, Tensor] = {}
         self._leaves: dict[int, dict[str, Any]] = {}
 
-    def visit(self, node: object, place: Place) -> object:
+    def visit(self, node: object, place: TreePath) -> object:
         kind = type(node)
         if len(place) > _DEEPEST:
             raise StateError(place[:3], f"expected at most {_DEEPEST} levels; it is nested deeper, or holds itself")
@@ -93,25 +93,25 @@ class _Splitter:
             return node
         raise StateError(place, f"expected tensors and plain values, got {_described(node)}")
 
-    def _dict(self, node: Mapping[object, object], place: Place) -> object:
+    def _dict(self, node: Mapping[object, object], place: TreePath) -> object:
         if all(type(key) is str and not key.startswith("$") for key in node):
             return dict(self._items(node, place))
         return {"$items": self._items(node, place)}
 
-    def _items(self, node: Mapping[object, object], place: Place) -> list[list[Any]]:
+    def _items(self, node: Mapping[object, object], place: TreePath) -> list[list[Any]]:
         for key in node:
             if type(key) not in _PLAIN:
                 raise StateError(place, f"expected plain values as keys, got {key!r}; use a list of pairs")
             _expect_short(key, place)
         return [[key, self.visit(value, (*place, str(key)))] for key, value in node.items()]
 
-    def _tensor(self, node: Tensor, place: Place) -> dict[str, Any]:
+    def _tensor(self, node: Tensor, place: TreePath) -> dict[str, Any]:
         """The leaf of a tensor; one that stands in two places has one leaf, and comes back as one tensor."""
         if id(node) not in self._leaves:
             self._leaves[id(node)] = self._leaf(node, place)
         return self._leaves[id(node)]
 
-    def _leaf(self, node: Tensor, place: Place) -> dict[str, Any]:
+    def _leaf(self, node: Tensor, place: TreePath) -> dict[str, Any]:
         _expect_storable(node, place)
         name = ".".join(("state", *place))
         while name in self.tensors:  # {"a.b": x} beside {"a": {"b": y}}
@@ -175,14 +175,14 @@ def _described(node: object) -> str:
     return f"{name}; {instead}" if instead else name
 
 
-def _expect_storable(tensor: Tensor, place: Place) -> None:
+def _expect_storable(tensor: Tensor, place: TreePath) -> None:
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
         raise StateError(place, "expected a dense tensor with values, got one that is sparse, quantized or without any")
     if tensor.dtype not in _DTYPES:
         raise StateError(place, f"expected a dtype that safetensors files hold, got {tensor.dtype}")
 
 
-def _expect_short(value: object, place: Place) -> None:
+def _expect_short(value: object, place: TreePath) -> None:
     """Refuse plain values that no file can hold."""
     if isinstance(value, int) and abs(value) >= _TOO_LARGE:
         raise StateError(place, f"expected at most {_LONGEST_INTEGER:,} digits, got a longer integer")

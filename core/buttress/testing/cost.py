@@ -20,7 +20,7 @@ _ROUNDS = 9
 
 
 @dataclass
-class Counts:
+class PassCounts:
     """Passes through a model in one step, and the examples in them.
 
     Args:
@@ -121,7 +121,7 @@ def added_by(subject: Subject) -> Added:
 
 
 @contextmanager
-def all_counted(model: nn.Module) -> Iterator[Counts]:
+def all_counted(model: nn.Module) -> Iterator[PassCounts]:
     """Count the passes through ``model`` and the examples in them, and those that begin at a module inside of it."""
     depth = 0  # of calls of modules, within one another
 
@@ -144,7 +144,7 @@ def all_counted(model: nn.Module) -> Iterator[Counts]:
         counts.part_backwards += 1
 
     with counted(model) as passes, ExitStack() as hooks:
-        counts = Counts(passes)
+        counts = PassCounts(passes)
         for module in model.modules():
             hooks.callback(module.register_forward_pre_hook(enter).remove)
             hooks.callback(module.register_forward_hook(leave, always_call=True).remove)

@@ -21,6 +21,6 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return copied(dict(model.named_parameters()))
 
 
-def gradients(model: nn.Module) -> dict[str, Tensor]:
+def gradient_copies(model: nn.Module) -> dict[str, Tensor]:
     """A copy of each ``.grad`` that is there."""
     return {f"the .grad of {name}": p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

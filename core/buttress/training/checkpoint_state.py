@@ -30,7 +30,7 @@ _AS_THE_PARAMETER = (
 """State of torch's optimizers in the shape of the parameter; only the next step would notice a wrong shape."""
 
 
-class Evaluation(Shape):
+class EvaluationRecord(Shape):
     """One evaluation of one track on one split."""
 
     epoch: Annotated[Count, Ge(1)]
@@ -67,7 +67,7 @@ class CheckpointState(Shape):
     engine: EngineState
     global_rng: Tensor
     cuda_rng: Tensor | None
-    records: list[Evaluation]
+    records: list[EvaluationRecord]
     rollbacks: Count
     epoch_loss: Tensor
     interval_loss: Tensor

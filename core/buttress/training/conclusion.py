@@ -13,14 +13,14 @@ from buttress.training.collapse import majority_share
 from buttress.training.curves import draw_curves
 from buttress.training.notes import never_above_chance
 from buttress.training.resumable_state import ResumableState
-from buttress.training.selection import Row, summarize
+from buttress.training.selection import TrackSummary, summarize
 from buttress.training.summary_file import write_summary
 
 # Letters of an attack's name in a column's head, at most, so that a table of a run fits.
 _LONGEST_ATTACK = 8
 
 
-def conclude(assembly: Assembly, folder: RunFolder, state: ResumableState, reporter: Reporter) -> list[Row]:
+def conclude(assembly: Assembly, folder: RunFolder, state: ResumableState, reporter: Reporter) -> list[TrackSummary]:
     """Write best, last and diff of every track into the run folder, and show them.
 
     Raises:
@@ -54,7 +54,7 @@ def conclude(assembly: Assembly, folder: RunFolder, state: ResumableState, repor
     return rows
 
 
-def summary_table(rows: Sequence[Row], attack: str) -> str:
+def summary_table(rows: Sequence[TrackSummary], attack: str) -> str:
     """Best, last and diff of every track, in percent; where an attack's name makes it too wide, a line names it."""
     short = attack if len(attack) <= _LONGEST_ATTACK else "robust"
     header = ["track", "best epoch", "clean best", "last", "diff", f"{short} best", "last", "diff", "n"]

@@ -12,7 +12,14 @@ from buttress.errors import CheckpointError, RunFolderError
 from buttress.kernels import status
 from buttress.storage.differences import ABSENT, difference_line, differences
 from buttress.storage.run_folder import RunFolder
-from buttress.training.manifest import Continuation, Manifest, hardware, read_manifest, record_continuation, records_of
+from buttress.training.manifest import (
+    Continuation,
+    Manifest,
+    code_records,
+    hardware,
+    read_manifest,
+    record_continuation,
+)
 
 # Distributions whose plugins may change: later versions of buttress go on with the runs of earlier ones.
 _OWN = ("buttress", None)
@@ -84,7 +91,7 @@ class Surroundings:
 
 def _changes(before: Manifest, plugins: Sequence[LoadedPlugin]) -> Iterator[tuple[str, str]]:
     """Place and line of every difference from the manifest; values that an old manifest does not record are skipped."""
-    now: dict[str, Any] = {**hardware(), "kernels": status(), "plugins": records_of(plugins)}
+    now: dict[str, Any] = {**hardware(), "kernels": status(), "plugins": code_records(plugins)}
     recorded = before.model_dump(include=set(now), exclude={"plugins": {"__all__": {"settings"}}}, exclude_unset=True)
     for key, then, value in differences(recorded, now):
         if then is not ABSENT:

@@ -8,7 +8,7 @@ import matplotlib
 from buttress.console.drawing import without_latex
 from buttress.console.tables import percent
 from buttress.storage.files import write_with
-from buttress.training.selection import Record, Row
+from buttress.training.selection import Record, TrackSummary
 
 # Okabe and Ito's palette without its yellow, which white paper swallows, and three more at a distance from all of them:
 # people with every kind of colour vision can distinguish them.
@@ -19,7 +19,13 @@ COLOURS = (
 
 @without_latex()
 def draw_curves(
-    path: Path, records: Sequence[Record], rows: Sequence[Row], drops: Sequence[int], title: str, attack: str, by: str
+    path: Path,
+    records: Sequence[Record],
+    rows: Sequence[TrackSummary],
+    drops: Sequence[int],
+    title: str,
+    attack: str,
+    by: str,
 ) -> None:
     """Write a PNG.
 

@@ -15,7 +15,7 @@ from buttress.config.targets import DATA
 from buttress.data import Data, check_data
 from buttress.errors import ConfigError, DataError, InputError, raising_line
 from buttress.training.data_paths import relative_paths, where_looked
-from buttress.training.device import device_of, memory_format_of
+from buttress.training.device import configured_device, memory_format_of
 from buttress.training.threat_model import threat_of
 
 
@@ -35,7 +35,7 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
             "on; set data.validation, or evaluation.best_by: test (the papers' protocol, biased upward)",
             key=place,
         )
-    device, layout = device_of(file), memory_format_of(file)
+    device, layout = configured_device(file), memory_format_of(file)
     shape = data.train.example_shape
     if layout == torch.channels_last and len(shape) != 3:
         raise ConfigError(

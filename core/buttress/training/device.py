@@ -8,7 +8,7 @@ from buttress.config.file import ConfigFile
 from buttress.errors import ConfigError
 
 
-def device_of(file: ConfigFile) -> torch.device:
+def configured_device(file: ConfigFile) -> torch.device:
     """The device of a config; ``auto`` is CUDA where there is one.
 
     Raises:

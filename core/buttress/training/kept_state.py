@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from buttress.engine.engine import Engine
 from buttress.errors import ButtressError, HookError, PluginError
-from buttress.storage.tensor_tree import Place, StateError, split_tensors
+from buttress.storage.tensor_tree import StateError, TreePath, split_tensors
 
 
 def expect_keepable(engine: Engine) -> None:
@@ -35,7 +35,7 @@ def states_named(error: type[ButtressError] = HookError) -> Iterator[None]:
         raise error(f"{_described(problem.place)} cannot be kept in a checkpoint: {problem.reason}") from problem
 
 
-def _described(place: Place) -> str:
+def _described(place: TreePath) -> str:
     """``"plugin 'keeps': its state at 'seen'"``."""
     if "plugins" not in place[:-1]:
         return f"the state of the run at {'.'.join(place)!r}"

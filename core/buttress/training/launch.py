@@ -32,7 +32,7 @@ from buttress.training.named_files import expect_same_files, named_files
 from buttress.training.notes import before_training
 from buttress.training.records import read_metrics
 from buttress.training.same_data import expect_same_data
-from buttress.training.selection import Row
+from buttress.training.selection import TrackSummary
 from buttress.training.trainer import Trainer
 
 
@@ -45,7 +45,7 @@ class Started:
     reporter: Reporter
     cost: Forecast | None
 
-    def finish(self) -> list[Row]:
+    def finish(self) -> list[TrackSummary]:
         """Train to the end; returns best, last and diff of every track.
 
         Raises:
@@ -56,7 +56,7 @@ class Started:
             return Trainer(self.assembly, self.folder, self.reporter, self.cost).run()
 
 
-def launch(file: ConfigFile, runs: Path, run: str | None = None, **options: Any) -> list[Row]:
+def launch(file: ConfigFile, runs: Path, run: str | None = None, **options: Any) -> list[TrackSummary]:
     """Start a run and finish it; see ``start`` for the arguments.
 
     Returns:
@@ -175,7 +175,7 @@ def _facts(assembly: Assembly) -> dict[str, Any]:
 
 def continue_run(
     path: Path, reporter: Reporter | None = None, *, trust: bool = False, accept_changes: bool = False
-) -> list[Row]:
+) -> list[TrackSummary]:
     """Continue a run at its newest good checkpoint, to the same end as if it had never stopped.
 
     One that was killed before the checkpoint of step 0 begins anew.

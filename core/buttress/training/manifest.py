@@ -162,14 +162,14 @@ def manifest(
         "git": git_state(),
         "plugins": {
             label: {**record, "settings": dict(loaded.settings)}
-            for (label, record), loaded in zip(records_of(plugins).items(), plugins, strict=True)
+            for (label, record), loaded in zip(code_records(plugins).items(), plugins, strict=True)
         },
         "hooks": dict(order),
         **facts,
     }
 
 
-def records_of(plugins: Sequence[LoadedPlugin]) -> dict[str, dict[str, str | None]]:
+def code_records(plugins: Sequence[LoadedPlugin]) -> dict[str, dict[str, str | None]]:
     """The origin of the code of each plugin, by its label, with the sha256 of the file that its class stands in."""
     return {
         loaded.label: {

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from buttress.components.arguments import read_arguments
 from buttress.config.file import ConfigFile
 from buttress.errors import ConfigError, kind_and_first_line, nearest
-from buttress.training.device import device_of
+from buttress.training.device import configured_device
 
 
 def optimizer_factory(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]], Optimizer], dict[str, Any]]:
@@ -37,7 +37,7 @@ def optimizer_factory(file: ConfigFile) -> tuple[Callable[[list[dict[str, Any]]]
         return kind(groups, **settings)
 
     try:
-        weight = nn.Parameter(torch.zeros(1, device=device_of(file)))
+        weight = nn.Parameter(torch.zeros(1, device=configured_device(file)))
         weight.grad = torch.zeros_like(weight)
         factory([{"params": [weight]}]).step()
     except Exception as problem:  # optimizers refuse settings by many kinds, AssertionError among them

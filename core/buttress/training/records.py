@@ -21,7 +21,7 @@ from buttress.storage.run_folder import RunFolder
 from buttress.storage.run_format import count_later, first_epoch
 from buttress.storage.shapes import Count, Epoch, Number, Shape, Share, Size, expect_shape
 from buttress.training.checkpoint import list_checkpoints, metrics_of
-from buttress.training.selection import Record, records_of
+from buttress.training.selection import Record, evaluation_records
 from buttress.training.summary_file import read_summary
 
 NOT_YET = "not verified yet (newer than the run's last checkpoint)"
@@ -105,12 +105,12 @@ class Metrics:
     @property
     def evaluations(self) -> list[Record]:
         """The run's own evaluations."""
-        return records_of(self.records)
+        return evaluation_records(self.records)
 
     @property
     def unverified(self) -> list[Record]:
         """The evaluations that nobody vouches for."""
-        return records_of(self.records[self.verified :])
+        return evaluation_records(self.records[self.verified :])
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The records of one kind."""

@@ -109,7 +109,7 @@ def reproduce(path: Path, runs: Path, run: str | None = None, *, trust: bool = F
     repeated = start(file, runs, run, same_data_as=original)
     assert repeated is not None  # it is for a dry run alone
     repeated.finish()
-    result = compare(original, repeated.folder)
+    result = compare_runs(original, repeated.folder)
     write_sealed(repeated.folder.path / "reproduction.json", result.to_json())
     return result
 
@@ -124,7 +124,7 @@ def expect_equal(result: Reproduction) -> None:
         raise WorkError(f"{result.original} was not reproduced: {result.first_difference or 'weights differ'}")
 
 
-def compare(original: RunFolder, repeated: RunFolder) -> Reproduction:
+def compare_runs(original: RunFolder, repeated: RunFolder) -> Reproduction:
     """Compare metrics, weights and manifests of two run folders."""
     notes: list[str] = []
     before, after = _lines(original, notes), _lines(repeated, notes)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from buttress.errors import CheckpointError, DataError
-from buttress.storage.fingerprints import Fingerprint, differences
+from buttress.storage.fingerprints import Fingerprint, fingerprint_differences
 from buttress.storage.run_folder import RunFolder
 from buttress.training.manifest import read_manifest
 
@@ -55,7 +55,7 @@ def expect_equal_data(
     Raises:
         DataError: they differ; says in what.
     """
-    changed = differences(recorded, current)
+    changed = fingerprint_differences(recorded, current)
     if changed:
         raise DataError(
             f"{folder.path} was started with other data: {'; '.join(changed)}. Put the data back as they were, or "

@@ -22,14 +22,14 @@ class Record:
     n: int
 
 
-def records_of(metrics: Iterable[Mapping[str, Any]]) -> list[Record]:
+def evaluation_records(metrics: Iterable[Mapping[str, Any]]) -> list[Record]:
     """The evaluations among the records of a ``metrics.jsonl``."""
     names = [field.name for field in fields(Record)]
     return [Record(**{name: line[name] for name in names}) for line in metrics if line["event"] == "evaluation"]
 
 
 @dataclass(frozen=True)
-class Row:
+class TrackSummary:
     """A track's line in the table: its best epoch (from 1), accuracies in [0, 1] on the test split, best minus last as
     ``diff``.
     """
@@ -70,14 +70,14 @@ def fully_scored(records: Iterable[Record], by: str) -> list[Record]:
     return [each for each in records if {by, "test"} <= places[each.track, each.epoch]]
 
 
-def summarize(records: Sequence[Record], by: str) -> list[Row]:
+def summarize(records: Sequence[Record], by: str) -> list[TrackSummary]:
     """One row a track, in the order in which tracks appear."""
     rows = []
     for track in dict.fromkeys(record.track for record in records):
         test = {record.epoch: record for record in records if record.track == track and record.split == "test"}
         best, last = best_epoch(records, track, by), max(test)
         rows.append(
-            Row(
+            TrackSummary(
                 track=track,
                 best_epoch=best,
                 clean_best=test[best].clean,

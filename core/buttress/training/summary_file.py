@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from buttress.storage.results import Result, read_object
+from buttress.storage.results import Content, read_object
 from buttress.storage.seals import write_sealed
 from buttress.storage.shapes import Count, Number, Shape, Share, Size
 
@@ -51,7 +51,7 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     write_sealed(path, summary)
 
 
-def read_summary(path: Path) -> Result:
+def read_summary(path: Path) -> Content:
     """Read the summary, and check its seal (which every version has written) and its shape.
 
     Raises:

@@ -23,7 +23,7 @@ from buttress.training.loggers import Loggers
 from buttress.training.recovery import Recovery
 from buttress.training.resumable_state import ResumableState
 from buttress.training.scoreboard import Scoreboard
-from buttress.training.selection import Row
+from buttress.training.selection import TrackSummary
 from buttress.types import Batch
 
 
@@ -51,7 +51,7 @@ class Trainer:
         self._stop = StopRequest()
         self._is_new = True
 
-    def run(self) -> list[Row]:
+    def run(self) -> list[TrackSummary]:
         """Train from where the assembly stands to the last epoch; returns the summary.
 
         Raises:

@@ -22,7 +22,7 @@ from torch import nn
 
 from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import Ball, amp_first_step_, amp_step_
-from buttress.nn import Buffers, trainable
+from buttress.nn import Scratch, trainable
 from buttress.settings import Epoch, Times
 
 
@@ -54,8 +54,8 @@ class AMP:
     start: Epoch = 0
 
     _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
-    _origin: Buffers = field(init=False, repr=False, default_factory=Buffers)
-    _moved: Buffers = field(init=False, repr=False, default_factory=Buffers)
+    _origin: Scratch = field(init=False, repr=False, default_factory=Scratch)
+    _moved: Scratch = field(init=False, repr=False, default_factory=Scratch)
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:

@@ -23,7 +23,7 @@ from torch import nn
 
 from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import rwp_first_step_, rwp_step_
-from buttress.nn import Buffers, matrices
+from buttress.nn import Scratch, matrices
 from buttress.settings import Epoch, NonNegativeOrInf, Times
 
 NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
@@ -62,8 +62,8 @@ class RWP:
     _inclusive: bool = field(init=False, repr=False)
     _rescale: bool = field(init=False, repr=False)
     _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
-    _origin: Buffers = field(init=False, repr=False, default_factory=Buffers)
-    _total: Buffers = field(init=False, repr=False, default_factory=Buffers)
+    _origin: Scratch = field(init=False, repr=False, default_factory=Scratch)
+    _total: Scratch = field(init=False, repr=False, default_factory=Scratch)
 
     def __post_init__(self) -> None:
         self._inclusive = self.variant == "paper" if self.inclusive is None else self.inclusive

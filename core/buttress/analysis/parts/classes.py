@@ -10,9 +10,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from buttress.analysis.answers import expect
+from buttress.analysis.answers import expect_consistent
 from buttress.analysis.figures import empty_figure
-from buttress.analysis.part import Finding, Missing, Options, Part
+from buttress.analysis.part import Missing, NamedAnswer, Options, Part
 from buttress.analysis.pictures import figure_at
 from buttress.analysis.study import Study
 from buttress.console.tables import percent
@@ -38,7 +38,7 @@ def hardest(numbers: Mapping[str, Any]) -> list[int]:
     return sorted(sorted(there, key=lambda number: live[number] / sizes[number])[:MOST_SHOWN])
 
 
-class Row(Shape):
+class CorrectCounts(Shape):
     """Number of test examples of each class that one set of weights gets right."""
 
     track: str
@@ -52,19 +52,19 @@ class Answer(Shape):
     attack: str
     n: Size
     sizes: list[Count]
-    rows: Annotated[list[Row], Field(min_length=1)]
+    rows: Annotated[list[CorrectCounts], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _fits(self) -> Answer:
         sizes = self.sizes
-        expect(any(sizes), "a class with examples")
+        expect_consistent(any(sizes), "a class with examples")
         for right in (counts for row in self.rows for counts in (row.clean, row.attacked)):
             fits = len(right) == len(sizes) and all(part <= whole for part, whole in zip(right, sizes, strict=True))
-            expect(fits, "for each class at most as many right as there are")
+            expect_consistent(fits, "for each class at most as many right as there are")
         return self
 
 
-def ask(study: Study, options: Options) -> Iterator[Finding]:
+def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """Test accuracy of every class, clean and attacked, by best and last weights of every track."""
     if not study.saved:
         raise Missing("the run has no saved weights yet")
@@ -82,7 +82,7 @@ def ask(study: Study, options: Options) -> Iterator[Finding]:
         rows.append(row)
     sizes = torch.bincount(labels, minlength=num_classes)
     numbers = {"attack": study.attack, "split": "test", "n": len(positions), "sizes": sizes, "rows": rows}
-    yield Finding("classes", numbers)
+    yield NamedAnswer("classes", numbers)
 
 
 def draw(path: Path, numbers: Mapping[str, Any]) -> None:

@@ -11,9 +11,9 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from buttress.analysis.answers import Measured, expect
+from buttress.analysis.answers import Measured, expect_consistent
 from buttress.analysis.figures import add_curve, empty_figure, whole_ticks
-from buttress.analysis.part import Finding, Missing, Options, Part
+from buttress.analysis.part import Missing, NamedAnswer, Options, Part
 from buttress.analysis.pictures import figure_at, label_epochs, with_gaps
 from buttress.analysis.study import Study
 from buttress.errors import PluginError
@@ -82,7 +82,7 @@ class Moved(Shape):
     relative: Measured
 
 
-class Snapshot(Shape):
+class SnapshotDistances(Shape):
     epoch: Count
     to_last: dict[str, Moved]
 
@@ -90,15 +90,17 @@ class Snapshot(Shape):
 class Answer(Shape):
     groups: dict[str, Any]
     last_epoch: Count
-    snapshots: list[Snapshot]
+    snapshots: list[SnapshotDistances]
 
     @model_validator(mode="after")
     def _fits(self) -> Answer:
-        expect(all(set(self.groups) <= set(each.to_last) for each in self.snapshots), "a distance for each group")
+        expect_consistent(
+            all(set(self.groups) <= set(each.to_last) for each in self.snapshots), "a distance for each group"
+        )
         return self
 
 
-def ask(study: Study, options: Options) -> Iterator[Finding]:
+def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """Distance of each snapshot from the last one, and from the next."""
     parameters = parameters_of(study.model)
     snapshots = study.snapshots()
@@ -120,7 +122,7 @@ def ask(study: Study, options: Options) -> Iterator[Finding]:
                 "to_next": _as_dicts(distances(weights, later.read(parameters), groups)),
             }
         )
-    yield Finding("distance", {"groups": groups, "last_epoch": snapshots[-1].epoch, "snapshots": rows})
+    yield NamedAnswer("distance", {"groups": groups, "last_epoch": snapshots[-1].epoch, "snapshots": rows})
 
 
 def _as_dicts(measured: Mapping[str, Distance]) -> dict[str, dict[str, float]]:

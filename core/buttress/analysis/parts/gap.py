@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buttress.analysis.figures import Points, add_mean, empty_figure, mark_drops, whole_ticks
-from buttress.analysis.part import Finding, Missing, Options, Part
+from buttress.analysis.part import Missing, NamedAnswer, Options, Part
 from buttress.analysis.pictures import figure_at, label_epochs
 from buttress.analysis.study import Study
 from buttress.storage.shapes import Shape
@@ -69,7 +69,7 @@ class Answer(Shape):
     tracks: dict[str, Any]
 
 
-def ask(study: Study, options: Options) -> Iterator[Finding]:
+def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """The robust generalization gap over epochs, of every track."""
     gaps = generalization_gaps(study.records)
     if not gaps:
@@ -80,7 +80,7 @@ def ask(study: Study, options: Options) -> Iterator[Finding]:
         rows = [{**asdict(each), "clean": each.clean, "robust": each.robust} for each in own]
         tracks[track] = {"epochs": rows, "best_train_minus_best_test": best_difference(own)}
     sizes = {record.split: record.n for record in study.records}
-    yield Finding("gap", {"attack": study.attack, "n": sizes, "tracks": tracks})
+    yield NamedAnswer("gap", {"attack": study.attack, "n": sizes, "tracks": tracks})
 
 
 def draw(path: Path, numbers: Mapping[str, Any]) -> None:

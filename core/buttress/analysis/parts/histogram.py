@@ -16,9 +16,9 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from buttress.analysis.answers import Edges, Measured, expect
+from buttress.analysis.answers import Edges, Measured, expect_consistent
 from buttress.analysis.figures import add_curve, empty_figure
-from buttress.analysis.part import Finding, Options, Part, tracks_with_weights
+from buttress.analysis.part import NamedAnswer, Options, Part, tracks_with_weights
 from buttress.analysis.pictures import figure_at
 from buttress.analysis.study import Study
 from buttress.errors import ModelError
@@ -74,7 +74,7 @@ def histograms(weights: Mapping[str, Tensor], bins: int = 61) -> tuple[Tensor, d
     return edges, {name: torch.histogram(values, edges).hist.long() for name, values in flat.items()}
 
 
-def matrices(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def tensors_to_bin(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that have more than one dimension, and at least one value."""
     return {name: weight for name, weight in weights.items() if weight.dim() > 1 and weight.numel() > 0}
 
@@ -91,7 +91,7 @@ def last_convolution(model: nn.Module) -> str:
         for module in model.modules()
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and max(module.kernel_size) > 1
     ]
-    candidates = convolutions or list(matrices(parameters_of(model)))
+    candidates = convolutions or list(tensors_to_bin(parameters_of(model)))
     if not candidates:
         raise ModelError(f"model {type(model).__name__} has no weight of more than one dimension to look at")
     return candidates[-1]
@@ -115,11 +115,11 @@ class Answer(Shape):
     @model_validator(mode="after")
     def _fits(self) -> Answer:
         bins = len(self.edges) - 1
-        expect(all(len(each.counts) == bins for each in self.tracks.values()), "one count for each bin")
+        expect_consistent(all(len(each.counts) == bins for each in self.tracks.values()), "one count for each bin")
         return self
 
 
-def ask(study: Study, options: Options) -> Iterator[Finding]:
+def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """Weights of the last convolution, of every track, on shared bins."""
     layer = last_convolution(study.model)
     weights = {track: study.parameters(track) for track in tracks_with_weights(study)}
@@ -128,12 +128,12 @@ def ask(study: Study, options: Options) -> Iterator[Finding]:
         track: {
             "counts": counts[track],
             **asdict(moments(own[layer])),
-            "layers": {name: asdict(moments(weight)) for name, weight in matrices(own).items()},
+            "layers": {name: asdict(moments(weight)) for name, weight in tensors_to_bin(own).items()},
         }
         for track, own in weights.items()
     }
     numbers = {"layer": layer, "checkpoint": study.checkpoint, "edges": edges, "tracks": tracks}
-    yield Finding("histogram", numbers)
+    yield NamedAnswer("histogram", numbers)
 
 
 def draw(path: Path, numbers: Mapping[str, Any]) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 from torch import Tensor
 
-from buttress.analysis.answers import Png, WeightsAnswer, expect
-from buttress.analysis.part import Finding, Missing, Options, Part, chosen_tracks
+from buttress.analysis.answers import Png, WeightsAnswer, expect_consistent
+from buttress.analysis.part import Missing, NamedAnswer, Options, Part, chosen_tracks
 from buttress.analysis.study import Study
 from buttress.console.drawing import without_latex
 from buttress.storage.files import write_with
@@ -79,11 +79,13 @@ class Answer(WeightsAnswer):
     @model_validator(mode="after")
     def _fits(self) -> Answer:
         lists = (self.labels, self.predicted, self.predicted_attacked, self.clean, self.attacked, self.difference)
-        expect(all(len(each) == len(self.positions) for each in lists), "the same number of examples everywhere")
+        expect_consistent(
+            all(len(each) == len(self.positions) for each in lists), "the same number of examples everywhere"
+        )
         return self
 
 
-def ask(study: Study, options: Options) -> Iterator[Finding]:
+def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """The first test images of a fixed order, clean and attacked, of every track."""
     shape, threat = study.data.test.example_shape, study.engine.threat
     if len(shape) != 3 or shape[0] not in (1, 3):
@@ -109,7 +111,7 @@ def ask(study: Study, options: Options) -> Iterator[Finding]:
             "predicted_attacked": study.predicted(inputs),
             **pictures(torch.cat(clean), torch.cat(inputs), threat),
         }
-        yield Finding(f"images-{track}-{study.checkpoint}", numbers)
+        yield NamedAnswer(f"images-{track}-{study.checkpoint}", numbers)
 
 
 @without_latex()

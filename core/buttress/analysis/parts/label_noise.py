@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from torch import Tensor
 
 from buttress.analysis.figures import empty_figure
-from buttress.analysis.part import Finding, Missing, Options, Part
+from buttress.analysis.part import Missing, NamedAnswer, Options, Part
 from buttress.analysis.pictures import figure_at
 from buttress.analysis.study import Study
 from buttress.console.tables import percent
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-class Fit(NamedTuple):
+class PredictionCounts(NamedTuple):
     """Numbers of flipped examples that are predicted as the label given, as the true one, and as another class."""
 
     as_given: int
@@ -32,15 +32,15 @@ class Fit(NamedTuple):
     as_other: int
 
 
-def fit_of_flipped(predicted: Tensor, given: Tensor, true: Tensor) -> Fit:
+def fit_of_flipped(predicted: Tensor, given: Tensor, true: Tensor) -> PredictionCounts:
     """Fit of the examples with ``given != true``; all arguments are ``[n]`` class numbers."""
     flipped = given != true
     as_given = int((flipped & (predicted == given)).sum())
     as_true = int((flipped & (predicted == true)).sum())
-    return Fit(as_given, as_true, int(flipped.sum()) - as_given - as_true)
+    return PredictionCounts(as_given, as_true, int(flipped.sum()) - as_given - as_true)
 
 
-class Row(Shape):
+class FlippedPredictions(Shape):
     """How examples with flipped labels are predicted by one set of weights."""
 
     track: str
@@ -54,10 +54,10 @@ class Row(Shape):
 class Answer(Shape):
     attack: str
     n: Size
-    rows: list[Row]
+    rows: list[FlippedPredictions]
 
 
-def ask(study: Study, options: Options) -> Iterator[Finding]:
+def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """Fit of the flipped examples, clean and attacked, by best and last weights of every track."""
     true = study.data.true_labels
     flipped = study.flipped()[: len(study.examples)]
@@ -72,7 +72,7 @@ def ask(study: Study, options: Options) -> Iterator[Finding]:
         for inputs, predicted in (("clean", clean), ("attacked", attacked)):
             fit = fit_of_flipped(predicted, given, true)
             rows.append({"track": track, "checkpoint": which, "epoch": epoch, "inputs": inputs, **fit._asdict()})
-    yield Finding("label_noise", {"attack": study.attack, "n": len(flipped), "rows": rows})
+    yield NamedAnswer("label_noise", {"attack": study.attack, "n": len(flipped), "rows": rows})
 
 
 def draw(path: Path, numbers: Mapping[str, Any]) -> None:

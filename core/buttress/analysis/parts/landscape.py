@@ -15,10 +15,10 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from buttress.analysis.answers import Edges, Measured, WeightsAnswer, expect
-from buttress.analysis.directions import Inputs, losses_at, normalized, random_direction
+from buttress.analysis.answers import Edges, Measured, WeightsAnswer, expect_consistent
+from buttress.analysis.directions import Inputs, losses_at, random_direction, scaled_to_weights
 from buttress.analysis.figures import HIGHEST, SHADES, add_curve, empty_figure
-from buttress.analysis.part import Finding, Options, Part, chosen_tracks, landscape_facts
+from buttress.analysis.part import NamedAnswer, Options, Part, chosen_tracks, landscape_facts
 from buttress.analysis.pictures import figure_at, shades, weights_and_n, with_gaps
 from buttress.analysis.study import Study
 from buttress.nn.modes import parameters_of
@@ -79,24 +79,26 @@ class Answer(WeightsAnswer):
     @model_validator(mode="after")
     def _fits(self) -> Answer:
         points = len(self.mu)
-        expect(len(self.edges) == len(self.sizes) == len(self.groups), "one size and one curve for each group")
-        expect(all(len(losses) == points for losses in (self.mean, *self.groups)), "one loss for each step")
+        expect_consistent(
+            len(self.edges) == len(self.sizes) == len(self.groups), "one size and one curve for each group"
+        )
+        expect_consistent(all(len(losses) == points for losses in (self.mean, *self.groups)), "one loss for each step")
         return self
 
 
-def ask(study: Study, options: Options) -> Iterator[Finding]:
+def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """The landscape of each track, with one direction for all groups."""
     for track in chosen_tracks(study, options):
         yield _landscape_of(study, track, options)
 
 
-def _landscape_of(study: Study, track: str, options: Options) -> Finding:
+def _landscape_of(study: Study, track: str, options: Options) -> NamedAnswer:
     epoch = study.load(track)
     weights = parameters_of(study.model)
     drawn = random_direction(weights, options.seed)
     fixed = study.attacked(study.examples)
     inputs = (lambda: study.attacked(study.examples)) if options.recompute else (lambda: fixed)
-    direction, losses = normalized(drawn, weights), study.losses(fixed)
+    direction, losses = scaled_to_weights(drawn, weights), study.losses(fixed)
     made = group_landscape(study.model, direction, options.steps, inputs, losses=losses)
     numbers = {
         **landscape_facts(study, options, track, epoch, [drawn]),
@@ -107,7 +109,7 @@ def _landscape_of(study: Study, track: str, options: Options) -> Finding:
         "sizes": made.sizes,
         "groups": made.groups,
     }
-    return Finding(f"landscape-{track}-{study.checkpoint}", numbers)
+    return NamedAnswer(f"landscape-{track}-{study.checkpoint}", numbers)
 
 
 def draw(path: Path, numbers: Mapping[str, Any]) -> None:

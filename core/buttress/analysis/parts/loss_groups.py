@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from buttress.analysis.answers import expect
+from buttress.analysis.answers import expect_consistent
 from buttress.analysis.figures import SHADES, empty_figure, whole_ticks
-from buttress.analysis.part import Finding, Missing, Options, Part
+from buttress.analysis.part import Missing, NamedAnswer, Options, Part
 from buttress.analysis.pictures import figure_at, label_epochs, shades
 from buttress.analysis.study import Study
 from buttress.console.tables import percent
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-class Counts(Shape):
+class GroupSizes(Shape):
     """Training examples in each group after one epoch."""
 
     epoch: Count
@@ -33,15 +33,15 @@ class Answer(Shape):
     source: str
     groups: list[str]
     n: Size
-    epochs: Annotated[list[Counts], Field(min_length=1)]
+    epochs: Annotated[list[GroupSizes], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _fits(self) -> Answer:
-        expect(all(len(row.counts) == len(self.groups) for row in self.epochs), "one count for each group")
+        expect_consistent(all(len(row.counts) == len(self.groups) for row in self.epochs), "one count for each group")
         return self
 
 
-def ask(study: Study, options: Options) -> Iterator[Finding]:
+def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """Sizes of the groups over epochs: as recorded in training, else measured at saved weights."""
     recorded = [record for record in study.metrics.events("losses") if record["track"] == "live"]
     if recorded:
@@ -60,7 +60,7 @@ def ask(study: Study, options: Options) -> Iterator[Finding]:
         "n": sum(rows[0]["counts"]),
         "epochs": rows,
     }
-    yield Finding("loss_groups", numbers)
+    yield NamedAnswer("loss_groups", numbers)
 
 
 def _measured(study: Study) -> list[dict[str, Any]]:

@@ -13,10 +13,10 @@ import numpy as np
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from buttress.analysis.answers import Measured, WeightsAnswer, expect
-from buttress.analysis.directions import Inputs, losses_at, normalized, random_direction
+from buttress.analysis.answers import Measured, WeightsAnswer, expect_consistent
+from buttress.analysis.directions import Inputs, losses_at, random_direction, scaled_to_weights
 from buttress.analysis.figures import HIGHEST, base_layout, blank_figure
-from buttress.analysis.part import Finding, Options, Part, chosen_tracks, landscape_facts
+from buttress.analysis.part import NamedAnswer, Options, Part, chosen_tracks, landscape_facts
 from buttress.analysis.pictures import ORDERED, figure_at, weights_and_n
 from buttress.analysis.study import Study
 from buttress.nn.modes import parameters_of
@@ -49,28 +49,30 @@ class Answer(WeightsAnswer):
     @model_validator(mode="after")
     def _fits(self) -> Answer:
         points = len(self.steps)
-        expect(len(self.loss) == points and all(len(row) == points for row in self.loss), "one loss for each point")
+        expect_consistent(
+            len(self.loss) == points and all(len(row) == points for row in self.loss), "one loss for each point"
+        )
         return self
 
 
-def ask(study: Study, options: Options) -> Iterator[Finding]:
+def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """The surface of each track."""
     for track in chosen_tracks(study, options):
         yield _surface_of(study, track, options)
 
 
-def _surface_of(study: Study, track: str, options: Options) -> Finding:
+def _surface_of(study: Study, track: str, options: Options) -> NamedAnswer:
     epoch = study.load(track)
     weights = parameters_of(study.model)
     drawn = [random_direction(weights, options.seed, number) for number in (0, 1)]
     fixed = study.attacked(study.examples)
-    directions = [normalized(direction, weights) for direction in drawn]
+    directions = [scaled_to_weights(direction, weights) for direction in drawn]
     numbers = {
         **landscape_facts(study, options, track, epoch, drawn),
         "steps": options.steps,
         "loss": surface(study.model, directions, options.steps, lambda: fixed),
     }
-    return Finding(f"surface-{track}-{study.checkpoint}", numbers)
+    return NamedAnswer(f"surface-{track}-{study.checkpoint}", numbers)
 
 
 def draw(path: Path, numbers: Mapping[str, Any]) -> None:

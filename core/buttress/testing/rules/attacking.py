@@ -16,7 +16,7 @@ from buttress.testing.promise import expect, refused_settings, rule
 from buttress.testing.same_draws import SameDraws
 from buttress.testing.subject import CLASSES, EPS, Subject, batch_of, copied, differing
 from buttress.testing.use import attacked, believed, victim
-from buttress.testing.views import flags, gradients, modes
+from buttress.testing.views import flags, gradient_copies, modes
 from buttress.threat import ThreatModel
 from buttress.training.forecast import counted
 
@@ -68,7 +68,7 @@ def model_as_found(subject: Subject) -> None:
     hooks.watch.lenient = True
 
     def view() -> dict[str, torch.Tensor]:
-        return {**copied(model.state_dict()), **modes(model), **flags(model), **gradients(model)}
+        return {**copied(model.state_dict()), **modes(model), **flags(model), **gradient_copies(model)}
 
     before = view()
     hooks.generate_adv(model, batch)  # as in a loop of one's own, where nobody puts anything back

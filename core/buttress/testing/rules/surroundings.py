@@ -18,7 +18,7 @@ from buttress.nn.modes import ATTACK_MODES
 from buttress.testing.promise import RUNS, Broken, expect, needs, rule
 from buttress.testing.subject import Net, Subject, batch_of, copied, differing, step, train
 from buttress.testing.use import attacked
-from buttress.testing.views import flags, gradients, modes, weights
+from buttress.testing.views import flags, gradient_copies, modes, weights
 from buttress.types import Loss
 
 
@@ -84,7 +84,7 @@ def no_gradients_left(subject: Subject) -> None:
             left = [name for name, weight in engine.model.named_parameters() if weight.grad is not None]
             expect(not left, f"generate_adv left gradients in {', '.join(left)}; use torch.autograd.grad(loss, x)")
     change = _watched(
-        subject, HOOKS - {"adjust_grads", "perturb_weights", "compute_loss", "generate_adv"}, gradients, "eval"
+        subject, HOOKS - {"adjust_grads", "perturb_weights", "compute_loss", "generate_adv"}, gradient_copies, "eval"
     )
     expect(not change, f"{change}; use ctx.grads(loss, params) or torch.autograd.grad")
 
