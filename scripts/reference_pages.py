@@ -115,6 +115,7 @@ SHELF = {
     "buttress": "types.md",
     "buttress.data": "data.md",
     "buttress.functional": "functional.md",
+    "buttress.images": "images.md",
     "buttress.kernels": "kernels.md",
     "buttress.nn": "nn.md",
     "buttress.settings": "settings.md",

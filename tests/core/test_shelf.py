@@ -10,6 +10,7 @@ SHELF = (
     "buttress",
     "buttress.data",
     "buttress.functional",
+    "buttress.images",
     "buttress.kernels",
     "buttress.nn",
     "buttress.settings",

@@ -30,6 +30,7 @@ SHOWN = (
     "engine.step",
     "functional",
     "hookspecs",
+    "images",
     "kernels",
     "nn",
     "scoring.evaluator",

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
-from torch import Tensor
 
 from buttress import Batch, Context, hookimpl
+from buttress.images import window
 
 
 @dataclass(eq=False, kw_only=True)
@@ -42,13 +42,5 @@ class Cutout:
             generator = ctx.generator("position")
             room = [side - self.size + 1 for side in x.shape[2:]]
             position = torch.stack([torch.randint(n, (len(x),), generator=generator, device=x.device) for n in room], 1)
-        return replace(batch, x=x.clone().masked_fill_(square(position, self.size, *x.shape[2:]), self.value))
-
-
-def square(position: Tensor, size: int, height: int, width: int) -> Tensor:
-    """``[B,1,H,W]`` bools, true inside the squares whose upper left corners are ``position [B,2]``."""
-    rows, columns = (torch.arange(n, device=position.device) for n in (height, width))
-    top, left = position[:, :1], position[:, 1:]
-    in_rows = (rows >= top) & (rows < top + size)
-    in_columns = (columns >= left) & (columns < left + size)
-    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+        square = window(position, torch.full_like(position, self.size), *x.shape[2:])
+        return replace(batch, x=x.clone().masked_fill_(square, self.value))

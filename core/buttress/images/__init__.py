@@ -1,0 +1,31 @@
+"""Operations on batches of images, for transforms of training batches: each image with numbers of its own.
+
+The numbers are those of Pillow, bit for bit, for the whole batch on its device, and nothing waits for the device.
+
+    to_8bit, from_8bit               between inputs in [0, 1] and the numbers 0 to 255 of image files
+    edited, Edit, OPERATIONS         one operation for each image, chosen on the host: on colour, or ``affine``
+    shear, rotation, translation     the numbers of ``affine``, a ``Matrix``
+    crop_shift, window               a part of each image moved over black; rectangles as masks
+    on_device                        the way of draws from the host to the device
+"""
+
+from buttress.images.editing import OPERATIONS, Edit, edited
+from buttress.images.eight_bits import from_8bit, to_8bit
+from buttress.images.geometry import Matrix, affine, crop_shift, rotation, shear, translation, window
+from buttress.images.transfer import on_device
+
+__all__ = [
+    "OPERATIONS",
+    "Edit",
+    "Matrix",
+    "affine",
+    "crop_shift",
+    "edited",
+    "from_8bit",
+    "on_device",
+    "rotation",
+    "shear",
+    "to_8bit",
+    "translation",
+    "window",
+]
