@@ -15,11 +15,13 @@ class Batch:
         x: ``[B,*]`` inputs, floating point, inside the box of the threat model.
         y: ``[B]`` int64 labels, or ``[B,K]`` soft labels of the dtype of x.
         index: ``[B]`` int64 positions in the training set, or None when the caller does not know them.
+        aux: further ``[B,...]`` tensors by name, detached, which come with the examples or with a transform of them.
     """
 
     x: Tensor
     y: Tensor
     index: Tensor | None = None
+    aux: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

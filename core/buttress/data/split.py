@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,18 +30,31 @@ class Split:
         x: ``[n,*]`` floating-point inputs inside the box.
         y: ``[n]`` int64 labels.
         memory_format: memory format of the batches' inputs.
+        aux: further ``[n,...]`` tensors by name, for plugins that read ``batch.aux``.
 
     Raises:
-        DataError: x or y is no dense tensor, or they differ in length.
+        DataError: a tensor is not dense, or they differ in length.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> None:
-        for name, value in (("x", x), ("y", y)):
+    aux: Mapping[str, Tensor] = MappingProxyType({})
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        memory_format: torch.memory_format = torch.contiguous_format,
+        aux: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        aux = dict(aux or {})
+        for name, value in {"x": x, "y": y, **{f"aux[{name!r}]": value for name, value in aux.items()}}.items():
             if not is_dense(value) or value.dim() == 0:
                 raise DataError(f"Split: expected {name} to be a dense tensor [n,*], got {kind_of(value)}")
         if len(x) != len(y):
             raise DataError(f"Split: expected a label for each input, got {len(x)} inputs and {len(y)} labels")
-        self.x, self.y, self.memory_format = x, y, memory_format
+        for name, value in aux.items():
+            if len(value) != len(x):
+                raise DataError(f"Split: expected aux[{name!r}] to have {len(x)} rows, as x, got {kind_of(value)}")
+        self.x, self.y, self.memory_format, self.aux = x, y, memory_format, aux
 
     def __len__(self) -> int:
         return len(self.y)
@@ -61,7 +75,8 @@ class Split:
 
     def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> Split:
         """The same examples on a device, with batches in a memory format."""
-        return Split(self.x.to(device), self.y.to(device), memory_format)
+        aux = {name: value.to(device) for name, value in self.aux.items()}
+        return Split(self.x.to(device), self.y.to(device), memory_format, aux)
 
     def fingerprint(self) -> dict[str, Any]:
         """A record by which a run notices later that the examples are others: ``n``, and sha256 of the tensors.
@@ -69,6 +84,7 @@ class Split:
         A split without tensors that does not override this is known only by the number and the shape of its examples.
         """
         tensors = {"inputs": getattr(self, "x", None), "labels": getattr(self, "y", None)}
+        tensors |= {f"aux {name}": value for name, value in self.aux.items()}
         hashes = {name: sha256_of_tensor(tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
         return {"n": len(self), "shape": list(self.example_shape), **hashes}
 
@@ -87,7 +103,8 @@ class Split:
         order = order.to(self.y.device)
         for first in range(start * batch_size, len(order), batch_size):
             index = order[first : first + batch_size]
-            yield Batch(self.x[index].contiguous(memory_format=self.memory_format), self.y[index], index)
+            aux = {name: value[index] for name, value in self.aux.items()}
+            yield Batch(self.x[index].contiguous(memory_format=self.memory_format), self.y[index], index, aux)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from buttress.engine.checks import ValueChecks
 from buttress.engine.first_bad import Giver, Provider
-from buttress.engine.labels import are_labels, first_wrong_label, wrong_kind_of_labels
+from buttress.engine.labels import (
+    are_labels,
+    are_positions,
+    first_wrong_label,
+    wrong_kind_of_aux,
+    wrong_kind_of_labels,
+)
 from buttress.engine.named_manager import NamedManager
 from buttress.engine.state import RunState
 from buttress.engine.turns import Turn
@@ -48,28 +54,30 @@ class Answers:
             self._labels(who, y)
         self._unclassed.clear()
 
-    def inputs(self, x: Tensor, y: Tensor, index: Tensor | None, who: Caller | None = None) -> Batch:
+    def inputs(self, batch: Batch, who: Caller | None = None) -> Batch:
         """A batch from a caller: ``who``, or ``engine.step`` where None.
 
         Raises:
-            DataError: x or y is of a wrong kind, x is outside the box, or a label is none of the model's classes.
+            DataError: x, y, index or aux is of a wrong kind, x is outside the box, a label is none of the model's
+                classes, or a position is none of the training set.
         """
         who = who or _STEP
+        x, y, index = batch.x, batch.y, batch.index
         device = self._state.device
         good_kind = is_dense(x) and x.is_floating_point() and x.dim() >= 2 and x.device == device
         if not good_kind or len(x) == 0:
             raise who.fault(
                 f"expected dense floating-point x [B,*] with at least one example on {device}, got {form_of(x)}"
             )
-        wrong = wrong_kind_of_labels(Batch(x, y, index))
-        if wrong:
+        if wrong := wrong_kind_of_labels(batch) or wrong_kind_of_aux(batch):
             raise who.fault(wrong)
         x, y, index = usable(x), usable(y), None if index is None else usable(index)
         if self._checks.level != "off":
             self._values(who, self._state.threat.box_contains(x), lambda: _outside_box(x))
         self._unclassed.clear()
         self._labels(who, y)
-        return Batch(x, y, index)
+        self._positions(who, index)
+        return Batch(x, y, index, {name: usable(value) for name, value in batch.aux.items()})
 
     def batch(self, who: Giver, answer: Any, batch: Batch) -> Batch:
         """The answer of ``transform_batch`` to ``batch``."""
@@ -82,9 +90,12 @@ class Answers:
             raise who.fault(f"expected tensors x and y, got {form_of(x)} and {form_of(y)}")
         if not is_dense(x) or x.dtype != batch.x.dtype or x.device != batch.x.device or x.dim() < 2 or len(x) == 0:
             raise who.fault(f"expected x [B,*] of {batch.x.dtype} on {batch.x.device}, got {form_of(x)}")
-        wrong = wrong_kind_of_labels(answer)
-        if wrong:
+        if wrong := wrong_kind_of_labels(answer) or wrong_kind_of_aux(answer):
             raise who.fault(wrong)
+        if lost := [name for name in batch.aux if name not in answer.aux]:
+            raise who.fault(
+                f"the batch has lost aux {lost[0]!r}; return dataclasses.replace(batch, x=...), which keeps the rest"
+            )
         for name, value in (("x", x), ("y", y)):
             if value.requires_grad:
                 raise who.fault(f"expected a detached {name}, got one with a graph; return {name}.detach()")
@@ -244,6 +255,13 @@ class Answers:
         if self._checks.level != "off":
             self._values(who, are_labels(y, classes), lambda: first_wrong_label(y, classes))
 
+    def _positions(self, who: Giver, index: Tensor | None) -> None:
+        """Expect positions ``[B]`` in the training set, where its size is known."""
+        examples = self._state.examples
+        if index is not None and examples is not None and self._checks.level != "off":
+            message = f"expected positions index from 0 to {examples - 1}, those of the {examples} training examples"
+            self._values(who, are_positions(index, examples), lambda: f"{message}, got {_range_of(index)}")
+
     def _values(self, who: Giver, good: Tensor, describe: Callable[[], str]) -> None:
         self._checks.expect(who, good, (self._state.epoch, self._state.step), describe)
 
@@ -285,6 +303,11 @@ def _nonfinite_gradients(names: Sequence[str], good: Tensor) -> str:
         f"expected gradients of finite norm, got others for {len(bad)} parameters, the first {bad[0]!r}; the step was "
         "not taken; lower the learning rate, or look for a division by zero or a root of zero"
     )
+
+
+def _range_of(values: Tensor) -> str:
+    low, high = torch.aminmax(values)
+    return f"{int(low)} to {int(high)}"
 
 
 def _outside_box(x: Tensor) -> str:

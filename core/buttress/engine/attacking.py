@@ -38,6 +38,7 @@ class Attack:
             HookError: a plugin raised, gave a wrong answer or changed a thing that it must not.
         """
         if batch.x.is_inference():  # made by a loader in inference mode
-            batch = replace(batch, x=usable(batch.x), y=usable(batch.y))
+            aux = {name: usable(value) for name, value in batch.aux.items()}
+            batch = replace(batch, x=usable(batch.x), y=usable(batch.y), aux=aux)
         with self.state.in_phase("attack"), self.modes.attacking(mode or self.mode):
             return self.hooks.generate_adv(self.model, batch)

@@ -70,6 +70,16 @@ class Context:
         return self._state.steps_per_epoch
 
     @property
+    def examples(self) -> int | None:
+        """Number of training examples, above every position in ``batch.index``, or None where it is not known."""
+        return self._state.examples
+
+    @property
+    def classes(self) -> tuple[int, ...] | None:
+        """Number of training examples of each class, or None where they are not known."""
+        return self._state.classes
+
+    @property
     def folder(self) -> Path | None:
         """The run's folder, for loggers to write into; None elsewhere."""
         return self._state.folder

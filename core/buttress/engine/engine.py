@@ -21,6 +21,7 @@ from buttress.engine.groups import Groups, OptimizerFactory
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies
 from buttress.engine.position import Position
+from buttress.engine.sizes import expect_sizes
 from buttress.engine.stack import load_states, stack_of, states_of
 from buttress.engine.state import RunState
 from buttress.engine.step import Step, StepResult
@@ -48,6 +49,8 @@ class Engine(Position):
         seed: seed of every random draw that a plugin makes.
         epochs: number of epochs of the whole run; needed where a setting is a fraction of the epochs.
         steps_per_epoch: number of steps of an epoch, for plugins that ask.
+        examples: number of training examples, for plugins that keep a value per example; positions ``index`` are below.
+        classes: number of training examples of each class, for plugins that ask.
         attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
         checks: level of the checks of values: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
         nonfinite: policy for loss, gradients or weights that are not finite: ``stop`` raises, ``skip`` takes the step
@@ -76,6 +79,8 @@ class Engine(Position):
         seed: int = 0,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
+        examples: int | None = None,
+        classes: Sequence[int] | None = None,
         attack_mode: AttackMode | None = None,
         checks: CheckLevel | None = None,
         nonfinite: Literal["stop", "skip"] = "stop",
@@ -92,7 +97,17 @@ class Engine(Position):
         store = Store(Path(history) if history is not None else None)
         self.model = model
         self.plugins = stack_of(plugins)
-        self._state = RunState(threat, device, seed=seed, epochs=epochs, steps_per_epoch=steps_per_epoch, store=store)
+        expect_sizes(examples, classes)
+        self._state = RunState(
+            threat,
+            device,
+            seed=seed,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            examples=examples,
+            classes=None if classes is None else tuple(classes),
+            store=store,
+        )
         self._finite = FiniteTensors(model)
         self.bad_steps = BadSteps(max_skipped, device, self._finite) if nonfinite == "skip" else None
         """The steps that were skipped, where ``nonfinite`` is ``skip``."""
@@ -124,7 +139,13 @@ class Engine(Position):
 
     @takes_gradients
     def step(
-        self, x: Tensor, y: Tensor, *, index: Tensor | None = None, draws: Mapping[str, Tensor] | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        index: Tensor | None = None,
+        aux: Mapping[str, Tensor] | None = None,
+        draws: Mapping[str, Tensor] | None = None,
     ) -> StepResult:
         """Make one training step; nothing here waits for the device.
 
@@ -132,10 +153,12 @@ class Engine(Position):
             x: ``[B,*]`` inputs inside the threat model's box.
             y: ``[B]`` int64 labels, or ``[B,K]`` soft labels.
             index: ``[B]`` positions in the training set, for plugins that keep a value per example.
+            aux: further tensors ``[B,...]`` by name, for plugins that read ``batch.aux``.
             draws: random draws that take the place of a plugin's own: ``{"pgd.start": noise}``.
 
         Raises:
-            DataError: x or y is of a wrong kind, x is outside the box, or a label is none of the model's classes.
+            DataError: x, y, index or aux is of a wrong kind, x is outside the box, a label is none of the model's
+                classes, or a position is none of the training set.
             ModelError: the model is in eval mode, or its forward does not give logits ``[B,K]``.
             HookError: a plugin raised, gave a wrong answer or changed a thing that it must not; the model is as before
                 the step (after an error of ``ensemble_weights``, which follows the update, the weights stay updated).
@@ -148,7 +171,7 @@ class Engine(Position):
                 "engine.step: the model is in eval mode; call model.train() after evaluating (to train with frozen "
                 "batch norm, put only those modules into eval mode)"
             )
-        return self._step(self.hooks.answers.inputs(x, y, index), draws or {})
+        return self._step(self.hooks.answers.inputs(Batch(x, y, index, {} if aux is None else aux)), draws or {})
 
     # Epochs, tracks, learning rate
 

@@ -53,6 +53,8 @@ def _tensors(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
         yield "batch.y", batch.y
         if batch.index is not None:
             yield "batch.index", batch.index
+        for name, value in batch.aux.items():
+            yield f"batch.aux[{name!r}]", value
     if isinstance(adv, Adv):
         yield "adv.x", adv.x
         for name, value in adv.aux.items():

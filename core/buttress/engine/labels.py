@@ -1,6 +1,8 @@
-"""Check labels: classes of the model ``[B]``, or rows of probabilities ``[B,K]``."""
+"""Check labels, classes of the model ``[B]`` or rows of probabilities ``[B,K]``, and what else comes with examples."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -18,6 +20,27 @@ def wrong_kind_of_labels(batch: Batch) -> str:
     if index is not None and (not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (len(x),)):
         return f"expected int64 positions index [{len(x)}] or None, got {form_of(index)}"
     return ""
+
+
+def wrong_kind_of_aux(batch: Batch) -> str:
+    """A sentence about a tensor in ``batch.aux`` of a wrong name, length or device, or with a graph; or nothing."""
+    if not isinstance(batch.aux, Mapping):
+        return f"expected aux to be a mapping of names to tensors, got {form_of(batch.aux)}"
+    for name, value in batch.aux.items():
+        if not isinstance(name, str):
+            return f"expected names in aux that are text, got {name!r}"
+        good_kind = is_dense(value) and value.dim() > 0 and len(value) == len(batch.x)
+        if not good_kind or value.device != batch.x.device:
+            return f"aux {name!r}: expected a tensor [{len(batch.x)},...] on {batch.x.device}, got {form_of(value)}"
+        if value.requires_grad:
+            return f"aux {name!r}: expected a detached tensor, got one with a graph; give its detach()"
+    return ""
+
+
+def are_positions(index: Tensor, examples: int) -> Tensor:
+    """A 0-dim bool on the device: positions ``[B]`` from 0 to ``examples - 1``."""
+    low, high = torch.aminmax(index)
+    return (low >= 0) & (high < examples)
 
 
 # Largest error of soft labels as probabilities: that of a sum of a hundred of them in bfloat16.

@@ -35,11 +35,14 @@ class RunState:
         seed: int = 0,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
+        examples: int | None = None,
+        classes: tuple[int, ...] | None = None,
         phase: Phase = "setup",
         store: Store | None = None,
     ) -> None:
         self.threat, self.device, self.seed, self.rank = threat, device, seed, 0
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self.examples, self.classes = examples, classes
         self.epoch = self.step = self.global_step = 0
         self.phase: Phase = phase
         self.store = store or Store(None)

@@ -146,7 +146,7 @@ class Evaluator:
         )
 
     def _accept(self, batch: Batch) -> Batch:
-        accepted = self.hooks.answers.inputs(batch.x, batch.y, batch.index, Caller(self._name))
+        accepted = self.hooks.answers.inputs(batch, Caller(self._name))
         if accepted.y.dim() != 1:
             raise DataError(f"{self._name}: expected int64 labels [{len(batch.x)}], got {form_of(batch.y)}")
         return accepted

@@ -29,6 +29,8 @@ from buttress.types import Batch
 
 # Sizes of the bench. An epoch has two steps, so that the bench sees both its middle and its end.
 CLASSES, EXAMPLES, STEPS, EPOCHS = 10, 6, 2, 3
+# Number of examples in the training set that the bench pretends to have; the positions of a batch are below it.
+POSITIONS = 1000
 EPS = "8/255"
 
 
@@ -155,6 +157,8 @@ class Subject:
             threat or ThreatModel("linf", EPS),
             epochs=EPOCHS,
             steps_per_epoch=STEPS,
+            examples=POSITIONS,
+            classes=[POSITIONS // CLASSES] * CLASSES,
             checks="always",
             history=scratch,
             batches=lambda: [batch_of(step, dtype=dtype) for step in range(STEPS)],

@@ -96,6 +96,8 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             seed=config.seed,
             epochs=config.epochs,
             steps_per_epoch=steps,
+            examples=len(data.train),
+            classes=data.train.class_counts(data.num_classes),
             checks=None if config.checks == "auto" else config.checks,
             nonfinite=config.guards.nonfinite,
             max_skipped=config.guards.max_skipped,

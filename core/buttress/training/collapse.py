@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,6 @@ from buttress.errors import WorkError
 from buttress.functional import is_correct
 from buttress.nn.modes import Modes
 from buttress.training.selection import Record
-from buttress.types import Batch
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class CollapseGuard:
         right = torch.zeros((), dtype=torch.int64, device=self._engine.device)
         try:
             for batch in self._split.batches(torch.arange(len(self._split)), self._batch_size):
-                adv = self._engine.attack(Batch(batch.x, batch.y), "collapse")
+                adv = self._engine.attack(replace(batch, index=None), "collapse")
                 with torch.no_grad(), self._modes.evaluating():
                     right += is_correct(self._engine.model(adv.x), batch.y).sum()
         except WorkError:  # an attack that keeps state for training examples has none for these

@@ -109,13 +109,14 @@ def forecast(scratch: Assembly) -> Forecast:
     train = scratch.data.train
     batches = list(train.batches(epoch_order(len(train), config.seed, 0), config.data.batch_size))[: scratch.steps]
     initial = {name: value.clone() for name, value in engine.model.state_dict().items()}
+    first = batches[0]
     with counted(engine.model) as passes:
-        engine.step(batches[0].x, batches[0].y, index=batches[0].index)
+        engine.step(first.x, first.y, index=first.index, aux=first.aux)
     _synchronize(engine.device)
     begin, times = perf_counter(), list[float]()
     while len(times) < 3 or perf_counter() - begin < CALIBRATION_SECONDS:
         batch, start = batches[len(times) % len(batches)], perf_counter()
-        engine.step(batch.x, batch.y, index=batch.index)
+        engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
         _synchronize(engine.device)
         times.append(perf_counter() - start)
         engine.model.load_state_dict(initial)
@@ -133,7 +134,7 @@ def forecast(scratch: Assembly) -> Forecast:
         steps=scratch.steps * config.epochs,
         example_seconds=_evaluation_seconds(scratch),
         examples=examples * (1 + len(tracks)) * evaluations,
-        batch_seconds=fmean(_reestimation_seconds(scratch, track, batches[0]) for track in measured) if measured else 0,
+        batch_seconds=fmean(_reestimation_seconds(scratch, track, first) for track in measured) if measured else 0,
         batches=scratch.steps * len(measured) * evaluations,
     )
 
@@ -142,7 +143,7 @@ def _evaluation_seconds(scratch: Assembly) -> float:
     """Seconds of evaluating one example."""
     test = scratch.data.test
     batch = next(iter(test.batches(torch.arange(min(CALIBRATION_EXAMPLES, len(test))), CALIBRATION_EXAMPLES)))
-    sample = Split(batch.x, batch.y, test.memory_format)
+    sample = Split(batch.x, batch.y, test.memory_format, batch.aux)
     scratch.evaluator.score(sample)
     start = perf_counter()
     scratch.evaluator.score(sample)

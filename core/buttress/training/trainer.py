@@ -117,7 +117,7 @@ class Trainer:
         for batch in self._saved_if_unreadable(train.batches(order, config.data.batch_size, start=engine.epoch_step)):
             self._stop_if_asked()
             self._set_lr()
-            losses, _ = engine.step(batch.x, batch.y, index=batch.index)
+            losses, _ = engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
             taken = engine.bad_steps.taken if engine.bad_steps else None
             self._state.epoch_loss.add(losses, taken)
             self._state.interval_loss.add(losses, taken)
