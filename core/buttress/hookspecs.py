@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from buttress.engine.objective import Objective
     from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
-SPEC_VERSION = "1.0"
-"""A plugin may declare ``hookspec = "1.0"``; another major version is refused."""
+SPEC_VERSION = "1.1"
+"""A plugin may declare the version that it is written for, ``hookspec = "1.0"``; a later or another one is refused."""
 
 Event = Literal["step", "epoch", "evaluate"]
 ExitOrder = Literal["restore_then_step", "step_while_perturbed"]
@@ -46,7 +46,8 @@ class Traits:
 
     Args:
         name: name in configs and messages of a plugin that no entry point names; by default that of its class.
-        hookspec: version of the hooks for which the plugin is written, ``"1.0"``; another major version is refused.
+        hookspec: version of the hooks for which the plugin is written, ``"1.0"`` or ``"1.1"``; a later one and another
+            major version are refused.
         exit_order: time at which the core takes the perturbation of ``perturb_weights`` back, see there.
         writes_back: whether ``ensemble_weights`` changes the live weights; it is then called before the others.
         gives: properties of the batches of ``transform_batch`` that not every plugin can take: ``soft labels``, ``mixed
@@ -132,6 +133,8 @@ def compute_loss(model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss
     """Exclusive, exactly one (the default is the plugin ``cross_entropy``): per-example losses.
 
     Returns: ``[B]`` losses in nats, or ``Loss(per_example, penalty)``. The core takes the mean over B.
+
+    ``ctx.outputs(adv.x)`` gives the loss and its wrappers the logits that a call ``model(adv.x)`` gave before.
 
     A plugin that can mask and sum its losses in one go may also have a method, no hook,
     ``masked_loss(model, batch, adv, c_min, inclusive)``, with the answer of ``kernels.lsc_mean`` for these losses. It

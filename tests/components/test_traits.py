@@ -50,7 +50,7 @@ def of_object(**members: Any) -> Any:
 
 GOOD: dict[str, list[Any]] = {
     "name": ["mine"],
-    "hookspec": ["1", "1.0", "1.7", 1, 1.0],
+    "hookspec": ["1", "1.0", "1.1", 1, 1.0],
     "exit_order": list(get_args(ExitOrder)),
     "writes_back": [True, False],
     "gives": [

@@ -148,6 +148,13 @@ class OtherSpecification:
     def adjust_grads(self) -> None: ...
 
 
+class LaterSpecification:
+    hookspec = "1.2"
+
+    @hookimpl
+    def adjust_grads(self) -> None: ...
+
+
 class WrongArgument:
     @hookimpl
     def adjust_grads(self, models: nn.Module) -> None: ...
@@ -169,7 +176,8 @@ class WrappedChain:
         (Unmarked, "method compute_loss is named like a hook but not marked; put @hookimpl above it"),
         (NoHook, "implements no hook (a hook is a method marked @hookimpl)"),
         (OldWrapper, "hook compute_loss: old-style wrapper; write @hookimpl(wrapper=True)"),
-        (OtherSpecification, "is written for hook specification 2.1, this is 1.0; install another version"),
+        (OtherSpecification, "is written for hook specification 2.1, this is 1.1; install another version"),
+        (LaterSpecification, "is written for hook specification 1.2, this is 1.1; install a newer buttress"),
         (WrongArgument, "models"),
         (WrappedChain, "transform_batch is a chain hook; only exclusive hooks are wrapped"),
     ],
@@ -180,9 +188,16 @@ def test_a_class_that_is_no_plugin_is_refused_by_name(made: type, message: str):
     assert made.__name__ in error
 
 
-@pytest.mark.parametrize("version", ["1", "1.0", "1.7", 1, 1.0])
-def test_a_plugin_may_declare_any_minor_version_of_the_specification(version: Any):
+@pytest.mark.parametrize("version", ["1", "1.0", "1.1", 1, 1.0])
+def test_a_plugin_may_declare_this_version_of_the_specification_or_an_earlier_one(version: Any):
     resolve(as_loaded([plugin("p", hookspec=version, adjust_grads=lambda self: None)]), RunState(LINF, CPU))
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.10", 1.2, "2", "2.0", "0.9", "1.x", "new"])
+def test_a_plugin_may_not_declare_a_later_version_of_the_specification_or_another_one(version: Any):
+    assert f"specification {version}, this is 1.1" in refused(
+        plugin("p", hookspec=version, adjust_grads=lambda self: None)
+    )
 
 
 def test_plugins_that_compare_equal_are_refused():

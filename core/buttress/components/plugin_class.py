@@ -32,13 +32,8 @@ def check_class(component: Any, source: Source | None = None) -> None:
     cls = component if inspect.isclass(component) else type(component)
     who = f"plugin {source.name!r} from {source}" if source else f"plugin {cls.__qualname__}"
     # Before all traits are read: those of another hook specification may be others, and mean something else.
-    version = str(getattr(cls, "hookspec", None) or SPEC_VERSION)
-    if version.split(".")[0] != SPEC_VERSION.split(".")[0]:
-        raise PluginError(
-            f"{who} is written for hook specification {version}, this is {SPEC_VERSION}; install another "
-            f"version of {source.distribution if source else 'the plugin'}",
-            place=line_of(cls, "hookspec"),
-        )
+    if fault := _version_fault(str(getattr(cls, "hookspec", None) or SPEC_VERSION), source):
+        raise PluginError(f"{who} {fault}", place=line_of(cls, "hookspec"))
     hooks = marked(cls)
     names = {hook.name for hook in hooks}
     for name in sorted(HOOKS - names):
@@ -82,6 +77,18 @@ def method_parameters(method: Callable[..., object]) -> list[inspect.Parameter]:
     if not parameters:
         raise ValueError("expected self as the first argument, got none")
     return parameters
+
+
+def _version_fault(version: str, source: Source | None) -> str:
+    """The end of a sentence about a plugin written for ``version`` of the hooks, or nothing where it runs here."""
+    major, _, minor = version.partition(".")
+    own_major, _, own_minor = SPEC_VERSION.partition(".")
+    fault = f"is written for hook specification {version}, this is {SPEC_VERSION}; install "
+    if major == own_major and minor.isdecimal() and int(minor) > int(own_minor):
+        return f"{fault}a newer buttress"
+    if major != own_major or not (minor or "0").isdecimal():
+        return f"{fault}another version of {source.distribution if source else 'the plugin'}"
+    return ""
 
 
 _ARGUMENTS = {hook: list(inspect.signature(getattr(hookspecs, hook)).parameters) for hook in HOOKS}

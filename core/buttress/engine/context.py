@@ -123,6 +123,22 @@ class Context:
         """
         return gradients(loss, params)
 
+    def outputs(self, x: Tensor) -> Tensor | None:
+        """Logits ``[B,K]``, with graph, that the last call ``model(x)`` in this ``compute_loss`` gave for ``x`` itself.
+
+        ``x`` is a tensor of the batch or of ``adv``, for example ``adv.x``. None where the model was not called on it,
+        or only without gradients; an equal tensor, a view or a part of a longer batch is another one.
+
+        Raises:
+            RuntimeError: outside of ``compute_loss``.
+        """
+        if self._state.outputs is None:
+            raise RuntimeError(
+                "ctx.outputs(x) is available in compute_loss only, for its provider and its wrappers; elsewhere call "
+                "model(x)"
+            )
+        return self._state.outputs.of(x)
+
     def batches(self) -> Iterable[Batch]:
         """The training set, batch by batch, in a fixed order, as ``transform_batch`` makes it.
 

@@ -23,6 +23,7 @@ from buttress.engine.turns import Watch
 from buttress.errors import ButtressError, PluginError, extended, kind_and_text, raised_through, raising_line
 from buttress.hookspecs import ExitOrder
 from buttress.kernels import lsc_mean
+from buttress.nn.calls import Outputs, calls_seen
 from buttress.nn.contract import form_of
 from buttress.types import Adv, Batch, Loss, ParamGroup, Track
 
@@ -40,6 +41,7 @@ class Hooks:
     """
 
     def __init__(self, plugins: Sequence[LoadedPlugin], state: RunState, checks: ValueChecks) -> None:
+        self._state = state
         self.watch = Watch(checks)
         self.table = resolve(plugins, state, self.watch)
         self.answers = Answers(state, checks)
@@ -73,9 +75,11 @@ class Hooks:
         return adv
 
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
-        loss: Loss = self.table["compute_loss"].call(
-            {"model": model, "batch": batch, "adv": adv}, lambda who, answer: self.answers.loss(who, answer, batch)
-        )
+        outputs = Outputs([batch.x, adv.x, *adv.aux.values()])
+        with calls_seen(model, outputs.see), self._state.showing(outputs):
+            loss: Loss = self.table["compute_loss"].call(
+                {"model": model, "batch": batch, "adv": adv}, lambda who, answer: self.answers.loss(who, answer, batch)
+            )
         return loss
 
     def _find_masked_loss(self, state: RunState) -> Implementation | None:

@@ -15,6 +15,7 @@ from buttress.storage.history import Store
 from buttress.streams import Streams, seed_of
 
 if TYPE_CHECKING:
+    from buttress.nn.calls import Outputs
     from buttress.threat import ThreatModel
     from buttress.types import Batch
 
@@ -51,6 +52,7 @@ class RunState:
         self.draws: Mapping[str, Tensor] = {}
         self.requested_draws: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
+        self.outputs: Outputs | None = None  # of the model, while compute_loss is called
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
         self._generators: Streams = {}
         self._reader = ""
@@ -86,6 +88,15 @@ class RunState:
             yield
         finally:
             self.phase = before
+
+    @contextmanager
+    def showing(self, outputs: Outputs) -> Iterator[None]:
+        """Let contexts show these outputs of the model while ``compute_loss`` is called."""
+        before, self.outputs = self.outputs, outputs
+        try:
+            yield
+        finally:
+            self.outputs = before
 
     def begin_step(self, draws: Mapping[str, Tensor]) -> None:
         """Start all random streams of the step at their beginning, with ``draws`` injected in the place of some.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from buttress.errors import ButtressError, DataError, HookError, ModelError, describe, extended
+from buttress.nn.calls import calls_seen
 from buttress.nn.lost_gradient import expect_gradient_through
 
 
@@ -163,11 +163,11 @@ class Forwards:
         """
         problem: ButtressError | None = None
 
-        def look(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        def look(given: object, output: object) -> None:
             nonlocal problem
             if self._known:
                 return
-            given = args[0] if args and isinstance(args[0], Tensor) else x
+            given = given if isinstance(given, Tensor) else x
             try:
                 self._expect_classes(expect_logits(self._model, output, len(given)))
             except ButtressError as raised:
@@ -175,9 +175,9 @@ class Forwards:
                 raise
             self._known = True
 
-        handle = None if self._known else self._model.register_forward_hook(look)
         try:
-            yield
+            with nullcontext() if self._known else calls_seen(self._model, look):
+                yield
         except ButtressError as fault:
             if problem is not None:
                 raise problem from None
@@ -187,9 +187,6 @@ class Forwards:
             if isinstance(fault, HookError):
                 expect_gradient_through("engine.step", self._model, x, fault)
             raise
-        finally:
-            if handle is not None:
-                handle.remove()
 
     def _own(self, fault: HookError, cause: BaseException, x: Tensor) -> ButtressError:
         if len(x) == 1 and is_too_few(cause):
