@@ -232,6 +232,7 @@ DIGITS: dict[str, list[Any]] = {
     "mixup": ["mixup"],
     "l1": ["l1"],
     "l2": [{"l2_groups": {"weight_decay": 5e-3}}],
+    "clip_grad": [{"clip_grad": {"norm": 0.5}}],
     "fix_param": [{"freeze_layers": {"layers": [3, 4]}}],
     "fgsm": [],
     "clean": [],

@@ -47,7 +47,7 @@ def test_every_hook_has_its_row_in_hooks_md() -> None:
 OTHER_WORDS = re.compile(r"^\*Other words: ([^*]+)\.\*\n\Z", flags=re.MULTILINE)
 # What people type into the site's search, which finds words that stand on a page, and where it is to lead them.
 SEARCHES = {
-    "gradient clipping": "limits.md",
+    "gradient clipping": "methods/clip_grad.md",
     "mixed precision": "limits.md",
     "fine-tuning": "how-to/fine_tune.md",
     "transfer learning": "how-to/fine_tune.md",

@@ -12,6 +12,7 @@ import torch
 from buttress.training.forecast import Passes
 
 from ..conformance import references as ref
+from ..conformance import references_gradients as gradients
 from .row import Attack, Case, Layered, Row
 
 UNKNOWN = {"no_such_setting": 1}
@@ -329,6 +330,21 @@ CATALOGUE: dict[str, Row] = {
         pair={"weight_decay": 0.1},
         costs=[([PGD, "l1", "l2_groups"], AT)],
         references={"L2": Case([SHORT, {"l2_groups": {"weight_decay": 5e-2}}], ref.l2(5e-2))},
+    ),
+    "clip_grad": Row(
+        settings={"norm": 0.1},
+        wrong=[UNKNOWN, {"norm": 0.0}, {"value": -1.0}, {"value": "big"}],
+        pair={"norm": 0.1},
+        costs=[([PGD, "clip_grad"], AT)],
+        references={
+            "clipped to a norm": Case([SHORT, {"clip_grad": {"norm": 0.2}}], gradients.clipped(to_norm=0.2)),
+            "clipped to a value": Case(
+                [SHORT, {"clip_grad": {"norm": None, "value": 0.01}}], gradients.clipped(to_value=0.01)
+            ),
+            "clipped to a value, then to a norm": Case(
+                [SHORT, {"clip_grad": {"norm": 0.05, "value": 0.02}}], gradients.clipped(to_norm=0.05, to_value=0.02)
+            ),
+        },
     ),
     "mixup": Row(
         wrong=[UNKNOWN, {"num_classes": 1}, {"alpha": 0.0}],

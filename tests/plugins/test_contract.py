@@ -52,7 +52,7 @@ def test_a_row_has_what_the_plugin_costs_and_its_literal_form(name: str):
     assert all(holds(stack, name) for stack, _ in row.costs[:1])
     assert all(holds(case.stack, name) for case in row.references.values())
     for case in row.references.values():
-        assert inspect.getmodule(case.step) is references
+        assert inspect.getmodule(case.step).__name__.startswith(references.__name__)
 
 
 def measured() -> set[str]:
