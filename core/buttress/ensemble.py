@@ -25,7 +25,7 @@ from buttress.nn.loading import fit_weights, load_weights
 from buttress.storage.files import header_facts, write_tensors
 from buttress.storage.tensor_file import open_tensor_files
 from buttress.training.assembly import assemble
-from buttress.training.checkpoint import MODEL_PREFIX, expect_undamaged
+from buttress.training.checkpoint_file import MODEL_PREFIX, expect_undamaged
 from buttress.training.dataset import load_data
 from buttress.training.existing import existing_folder
 from buttress.training.same_data import expect_same_data

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from buttress.config.file import load_config
-from buttress.storage.files import file_sha256
+from buttress.storage.reading import file_sha256
 from buttress.storage.run_folder import RunFolder
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.launch import continue_run, launch, start

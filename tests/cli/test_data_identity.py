@@ -14,7 +14,8 @@ from buttress.comparing.comparison import Comparison
 from buttress.comparing.jobs import Job
 from buttress.comparing.same_examples import other_examples
 from buttress.storage.seals import read_sealed, write_sealed
-from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.checkpoint import list_checkpoints
+from buttress.training.checkpoint_file import load_checkpoint
 
 from .conftest import Verb, make_workspace, stopped_at
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from buttress.cli import main
-from buttress.storage.files import read_facts
+from buttress.storage.reading import read_facts
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from buttress.evaluation.saved_run import load_run
 from buttress.exporting.export import _expect_same_logits, bare_copy, load_exported
 from buttress.nn import Normalize
 from buttress.nn.modes import Modes
-from buttress.storage.files import file_sha256
+from buttress.storage.reading import file_sha256
 from buttress.storage.seals import read_sealed, write_sealed
 from tests.sealing import rewrite_metrics
 

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision import models
 
 from buttress.cli import main
-from buttress.training.checkpoint import MODEL_PREFIX
+from buttress.training.checkpoint_file import MODEL_PREFIX
 
 MAKE: dict[str, Callable[..., nn.Module]] = {"torchvision": models.get_model, "timm": timm.create_model}
 ARCHITECTURES = {"torchvision": "shufflenet_v2_x0_5", "timm": "test_resnet"}

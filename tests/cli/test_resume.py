@@ -16,12 +16,13 @@ from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError, InterruptionError, RunFolderError, WorkError
 from buttress.evaluation.assess import assess
 from buttress.evaluation.subject import load_subject
-from buttress.storage.files import file_sha256
+from buttress.storage.reading import file_sha256
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import write_weights
 from buttress.storage.tensor_tree import split_tensors
 from buttress.training.assembly import assemble
-from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.checkpoint import list_checkpoints
+from buttress.training.checkpoint_file import load_checkpoint
 from buttress.training.dataset import load_data
 from buttress.training.launch import continue_run, launch
 from buttress.training.records import read_metrics

@@ -14,7 +14,8 @@ from buttress.console.reporter import Reporter
 from buttress.errors import ConfigError, DivergenceError
 from buttress.storage.run_folder import RunFolder
 from buttress.training.assembly import assemble
-from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.checkpoint import list_checkpoints
+from buttress.training.checkpoint_file import load_checkpoint
 from buttress.training.collapse import CollapseGuard, has_collapsed
 from buttress.training.dataset import load_data
 from buttress.training.launch import continue_run

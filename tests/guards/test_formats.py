@@ -11,7 +11,8 @@ from buttress.config.file import load_config
 from buttress.errors import ConfigError, RunFolderError
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_sealed, write_sealed
-from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.checkpoint import list_checkpoints
+from buttress.training.checkpoint_file import load_checkpoint
 from buttress.training.existing import existing_folder
 from buttress.training.launch import continue_run
 from buttress.training.records import read_metrics

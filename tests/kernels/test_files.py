@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from buttress.errors import CheckpointError, StorageError
-from buttress.kernels import combine_files, files, median_files, use_backend
+from buttress.kernels import blocks, combine_files, files, median_files, use_backend
 from buttress.kernels.averages import MEAN, trimmed_mean_reduction
 from buttress.kernels.backend import operation
 from buttress.storage.tensor_file import TensorFile, open_tensor_files
@@ -124,8 +124,8 @@ def test_a_row_beyond_the_end_of_its_file_is_not_filled(tmp_path: Path, backend:
 
 
 def test_rows_begin_at_different_offsets_in_their_pages():
-    rows = files._Rows(60, 4_096)
-    block = files._Block("x", torch.float32, 0, 1_024, 4_096, ahead=False)
+    rows = blocks.Rows(60, 4_096)
+    block = blocks.Block("x", torch.float32, 0, 1_024, 4_096, ahead=False)
     _, values = rows.shaped(block)
     assert len({value.data_ptr() % 4_096 for value in values}) == 61
     assert all(value.data_ptr() % 64 == values[0].data_ptr() % 64 for value in values)
@@ -220,7 +220,7 @@ def test_progress_reaches_the_total_without_going_back(tmp_path: Path, threads: 
 def test_an_error_in_the_callback_stops_everything_and_leaves_nothing(
     tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(files, "_BLOCK", 2)  # over 500 blocks, and still a worker for every thread
+    monkeypatch.setattr(blocks, "BLOCK_SIZE", 2)  # over 500 blocks, and still a worker for every thread
     paths = saved(tmp_path, 3)
     calls = []
 
@@ -239,9 +239,9 @@ def test_an_error_in_the_callback_stops_everything_and_leaves_nothing(
 @pytest.mark.parametrize("budget", [1 << 16, 1 << 22, 64 << 20, 1 << 30])
 @pytest.mark.parametrize("scratch", [0, 500])
 def test_all_workers_together_keep_within_the_budget(n: int, budget: int, scratch: int, threads: int):
-    workers, size = files._share(budget, n, 4, scratch)
+    workers, size = blocks.share_of(budget, n, 4, scratch)
     assert 1 <= workers <= threads
-    rows = files._Rows(n, size * 4)
+    rows = blocks.Rows(n, size * 4)
     held = sum(row.nbytes for row in rows._rows)
     assert 1 <= size <= 1 << 15
     assert workers * (held + scratch * size) <= budget

@@ -16,18 +16,8 @@ import torch
 from torch import Tensor
 
 from buttress.errors import CheckpointError, StorageError
-from buttress.storage.files import (
-    file_sha256,
-    has_sha256,
-    link_file,
-    read_json,
-    read_tensors,
-    remove_leftovers,
-    write_json,
-    write_tensors,
-    write_text,
-    write_with,
-)
+from buttress.storage.files import link_file, remove_leftovers, write_json, write_tensors, write_text, write_with
+from buttress.storage.reading import file_sha256, has_sha256, read_json, read_tensors
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b.c": torch.tensor(7, dtype=torch.int64)}
 WRITERS: dict[str, Callable[[Path], str]] = {

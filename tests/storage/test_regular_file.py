@@ -10,7 +10,7 @@ import pytest
 from buttress.components.plugins_file import read_plugins_file
 from buttress.config.yaml_source import read_yaml
 from buttress.errors import ButtressError, RunFolderError
-from buttress.storage.files import file_sha256, read_facts, read_json, read_tensors
+from buttress.storage.reading import file_sha256, read_facts, read_json, read_tensors
 from buttress.storage.regular_file import expect_regular_file, open_regular_file, read_regular_file
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.tensor_file import open_tensor_files

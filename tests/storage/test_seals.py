@@ -8,7 +8,8 @@ import torch
 
 from buttress.errors import CheckpointError
 from buttress.nn.loading import load_weights
-from buttress.storage.files import read_facts, write_tensors
+from buttress.storage.files import write_tensors
+from buttress.storage.reading import read_facts
 from buttress.storage.seals import expect_whole, read_sealed, read_weights, write_sealed, write_weights
 
 BODY = {"lr": 1e-05, "name": "run", "steps": [1, 2]}

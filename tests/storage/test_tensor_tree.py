@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from buttress.storage.files import read_tensors, write_tensors
+from buttress.storage.files import write_tensors
+from buttress.storage.reading import read_tensors
 from buttress.storage.tensor_tree import StateError, join_tensors, split_tensors
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from buttress.storage import verified_files
-from buttress.storage.files import file_sha256
+from buttress.storage.reading import file_sha256
 from buttress.storage.verified_files import VerifiedFiles
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from buttress.errors import ButtressError
-from buttress.storage.files import read_tensors
 from buttress.storage.history import DiskHistory
+from buttress.storage.reading import read_tensors
 from buttress.storage.seals import read_any_weights, read_sealed, read_weights
-from buttress.training.checkpoint import expect_undamaged, list_checkpoints, load_checkpoint
+from buttress.training.checkpoint import list_checkpoints
+from buttress.training.checkpoint_file import expect_undamaged, load_checkpoint
 from buttress.training.existing import existing_folder
 from buttress.training.metrics_file import MetricsFile
 

@@ -17,8 +17,9 @@ from buttress.config.overrides import apply_override
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ButtressError
 from buttress.kernels import median_files
-from buttress.storage.files import read_tensors
-from buttress.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from buttress.storage.reading import read_tensors
+from buttress.training.checkpoint import save_checkpoint
+from buttress.training.checkpoint_file import FORMAT, load_checkpoint
 
 from .payloads import CONFIG
 from .report import Section

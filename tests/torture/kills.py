@@ -15,8 +15,10 @@ from typing import Any
 from buttress.config.file import ConfigFile
 from buttress.errors import CheckpointError
 from buttress.storage import files
+from buttress.storage.reading import has_sha256
 from buttress.storage.seals import read_weights
-from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.checkpoint import list_checkpoints
+from buttress.training.checkpoint_file import load_checkpoint
 from buttress.training.selection import Record, best_epoch
 
 from .report import Section
@@ -105,7 +107,7 @@ def _lost_best(run: Path, checkpoint: Path, state: dict[str, Any]) -> list[str]:
         name, best = f"best-{track}.safetensors", best_epoch(records, track, "validation")
         for path in (run / "weights" / name, checkpoint.with_suffix(".weights") / name):
             try:
-                if files.has_sha256(path, state["weights"][name]) and read_weights(path)[1]["epoch"] == best - 1:
+                if has_sha256(path, state["weights"][name]) and read_weights(path)[1]["epoch"] == best - 1:
                     break
             except (CheckpointError, KeyError):
                 continue

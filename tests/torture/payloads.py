@@ -24,11 +24,11 @@ from buttress.config.file import load_config
 from buttress.errors import ButtressError
 from buttress.kernels import median_files
 from buttress.nn.loading import load_weights
-from buttress.storage.files import read_json
 from buttress.storage.history import DiskHistory
+from buttress.storage.reading import read_json
 from buttress.storage.run_folder import planned_folder
 from buttress.training.assembly import assemble
-from buttress.training.checkpoint import load_checkpoint
+from buttress.training.checkpoint_file import load_checkpoint
 from buttress.training.dataset import load_data
 from buttress.training.existing import existing_folder
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from buttress.cli import main
 from buttress.console.reporter import Reporter
-from buttress.storage.files import file_sha256
+from buttress.storage.reading import file_sha256
 from buttress.storage.run_folder import RunFolder
 
 from .report import Section

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from buttress.config.file import ConfigFile, load_config
-from buttress.storage.files import file_sha256
+from buttress.storage.reading import file_sha256
 from buttress.storage.tensor_tree import split_tensors
-from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.checkpoint import list_checkpoints
+from buttress.training.checkpoint_file import load_checkpoint
 from tests.plugins.catalogue import CATALOGUE, stack_of
 
 from .report import Section

@@ -13,12 +13,12 @@ from buttress.errors import CheckpointError, StorageError, UnreadableError
 from buttress.storage.seals import write_sealed
 from buttress.training.checkpoint import (
     list_checkpoints,
-    load_checkpoint,
     remove_unfinished,
     restore_newest,
     save_checkpoint,
     weights_copy,
 )
+from buttress.training.checkpoint_file import load_checkpoint
 
 from ..core.helpers import assert_same, clean_attack, engine_of, snapshot, step
 from ..models import MLP

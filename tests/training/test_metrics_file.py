@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from buttress.errors import StorageError
-from buttress.storage.files import file_sha256
+from buttress.storage.reading import file_sha256
 from buttress.storage.run_folder import RunFolder
 from buttress.training.metrics_file import MetricsFile
 from buttress.training.records import read_metrics

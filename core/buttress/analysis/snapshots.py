@@ -8,10 +8,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from buttress.errors import CheckpointError
-from buttress.storage.files import finished_files, read_facts
+from buttress.storage.files import finished_files
+from buttress.storage.reading import read_facts
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import after_epoch, read_any_weights, read_sealed, read_weights
-from buttress.training.checkpoint import list_checkpoints, load_checkpoint
+from buttress.training.checkpoint import list_checkpoints
+from buttress.training.checkpoint_file import load_checkpoint
 
 
 @dataclass(frozen=True)

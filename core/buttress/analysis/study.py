@@ -17,7 +17,7 @@ from buttress.data.order import fixed_order
 from buttress.nn.loading import fit_weights, load_weights
 from buttress.nn.modes import Modes, parameters_of
 from buttress.scoring.attacks import attack_name
-from buttress.storage.files import read_facts
+from buttress.storage.reading import read_facts
 from buttress.storage.seals import after_epoch
 from buttress.training.assembly import assemble
 from buttress.training.dataset import load_data

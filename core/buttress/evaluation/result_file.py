@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from buttress.errors import CheckpointError
-from buttress.storage.files import has_sha256
+from buttress.storage.reading import has_sha256
 from buttress.storage.regular_file import open_regular_file
 from buttress.storage.results import Content, read_object
 from buttress.storage.seals import write_sealed

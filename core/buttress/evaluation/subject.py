@@ -15,7 +15,7 @@ from buttress.config.overrides import apply_override
 from buttress.config.yaml_source import YamlSource
 from buttress.data import Data, Split
 from buttress.errors import CheckpointError, ConfigError
-from buttress.storage.files import file_sha256, read_facts
+from buttress.storage.reading import file_sha256, read_facts
 from buttress.storage.seals import after_epoch
 from buttress.storage.user_path import user_path
 from buttress.storage.weights_file import SUFFIXES, holds_weights, is_safetensors

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from buttress.errors import CheckpointError
 from buttress.kernels.backend import operation
+from buttress.kernels.blocks import AHEAD, Block, Rows, blocks_of, share_of
 from buttress.storage.files import write_with
 from buttress.storage.tensor_file import Entry, TensorFile, header_of, open_tensor_files
 
@@ -30,13 +31,6 @@ Integers = Literal["last", "equal"]
 Progress = Callable[[int, int], object]
 
 BUDGET = 64 << 20
-
-# Elements of a block: N rows of 128 KiB (float32) stay in the processor's cache between reading and reducing, one
-# system call for each is cheap, and no reduction starts threads of its own for so few.
-_BLOCK = 1 << 15
-
-# Bytes of each file that the system is asked to have ready: a few requests of a disk's best size.
-_AHEAD = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -126,44 +120,21 @@ def _common(files: Sequence[TensorFile], prefix: str) -> dict[str, Entry]:
     return {name.removeprefix(prefix): entry for name, entry in first.items()}
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Elements ``start`` to ``stop`` of tensor ``name``; ``ahead`` tells whether its worker asks for the next part."""
-
-    name: str
-    dtype: torch.dtype
-    start: int
-    stop: int
-    nbytes: int
-    ahead: bool
-
-
-def _blocks(entries: Mapping[str, Entry], size: int) -> Iterator[_Block]:
-    """Yield all blocks of ``size`` elements, tensor by tensor; ``ahead`` is true for one block per ``_AHEAD`` bytes."""
-    done = 0
-    for name, entry in entries.items():
-        for start in range(0, entry.numel, size):
-            stop = min(start + size, entry.numel)
-            nbytes = (stop - start) * entry.dtype.itemsize
-            yield _Block(name, entry.dtype, start, stop, nbytes, done // _AHEAD != (done + nbytes) // _AHEAD)
-            done += nbytes
-
-
 # A function that puts the result of a block in its place.
-_Put = Callable[[_Block, Tensor], None]
+_Put = Callable[[Block, Tensor], None]
 
 
 def _into_tensors(results: Mapping[str, Tensor]) -> _Put:
     flat = {name: tensor.view(-1) for name, tensor in results.items()}
 
-    def put(block: _Block, values: Tensor) -> None:
+    def put(block: Block, values: Tensor) -> None:
         flat[block.name][block.start : block.stop] = values
 
     return put
 
 
 def _into_file(descriptor: int, placed: Mapping[str, Entry]) -> _Put:
-    def put(block: _Block, values: Tensor) -> None:
+    def put(block: Block, values: Tensor) -> None:
         entry = placed[block.name]
         left, offset = values.view(torch.uint8).numpy().data, entry.begin + block.start * entry.dtype.itemsize
         while left:
@@ -171,37 +142,6 @@ def _into_file(descriptor: int, placed: Mapping[str, Entry]) -> _Put:
             left, offset = left[written:], offset + written
 
     return put
-
-
-class _Rows:
-    """The buffer of a worker: N rows of ``nbytes`` bytes, and one for the result.
-
-    Each row begins at another offset in its page: rows at one offset would push each other's lines out of the
-    first-level cache while they are reduced.
-    """
-
-    LINE = 64
-
-    def __init__(self, n: int, nbytes: int) -> None:
-        stride = (-(-nbytes // self.LINE) | 1) * self.LINE  # odd in lines: 64 rows lie at 64 offsets
-        self._rows = list(torch.empty((n + 1) * stride, dtype=torch.uint8).view(n + 1, stride))
-        self._shape: tuple[torch.dtype, int] | None = None
-        self._views: list[memoryview] = []
-        self._values: list[Tensor] = []
-
-    @classmethod
-    def nbytes(cls, n: int, nbytes: int) -> int:
-        """Return the most bytes that such a buffer takes."""
-        return (n + 1) * (nbytes + 2 * cls.LINE)
-
-    def shaped(self, block: _Block) -> tuple[list[memoryview], list[Tensor]]:
-        """Return the rows as bytes and as values of a block, the row for the result last."""
-        shape = block.dtype, block.nbytes
-        if shape != self._shape:  # most blocks are like the previous one
-            self._values = [row[: block.nbytes].view(block.dtype) for row in self._rows]
-            self._views = [row[: block.nbytes].numpy().data for row in self._rows]
-            self._shape = shape
-        return self._views, self._values
 
 
 class _Work:
@@ -220,9 +160,9 @@ class _Work:
         self._files, self._reduction, self._integers = files, reduction, integers
         self._begins = {name: [file.entries[prefix + name].begin for file in files] for name in entries}
         itemsize = max(entry.dtype.itemsize for entry in entries.values())
-        self._workers, size = _share(budget, len(files), itemsize, reduction.scratch(len(files), itemsize))
+        self._workers, size = share_of(budget, len(files), itemsize, reduction.scratch(len(files), itemsize))
         self._row = size * itemsize
-        self._blocks = list(_blocks(entries, size))
+        self._blocks = list(blocks_of(entries, size))
         self._read_rows: Callable[[Sequence[int], Sequence[int], Sequence[memoryview]], int] = operation("read_rows")
         self._progress, self._lock, self._done = progress, Lock(), 0
         self._total = sum(self._reads(block) * block.nbytes for block in self._blocks)
@@ -232,7 +172,7 @@ class _Work:
         blocks = deque(self._blocks)
 
         def work() -> None:
-            rows = _Rows(len(self._files), self._row)
+            rows = Rows(len(self._files), self._row)
             try:
                 while blocks:
                     try:
@@ -245,7 +185,7 @@ class _Work:
                 blocks.clear()  # a worker that fails stops the others
 
         for file in self._files:
-            file.will_need(0, 2 * _AHEAD)
+            file.will_need(0, 2 * AHEAD)
         helpers = min(self._workers, len(blocks)) - 1
         if helpers < 1:
             return work()
@@ -255,11 +195,11 @@ class _Work:
         for each in running:
             each.result()
 
-    def _reads(self, block: _Block) -> int:
+    def _reads(self, block: Block) -> int:
         """Return the number of files that a block is read from, the last ones."""
         return len(self._files) if block.dtype.is_floating_point or self._integers == "equal" else 1
 
-    def _reduced(self, block: _Block, rows: _Rows) -> Tensor:
+    def _reduced(self, block: Block, rows: Rows) -> Tensor:
         count = self._reads(block)
         views, (*values, result) = rows.shaped(block)
         self._read(block, views, count)
@@ -274,7 +214,7 @@ class _Work:
                 )
         return values[0]
 
-    def _read(self, block: _Block, views: Sequence[memoryview], count: int) -> None:
+    def _read(self, block: Block, views: Sequence[memoryview], count: int) -> None:
         files, start = self._files[-count:], block.start * block.dtype.itemsize
         offsets = [begin + start for begin in self._begins[block.name][-count:]]
         filled = self._read_rows([file.fileno() for file in files], offsets, views[:count])
@@ -282,28 +222,11 @@ class _Work:
             file.read_into(view, offset)  # reads on, or names what is wrong
         if block.ahead:
             for file, offset in zip(files, offsets, strict=True):
-                file.will_need(offset + _AHEAD, _AHEAD)
+                file.will_need(offset + AHEAD, AHEAD)
 
-    def _report(self, block: _Block) -> None:
+    def _report(self, block: Block) -> None:
         if self._progress is None:
             return
         with self._lock:
             self._done += self._reads(block) * block.nbytes
             self._progress(self._done, self._total)
-
-
-def _share(budget: int, n: int, itemsize: int, scratch: int) -> tuple[int, int]:
-    """Return the numbers of workers, and of elements of a block, that a budget in bytes allows.
-
-    Raises:
-        ValueError: the budget is too small for one element, which takes ``scratch`` bytes beside its rows.
-    """
-
-    def nbytes(size: int) -> int:
-        return _Rows.nbytes(n, size * itemsize) + scratch * size
-
-    workers = max(1, min(torch.get_num_threads(), budget // nbytes(_BLOCK)))  # several only with whole blocks
-    size = min(_BLOCK, (budget - nbytes(0)) // (nbytes(1) - nbytes(0)))
-    if size < 1:
-        raise ValueError(f"budget: expected at least {nbytes(1):,} bytes for {n} files, got {budget:,}")
-    return workers, size

@@ -1,6 +1,6 @@
-"""Write files so that they survive a crash, and read them: JSON, text, and tensors as safetensors, never pickle.
+"""Write files so that they survive a crash: JSON, text, and tensors as safetensors, never pickle.
 
-A file is written beside its place, synced, and renamed.
+A file is written beside its place, synced, and renamed. ``reading`` reads them.
 """
 
 import errno
@@ -13,30 +13,21 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
-from buttress.errors import CheckpointError, StorageError, UnreadableError
-from buttress.storage.regular_file import expect_regular_file, open_regular_file, read_regular_file
+from buttress.errors import StorageError
+from buttress.storage.reading import system_error
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names that may be part of a file name: no separator, no leading dot."""
-
-_NO_FILE = {errno.ENOENT, errno.EISDIR, errno.EINVAL, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
-"""Errors of the system where something else than a file stands; any other error may be over soon."""
 
 _FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
 
 FOLDERS_OPEN = os.name != "nt"
 """Whether a folder can be opened, to be synced and locked; Windows opens files only."""
-
-
-def file_sha256(path: Path) -> str:
-    with open_regular_file(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object] | None = None) -> str:
@@ -167,21 +158,6 @@ def unshare_file(path: Path) -> None:
             write_with(path, lambda copy: shutil.copyfile(path, copy))
 
 
-def has_sha256(path: Path, sha256: str) -> bool:
-    """Whether there is such a file with that content.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        return file_sha256(path) == sha256
-    except FileNotFoundError:
-        return False
-    except OSError as problem:
-        expect_handed_out(path, problem)
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
-
-
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are missing; a power failure leaves what has been made.
 
@@ -214,7 +190,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as problem:
-        code = _system_error(problem)
+        code = system_error(problem)
         if code is None:
             raise
         raise _storage_error(path, OSError(code, os.strerror(code))) from problem
@@ -228,90 +204,3 @@ def _storage_error(path: Path, problem: OSError) -> StorageError:
         f"cannot write {path}: {problem.strerror or problem}; what was saved before is intact; {cure}, "
         f"then give the command again, or continue a run with 'buttress resume'"
     )
-
-
-def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU.
-
-    Raises:
-        CheckpointError: missing, truncated, or with another sha256 than expected.
-        UnreadableError: the system does not hand it out.
-    """
-    try:
-        if sha256 is not None and file_sha256(path) != sha256:
-            raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
-        expect_regular_file(path)
-        return load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
-    except (SafetensorError, OSError) as problem:
-        expect_handed_out(path, problem)
-        raise CheckpointError(f"{path} cannot be read: {problem}; the file is truncated or no safetensors") from None
-
-
-def expect_handed_out(path: Path, problem: Exception) -> None:
-    """Distinguish a file that the system withholds from one that is damaged.
-
-    Raises:
-        UnreadableError: the system does not hand the file out, whatever stands in it.
-    """
-    code = _system_error(problem)
-    if code is not None and code not in _NO_FILE:
-        raise UnreadableError(f"{path} cannot be read: {os.strerror(code)}") from None
-
-
-def _system_error(problem: Exception) -> int | None:
-    """The errno of an error of the operating system, also where the safetensors library passes it on."""
-    if isinstance(problem, OSError):
-        return problem.errno
-    code = re.search(r"os error (\d+)", str(problem)) if isinstance(problem, SafetensorError) else None
-    return int(code.group(1)) if code else None
-
-
-def read_json(path: Path) -> Any:
-    """The value of a JSON file.
-
-    Raises:
-        CheckpointError: missing or not JSON, or a text in it cannot be written again.
-        UnreadableError: the system does not hand it out.
-    """
-    try:
-        return parse_json(read_regular_file(path).decode("utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
-    except (ValueError, OSError) as problem:
-        expect_handed_out(path, problem)
-        raise CheckpointError(f"{path} cannot be read: {problem}") from None
-    except RecursionError:
-        raise CheckpointError(f"{path} cannot be read: it is nested too deeply") from None
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
-
-    Raises:
-        ValueError, RecursionError: it is none, or holds half of a character (a lone surrogate), which no file can.
-    """
-    value = json.loads(text)
-    if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # type: ignore[operator]
-        json.dumps(value, ensure_ascii=False).encode()
-    return value
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """The ``facts`` that ``write_tensors`` put into the header; empty where there are none.
-
-    Raises:
-        CheckpointError: missing, truncated, or a header that has been changed.
-    """
-    try:
-        expect_regular_file(path)
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("buttress", "{}"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
-    except (SafetensorError, OSError, ValueError, RecursionError) as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem}; the file is truncated or no safetensors") from None
-    if not isinstance(facts, dict):
-        raise CheckpointError(f"{path} is damaged: its header holds no facts about the tensors")
-    return facts

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from buttress.storage.files import read_json
+from buttress.storage.reading import read_json
 from buttress.storage.seals import KEY, expect_seal, read_sealed
 from buttress.storage.shapes import expect_shape
 

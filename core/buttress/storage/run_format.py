@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from buttress.errors import CheckpointError, RunFolderError
-from buttress.storage.files import read_json
+from buttress.storage.reading import read_json
 
 FORMAT = 3
 """Version of the set of files in a run folder. Checkpoints and configs have formats of their own.

@@ -12,15 +12,8 @@ import torch
 from torch import Tensor
 
 from buttress.errors import CheckpointError
-from buttress.storage.files import (
-    expect_handed_out,
-    json_text,
-    read_facts,
-    read_json,
-    read_tensors,
-    write_tensors,
-    write_text,
-)
+from buttress.storage.files import json_text, write_tensors, write_text
+from buttress.storage.reading import expect_handed_out, read_facts, read_json, read_tensors
 from buttress.storage.tensor_file import open_tensor_files
 
 KEY = "sha256"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from time import time
 
-from buttress.storage.files import has_sha256
+from buttress.storage.reading import has_sha256
 
 # Seconds. File systems note the time of a change this coarsely (FAT; ext4 takes milliseconds): a file that was changed
 # more recently may be changed again without a trace, and is not remembered.

@@ -1,59 +1,23 @@
-"""Write checkpoints of a run atomically as safetensors and JSON, verify them when read, prune superseded ones.
+"""Write checkpoints of a run atomically as safetensors and JSON, restore the newest good one, prune superseded ones.
 
 ``step-00000120.safetensors`` holds the tensors, ``step-00000120.json`` the rest and the sha256 of both. The JSON is
 written last: a checkpoint exists when its JSON does. ``step-00000120.weights/`` holds further names (hard links) of the
 weights files that belong to it, which a later epoch may replace before the next checkpoint is written.
 """
 
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from buttress.errors import CheckpointError, UnreadableError, kind_and_text
-from buttress.storage.files import (
-    file_sha256,
-    link_file,
-    make_folder,
-    read_json,
-    read_tensors,
-    storage_errors,
-    write_tensors,
-)
+from buttress.errors import CheckpointError, UnreadableError
+from buttress.storage.files import link_file, make_folder, storage_errors, write_tensors
 from buttress.storage.names import expect_inside
-from buttress.storage.seals import expect_seal, expect_whole, write_sealed
-from buttress.storage.tensor_tree import join_tensors, split_tensors
+from buttress.storage.reading import file_sha256
+from buttress.storage.seals import write_sealed
+from buttress.storage.tensor_tree import split_tensors
+from buttress.training.checkpoint_file import FORMAT, NAME, read_body, state_of, stem_of
 from buttress.training.ownership import ForeignCheckpointError, Owner
-
-FORMAT = 4
-"""Format of the checkpoints of this version, which reads the older ones in ``_UPGRADES`` too.
-
-1: as 2, before runs could be rolled back, and before it recorded the weights files and the metrics' sha256.
-2: as 3, but the records of evaluations counted epochs from 0.
-3: as 4, but the keys of dicts were sorted, tuples were lists, and it did not name its run.
-"""
-
-
-def _from_1(state: dict[str, Any]) -> dict[str, Any]:
-    return {**state, "rollbacks": 0, "weights": {}, "metrics_sha256": ""}
-
-
-def _from_2(state: dict[str, Any]) -> dict[str, Any]:
-    return {**state, "records": [{**record, "epoch": record["epoch"] + 1} for record in state["records"]]}
-
-
-def _from_3(state: dict[str, Any]) -> dict[str, Any]:
-    return state
-
-
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
-"""Format to the function that brings a state of it to the next one."""
-
-# How the names of the model's tensors begin in a checkpoint's safetensors file: its place in the trainer's state.
-MODEL_PREFIX = "state.model."
-
-_NAME = re.compile(r"(step-\d+)\.(json|safetensors|weights)")
 
 
 def save_checkpoint(
@@ -80,7 +44,7 @@ def save_checkpoint(
         StorageError: the disk is full or refuses; earlier checkpoints are intact.
     """
     make_folder(folder)
-    written = folder / f"{_stem(step)}.json"
+    written = folder / f"{stem_of(step)}.json"
     tree, tensors = split_tensors(dict(state))
     for path in weights:
         copy = expect_inside(weights_copy(written, path.name), folder)
@@ -143,57 +107,6 @@ def remove_unfinished(folder: Path) -> list[Path]:
     return lost
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state of one checkpoint, verified, whoever owns it.
-
-    Raises:
-        CheckpointError: missing, truncated, changed, or of another format.
-    """
-    return _state(path, _read_body(path))
-
-
-def _state(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
-    tensors = read_tensors(path.with_suffix(".safetensors"), body["tensors_sha256"])
-    try:
-        state = dict(join_tensors(body["state"], tensors))
-        for older in range(body["format"], FORMAT):
-            state = _UPGRADES[older](state)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as problem:
-        raise CheckpointError(f"{path} is no checkpoint of buttress: {kind_and_text(problem)}") from None
-    return state
-
-
-def metrics_of(path: Path) -> tuple[int, str] | None:
-    """Bytes and sha256 of the run's metrics at the time of one checkpoint; None where its format did not know them.
-
-    Raises:
-        CheckpointError: missing, changed, or of another format.
-    """
-    state = _read_body(path).get("state")
-    if not isinstance(state, dict):
-        return None
-    size, sha256 = state.get("metrics_bytes"), state.get("metrics_sha256")
-    return (size, sha256) if isinstance(size, int) and size >= 0 and isinstance(sha256, str) and sha256 else None
-
-
-def expect_undamaged(path: Path) -> str:
-    """The sha256 of a safetensors file, which is the one that its checkpoint or its own seal knows, where it has any.
-
-    Raises:
-        CheckpointError: missing, truncated, or changed since it was written.
-    """
-    try:
-        sha256 = file_sha256(path)
-    except OSError as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
-    body = path.with_suffix(".json")
-    if not (_NAME.fullmatch(path.name) and body.is_file()):
-        expect_whole(path)
-    elif sha256 != _read_body(body)["tensors_sha256"]:
-        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
-    return sha256
-
-
 def restore_newest(
     folder: Path,
     restore: Callable[[dict[str, Any]], None],
@@ -215,13 +128,13 @@ def restore_newest(
         ForeignCheckpointError: one belongs to another run.
         UnreadableError: one may be whole, and cannot be read: passed over, it would be removed as superseded.
     """
-    paths = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= _stem(at_most)]
+    paths = [path for path in list_checkpoints(folder) if at_most is None or path.stem <= stem_of(at_most)]
     newest = None
     for path in paths:
         try:
-            body = _read_body(path)
+            body = read_body(path)
             accept(path, body)
-            _restore_from(path, _state(path, body), restore)
+            _restore_from(path, state_of(path, body), restore)
             return path
         except ForeignCheckpointError:
             raise
@@ -247,42 +160,9 @@ def _restore_from(path: Path, state: dict[str, Any], restore: Callable[[dict[str
         raise CheckpointError(f"{path}: {problem}") from problem
 
 
-def _stem(step: int) -> str:
-    return f"step-{step:08d}"
-
-
-def _read_body(path: Path) -> dict[str, Any]:
-    body = read_json(path)
-    if not isinstance(body, dict) or "sha256" not in body:
-        raise CheckpointError(f"{path} is no checkpoint of buttress")
-    _expect_format(path, body)
-    expect_seal(path, body)
-    step = body.get("step")
-    if type(step) is not int or _stem(step) != path.stem:
-        raise ForeignCheckpointError(f"{path} holds step {step!r}, and is called otherwise; give it its own name back")
-    if not isinstance(body.get("tensors_sha256"), str):
-        raise CheckpointError(f"{path} is no checkpoint of buttress: it does not say which tensors are its own")
-    return body
-
-
-def _expect_format(path: Path, body: Mapping[str, Any]) -> None:
-    written = body.get("format")
-    if written == FORMAT or written in list(_UPGRADES):  # a list: whatever stands there can be compared
-        return
-    message = (
-        f"{path} has checkpoint format {written}, this version reads {min(_UPGRADES)} to {FORMAT}; use the version of "
-        "buttress named in the run's manifest.json"
-    )
-    try:
-        expect_seal(path, body)
-    except CheckpointError:
-        raise CheckpointError(message) from None
-    raise UnreadableError(message)
-
-
 def _is_good(path: Path) -> bool:
     try:
-        return bool(file_sha256(path.with_suffix(".safetensors")) == _read_body(path)["tensors_sha256"])
+        return bool(file_sha256(path.with_suffix(".safetensors")) == read_body(path)["tensors_sha256"])
     except (CheckpointError, OSError):
         return False
 
@@ -302,7 +182,7 @@ def _remove_part(path: Path) -> None:
 
 def _parts(folder: Path) -> set[Path]:
     try:
-        return {path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
+        return {path for path in folder.iterdir() if NAME.fullmatch(path.name)}
     except FileNotFoundError:
         return set()
     except OSError as problem:

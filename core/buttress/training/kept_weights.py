@@ -7,8 +7,9 @@ from pathlib import Path
 
 from torch import nn
 
-from buttress.storage.files import has_sha256, link_file, make_folder
+from buttress.storage.files import link_file, make_folder
 from buttress.storage.names import expect_inside
+from buttress.storage.reading import has_sha256
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import write_weights
 from buttress.training.checkpoint import weights_copy

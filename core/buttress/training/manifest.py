@@ -19,10 +19,10 @@ from buttress._version import __version__
 from buttress.components.loaded import LoadedPlugin
 from buttress.errors import CheckpointError
 from buttress.kernels import status
-from buttress.storage.files import file_sha256
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.git import git_state
 from buttress.storage.names import PlainName
+from buttress.storage.reading import file_sha256
 from buttress.storage.seals import read_sealed, write_sealed
 from buttress.storage.shapes import Shape, parse_shape
 

@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from buttress.storage.files import file_sha256, has_sha256, link_file, storage_errors, write_bytes
+from buttress.storage.files import link_file, storage_errors, write_bytes
+from buttress.storage.reading import file_sha256, has_sha256
 from buttress.storage.run_format import count_later, first_epoch
 
 

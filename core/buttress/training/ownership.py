@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from buttress.errors import CheckpointError
-from buttress.storage.files import file_sha256, storage_errors
+from buttress.storage.files import storage_errors
+from buttress.storage.reading import file_sha256
 from buttress.storage.run_folder import RunFolder
 from buttress.training.manifest import read_manifest
 

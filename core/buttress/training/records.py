@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from buttress.errors import CheckpointError
-from buttress.storage.files import parse_json
+from buttress.storage.reading import parse_json
 from buttress.storage.regular_file import read_regular_file
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.run_format import count_later, first_epoch
 from buttress.storage.shapes import Count, Epoch, Number, Shape, Share, Size, expect_shape
-from buttress.training.checkpoint import list_checkpoints, metrics_of
+from buttress.training.checkpoint import list_checkpoints
+from buttress.training.checkpoint_file import metrics_of
 from buttress.training.selection import Record, evaluation_records
 from buttress.training.summary_file import read_summary
 

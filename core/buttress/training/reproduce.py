@@ -11,7 +11,8 @@ from typing import Any
 from buttress.config.file import load_config
 from buttress.errors import CheckpointError, WorkError
 from buttress.storage.differences import difference_lines
-from buttress.storage.files import file_sha256, finished_files
+from buttress.storage.files import finished_files
+from buttress.storage.reading import file_sha256
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.run_format import first_epoch
 from buttress.storage.seals import expect_whole, read_sealed, write_sealed

@@ -16,7 +16,8 @@ from buttress.storage.tensor_tree import StateError
 from buttress.testing.promise import Broken, expect, rule
 from buttress.testing.rules.randomness import REPEATS
 from buttress.testing.subject import EPOCHS, STEPS, Net, Subject, copied, differing, outcome, step, train
-from buttress.training.checkpoint import load_checkpoint, save_checkpoint
+from buttress.training.checkpoint import save_checkpoint
+from buttress.training.checkpoint_file import load_checkpoint
 
 
 def _stateful(subject: Subject) -> bool:
