@@ -34,6 +34,9 @@ BatchTrait = Literal["soft labels", "mixed inputs", "two views", "extra examples
 """Properties of batches: labels are distributions ``[B,K]``; an input is made of several examples; the batch holds two
 views of each example; the batch holds examples beside those of the training set."""
 
+TRAITS_SINCE_1_1 = ("radius",)
+"""Traits that a plugin written for version 1.0 does not have: an attribute of that name is its own."""
+
 hookspec = HookspecMarker("buttress")
 
 
@@ -57,6 +60,8 @@ class Traits:
             gives a property that another one refuses is refused.
         attack_mode: mode of the model while ``generate_adv`` runs in training, unless ``Engine(attack_mode=...)`` sets
             another.
+        radius: largest distance from x, in units of eps, of the examples of ``generate_adv`` and ``perturb_weights`` in
+            training; those of an evaluation are always checked at eps.
         masked_loss: method ``masked_loss(model, batch, adv, c_min, inclusive)``, see ``compute_loss``.
         forwards: method ``forwards(examples)`` of an attack: largest number of forwards for a batch of ``examples``;
             progress bars use it.
@@ -74,6 +79,7 @@ class Traits:
     gives: Collection[BatchTrait | str] = ()
     refuses: Mapping[BatchTrait | str, str] = field(default_factory=dict)
     attack_mode: AttackMode | None = None
+    radius: float = 1.0
     masked_loss: Callable[..., Any] | None = None
     forwards: Callable[[int], int] | None = None
     notes: Callable[[int, int], list[str]] | None = None

@@ -98,14 +98,16 @@ class ThreatModel:
         delta = (x_adv - x).flatten(1)
         return delta.abs().amax(1) if self.norm == "linf" else l2_norm(delta)
 
-    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+    def contains(self, x_adv: Tensor, x: Tensor, radius: float = 1.0) -> Tensor:
         """A 0-dim bool on the device: every example finite, in the ball and in the box, up to rounding.
+
+        The ball is that of ``radius * eps``.
 
         Slack: an element of ``x +- eps`` is rounded once, so by at most eps_machine/2 of the largest magnitude that
         it can have (in the box; without bounds, of x plus eps); four times that for L-inf, and its L2 sum over the D
         elements of an example for L2.
         """
-        machine, eps = torch.finfo(x.dtype).eps, float(self.eps)
+        machine, eps = torch.finfo(x.dtype).eps, radius * float(self.eps)
         slack: Tensor | float = 2 * machine * (1.0 if self.norm == "linf" else x[0].numel() ** 0.5)
         if self.box is None or math.inf in map(abs, self.box):
             slack = slack * (x.abs().amax() + eps).clamp_min(1.0)

@@ -1,6 +1,7 @@
 """Traits of a plugin are read once, and misspelt names and unknown values are refused by name."""
 
 from dataclasses import fields
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +19,7 @@ from buttress.components.plugin_class import check_class
 from buttress.components.sources import Source, sources
 from buttress.components.traits import TRAITS, traits_of
 from buttress.errors import HookError, PluginError
-from buttress.hookspecs import AttackMode, BatchTrait, ExitOrder, Traits
+from buttress.hookspecs import TRAITS_SINCE_1_1, AttackMode, BatchTrait, ExitOrder, Traits
 from buttress.scoring.meter import most_forwards
 
 from ..core.helpers import clean_attack, engine_of, perturbation, plugin, step
@@ -63,6 +64,7 @@ GOOD: dict[str, list[Any]] = {
     ],
     "refuses": [{"soft labels": "why"}, {}, {"my-dist:pairs": "why"}],
     "attack_mode": list(get_args(AttackMode)),
+    "radius": [1, 0.5, 2.0, Fraction(3, 2)],
 }
 BAD: dict[str, list[tuple[Any, str]]] = {
     "name": [("", "expected a name, got ''"), (3, "expected a name, got 3")],
@@ -93,6 +95,14 @@ BAD: dict[str, list[tuple[Any, str]]] = {
         (("soft labels",), "expected words with reasons, like {'soft labels': 'why'}, got ('soft labels',)"),
     ],
     "attack_mode": [("Train", "got 'Train'; did you mean 'train'?"), ("test", "expected one of train, train_notrack")],
+    "radius": [
+        (0, "expected a finite number > 0, got 0"),
+        (-1.0, "got -1.0"),
+        (float("inf"), "got inf"),
+        (float("nan"), "got nan"),
+        ("2", "got '2'"),
+        (True, "got True"),
+    ],
     "masked_loss": [(3, "expected a method masked_loss(model, batch, adv, c_min, inclusive), got 3")],
     "forwards": [(10, "expected a method forwards(examples), got 10")],
     "notes": [(["a note"], "expected a method notes(epochs, steps_per_epoch), got ['a note']")],
@@ -154,6 +164,8 @@ def test_another_value_is_refused_with_what_is_allowed(trait: str, value: Any, m
         ("hook_spec", "2.0", "hookspec"),
         ("note", lambda self, epochs, steps_per_epoch: [], "notes"),
         ("hookspecs", "1.0", "hookspec"),
+        ("raduis", 2.0, "radius"),
+        ("Radius", 2, "radius"),
         ("statedict", lambda self: {}, "state_dict"),
         ("state_dicts", lambda self: {}, "state_dict"),
         ("load_statedict", lambda self, saved: None, "load_state_dict"),
@@ -191,6 +203,14 @@ def test_a_misspelt_trait_is_refused_with_the_nearest(name: str, value: Any, mea
 )
 def test_other_attributes_are_the_plugin_s_own(members: dict[str, Any]):
     assert traits_of(of_class(**members), "plugin") == Traits()
+
+
+@pytest.mark.parametrize("version", ["1", "1.0", 1, 1.0])
+@pytest.mark.parametrize("trait", TRAITS_SINCE_1_1)
+def test_a_plugin_of_version_1_0_has_no_later_trait(trait: str, version: Any):
+    assert traits_of(of_class(hookspec=version, **{trait: "its own"}), "plugin") == Traits(hookspec=version)
+    with pytest.raises(PluginError, match=trait):
+        traits_of(of_class(hookspec="1.1", **{trait: "its own"}), "plugin")
 
 
 def test_a_setting_with_a_meaning_of_its_own_is_no_misspelling():

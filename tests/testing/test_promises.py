@@ -56,6 +56,27 @@ def test_a_built_in_plugin_keeps_its_promises(name: str):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize(("by", "kept"), [(1.9, True), (2.1, False)])
+def test_the_promise_of_an_attack_to_stay_inside_the_ball_is_that_of_its_radius(by: float, kept: bool):
+    class Wide:
+        radius = 2.0
+
+        @hookimpl
+        def generate_adv(self, batch: Batch, ctx: Any) -> Adv:
+            far = batch.x + by * float(ctx.threat.eps) * (1 - 2 * batch.x).sign() * unit(ctx.threat.norm, batch.x)
+            return Adv(ctx.threat.clamp(far))
+
+    def unit(norm: str, x: torch.Tensor) -> float:
+        return 1.0 if norm == "linf" else x[0].numel() ** -0.5
+
+    (promise,) = [each for each in promises(Wide) if str(each) == "inside_ball"]
+    if kept:
+        promise.check()
+    else:
+        with pytest.raises(BrokenPromiseError, match=r"2 \* "):
+            promise.check()
+
+
 def test_there_is_one_that_breaks_each_promise_of_its_kind():
     for kind in FILES:
         own = {name for name, rule in RULES.items() if kind in rule.kinds}

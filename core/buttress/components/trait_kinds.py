@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol, get_args
 
 from buttress.errors import nearest
@@ -106,6 +108,17 @@ class FlagTrait:
         return isinstance(value, bool)
 
 
+class PositiveNumber:
+    """A finite number above zero."""
+
+    def fault(self, value: Any, is_class: bool) -> str:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        return "" if is_number and 0 < value < math.inf else f"expected a finite number > 0, got {value!r}"
+
+    def resembles(self, value: Any, is_setting: bool) -> bool:
+        return isinstance(value, Real) and not isinstance(value, bool) and not is_setting
+
+
 class BatchTraits:
     """Words about batches."""
 
@@ -172,6 +185,7 @@ KINDS: dict[str, TraitKind] = {
     "gives": BatchTraits(),
     "refuses": Refusals(),
     "attack_mode": OneOf(get_args(AttackMode)),
+    "radius": PositiveNumber(),
     "masked_loss": MethodTrait("masked_loss", ("model", "batch", "adv", "c_min", "inclusive")),
     "forwards": MethodTrait("forwards", ("examples",)),
     "notes": MethodTrait("notes", ("epochs", "steps_per_epoch"), may_yield=True),

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from types import FunctionType
 from typing import Any
@@ -16,7 +16,7 @@ from rapidfuzz.distance import OSA
 from buttress.components.members import attributes_of, hooks_in
 from buttress.components.trait_kinds import KINDS
 from buttress.errors import PluginError, describe, line_of
-from buttress.hookspecs import Traits
+from buttress.hookspecs import TRAITS_SINCE_1_1, Traits
 
 TRAITS = tuple(each.name for each in fields(Traits))
 """Names of all traits."""
@@ -34,7 +34,8 @@ def traits_of(plugin: Any, who: str) -> Traits:
         PluginError: an attribute has a value that its trait does not take, or nearly the name of a trait.
     """
     _expect_no_near_miss(plugin, who)
-    values = {name: value for name in TRAITS if (value := _value(plugin, name, who)) is not _UNKNOWN}
+    names = [name for name in TRAITS if name not in _later_traits(plugin, who)]
+    values = {name: value for name in names if (value := _value(plugin, name, who)) is not _UNKNOWN}
     for name, value in values.items():
         fault = KINDS[name].fault(value, inspect.isclass(plugin))
         if fault:
@@ -45,6 +46,11 @@ def traits_of(plugin: Any, who: str) -> Traits:
             f"{who} has {has} and no {lacks}: its runs could not be resumed; write both", place=line_of(plugin, has)
         )
     return Traits(**values)
+
+
+def _later_traits(plugin: Any, who: str) -> Sequence[str]:
+    """The traits that came after the version of the hooks for which a plugin is written."""
+    return TRAITS_SINCE_1_1 if str(_value(plugin, "hookspec", who)) in ("1", "1.0") else ()
 
 
 def declared_name(cls: type) -> str | None:

@@ -109,10 +109,11 @@ class Answers:
         """``x`` to compare a later answer with: a copy where nobody else would notice a write into it."""
         return x.clone() if self._checks.level == "interval" else x  # at level always a Turn compares copies
 
-    def adv(self, who: Giver, answer: Any, batch: Batch, x: Tensor | None = None) -> Adv:
+    def adv(self, who: Giver, answer: Any, batch: Batch, x: Tensor | None = None, *, radius: float = 1.0) -> Adv:
         """The answer of ``generate_adv`` to ``batch``, or one yielded by a weight perturbation.
 
-        ``x`` holds the inputs of the batch as they were before the call, where they may have been written into.
+        ``x`` holds the inputs of the batch as they were before the call, where they may have been written into;
+        ``radius`` is the largest distance from them, in units of eps.
         """
         adv = Adv(answer) if isinstance(answer, Tensor) else answer
         if not isinstance(adv, Adv) or not isinstance(adv.x, Tensor):
@@ -126,8 +127,8 @@ class Answers:
             if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(x):
                 raise who.fault(f"aux {name!r}: expected a tensor [{len(x)},...], got {form_of(value)}")
         if self._checks.level != "off":
-            good = self._state.threat.contains(adv.x, x)
-            self._values(who, good, lambda: _outside_threat(self._state, adv.x, x))
+            good = self._state.threat.contains(adv.x, x, radius)
+            self._values(who, good, lambda: _outside_threat(self._state, adv.x, x, radius))
         if type(adv.x) is not Tensor:  # all that is computed from it, even the weights, would be of its class
             adv = replace(adv, x=adv.x.as_subclass(Tensor))
         if adv.x.is_inference():  # autograd refuses it
@@ -182,16 +183,18 @@ class Answers:
             self._finite(who, torch.isfinite(mean.detach()), lambda: "expected a finite mean of losses")
         return mean, kept
 
-    def manager(self, who: Giver, answer: Any, batch: Batch, turn: Turn) -> AbstractContextManager[Adv | None] | None:
+    def manager(
+        self, who: Giver, answer: Any, batch: Batch, turn: Turn, radius: float
+    ) -> AbstractContextManager[Adv | None] | None:
         """The answer of ``perturb_weights``: a manager that yields adversarial examples for ``batch``, or nothing.
 
-        ``turn`` lasts from entering the manager to leaving it.
+        ``turn`` lasts from entering the manager to leaving it; ``radius`` is that of the examples, see ``adv``.
         """
         if answer is None or isinstance(answer, NamedManager):
             return answer
         if not isinstance(answer, AbstractContextManager):
             raise who.fault(f"expected a context manager or None, got {form_of(answer)}")
-        return NamedManager(answer, who, turn, lambda given: self.adv(who, given, batch))
+        return NamedManager(answer, who, turn, lambda given: self.adv(who, given, batch, radius=radius))
 
     def groups(self, who: Giver, answer: Any, groups: list[ParamGroup]) -> list[ParamGroup]:
         """The answer of ``param_groups`` to ``groups``."""
@@ -319,7 +322,7 @@ def _outside_box(x: Tensor) -> str:
     )
 
 
-def _outside_threat(state: RunState, x_adv: Tensor, x: Tensor) -> str:
+def _outside_threat(state: RunState, x_adv: Tensor, x: Tensor, radius: float) -> str:
     threat = state.threat
     if not torch.isfinite(x_adv).all():
         return "expected finite adversarial examples, got NaN or infinity"
@@ -330,7 +333,8 @@ def _outside_threat(state: RunState, x_adv: Tensor, x: Tensor) -> str:
             f"{tuple(x_adv.shape)}; use ctx.threat.project(x_adv, batch.x) before returning"
         )
     farthest = float(threat.distance(x_adv, x).amax())
-    return (
-        f"expected adversarial examples within {threat.norm} distance {threat.eps} of x, got {farthest:.6g}; use "
-        "ctx.threat.project(x_adv, batch.x) before returning"
-    )
+    reach, cure = str(threat.eps), "use ctx.threat.project(x_adv, batch.x) before returning"
+    if radius != 1:
+        reach = f"{radius:g} * {threat.eps}"
+        cure = "shorten its perturbation, or declare another radius"
+    return f"expected adversarial examples within {threat.norm} distance {reach} of x, got {farthest:.6g}; {cure}"

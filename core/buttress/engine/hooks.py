@@ -47,6 +47,8 @@ class Hooks:
         self.answers = Answers(state, checks)
         if not self.table["generate_adv"].providers:
             raise PluginError("no plugin provides generate_adv; add an attack, for example pgd (or clean for none)")
+        self._radius = self._largest_radius("generate_adv")
+        self._perturbed_radius = self._largest_radius("generate_adv", "perturb_weights")
         self._masked_loss = self._find_masked_loss(state)
         self.exit_order: ExitOrder = "restore_then_step"
         for implementation in self.table["perturb_weights"].providers:
@@ -69,13 +71,20 @@ class Hooks:
 
     def generate_adv(self, model: nn.Module, batch: Batch) -> Adv:
         x = self.answers.as_is(batch.x)
+        radius = 1.0 if self._state.phase == "evaluate" else self._radius
         adv: Adv = self.table["generate_adv"].call(
-            {"model": model, "batch": batch}, lambda who, answer: self.answers.adv(who, answer, batch, x)
+            {"model": model, "batch": batch},
+            lambda who, answer: self.answers.adv(who, answer, batch, x, radius=radius),
         )
         return adv
 
+    def _largest_radius(self, *hooks: str) -> float:
+        """The largest radius, in units of eps, of the plugins that provide or wrap these hooks."""
+        involved = [each for hook in hooks for each in (*self.table[hook].providers, *self.table[hook].wrappers)]
+        return max(float(each.plugin.traits.radius) for each in involved)
+
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
-        outputs = Outputs([batch.x, adv.x, *adv.aux.values()])
+        outputs = Outputs([batch.x, adv.x, *batch.aux.values(), *adv.aux.values()])
         with calls_seen(model, outputs.see), self._state.showing(outputs):
             loss: Loss = self.table["compute_loss"].call(
                 {"model": model, "batch": batch, "adv": adv}, lambda who, answer: self.answers.loss(who, answer, batch)
@@ -146,7 +155,8 @@ class Hooks:
             return None
         values: Values = {"model": model, "batch": batch, "adv": adv, "objective": objective}
         manager: AbstractContextManager[Adv | None] | None = hook.call(
-            values, lambda who, answer: self.answers.manager(who, answer, batch, who.turn(values))
+            values,
+            lambda who, answer: self.answers.manager(who, answer, batch, who.turn(values), self._perturbed_radius),
         )
         return manager
 

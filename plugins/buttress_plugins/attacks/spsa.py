@@ -44,6 +44,8 @@ class SPSA:
             on it.
     """
 
+    hookspec = "1.0"  # where radius is a setting, no trait
+
     steps: Times = 100
     samples: Times = 256
     radius: Annotated[float, Gt(0)] = 0.001

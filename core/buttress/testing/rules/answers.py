@@ -45,6 +45,7 @@ def inside_box(subject: Subject) -> None:
 
 @rule("adversarial examples stay inside ball and box, in every attack mode", needs("generate_adv"), presumes=())
 def inside_ball(subject: Subject) -> None:
+    radius = float(subject.traits.radius)
     for threat, mode in product(
         [ThreatModel("linf", EPS), ThreatModel("l2", "1/2"), ThreatModel("linf", 0)], ATTACK_MODES
     ):
@@ -58,9 +59,9 @@ def inside_ball(subject: Subject) -> None:
                     adv = engine.hooks.generate_adv(engine.model, batch).x
                 farthest = float(threat.distance(adv, x).amax())
                 expect(
-                    bool(threat.contains(adv, x)),
-                    f"{threat.norm} distance {farthest:.4g} at eps {threat.eps}, values in [{float(adv.min()):.4g}, "
-                    f"{float(adv.max()):.4g}]; return ctx.threat.project(x_adv, batch.x)",
+                    bool(threat.contains(adv, x, radius)),
+                    f"{threat.norm} distance {farthest:.4g} at {radius:g} * eps {threat.eps}, values in "
+                    f"[{float(adv.min()):.4g}, {float(adv.max()):.4g}]; return ctx.threat.project(x_adv, batch.x)",
                 )
 
 
