@@ -235,6 +235,7 @@ DIGITS: dict[str, list[Any]] = {
     "clip_grad": [{"clip_grad": {"norm": 0.5}}],
     "fix_param": [{"freeze_layers": {"layers": [3, 4]}}],
     "fgsm": [],
+    "fast": [],
     "clean": [],
     "fix_lr": [{"rat_lr": {"layers": [3, 4]}}],
     "awp_layers": [{"rat_wp": {"gamma": 0.02, "layers": [3, 4]}}],
@@ -246,8 +247,11 @@ ATTACKS: dict[str, Any] = {
     "trades_rwp": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
     "mart": {"pgd": {**PGD, "start": "gaussian"}},
     "fgsm": {"fgsm": {"start": "uniform"}},
+    "fast": "fast",
     "clean": "clean",
 }
+# Where it is not two drops.
+SCHEDULES = {"fast": {"name": "cyclic", "peak": 0.5}}  # Wong et al.'s code
 SWEEPS = {"fix_param": "freeze_layers", "fix_lr": "rat_lr", "awp_layers": "rat_wp"}
 
 
@@ -265,7 +269,7 @@ def digits(method: str) -> dict[str, Any]:
         "threat": {"norm": "linf", "eps": "1/10"},
         "plugins": [ATTACKS.get(method, {"pgd": PGD}), *DIGITS[method]],
         "optimizer": {"name": "sgd", "lr": 0.3, "momentum": 0.9, "weight_decay": 2e-3},
-        "schedule": {"name": "piecewise", "milestones": [0.4, 0.8], "factor": 0.1},
+        "schedule": SCHEDULES.get(method, {"name": "piecewise", "milestones": [0.4, 0.8], "factor": 0.1}),
         "epochs": 48,
         "evaluation": {"every": 4, "attack": {"pgd": {"steps": 20, "step_size": "1/80"}}, "best_by": "validation"},
         "checkpoint": {"every": 8, "keep": 2},

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "examples" / "external_plugin"))
 
 ATTACKS, LOSSES = set(at_place("attack")), set(at_place("loss"))
 # Where a plugin is taken away, this one stands in: a step needs an attack, and cross_entropy is the default loss.
-STAND_IN = {"pgd": "clean", "fgsm": "clean", "clean": "fgsm", "cross_entropy": "alp"}
+STAND_IN = {**dict.fromkeys(ATTACKS, "clean"), "clean": "fgsm", "cross_entropy": "alp"}
 
 
 def plugin(name: str) -> Any:

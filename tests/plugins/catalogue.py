@@ -13,6 +13,7 @@ from buttress.training.forecast import Passes
 
 from ..conformance import references as ref
 from ..conformance import references_gradients as gradients
+from ..conformance import references_single_step as single_step
 from .row import Attack, Case, Layered, Row
 
 UNKNOWN = {"no_such_setting": 1}
@@ -40,6 +41,7 @@ REFERENCE_GROUPS = {
 PERMUTATION = torch.tensor([3, 0, 5, 1, 2, 4])
 CORNERS = torch.tensor([[0, 0], [2, 1], [1, 2], [0, 2], [1, 0], [2, 2]])
 MIRRORED = torch.tensor([True, False, True, False, False, True])
+NOISE = torch.linspace(-1, 1, 96, dtype=torch.float64)[torch.arange(96) * 29 % 96].view(6, 1, 4, 4)  # uniform
 
 MIXED_WEIGHTS = "the public code of AWP refuses Mixup, and nobody has measured the two together"
 SOFT_MART = "MART sets the label's class against the best other one, which soft labels do not name"
@@ -69,6 +71,12 @@ CATALOGUE: dict[str, Row] = {
         place="attack",
         costs=[(["fgsm"], Passes(2, 1, 1))],
         references={"FGSM": Case(["fgsm"], ref.fgsm)},
+    ),
+    "fast": Row(
+        wrong=[UNKNOWN, {"step_size": -1}, {"attack_mode": "test"}],
+        place="attack",
+        costs=[(["fast"], Passes(2, 1, 1))],
+        references={"fast": Case(["fast"], single_step.fast(ref.EPS * NOISE), {"fast.start": ref.EPS * NOISE})},
     ),
     "clean": Row(
         wrong=[UNKNOWN],

@@ -1,0 +1,27 @@
+"""Methods of fast adversarial training again, literally from their equations; see ``references.py``."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .references import EPS, Reference, Step, natural
+
+
+def input_gradient(ref: Reference, x: Tensor, y: Tensor) -> Tensor:
+    """The gradient of the cross-entropy at ``x``, in eval mode."""
+    ref.model.eval()
+    x = x.detach().requires_grad_()
+    (g,) = torch.autograd.grad(F.cross_entropy(ref.model(x), y, reduction="sum"), x)
+    ref.model.train()
+    return g
+
+
+def fast(noise: Tensor) -> Step:
+    """delta <- clip_{+-eps}(delta + 1.25 eps sign(g)), the gradient at x + delta; the box."""
+
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        g = input_gradient(ref, x + noise, y)
+        delta = (noise + 1.25 * EPS * g.sign()).clamp(-EPS, EPS)
+        natural(ref, (x + delta).clamp(0, 1), y, start)
+
+    return step
