@@ -2,7 +2,7 @@
 
     commands      verbs of the command line and their options, from its click commands
     config        sections and keys of a config, from its schema
-    components    data sets, models, schedules and loggers with their settings, from what comes with buttress
+    components    data sets, models, schedules, loggers and attack losses that come with buttress, with their settings
     shelf         names that a plugin may import, from ``__all__`` of the author's shelf
 
 ``python scripts/reference_pages.py`` brings the pages up to date.
@@ -27,7 +27,13 @@ from buttress.components.sources import sources
 from buttress.config.schema import Config
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
-_KINDS = {"dataset": "Data sets", "model": "Models", "schedule": "Schedules", "logger": "Loggers"}
+_KINDS = {
+    "dataset": "Data sets",
+    "model": "Models",
+    "schedule": "Schedules",
+    "logger": "Loggers",
+    "attack_loss": "Attack losses",
+}
 
 
 def page(name: str) -> str:

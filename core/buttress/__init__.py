@@ -16,6 +16,7 @@ from pluggy import HookimplMarker
 from buttress._version import __version__
 
 if TYPE_CHECKING:
+    from buttress.attack_losses import AttackLossChoice, LoadedAttackLoss, load_attack_loss
     from buttress.components.loaded import load_plugins
     from buttress.config.schedule import Schedule
     from buttress.data import Data, Split
@@ -37,6 +38,7 @@ hookimpl = HookimplMarker("buttress")
 
 _HOME = {
     "Adv": "types",
+    "AttackLossChoice": "attack_losses",
     "Batch": "types",
     "ButtressError": "errors",
     "ConfigError": "errors",
@@ -49,6 +51,7 @@ _HOME = {
     "ExitOrder": "hookspecs",
     "History": "storage.history",
     "HistoryReader": "storage.history",
+    "LoadedAttackLoss": "attack_losses",
     "Loss": "types",
     "ModelError": "errors",
     "Objective": "engine.objective",
@@ -63,12 +66,14 @@ _HOME = {
     "describe": "errors",
     "evaluate": "scoring.evaluator",
     "initial_lr": "engine.groups",
+    "load_attack_loss": "attack_losses",
     "load_plugins": "components.loaded",
     "nearest": "errors",
 }
 
 __all__ = [
     "Adv",
+    "AttackLossChoice",
     "Batch",
     "ButtressError",
     "ConfigError",
@@ -81,6 +86,7 @@ __all__ = [
     "ExitOrder",
     "History",
     "HistoryReader",
+    "LoadedAttackLoss",
     "Loss",
     "ModelError",
     "Objective",
@@ -97,6 +103,7 @@ __all__ = [
     "evaluate",
     "hookimpl",
     "initial_lr",
+    "load_attack_loss",
     "load_plugins",
     "nearest",
 ]

@@ -11,7 +11,7 @@ import torch
 from buttress import kernels
 from buttress._version import __version__
 from buttress.components.installed import broken_distributions
-from buttress.components.sources import GROUPS, sources
+from buttress.components.sources import GROUPS, sources, words
 from buttress.config.recipes import GROUP as RECIPES
 from buttress.kernels import native
 
@@ -48,7 +48,7 @@ def _advice_about_distributions() -> Iterator[str]:
             "folder"
         )
     for source in chain.from_iterable(map(sources, GROUPS)):
-        who = f"{source.kind} {source.name!r}"
+        who = f"{words(source.kind)} {source.name!r}"
         if source.status == "shadowed":
             yield f"{who} is in several distributions: write {source.distribution}:{source.name}"
         elif source.status == "incompatible":

@@ -23,7 +23,7 @@ NOTES = """\
 - A weight perturbation (AWP, RWP, RAT_WP, AMP) maximises the *whole* training loss of the stack: with TRADES both
   branches, with MART its weights, with `drop_easy` what is left. RWP's condition looks at each example's whole loss.
 - `pgd` attacks the cross-entropy unless told otherwise: TRADES wants `pgd: {loss: kl, start: gaussian}`, MART
-  `pgd: {start: gaussian}`.
+  `pgd: {start: gaussian}`. With `pgd: {loss: objective}` it attacks the training loss itself.
 - AMP attacks again inside its loop with the stack's own attack.
 - Ensembles see unperturbed weights. PIAT writes back and therefore goes first: MEAT, SWA and EMA see the interpolated
   weights, which resemble each other more than those of plain training do, so their median moves less.

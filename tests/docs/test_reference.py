@@ -23,6 +23,7 @@ with pytest.MonkeyPatch.context() as patch:
     import generated
 # Modules whose docstrings the site shows.
 SHOWN = (
+    "attack_losses",
     "data",
     "engine.context",
     "engine.engine",
@@ -89,12 +90,12 @@ def test_config_has_every_key_with_its_description() -> None:
             assert any(line.startswith(row) and meaning in line for line in text.splitlines()), (name, key)
 
 
-def test_components_have_every_data_set_model_logger_and_schedule() -> None:
+def test_components_have_every_data_set_model_logger_schedule_and_attack_loss() -> None:
     text = REFERENCE["components"]()
     named = set(re.findall(r"^### `(\w+)`$", text, flags=re.MULTILINE))
     installed = {
         point.name
-        for kind in ("dataset", "model", "logger", "schedule")
+        for kind in ("dataset", "model", "logger", "schedule", "attack_loss")
         for point in entry_points(group=GROUPS[kind])
         if point.dist and point.dist.name == "buttress"
     }

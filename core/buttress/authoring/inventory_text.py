@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from buttress.components.sources import words
 from buttress.config.yaml_source import dump_yaml
 from buttress.console.tables import table
 
@@ -32,7 +33,9 @@ def render_list(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def description_text(facts: Mapping[str, Any]) -> str:
     """A description as text."""
-    lines = [f"{facts['kind']} {facts['name']} ({facts['distribution']} {facts['version']}, {facts['entry point']})"]
+    lines = [
+        f"{words(facts['kind'])} {facts['name']} ({facts['distribution']} {facts['version']}, {facts['entry point']})"
+    ]
     lines += [f"another component of that name: --kind {kind}" for kind in facts["other kinds"]]
     if "status" in facts:
         lines += [f"status: {facts['status']}"]

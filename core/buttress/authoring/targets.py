@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from buttress.components.members import hooks_in
 from buttress.components.plugins_file import read_plugins_file
-from buttress.components.sources import GROUPS, HOOKED, Source, find, load, matches, sources
+from buttress.components.sources import GROUPS, HOOKED, Source, find, load, matches, sources, words
 from buttress.components.trust import belongs_to_run
 from buttress.config.own_code import OwnCode
 from buttress.config.yaml_source import parse_yaml
@@ -180,7 +180,7 @@ def _own(source: Source, folder: Path) -> Any:
 
 
 def _listed(kinds: Iterable[str]) -> str:
-    return " and ".join("an attack" if each == "attack" else f"a {each}" for each in kinds)
+    return " and ".join(f"{'an' if each.startswith('attack') else 'a'} {words(each)}" for each in kinds)
 
 
 def _but(kind: str | None) -> str:

@@ -12,7 +12,7 @@ from buttress.components.place import Place
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.signature import settings_model
-from buttress.components.sources import HOOKED, Local, Source, find, load, usable_names
+from buttress.components.sources import HOOKED, Local, Source, find, load, usable_names, words
 from buttress.components.traits import traits_of
 from buttress.components.validation import validate
 from buttress.errors import InputError, PluginError, describe, keyed
@@ -49,7 +49,7 @@ class Component:
         return made, resolved
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name!r} from {self.source}"
+        return f"{words(self.kind)} {self.name!r} from {self.source}"
 
 
 def choose(kind: str, name: str, place: Place | None = None, local: Local | None = None) -> Component:

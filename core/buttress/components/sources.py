@@ -27,9 +27,10 @@ GROUPS = {
     "dataset": "buttress.datasets",
     "logger": "buttress.loggers",
     "schedule": "buttress.schedules",
+    "attack_loss": "buttress.attack_losses",
 }
 """Kind of component to entry-point group. An attack is a plugin with ``generate_adv``, used for evaluation; a logger is
-one with ``log``."""
+one with ``log``; an attack loss is what an attack maximises."""
 
 
 HOOKED = ("plugin", "attack", "logger")
@@ -96,7 +97,7 @@ def find(kind: str, name: str, place: Place | None = None, local: Collection[str
     Raises:
         PluginError: the name is unknown (with the nearest), claimed by several distributions, or incompatible.
     """
-    prefix = f"{place}: " if place else ""
+    prefix, what = f"{place}: " if place else "", words(kind)
     distribution, _, short = name.rpartition(":")
     matching = [
         source
@@ -108,25 +109,30 @@ def find(kind: str, name: str, place: Place | None = None, local: Collection[str
     matching = [source for source in matching if source.status != "disabled"]
     if not matching and disabled:
         raise PluginError(
-            f"{prefix}{kind} {name!r} from {disabled[0]} is disabled by the environment variable BUTTRESS_DISABLE; "
+            f"{prefix}{what} {name!r} from {disabled[0]} is disabled by the environment variable BUTTRESS_DISABLE; "
             "take it out of that list, or leave it out of the config"
         )
     if not matching:
         unread = "".join(f"; {each} (it may have it)" for each in broken_distributions((GROUPS[kind],)))
         raise PluginError(
-            f"{prefix}unknown {kind} {name!r}{_hint(kind, short, local)} (see: buttress plugins list){unread}"
+            f"{prefix}unknown {what} {name!r}{_hint(kind, short, local)} (see: buttress plugins list){unread}"
         )
     if len(matching) > 1:
         claims = " and ".join(f"{source} ({source.target})" for source in matching)
         raise PluginError(
-            f"{prefix}{kind} {name!r} is claimed by {claims}; choose one as '{matching[0].distribution}:{short}'"
+            f"{prefix}{what} {name!r} is claimed by {claims}; choose one as '{matching[0].distribution}:{short}'"
         )
     if matching[0].status == "incompatible":
         raise PluginError(
-            f"{prefix}{kind} {name!r} from {matching[0]} requires another version of buttress than {__version__}; "
+            f"{prefix}{what} {name!r} from {matching[0]} requires another version of buttress than {__version__}; "
             f"install a version of {matching[0].distribution} that allows it"
         )
     return matching[0]
+
+
+def words(kind: str) -> str:
+    """A key of ``GROUPS`` as messages write it."""
+    return kind.replace("_", " ")
 
 
 def find_any(name: str) -> Source:
@@ -161,8 +167,8 @@ def load(source: Source) -> Any:
         raise
     except BaseException as cause:  # SystemExit at import too: a broken plugin must not end the program
         raise PluginError(
-            f"{source.kind} {source.name!r} from {source} cannot be imported: entry point {source.target} raised "
-            f"{describe(cause)}. Repair or uninstall {source.distribution}"
+            f"{words(source.kind)} {source.name!r} from {source} cannot be imported: entry point {source.target} "
+            f"raised {describe(cause)}. Repair or uninstall {source.distribution}"
         ) from cause
 
 
@@ -209,5 +215,5 @@ def _hint(kind: str, name: str, local: Collection[str]) -> str:
     """The other kinds that have a component of that name, or else the nearest name of this kind."""
     others = kinds_of(name)
     if others:
-        return f"; {name!r} is a component of another kind: {', '.join(others)}"
+        return f"; {name!r} is a component of another kind: {', '.join(map(words, others))}"
     return nearest(name, {*local, *(source.name for source in sources(kind))})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from buttress.engine.hooks import Hooks
 from buttress.engine.state import RunState
@@ -40,5 +42,12 @@ class Attack:
         if batch.x.is_inference():  # made by a loader in inference mode
             aux = {name: usable(value) for name, value in batch.aux.items()}
             batch = replace(batch, x=usable(batch.x), y=usable(batch.y), aux=aux)
-        with self.state.in_phase("attack"), self.modes.attacking(mode or self.mode):
+        with self.state.attacking(partial(self._losses, batch)), self.modes.attacking(mode or self.mode):
             return self.hooks.generate_adv(self.model, batch)
+
+    def _losses(self, batch: Batch, x_adv: Tensor) -> Tensor:
+        """``[B]`` training losses at ``x_adv``, for attacks that maximise them; the weights take no gradients."""
+        losses = self.hooks.compute_loss(self.model, batch, Adv(x_adv)).per_example
+        if torch.is_grad_enabled() and not losses.requires_grad:
+            raise self.hooks.unattackable()
+        return losses

@@ -139,6 +139,22 @@ class Context:
             )
         return self._state.outputs.of(x)
 
+    def losses(self, x_adv: Tensor) -> Tensor:
+        """``[B]`` training losses of the batch at attacked inputs ``x_adv [B,*]``, in ``generate_adv`` in training.
+
+        They are those of ``compute_loss`` with its wrappers, without the penalty, in the mode of the attack, with
+        gradient to ``x_adv``. ``ctx.phase`` is ``attack`` meanwhile, and ``adv.aux`` is empty.
+
+        Raises:
+            RuntimeError: called elsewhere: an evaluation, for one, has no training loss.
+            HookError: the training loss does not depend on ``x_adv``.
+        """
+        if self._state.attacked_losses is None:
+            raise RuntimeError(
+                "ctx.losses is available in generate_adv of a training attack only; choose another loss elsewhere"
+            )
+        return self._state.attacked_losses(x_adv)
+
     def batches(self) -> Iterable[Batch]:
         """The training set, batch by batch, in a fixed order, as ``transform_batch`` makes it.
 

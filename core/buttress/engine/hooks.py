@@ -117,6 +117,14 @@ class Hooks:
             who = self.table["compute_loss"].providers[0]
             raise who.detached()
 
+    def unattackable(self) -> ButtressError:
+        """The error of a training loss that does not depend on the attacked inputs, so that no attack can raise it."""
+        who = self.table["compute_loss"].providers[0]
+        return who.fault(
+            "an attack maximises the training loss, and these losses do not depend on adv.x; use adv.x in the loss, "
+            "without detach(), or give the attack another loss"
+        )
+
     def backward_fault(self, problem: Exception) -> ButtressError:
         """An error about the backward of the training loss, which is taken by the core.
 

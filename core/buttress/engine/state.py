@@ -54,6 +54,7 @@ class RunState:
         self.records: dict[str, list[Tensor | float]] = {}
         self.outputs: Outputs | None = None  # of the model, while compute_loss is called
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
+        self.attacked_losses: Callable[[Tensor], Tensor] | None = None
         self._generators: Streams = {}
         self._reader = ""
 
@@ -97,6 +98,16 @@ class RunState:
             yield
         finally:
             self.outputs = before
+
+    @contextmanager
+    def attacking(self, losses: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Run the block in phase ``attack``, where ``losses`` gives the training losses at attacked inputs."""
+        before, self.attacked_losses = self.attacked_losses, losses
+        try:
+            with self.in_phase("attack"):
+                yield
+        finally:
+            self.attacked_losses = before
 
     def begin_step(self, draws: Mapping[str, Tensor]) -> None:
         """Start all random streams of the step at their beginning, with ``draws`` injected in the place of some.

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from buttress.components.construct import build
+from buttress.attack_losses import attack_losses_of
+from buttress.components.construct import Component, choose
 from buttress.components.entries import attack_entry_of
 from buttress.components.loaded import LoadedPlugin, provides
 from buttress.components.place import Place
@@ -24,11 +25,24 @@ def load_attack(
         PluginError, ConfigError: the attack is unknown or broken, has wrong settings, or lacks ``generate_adv``.
     """
     name, settings = attack_entry_of(entry, Place("attack"))
-    attack, source, resolved = build("attack", name, settings, place, given, local=local)
-    loaded = LoadedPlugin(source.name, attack, source, resolved)
+    component = choose("attack", name, place, local)
+    attack, resolved = component.make(settings, place or Place(name), given)
+    loaded = LoadedPlugin(component.source.name, attack, component.source, resolved)
     if not provides(loaded, "generate_adv"):
-        raise PluginError(f"attack {name!r} from {source} does not implement generate_adv; choose an attack")
+        raise PluginError(f"attack {name!r} from {component.source} does not implement generate_adv; choose an attack")
+    _expect_no_run_needed(component, resolved, place or Place(name))
     return loaded
+
+
+def _expect_no_run_needed(component: Component, settings: Mapping[str, Any], place: Place) -> None:
+    """Refuse a loss that only a run has: an evaluation attacks weights, whatever they were trained with."""
+    for setting, loss in attack_losses_of(component.factory, settings).items():
+        if loss.needs_run:
+            raise PluginError(
+                f"attack loss {loss.name!r} is the training loss of a run, and an evaluation has none; choose another "
+                "one, such as ce",
+                key=place / setting,
+            )
 
 
 def attack_entry(text: str) -> dict[str, dict[str, Any]]:
@@ -45,13 +59,14 @@ def attack_entry(text: str) -> dict[str, dict[str, Any]]:
 def attack_name(attack: LoadedPlugin) -> str:
     """The name of an attack in tables and files: ``fgsm``, ``pgd-20``, ``pgd-20-margin``, or ``pgd-50x3`` (3 restarts).
 
-    A setting ``version`` other than ``standard`` is part of the name.
+    A loss is named without its settings. A setting ``version`` other than ``standard`` is part of the name.
     """
     steps, restarts, loss, version = (attack.settings.get(key) for key in ("steps", "restarts", "loss", "version"))
     name = attack.label + (f"-{steps}" if steps else "")
     name += f"x{restarts}" if isinstance(restarts, int) and restarts > 1 else ""
     name = name if version in (None, "standard") else f"{name}-{version}"
-    return name if loss in (None, "ce") else f"{name}-{loss}"
+    loss = next(iter(loss)) if isinstance(loss, Mapping) else loss
+    return name if loss in (None, "ce") else f"{name}-{loss.rpartition(':')[2]}"
 
 
 def name_of_entry(entry: Mapping[str, Mapping[str, Any]]) -> str:

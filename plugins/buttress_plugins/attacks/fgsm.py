@@ -6,14 +6,15 @@ projected step of 1.25 eps (FGSM adversarial training). Under an L2 threat model
 gradient.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
 from torch import nn
 
-from buttress import Adv, Batch, Context, hookimpl
-from buttress.functional import attack_loss, pgd
+from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, hookimpl, load_attack_loss
+from buttress.functional import pgd
 from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction
 
@@ -28,12 +29,26 @@ class FGSM:
     Args:
         start: random start: ``none`` (evaluation, the default) or ``uniform`` in the ball (FGSM adversarial training).
         step_size: length of the step in units of the input; default eps, or 1.25 eps with a uniform start.
+        loss: loss that the step maximises: ``ce``, ``margin``, ``kl`` (with a random start), ``objective`` (in training
+            only), or another attack loss by name.
         attack_mode: mode of the model during the training attack: ``eval``, ``train``, ``train_notrack``.
     """
 
     start: Literal["none", "uniform"] = "none"
     step_size: NonNegativeFraction | None = None
+    loss: AttackLossChoice = "ce"
     attack_mode: AttackMode = "eval"
+
+    refuses: Mapping[str, str] = field(init=False, repr=False)
+    _loss: LoadedAttackLoss = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._loss = load_attack_loss(self.loss)
+        self.refuses = self._loss.refuses
+        if self._loss.flat_at_x and self.start == "none":
+            raise ValueError(
+                f"start: loss {self._loss.name} is smallest at x itself, with no gradient to leave it; use uniform"
+            )
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
@@ -43,5 +58,5 @@ class FGSM:
         start = ctx.draw("start", batch.x.shape)
         if start is None and self.start == "uniform":
             start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
-        loss = attack_loss("ce", model, batch.x, batch.y)
+        loss = self._loss(model, batch, ctx)
         return Adv(pgd(loss, batch.x, ctx.threat, steps=1, step_size=step_size, start=start))

@@ -5,14 +5,15 @@ number of steps, is that of Dong et al., arXiv:1710.06081; the original has step
 steps follow the normalised gradient.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge
 from torch import nn
 
-from buttress import Adv, Batch, Context, hookimpl
-from buttress.functional import attack_loss, pgd
+from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, hookimpl, load_attack_loss
+from buttress.functional import pgd
 from buttress.settings import NonNegativeFraction
 
 
@@ -23,13 +24,27 @@ class IFGSM:
     Args:
         steps: number of gradient steps.
         step_size: length of a step in units of the input; default eps / steps.
+        loss: loss that the steps maximise: ``ce``, ``margin``, or another attack loss by name.
     """
 
     steps: Annotated[int, Ge(1)] = 10
     step_size: NonNegativeFraction | None = None
+    loss: AttackLossChoice = "ce"
+
+    refuses: Mapping[str, str] = field(init=False, repr=False)
+    _loss: LoadedAttackLoss = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._loss = load_attack_loss(self.loss)
+        self.refuses = self._loss.refuses
+        if self._loss.flat_at_x:
+            raise ValueError(
+                f"loss: {self._loss.name} is smallest at x itself, where this attack starts, with no gradient to leave "
+                "it; use ce or margin, or pgd with a random start"
+            )
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         step_size = ctx.threat.eps / self.steps if self.step_size is None else self.step_size
-        loss = attack_loss("ce", model, batch.x, batch.y)
+        loss = self._loss(model, batch, ctx)
         return Adv(pgd(loss, batch.x, ctx.threat, steps=self.steps, step_size=step_size))

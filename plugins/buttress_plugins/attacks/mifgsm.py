@@ -4,7 +4,8 @@ Source: Dong et al., "Boosting Adversarial Attacks with Momentum", arXiv:1710.06
 Each gradient is divided by its L1 norm before it is added; a zero gradient adds nothing.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated
 
@@ -12,8 +13,8 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Context, ThreatModel, hookimpl
-from buttress.functional import InputLoss, attack_loss, input_gradient, per_example, unit_l2
+from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, ThreatModel, hookimpl, load_attack_loss
+from buttress.functional import InputLoss, input_gradient, per_example, unit_l2
 from buttress.settings import NonNegativeFraction, Times
 
 
@@ -25,16 +26,30 @@ class MIFGSM:
         steps: number of gradient steps.
         step_size: length of a step in units of the input; default eps / steps.
         decay: factor on the accumulated gradient at each step; 1 as in the paper, and 0 gives I-FGSM.
+        loss: loss that the steps maximise: ``ce``, ``margin``, or another attack loss by name.
     """
 
     steps: Times = 10
     step_size: NonNegativeFraction | None = None
     decay: Annotated[float, Ge(0)] = 1.0
+    loss: AttackLossChoice = "ce"
+
+    refuses: Mapping[str, str] = field(init=False, repr=False)
+    _loss: LoadedAttackLoss = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._loss = load_attack_loss(self.loss)
+        self.refuses = self._loss.refuses
+        if self._loss.flat_at_x:
+            raise ValueError(
+                f"loss: {self._loss.name} is smallest at x itself, where this attack starts, with no gradient to leave "
+                "it; use ce or margin, or pgd with a random start"
+            )
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         step_size = ctx.threat.eps / self.steps if self.step_size is None else self.step_size
-        loss = attack_loss("ce", model, batch.x, batch.y)
+        loss = self._loss(model, batch, ctx)
         return Adv(mifgsm(loss, batch.x, ctx.threat, steps=self.steps, step_size=step_size, decay=self.decay))
 
 

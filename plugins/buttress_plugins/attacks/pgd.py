@@ -9,14 +9,15 @@ projection ends at eps; the public codes guard these divisions, and ``l2_variant
 Where a gradient is zero the code of TRADES takes a step of normal noise; here such an example stays.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Context, hookimpl
-from buttress.functional import AttackLoss, L2Variant, attack_loss, per_example, pgd
+from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, hookimpl, load_attack_loss
+from buttress.functional import L2Variant, per_example, pgd
 from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction, Times
 
@@ -29,7 +30,8 @@ class PGD:
         steps: number of gradient steps.
         step_size: length of a step in units of the input; default eps / 4 (2/255 at eps 8/255).
         loss: loss that the steps maximise: ``ce`` cross-entropy, ``kl`` divergence from the clean prediction (TRADES),
-            ``margin`` best wrong logit minus right logit.
+            ``margin`` best wrong logit minus right logit, ``objective`` the training loss of the run (in training
+            only), or another attack loss by name.
         start: random start: ``uniform`` in the ball, ``gaussian`` (x + 0.001 N(0, 1), not clamped; TRADES, MART), or
             ``none``.
         restarts: number of independent starts; each example keeps the one with the highest final loss.
@@ -45,22 +47,24 @@ class PGD:
 
     steps: Times = 10
     step_size: NonNegativeFraction | None = None
-    loss: AttackLoss = "ce"
+    loss: AttackLossChoice = "ce"
     start: Literal["uniform", "gaussian", "none"] = "uniform"
     restarts: Times = 1
     l2_variant: L2Variant = "exact"
     projection_order: Literal["norm_then_box", "box_then_norm"] | None = None
     attack_mode: AttackMode = "eval"
 
-    refuses: dict[str, str] = field(init=False, repr=False, default_factory=dict)
+    refuses: Mapping[str, str] = field(init=False, repr=False)
+    _loss: LoadedAttackLoss = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.loss == "kl" and self.start == "none":
+        self._loss = load_attack_loss(self.loss)
+        self.refuses = self._loss.refuses
+        if self._loss.flat_at_x and self.start == "none":
             raise ValueError(
-                "start: loss kl is smallest at x itself, with no gradient to leave it; use gaussian or uniform"
+                f"start: loss {self._loss.name} is smallest at x itself, with no gradient to leave it; use gaussian or "
+                "uniform"
             )
-        if self.loss == "margin":
-            self.refuses = {"soft labels": "its loss margin is of one label against the others"}
 
     def forwards(self, examples: int) -> int:
         """Number of forwards for a batch, for progress bars."""
@@ -69,7 +73,7 @@ class PGD:
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
-        loss = attack_loss(self.loss, model, batch.x, batch.y)
+        loss = self._loss(model, batch, ctx)
         injected = ctx.draw("start", batch.x.shape if self.restarts == 1 else (self.restarts, *batch.x.shape))
         if injected is not None and self.restarts == 1:
             injected = injected[None]

@@ -1,0 +1,121 @@
+"""The losses that attacks maximise: components of their own, which an attack names in a setting.
+
+A component of the group ``buttress.attack_losses`` has a method ``input_loss(model, batch, ctx)``, which makes a
+function from attacked inputs ``[B,*]`` to losses ``[B]``. It may also declare, by attributes:
+
+- ``refuses``: properties of batches that it cannot take, each with the reason, as a plugin does.
+- ``flat_at_x``: True where it is smallest at x itself, with no gradient to leave it.
+- ``needs_run``: True where it takes the training loss of a run, which an evaluation does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator
+from torch import Tensor, nn
+
+from buttress.components.construct import build
+from buttress.components.entries import entry_of
+from buttress.components.signature import signature_of
+from buttress.components.trait_kinds import FlagTrait, MethodTrait, Refusals, TraitKind
+from buttress.errors import InputError, PluginError
+from buttress.nn.contract import form_of
+
+if TYPE_CHECKING:
+    from buttress.engine.context import Context
+    from buttress.types import Batch
+
+_KINDS: dict[str, TraitKind] = {"refuses": Refusals(), "flat_at_x": FlagTrait(), "needs_run": FlagTrait()}
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedAttackLoss:
+    """A loss that an attack maximises.
+
+    Args:
+        name: name of the component.
+        choice: name, or name with all settings, as a config writes it.
+        component: object that makes the loss.
+        refuses: properties of batches that it cannot take, each with the reason.
+        flat_at_x: whether it is smallest at x itself, with no gradient to leave it.
+        needs_run: whether it takes the training loss of a run.
+    """
+
+    name: str
+    choice: str | dict[str, Any]
+    component: Any
+    refuses: Mapping[str, str]
+    flat_at_x: bool
+    needs_run: bool
+
+    def __call__(self, model: nn.Module, batch: Batch, ctx: Context) -> Callable[[Tensor], Tensor]:
+        """The loss for ``batch``, as a function from attacked inputs ``[B,*]`` to losses ``[B]``.
+
+        Raises:
+            ValueError: the function answers with something else than ``[B]``.
+        """
+        loss = self.component.input_loss(model, batch, ctx)
+
+        def losses(x_adv: Tensor) -> Tensor:
+            answer = loss(x_adv)
+            if not isinstance(answer, Tensor) or answer.shape != x_adv.shape[:1]:
+                raise ValueError(
+                    f"attack loss {self.name!r}: expected losses [{len(x_adv)}], one for each example, got "
+                    f"{form_of(answer)}"
+                )
+            return answer
+
+        return losses
+
+
+def load_attack_loss(choice: str | Mapping[str, Any]) -> LoadedAttackLoss:
+    """Load a loss by name, or by name with settings: ``"ce"``, ``{"my_loss": {"scale": 2}}``.
+
+    Raises:
+        PluginError, ConfigError: unknown or broken loss, wrong settings, or a component that makes no loss.
+    """
+    name, settings = entry_of(choice)
+    component, source, resolved = build("attack_loss", name, settings)
+    declared = _declared(component, f"attack loss {name!r} from {source}")
+    return LoadedAttackLoss(
+        source.name,
+        {name: resolved} if resolved else name,
+        component,
+        refuses=declared.get("refuses", {}),
+        flat_at_x=declared.get("flat_at_x", False),
+        needs_run=declared.get("needs_run", False),
+    )
+
+
+def _declared(component: Any, who: str) -> dict[str, Any]:
+    """The attributes that a component declares, checked."""
+    fault = MethodTrait("input_loss", ("model", "batch", "ctx")).fault(getattr(component, "input_loss", None), False)
+    if fault:
+        raise PluginError(f"{who}: {fault}")
+    declared = {name: getattr(component, name) for name in _KINDS if hasattr(component, name)}
+    for name, value in declared.items():
+        if fault := _KINDS[name].fault(value, False):
+            raise PluginError(f"{who}: {name}: {fault}")
+    return declared
+
+
+def _read(value: object) -> object:
+    if not isinstance(value, (str, Mapping)):
+        raise ValueError(f"expected an attack loss, by name or as 'name: {{settings}}', got {value!r}")
+    try:
+        return load_attack_loss(value).choice
+    except InputError as problem:
+        raise ValueError(f"expected an attack loss, got {value!r}: {problem}") from None
+
+
+AttackLossChoice = Annotated[str | dict[str, Any], BeforeValidator(_read)]
+"""Type of a setting that names an attack loss: ``ce``, or ``my_loss: {scale: 2}``."""
+
+
+def attack_losses_of(attack: Callable[..., object], settings: Mapping[str, Any]) -> dict[str, LoadedAttackLoss]:
+    """The losses that the settings of an attack name, by setting."""
+    names = [each.name for each in signature_of(attack) if each.annotation == AttackLossChoice]
+    return {name: load_attack_loss(settings[name]) for name in names if name in settings}
