@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import Literal
 
 import torch
 
-Streams = dict[tuple[str, str], tuple[tuple[int, int], torch.Generator]]
-"""Plugin and purpose to the (epoch, step) of a stream, and its generator."""
+Span = Literal["step", "epoch", "run"]
+"""The time over which every step begins a stream at the same place."""
+Streams = dict[tuple[str, str, Span, torch.device], tuple[tuple[int, int], torch.Generator]]
+"""Plugin, purpose, span and device to the (epoch, step) of a stream, and its generator."""
 
 
 def seeded_generator(device: torch.device | str, *key: object) -> torch.Generator:

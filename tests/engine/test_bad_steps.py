@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,65 @@ def test_a_bad_step_inside_a_perturbation_ends_at_the_unperturbed_weights(exit_o
         step(engine, seed=number)
         after = everything(engine)
         assert (number == BAD) == all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+# What plugins remember of a skipped step
+
+
+def test_a_hook_after_the_update_sees_on_the_device_whether_the_step_was_skipped():
+    seen: list[Tensor] = []
+
+    def ensemble_weights(self: Any, event: str, ctx: Any) -> None:
+        if event == "step":
+            seen.append(ctx.skipped)
+
+    asks = plugin("asks", ensemble_weights=ensemble_weights)
+    for checks in ("always", "interval", "off"):
+        steps(skipping(ConvNet(), spoiled_loss(), asks, checks=checks), 4)
+    assert [bool(each) for each in seen] == [False, False, True, False] * 3
+    seen.clear()
+    steps(skipping(ConvNet(), asks, nonfinite="stop"), 2)
+    assert [(each.shape, each.dtype, bool(each)) for each in seen] == [(torch.Size(), torch.bool, False)] * 2
+
+
+@pytest.mark.parametrize("hook", ["transform_batch", "compute_loss", "adjust_grads", "start_run"])
+def test_elsewhere_it_is_not_known_whether_the_step_is_skipped(hook: str):
+    early = plugin("early", **{hook: lambda self, ctx: ctx.skipped})
+    with pytest.raises(HookError, match=r"plugin 'early' .*\n  RuntimeError: ctx\.skipped is available in ensemble_w"):
+        steps(skipping(ConvNet(), early), 1)
+
+
+LAYERS = {"layers": [2], "groups": {"1": ["conv.*"], "2": ["bn.*", "linear.*"]}}
+REMEMBER: dict[str, Any] = {
+    "ema": {"ema": {"buffers": "ema"}},
+    "ema, constant": {"ema": {"tau": 0.7, "warmup": False}},
+    "rat_lr": {"rat_lr": {**LAYERS, "form": "corrected"}},
+    "swa": {"swa": {"start": 0}},
+    "piat": "piat",
+    "meat": {"meat": {"start": 0, "history": "memory"}},
+}
+
+
+@pytest.mark.parametrize("checks", ["always", "interval"])
+@pytest.mark.parametrize("entry", REMEMBER)
+def test_built_in_plugins_remember_nothing_of_a_skipped_step(entry: str, checks: Any):
+    factory = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.01)
+
+    def trained(bad: bool) -> Engine:
+        plugins = [clean_attack(), REMEMBER[entry], spoiled_loss(BAD if bad else -1)]
+        engine = Engine(ConvNet(), factory, plugins, LINF, nonfinite="skip", checks=checks)
+        for number in range(5):
+            engine.set_lr(0.5 if number >= BAD else 1.0, 0)  # rat_lr amplifies anew from the bad step on
+            if bad or number != BAD:
+                step(engine, seed=number)
+        engine.end_epoch()
+        return engine
+
+    skipped, without = trained(bad=True), trained(bad=False)
+    assert_same(everything(skipped), everything(without))
+    assert str(skipped.state_dict()["plugins"]) == str(without.state_dict()["plugins"])
+    for one, other in zip(skipped.tracks(), without.tracks(), strict=True):
+        assert_same(dict(one.weights or {}), dict(other.weights or {}))
 
 
 GROUPS = {"1": ["conv.*"], "2": ["bn.*", "linear.*"]}

@@ -115,6 +115,63 @@ def test_streams_apart_continue_in_the_dictionary_that_is_handed_in():
     assert tuple(parts) == whole
 
 
+# Streams that last longer than a step
+
+
+def lasting(ctx: Context, per: Any, n: int = 2) -> tuple[float, ...]:
+    return tuple(torch.rand(n, generator=ctx.generator("noise", per), dtype=torch.float64).tolist())
+
+
+@pytest.mark.parametrize(("per", "kinds"), [("step", 4), ("epoch", 2), ("run", 1)])
+def test_a_stream_begins_at_the_same_place_in_every_step_of_its_span(per: Any, kinds: int):
+    state = RunState(LINF, CPU)
+    ctx, drawn = Context(state, "p"), []
+    for state.epoch in range(2):
+        for state.step in range(2):
+            first, second = lasting(ctx, per), lasting(ctx, per)
+            assert first != second  # a second call continues
+            drawn.append(first + second)
+            assert lasting(Context(placed(state), "p"), per, n=4) == drawn[-1]  # and so it is after a resume
+    assert len(set(drawn)) == kinds
+
+
+def placed(state: RunState) -> RunState:
+    other = RunState(LINF, CPU)
+    other.epoch, other.step = state.epoch, state.step
+    return other
+
+
+def test_spans_plugins_and_purposes_have_streams_of_their_own():
+    state = RunState(LINF, CPU)
+    one = Context(state, "p")
+    assert (
+        len({lasting(one, "step"), lasting(one, "epoch"), lasting(one, "run"), lasting(Context(state, "q"), "run")})
+        == 4
+    )
+    assert draw(one, purpose="other") != lasting(one, "run")
+
+
+def test_a_lasting_stream_is_the_same_for_every_reader_and_batch():
+    state = RunState(LINF, CPU)
+    ctx, streams = Context(state, "p"), {}
+    training = lasting(ctx, "run")
+    for _ in range(2):
+        with state.streams_apart("track t", streams):
+            assert lasting(ctx, "run") == training
+    assert training + lasting(ctx, "run") == lasting(Context(RunState(LINF, CPU), "p"), "run", n=4)
+
+
+def test_a_generator_is_made_on_the_device_that_is_asked_for():
+    ctx = Context(RunState(LINF, torch.device("meta")), "p")
+    assert ctx.generator("noise", device="cpu").device == CPU
+    assert lasting(Context(RunState(LINF, CPU), "p"), "step") == draw(Context(RunState(LINF, CPU), "p"))
+
+
+def test_a_span_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"^ctx\.generator\('noise'\): per: expected step, epoch, run, got 'batch'$"):
+        lasting(Context(RunState(LINF, CPU), "p"), "batch")
+
+
 def test_a_rewound_state_repeats_its_draws():
     state = RunState(LINF, CPU)
     ctx = Context(state, "p")

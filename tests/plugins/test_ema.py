@@ -76,7 +76,7 @@ def test_the_average_begins_late_where_the_epoch_is_moved_past_its_start():
     ],
 )
 def test_the_warm_up_is_that_of_seat(tau: float, step: int, warmup: bool, expected: float):
-    assert decay(tau, step, warmup) == pytest.approx(expected, rel=1e-15)
+    assert float(decay(tau, torch.tensor(step), warmup)) == pytest.approx(expected, rel=1e-15)
 
 
 @pytest.mark.parametrize("start", [2, 0.34])

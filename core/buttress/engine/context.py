@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from buttress.engine.gradients import gradients
 from buttress.errors import DataError
 from buttress.settings import resolve_epoch
 from buttress.storage.history import History, Store
+from buttress.streams import Span
 
 if TYPE_CHECKING:
     from buttress.engine.state import Phase, RunState
@@ -80,6 +81,18 @@ class Context:
         return self._state.classes
 
     @property
+    def skipped(self) -> Tensor:
+        """A 0-dim bool on the device: whether the step was taken back, because of ``nonfinite: skip``.
+
+        A plugin that remembers something of every step remembers nothing of such a one:
+        ``torch.where(ctx.skipped, old, new)``. False where no steps are skipped.
+
+        Raises:
+            RuntimeError: asked for elsewhere than in ``ensemble_weights`` at event ``step``.
+        """
+        return self._state.skipped
+
+    @property
     def folder(self) -> Path | None:
         """The run's folder, for loggers to write into; None elsewhere."""
         return self._state.folder
@@ -93,12 +106,23 @@ class Context:
         """The 0-based epoch of a setting of type ``buttress.settings.Epoch``."""
         return resolve_epoch(value, self.epochs)
 
-    def generator(self, purpose: str) -> torch.Generator:
+    def generator(self, purpose: str, per: Span = "step", device: torch.device | str | None = None) -> torch.Generator:
         """A random stream of this plugin's own, fixed by (seed, plugin, purpose, epoch, step).
 
         Asking twice within a step continues the stream. Nothing else in the run can move it, and it moves nothing else.
+
+        Args:
+            purpose: purpose of the draws, which names the stream.
+            per: ``step`` gives every step other draws. With ``epoch`` every step of an epoch begins the stream at the
+                same place, with ``run`` every step of the run, so that one draw can serve all of them.
+            device: device of the generator, by default that of the model.
+
+        Raises:
+            ValueError: ``per`` is none of these words.
         """
-        return self._state.generator(self.plugin, purpose)
+        if per not in get_args(Span):
+            raise ValueError(f"ctx.generator({purpose!r}): per: expected {', '.join(get_args(Span))}, got {per!r}")
+        return self._state.generator(self.plugin, purpose, per, None if device is None else torch.device(device))
 
     def draw(self, purpose: str, shape: Sequence[int]) -> Tensor | None:
         """A draw that the caller of ``engine.step(..., draws={"plugin.purpose": tensor})`` injected, or None.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from buttress.errors import ConfigError, DataError, moment
 from buttress.storage.history import Store
-from buttress.streams import Streams, seed_of
+from buttress.streams import Span, Streams, seed_of
 
 if TYPE_CHECKING:
     from buttress.nn.calls import Outputs
@@ -56,7 +56,9 @@ class RunState:
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
         self.attacked_losses: Callable[[Tensor], Tensor] | None = None
         self._generators: Streams = {}
+        self._lasting: Streams = {}  # of spans longer than a step
         self._reader = ""
+        self._skipped: Tensor | None = None
 
     # Position
 
@@ -117,6 +119,29 @@ class RunState:
         self.rewind()
         self.draws, self.requested_draws = draws, set()
 
+    @property
+    def skipped(self) -> Tensor:
+        """A 0-dim bool: whether the step that has just been made was taken back.
+
+        Raises:
+            RuntimeError: no step has just been made.
+        """
+        if self._skipped is None:
+            raise RuntimeError(
+                "ctx.skipped is available in ensemble_weights at event 'step' only, where it is known whether the step "
+                "was taken back; update there what the plugin remembers of a step"
+            )
+        return self._skipped
+
+    @contextmanager
+    def after_update(self, skipped: Tensor) -> Iterator[None]:
+        """Let the block, right after an update, know whether it was taken back: ``skipped``, a 0-dim bool."""
+        self.phase, self._skipped = "ensemble", skipped
+        try:
+            yield
+        finally:
+            self._skipped = None
+
     def end_step(self) -> None:
         self.draws = {}
         self.step += 1
@@ -132,16 +157,32 @@ class RunState:
 
     # Random streams
 
-    def generator(self, plugin: str, purpose: str) -> torch.Generator:
-        """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it."""
-        now = (self.epoch, self.step)
-        held = self._generators.get((plugin, purpose))
+    def generator(
+        self, plugin: str, purpose: str, per: Span = "step", device: torch.device | None = None
+    ) -> torch.Generator:
+        """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it.
+
+        Args:
+            plugin: label of the plugin that draws.
+            purpose: purpose of the draws.
+            per: span in which every step begins the stream at the same place; one that is longer than a step has the
+                same stream for every reader.
+            device: device of the generator; None: that of the model.
+        """
+        streams = self._generators if per == "step" else self._lasting
+        key, now = (plugin, purpose, per, device or self.device), (self.epoch, self.step)
+        held = streams.get(key)
         if held and held[0] == now:
             return held[1]
-        seed = seed_of((self.seed, plugin, purpose, self.epoch, self.step, self.rank, self._reader))
-        generator = (held[1] if held else torch.Generator(self.device)).manual_seed(seed)
-        self._generators[plugin, purpose] = (now, generator)
+        generator = held[1] if held else torch.Generator(key[-1])
+        streams[key] = (now, generator.manual_seed(seed_of((self.seed, plugin, purpose, *self._beginning(per)))))
         return generator
+
+    def _beginning(self, per: Span) -> tuple[object, ...]:
+        """The part of the key of a stream that depends on the place in the run."""
+        if per == "step":
+            return self.epoch, self.step, self.rank, self._reader
+        return ("epoch", self.epoch, self.rank) if per == "epoch" else ("run", self.rank)
 
     @contextmanager
     def streams_apart(self, reader: str, streams: Streams | None = None) -> Iterator[None]:
@@ -153,17 +194,19 @@ class RunState:
             reader: name that is part of the key of every stream inside: ``"track swa"``.
             streams: dictionary, empty at first, in which the streams continue from one block to the next.
         """
-        before = self._generators, self.draws, self._reader
-        self._generators, self.draws, self._reader = {} if streams is None else streams, {}, reader
+        before = self._generators, self._lasting, self.draws, self._reader
+        self._generators, self._lasting = {} if streams is None else streams, {}
+        self.draws, self._reader = {}, reader
         try:
             with self.outside_of_steps(reader):
                 yield
         finally:
-            self._generators, self.draws, self._reader = before
+            self._generators, self._lasting, self.draws, self._reader = before
 
     def rewind(self) -> None:
         """Start every random stream anew: equal (epoch, step) give equal draws, whatever was drawn before."""
         self._generators.clear()
+        self._lasting.clear()
 
     def expect_draws_used(self) -> None:
         """Expect that a plugin has asked for each of the draws that the caller of the step injected."""

@@ -21,6 +21,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -79,6 +80,7 @@ class Step:
 
     def __post_init__(self) -> None:
         self._forwards = Forwards(self.model, self.hooks.answers.expect_classes)
+        self._never_skipped = torch.zeros((), dtype=torch.bool, device=self.state.device)
 
     def __call__(self, batch: Batch, draws: Mapping[str, Tensor]) -> StepResult:
         """Train on ``batch``, with ``draws`` injected; restore the model where anything raises.
@@ -96,8 +98,8 @@ class Step:
             values = as_found.values_kept_on_error(self.copies.before, self.copies.buffers)
             with self._undone_if_bad(), values as saved:
                 result = self._update(batch, saved)
-            self.state.phase = "ensemble"
-            self.hooks.ensemble_weights(self.model, "step")
+            with self.state.after_update(self._skipped()):
+                self.hooks.ensemble_weights(self.model, "step")
         self.state.end_step()
         if self.checks.bad_steps and self.checks.level == "always":
             self.checks.bad_steps.expect_progress()
@@ -155,6 +157,11 @@ class Step:
             raise WorkError(
                 f"optimizer {type(self.optimizer).__name__}, {self.state.place}: step() raised {describe(problem)}"
             ) from problem
+
+    def _skipped(self) -> Tensor:
+        """A 0-dim bool on the device: whether the step was taken back."""
+        guard = self.checks.bad_steps
+        return ~guard.taken if guard else self._never_skipped
 
     @contextmanager
     def _undone_if_bad(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ arXiv:2203.09678 (SEAT): ``{buffers: ema, track: seat}``.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Annotated, Any, Literal
 
@@ -40,7 +41,7 @@ class EMA:
     track: str = "ema"
 
     _average: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
-    _steps: int = field(init=False, repr=False, default=0)
+    _steps: Tensor = field(init=False, repr=False, default_factory=partial(torch.zeros, (), dtype=torch.int64))
     _device: torch.device = field(init=False, repr=False, default=torch.device("cpu"))
 
     def notes(self, epochs: int, steps_per_epoch: int) -> list[str]:
@@ -64,9 +65,10 @@ class EMA:
         if event == "step" and not self._average and ctx.epoch >= ctx.resolve_epoch(self.start):
             self._begin(model)  # the epoch was moved past the start: from here on
         elif event == "step" and self._average:
+            taken = ~ctx.skipped  # in a step that was taken back nothing moves
             tau = decay(self.tau, self._steps, self.warmup)
-            lerp_(self._average, averaged(model, self.buffers == "ema"), 1 - tau)
-            self._steps += 1
+            lerp_(self._average, averaged(model, self.buffers == "ema"), (1 - tau) * taken)
+            self._steps = self._steps + taken
         elif event == "epoch" and ctx.epoch + 1 == ctx.resolve_epoch(self.start):
             self._begin(model)
         elif event == "evaluate":
@@ -75,7 +77,7 @@ class EMA:
 
     def _begin(self, model: nn.Module) -> None:
         self._average = {name: value.clone() for name, value in averaged(model, self.buffers == "ema").items()}
-        self._steps = 0
+        self._steps = torch.zeros((), dtype=torch.int64, device=self._device)
 
     def _track(self, model: nn.Module) -> Track:
         if not self._average:
@@ -95,7 +97,7 @@ class EMA:
             name: value.to(self._device, copy=True)  # lerp_ writes into it
             for name, value in state["average"].items()
         }
-        self._steps = state["steps"]
+        self._steps = torch.as_tensor(state["steps"], device=self._device)
 
 
 def memory(tau: float) -> float:
@@ -103,9 +105,10 @@ def memory(tau: float) -> float:
     return inf if tau == 1 else 1 / (1 - tau)
 
 
-def decay(tau: float, step: int, warmup: bool) -> float:
-    """Weight of the past at 0-based ``step`` of the average."""
-    return min(tau, (1 + step) / (10 + step)) if warmup else tau
+def decay(tau: float, step: Tensor, warmup: bool) -> Tensor:
+    """Weight of the past at 0-based ``step`` of the average; both 0-dim, the weight in float64."""
+    step = step.double()
+    return ((1 + step) / (10 + step)).clamp(max=tau) if warmup else torch.full_like(step, tau)
 
 
 def averaged(model: nn.Module, buffers: bool) -> dict[str, Tensor]:
@@ -117,6 +120,7 @@ def averaged(model: nn.Module, buffers: bool) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def lerp_(average: Mapping[str, Tensor], values: Mapping[str, Tensor], weight: float) -> None:
-    """``average <- average + weight * (values - average)``, in place, in one launch for all tensors."""
-    torch._foreach_lerp_(list(average.values()), [values[name] for name in average], weight)
+def lerp_(average: Mapping[str, Tensor], values: Mapping[str, Tensor], weight: Tensor) -> None:
+    """``average <- average + weight * (values - average)``, in place; ``weight`` is 0-dim."""
+    weights = [weight.to(value.dtype) for value in average.values()]
+    torch._foreach_lerp_(list(average.values()), [values[name] for name in average], weights)

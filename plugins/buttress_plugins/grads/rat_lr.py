@@ -10,14 +10,15 @@ changes; it then follows ``groups`` to rounding. The paper reports no gain on SV
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Gt
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from buttress import ParamGroup, hookimpl, initial_lr
+from buttress import Context, Event, ParamGroup, hookimpl, initial_lr
 from buttress.nn import Patterns, layer_names, split_groups
 
 
@@ -42,6 +43,7 @@ class RAT_LR:  # noqa: N801  (its name in the paper)
 
     _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
     _eta: float = field(init=False, repr=False, default=1.0)
+    _momentum_eta: Tensor = field(init=False, repr=False, default_factory=partial(torch.ones, (), dtype=torch.float64))
 
     def __post_init__(self) -> None:
         if self.lr is not None and self.form != "groups":
@@ -61,8 +63,9 @@ class RAT_LR:  # noqa: N801  (its name in the paper)
         ]
 
     @hookimpl
-    def start_run(self, model: nn.Module) -> None:
+    def start_run(self, model: nn.Module, ctx: Context) -> None:
         names = set(layer_names(model, self.layers, self.groups, self.head_group))
+        self._momentum_eta = self._momentum_eta.to(ctx.device)
         self._weights = [weight for name, weight in model.named_parameters() if name in names and weight.requires_grad]
 
     @hookimpl
@@ -71,23 +74,26 @@ class RAT_LR:  # noqa: N801  (its name in the paper)
             return
         if self.form == "corrected" and not isinstance(optimizer, SGD):
             raise ValueError(f"form: corrected is for SGD, got {type(optimizer).__name__}; use form: groups")
-        eta = self._eta
         chosen = {id(weight) for weight in self._weights}
         for group in optimizer.param_groups:
             weights = [weight for weight in group["params"] if id(weight) in chosen and weight.grad is not None]
             if weights:
-                eta = amplification(group)
+                self._eta = amplification(group)
                 decay = group["weight_decay"] if self.form == "corrected" else 0.0
-                amplify_(weights, eta, decay)
-                if self.form == "corrected" and eta != self._eta:
-                    rescale_momentum_(optimizer, weights, eta / self._eta)
-        self._eta = eta
+                amplify_(weights, self._eta, decay)
+                if self.form == "corrected":
+                    rescale_momentum_(optimizer, weights, self._eta / self._momentum_eta)
+
+    @hookimpl
+    def ensemble_weights(self, event: Event, ctx: Context) -> None:
+        if event == "step":  # a step that was taken back has left the momentum as it was
+            self._momentum_eta = torch.where(ctx.skipped, self._momentum_eta, self._eta)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"eta": self._eta}
+        return {"eta": self._momentum_eta}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._eta = state["eta"]
+        self._momentum_eta = torch.as_tensor(state["eta"], dtype=torch.float64, device=self._momentum_eta.device)
 
 
 def amplification(group: Mapping[str, Any]) -> float:
@@ -107,8 +113,8 @@ def amplify_(weights: list[nn.Parameter], eta: float, decay: float) -> None:
 
 
 @torch.no_grad()
-def rescale_momentum_(optimizer: Optimizer, weights: list[nn.Parameter], factor: float) -> None:
-    """Multiply the momentum buffers of ``weights``: they hold gradients amplified by the old eta."""
+def rescale_momentum_(optimizer: Optimizer, weights: list[nn.Parameter], factor: Tensor) -> None:
+    """Multiply the momentum buffers of ``weights`` by a 0-dim factor: they hold gradients amplified by the old eta."""
     held = (optimizer.state[weight].get("momentum_buffer") for weight in weights)
     buffers = [buffer for buffer in held if buffer is not None]
     if buffers:  # none before the first step

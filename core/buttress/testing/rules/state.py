@@ -88,6 +88,43 @@ def loaded_state_kept(subject: Subject) -> None:
         expect(not changed, f"training wrote into the loaded {', '.join(changed)}; copy: value.clone()")
 
 
+class _Spoilt(Net):
+    """A network whose logits are NaN in train mode while it is ``spoilt``; an attack in eval mode sees good ones."""
+
+    spoilt = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        return logits * torch.nan if self.spoilt and self.training else logits
+
+
+@rule("a step with logits of NaN that nonfinite: skip takes back leaves its state finite", _stateful)
+def finite_state(subject: Subject) -> None:
+    infinite = []
+    for spoilt in (False, True):
+        model = _Spoilt()
+        options: dict[str, Any] = {"attack": "clean", "attack_mode": "eval", "nonfinite": "skip"}
+        with subject.scratch() as scratch:
+            engine = subject.engine(scratch, model=model, **options)
+            step(engine, 0)
+            model.spoilt = spoilt
+            step(engine, 1)
+            model.spoilt = False
+            engine.end_epoch()
+            infinite.append(_infinite(_state(engine, subject)))
+    changed = sorted(infinite[1] - infinite[0])
+    expect(
+        not changed,
+        f"NaN or infinity in {', '.join(changed[:3])}; update what it remembers of a step in ensemble_weights at event "
+        "'step': torch.where(ctx.skipped, old, new)",
+    )
+
+
+def _infinite(state: object) -> set[str]:
+    """The places in a state whose values are not all finite."""
+    return {name for name, value in _tensors(state).items() if not bool(torch.isfinite(value).all())}
+
+
 def _resumed(subject: Subject, state: Mapping[str, Any], history: Path) -> Engine:
     engine = subject.engine(history)
     engine.start()
@@ -114,9 +151,9 @@ def _state(engine: Engine, subject: Subject) -> Any:
 
 
 def _tensors(value: object, path: str = "state") -> dict[str, Tensor]:
-    """Every tensor in a nested value, by its path."""
-    if isinstance(value, Tensor):
-        return {path: value}
+    """Every tensor in a nested value, and every number as one, by its path."""
+    if isinstance(value, (Tensor, float)):
+        return {path: torch.as_tensor(value)}
     items = (
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     )
