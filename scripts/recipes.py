@@ -230,6 +230,7 @@ DIGITS: dict[str, list[Any]] = {
     "augment": [{"augment": {"pad": 1, "padding": "zeros", "flip": False}}],  # a mirrored digit is none
     "cutout": [{"cutout": {"size": 3}}],
     "mixup": ["mixup"],
+    "label_smoothing": ["label_smoothing"],
     "l1": ["l1"],
     "l2": [{"l2_groups": {"weight_decay": 5e-3}}],
     "clip_grad": [{"clip_grad": {"norm": 0.5}}],

@@ -70,6 +70,8 @@ AWP = {"awp": {"gamma": 0.03}}
         ([{"nmse": {"mu": 0.0}}], [{"alp": {"weight": 0.0}}]),
         ([{"drop_easy": {"c_min": 0.0}}], []),
         ([{"l1": {"weight": 0.0}}], []),
+        ([{"label_smoothing": {"num_classes": 10, "epsilon": 0.0}}], []),
+        ([{"clip_grad": {"norm": 1e9}}], []),
     ],
     ids=str,
 )

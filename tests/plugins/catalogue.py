@@ -13,6 +13,7 @@ from buttress.training.forecast import Passes
 
 from ..conformance import references as ref
 from ..conformance import references_gradients as gradients
+from ..conformance import references_labels as labels
 from ..conformance import references_single_step as single_step
 from .row import Attack, Case, Layered, Row
 
@@ -364,6 +365,18 @@ CATALOGUE: dict[str, Row] = {
                 [SHORT, {"mixup": {"num_classes": 4}}],
                 ref.mixup(0.7, PERMUTATION),
                 {"mixup.lam": torch.tensor(0.7, dtype=torch.float64), "mixup.permutation": PERMUTATION},
+            )
+        },
+    ),
+    "label_smoothing": Row(
+        settings={"num_classes": 10},
+        wrong=[UNKNOWN, {"num_classes": 1}, {"epsilon": 1.1}, {"epsilon": -0.1}],
+        pair={"num_classes": 10},
+        refuses={"mart": SOFT_MART},
+        costs=[([PGD, "label_smoothing"], AT)],
+        references={
+            "label smoothing": Case(
+                [SHORT, {"label_smoothing": {"num_classes": 4, "epsilon": 0.3}}], labels.smoothed(0.3)
             )
         },
     ),
