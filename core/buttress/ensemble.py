@@ -130,7 +130,7 @@ def _reduction(method: Method, even: Middle | None, trim: float | None, n: int) 
         return MEAN, {}
     share = 0.1 if trim is None else trim
     if not 0 < share < 0.5:
-        raise ConfigError(f"--trim {share:g}: expected a share of the files in (0, 0.5)")
+        raise ConfigError("expected a share of the files in (0, 0.5)", key=f"--trim {share:g}")
     cut = int(share * n + 1e-9)  # 0.29 * 100 is 28.999...
     if cut == 0:
         raise ConfigError(f"--trim {share:g} leaves out none of {n} files; raise it, or choose --method mean")
@@ -139,11 +139,11 @@ def _reduction(method: Method, even: Middle | None, trim: float | None, n: int) 
 
 def _check_output(output: Path) -> None:
     if output.suffix != ".safetensors":
-        raise ConfigError(f"--output {output}: expected a name that ends in .safetensors")
+        raise ConfigError("expected a name that ends in .safetensors", key=f"--output {output}")
     if output.exists():
         raise ConfigError(f"{output} exists and is never overwritten; choose another --output")
     if not output.parent.is_dir():
-        raise ConfigError(f"--output {output}: {output.parent} is no folder; make it first")
+        raise ConfigError(f"{output.parent} is no folder; make it first", key=f"--output {output}")
 
 
 def _contents(paths: Sequence[Path]) -> tuple[str, dict[str, tuple[int, ...]]]:

@@ -3,23 +3,30 @@
 import copy
 import inspect
 import pickle
+from pathlib import Path
 
 import pytest
 
 from buttress import errors
+from buttress.comparing.sweep import part_of
 from buttress.components.place import Place
-from buttress.config.file import ConfigFile
+from buttress.config.file import ConfigFile, load_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import (
     ButtressError,
+    CheckpointError,
     ConfigError,
     HookError,
     InputError,
     PathError,
     PluginError,
+    RunFolderError,
+    all_faults,
     extended,
+    keyed,
     prefixed,
 )
+from buttress.storage.reading import read_json
 
 KINDS = [kind for kind in vars(errors).values() if inspect.isclass(kind)]
 HOOK = HookError("no", plugin="pgd#2", hook="generate_adv", epoch=2, step=3, place="mine.py:4")
@@ -79,3 +86,31 @@ def test_an_error_knows_the_key_of_the_config_that_is_at_fault():
     with pytest.raises(ConfigError) as caught, Place("pgd").error_context():
         raise ConfigError("no")
     assert (str(caught.value), caught.value.key) == ("pgd: no", "pgd")
+
+
+@pytest.mark.parametrize("kind", [CheckpointError, RunFolderError])
+def test_an_error_about_a_file_has_its_path_as_data_also_after_it_was_worded_anew(kind: type[CheckpointError]):
+    problem = kind("run/a.json is damaged", path=Path("run/a.json"))
+    assert problem.path == Path("run/a.json")
+    assert kind("no").path is None
+    worded = extended(keyed(prefixed(problem, "meat"), "model.weights"), "; delete it")
+    assert isinstance(worded, kind)
+    assert (str(worded), worded.path) == ("model.weights: meat: run/a.json is damaged; delete it", problem.path)
+
+
+def test_several_faults_have_a_line_each_and_the_place_of_the_first_as_their_key():
+    problem = all_faults([("a.yaml:1: epoch", "unknown key"), ("a.yaml:2: seed", "expected a number")])
+    assert str(problem) == "a.yaml:1: epoch: unknown key\na.yaml:2: seed: expected a number"
+    assert problem.key == "a.yaml:1: epoch"
+
+
+def test_the_key_of_a_wrong_override_and_of_a_wrong_option_is_data(tmp_path: Path):
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "none.yaml")
+    assert caught.value.key == str(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError) as caught:
+        part_of("3/2")
+    assert caught.value.key == "--only '3/2'"
+    with pytest.raises(CheckpointError) as damaged:
+        read_json(tmp_path / "none.json")
+    assert damaged.value.path == tmp_path / "none.json"

@@ -33,4 +33,4 @@ def read_answer(path: Path) -> Content:
         if path.stem.startswith(part.files):
             return read_object(path, TypeAdapter(part.answer))
     beginnings = ", ".join(part.files for part in PARTS.values())
-    raise CheckpointError(f"{path} is not named like the answer of a part: expected {beginnings}")
+    raise CheckpointError(f"{path} is not named like the answer of a part: expected {beginnings}", path=path)

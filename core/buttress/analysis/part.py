@@ -38,7 +38,7 @@ class Options:
     def __post_init__(self) -> None:
         if not 3 <= self.points <= 1001 or self.points % 2 == 0:
             raise ConfigError(
-                f"--points {self.points}: expected an odd number from 3 to 1001, so that 0 is one of them"
+                "expected an odd number from 3 to 1001, so that 0 is one of them", key=f"--points {self.points}"
             )
 
     @property

@@ -56,9 +56,9 @@ def analyze(
     options = options or Options()
     for part in parts:
         if part not in PARTS:
-            raise ConfigError(f"--part {part!r}: unknown{nearest(part, PARTS)}")
+            raise ConfigError(f"unknown{nearest(part, PARTS)}", key=f"--part {part!r}")
     if examples < 1:
-        raise ConfigError(f"--examples {examples}: expected a number >= 1")
+        raise ConfigError("expected a number >= 1", key=f"--examples {examples}")
     study = Study(path, checkpoint, examples, trust=trust)
     for track in options.tracks:
         study.folder.saved_weights(checkpoint, track)

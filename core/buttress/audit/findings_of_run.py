@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from buttress.audit.audit_file import read_audit, write_audit
-from buttress.errors import CheckpointError
+from buttress.errors import CheckpointError, extended
 from buttress.evaluation.saved_run import SavedRun
 
 
@@ -22,7 +22,7 @@ def read_findings(run: SavedRun) -> list[dict[str, Any]]:
         rows = read_audit(run.folder.audit)
     except CheckpointError as problem:
         again = f"buttress audit {run.home} --track {run.track} --checkpoint {run.checkpoint}"
-        raise CheckpointError(f"{problem}; it is written anew by: {again}") from None
+        raise extended(problem, f"; it is written anew by: {again}") from None
     return [row for row in rows if _weights(run).items() <= row.items()]
 
 

@@ -69,7 +69,7 @@ def compare(
     if not files:
         raise ConfigError("compare: expected at least one CONFIG, a YAML file, beside key=value")
     if jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: expected a number >= 1")
+        raise ConfigError("expected a number >= 1", key=f"--jobs {jobs}")
     settings, chosen = seeds_of([word for word in overrides if "=" in word], seeds)
     variants = plan(files, settings)
     notice(f"checking {len(variants)} configs ..." if len(variants) > 1 else "checking the config ...")

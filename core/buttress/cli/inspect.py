@@ -41,7 +41,7 @@ def audit(run: Path, track: str, checkpoint: str, examples: int, trust: bool, as
     from buttress.errors import ConfigError, WorkError
 
     if examples < 1:
-        raise ConfigError(f"--examples {examples}: expected a number >= 1")
+        raise ConfigError("expected a number >= 1", key=f"--examples {examples}")
     with reporter_aside("loading data and weights") as reporter:
         audited, findings = audit_run(run, track, checkpoint, examples=examples, doing=reporter.doing, trust=trust)
     if as_json:

@@ -192,8 +192,9 @@ def _columns(own: str, attacks: Sequence[str]) -> dict[str, str]:
         columns[text] = text if short in taken else short
         if columns[text] in taken:
             raise ConfigError(
-                f"--attack {text!r}: the table has a column {text!r}; leave the attack out, or write out the settings "
-                "that make it another one: 'pgd: {steps: 20, step_size: 1/80}'"
+                f"the table has a column {text!r}; leave the attack out, or write out the settings "
+                "that make it another one: 'pgd: {steps: 20, step_size: 1/80}'",
+                key=f"--attack {text!r}",
             )
     return columns
 
@@ -238,10 +239,14 @@ def _expect_scored(
     """
     folder, cure = job.folder, f"delete {job.folder.path} to have it trained again"
     if not any(record.track == track for record in records):
-        raise CheckpointError(f"{folder.metrics} has no evaluations of {track!r}, which {folder.summary} has; {cure}")
+        raise CheckpointError(
+            f"{folder.metrics} has no evaluations of {track!r}, which {folder.summary} has; {cure}", path=folder.metrics
+        )
     for text in columns:
         if track not in scores.get(text, {track: None}):
-            raise CheckpointError(f"{job.scores_file} lacks {text} of {track!r}; delete it to have it scored again")
+            raise CheckpointError(
+                f"{job.scores_file} lacks {text} of {track!r}; delete it to have it scored again", path=job.scores_file
+            )
 
 
 def _write(comparison: Comparison, folder: Path, say: Callable[[str], None]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from buttress.comparing.board import listener_to
+from buttress.comparing.job_error import error_kept_in
 from buttress.components.own_modules import expect_unchanged
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.config.file import ConfigFile, load_config
@@ -83,6 +84,11 @@ class Job:
         return self.folder.path.parent / "logs" / f"{self.folder.path.name}.log"
 
     @property
+    def error_file(self) -> Path:
+        """The file that holds the error of its process, where one has ended it."""
+        return self.log.with_suffix(".error.json")
+
+    @property
     def lock(self) -> Path:
         """The file that the one process at work on it has locked."""
         return self.log.with_suffix(".lock")
@@ -128,15 +134,19 @@ class Job:
                 for key, one, other in differences(there, expected)
             ]
             if differing:
-                raise RunFolderError(f"{folder.path} holds a run of another config: {'; '.join(differing)}; {cure}")
+                raise RunFolderError(
+                    f"{folder.path} holds a run of another config: {'; '.join(differing)}; {cure}", path=folder.path
+                )
             name = expected.get("plugins_file")
             if name and read_plugins_file(folder.path / name).text != self.plugins_text:
-                raise RunFolderError(f"{folder.path} holds a run of another {name}; {cure}")
+                raise RunFolderError(f"{folder.path} holds a run of another {name}; {cure}", path=folder.path)
             with suppress(CheckpointError):  # a damaged manifest records nothing
                 expect_unchanged(read_manifest(folder.manifest).origins, folder.path)
             expect_same_files(folder)
         elif folder.path.exists() and not folder.metrics.exists() and any(folder.path.iterdir()):
-            raise RunFolderError(f"{folder.path} is no run folder, and a run is to live there; {cure}")
+            raise RunFolderError(
+                f"{folder.path} is no run folder, and a run is to live there; {cure}", path=folder.path
+            )
 
     @property
     def _source(self) -> YamlSource:
@@ -159,7 +169,12 @@ def work(order: Mapping[str, Any], channel: Channel) -> None:
     with locked(job.lock, wait=False) as mine:
         if not mine:
             sys.exit(BUSY)
-        sys.exit(exit_code_of(lambda: _do(job, Reporter(listener=listener_to(channel)))))
+        sys.exit(exit_code_of(lambda: _keep_error(job, Reporter(listener=listener_to(channel)))))
+
+
+def _keep_error(job: Job, reporter: Reporter) -> None:
+    with error_kept_in(job.error_file):
+        _do(job, reporter)
 
 
 def _do(job: Job, reporter: Reporter) -> None:

@@ -16,7 +16,7 @@ from buttress.comparing.sweep import Variant
 from buttress.components.plugins_file import read_plugins_file
 from buttress.config.file import dump_config
 from buttress.config.yaml_source import read_yaml
-from buttress.errors import CheckpointError, ConfigError
+from buttress.errors import CheckpointError, ConfigError, extended
 from buttress.scoring.attacks import attack_entry, load_attack
 from buttress.storage.names import expect_plain_name
 from buttress.storage.results import read_object
@@ -141,8 +141,8 @@ def read_plan(folder: Path) -> Plan:
     try:
         content = read_object(path, _PLAN, sealed=True).body
     except CheckpointError as problem:
-        raise CheckpointError(
-            f"{problem}; delete it: the runs stay, and the table has those that the next command asks for"
+        raise extended(
+            problem, "; delete it: the runs stay, and the table has those that the next command asks for"
         ) from None
     members = tuple(
         _member(each["variant"], each["digest"], each["evaluation"], each["seeds"]) for each in content["members"]

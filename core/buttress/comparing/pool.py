@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from time import monotonic, sleep
 
 from buttress.comparing.board import Board
+from buttress.comparing.job_error import kept_error
 from buttress.comparing.jobs import BUSY, Job, work
 from buttress.console.tables import duration
 from buttress.errors import InterruptionError
@@ -18,8 +19,6 @@ from buttress.storage.locks import locked
 
 # Seconds between looks at the processes.
 _LOOK = 0.05
-# How the error of a command begins.
-_ERROR = "error: "
 _ELSEWHERE = "another process is at work on it"
 
 
@@ -129,7 +128,7 @@ class Pool:
                 outcome = _ELSEWHERE
             elif process.returncode != 0:
                 output = job.log.read_bytes()[running.log_size :].decode(errors="replace")
-                self._failed[job.label, job.seed] = _reason(process.returncode, output)
+                self._failed[job.label, job.seed] = _reason(process.returncode, kept_error(job.error_file), output)
                 outcome = f"failed, see {job.log}"
             self._report(job, outcome, monotonic() - running.started)
 
@@ -142,11 +141,9 @@ class Pool:
         )
 
 
-def _reason(code: int, output: str) -> str:
-    """The reason of a failure: the signal that ended the process, or its error in one line, or its last line."""
+def _reason(code: int, error: str | None, output: str) -> str:
+    """The reason of a failure: the signal that ended the process, or its error, or else its last line of output."""
     if code < 0:
         end = describe_end(code)
         return f"ended by {end}{' (out of memory?)' if end == 'SIGKILL' else ''}"
-    lines = output.strip().splitlines() or [f"{describe_end(code)} without a word"]
-    first = max((number for number, line in enumerate(lines) if line.startswith(_ERROR)), default=len(lines) - 1)
-    return " ".join(line.strip() for line in lines[first:]).removeprefix(_ERROR)
+    return error or (output.strip().splitlines() or [f"{describe_end(code)} without a word"])[-1].strip()

@@ -84,8 +84,9 @@ def plan(configs: Sequence[Path], overrides: Sequence[str]) -> list[Variant]:
         if not _is_key_of(key, plugins):
             first = _owner(key)
             raise ConfigError(
-                f"override {key!r}: none of the configs has a key or a plugin {first!r}"
-                f"{nearest(first, {*Config.model_fields, *plugins})}"
+                f"none of the configs has a key or a plugin {first!r}"
+                f"{nearest(first, {*Config.model_fields, *plugins})}",
+                key=f"override {key!r}",
             )
     variants = []
     for path, source, name in zip(configs, sources, names, strict=True):
@@ -126,7 +127,9 @@ def baselines(variants: Sequence[Variant], wanted: str | None) -> dict[str, str]
     if wanted in labels:
         return dict.fromkeys(labels, wanted)
     if wanted not in methods:
-        raise ConfigError(f"--baseline {wanted!r}: expected one of {', '.join(dict.fromkeys([*methods, *labels]))}")
+        raise ConfigError(
+            f"expected one of {', '.join(dict.fromkeys([*methods, *labels]))}", key=f"--baseline {wanted!r}"
+        )
     candidates = [variant for variant in variants if variant.method == wanted]
     return {
         variant.label: candidate.label
@@ -150,7 +153,9 @@ def seeds_of(overrides: Sequence[str], option: str | None) -> tuple[list[str], l
         expected = "a number of seeds >= 1, or different seeds like 4,7"
         return list(overrides), _seeds(f"--seeds {text!r}", text, expected, counted="," not in text)
     if option is not None or len(given) > 1:
-        raise ConfigError(f"override {given[-1]!r}: seeds are given twice; give them once, as --seeds 4,7 or seed=4,7")
+        raise ConfigError(
+            "seeds are given twice; give them once, as --seeds 4,7 or seed=4,7", key=f"override {given[-1]!r}"
+        )
     seeds = _seeds(f"override {given[0]!r}", given[0].partition("=")[2], "different seeds >= 0 like 4,7", counted=False)
     return [override for override in overrides if override not in given], seeds
 
@@ -175,7 +180,9 @@ def part_of(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     part, parts = map(int, match.groups()) if match else (0, 0)
     if not 1 <= part <= parts:
-        raise ConfigError(f"--only {text!r}: expected a part and the number of parts, like 1/2 and 2/2 on two machines")
+        raise ConfigError(
+            "expected a part and the number of parts, like 1/2 and 2/2 on two machines", key=f"--only {text!r}"
+        )
     return part, parts
 
 
@@ -202,14 +209,14 @@ def _sweeps(overrides: Sequence[str]) -> dict[str, list[str]]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"override {override!r}: expected key=value, or key=value,value,... for a sweep")
+            raise ConfigError("expected key=value, or key=value,value,... for a sweep", key=f"override {override!r}")
         if key in _OWN_KEYS:
-            raise ConfigError(f"override {override!r}: a comparison sets {key} itself; use {_OWN_KEYS[key]}")
+            raise ConfigError(f"a comparison sets {key} itself; use {_OWN_KEYS[key]}", key=f"override {override!r}")
         if key in sweeps:
-            raise ConfigError(f"override {override!r}: {key} is given twice; list its values: {key}=value,value")
+            raise ConfigError(f"{key} is given twice; list its values: {key}=value,value", key=f"override {override!r}")
         values = split_values(text)
         if len(values) > 1 and (not all(values) or len(set(values)) < len(values)):
-            raise ConfigError(f"override {override!r}: expected different values between the commas")
+            raise ConfigError("expected different values between the commas", key=f"override {override!r}")
         sweeps[key] = values
     return sweeps
 
@@ -226,5 +233,5 @@ def _owner(key: str) -> str:
 def _name(source: YamlSource) -> str:
     name = source.value.get("name") if isinstance(source.value, dict) else None
     if not isinstance(name, str):
-        raise ConfigError(f"{source.name}: expected a config with a name")
+        raise ConfigError("expected a config with a name", key=source.name)
     return name

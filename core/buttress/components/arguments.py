@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from buttress.components.place import Place
 from buttress.components.readable import read_tuple, readable
 from buttress.components.validation import problems
-from buttress.errors import ConfigError, nearest
+from buttress.errors import all_faults, nearest
 from buttress.number_text import read_number
 
 _CONFIG = ConfigDict(strict=True, arbitrary_types_allowed=True)
@@ -44,17 +44,17 @@ def read_arguments(
     open_ended = parameters is None or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     known = {name: each for name, each in (parameters or {}).items() if name not in taken and _has_a_name(each)}
     read: dict[str, Any] = {}
-    wrong: list[str] = []
+    wrong: list[tuple[Place, str]] = []
     for key, value in values.items():
         if key not in known and not open_ended:
-            wrong.insert(0, f"{place / key}: unknown key{nearest(key, known)}")
+            wrong.insert(0, (place / key, f"unknown key{nearest(key, known)}"))
             continue
         try:
             read[key] = TypeAdapter(readable(_expected(known.get(key))), config=_CONFIG).validate_python(value)
         except ValidationError as failure:
-            wrong += [f"{place.under(key, *path)}: {problem}" for path, problem in problems(failure, value)]
+            wrong += [(place.under(key, *path), problem) for path, problem in problems(failure, value)]
     if wrong:
-        raise ConfigError("\n".join(wrong))
+        raise all_faults(wrong)
     return read
 
 

@@ -17,7 +17,7 @@ def entry_of(entry: object, place: Place | None = None) -> tuple[str, dict[str, 
         ((name, settings),) = entry.items()
         if isinstance(name, str) and (settings is None or isinstance(settings, Mapping)):
             return name, dict(settings or {})
-    raise ConfigError(f"{_prefix(place)}expected a name or 'name: {{settings}}', got {entry!r}")
+    raise ConfigError(f"expected a name or 'name: {{settings}}', got {entry!r}", key=place or "")
 
 
 def attack_entry_of(entry: object, place: Place | None = None) -> tuple[str, dict[str, Any]]:
@@ -32,10 +32,6 @@ def attack_entry_of(entry: object, place: Place | None = None) -> tuple[str, dic
         return name, settings
     if "steps" in settings:
         raise ConfigError(
-            f"{_prefix(place)}{name} says the number of steps, and steps says it again; leave out one of them"
+            f"{name} says the number of steps, and steps says it again; leave out one of them", key=place or ""
         )
     return counted[1], {"steps": int(counted[2]), **settings}
-
-
-def _prefix(place: Place | None) -> str:
-    return "" if place is None else f"{place}: "

@@ -186,12 +186,14 @@ def expect_unchanged(origins: Mapping[str, Mapping[str, str]], run: Path) -> Non
         if path is None:
             raise RunFolderError(
                 f"{subject}, and {file} is neither in {places[0]}, where it was, nor in the working folder; put it "
-                "back, or go to the folder that it is in now"
+                "back, or go to the folder that it is in now",
+                path=run,
             )
         if sha256(path.read_bytes()).hexdigest() != recorded["sha256"]:
             raise RunFolderError(
                 f"{subject}, and {path} has been changed since the run was started (its sha256 is not that of "
-                "manifest.json); put it back, or start a run of the new one"
+                "manifest.json); put it back, or start a run of the new one",
+                path=path,
             )
 
 

@@ -131,14 +131,17 @@ def read_plugins_file(path: Path, place: Place | None = None) -> PluginsFile:
     Raises:
         ConfigError: the file is missing, too large, or no text that Python could decode.
     """
-    at = f"{place}: " if place else ""
     try:
         raw = read_regular_file(path, MAX_BYTES)
     except OSError as problem:
-        raise ConfigError(f"{at}{path}: cannot be read: {problem.strerror}; it lies beside the config") from None
+        raise ConfigError(
+            f"{path}: cannot be read: {problem.strerror}; it lies beside the config", key=place or ""
+        ) from None
     fault = _not_python_text(raw)
     if fault:
-        raise ConfigError(f"{at}{path}: expected Python source in UTF-8, or in the encoding that it declares: {fault}")
+        raise ConfigError(
+            f"{path}: expected Python source in UTF-8, or in the encoding that it declares: {fault}", key=place or ""
+        )
     return PluginsFile(path, raw.decode("utf-8", "surrogateescape"), place)
 
 

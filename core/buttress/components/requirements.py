@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from buttress.components.installed import installed_versions
 from buttress.components.place import Place
 from buttress.components.sources import GROUPS, sources
-from buttress.errors import ConfigError
+from buttress.errors import all_faults
 
 
 def check_requirements(requirements: Sequence[str], place: Place) -> None:
@@ -24,7 +24,7 @@ def check_requirements(requirements: Sequence[str], place: Place) -> None:
     Raises:
         ConfigError: a distribution is missing or has another version; one line for each.
     """
-    wrong: list[str] = []
+    wrong: list[tuple[Place, str]] = []
     installed = installed_versions() if requirements else {}
     for position, text in enumerate(requirements):
         wanted = Requirement(text)
@@ -33,12 +33,12 @@ def check_requirements(requirements: Sequence[str], place: Place) -> None:
         version = installed.get(canonicalize_name(wanted.name))
         if version is None:
             cure = _cure(wanted, installed)
-            wrong.append(f"{place / position}: {text} is required, and {wanted.name} is not installed{cure}")
+            wrong.append((place / position, f"{text} is required, and {wanted.name} is not installed{cure}"))
             continue
         if not wanted.specifier.contains(version, prereleases=True):
-            wrong.append(f"{place / position}: {text} is required, and {wanted.name} {version} is installed")
+            wrong.append((place / position, f"{text} is required, and {wanted.name} {version} is installed"))
     if wrong:
-        raise ConfigError("\n".join(wrong))
+        raise all_faults(wrong)
 
 
 def _cure(wanted: Requirement, installed: Mapping[str, str]) -> str:

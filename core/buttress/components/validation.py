@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from buttress.components.place import Place
-from buttress.errors import ConfigError, nearest
+from buttress.errors import all_faults, nearest
 
 
 def validate(model: type[BaseModel], values: dict[str, Any], place: Place) -> BaseModel:
@@ -19,9 +19,7 @@ def validate(model: type[BaseModel], values: dict[str, Any], place: Place) -> Ba
     try:
         return model.model_validate(values)
     except ValidationError as failure:
-        (first, problem), *others = _problems(model, failure, place, values)
-        lines = [problem, *(f"{other}: {text}" for other, text in others)]
-        raise ConfigError("\n".join(lines), key=first) from None
+        raise all_faults(_problems(model, failure, place, values)) from None
 
 
 def problems(failure: ValidationError, values: object) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -52,7 +52,7 @@ class ConfigFile:
         trust: bool = False,
     ) -> None:
         if not isinstance(source.value, dict):
-            raise ConfigError(f"{source.name}: expected a mapping of keys, got {type(source.value).__name__}")
+            raise ConfigError(f"expected a mapping of keys, got {type(source.value).__name__}", key=source.name)
         _expect_format(source)
         whole = validate(Config, source.value, source.place)
         assert isinstance(whole, Config)
@@ -141,7 +141,7 @@ class ConfigFile:
             schedule.drops(self.config.epochs)
         except ConfigError as problem:
             key = "knots" if "knots" in section.settings() else "milestones"
-            raise ConfigError(f"{self.source.blame(('schedule', key), ('epochs',))}: {problem}") from None
+            raise ConfigError(problem, key=self.source.blame(("schedule", key), ("epochs",))) from None
         return schedule, settings
 
 
@@ -150,8 +150,9 @@ def _expect_format(source: YamlSource) -> None:
     written = source.value.get("format", FORMAT)
     if written != FORMAT or isinstance(written, bool):
         raise ConfigError(
-            f"{source.place / 'format'}: this version of buttress reads configs of format {FORMAT}, got {written!r}; "
-            "use the version that the config was written for (a run's is in its manifest.json)"
+            f"this version of buttress reads configs of format {FORMAT}, got {written!r}; "
+            "use the version that the config was written for (a run's is in its manifest.json)",
+            key=source.place / "format",
         )
 
 

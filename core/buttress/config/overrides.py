@@ -16,7 +16,7 @@ def apply_override(source: YamlSource, override: str) -> YamlSource:
     """``source`` with one ``key=value`` applied; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"override {override!r}: expected key=value, for example epochs=10 or pgd.steps=5")
+        raise ConfigError("expected key=value, for example epochs=10 or pgd.steps=5", key=f"override {override!r}")
     place = f"{OVERRIDE}{override!r}"
     value = parse_yaml(text, place).value
     tree = copy.deepcopy(source.value)

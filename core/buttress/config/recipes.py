@@ -64,27 +64,28 @@ def resolve_config_path(config: Path) -> Path:
     if config.exists():
         return config
     if not colon:
-        raise ConfigError(f"{config}: cannot be read: no such file{_nearest_config(config)}")
+        raise ConfigError(f"cannot be read: no such file{_nearest_config(config)}", key=config)
     wanted = canonicalize_name(distribution)
     points = [point for point in entry_points_of(GROUP) if canonicalize_name(point.distribution) == wanted]
     if not points:
         known = {point.distribution for point in entry_points_of(GROUP)}
         hint = nearest(distribution, known)
-        raise ConfigError(f"{config}: no such file, and no distribution {distribution!r} with recipes{hint}")
+        raise ConfigError(f"no such file, and no distribution {distribution!r} with recipes{hint}", key=config)
     for point in points:
         if not _folders(point):
             raise ConfigError(
-                f"{config}: entry point {point.name} = {point.value} of {point.distribution} {point.version} names no "
-                f"folder; repair or uninstall {distribution}"
+                f"entry point {point.name} = {point.value} of {point.distribution} {point.version} names no "
+                f"folder; repair or uninstall {distribution}",
+                key=config,
             )
     of_distribution = [recipe for point in points for recipe in _recipes_of(point)]
     matching = [recipe.path for recipe in of_distribution if recipe.name == name]
     if not matching:
         hint = nearest(name, {recipe.name for recipe in of_distribution})
-        raise ConfigError(f"{config}: {distribution} has no recipe {name!r}{hint} (see: buttress recipes list)")
+        raise ConfigError(f"{distribution} has no recipe {name!r}{hint} (see: buttress recipes list)", key=config)
     if len(matching) > 1:
         files = " and ".join(map(str, matching))
-        raise ConfigError(f"{config}: {distribution} has two recipes {name!r}: give one of the files, {files}")
+        raise ConfigError(f"{distribution} has two recipes {name!r}: give one of the files, {files}", key=config)
     return matching[0]
 
 

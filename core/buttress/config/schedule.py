@@ -150,18 +150,18 @@ def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
     try:
         per = getattr(schedule, "per", None)
         if per not in ("epoch", "batch"):
-            raise ConfigError(f"{who}: expected an attribute per that is 'epoch' or 'batch', got {per!r}")
+            raise ConfigError(f"expected an attribute per that is 'epoch' or 'batch', got {per!r}", key=who)
         factors = {t: schedule.factor(t, epochs) for t in range(epochs + (per == "batch"))}
         drops = schedule.drops(epochs)
     except ConfigError:
         raise
     except Exception as problem:
-        raise ConfigError(f"{who}: {describe(problem, schedule)}") from problem
+        raise ConfigError(describe(problem, schedule), key=who) from problem
     for t, factor in factors.items():
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 <= factor < inf:
-            raise ConfigError(f"{who}: expected factor({t}, {epochs}) to be a finite number >= 0, got {factor!r}")
+            raise ConfigError(f"expected factor({t}, {epochs}) to be a finite number >= 0, got {factor!r}", key=who)
     if not isinstance(drops, list) or not all(isinstance(epoch, int) for epoch in drops):
-        raise ConfigError(f"{who}: expected drops({epochs}) to be a list of epochs, got {drops!r}")
+        raise ConfigError(f"expected drops({epochs}) to be a list of epochs, got {drops!r}", key=who)
 
 
 def interpolate(t: float, times: Sequence[float], values: Sequence[float]) -> float:

@@ -90,11 +90,11 @@ def read_yaml(path: Path) -> YamlSource:
     try:
         raw = read_regular_file(path, MAX_BYTES)
     except OSError as problem:
-        raise ConfigError(f"{path}: cannot be read: {problem.strerror}") from None
+        raise ConfigError(f"cannot be read: {problem.strerror}", key=path) from None
     try:
         return parse_yaml(raw.decode("utf-8"), str(path))
     except UnicodeDecodeError as problem:
-        raise ConfigError(f"{path}: expected UTF-8 text: {problem}") from None
+        raise ConfigError(f"expected UTF-8 text: {problem}", key=path) from None
 
 
 def parse_yaml(text: str, name: str) -> YamlSource:
@@ -104,7 +104,7 @@ def parse_yaml(text: str, name: str) -> YamlSource:
         for event in yaml.parse(text, Loader=_Loader):
             nodes += isinstance(event, yaml.NodeEvent)
             if nodes > 2 * MAX_NODES:  # keys are nodes too
-                raise ConfigError(f"{name}: more than {2 * MAX_NODES:,} keys and values")
+                raise ConfigError(f"more than {2 * MAX_NODES:,} keys and values", key=name)
             tag, mark = getattr(event, "tag", None), event.start_mark
             place = f"{name}:{mark.line + 1}" if mark else name
             if tag:
@@ -118,9 +118,11 @@ def parse_yaml(text: str, name: str) -> YamlSource:
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{name}{line}: not valid YAML: {getattr(problem, 'problem', None) or problem}") from None
+        raise ConfigError(
+            f"not valid YAML: {getattr(problem, 'problem', None) or problem}", key=f"{name}{line}"
+        ) from None
     except RecursionError:
-        raise ConfigError(f"{name}: nested too deeply (an alias of itself?)") from None
+        raise ConfigError("nested too deeply (an alias of itself?)", key=name) from None
     return YamlSource(value, name, reader.places)
 
 
@@ -135,7 +137,7 @@ class _Reader:
     def read(self, node: yaml.Node, path: KeyPath) -> Any:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise ConfigError(f"{self.name}: more than {MAX_NODES:,} values (are aliases multiplying them?)")
+            raise ConfigError(f"more than {MAX_NODES:,} values (are aliases multiplying them?)", key=self.name)
         self.places.setdefault(path, self._place(node))
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, position)) for position, item in enumerate(node.value)]

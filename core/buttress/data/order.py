@@ -21,7 +21,7 @@ def subset(n: int, examples: int | None) -> Tensor:
     if examples is None:
         return torch.arange(n)
     if examples < 1:
-        raise ConfigError(f"--examples {examples}: expected a number >= 1")
+        raise ConfigError("expected a number >= 1", key=f"--examples {examples}")
     order = torch.randperm(n, generator=seeded_generator("cpu", "evaluation", "subset"))
     return order[:examples].sort().values
 

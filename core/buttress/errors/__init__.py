@@ -1,6 +1,7 @@
 """Errors of buttress: their kinds (``tree``), their words (``messages``), and the author's line that is at fault."""
 
 from buttress.errors.messages import (
+    all_faults,
     describe,
     extended,
     keyed,
@@ -50,6 +51,7 @@ __all__ = [
     "TrustError",
     "UnreadableError",
     "WorkError",
+    "all_faults",
     "describe",
     "extended",
     "keyed",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
 
 from buttress.errors.own_code import raising_line
-from buttress.errors.tree import ButtressError, InputError
+from buttress.errors.tree import ButtressError, ConfigError, InputError
 
 Problem = TypeVar("Problem", bound=ButtressError)
 
@@ -61,6 +61,16 @@ def keyed(problem: InputError, key: object) -> InputError:
     assert isinstance(named, InputError)
     named.key = named.key or str(key)
     return named
+
+
+def all_faults(faults: Sequence[tuple[object, str]]) -> ConfigError:
+    """An error with a line for each fault of a config: its place and its text. The first place is the key.
+
+    Args:
+        faults: place and text of each fault, at least one.
+    """
+    (first, text), *others = faults
+    return ConfigError("\n".join([text, *(f"{place}: {other}" for place, other in others)]), key=first)
 
 
 def extended(problem: Problem, sentence: str) -> Problem:

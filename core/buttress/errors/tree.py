@@ -53,8 +53,8 @@ class InputError(ButtressError):
 
     Args:
         message: who, expected, got, what to do.
-        key: place of the config that is at fault, such as ``"mine.yaml:4: plugins[0].pgd.steps"``; the message begins
-            with it.
+        key: place of the config that is at fault, such as ``"mine.yaml:4: plugins[0].pgd.steps"``, or option of the
+            command line, such as ``"--points 4"``; the message begins with it.
         place: as in ``ButtressError``.
 
     Attributes:
@@ -87,7 +87,27 @@ class ModelError(InputError):
     """A model cannot be made or used, or weights are not this model's."""
 
 
-class CheckpointError(InputError):
+class _FileError(InputError):
+    """A file or folder of a run is wrong.
+
+    Args:
+        message: who, expected, got, what to do.
+        path: file or folder that is at fault, where there is one.
+        key: as in ``InputError``.
+        place: as in ``ButtressError``.
+
+    Attributes:
+        path: as given.
+    """
+
+    path: Path | None = None
+
+    def __init__(self, message: object = "", *, path: Path | None = None, key: object = "", place: str = "") -> None:
+        super().__init__(message, key=key, place=place)
+        self.path = path
+
+
+class CheckpointError(_FileError):
     """A checkpoint is damaged, or belongs to another run."""
 
 
@@ -98,7 +118,7 @@ class UnreadableError(CheckpointError):
     """
 
 
-class RunFolderError(InputError):
+class RunFolderError(_FileError):
     """A run folder exists already, or a folder is no run folder."""
 
 

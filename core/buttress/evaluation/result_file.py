@@ -85,7 +85,7 @@ def read_evaluation(path: Path) -> Content:
     """
     result = read_object(path, _EVALUATION)
     if not result.body["attacks"]:
-        raise CheckpointError(f"{path}: attacks is not what buttress writes there: it is empty")
+        raise CheckpointError(f"{path}: attacks is not what buttress writes there: it is empty", path=path)
     return result
 
 
@@ -102,12 +102,14 @@ def read_worst(result: Mapping[str, Any], samples: Path) -> tuple[NDArray[np.int
     cure = f"it has the verdicts of {samples.with_suffix('.json').name}; delete that too, and evaluate again"
     sha256 = result.get("samples_sha256")  # older versions wrote none
     if sha256 is not None and not has_sha256(samples, sha256):
-        raise CheckpointError(f"{samples} is missing or damaged (its sha256 is not the recorded one): {cure}")
+        raise CheckpointError(
+            f"{samples} is missing or damaged (its sha256 is not the recorded one): {cure}", path=samples
+        )
     try:
         with open_regular_file(samples) as stream, np.load(stream, allow_pickle=False) as file:
             index, worst = file["index"], file["worst"]
     except Exception as problem:  # numpy and zipfile raise many kinds; all mean: these are no verdicts
-        raise CheckpointError(f"{samples} is missing or damaged ({problem}): {cure}") from None
+        raise CheckpointError(f"{samples} is missing or damaged ({problem}): {cure}", path=samples) from None
     if not (index.dtype == np.int64 and worst.dtype == np.bool_ and index.shape == worst.shape == (result["n"],)):
-        raise CheckpointError(f"{samples} is damaged (expected {result['n']} verdicts): {cure}")
+        raise CheckpointError(f"{samples} is damaged (expected {result['n']} verdicts): {cure}", path=samples)
     return index, worst

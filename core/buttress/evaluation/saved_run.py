@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from buttress.errors import CheckpointError
+from buttress.errors import CheckpointError, extended
 from buttress.evaluation.result_file import read_evaluation
 from buttress.evaluation.subject import ModelUnderAttack, load_subject
 from buttress.storage.files import finished_files
@@ -36,7 +36,7 @@ class SavedRun(ModelUnderAttack):
             try:
                 result, verified = read_evaluation(path)
             except CheckpointError as problem:
-                raise CheckpointError(f"{problem}; delete it, and evaluate again what it was about") from None
+                raise extended(problem, "; delete it, and evaluate again what it was about") from None
             if wanted.items() <= result.items() and result.get("fingerprint", own) == own:  # older versions wrote none
                 samples = str(path.with_suffix(".npz"))  # also after the run was moved
                 results.append({**result, "samples": samples, "mark": "" if verified else NOT_VERIFIED})

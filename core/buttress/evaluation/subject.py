@@ -96,7 +96,7 @@ class ModelUnderAttack:
         """
         splits = self.data.splits()
         if name not in splits:
-            raise ConfigError(f"{self.home}: the data set has no {name} split; choose one of {', '.join(splits)}")
+            raise ConfigError(f"the data set has no {name} split; choose one of {', '.join(splits)}", key=self.home)
         return splits[name]
 
 
@@ -128,7 +128,8 @@ def load_subject(
     """
     if path.is_file() and not holds_weights(path):
         raise CheckpointError(
-            f"{path} is neither a run folder nor a file of weights: expected safetensors, or a file of torch.save"
+            f"{path} is neither a run folder nor a file of weights: expected safetensors, or a file of torch.save",
+            path=path,
         )
     if path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir()):
         if track is not None or checkpoint is not None:
@@ -141,12 +142,14 @@ def load_subject(
     if checkpoint in (None, "best", "last"):
         track, checkpoint = track or "live", checkpoint or "best"
         if key is not None:
-            raise ConfigError(f"--key {key}: the {checkpoint} weights of a run are one set; --key chooses in a FILE")
+            raise ConfigError(
+                f"the {checkpoint} weights of a run are one set; --key chooses in a FILE", key=f"--key {key}"
+            )
         subject = _subject(file, folder.saved_weights(checkpoint, track), path, track, checkpoint)
     elif track is None:
         subject = _subject(file, user_path(checkpoint), path, key=key)
     else:
-        raise ConfigError(f"--track {track}: {checkpoint} is one file of weights, and has no tracks")
+        raise ConfigError(f"{checkpoint} is one file of weights, and has no tracks", key=f"--track {track}")
     if _data_settings(file) == _data_settings(load_config(folder.config)):  # else the user has chosen other data
         expect_same_data(folder, subject.data.fingerprint)
     return subject
@@ -166,7 +169,7 @@ def _subject(
     key: str | None = None,
 ) -> ModelUnderAttack:
     if not weights.is_file():
-        raise CheckpointError(f"{weights} does not exist; expected best, last, or a file of weights")
+        raise CheckpointError(f"{weights} does not exist; expected best, last, or a file of weights", path=weights)
     data, _ = load_data(file)
     model, _ = build_model(file, data, weights, key)
     return ModelUnderAttack(model, data, threat_of(file), file, weights, home, track, checkpoint)
@@ -181,7 +184,8 @@ def _config_of_file(path: Path, config: Path | None, overrides: Sequence[str], t
     missing = [key for key in ("model", "data", "threat") if key not in source.value]
     if missing:
         raise ConfigError(
-            f"{path}: which {', '.join(missing)} the weights belong to is not known; give --config CONFIG, or "
-            "model.name=... data.name=... threat.norm=... threat.eps=..."
+            f"which {', '.join(missing)} the weights belong to is not known; give --config CONFIG, or "
+            "model.name=... data.name=... threat.norm=... threat.eps=...",
+            key=path,
         )
     return ConfigFile(source)

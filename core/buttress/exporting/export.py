@@ -58,7 +58,7 @@ def export_run(
         CheckpointError: the run has no such weights.
         WorkError: ``torch.export`` cannot follow the model, or the exported model gives other logits.
     """
-    taken = RunFolderError(f"--output {output} exists and is never overwritten; choose another folder")
+    taken = RunFolderError(f"--output {output} exists and is never overwritten; choose another folder", path=output)
     if output.exists():
         raise taken
     run = load_run(path, track, checkpoint, trust=trust)

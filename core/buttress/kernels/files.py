@@ -107,16 +107,21 @@ def _common(files: Sequence[TensorFile], prefix: str) -> dict[str, Entry]:
     """
     first, *others = ({n: e for n, e in file.entries.items() if n.startswith(prefix)} for file in files)
     if not first:
-        raise CheckpointError(f"{files[0].path} holds no tensors{f' under {prefix!r}' if prefix else ''}")
+        raise CheckpointError(
+            f"{files[0].path} holds no tensors{f' under {prefix!r}' if prefix else ''}", path=files[0].path
+        )
     for file, entries in zip(files[1:], others, strict=True):
         for name in sorted(set(first) ^ set(entries)):
             verb = "lacks" if name in first else "also holds"
             raise CheckpointError(
-                f"{file.path} {verb} {name!r}, unlike {files[0].path}; give files of one model, made in one way"
+                f"{file.path} {verb} {name!r}, unlike {files[0].path}; give files of one model, made in one way",
+                path=file.path,
             )
         for name, entry in entries.items():
             if str(entry) != str(first[name]):
-                raise CheckpointError(f"{file.path}: {name!r} has {entry}, expected {first[name]} as {files[0].path}")
+                raise CheckpointError(
+                    f"{file.path}: {name!r} has {entry}, expected {first[name]} as {files[0].path}", path=file.path
+                )
     return {name.removeprefix(prefix): entry for name, entry in first.items()}
 
 
@@ -210,7 +215,8 @@ class _Work:
             if not torch.equal(value, values[0]):
                 raise CheckpointError(
                     f"{file.path}: integer tensor {block.name!r} differs from that of {self._files[0].path}; choose "
-                    "integers: last to take the last file's"
+                    "integers: last to take the last file's",
+                    path=file.path,
                 )
         return values[0]
 

@@ -157,7 +157,7 @@ def group_runs(runs: Sequence[Run]) -> list[RunsOfConfig]:
     for run in runs:
         path = run.folder.path.resolve()
         if path in seen:
-            raise RunFolderError(f"{run.folder.path} is given twice; name every run once")
+            raise RunFolderError(f"{run.folder.path} is given twice; name every run once", path=run.folder.path)
         seen.add(path)
         key = json.dumps(run.config.model_dump(exclude={"seed"}), sort_keys=True, default=str)
         groups.setdefault(key, []).append(run)

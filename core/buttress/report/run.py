@@ -27,7 +27,7 @@ def write_report(
     if output is None:
         output = runs[0] / "report.html" if len(runs) == 1 else Path("report.html")
     if output.suffix not in (".html", ".htm") or output.is_dir():
-        raise RunFolderError(f"--output {output}: expected the name of a file that ends in .html")
+        raise RunFolderError(f"--output {output}: expected the name of a file that ends in .html", path=output)
     read = [read_run(path) for path in runs]
     for line in (line for run in read for line in run.damaged):
         say(f"left out: {line}")

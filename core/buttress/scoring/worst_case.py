@@ -189,10 +189,14 @@ class _Work:
                 table, seconds, done = (np.asarray(file[name]) for name in ("table", "seconds", "done"))
                 sealed = str(file["sha256"]) == _digest(table, seconds, done)
         except Exception as problem:  # numpy and zipfile raise many kinds of error about a broken file
-            raise CheckpointError(f"{path} is damaged ({problem}); delete it to start the evaluation anew") from None
+            raise CheckpointError(
+                f"{path} is damaged ({problem}); delete it to start the evaluation anew", path=path
+            ) from None
         fits = table.shape == shape and table.dtype == np.int8 and seconds.shape == shape[:1]
         if not (sealed and fits and done.shape == () and done.dtype.kind == "i" and int(done) >= 0):
-            raise CheckpointError(f"{path} is damaged (not as it was written); delete it to start the evaluation anew")
+            raise CheckpointError(
+                f"{path} is damaged (not as it was written); delete it to start the evaluation anew", path=path
+            )
         return _Work(path, table, seconds.astype(np.float64), int(done))
 
     def left(self, row: int, columns: Tensor) -> Tensor:

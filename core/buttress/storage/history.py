@@ -170,7 +170,7 @@ class DiskHistory(History):
             good = list(pool.map(self._verified.has_sha256, paths, [file["sha256"] for file in files]))
         for path in (path for path, whole in zip(paths, good, strict=True) if not whole):
             what = "is damaged" if path.exists() else "is missing"
-            raise CheckpointError(f"{path} {what}: the checkpoint refers to it; restore it from a backup")
+            raise CheckpointError(f"{path} {what}: the checkpoint refers to it; restore it from a backup", path=path)
 
 
 class _DiskReader(HistoryReader):

@@ -29,7 +29,9 @@ def expect_plain_name(name: object, source: Path) -> str:
         CheckpointError: it is no plain name.
     """
     if not isinstance(name, str) or not is_plain_name(name):
-        raise CheckpointError(f"{source} names the file {name!r}: {_EXPECTED}; who wrote it may want to reach others")
+        raise CheckpointError(
+            f"{source} names the file {name!r}: {_EXPECTED}; who wrote it may want to reach others", path=source
+        )
     return name
 
 
@@ -40,7 +42,9 @@ def expect_inside(path: Path, folder: Path) -> Path:
         RunFolderError: it leads out of ``folder``.
     """
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise RunFolderError(f"{path} leads out of {folder}, to {path.resolve()}; nothing has been written there")
+        raise RunFolderError(
+            f"{path} leads out of {folder}, to {path.resolve()}; nothing has been written there", path=path
+        )
     return path
 
 

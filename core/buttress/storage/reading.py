@@ -39,7 +39,7 @@ def has_sha256(path: Path, sha256: str) -> bool:
         return False
     except OSError as problem:
         expect_handed_out(path, problem)
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}", path=path) from None
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
@@ -51,14 +51,16 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """
     try:
         if sha256 is not None and file_sha256(path) != sha256:
-            raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
+            raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one", path=path)
         expect_regular_file(path)
         return load_file(path)
     except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
+        raise CheckpointError(f"{path} does not exist", path=path) from None
     except (SafetensorError, OSError) as problem:
         expect_handed_out(path, problem)
-        raise CheckpointError(f"{path} cannot be read: {problem}; the file is truncated or no safetensors") from None
+        raise CheckpointError(
+            f"{path} cannot be read: {problem}; the file is truncated or no safetensors", path=path
+        ) from None
 
 
 def read_json(path: Path) -> Any:
@@ -71,12 +73,12 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(read_regular_file(path).decode("utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
+        raise CheckpointError(f"{path} does not exist", path=path) from None
     except (ValueError, OSError) as problem:
         expect_handed_out(path, problem)
-        raise CheckpointError(f"{path} cannot be read: {problem}") from None
+        raise CheckpointError(f"{path} cannot be read: {problem}", path=path) from None
     except RecursionError:
-        raise CheckpointError(f"{path} cannot be read: it is nested too deeply") from None
+        raise CheckpointError(f"{path} cannot be read: it is nested too deeply", path=path) from None
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -102,11 +104,13 @@ def read_facts(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("buttress", "{}"))
     except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
+        raise CheckpointError(f"{path} does not exist", path=path) from None
     except (SafetensorError, OSError, ValueError, RecursionError) as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem}; the file is truncated or no safetensors") from None
+        raise CheckpointError(
+            f"{path} cannot be read: {problem}; the file is truncated or no safetensors", path=path
+        ) from None
     if not isinstance(facts, dict):
-        raise CheckpointError(f"{path} is damaged: its header holds no facts about the tensors")
+        raise CheckpointError(f"{path} is damaged: its header holds no facts about the tensors", path=path)
     return facts
 
 
@@ -118,7 +122,7 @@ def expect_handed_out(path: Path, problem: Exception) -> None:
     """
     code = system_error(problem)
     if code is not None and code not in _NO_FILE:
-        raise UnreadableError(f"{path} cannot be read: {os.strerror(code)}") from None
+        raise UnreadableError(f"{path} cannot be read: {os.strerror(code)}", path=path) from None
 
 
 def system_error(problem: Exception) -> int | None:

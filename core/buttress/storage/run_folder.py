@@ -75,7 +75,7 @@ class RunFolder:
             with new_folder(self.path) as path:
                 RunFolder(path)._fill(config_text, manifest, copies)
         except FileExistsError:
-            raise RunFolderError(_exists(self.path)) from None
+            raise RunFolderError(_exists(self.path), path=self.path) from None
 
     def _fill(self, config_text: str, manifest: Mapping[str, Any], copies: Mapping[str, bytes]) -> None:
         with storage_errors(self.path):
@@ -100,7 +100,9 @@ class RunFolder:
             descriptor = open_lock_of(self.path)
         try:
             if not take_lock(descriptor, wait=False):
-                raise RunFolderError(f"{self.path}: a process is at work there; wait for it, or stop it")
+                raise RunFolderError(
+                    f"{self.path}: a process is at work there; wait for it, or stop it", path=self.path
+                )
             self._descriptor, self._holder = descriptor, os.getpid()
             for path in (self.metrics, self.log):
                 unshare_file(path)
@@ -138,15 +140,18 @@ class RunFolder:
             CheckpointError: there is none.
         """
         if not is_plain_name(track):
-            raise CheckpointError(f"{self.path} has no track {track!r}: expected letters, digits, . _ - (no path)")
+            raise CheckpointError(
+                f"{self.path} has no track {track!r}: expected letters, digits, . _ - (no path)", path=self.path
+            )
         path = self.weights_file(which, track)
         if path.is_file():
             return path
         saved = sorted({each.stem.partition("-")[2] for each in finished_files(self.weights, "*.safetensors")})
         if track not in saved:
-            raise CheckpointError(f"{self.path} has no track {track!r}{nearest(track, saved)}")
+            raise CheckpointError(f"{self.path} has no track {track!r}{nearest(track, saved)}", path=self.path)
         raise CheckpointError(
-            f"{self.path} has no {which} weights of track {track!r} yet; finish it: buttress resume {self.path}"
+            f"{self.path} has no {which} weights of track {track!r} yet; finish it: buttress resume {self.path}",
+            path=self.path,
         )
 
 
@@ -164,7 +169,7 @@ def planned_folder(runs: Path, name: str, run: str | None) -> RunFolder:
         return RunFolder(next(path for each in names if not (path := runs / name / each).exists()))
     path = runs / name / run
     if path.exists():
-        raise RunFolderError(_exists(path))
+        raise RunFolderError(_exists(path), path=path)
     return RunFolder(path)
 
 

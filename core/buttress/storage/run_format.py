@@ -30,7 +30,8 @@ def expect_known_format(path: Path) -> None:
     if not (type(written) is int and 1 <= written <= FORMAT):
         raise RunFolderError(
             f"{path}: the run folder has format {written!r}, this version of buttress reads 1 to {FORMAT}; use the "
-            "version that the manifest names"
+            "version that the manifest names",
+            path=path,
         )
 
 

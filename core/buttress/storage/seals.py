@@ -46,7 +46,7 @@ def expect_seal(path: Path, value: object) -> None:
         CheckpointError: it has no seal, or is not byte for byte as it was written.
     """
     if not isinstance(value, dict) or KEY not in value:
-        raise CheckpointError(f"{path} is damaged: it does not record its sha256")
+        raise CheckpointError(f"{path} is damaged: it does not record its sha256", path=path)
     body = {key: value for key, value in value.items() if key != KEY}
     try:
         # The text too: 1e-5 and 1E-5 are one number, a missing end of line changes no value, and both are damage.
@@ -55,9 +55,9 @@ def expect_seal(path: Path, value: object) -> None:
         whole = False
     except OSError as problem:
         expect_handed_out(path, problem)
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}", path=path) from None
     if not whole:
-        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
+        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one", path=path)
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> str:
@@ -79,7 +79,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     tensors, facts = _read(path)
     if KEY not in facts:
-        raise CheckpointError(f"{path} is damaged: it does not record its sha256")
+        raise CheckpointError(f"{path} is damaged: it does not record its sha256", path=path)
     return tensors, {key: value for key, value in facts.items() if key != KEY}
 
 
@@ -127,7 +127,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _expect_same(path: Path, sha256: str, facts: Mapping[str, Any]) -> None:
     if sha256 != facts[KEY]:
         cure = f"; buttress resume {path.parent.parent} puts it back" if path.parent.name == "weights" else ""
-        raise CheckpointError(f"{path} is damaged: the sha256 of its contents is not the recorded one{cure}")
+        raise CheckpointError(f"{path} is damaged: the sha256 of its contents is not the recorded one{cure}", path=path)
 
 
 def _contents(tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> str:

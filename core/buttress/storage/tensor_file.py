@@ -81,9 +81,11 @@ class TensorFile:
             try:
                 got = os.preadv(self._descriptor, [target], offset)
             except OSError as problem:
-                raise CheckpointError(f"{self.path} cannot be read: {problem.strerror}") from None
+                raise CheckpointError(f"{self.path} cannot be read: {problem.strerror}", path=self.path) from None
             if got == 0:
-                raise CheckpointError(f"{self.path} cannot be read: it has become shorter while it was read")
+                raise CheckpointError(
+                    f"{self.path} cannot be read: it has become shorter while it was read", path=self.path
+                )
             target, offset = target[got:], offset + got
 
     def pieces(self, entry: Entry) -> Iterator[memoryview]:
@@ -121,15 +123,17 @@ def _open(path: Path) -> Iterator[TensorFile]:
         expect_regular_file(path)
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
+        raise CheckpointError(f"{path} does not exist", path=path) from None
     except OSError as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}", path=path) from None
     try:
         try:
             entries = _entries(descriptor)
         except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as problem:
             reason = problem.strerror if isinstance(problem, OSError) else problem
-            raise CheckpointError(f"{path} cannot be read: {reason}; the file is truncated or no safetensors") from None
+            raise CheckpointError(
+                f"{path} cannot be read: {reason}; the file is truncated or no safetensors", path=path
+            ) from None
         yield TensorFile(path, entries, descriptor)
     finally:
         os.close(descriptor)

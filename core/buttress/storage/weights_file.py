@@ -42,7 +42,7 @@ def holds_weights(path: Path) -> bool:
         with open_regular_file(path) as file:
             return _BEGINNINGS.match(file.read(16)) is not None
     except OSError as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}", path=path) from None
 
 
 def read_weight_sets(path: Path) -> dict[str, dict[str, Tensor]]:
@@ -59,7 +59,8 @@ def read_weight_sets(path: Path) -> dict[str, dict[str, Tensor]]:
     if not sets:
         raise CheckpointError(
             f"{path} holds no weights: expected a mapping of names to tensors, at the top or under a key like "
-            "state_dict, model or ema, as torch.save(model.state_dict(), FILE) writes it"
+            "state_dict, model or ema, as torch.save(model.state_dict(), FILE) writes it",
+            path=path,
         )
     return sets
 
@@ -70,9 +71,9 @@ def _load(path: Path) -> object:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
+        raise CheckpointError(f"{path} does not exist", path=path) from None
     except OSError as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}", path=path) from None
     except CheckpointError:
         raise
     except Exception as problem:  # the restricted loader raises many kinds; all mean: this file is not taken
@@ -80,7 +81,9 @@ def _load(path: Path) -> object:
         reason = (
             f"it asks for {requested.group(1)}, and only tensors are taken" if requested else "truncated, or no weights"
         )
-        raise CheckpointError(f"{path} is refused by torch's restricted loader, which runs no code: {reason}") from None
+        raise CheckpointError(
+            f"{path} is refused by torch's restricted loader, which runs no code: {reason}", path=path
+        ) from None
 
 
 def _expect_no_growth(path: Path) -> None:
@@ -100,7 +103,8 @@ def _expect_no_growth(path: Path) -> None:
     if parts > size:
         raise CheckpointError(
             f"{path} is refused: it has {size:,} bytes, and its parts {parts:,}; expected an archive that is not "
-            "compressed, as torch.save writes it"
+            "compressed, as torch.save writes it",
+            path=path,
         )
 
 

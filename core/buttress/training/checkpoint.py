@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from buttress.errors import CheckpointError, UnreadableError
+from buttress.errors import CheckpointError, UnreadableError, extended
 from buttress.storage.files import link_file, make_folder, storage_errors, write_tensors
 from buttress.storage.names import expect_inside
 from buttress.storage.reading import file_sha256
@@ -139,15 +139,18 @@ def restore_newest(
         except ForeignCheckpointError:
             raise
         except UnreadableError as problem:
-            raise UnreadableError(
-                f"{problem}; nothing was removed: let it be read, and resume again; or, to go on from the checkpoint "
-                f"before it, move the files {path.stem}.* away"
+            raise extended(
+                problem,
+                "; nothing was removed: let it be read, and resume again; or, to go on from the checkpoint before it, "
+                f"move the files {path.stem}.* away",
             ) from None
         except CheckpointError as problem:
             newest = newest or problem
             warn(f"{problem}; trying the one before it")
     reason = f"none of {len(paths)} is whole, the newest because {newest}" if paths else "there is none"
-    raise CheckpointError(f"{folder}: no checkpoint can be loaded: {reason}; start the run again under another name")
+    raise CheckpointError(
+        f"{folder}: no checkpoint can be loaded: {reason}; start the run again under another name", path=folder
+    )
 
 
 def _restore_from(path: Path, state: dict[str, Any], restore: Callable[[dict[str, Any]], None]) -> None:
@@ -157,7 +160,7 @@ def _restore_from(path: Path, state: dict[str, Any], restore: Callable[[dict[str
     except ForeignCheckpointError:
         raise
     except CheckpointError as problem:
-        raise CheckpointError(f"{path}: {problem}") from problem
+        raise CheckpointError(f"{path}: {problem}", path=path) from problem
 
 
 def _is_good(path: Path) -> bool:
@@ -186,4 +189,6 @@ def _parts(folder: Path) -> set[Path]:
     except FileNotFoundError:
         return set()
     except OSError as problem:
-        raise CheckpointError(f"{folder} cannot be read: {problem.strerror}; check its permissions") from None
+        raise CheckpointError(
+            f"{folder} cannot be read: {problem.strerror}; check its permissions", path=folder
+        ) from None

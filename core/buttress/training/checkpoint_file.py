@@ -66,7 +66,7 @@ def state_of(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
         for older in range(body["format"], FORMAT):
             state = _UPGRADES[older](state)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as problem:
-        raise CheckpointError(f"{path} is no checkpoint of buttress: {kind_and_text(problem)}") from None
+        raise CheckpointError(f"{path} is no checkpoint of buttress: {kind_and_text(problem)}", path=path) from None
     return state
 
 
@@ -92,12 +92,12 @@ def expect_undamaged(path: Path) -> str:
     try:
         sha256 = file_sha256(path)
     except OSError as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}", path=path) from None
     body = path.with_suffix(".json")
     if not (NAME.fullmatch(path.name) and body.is_file()):
         expect_whole(path)
     elif sha256 != read_body(body)["tensors_sha256"]:
-        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one")
+        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one", path=path)
     return sha256
 
 
@@ -115,14 +115,18 @@ def read_body(path: Path) -> dict[str, Any]:
     """
     body = read_json(path)
     if not isinstance(body, dict) or "sha256" not in body:
-        raise CheckpointError(f"{path} is no checkpoint of buttress")
+        raise CheckpointError(f"{path} is no checkpoint of buttress", path=path)
     _expect_format(path, body)
     expect_seal(path, body)
     step = body.get("step")
     if type(step) is not int or stem_of(step) != path.stem:
-        raise ForeignCheckpointError(f"{path} holds step {step!r}, and is called otherwise; give it its own name back")
+        raise ForeignCheckpointError(
+            f"{path} holds step {step!r}, and is called otherwise; give it its own name back", path=path
+        )
     if not isinstance(body.get("tensors_sha256"), str):
-        raise CheckpointError(f"{path} is no checkpoint of buttress: it does not say which tensors are its own")
+        raise CheckpointError(
+            f"{path} is no checkpoint of buttress: it does not say which tensors are its own", path=path
+        )
     return body
 
 
@@ -137,5 +141,5 @@ def _expect_format(path: Path, body: Mapping[str, Any]) -> None:
     try:
         expect_seal(path, body)
     except CheckpointError:
-        raise CheckpointError(message) from None
-    raise UnreadableError(message)
+        raise CheckpointError(message, path=path) from None
+    raise UnreadableError(message, path=path)

@@ -59,7 +59,8 @@ class Surroundings:
             return
         raise RunFolderError(
             f"{self._folder.path} was started with other code of its plugins: {'; '.join(self._code)}. Install what it "
-            f"was started with, or go on with what is there now: buttress resume {self._folder.path} --accept-changes"
+            f"was started with, or go on with what is there now: buttress resume {self._folder.path} --accept-changes",
+            path=self._folder.path,
         )
 
     def say(self, say: Callable[[str], None]) -> None:

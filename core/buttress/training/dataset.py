@@ -39,8 +39,8 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     shape = data.train.example_shape
     if layout == torch.channels_last and len(shape) != 3:
         raise ConfigError(
-            f"{file.place / 'model' / 'memory_format'}: channels_last is a layout of images [C,H,W], and these "
-            f"examples have shape {list(shape)}; use contiguous"
+            f"channels_last is a layout of images [C,H,W], and these examples have shape {list(shape)}; use contiguous",
+            key=file.place / "model" / "memory_format",
         )
     moved = {name: split.to(device, layout) for name, split in data.splits().items()}
     return replace(data, train=moved["train"], test=moved["test"], validation=moved.get("validation")), settings

@@ -37,10 +37,10 @@ def existing_folder(path: Path, warn: Callable[[str], None] = logger.warning, *,
     folder = RunFolder(path)
     try:
         if not folder.config.is_file() or not folder.manifest.is_file():
-            raise RunFolderError(_no_run_folder(path))
+            raise RunFolderError(_no_run_folder(path), path=path)
         config = read_regular_file(folder.config)
     except OSError as problem:
-        raise RunFolderError(f"{path} cannot be read: {problem.strerror}; check its permissions") from None
+        raise RunFolderError(f"{path} cannot be read: {problem.strerror}; check its permissions", path=path) from None
     _expect_inside(path)
     expect_known_format(folder.manifest)
     try:
@@ -75,7 +75,8 @@ def _expect_config(path: Path, config: bytes, recorded: str) -> None:
     number, (line, before) = next(differing, (1, ("other bytes", "")))
     raise RunFolderError(
         f"{path}:{number}: damaged or edited: expected {before!r}, with which the run was started, got {line!r}; put "
-        "it back; for other settings start a new run"
+        "it back; for other settings start a new run",
+        path=path,
     )
 
 
@@ -84,7 +85,8 @@ def _expect_plugins_file(folder: RunFolder, name: str, sha256: str) -> None:
     if read_plugins_file(path).sha256 != sha256:
         raise RunFolderError(
             f"{path} has been changed since the run was started (its sha256 is not that of {folder.manifest.name}); "
-            "put it back, or start a run of the new one"
+            "put it back, or start a run of the new one",
+            path=path,
         )
 
 
@@ -96,9 +98,12 @@ def _expect_inside(path: Path) -> None:
             if entry.is_symlink() and not entry.resolve().is_relative_to(home):
                 raise RunFolderError(
                     f"{entry} is a link out of the run folder, to {entry.resolve()}; copy there what it points to, or "
-                    "move the whole run folder"
+                    "move the whole run folder",
+                    path=entry,
                 )
             try:
                 expect_file_or_folder(entry)
             except OSError as problem:
-                raise RunFolderError(f"{entry}: {problem.strerror}; remove it from the run folder") from None
+                raise RunFolderError(
+                    f"{entry}: {problem.strerror}; remove it from the run folder", path=entry
+                ) from None

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from buttress._version import __version__
 from buttress.components.loaded import LoadedPlugin
-from buttress.errors import CheckpointError
+from buttress.errors import CheckpointError, extended
 from buttress.kernels import status
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.git import git_state
@@ -147,7 +147,7 @@ def as_manifest(body: Mapping[str, Any], path: Path) -> Manifest:
     try:
         return parse_shape(Manifest, body, str(path))
     except CheckpointError as problem:
-        raise CheckpointError(f"{problem}; put the file back as the run wrote it") from None
+        raise extended(problem, "; put the file back as the run wrote it") from None
 
 
 def manifest(

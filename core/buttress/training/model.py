@@ -15,7 +15,7 @@ from buttress.config.file import ConfigFile
 from buttress.config.schema import WeightsSection
 from buttress.config.targets import MODEL
 from buttress.data import Data
-from buttress.errors import CheckpointError, ModelError
+from buttress.errors import CheckpointError, ModelError, extended
 from buttress.nn.loading import check_logits, load_weights
 from buttress.nn.preparation import prepared
 from buttress.storage.user_path import user_path
@@ -85,4 +85,4 @@ def _start_from(model: nn.Module, file: ConfigFile, given: WeightsSection) -> No
             load_weights(model, path, key=given.key, fresh=given.fresh)
         except CheckpointError as problem:
             looked = "" if relative is None or len(relative.folders) == 1 else where_looked([relative])
-            raise CheckpointError(f"{problem}{looked}") from None
+            raise extended(problem, looked) from None

@@ -55,14 +55,16 @@ def expect_same_files(folder: RunFolder) -> None:
         if path is None:
             raise RunFolderError(
                 f"{what}, and there is no such file; it was {before.file}: put it back, or go to the folder in "
-                "which the run was started"
+                "which the run was started",
+                path=Path(before.file),
             )
         with storage_errors(path):
             changed = file_sha256(path) != before.sha256
         if changed:
             raise RunFolderError(
                 f"{what}, and {path} has been changed since the run was started (its sha256 is not that of "
-                f"{folder.manifest.name}); put it back, or start a run with the new one"
+                f"{folder.manifest.name}); put it back, or start a run with the new one",
+                path=path,
             )
 
 

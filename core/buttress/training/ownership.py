@@ -44,11 +44,14 @@ class Owner:
         run, config = body.get("run"), body.get("config_sha256", self.config_sha256)
         cure = f"{path.parent} must hold the checkpoints of its own run alone: move this one to where it came from"
         if self.is_known and run != self.run:
-            raise ForeignCheckpointError(f"{path} belongs to another run: expected id {self.run}, got {run}; {cure}")
+            raise ForeignCheckpointError(
+                f"{path} belongs to another run: expected id {self.run}, got {run}; {cure}", path=path
+            )
         if config != self.config_sha256:
             raise ForeignCheckpointError(
                 f"{path} was written under another config.yaml: expected sha256 {self.config_sha256[:12]}, got "
-                f"{str(config)[:12]}; {cure}"
+                f"{str(config)[:12]}; {cure}",
+                path=path,
             )
         return self if self.is_known else replace(self, run=run, is_known=True)
 

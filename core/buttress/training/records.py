@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from buttress.errors import CheckpointError
+from buttress.errors import CheckpointError, extended
 from buttress.storage.reading import parse_json
 from buttress.storage.regular_file import read_regular_file
 from buttress.storage.run_folder import RunFolder
@@ -128,19 +128,20 @@ def read_metrics(folder: RunFolder) -> Metrics:
     try:
         content = read_regular_file(path)
     except OSError as problem:
-        raise CheckpointError(f"{path} cannot be read: {problem.strerror}; {_cure(folder)}") from None
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}; {_cure(folder)}", path=path) from None
     size = voucher.size if voucher else 0
     if voucher and hashlib.sha256(content[:size]).hexdigest() != voucher.sha256:
         raise CheckpointError(
             f"{path} is damaged or edited: the sha256 of its first {size:,} bytes is not the one that "
-            f"{voucher.by.name} knows; {_cure(folder)}"
+            f"{voucher.by.name} knows; {_cure(folder)}",
+            path=path,
         )
     lines = content.splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
     try:
         records = _records(folder, whole)
     except CheckpointError as problem:
-        raise CheckpointError(f"{problem}; put the file back as the run wrote it") from None
+        raise extended(problem, "; put the file back as the run wrote it") from None
     texts = [line.decode().rstrip("\n") for line in whole]
     return Metrics(records, content[:size].count(b"\n"), texts, voucher is None and folder.summary.exists())
 
@@ -167,7 +168,7 @@ def _parsed(path: Path, lines: list[bytes]) -> Iterator[dict[str, Any]]:
         try:
             record = parse_json(line)
         except (ValueError, RecursionError) as problem:
-            raise CheckpointError(f"{path}:{number} is damaged: {problem or 'nested too deeply'}") from None
+            raise CheckpointError(f"{path}:{number} is damaged: {problem or 'nested too deeply'}", path=path) from None
         expect_shape(f"{path}:{number}", record, _ANY)
         expect_shape(f"{path}:{number}: event", record.get("event"), _EVENT)
         yield record

@@ -1,0 +1,44 @@
+"""The error of a job as data: a JSON file beside its log, for the process that started it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from buttress.console.tracebacks import note_of_traceback
+from buttress.console.visible import visible
+from buttress.errors import ButtressError, CheckpointError, StorageError, describe
+from buttress.storage.files import storage_errors, write_json
+from buttress.storage.reading import read_json
+
+
+@contextmanager
+def error_kept_in(path: Path) -> Iterator[None]:
+    """Write the exception that ends the block into ``path``, and raise it again; an older file there is removed.
+
+    Raises:
+        StorageError: the older file cannot be removed.
+    """
+    with storage_errors(path):
+        path.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as problem:
+        with suppress(StorageError):  # the disk may be what has failed
+            write_json(path, {"error": visible(_words_of(problem))})
+        raise
+
+
+def _words_of(problem: Exception) -> str:
+    return f"{problem}{note_of_traceback(problem)}" if isinstance(problem, ButtressError) else describe(problem)
+
+
+def kept_error(path: Path) -> str | None:
+    """The message in the file of ``error_kept_in`` as one line; None where there is none that can be read."""
+    try:
+        content = read_json(path)
+    except CheckpointError:
+        return None
+    message = content.get("error") if isinstance(content, dict) else None
+    return " ".join(line.strip() for line in message.splitlines()) if isinstance(message, str) else None
