@@ -22,6 +22,7 @@ from buttress.engine.labels import (
 from buttress.engine.named_manager import NamedManager
 from buttress.engine.state import RunState
 from buttress.engine.turns import Turn
+from buttress.engine.wrong_values import nonfinite_gradients, outside_box, outside_threat, range_of, unlike
 from buttress.errors import DataError, describe, moment
 from buttress.nn.contract import form_of, is_dense
 from buttress.nn.modes import usable
@@ -73,7 +74,7 @@ class Answers:
             raise who.fault(wrong)
         x, y, index = usable(x), usable(y), None if index is None else usable(index)
         if self._checks.level != "off":
-            self._values(who, self._state.threat.box_contains(x), lambda: _outside_box(x))
+            self._values(who, self._state.threat.box_contains(x), lambda: outside_box(x))
         self._unclassed.clear()
         self._labels(who, y)
         self._positions(who, index)
@@ -100,7 +101,7 @@ class Answers:
             if value.requires_grad:
                 raise who.fault(f"expected a detached {name}, got one with a graph; return {name}.detach()")
         if self._checks.level != "off" and x is not batch.x:
-            self._values(who, self._state.threat.box_contains(x), lambda: _outside_box(x))
+            self._values(who, self._state.threat.box_contains(x), lambda: outside_box(x))
         if y is not batch.y:
             self._labels(who, y)
         return answer
@@ -128,7 +129,7 @@ class Answers:
                 raise who.fault(f"aux {name!r}: expected a tensor [{len(x)},...], got {form_of(value)}")
         if self._checks.level != "off":
             good = self._state.threat.contains(adv.x, x, radius)
-            self._values(who, good, lambda: _outside_threat(self._state, adv.x, x, radius))
+            self._values(who, good, lambda: outside_threat(self._state.threat, adv.x, x, radius))
         if type(adv.x) is not Tensor:  # all that is computed from it, even the weights, would be of its class
             adv = replace(adv, x=adv.x.as_subclass(Tensor))
         if adv.x.is_inference():  # autograd refuses it
@@ -163,7 +164,7 @@ class Answers:
         if grads := named():
             good = torch.isfinite(norms_of(list(grads.values())))
             names = [f"the gradient of {name!r}" for name in grads]
-            self._finite(who, good, lambda: _nonfinite_gradients(list(grads), good), names)
+            self._finite(who, good, lambda: nonfinite_gradients(list(grads), good), names)
 
     def masked(self, who: Giver, answer: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The answer of a loss plugin's ``masked_loss`` for ``batch``.
@@ -230,14 +231,14 @@ class Answers:
                 )
         places = dict(model.named_parameters())
         wrong = (
-            [] if answer.weights is None else _unlike(answer.weights, places) + sorted(set(places) - {*answer.weights})
+            [] if answer.weights is None else unlike(answer.weights, places) + sorted(set(places) - {*answer.weights})
         )
         if wrong:
             raise who.fault(
                 f"track {answer.name!r}: expected a tensor for every parameter of the model, of its shape; "
                 f"wrong: {', '.join(wrong[:5])}"
             )
-        wrong = _unlike(answer.given_buffers, dict(model.named_buffers()))
+        wrong = unlike(answer.given_buffers, dict(model.named_buffers()))
         if wrong:
             raise who.fault(
                 f"track {answer.name!r}: given_buffers: expected tensors by the names of the model's buffers, of their "
@@ -263,7 +264,7 @@ class Answers:
         examples = self._state.examples
         if index is not None and examples is not None and self._checks.level != "off":
             message = f"expected positions index from 0 to {examples - 1}, those of the {examples} training examples"
-            self._values(who, are_positions(index, examples), lambda: f"{message}, got {_range_of(index)}")
+            self._values(who, are_positions(index, examples), lambda: f"{message}, got {range_of(index)}")
 
     def _values(self, who: Giver, good: Tensor, describe: Callable[[], str]) -> None:
         self._checks.expect(who, good, (self._state.epoch, self._state.step), describe)
@@ -289,52 +290,3 @@ class Caller:
 
 
 _STEP = Caller("engine.step")
-
-
-def _unlike(given: Mapping[str, Any], places: Mapping[str, Tensor]) -> list[str]:
-    """The names in ``given`` that ``places`` lacks, or has with another shape."""
-    return [
-        name
-        for name, value in given.items()
-        if name not in places or not isinstance(value, Tensor) or value.shape != places[name].shape
-    ]
-
-
-def _nonfinite_gradients(names: Sequence[str], good: Tensor) -> str:
-    bad = [name for name, fine in zip(names, good.tolist(), strict=True) if not fine]
-    return (
-        f"expected gradients of finite norm, got others for {len(bad)} parameters, the first {bad[0]!r}; the step was "
-        "not taken; lower the learning rate, or look for a division by zero or a root of zero"
-    )
-
-
-def _range_of(values: Tensor) -> str:
-    low, high = torch.aminmax(values)
-    return f"{int(low)} to {int(high)}"
-
-
-def _outside_box(x: Tensor) -> str:
-    if not torch.isfinite(x).all():
-        return "expected finite inputs, got NaN or infinity"
-    low, high = (float(value) for value in torch.aminmax(x))
-    return (
-        f"expected inputs inside the threat model's box, got values in [{low:.6g}, {high:.6g}]; scale them, or set box"
-    )
-
-
-def _outside_threat(state: RunState, x_adv: Tensor, x: Tensor, radius: float) -> str:
-    threat = state.threat
-    if not torch.isfinite(x_adv).all():
-        return "expected finite adversarial examples, got NaN or infinity"
-    low, high = (float(value) for value in torch.aminmax(x_adv))
-    if threat.box is not None and not (low >= threat.box[0] and high <= threat.box[1]):
-        return (
-            f"expected values in [{threat.box[0]:g}, {threat.box[1]:g}], got [{low:.6g}, {high:.6g}] in shape "
-            f"{tuple(x_adv.shape)}; use ctx.threat.project(x_adv, batch.x) before returning"
-        )
-    farthest = float(threat.distance(x_adv, x).amax())
-    reach, cure = str(threat.eps), "use ctx.threat.project(x_adv, batch.x) before returning"
-    if radius != 1:
-        reach = f"{radius:g} * {threat.eps}"
-        cure = "shorten its perturbation, or declare another radius"
-    return f"expected adversarial examples within {threat.norm} distance {reach} of x, got {farthest:.6g}; {cure}"
