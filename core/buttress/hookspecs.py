@@ -34,7 +34,7 @@ BatchTrait = Literal["soft labels", "mixed inputs", "two views", "extra examples
 """Properties of batches: labels are distributions ``[B,K]``; an input is made of several examples; the batch holds two
 views of each example; the batch holds examples beside those of the training set."""
 
-TRAITS_SINCE_1_1 = ("radius",)
+TRAITS_SINCE_1_1 = ("radius", "input_grad")
 """Traits that a plugin written for version 1.0 does not have: an attribute of that name is its own."""
 
 hookspec = HookspecMarker("buttress")
@@ -62,6 +62,8 @@ class Traits:
             another.
         radius: largest distance from x, in units of eps, of the examples of ``generate_adv`` and ``perturb_weights`` in
             training; those of an evaluation are always checked at eps.
+        input_grad: whether ``adjust_grads`` reads ``ctx.input_grad``, the gradient of the training loss with respect to
+            the adversarial examples; ``adv.x`` of the training loss then requires a gradient.
         masked_loss: method ``masked_loss(model, batch, adv, c_min, inclusive)``, see ``compute_loss``.
         forwards: method ``forwards(examples)`` of an attack: largest number of forwards for a batch of ``examples``;
             progress bars use it.
@@ -80,6 +82,7 @@ class Traits:
     refuses: Mapping[BatchTrait | str, str] = field(default_factory=dict)
     attack_mode: AttackMode | None = None
     radius: float = 1.0
+    input_grad: bool = False
     masked_loss: Callable[..., Any] | None = None
     forwards: Callable[[int], int] | None = None
     notes: Callable[[int, int], list[str]] | None = None

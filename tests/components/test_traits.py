@@ -65,6 +65,7 @@ GOOD: dict[str, list[Any]] = {
     "refuses": [{"soft labels": "why"}, {}, {"my-dist:pairs": "why"}],
     "attack_mode": list(get_args(AttackMode)),
     "radius": [1, 0.5, 2.0, Fraction(3, 2)],
+    "input_grad": [True, False],
 }
 BAD: dict[str, list[tuple[Any, str]]] = {
     "name": [("", "expected a name, got ''"), (3, "expected a name, got 3")],
@@ -95,6 +96,7 @@ BAD: dict[str, list[tuple[Any, str]]] = {
         (("soft labels",), "expected words with reasons, like {'soft labels': 'why'}, got ('soft labels',)"),
     ],
     "attack_mode": [("Train", "got 'Train'; did you mean 'train'?"), ("test", "expected one of train, train_notrack")],
+    "input_grad": [("yes", "expected True or False, got 'yes'"), (1, "got 1")],
     "radius": [
         (0, "expected a finite number > 0, got 0"),
         (-1.0, "got -1.0"),
@@ -165,6 +167,7 @@ def test_another_value_is_refused_with_what_is_allowed(trait: str, value: Any, m
         ("note", lambda self, epochs, steps_per_epoch: [], "notes"),
         ("hookspecs", "1.0", "hookspec"),
         ("raduis", 2.0, "radius"),
+        ("input_grads", True, "input_grad"),
         ("Radius", 2, "radius"),
         ("statedict", lambda self: {}, "state_dict"),
         ("state_dicts", lambda self: {}, "state_dict"),

@@ -186,6 +186,7 @@ KINDS: dict[str, TraitKind] = {
     "refuses": Refusals(),
     "attack_mode": OneOf(get_args(AttackMode)),
     "radius": PositiveNumber(),
+    "input_grad": FlagTrait(),
     "masked_loss": MethodTrait("masked_loss", ("model", "batch", "adv", "c_min", "inclusive")),
     "forwards": MethodTrait("forwards", ("examples",)),
     "notes": MethodTrait("notes", ("epochs", "steps_per_epoch"), may_yield=True),

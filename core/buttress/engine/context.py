@@ -139,13 +139,33 @@ class Context:
             )
         return given
 
-    def grads(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    def grads(
+        self, loss: Tensor, params: Sequence[Tensor], *, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> tuple[Tensor | None, ...]:
         """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
 
         The one door to weight gradients, which leaves ``.grad`` alone. Within ``perturb_weights`` use
         ``objective.grads``, which comes through here, keeps buffers as found, and expects finite gradients.
+
+        Args:
+            loss: 0-dim loss.
+            params: tensors on which it depends.
+            retain_graph: whether the graph of ``loss`` stays for another gradient; None: as ``create_graph``.
+            create_graph: whether the gradients have a graph of their own, so that a loss may contain them.
         """
-        return gradients(loss, params)
+        return gradients(loss, params, retain_graph=retain_graph, create_graph=create_graph)
+
+    @property
+    def input_grad(self) -> Tensor | None:
+        """``[B,*]`` gradient of the total training loss with respect to ``adv.x``, detached; zero where nothing flows.
+
+        It comes out of the backward of the step, so a plugin with ``input_grad = True`` has it for no pass of its own.
+        None where no plugin of the stack has this trait.
+
+        Raises:
+            RuntimeError: asked for elsewhere than in ``adjust_grads``.
+        """
+        return self._state.input_grad
 
     def outputs(self, x: Tensor) -> Tensor | None:
         """Logits ``[B,K]``, with graph, that the last call ``model(x)`` in this ``compute_loss`` gave for ``x`` itself.

@@ -10,16 +10,26 @@ from torch import Tensor
 from buttress.errors import ModelError
 
 
-def gradients(loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+def gradients(
+    loss: Tensor, params: Sequence[Tensor], *, retain_graph: bool | None = None, create_graph: bool = False
+) -> tuple[Tensor | None, ...]:
     """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
 
     Training's backward comes through here as well: N processes will all-reduce here. Where the model recomputes
     activations (``torch.utils.checkpoint``) its forward runs again in here.
 
+    Args:
+        loss: 0-dim loss.
+        params: tensors on which it depends.
+        retain_graph: whether the graph of ``loss`` stays for another gradient; None: as ``create_graph``.
+        create_graph: whether the gradients have a graph of their own.
+
     Raises:
         ModelError: a gradient is sparse.
     """
-    return _unaliased(torch.autograd.grad(loss, params, allow_unused=True))
+    return _unaliased(
+        torch.autograd.grad(loss, params, retain_graph=retain_graph, create_graph=create_graph, allow_unused=True)
+    )
 
 
 def _unaliased(grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:

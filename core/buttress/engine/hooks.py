@@ -50,6 +50,7 @@ class Hooks:
         self._radius = self._largest_radius("generate_adv")
         self._perturbed_radius = self._largest_radius("generate_adv", "perturb_weights")
         self._masked_loss = self._find_masked_loss(state)
+        self.wants_input_grad = any(plugin.traits.input_grad for plugin in plugins)
         self.exit_order: ExitOrder = "restore_then_step"
         for implementation in self.table["perturb_weights"].providers:
             self.exit_order = implementation.plugin.traits.exit_order
@@ -141,9 +142,18 @@ class Hooks:
         )
         return extended(fault, f"; beside it: {others}") if others else fault
 
-    def expect_gradients(self, model: nn.Module) -> None:
-        """Expect finite gradients of the training objective in ``.grad``."""
-        self.answers.gradients(self.table["compute_loss"].providers[0], partial(_grads_of, model))
+    def expect_weight_gradient(self, grads: Sequence[Tensor | None]) -> None:
+        """Expect that a training objective that depends on the adversarial examples depends on some weight too."""
+        if all(grad is None for grad in grads):
+            raise self.table["compute_loss"].providers[0].detached()
+
+    def expect_gradients(self, model: nn.Module, input_grad: Tensor | None) -> None:
+        """Expect finite gradients of the training objective, in ``.grad`` and with respect to adversarial examples."""
+
+        def named() -> dict[str, Tensor]:
+            return _grads_of(model) if input_grad is None else {**_grads_of(model), "adv.x": input_grad}
+
+        self.answers.gradients(self.table["compute_loss"].providers[0], named)
 
     def expect_ascent(self, model: nn.Module, weights: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
         """Expect finite gradients, along which ``perturb_weights`` moves the weights."""

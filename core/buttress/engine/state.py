@@ -59,6 +59,7 @@ class RunState:
         self._lasting: Streams = {}  # of spans longer than a step
         self._reader = ""
         self._skipped: Tensor | None = None
+        self._input_grad: tuple[Tensor | None] | None = None
 
     # Position
 
@@ -132,6 +133,28 @@ class RunState:
                 "was taken back; update there what the plugin remembers of a step"
             )
         return self._skipped
+
+    @property
+    def input_grad(self) -> Tensor | None:
+        """Gradient of the training loss with respect to the adversarial examples, where a plugin has asked for it.
+
+        Raises:
+            RuntimeError: no gradients are adjusted at the moment.
+        """
+        if self._input_grad is None:
+            raise RuntimeError(
+                "ctx.input_grad is available in adjust_grads only, right after the backward of the training loss"
+            )
+        return self._input_grad[0]
+
+    @contextmanager
+    def adjusting(self, input_grad: Tensor | None) -> Iterator[None]:
+        """Let the block, in which gradients are adjusted, know that with respect to the adversarial examples."""
+        self._input_grad = (input_grad,)
+        try:
+            yield
+        finally:
+            self._input_grad = None
 
     @contextmanager
     def after_update(self, skipped: Tensor) -> Iterator[None]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -111,10 +111,12 @@ class Step:
         batch = self.hooks.transform_batch(batch)
         adv = self.attack(batch)
         with self._perturbed(batch, adv, saved) as perturbation:
-            loss = self._loss(batch, perturbation.adv)
-            self._backward(loss)
+            adv = self._with_gradient(perturbation.adv)
+            loss = self._loss(batch, adv)
+            input_grad = self._backward(loss, adv.x)
             perturbation.before_step()
-            self.hooks.adjust_grads(self.model, self.optimizer)
+            with self.state.adjusting(input_grad):
+                self.hooks.adjust_grads(self.model, self.optimizer)
             self.state.expect_draws_used()
             self._take_step()
         return StepResult(loss.per_example.detach(), perturbation.adv)
@@ -129,24 +131,34 @@ class Step:
                 objective.close()  # from here on, a plugin that kept the objective cannot attack with it
                 yield perturbation
 
+    def _with_gradient(self, adv: Adv) -> Adv:
+        """``adv``, whose x takes a gradient where a plugin wants the gradient of the loss with respect to it."""
+        return replace(adv, x=adv.x.detach().requires_grad_()) if self.hooks.wants_input_grad else adv
+
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
         self.state.phase = "train"
         for weight in trainable(self.model):
             weight.grad = None
         return self.hooks.compute_loss(self.model, batch, adv)
 
-    def _backward(self, loss: Loss) -> None:
+    def _backward(self, loss: Loss, x: Tensor) -> Tensor | None:
+        """Put the gradients of the training loss into ``.grad``; return that of x ``[B,*]``, where x takes one."""
         weights, total = trainable(self.model), loss.total()
+        inputs = [x] if x.requires_grad else []
         self.hooks.expect_gradient(total)
         try:
-            grads = gradients(total, weights)
+            grads = gradients(total, [*weights, *inputs])
         except ButtressError:  # it names the culprit: the model, not a plugin
             raise
         except Exception as problem:
             raise self.hooks.backward_fault(problem) from problem
-        for weight, grad in zip(weights, grads, strict=True):
+        if inputs:
+            self.hooks.expect_weight_gradient(grads[:-1])
+        for weight, grad in zip(weights, grads, strict=False):
             weight.grad = grad
-        self.hooks.expect_gradients(self.model)
+        input_grad = None if not inputs else torch.zeros_like(x) if grads[-1] is None else grads[-1]
+        self.hooks.expect_gradients(self.model, input_grad)
+        return input_grad
 
     def _take_step(self) -> None:
         try:
