@@ -237,6 +237,7 @@ DIGITS: dict[str, list[Any]] = {
     "fix_param": [{"freeze_layers": {"layers": [3, 4]}}],
     "fgsm": [],
     "fast": [],
+    "n_fgsm": [],
     "clean": [],
     "fix_lr": [{"rat_lr": {"layers": [3, 4]}}],
     "awp_layers": [{"rat_wp": {"gamma": 0.02, "layers": [3, 4]}}],
@@ -249,10 +250,12 @@ ATTACKS: dict[str, Any] = {
     "mart": {"pgd": {**PGD, "start": "gaussian"}},
     "fgsm": {"fgsm": {"start": "uniform"}},
     "fast": "fast",
+    "n_fgsm": "n_fgsm",
     "clean": "clean",
 }
 # Where it is not two drops.
-SCHEDULES = {"fast": {"name": "cyclic", "peak": 0.5}}  # Wong et al.'s code
+CYCLIC = {"name": "cyclic", "peak": 0.5}  # Wong et al.'s code, and de Jorge et al.'s
+SCHEDULES = {"fast": CYCLIC, "n_fgsm": CYCLIC}
 SWEEPS = {"fix_param": "freeze_layers", "fix_lr": "rat_lr", "awp_layers": "rat_wp"}
 
 

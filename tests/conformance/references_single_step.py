@@ -25,3 +25,13 @@ def fast(noise: Tensor) -> Step:
         natural(ref, (x + delta).clamp(0, 1), y, start)
 
     return step
+
+
+def n_fgsm(noise: Tensor, alpha: float = 1.0) -> Step:
+    """x' = clip_[0,1](x + noise + alpha eps sign(g)), the gradient at x + noise, which is clipped to the box before."""
+
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        g = input_gradient(ref, x + noise, y)
+        natural(ref, (x + noise + alpha * EPS * g.sign()).clamp(0, 1), y, start)
+
+    return step

@@ -14,9 +14,7 @@ from .test_identities import batch, distance, network
 START = 0.1 * (2 * torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64) - 1)
 
 
-def trained(
-    attack: Any, *plugins: Any, norm: Any = "linf", draws: dict[str, Tensor] | None = None
-) -> dict[str, Tensor]:
+def trained(*plugins: Any, norm: Any = "linf", draws: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Weights and buffers after three steps."""
     sgd = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9)
     engine = Engine(network(), sgd, list(plugins), ThreatModel(norm, "1/10"), epochs=3)
@@ -32,3 +30,10 @@ def test_fast_is_fgsm_from_a_uniform_start(norm: str):
     fgsm = trained({"fgsm": {"start": "uniform"}}, norm=norm, draws={"fgsm.start": start})
     assert distance(fast, fgsm) == 0
     assert distance(fast, trained("fgsm", norm=norm)) > 0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_n_fgsm_without_noise_is_fgsm(norm: str):
+    quiet = trained({"n_fgsm": {"k": 0.0}}, norm=norm)
+    assert distance(quiet, trained("fgsm", norm=norm)) <= 1e-12
+    assert distance(quiet, trained("n_fgsm", norm=norm)) > 0

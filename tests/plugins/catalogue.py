@@ -79,6 +79,14 @@ CATALOGUE: dict[str, Row] = {
         costs=[(["fast"], Passes(2, 1, 1))],
         references={"fast": Case(["fast"], single_step.fast(ref.EPS * NOISE), {"fast.start": ref.EPS * NOISE})},
     ),
+    "n_fgsm": Row(
+        wrong=[UNKNOWN, {"k": -1}, {"alpha": -1}, {"alpha": "far"}, {"attack_mode": "test"}],
+        place="attack",
+        costs=[(["n_fgsm"], Passes(2, 1, 1))],
+        references={
+            "N-FGSM": Case(["n_fgsm"], single_step.n_fgsm(2 * ref.EPS * NOISE), {"n_fgsm.noise": 2 * ref.EPS * NOISE})
+        },
+    ),
     "clean": Row(
         wrong=[UNKNOWN],
         place="attack",
