@@ -163,13 +163,14 @@ def ensemble_weights(model: nn.Module, event: Event, ctx: Context) -> Track | No
     (``"evaluate"``).
 
     Always sees the un-perturbed weights. ``evaluate`` may return a ``Track``. A plugin that changes the live weights
-    declares ``writes_back = True`` and is called before the others at each event.
+    declares ``writes_back = True`` and is called before the others at each event. At ``epoch``, ``ctx.attack(batch)``
+    attacks any batch, for example of ``ctx.batches("validation")``, as training does.
     """
 
 
 @hookspec
 def end_epoch(metrics: Mapping[str, float], ctx: Context) -> None:
-    """Chain, after ``ensemble_weights(epoch)``: the epoch's training metrics."""
+    """Chain, after ``ensemble_weights(epoch)``: the epoch's training metrics; ``ctx.attack(batch)`` is available."""
 
 
 @hookspec

@@ -1,16 +1,21 @@
-"""Call the attack plugin with the model in the attack mode."""
+"""Call the attack plugin with the model in the attack mode: in a step, and for plugins that ask between steps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from buttress.engine.answers import Caller
 from buttress.engine.hooks import Hooks
 from buttress.engine.state import RunState
+from buttress.nn.contract import form_of
 from buttress.nn.modes import AttackMode, Modes, takes_gradients, usable
+from buttress.streams import Streams
 from buttress.types import Adv, Batch
 
 
@@ -51,3 +56,22 @@ class Attack:
         if torch.is_grad_enabled() and not losses.requires_grad:
             raise self.hooks.unattackable()
         return losses
+
+    @contextmanager
+    def offered(self) -> Iterator[None]:
+        """Let plugins attack batches of their own in the block, by ``ctx.attack``."""
+        streams: dict[str, Streams] = {}  # by plugin; they continue from one attack of the block to the next
+
+        def attack(plugin: str, batch: Batch) -> Adv:
+            if not isinstance(batch, Batch):
+                raise TypeError(f"ctx.attack: expected a Batch, got {form_of(batch)}")
+            self.hooks.answers.inputs(batch, Caller("ctx.attack"))
+            own = streams.setdefault(plugin, {})
+            with self.state.streams_apart(f"plugin {plugin}", own), self.state.records_apart():
+                return self(batch, "eval")
+
+        self.state.attack = attack
+        try:
+            yield
+        finally:
+            self.state.attack = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -19,7 +20,7 @@ from buttress.streams import Span
 if TYPE_CHECKING:
     from buttress.engine.state import Phase, RunState
     from buttress.threat import ThreatModel
-    from buttress.types import Batch
+    from buttress.types import Adv, Batch
 
 
 class Context:
@@ -199,13 +200,37 @@ class Context:
             )
         return self._state.attacked_losses(x_adv)
 
-    def batches(self) -> Iterable[Batch]:
-        """The training set, batch by batch, in a fixed order, as ``transform_batch`` makes it.
+    def batches(self, split: Literal["train", "validation"] = "train") -> Iterable[Batch]:
+        """A split, batch by batch, in the same order every time.
+
+        Args:
+            split: ``train``: the training set in a fixed order, as ``transform_batch`` makes it. ``validation``: the
+                validation split in its order, as it is, without positions.
 
         Raises:
-            ConfigError: the engine was not given it (``Engine(batches=...)``).
+            ConfigError: the engine was not given it (``Engine(batches=..., validation=...)``).
         """
-        return self._state.training_batches(self.plugin)
+        if split == "train":
+            return self._state.training_batches(self.plugin)
+        if split == "validation":
+            return (replace(batch, index=None) for batch in self._state.validation_batches())
+        raise ValueError(f"ctx.batches: expected 'train' or 'validation', got {split!r}")
+
+    def attack(self, batch: Batch) -> Adv:
+        """Adversarial examples for any batch by the run's training attack, in eval mode, at the current weights.
+
+        The attack draws from streams that belong to this plugin, and what it records is no metric of the run.
+
+        Raises:
+            RuntimeError: in other hooks than ``ensemble_weights`` at event ``epoch``, and ``end_epoch``.
+            DataError: the batch is of a wrong kind or outside the box.
+        """
+        if self._state.attack is None or self.phase != "ensemble":
+            raise RuntimeError(
+                "ctx.attack(batch) is available in ensemble_weights at event 'epoch' and in end_epoch only; within "
+                "perturb_weights call objective.attack()"
+            )
+        return self._state.attack(self.plugin, batch)
 
     def record(self, name: str, value: Tensor | float) -> None:
         """Add to a metric that is averaged over the logging interval; a tensor (0-dim) stays on its device.

@@ -27,7 +27,7 @@ from buttress.engine.state import RunState
 from buttress.engine.step import Step, StepResult
 from buttress.engine.tracks import Batches, Tracks
 from buttress.errors import ConfigError, ModelError
-from buttress.nn.contract import device_of, expect_learnable
+from buttress.nn.contract import device_of, expect_learnable, form_of
 from buttress.nn.finite import FiniteTensors
 from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients
 from buttress.storage.history import Store
@@ -59,6 +59,7 @@ class Engine(Position):
         history: folder for snapshots that plugins keep on disk.
         batches: makes an iterable over the training set, on which batch-norm statistics are measured; its batches pass
             through ``transform_batch`` first, as in training.
+        validation: makes an iterable over the validation split, for plugins that measure something on it.
 
     Raises:
         PluginError: the plugins do not fit together.
@@ -87,6 +88,7 @@ class Engine(Position):
         max_skipped: int = 20,
         history: Path | str | None = None,
         batches: Callable[[], Iterable[Batch]] | None = None,
+        validation: Callable[[], Iterable[Batch]] | None = None,
     ) -> None:
         device = device_of(model, "engine")
         expect_learnable(model, "engine")
@@ -114,7 +116,11 @@ class Engine(Position):
         self._checks = ValueChecks(checks, device, self.bad_steps)
         self.hooks = Hooks(self.plugins, self._state, self._checks)
         self._build(optimizer, attack_mode)
+        if validation is not None:
+            _expect_function("validation", validation)
+            self._state.validation_batches = validation
         if batches is not None:
+            _expect_function("batches", batches)
             tracks = proxy(self._tracks)  # no cycle: an engine that is dropped frees its model at once
             self._state.training_batches = partial(Tracks.training_batches, tracks, batches)
         self._started = False
@@ -195,7 +201,7 @@ class Engine(Position):
         if skipped := self.read_checks():
             logger.warning(skipped)
         self._state.phase = "ensemble"
-        with self._between_steps():
+        with self._between_steps(), self._attack.offered():
             self.hooks.ensemble_weights(self.model, "epoch")
             self.hooks.end_epoch(metrics or {})
         self._state.end_epoch()
@@ -318,3 +324,11 @@ class Engine(Position):
 def _expect_word(name: str, value: object, known: Sequence[str]) -> None:
     if value not in known:
         raise ConfigError(f"engine: {name}: expected one of {', '.join(known)}, got {value!r}")
+
+
+def _expect_function(name: str, value: object) -> None:
+    if not callable(value):
+        raise ConfigError(
+            f"engine: {name}: expected a function that makes an iterable of batches, got {form_of(value)}; write "
+            f"{name}=lambda: ..."
+        )

@@ -17,7 +17,7 @@ from buttress.streams import Span, Streams, seed_of
 if TYPE_CHECKING:
     from buttress.nn.calls import Outputs
     from buttress.threat import ThreatModel
-    from buttress.types import Batch
+    from buttress.types import Adv, Batch
 
 Phase = Literal["setup", "attack", "perturb", "train", "ensemble", "evaluate"]
 
@@ -55,6 +55,8 @@ class RunState:
         self.outputs: Outputs | None = None  # of the model, while compute_loss is called
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
         self.attacked_losses: Callable[[Tensor], Tensor] | None = None
+        self.validation_batches: Callable[[], Iterable[Batch]] = _no_validation
+        self.attack: Callable[[str, Batch], Adv] | None = None  # for plugins that ask, at the end of an epoch
         self._generators: Streams = {}
         self._lasting: Streams = {}  # of spans longer than a step
         self._reader = ""
@@ -242,6 +244,15 @@ class RunState:
 
     # Records and checkpoints
 
+    @contextmanager
+    def records_apart(self) -> Iterator[None]:
+        """Leave what plugins record in the block out of the run's metrics."""
+        before, self.records = self.records, {}
+        try:
+            yield
+        finally:
+            self.records = before
+
     def take_records(self) -> dict[str, float]:
         """Means of the metrics that plugins recorded since the last call; synchronises with the device."""
         records, self.records = self.records, {}
@@ -267,6 +278,13 @@ def _no_batches(reader: str) -> Iterable[Batch]:
     raise ConfigError(
         f"{reader}: batch-norm statistics are to be measured on the training set: pass Engine(batches=...), a function "
         "that makes an iterable of its batches"
+    )
+
+
+def _no_validation() -> Iterable[Batch]:
+    raise ConfigError(
+        "ctx.batches('validation'): the run has no validation split: set data.validation, or pass "
+        "Engine(validation=...), a function that makes an iterable of its batches"
     )
 
 

@@ -3,6 +3,7 @@
 The modules of this room serve the core; the names below serve plugins too.
 
     AttackMode                          mode of a model while it is attacked
+    evaluating                          forwards in eval mode, and back
     trainable, matrices ...             choices among the weights
     layer_names, split_groups ...       groups of layers, by patterns of parameter names
     tracked_norms, reestimate           batch norm's running statistics
@@ -15,6 +16,7 @@ from buttress.hookspecs import AttackMode
 from buttress.nn.batchnorm import reestimate, tracked_norms
 from buttress.nn.layers import Patterns, layer_groups, layer_names, split_groups
 from buttress.nn.loading import load_weights
+from buttress.nn.modes import evaluating
 from buttress.nn.normalization import Normalize, normalized
 from buttress.nn.scratch import Scratch
 from buttress.nn.weights import matrices, regularised_names, trainable
@@ -24,6 +26,7 @@ __all__ = [
     "Normalize",
     "Patterns",
     "Scratch",
+    "evaluating",
     "layer_groups",
     "layer_names",
     "load_weights",

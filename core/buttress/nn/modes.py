@@ -107,6 +107,13 @@ class Modes:
                 _set(norm, "track_running_stats", True)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put all modules of ``model`` into eval mode; afterwards each has its own mode again."""
+    with Modes(model).evaluating():
+        yield
+
+
 def _give_back(parameter: nn.Parameter, required: bool, grad: Tensor | None) -> None:
     parameter.requires_grad = required
     parameter.grad = grad

@@ -162,6 +162,7 @@ class Subject:
             checks="always",
             history=scratch,
             batches=lambda: [batch_of(step, dtype=dtype) for step in range(STEPS)],
+            validation=lambda: [batch_of(STEPS + step, dtype=dtype) for step in range(STEPS)],
             **options,
         )
         engine.hooks.watch.lenient = True  # each promise is asked for by itself

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,12 @@ def _fixed_batches(train: Split, file: ConfigFile, steps: int) -> Iterator[Batch
     return train.batches(fixed_order(len(train), file.config.seed)[: steps * size], size)
 
 
+def _validation_of(data: Data, size: int) -> Callable[[], Iterator[Batch]] | None:
+    """A function that makes the batches of the validation split in their order, or None where there is none."""
+    split = data.validation
+    return None if split is None else lambda: split.batches(torch.arange(len(split)), size)
+
+
 def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], history: Path | None) -> Assembly:
     """Make model, plugins, optimizer and evaluator for ``data``. Two calls give equal objects that share only data.
 
@@ -103,6 +109,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             max_skipped=config.guards.max_skipped,
             history=history,
             batches=lambda: _fixed_batches(data.train, file, steps),
+            validation=_validation_of(data, config.data.batch_size),
         )
     evaluator = Evaluator(
         model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
