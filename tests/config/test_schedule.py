@@ -1,5 +1,6 @@
 """Learning-rate factors at hand-computed times."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -102,3 +103,27 @@ def test_a_schedule_whose_attributes_raise_is_one_message():
 
     with pytest.raises(ConfigError, match=r"^mine: KeyError: 'per' \(test_schedule\.py:\d+\)$"):
         expect_factors(Odd(), 3, "mine")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda per: Piecewise(milestones=[1], per=per),
+        lambda per: Linear(knots=[1], factors=[1.0], final=0.0, per=per),
+        lambda per: Cosine(per=per),
+        lambda per: Cyclic(per=per),
+    ],
+    ids=["piecewise", "linear", "cosine", "cyclic"],
+)
+def test_a_misspelt_unit_of_time_is_refused_where_a_schedule_is_made_in_python(make: Callable[[Any], Any]):
+    with pytest.raises(ConfigError, match=r"^per: expected 'epoch' or 'batch', got 'bach'; did you mean 'batch'"):
+        make("bach")
+    with pytest.raises(ConfigError, match=r"^per: expected 'epoch' or 'batch', got None$"):
+        make(None)
+
+
+def test_a_misspelt_unit_of_time_of_an_own_schedule_is_refused_before_training():
+    own = Constant()
+    own.per = "epochs"  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"^mine: .*per .*got 'epochs'; did you mean 'epoch'"):
+        expect_factors(own, 2, "mine")

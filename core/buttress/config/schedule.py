@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import cos, inf, pi
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, get_args
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from buttress.errors import ConfigError, describe
+from buttress.errors import ConfigError, describe, nearest
 from buttress.settings import Epoch, resolve_epoch
+
+Unit = Literal["epoch", "batch"]
+"""Unit of time at which a factor changes."""
 
 
 class Schedule(Protocol):
@@ -19,7 +22,7 @@ class Schedule(Protocol):
     t = epoch + (i + 1) / batches, so that the last batch of an epoch already has the next epoch's value (RO lineage).
     """
 
-    per: Literal["epoch", "batch"]
+    per: Unit
 
     def factor(self, t: float, epochs: int) -> float:
         """The factor at time ``t``, in epochs, of a run of ``epochs``."""
@@ -33,7 +36,7 @@ class Schedule(Protocol):
 class Constant:
     """The initial learning rate throughout."""
 
-    per: Literal["epoch", "batch"] = "epoch"
+    per: Unit = "epoch"
 
     def factor(self, t: float, epochs: int) -> float:
         return 1.0
@@ -56,9 +59,9 @@ class Piecewise:
         *,
         milestones: list[Epoch],
         factor: Annotated[float, Gt(0)] = 0.1,
-        per: Literal["epoch", "batch"] = "epoch",
+        per: Unit = "epoch",
     ) -> None:
-        self.milestones, self.per = milestones, per
+        self.milestones, self.per = milestones, _unit(per)
         self._factor = factor
 
     def factor(self, t: float, epochs: int) -> float:
@@ -85,11 +88,11 @@ class Linear:
         knots: list[Epoch],
         factors: list[Annotated[float, Ge(0)]],
         final: Annotated[float, Ge(0)],
-        per: Literal["epoch", "batch"] = "epoch",
+        per: Unit = "epoch",
         count_from: Literal[0, 1] = 0,
     ) -> None:
         self.knots, self.factors, self.final = knots, factors, final
-        self.per, self.count_from = per, count_from
+        self.per, self.count_from = _unit(per), count_from
 
     def factor(self, t: float, epochs: int) -> float:
         return interpolate(t + self.count_from, [*self.drops(epochs), epochs], [*self.factors, self.final])
@@ -108,8 +111,8 @@ class Cosine:
         per: unit of time at which the factor changes, ``epoch`` or ``batch``.
     """
 
-    def __init__(self, *, final: Annotated[float, Ge(0)] = 0.0, per: Literal["epoch", "batch"] = "batch") -> None:
-        self.final, self.per = final, per
+    def __init__(self, *, final: Annotated[float, Ge(0)] = 0.0, per: Unit = "batch") -> None:
+        self.final, self.per = final, _unit(per)
 
     def factor(self, t: float, epochs: int) -> float:
         return self.final + (1 - self.final) * (1 + cos(pi * min(t / epochs, 1.0))) / 2
@@ -126,8 +129,8 @@ class Cyclic:
         per: unit of time at which the factor changes, ``epoch`` or ``batch``.
     """
 
-    def __init__(self, *, peak: Annotated[float, Gt(0), Lt(1)] = 0.4, per: Literal["epoch", "batch"] = "batch") -> None:
-        self.peak, self.per = peak, per
+    def __init__(self, *, peak: Annotated[float, Gt(0), Lt(1)] = 0.4, per: Unit = "batch") -> None:
+        self.peak, self.per = peak, _unit(per)
 
     def factor(self, t: float, epochs: int) -> float:
         return interpolate(t, [0, self.peak * epochs, epochs], [0.0, 1.0, 0.0])
@@ -149,8 +152,8 @@ def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
     """
     try:
         per = getattr(schedule, "per", None)
-        if per not in ("epoch", "batch"):
-            raise ConfigError(f"expected an attribute per that is 'epoch' or 'batch', got {per!r}", key=who)
+        if per not in get_args(Unit):
+            raise ConfigError(f"expected an attribute per that is 'epoch' or 'batch', got {per!r}{_hint(per)}", key=who)
         factors = {t: schedule.factor(t, epochs) for t in range(epochs + (per == "batch"))}
         drops = schedule.drops(epochs)
     except ConfigError:
@@ -162,6 +165,17 @@ def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
             raise ConfigError(f"expected factor({t}, {epochs}) to be a finite number >= 0, got {factor!r}", key=who)
     if not isinstance(drops, list) or not all(isinstance(epoch, int) for epoch in drops):
         raise ConfigError(f"expected drops({epochs}) to be a list of epochs, got {drops!r}", key=who)
+
+
+def _unit(per: Unit) -> Unit:
+    """``per``, checked for those who make a schedule in Python: the trainer would take any other word for ``epoch``."""
+    if per not in get_args(Unit):
+        raise ConfigError(f"expected 'epoch' or 'batch', got {per!r}{_hint(per)}", key="per")
+    return per
+
+
+def _hint(word: object) -> str:
+    return nearest(word, get_args(Unit)) if isinstance(word, str) else ""
 
 
 def interpolate(t: float, times: Sequence[float], values: Sequence[float]) -> float:
