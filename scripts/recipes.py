@@ -238,6 +238,7 @@ DIGITS: dict[str, list[Any]] = {
     "fgsm": [],
     "fast": [],
     "n_fgsm": [],
+    "grad_align": [{"grad_align": {"lam": 0.2}}],
     "clean": [],
     "fix_lr": [{"rat_lr": {"layers": [3, 4]}}],
     "awp_layers": [{"rat_wp": {"gamma": 0.02, "layers": [3, 4]}}],
@@ -251,11 +252,12 @@ ATTACKS: dict[str, Any] = {
     "fgsm": {"fgsm": {"start": "uniform"}},
     "fast": "fast",
     "n_fgsm": "n_fgsm",
+    "grad_align": "fgsm",
     "clean": "clean",
 }
 # Where it is not two drops.
 CYCLIC = {"name": "cyclic", "peak": 0.5}  # Wong et al.'s code, and de Jorge et al.'s
-SCHEDULES = {"fast": CYCLIC, "n_fgsm": CYCLIC}
+SCHEDULES = {"fast": CYCLIC, "n_fgsm": CYCLIC, "grad_align": CYCLIC}
 SWEEPS = {"fix_param": "freeze_layers", "fix_lr": "rat_lr", "awp_layers": "rat_wp"}
 
 

@@ -25,7 +25,7 @@ RATES = {
     "meat": {0: 0.1, 40: 0.1, 60: 0.055, 80: 0.01, 100: 0.0055, 119: 0.001225},
 }
 CYCLIC = {0: 0.0, 12: 0.15, 24: 0.3, 36: 0.15, 48: 0.0}
-ON_DIGITS = {"fast": CYCLIC, "n_fgsm": CYCLIC}
+ON_DIGITS = {"fast": CYCLIC, "n_fgsm": CYCLIC, "grad_align": CYCLIC}
 DIGITS = {0: 0.3, 18: 0.3, 19: 0.03, 37: 0.03, 38: 0.003, 47: 0.003}
 EPOCHS = {"trades": 76, "mart": 120, "piat_nmse": 120, "alp": 120, "meat": 120}
 SHAPES = {"cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100), "svhn": (3, 32, 32, 10), "digits": (1, 8, 8, 10)}

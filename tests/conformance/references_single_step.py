@@ -35,3 +35,23 @@ def n_fgsm(noise: Tensor, alpha: float = 1.0) -> Step:
         natural(ref, (x + noise + alpha * EPS * g.sign()).clamp(0, 1), y, start)
 
     return step
+
+
+def grad_align(eta: Tensor, lam: float = 0.2, official: bool = False) -> Step:
+    """FGSM, and lam (1 - cos(grad_x l(x), grad_x l(x + eta))) on top of its loss, all in train mode but the attack."""
+
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        adv = (x + EPS * input_gradient(ref, x, y).sign()).clamp(0, 1)
+
+        def gradient(at: Tensor) -> Tensor:
+            at = at.detach().requires_grad_()
+            return torch.autograd.grad(F.cross_entropy(ref.model(at), y), at, create_graph=True)[0]
+
+        g = gradient(x)
+        g = g.detach() if official else g
+        ce = F.cross_entropy(ref.model(adv), y)
+        pairs = zip(g, gradient(x + eta), strict=True)
+        turns = [1 - (a * b).sum() / (a.norm() * b.norm()) for a, b in pairs]
+        ref.sgd(ref.grads(ce + lam * sum(turns) / len(turns)))
+
+    return step

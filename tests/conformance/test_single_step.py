@@ -37,3 +37,8 @@ def test_n_fgsm_without_noise_is_fgsm(norm: str):
     quiet = trained({"n_fgsm": {"k": 0.0}}, norm=norm)
     assert distance(quiet, trained("fgsm", norm=norm)) <= 1e-12
     assert distance(quiet, trained("n_fgsm", norm=norm)) > 0
+
+
+def test_grad_align_of_weight_zero_is_the_plain_loss():
+    assert distance(trained("fgsm", {"grad_align": {"lam": 0.0}}), trained("fgsm")) == 0
+    assert distance(trained("fgsm", "grad_align"), trained("fgsm")) > 0

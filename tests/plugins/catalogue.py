@@ -316,6 +316,24 @@ CATALOGUE: dict[str, Row] = {
             ),
         },
     ),
+    "grad_align": Row(
+        wrong=[UNKNOWN, {"lam": -1}, {"variant": "mine"}],
+        costs=[
+            # Two gradients and the second-order backwards of both, which all pass where weights require gradients.
+            (["fgsm", "grad_align"], Passes(4, 1, 5)),
+            (["fgsm", {"grad_align": {"variant": "official"}}], Passes(4, 1, 4)),
+            (["fgsm", "grad_align", "awp"], Passes(5, 1, 6)),
+            (["fgsm", {"grad_align": {"lam": 0.0}}], Passes(2, 1, 1)),
+        ],
+        references={
+            f"FGSM and GradAlign, {variant}": Case(
+                ["fgsm", {"grad_align": {"lam": 0.5, "variant": variant}}],
+                single_step.grad_align(ref.EPS * NOISE, 0.5, variant == "official"),
+                {"grad_align.eta": ref.EPS * NOISE},
+            )
+            for variant in ("paper", "official")
+        },
+    ),
     "rat_lr": Row(
         settings={"form": "corrected"},
         wrong=[*LAYERS, {"form": "both"}, {"lr": 0.0}],
