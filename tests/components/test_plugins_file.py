@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from buttress.components.construct import build
+from buttress.components.place import Place
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.components.sources import Source
 from buttress.errors import ConfigError, PluginError
@@ -122,3 +123,12 @@ def test_a_module_beside_the_file_is_said_not_to_be_imported(tmp_path: Path):
     (tmp_path / "mine.py").write_text("import helper_beside\n")
     with pytest.raises(PluginError, match=r"'helper_beside' \(mine\.py:1\); helper_beside\.py lies beside it, but a "):
         _ = read_plugins_file(tmp_path / "mine.py").plugins
+
+
+def test_a_missing_file_is_sought_beside_the_config_only_where_a_config_names_it(tmp_path: Path):
+    path = tmp_path / "none.py"
+    with pytest.raises(ConfigError, match=r"none.py: cannot be read: No such file or directory$"):
+        read_plugins_file(path)
+    with pytest.raises(ConfigError, match=r"^mine.plugins_file: .*; it lies beside the config$") as caught:
+        read_plugins_file(path, Place("mine") / "plugins_file")
+    assert caught.value.key == "mine.plugins_file"

@@ -134,9 +134,8 @@ def read_plugins_file(path: Path, place: Place | None = None) -> PluginsFile:
     try:
         raw = read_regular_file(path, MAX_BYTES)
     except OSError as problem:
-        raise ConfigError(
-            f"{path}: cannot be read: {problem.strerror}; it lies beside the config", key=place or ""
-        ) from None
+        where = "; it lies beside the config" if place else ""
+        raise ConfigError(f"{path}: cannot be read: {problem.strerror}{where}", key=place or "") from None
     fault = _not_python_text(raw)
     if fault:
         raise ConfigError(
