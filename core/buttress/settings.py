@@ -6,10 +6,11 @@ stand in its annotation.
 
 from fractions import Fraction
 from math import floor, inf
+from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Interval
-from pydantic import AllowInfNan, BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, PlainSerializer, WithJsonSchema
 
 from buttress.errors import ConfigError
 from buttress.number_text import exact_fraction, read_flag, read_number
@@ -18,6 +19,7 @@ __all__ = [
     "Amount",
     "Epoch",
     "ExactFraction",
+    "File",
     "Flag",
     "NonNegative",
     "NonNegativeFraction",
@@ -48,6 +50,20 @@ ExactFraction = Annotated[Fraction, BeforeValidator(exact_fraction), _AS_TEXT, _
 """A number kept exactly as written: ``8/255``."""
 NonNegativeFraction = Annotated[Fraction, BeforeValidator(_non_negative), _AS_TEXT, _FRACTION_SCHEMA]
 """An exact number >= 0."""
+
+
+def _existing(path: Path) -> Path:
+    if path.is_dir():
+        raise ValueError(f"expected a file, got a folder: {path}")
+    if not path.is_file():
+        raise ValueError(f"expected a file, got nothing: {path} does not exist")
+    return path.absolute()
+
+
+File = Annotated[Path, AfterValidator(_existing), _AS_TEXT]
+"""A file that exists. A relative path is looked up beside the config first, then in the working folder, and one of the
+command line in the working folder alone. A run records the file with its SHA-256, and does not go on with another one.
+"""
 
 
 def _infinite(value: object) -> object:

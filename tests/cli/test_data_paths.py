@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from buttress.config.file import load_config
-from buttress.errors import DataError
+from buttress.errors import ConfigError
 from buttress.training.assembly import check_config
 from buttress.training.dataset import load_data
 from buttress.training.launch import continue_run, launch
@@ -63,17 +63,17 @@ def test_a_path_of_the_command_line_lies_in_the_working_folder(config: Path):
     assert level(config, "data.path=small.npz") == 0.25
     assert level(config, "data={name: npz, path: small.npz}") == 0.25
     assert level(config, "data.path=../project/other.npz") == 0.5
-    with pytest.raises(DataError, match=r"which was looked up in \S*/elsewhere$"):
+    with pytest.raises(ConfigError, match=r"which was looked up in \S*/elsewhere$"):
         level(config, "data.path=other.npz")
 
 
 def test_a_missing_file_is_named_with_its_folder_and_where_it_was_looked_up(config: Path):
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(ConfigError) as refused:
         level(config)
     project, here = config.parent, Path.cwd()
     assert str(refused.value) == (
-        f"{config}:2: data: {project}/small.npz does not exist; path is small.npz, which was looked up in {project} "
-        f"and in {here}"
+        f"{config}:4: data.path: expected a file, got nothing: {project}/small.npz does not exist; path is small.npz, "
+        f"which was looked up in {project} and in {here}"
     )
 
 

@@ -8,10 +8,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from buttress.components.file_lookup import with_whole_paths
 from buttress.components.place import Place
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
-from buttress.components.signature import settings_model
+from buttress.components.signature import file_settings, settings_model
 from buttress.components.sources import HOOKED, Local, Source, find, load, usable_names, words
 from buttress.components.traits import traits_of
 from buttress.components.validation import validate
@@ -119,7 +120,7 @@ def construct(
     automatic = {key: value for key, value in (given or {}).items() if key in accepted and key not in settings}
     with place.error_context():
         model = settings_model(factory, frozenset(automatic))
-    checked = validate(model, dict(settings), place)
+    checked = validate(model, with_whole_paths(settings, file_settings(factory), place), place)
     values = {key: getattr(checked, key) for key in model.model_fields}
     try:
         made = factory(**values, **automatic)

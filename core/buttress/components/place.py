@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from buttress.console.visible import one_line
 from buttress.errors import InputError, keyed
+
+OVERRIDE = "override "
+"""Beginning of the line of a key that was given on the command line."""
 
 KeyPath = tuple[str | int, ...]
 """Keys of mappings and positions in lists, from the top of a config down to a value."""
@@ -23,11 +27,13 @@ class Place:
         name: name of the file. For a value given in code: name of its component or argument.
         path: keys that lead to the value, from the outermost to the innermost.
         lines: file and line of every key, such as ``"digits.yaml:12"``, by path. None for a value given in code.
+        folder: folder in which relative paths of the file are looked up first. None for a value given in code.
     """
 
     name: str
     path: KeyPath = ()
     lines: Mapping[KeyPath, str] | None = field(default=None, repr=False)
+    folder: Path | None = field(default=None, repr=False)
 
     def __truediv__(self, key: str | int) -> Place:
         """The place of ``key`` in the value of this place."""
@@ -52,6 +58,17 @@ class Place:
         while known and known not in lines:
             known = known[:-1]
         return lines.get(known, self.name)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Folders in which a relative path given here is looked up, in that order; the working folder is the last.
+
+        A path of the command line is looked up in the working folder alone, as every path there.
+        """
+        above = [self.path[: depth + 1] for depth in range(len(self.path))]
+        by_hand = any((self.lines or {}).get(path, "").startswith(OVERRIDE) for path in above)
+        own = [] if self.folder is None or by_hand else [self.folder]
+        return list(dict.fromkeys([*own, Path.cwd()]))
 
     @contextmanager
     def error_context(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ from pydantic.errors import PydanticUserError
 from buttress.components.plain import unwritable
 from buttress.components.readable import readable
 from buttress.errors import PluginError, line_of
-from buttress.settings import Epoch
+from buttress.settings import Epoch, File
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
@@ -139,6 +139,15 @@ def _expect_writable(component: Callable[..., object], model: type[BaseModel]) -
 def path_settings(component: Callable[..., object]) -> list[str]:
     """The settings of a component that are paths."""
     return [each.name for each in signature_of(component) if _is_path(each.annotation)]
+
+
+def file_settings(component: Callable[..., object]) -> list[str]:
+    """The settings of a component that are files, or hold some."""
+    return [each.name for each in signature_of(component) if _is_file(each.annotation)]
+
+
+def _is_file(annotation: Any) -> bool:
+    return annotation == File or any(map(_is_file, get_args(annotation)))
 
 
 def _is_path(annotation: Any) -> bool:

@@ -6,6 +6,7 @@ Loads no torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class ConfigFile:
         whole = validate(Config, source.value, source.place)
         assert isinstance(whole, Config)
         self.source, self.config, self.disabled = apply_disable(source, whole)
-        self.place = self.source.place
+        self.place = replace(self.source.place, folder=self.folder)
         self.plugins_file = plugins_file or self._read_plugins_file()
         for section in _COMPONENTS:
             self._expect_one_choice(section)

@@ -6,9 +6,9 @@ import copy
 import itertools
 from typing import Any
 
-from buttress.components.place import KeyPath
+from buttress.components.place import OVERRIDE, KeyPath
 from buttress.config.schema import Config
-from buttress.config.yaml_source import OVERRIDE, YamlSource, parse_yaml
+from buttress.config.yaml_source import YamlSource, parse_yaml
 from buttress.errors import ConfigError, nearest
 
 

@@ -7,14 +7,11 @@ from typing import Any
 
 import yaml
 
-from buttress.components.place import KeyPath, Place
+from buttress.components.place import OVERRIDE, KeyPath, Place
 from buttress.console.visible import one_line
 from buttress.errors import ConfigError
 from buttress.number_text import Word, read_float, read_integer
 from buttress.storage.regular_file import read_regular_file
-
-OVERRIDE = "override "
-"""Beginning of the place of a key that was given on the command line."""
 
 # A config is written by hand; these stop files that are not, before they take memory or more than a second.
 MAX_BYTES = 100_000

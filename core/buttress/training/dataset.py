@@ -13,7 +13,7 @@ from buttress.components.requirements import check_requirements
 from buttress.config.file import ConfigFile
 from buttress.config.targets import DATA
 from buttress.data import Data, check_data
-from buttress.errors import ConfigError, DataError, InputError, raising_line
+from buttress.errors import ConfigError, DataError, InputError, extended, raising_line
 from buttress.training.data_paths import relative_paths, where_looked
 from buttress.training.device import configured_device, memory_format_of
 from buttress.training.threat_model import threat_of
@@ -63,10 +63,13 @@ def _load(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
     section, place, seed = file.config.data, file.place / "data", file.config.seed
     paths = relative_paths(file)
     given = {**section.given(), **{path.name: str(path.resolved) for path in paths}}
-    if section.target is None:
-        dataset, settings = choose("dataset", section.chosen, place / "name").make(given, place)
-    else:
-        dataset, settings = file.own.make(DATA, "data", given, place, {"seed": seed})
+    try:
+        if section.target is None:
+            dataset, settings = choose("dataset", section.chosen, place / "name").make(given, place)
+        else:
+            dataset, settings = file.own.make(DATA, "data", given, place, {"seed": seed})
+    except ConfigError as problem:
+        raise extended(problem, where_looked(paths)) from problem.__cause__
     try:
         data = dataset.load(seed) if hasattr(dataset, "load") else dataset
     except InputError as problem:

@@ -15,7 +15,7 @@ from buttress.storage.user_path import user_path
 from buttress.training.manifest import NamedFile, read_manifest
 
 # Sections of a config that name files which no other record covers: data have a fingerprint, targets have theirs.
-_SECTIONS = ("model", "plugins", "evaluation")
+_SECTIONS = ("model", "plugins", "schedule", "evaluation")
 
 
 def named_files(resolved: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from buttress import Data, DataError, Split
 from buttress.data import ArrayHeader, check_labels, count_classes, hold_out, read_arrays
-from buttress.settings import Amount
+from buttress.settings import Amount, File
 
 _ARRAYS = [f"{kind}_{split}" for split in ("train", "test", "val") for kind in "xy"]
 # Names in a message, at most.
@@ -33,7 +33,7 @@ class Npz:
         split_seed: seed of the choice of held-out examples; default: the run's seed.
     """
 
-    path: Path
+    path: File
     num_classes: Annotated[int, Ge(2)] | None = None
     validation: Amount = 0
     layout: Literal["nchw", "nhwc"] = "nchw"
