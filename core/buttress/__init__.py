@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from buttress.engine.objective import Objective
     from buttress.engine.step import StepResult
     from buttress.errors import ButtressError, ConfigError, DataError, ModelError, PluginError, describe, nearest
+    from buttress.evaluation.saved_model import load_model
     from buttress.hookspecs import Event, ExitOrder
     from buttress.scoring.evaluator import Score, evaluate
     from buttress.settings import Epoch
@@ -67,6 +68,7 @@ _HOME = {
     "evaluate": "scoring.evaluator",
     "initial_lr": "engine.groups",
     "load_attack_loss": "attack_losses",
+    "load_model": "evaluation.saved_model",
     "load_plugins": "components.loaded",
     "nearest": "errors",
 }
@@ -104,6 +106,7 @@ __all__ = [
     "hookimpl",
     "initial_lr",
     "load_attack_loss",
+    "load_model",
     "load_plugins",
     "nearest",
 ]

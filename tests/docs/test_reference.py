@@ -29,6 +29,7 @@ SHOWN = (
     "engine.engine",
     "engine.objective",
     "engine.step",
+    "evaluation.saved_model",
     "functional",
     "hookspecs",
     "images",
