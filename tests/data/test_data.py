@@ -9,7 +9,7 @@ from torch import Tensor
 
 from buttress import Data, Split, ThreatModel
 from buttress.data import check_data, count_classes
-from buttress.data.order import epoch_order, fixed_order, steps_per_epoch
+from buttress.data.order import batches_per_epoch, epoch_order, fixed_order, replayed
 from buttress.errors import DataError
 
 from ..core.helpers import LINF, batch_of
@@ -174,15 +174,22 @@ def test_the_order_of_an_epoch_is_fixed_by_seed_and_epoch():
     ("n", "batch_size", "drop_last", "steps"),
     [(10, 5, False, 2), (11, 5, False, 3), (11, 5, True, 2), (3, 5, False, 1)],
 )
-def test_steps_per_epoch_count_the_incomplete_batch_unless_it_is_dropped(
+def test_batches_per_epoch_count_the_incomplete_batch_unless_it_is_dropped(
     n: int, batch_size: int, drop_last: bool, steps: int
 ):
-    assert steps_per_epoch(Split(torch.zeros(n, 1), torch.zeros(n)), batch_size, drop_last) == steps
+    assert batches_per_epoch(Split(torch.zeros(n, 1), torch.zeros(n)), batch_size, drop_last) == steps
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_batches_are_replayed_in_a_row_from_where_a_run_stopped(done: int):
+    batches = list(Split(torch.zeros(5, 1), torch.arange(5)).batches(torch.arange(5), 2))
+    expected = [batch for batch in batches for _ in range(3)][done:]
+    assert list(map(id, replayed(iter(batches), 3, done))) == list(map(id, expected))
 
 
 def test_a_batch_larger_than_the_data_is_refused_when_incomplete_ones_are_dropped():
     with pytest.raises(DataError, match=r"data\.batch_size: 5 is more than the 3 training examples, with drop_last"):
-        steps_per_epoch(Split(torch.zeros(3, 1), torch.zeros(3)), 5, True)
+        batches_per_epoch(Split(torch.zeros(3, 1), torch.zeros(3)), 5, True)
 
 
 # Splits

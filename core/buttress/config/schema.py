@@ -92,6 +92,10 @@ class DataSection(ComponentSection):
     name: str | None = Field(None, description="a data set: buttress plugins list --kind dataset")
     batch_size: Count = Field(128, description="training examples per step")
     drop_last: Flag = Field(False, description="leave out an incomplete last batch")
+    replays: Count = Field(
+        1,
+        description="number of training steps in a row on each batch, augmented alike; an epoch has as many times more",
+    )
 
 
 class WeightsSection(_Section):

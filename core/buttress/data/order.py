@@ -1,11 +1,15 @@
 """Positions of examples: their order in an epoch, a fixed order, and the subset of a command."""
 
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+
 import torch
 from torch import Tensor
 
 from buttress.data.split import Split
 from buttress.errors import ConfigError, DataError
 from buttress.streams import seeded_generator
+from buttress.types import Batch
 
 
 def subset(n: int, examples: int | None) -> Tensor:
@@ -36,15 +40,22 @@ def fixed_order(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=seeded_generator("cpu", seed, "data", "fixed order"))
 
 
-def steps_per_epoch(split: Split, batch_size: int, drop_last: bool) -> int:
+def replayed(batches: Iterable[Batch], replays: int, done: int = 0) -> Iterator[Batch]:
+    """Each of ``batches`` ``replays`` times in a row; the first one less by those that are ``done``."""
+    for batch in batches:
+        yield from repeat(batch, replays - done)
+        done = 0
+
+
+def batches_per_epoch(split: Split, batch_size: int, drop_last: bool) -> int:
     """Number of batches in an epoch.
 
     Raises:
         DataError: none, because the batch is larger than the split and incomplete batches are dropped.
     """
-    steps = len(split) // batch_size if drop_last else -(-len(split) // batch_size)
-    if steps == 0:
+    batches = len(split) // batch_size if drop_last else -(-len(split) // batch_size)
+    if batches == 0:
         raise DataError(
             f"data.batch_size: {batch_size} is more than the {len(split)} training examples, with drop_last"
         )
-    return steps
+    return batches

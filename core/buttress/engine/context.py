@@ -72,6 +72,11 @@ class Context:
         return self._state.steps_per_epoch
 
     @property
+    def replays(self) -> int:
+        """Number of steps in a row on each batch."""
+        return self._state.replays
+
+    @property
     def examples(self) -> int | None:
         """Number of training examples, above every position in ``batch.index``, or None where it is not known."""
         return self._state.examples

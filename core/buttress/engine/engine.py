@@ -21,7 +21,7 @@ from buttress.engine.groups import Groups, OptimizerFactory
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies
 from buttress.engine.position import Position
-from buttress.engine.sizes import expect_sizes
+from buttress.engine.sizes import expect_replays, expect_sizes
 from buttress.engine.stack import load_states, stack_of, states_of
 from buttress.engine.state import RunState
 from buttress.engine.step import Step, StepResult
@@ -49,6 +49,8 @@ class Engine(Position):
         seed: seed of every random draw that a plugin makes.
         epochs: number of epochs of the whole run; needed where a setting is a fraction of the epochs.
         steps_per_epoch: number of steps of an epoch, for plugins that ask.
+        replays: number of steps in a row on each batch, which ``step`` is given as many times: the transforms of these
+            steps make the same draws, and each of the steps counts.
         examples: number of training examples, for plugins that keep a value per example; positions ``index`` are below.
         classes: number of training examples of each class, for plugins that ask.
         attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
@@ -80,6 +82,7 @@ class Engine(Position):
         seed: int = 0,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
+        replays: int = 1,
         examples: int | None = None,
         classes: Sequence[int] | None = None,
         attack_mode: AttackMode | None = None,
@@ -100,12 +103,14 @@ class Engine(Position):
         self.model = model
         self.plugins = stack_of(plugins)
         expect_sizes(examples, classes)
+        expect_replays(replays, steps_per_epoch)
         self._state = RunState(
             threat,
             device,
             seed=seed,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
+            replays=replays,
             examples=examples,
             classes=None if classes is None else tuple(classes),
             store=store,

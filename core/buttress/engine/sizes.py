@@ -1,4 +1,4 @@
-"""Check the sizes of the training set that a caller names: its examples, and those of each class."""
+"""Check the sizes that a caller names: those of the training set and of its classes, and the steps on each batch."""
 
 from __future__ import annotations
 
@@ -22,6 +22,21 @@ def expect_sizes(examples: int | None, classes: Sequence[int] | None) -> None:
     if examples is not None and sum(classes) != examples:
         raise ConfigError(
             f"engine: classes: expected numbers whose sum is examples, {examples}, got a sum of {sum(classes)}"
+        )
+
+
+def expect_replays(replays: int, steps_per_epoch: int | None) -> None:
+    """Expect a number of steps on each batch, and an epoch of whole batches.
+
+    Raises:
+        ConfigError: it is no such number.
+    """
+    if not (_is_count(replays) and replays > 0):
+        raise ConfigError(f"engine: replays: expected the number of steps on each batch, at least 1, got {replays!r}")
+    if steps_per_epoch is not None and steps_per_epoch % replays:
+        raise ConfigError(
+            f"engine: steps_per_epoch: expected a multiple of replays, {replays}, as every step counts, "
+            f"got {steps_per_epoch}"
         )
 
 

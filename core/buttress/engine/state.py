@@ -36,6 +36,7 @@ class RunState:
         seed: int = 0,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
+        replays: int = 1,
         examples: int | None = None,
         classes: tuple[int, ...] | None = None,
         phase: Phase = "setup",
@@ -43,7 +44,7 @@ class RunState:
     ) -> None:
         self.threat, self.device, self.seed, self.rank = threat, device, seed, 0
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
-        self.examples, self.classes = examples, classes
+        self.replays, self.examples, self.classes = replays, examples, classes
         self.epoch = self.step = self.global_step = 0
         self.phase: Phase = phase
         self.store = store or Store(None)
@@ -60,6 +61,7 @@ class RunState:
         self._generators: Streams = {}
         self._lasting: Streams = {}  # of spans longer than a step
         self._reader = ""
+        self._steps_back = 0  # from the present step to that whose draws are made
         self._skipped: Tensor | None = None
         self._input_grad: tuple[Tensor | None] | None = None
 
@@ -195,7 +197,7 @@ class RunState:
             device: device of the generator; None: that of the model.
         """
         streams = self._generators if per == "step" else self._lasting
-        key, now = (plugin, purpose, per, device or self.device), (self.epoch, self.step)
+        key, now = (plugin, purpose, per, device or self.device), (self.epoch, self.step - self._steps_back)
         held = streams.get(key)
         if held and held[0] == now:
             return held[1]
@@ -206,8 +208,17 @@ class RunState:
     def _beginning(self, per: Span) -> tuple[object, ...]:
         """The part of the key of a stream that depends on the place in the run."""
         if per == "step":
-            return self.epoch, self.step, self.rank, self._reader
+            return self.epoch, self.step - self._steps_back, self.rank, self._reader
         return ("epoch", self.epoch, self.rank) if per == "epoch" else ("run", self.rank)
+
+    @contextmanager
+    def draws_of_first_replay(self) -> Iterator[None]:
+        """Let the block draw from the streams of the first step on the present batch."""
+        self._steps_back = self.step % self.replays
+        try:
+            yield
+        finally:
+            self._steps_back = 0
 
     @contextmanager
     def streams_apart(self, reader: str, streams: Streams | None = None) -> Iterator[None]:

@@ -108,7 +108,8 @@ class Step:
     def _update(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:
         """Transform the batch, attack, compute gradients and update; ``saved`` holds copies of the weights."""
         self.state.phase = "train"
-        batch = self.hooks.transform_batch(batch)
+        with self.state.draws_of_first_replay():
+            batch = self.hooks.transform_batch(batch)
         adv = self.attack(batch)
         with self._perturbed(batch, adv, saved) as perturbation:
             adv = self._with_gradient(perturbation.adv)

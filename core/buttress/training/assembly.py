@@ -15,7 +15,7 @@ from buttress.config.file import ConfigFile
 from buttress.config.schedule import Schedule
 from buttress.config.schema import ComponentSection
 from buttress.data import Data, Split
-from buttress.data.order import fixed_order, steps_per_epoch
+from buttress.data.order import batches_per_epoch, fixed_order
 from buttress.engine.engine import Engine
 from buttress.errors import ConfigError
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
@@ -42,7 +42,7 @@ class Assembly:
         evaluator: evaluator of the engine's model under the config's attack.
         schedule: schedule of the learning rate.
         loggers: loggers of the metrics.
-        steps: number of steps in an epoch.
+        batches: number of batches in an epoch, each of which is trained ``data.replays`` times.
         resolved: config with every default filled in.
     """
 
@@ -52,17 +52,22 @@ class Assembly:
     evaluator: Evaluator
     schedule: Schedule
     loggers: tuple[LoadedPlugin, ...]
-    steps: int
+    batches: int
     resolved: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in an epoch."""
+        return self.batches * self.file.config.data.replays
 
     def fixed_batches(self) -> Iterator[Batch]:
         """The training set in one order, the same at every call, on which batch norm is measured."""
-        return _fixed_batches(self.data.train, self.file, self.steps)
+        return _fixed_batches(self.data.train, self.file, self.batches)
 
 
-def _fixed_batches(train: Split, file: ConfigFile, steps: int) -> Iterator[Batch]:
+def _fixed_batches(train: Split, file: ConfigFile, batches: int) -> Iterator[Batch]:
     size = file.config.data.batch_size
-    return train.batches(fixed_order(len(train), file.config.seed)[: steps * size], size)
+    return train.batches(fixed_order(len(train), file.config.seed)[: batches * size], size)
 
 
 def _validation_of(data: Data, size: int) -> Callable[[], Iterator[Batch]] | None:
@@ -78,7 +83,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
         ConfigError, PluginError, ModelError, CheckpointError: something does not fit.
     """
     config = file.config
-    steps = steps_per_epoch(data.train, config.data.batch_size, config.data.drop_last)
+    batches = batches_per_epoch(data.train, config.data.batch_size, config.data.drop_last)
     entries = [dict(entry) for entry in config.plugins]
     facts = {"num_classes": data.num_classes}
     local = file.own.plugins
@@ -101,14 +106,15 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             threat_of(file),
             seed=config.seed,
             epochs=config.epochs,
-            steps_per_epoch=steps,
+            steps_per_epoch=batches * config.data.replays,
+            replays=config.data.replays,
             examples=len(data.train),
             classes=data.train.class_counts(data.num_classes),
             checks=None if config.checks == "auto" else config.checks,
             nonfinite=config.guards.nonfinite,
             max_skipped=config.guards.max_skipped,
             history=history,
-            batches=lambda: _fixed_batches(data.train, file, steps),
+            batches=lambda: _fixed_batches(data.train, file, batches),
             validation=_validation_of(data, config.data.batch_size),
         )
     evaluator = Evaluator(
@@ -119,7 +125,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
     resolved["loggers"] = _entries(loggers, config.loggers)
     resolved["optimizer"] |= optimizer_settings
     resolved["evaluation"]["attack"] = _entries([attack], [config.evaluation.attack])[0]
-    return Assembly(file, data, engine, evaluator, schedule, loggers, steps, resolved)
+    return Assembly(file, data, engine, evaluator, schedule, loggers, batches, resolved)
 
 
 def _resolve_sections(file: ConfigFile, **settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def forecast(scratch: Assembly) -> Forecast:
     """
     config, engine = scratch.file.config, scratch.engine
     train = scratch.data.train
-    batches = list(train.batches(epoch_order(len(train), config.seed, 0), config.data.batch_size))[: scratch.steps]
+    batches = list(train.batches(epoch_order(len(train), config.seed, 0), config.data.batch_size))[: scratch.batches]
     initial = {name: value.clone() for name, value in engine.model.state_dict().items()}
     first = batches[0]
     with counted(engine.model) as passes:
@@ -135,7 +135,7 @@ def forecast(scratch: Assembly) -> Forecast:
         example_seconds=_evaluation_seconds(scratch),
         examples=examples * (1 + len(tracks)) * evaluations,
         batch_seconds=fmean(_reestimation_seconds(scratch, track, first) for track in measured) if measured else 0,
-        batches=scratch.steps * len(measured) * evaluations,
+        batches=scratch.batches * len(measured) * evaluations,
     )
 
 

@@ -109,7 +109,7 @@ class Scoreboard:
         return sum(map(len, self._splits.values()))
 
     def _batches_of(self, track: Track) -> int:
-        return self._assembly.steps if track.buffers == "reestimate" else 0
+        return self._assembly.batches if track.buffers == "reestimate" else 0
 
     def _ahead(self) -> int:
         """Number of evaluations after the epochs that are done."""
