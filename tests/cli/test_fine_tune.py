@@ -14,7 +14,10 @@ from torch import nn
 from torchvision import models
 
 from buttress.cli import main
+from buttress.config.file import load_config
+from buttress.training.assembly import check_config
 from buttress.training.checkpoint_file import MODEL_PREFIX
+from buttress_plugins.models.preact_resnet import preact_tiny
 
 MAKE: dict[str, Callable[..., nn.Module]] = {"torchvision": models.get_model, "timm": timm.create_model}
 ARCHITECTURES = {"torchvision": "shufflenet_v2_x0_5", "timm": "test_resnet"}
@@ -114,3 +117,24 @@ def test_a_stopped_run_with_a_fresh_head_goes_on(library: str):
     assert main(["resume", "runs/tuned/again"]) == 0
     one, two = (load_file(f"runs/tuned/{name}/weights/last-live.safetensors") for name in ("whole", "again"))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_pattern_leaves_the_head_of_another_number_of_classes_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(1)
+    net = preact_tiny(in_channels=1, num_classes=7, width=4)
+    torch.save(net.state_dict(), "seven.pt")
+    config = {
+        "name": "head",
+        "data": {"name": "digits", "train_per_class": 4, "validation": 20},
+        "model": {"name": "preact_tiny", "width": 4, "weights": {"file": "seven.pt", "except": ["linear.*"]}},
+        "threat": {"norm": "linf", "eps": "1/10"},
+        "plugins": ["fgsm"],
+        "optimizer": {"lr": 0.1},
+        "epochs": 1,
+    }
+    Path("head.yaml").write_text(yaml.safe_dump(config))
+    state = check_config(load_config(Path("head.yaml"))).engine.model.state_dict()
+    assert state["linear.weight"].shape == (10, net.linear.in_features)
+    for name, value in net.state_dict().items():
+        assert name.startswith("linear.") or torch.equal(state[name], value), name

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from buttress import __version__
-from buttress.authoring.inventory import description_of
+from buttress.authoring.inventory import description_of, facts_of
 from buttress.components import sources as installed_sources
 from buttress.components.construct import build
 from buttress.components.entries import entry_of
@@ -317,3 +317,13 @@ def test_a_schedule_of_a_distribution_is_tried_before_training(install: Install)
     install("slow-lr", "slow", SCHEDULE.format(drops="None"), kind="schedule")
     with pytest.raises(ConfigError, match=r"a\.yaml:8: schedule\.name: slow: expected drops\(3\) to be a list"):
         schedule_of("slow")
+
+
+def test_a_setting_that_no_config_can_hold_is_named_by_the_check_with_the_types_that_can(install: Install):
+    code = PLUGIN.format(setup="def __init__(self, *, weigh: 'type' = int): ...")
+    install("strange", "odd", code)
+    status = facts_of(find("plugin", "odd"))["status"]
+    assert status.startswith(
+        "broken: Plugin: setting 'weigh' is a type, and nothing in a config can be one; take a name"
+    )
+    assert "a Path, a Fraction, an Enum, a Literal, or a list, tuple, set or dict of those" in status

@@ -96,6 +96,7 @@ def facts_of(source: Source) -> dict[str, str]:
         component = load(source)
         if source.kind in HOOKED:
             check_class(component, source)
+        settings_model(component)
     except PluginError as problem:
         return {"status": f"broken: {problem}"}
     return {

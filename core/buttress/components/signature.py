@@ -59,8 +59,9 @@ def _is_writable(annotation: Any) -> bool:
 
 def _unwritable(parameter: inspect.Parameter) -> str:
     return (
-        f"is a {formatannotation(parameter.annotation)}, and nothing in a config can be one; take a name (str) or a "
-        "number, and make the object in __init__"
+        f"is a {formatannotation(parameter.annotation)}, and nothing in a config can be one; take a name (str), a "
+        "number, a bool, a Path, a Fraction, an Enum, a Literal, or a list, tuple, set or dict of those, and make the "
+        "object in __init__"
     )
 
 
