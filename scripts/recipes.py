@@ -231,6 +231,7 @@ DIGITS: dict[str, list[Any]] = {
     "cutout": [{"cutout": {"size": 3}}],
     "mixup": ["mixup"],
     "label_smoothing": ["label_smoothing"],
+    "cutmix": ["cutmix"],
     "l1": ["l1"],
     "l2": [{"l2_groups": {"weight_decay": 5e-3}}],
     "clip_grad": [{"clip_grad": {"norm": 0.5}}],

@@ -17,6 +17,7 @@ __all__ = [
     "L2Rule",
     "L2Variant",
     "attack_loss",
+    "beta",
     "cross_entropy",
     "input_gradient",
     "is_correct",
@@ -28,6 +29,7 @@ __all__ = [
     "per_example",
     "pgd",
     "relative_to",
+    "soft_labels",
     "unit_l2",
 ]
 
@@ -44,6 +46,18 @@ def label_probability(logits: Tensor, y: Tensor) -> Tensor:
     """``[B]`` probabilities that ``logits [B,K]`` give to the labels ``y [B]``; expected ones for soft labels."""
     p = F.softmax(logits, 1)
     return p.gather(1, y[:, None])[:, 0] if y.dim() == 1 else (p * y).sum(1)
+
+
+def soft_labels(y: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """``[B,K]`` labels: 1 at each of the labels ``y [B]`` and 0 elsewhere; soft labels ``y [B,K]`` as they are."""
+    return F.one_hot(y, num_classes).to(dtype) if y.dim() == 1 else y
+
+
+def beta(alpha: float, generator: torch.Generator) -> Tensor:
+    """A draw from ``Beta(alpha, alpha)``: 0-dim, float64, on the device of the generator."""
+    parameters = torch.full((2,), alpha, dtype=torch.float64, device=generator.device)
+    gammas = torch._standard_gamma(parameters, generator=generator)
+    return gammas[0] / gammas.sum()
 
 
 def kl_divergence(logits_q: Tensor, log_p: Tensor) -> Tensor:

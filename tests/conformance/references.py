@@ -379,28 +379,6 @@ def l2(decay: float) -> Step:
     return step
 
 
-def mixup(lam: float, permutation: Tensor) -> Step:
-    """The loss as the mixup paper's code writes it: lam CE(., y_a) + (1 - lam) CE(., y_b), in attack and training."""
-
-    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
-        mixed = lam * x + (1 - lam) * x[permutation]
-
-        def both(z: Tensor) -> Tensor:
-            a, b = (F.cross_entropy(z, labels, reduction="none") for labels in (y, y[permutation]))
-            return lam * a + (1 - lam) * b
-
-        ref.model.eval()
-        adv = mixed + start
-        for _ in range(STEPS):
-            adv = adv.detach().requires_grad_()
-            (g,) = torch.autograd.grad(both(ref.model(adv)).sum(), adv)
-            adv = (adv + ALPHA * g.sign()).clamp(mixed - EPS, mixed + EPS).clamp(0, 1)
-        ref.model.train()
-        ref.sgd(ref.grads(both(ref.model(adv.detach())).mean()))
-
-    return step
-
-
 def drop_easy(c_min: float, kept_mean: bool) -> Step:
     def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
         adv = ref.attack(x, y, start)
@@ -425,41 +403,6 @@ def frozen(names: Callable[[str], bool]) -> Step:
     def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
         ref.lr = {name: 0.0 if names(name) else LR for name in ref.weights}
         plain()(ref, x, y, start)
-
-    return step
-
-
-# Batches
-
-
-def cutout(size: int, corners: Tensor) -> Step:
-    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
-        cut = x.clone()
-        for image, (top, left) in zip(cut, corners.tolist(), strict=True):
-            image[:, top : top + size, left : left + size] = 0
-        plain()(ref, cut, y, start)
-
-    return step
-
-
-def augment(pad: int, padding: str, offsets: Tensor, mirrored: Tensor) -> Step:
-    """Pixel by pixel: (r, c) of a crop comes from (r, c) + offset - pad of the image, mirrored or zero outside."""
-
-    def source(index: int, side: int) -> int | None:
-        if 0 <= index < side:
-            return index
-        return None if padding == "zeros" else abs(index) if index < 0 else 2 * (side - 1) - index
-
-    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
-        height, width = x.shape[2:]
-        made = torch.zeros_like(x)
-        for i, (down, right) in enumerate(offsets.tolist()):
-            for r in range(height):
-                for c in range(width):
-                    row, column = source(r + down - pad, height), source(c + right - pad, width)
-                    if row is not None and column is not None:
-                        made[i, :, r, width - 1 - c if mirrored[i] else c] = x[i, :, row, column]
-        plain()(ref, made, y, start)
 
     return step
 

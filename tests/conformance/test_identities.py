@@ -84,6 +84,15 @@ def test_mixup_with_lambda_one_is_plain_training():
     assert distance(trained({"mixup": {"num_classes": 10}}, draws=draws), trained()) <= 1e-12
 
 
+def test_cutmix_with_lambda_one_is_plain_training():
+    draws = {
+        "cutmix.lam": torch.ones(()),
+        "cutmix.permutation": torch.randperm(12),
+        "cutmix.centre": torch.tensor([3, 4]),
+    }
+    assert distance(trained({"cutmix": {"num_classes": 10}}, draws=draws), trained()) <= 1e-12
+
+
 def test_the_median_of_one_snapshot_is_the_model():
     engine = engine_of([PGD, {"meat": {"start": 0, "history": "memory"}}])
     engine.step(*batch())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from buttress import ThreatModel
-from buttress.functional import attack_loss, cross_entropy, is_correct, kl_divergence, margin, pgd
+from buttress.functional import attack_loss, beta, cross_entropy, is_correct, kl_divergence, margin, pgd, soft_labels
 
 from ..models import MLP, Halfspace
 from .helpers import batch_of
@@ -33,6 +33,21 @@ def test_cross_entropy_of_soft_labels_is_the_expected_one():
     log_p = z - z.max(1, keepdims=True)
     log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
     np.testing.assert_allclose(cross_entropy(LOGITS, soft), -(soft.numpy() * log_p).sum(1), rtol=1e-12)
+
+
+def test_soft_labels_are_one_hot_or_as_they_came():
+    soft = soft_labels(Y, 3, torch.float64)
+    assert torch.equal(soft, torch.eye(3, dtype=torch.float64)[Y])
+    assert soft_labels(soft, 3, torch.float64) is soft
+
+
+@pytest.mark.parametrize("alpha", [0.4, 1.0, 3.0])
+def test_beta_draws_have_the_moments_of_the_distribution(alpha: float):
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([beta(alpha, generator) for _ in range(4000)])
+    assert draws.dtype == torch.float64
+    assert float(draws.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(draws.var()) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
 
 def test_kl_divergence_is_that_of_the_first_from_the_second():

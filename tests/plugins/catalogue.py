@@ -15,6 +15,7 @@ from ..conformance import references as ref
 from ..conformance import references_gradients as gradients
 from ..conformance import references_labels as labels
 from ..conformance import references_single_step as single_step
+from ..conformance import references_transforms as transforms
 from .row import Attack, Case, Layered, Row
 
 UNKNOWN = {"no_such_setting": 1}
@@ -389,7 +390,7 @@ CATALOGUE: dict[str, Row] = {
         references={
             "Mixup": Case(
                 [SHORT, {"mixup": {"num_classes": 4}}],
-                ref.mixup(0.7, PERMUTATION),
+                transforms.mixup(0.7, PERMUTATION),
                 {"mixup.lam": torch.tensor(0.7, dtype=torch.float64), "mixup.permutation": PERMUTATION},
             )
         },
@@ -406,6 +407,23 @@ CATALOGUE: dict[str, Row] = {
             )
         },
     ),
+    "cutmix": Row(
+        wrong=[UNKNOWN, {"num_classes": 1}, {"alpha": 0.0}],
+        pair={"num_classes": 10},
+        refuses={"awp": MIXED_WEIGHTS, "rwp": MIXED_WEIGHTS, "rat_wp": MIXED_WEIGHTS, "mart": SOFT_MART},
+        costs=[([PGD, "cutmix"], AT)],
+        references={
+            "CutMix": Case(
+                [SHORT, {"cutmix": {"num_classes": 4}}],
+                transforms.cutmix(0.6, PERMUTATION, (0, 2)),
+                {
+                    "cutmix.lam": torch.tensor(0.6, dtype=torch.float64),
+                    "cutmix.permutation": PERMUTATION,
+                    "cutmix.centre": torch.tensor([0, 2]),
+                },
+            )
+        },
+    ),
     "cutout": Row(
         settings={"size": 4},
         wrong=[UNKNOWN, {"size": 0}, {"value": "black"}],
@@ -413,7 +431,9 @@ CATALOGUE: dict[str, Row] = {
         pair={"size": 3},
         costs=[([PGD, "mixup", "augment", {"cutout": {"size": 3}}], AT)],
         references={
-            "Cutout": Case([SHORT, {"cutout": {"size": 2}}], ref.cutout(2, CORNERS), {"cutout.position": CORNERS})
+            "Cutout": Case(
+                [SHORT, {"cutout": {"size": 2}}], transforms.cutout(2, CORNERS), {"cutout.position": CORNERS}
+            )
         },
     ),
     "augment": Row(
@@ -424,7 +444,7 @@ CATALOGUE: dict[str, Row] = {
         references={
             f"crops and flips, {padding}": Case(
                 [SHORT, {"augment": {"pad": 1, "padding": padding}}],
-                ref.augment(1, padding, CORNERS, MIRRORED),
+                transforms.augment(1, padding, CORNERS, MIRRORED),
                 {"augment.crop": CORNERS, "augment.flip": MIRRORED},
             )
             for padding in ("reflect", "zeros")

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 
 from buttress import Batch, Context, hookimpl
+from buttress.functional import beta, soft_labels
 
 
 @dataclass(eq=False, kw_only=True)
@@ -37,13 +37,11 @@ class Mixup:
         x, y = batch.x, batch.y
         lam, permutation = ctx.draw("lam", ()), ctx.draw("permutation", (len(x),))
         if lam is None:
-            parameters = torch.full((2,), self.alpha, dtype=torch.float64, device=x.device)
-            gammas = torch._standard_gamma(parameters, generator=ctx.generator("lam"))
-            lam = gammas[0] / gammas.sum()
+            lam = beta(self.alpha, ctx.generator("lam"))
         if permutation is None:
             permutation = torch.randperm(len(x), generator=ctx.generator("permutation"), device=x.device)
         lam = lam.to(x.dtype)
-        soft = F.one_hot(y, self.num_classes).to(x.dtype) if y.dim() == 1 else y
+        soft = soft_labels(y, self.num_classes, x.dtype)
         return replace(batch, x=mix(x, permutation, lam), y=mix(soft, permutation, lam))
 
 

@@ -1,0 +1,64 @@
+"""CutMix: a window of every image comes from another image, and the labels are mixed by area, before the attack.
+
+Source: Yun, Han, Oh, Chun, Choe, Yoo, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
+Features", arXiv:1905.04899; in adversarial training as in Rebuffi, Gowal, Calian, Stimberg, Wiles, Mann, "Data
+Augmentation Can Improve Robustness", arXiv:2111.05328. One coefficient, one window and one permutation a batch. The
+window is placed by its centre and cut off at the border, as in the public code, and the labels follow its true area.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from buttress import Batch, Context, hookimpl
+from buttress.functional import beta, soft_labels
+from buttress.images import window
+
+
+@dataclass(eq=False, kw_only=True)
+class CutMix:
+    """A window of ``x`` is that of ``x[permutation]``; its share of the area is drawn, ``1 - lam``, lam from a Beta.
+
+    Args:
+        num_classes: number of classes K; in a config, the data's.
+        alpha: parameter of the Beta distribution ``Beta(alpha, alpha)``.
+
+    Draws that may be injected: ``cutmix.lam`` (0-dim), ``cutmix.permutation`` (``[B]`` int64) and ``cutmix.centre``
+    (``[2]`` int64, row and column of the middle of the window).
+    """
+
+    gives = ("soft labels", "mixed inputs")
+
+    num_classes: Annotated[int, Ge(2)]
+    alpha: Annotated[float, Gt(0)] = 1.0
+
+    @hookimpl
+    def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
+        x = batch.x
+        if x.dim() != 4:
+            raise ValueError(f"expected images [B,C,H,W], got x of shape {tuple(x.shape)}; leave cutmix out")
+        lam, permutation, centre = ctx.draw("lam", ()), ctx.draw("permutation", (len(x),)), ctx.draw("centre", (2,))
+        if lam is None:
+            lam = beta(self.alpha, ctx.generator("lam"))
+        if permutation is None:
+            permutation = torch.randperm(len(x), generator=ctx.generator("permutation"), device=x.device)
+        if centre is None:
+            generator = ctx.generator("centre")
+            centre = torch.cat([torch.randint(n, (1,), generator=generator, device=x.device) for n in x.shape[2:]])
+        inside = cut(lam, centre, *x.shape[2:])
+        soft = soft_labels(batch.y, self.num_classes, x.dtype)
+        kept = 1 - inside.to(x.dtype).mean()
+        return replace(batch, x=torch.where(inside, x[permutation], x), y=torch.lerp(soft[permutation], soft, kept))
+
+
+def cut(lam: Tensor, centre: Tensor, height: int, width: int) -> Tensor:
+    """``[1,1,H,W]`` bools: inside a window around ``centre [2]`` of the share ``1 - lam`` of the area, or less.
+
+    Its sides are rounded down to even numbers of pixels, and it ends at the border.
+    """
+    root = torch.sqrt(1 - lam.double())
+    half = torch.stack([(side * root).long() // 2 for side in (height, width)])
+    return window((centre - half)[None], 2 * half[None], height, width)
