@@ -18,7 +18,10 @@ __all__ = [
     "L2Variant",
     "attack_loss",
     "beta",
+    "boosted_cross_entropy",
     "cross_entropy",
+    "expect_labels",
+    "hard_labels",
     "input_gradient",
     "is_correct",
     "kl_divergence",
@@ -26,6 +29,7 @@ __all__ = [
     "l2_norm",
     "label_probability",
     "margin",
+    "mart_divergence",
     "per_example",
     "pgd",
     "relative_to",
@@ -40,6 +44,22 @@ InputLoss = Callable[[Tensor], Tensor]
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """``[B]`` cross-entropies in nats of ``logits [B,K]`` against labels ``y [B]`` or soft labels ``y [B,K]``."""
     return F.cross_entropy(logits, y, reduction="none")
+
+
+def expect_labels(y: Tensor) -> Tensor:
+    """The labels ``y [B]`` as they are.
+
+    Raises:
+        ValueError: they are soft labels ``[B,K]``.
+    """
+    if y.dim() != 1:
+        raise ValueError(f"expected labels [B], got soft labels {tuple(y.shape)}")
+    return y
+
+
+def hard_labels(y: Tensor) -> Tensor:
+    """``[B]`` labels: ``y [B]`` itself, or the classes of the largest shares of soft labels ``y [B,K]``."""
+    return y if y.dim() == 1 else y.argmax(1)
 
 
 def label_probability(logits: Tensor, y: Tensor) -> Tensor:
@@ -63,6 +83,23 @@ def beta(alpha: float, generator: torch.Generator) -> Tensor:
 def kl_divergence(logits_q: Tensor, log_p: Tensor) -> Tensor:
     """``[B]`` values of KL(p || softmax(logits_q)) in nats, from ``log_p [B,K]``."""
     return F.kl_div(F.log_softmax(logits_q, 1), log_p, reduction="none", log_target=True).sum(1)
+
+
+def boosted_cross_entropy(adv_logits: Tensor, y: Tensor) -> Tensor:
+    """``[B]`` values of MART's ``-log p_y - log(1.0001 - max_{k != y} p_k + 1e-12)``, with labels ``y [B]``.
+
+    As in the public code, the first term has no guard: 1e-12 in its logarithm would take the gradient from the most
+    misclassified examples.
+    """
+    best_other = F.softmax(adv_logits, 1).scatter(1, y[:, None], -1.0).amax(1)
+    return cross_entropy(adv_logits, y) - torch.log(1.0001 - best_other + 1e-12)
+
+
+def mart_divergence(logits: Tensor, adv_logits: Tensor, y: Tensor) -> Tensor:
+    """``[B]`` values of MART's ``KL(p || p') (1.0000001 - p_y)``, with ``log(p' + 1e-12)`` and labels ``y [B]``."""
+    p, adv_p = F.softmax(logits, 1), F.softmax(adv_logits, 1)
+    divergence = (p * (F.log_softmax(logits, 1) - torch.log(adv_p + 1e-12))).sum(1)
+    return divergence * (1.0000001 - p.gather(1, y[:, None])[:, 0])
 
 
 def relative_to(logits: Tensor, index: Tensor) -> Tensor:
@@ -110,7 +147,7 @@ def attack_loss(name: AttackLoss, model: nn.Module, x: Tensor, y: Tensor) -> Inp
         if y.dim() != 1:
             raise ValueError("loss margin needs hard labels [B]; use ce with soft labels")
         return lambda x_adv: margin(model(x_adv), y)
-    label = y if y.dim() == 1 else y.argmax(1)
+    label = hard_labels(y)
     return lambda x_adv: cross_entropy(relative_to(model(x_adv), label), y)
 
 

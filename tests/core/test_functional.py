@@ -8,7 +8,20 @@ import torch
 from torch import Tensor
 
 from buttress import ThreatModel
-from buttress.functional import attack_loss, beta, cross_entropy, is_correct, kl_divergence, margin, pgd, soft_labels
+from buttress.functional import (
+    attack_loss,
+    beta,
+    boosted_cross_entropy,
+    cross_entropy,
+    expect_labels,
+    hard_labels,
+    is_correct,
+    kl_divergence,
+    margin,
+    mart_divergence,
+    pgd,
+    soft_labels,
+)
 
 from ..models import MLP, Halfspace
 from .helpers import batch_of
@@ -25,6 +38,26 @@ def softmax(z: np.ndarray) -> np.ndarray:
 def test_cross_entropy_is_the_negative_log_probability():
     p = softmax(LOGITS.numpy())
     np.testing.assert_allclose(cross_entropy(LOGITS, Y), -np.log(p[np.arange(3), Y.numpy()]), rtol=1e-12)
+
+
+def test_the_terms_of_mart_are_those_of_its_equations():
+    p, q = softmax(LOGITS.numpy()[::-1].copy()), softmax(LOGITS.numpy())
+    rows, y = np.arange(3), Y.numpy()
+    wrong = q.copy()
+    wrong[rows, y] = 0
+    boosted = -np.log(q[rows, y]) - np.log(1.0001 - wrong.max(1) + 1e-12)
+    np.testing.assert_allclose(boosted_cross_entropy(LOGITS, Y), boosted, rtol=1e-9)
+    divergence = (p * (np.log(p) - np.log(q + 1e-12))).sum(1) * (1.0000001 - p[rows, y])
+    np.testing.assert_allclose(mart_divergence(LOGITS.flip(0), LOGITS, Y), divergence, rtol=1e-9)
+
+
+def test_hard_labels_are_the_classes_of_the_largest_shares():
+    soft = torch.tensor([[0.2, 0.5, 0.3], [0.9, 0.1, 0.0]])
+    assert hard_labels(soft).tolist() == [1, 0]
+    assert hard_labels(Y) is Y
+    assert expect_labels(Y) is Y
+    with pytest.raises(ValueError, match=r"expected labels \[B\], got soft labels \(2, 3\)"):
+        expect_labels(soft)
 
 
 def test_cross_entropy_of_soft_labels_is_the_expected_one():

@@ -10,10 +10,12 @@ The modules of this room serve the core; the names below serve plugins too.
     Normalize, normalized               normalisation of the input as part of the model
     load_weights                        weights to start from
     Scratch                             memory that every step uses again
+    LastOutput                          model that keeps its last output
 """
 
 from buttress.hookspecs import AttackMode
 from buttress.nn.batchnorm import reestimate, tracked_norms
+from buttress.nn.last_output import LastOutput
 from buttress.nn.layers import Patterns, layer_groups, layer_names, split_groups
 from buttress.nn.loading import load_weights
 from buttress.nn.modes import evaluating
@@ -23,6 +25,7 @@ from buttress.nn.weights import matrices, regularised_names, trainable
 
 __all__ = [
     "AttackMode",
+    "LastOutput",
     "Normalize",
     "Patterns",
     "Scratch",

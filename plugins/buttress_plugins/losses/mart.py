@@ -9,15 +9,12 @@ the gradient from the most misclassified examples. The attack is ``pgd: {start: 
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
-import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Loss, hookimpl
-from buttress.functional import cross_entropy
+from buttress.functional import boosted_cross_entropy, expect_labels, mart_divergence
 
-TINY = 1e-12
 NO_SOFT_LABELS = {"soft labels": "its boosted cross-entropy sets the label's class against the best other one"}
 
 
@@ -35,17 +32,11 @@ class MART:
 
     @hookimpl
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+        y = expect_labels(batch.y)
         logits, adv_logits = model(batch.x), model(adv.x)
-        if batch.y.dim() != 1:
-            raise ValueError(f"expected labels [B], got soft labels {tuple(batch.y.shape)}")
-        return Loss(mart(logits, adv_logits, batch.y, self.lam))
+        return Loss(mart(logits, adv_logits, y, self.lam))
 
 
 def mart(logits: Tensor, adv_logits: Tensor, y: Tensor, lam: float) -> Tensor:
     """``[B]`` losses from clean and adversarial logits ``[B,K]`` and labels ``y [B]``."""
-    p, adv_p = F.softmax(logits, 1), F.softmax(adv_logits, 1)
-    own = y[:, None]
-    best_other = adv_p.scatter(1, own, -1.0).amax(1)
-    boosted = cross_entropy(adv_logits, y) - torch.log(1.0001 - best_other + TINY)
-    divergence = (p * (F.log_softmax(logits, 1) - torch.log(adv_p + TINY))).sum(1)
-    return boosted + lam * divergence * (1.0000001 - p.gather(1, own)[:, 0])
+    return boosted_cross_entropy(adv_logits, y) + lam * mart_divergence(logits, adv_logits, y)
