@@ -15,6 +15,7 @@ from . import references as ref
 N = 6
 CASES = {name: case for row in CATALOGUE.values() for name, case in row.references.items()}
 TOLERANCE = 1e-9
+STARTING = {"pgd", "gairat"}  # the attacks whose start is injected
 kinds = pytest.mark.parametrize("kind", [ref.ConvNet, ref.MLP])
 
 
@@ -47,7 +48,8 @@ def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 
 def start_of(stack: list[Any], start: Tensor) -> dict[str, Tensor]:
     """The draw with which the stack's attack begins, if it has one."""
-    return {"pgd.start": start} if isinstance(stack[0], dict) and "pgd" in stack[0] else {}
+    name = next(iter(stack[0])) if isinstance(stack[0], dict) else stack[0]
+    return {f"{name}.start": start} if name in STARTING else {}
 
 
 def tracks_of(engine: Engine) -> dict[str, dict[str, Tensor]]:

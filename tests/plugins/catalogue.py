@@ -13,6 +13,7 @@ from buttress.training.forecast import Passes
 
 from ..conformance import references as ref
 from ..conformance import references_gradients as gradients
+from ..conformance import references_instances as instances
 from ..conformance import references_labels as labels
 from ..conformance import references_single_step as single_step
 from ..conformance import references_transforms as transforms
@@ -29,6 +30,7 @@ AT = Passes(forwards=11, input_backwards=10, weight_backwards=1)  # ten attack s
 TWO_BRANCHES = Passes(12, 10, 2)  # the loss looks at x and at x'
 
 # Attacks of the literal forms.
+STEPS: dict[str, Any] = {"steps": ref.STEPS, "step_size": "3/100"}
 SHORT: dict[str, Any] = {"pgd": {"steps": ref.STEPS, "step_size": "3/100"}}
 SHORT_KL: dict[str, Any] = {"pgd": {"steps": ref.STEPS, "step_size": "3/100", "loss": "kl", "start": "gaussian"}}
 
@@ -46,6 +48,7 @@ MIRRORED = torch.tensor([True, False, True, False, False, True])
 NOISE = torch.linspace(-1, 1, 96, dtype=torch.float64)[torch.arange(96) * 29 % 96].view(6, 1, 4, 4)  # uniform
 
 MIXED_WEIGHTS = "the public code of AWP refuses Mixup, and nobody has measured the two together"
+MIXED_COUNTS = "it counts where the model is right about the label, and a mixed input has two"
 SOFT_MART = "MART sets the label's class against the best other one, which soft labels do not name"
 
 
@@ -86,6 +89,23 @@ CATALOGUE: dict[str, Row] = {
         costs=[(["n_fgsm"], Passes(2, 1, 1))],
         references={
             "N-FGSM": Case(["n_fgsm"], single_step.n_fgsm(2 * ref.EPS * NOISE), {"n_fgsm.noise": 2 * ref.EPS * NOISE})
+        },
+    ),
+    "gairat": Row(
+        settings={"begin": 0, "steps": 3},
+        wrong=[UNKNOWN, {"steps": 0}, {"weighting": "exp"}, {"lam": "inf"}, {"begin": -1}, {"loss": "margin"}],
+        pair={"begin": 0, "steps": 2},
+        place="attack",
+        refuses={"mixup": MIXED_COUNTS, "cutmix": MIXED_COUNTS},
+        costs=[
+            ([{"gairat": {"steps": 10}}], AT),
+            ([{"gairat": {"steps": 10, "loss": "kl"}}, "trades"], Passes(13, 10, 2)),
+        ],
+        references={
+            f"GAIRAT, {weighting}": Case(
+                [{"gairat": {**STEPS, "begin": 0, "weighting": weighting}}], instances.gairat(weighting)
+            )
+            for weighting in ("tanh", "sigmoid", "linear")
         },
     ),
     "clean": Row(
