@@ -44,11 +44,13 @@ REFERENCE_GROUPS = {
 # Draws of the six examples of the literal forms.
 PERMUTATION = torch.tensor([3, 0, 5, 1, 2, 4])
 CORNERS = torch.tensor([[0, 0], [2, 1], [1, 2], [0, 2], [1, 0], [2, 2]])
+STEP_NOISE = torch.randn((ref.STEPS, 6, 1, 4, 4), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 MIRRORED = torch.tensor([True, False, True, False, False, True])
 NOISE = torch.linspace(-1, 1, 96, dtype=torch.float64)[torch.arange(96) * 29 % 96].view(6, 1, 4, 4)  # uniform
 
 MIXED_WEIGHTS = "the public code of AWP refuses Mixup, and nobody has measured the two together"
 MIXED_COUNTS = "it counts where the model is right about the label, and a mixed input has two"
+MIXED_STOP = "it stops where the model errs on the label, and a mixed input has two"
 SOFT_MART = "MART sets the label's class against the best other one, which soft labels do not name"
 
 
@@ -89,6 +91,41 @@ CATALOGUE: dict[str, Row] = {
         costs=[(["n_fgsm"], Passes(2, 1, 1))],
         references={
             "N-FGSM": Case(["n_fgsm"], single_step.n_fgsm(2 * ref.EPS * NOISE), {"n_fgsm.noise": 2 * ref.EPS * NOISE})
+        },
+    ),
+    "fat": Row(
+        settings={"steps": 3, "rises": [0]},
+        wrong=[
+            UNKNOWN,
+            {"steps": 0},
+            {"tau": -1},
+            {"rises": 50},
+            {"omega": -0.1},
+            {"loss": "margin"},
+            {"start": "normal"},
+        ],
+        pair={"steps": 2, "tau": 1},
+        place="attack",
+        refuses={"mixup": MIXED_STOP, "cutmix": MIXED_STOP},
+        costs=[
+            ([{"fat": {"steps": 10}}], AT),
+            ([{"fat": {"steps": 10, "loss": "kl", "start": "gaussian"}}, "trades"], Passes(13, 10, 2)),
+        ],
+        references={
+            "FAT": Case(
+                [{"fat": {**STEPS, "tau": 1, "omega": 0.02}}],
+                instances.fat(STEP_NOISE, 1, 0.02),
+                {"fat.noise": STEP_NOISE},
+            ),
+            "FAT, no patience, no noise": Case([{"fat": {**STEPS, "omega": 0.0}}], instances.fat(STEP_NOISE)),
+            "FAT for TRADES": Case(
+                [{"fat": {**STEPS, "loss": "kl", "start": "gaussian", "omega": 0.0}}, "trades"],
+                instances.fat(STEP_NOISE, losses=ref.trades, loss="kl"),
+            ),
+            "FAT for MART": Case(
+                [{"fat": {**STEPS, "tau": 1, "start": "gaussian", "omega": 0.0}}, "mart"],
+                instances.fat(STEP_NOISE, 1, losses=ref.mart),
+            ),
         },
     ),
     "gairat": Row(
