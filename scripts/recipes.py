@@ -225,6 +225,8 @@ DIGITS: dict[str, list[Any]] = {
         {"rwp": {"gamma": 0.02, "c_min": 1.0, "k2": 1}},
         {"meat": {"start": 0.4}},
     ],
+    "mail": [{"mail": {"start": 0.4}}],
+    "piat_mail": ["piat", {"mail": {"start": 0.4}}],
     "alp": ["alp"],
     "drop_easy": [{"drop_easy": {"c_min": 1.0}}],  # RWP's
     "augment": [{"augment": {"pad": 1, "padding": "zeros", "flip": False}}],  # a mirrored digit is none
@@ -252,6 +254,8 @@ ATTACKS: dict[str, Any] = {
     "trades": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
     "trades_rwp": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
     "mart": {"pgd": {**PGD, "start": "gaussian"}},
+    "mail": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
+    "piat_mail": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
     "fgsm": {"fgsm": {"start": "uniform"}},
     "meat_fat": {"fat": {**PGD, "rises": [0.42, 0.75]}},
     "gairat": {"gairat": {**PGD, "begin": 0.4}},

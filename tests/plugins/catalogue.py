@@ -51,6 +51,7 @@ NOISE = torch.linspace(-1, 1, 96, dtype=torch.float64)[torch.arange(96) * 29 % 9
 MIXED_WEIGHTS = "the public code of AWP refuses Mixup, and nobody has measured the two together"
 MIXED_COUNTS = "it counts where the model is right about the label, and a mixed input has two"
 MIXED_STOP = "it stops where the model errs on the label, and a mixed input has two"
+SOFT_MAIL = "its margin sets the label's class against the best other one, which soft labels do not name"
 SOFT_MART = "MART sets the label's class against the best other one, which soft labels do not name"
 
 
@@ -177,6 +178,38 @@ CATALOGUE: dict[str, Row] = {
         place="loss",
         costs=[([PGD, "mart"], TWO_BRANCHES)],
         references={"MART": Case([SHORT, "mart"], ref.plain(ref.mart))},
+    ),
+    "mail": Row(
+        settings={"start": 0},
+        wrong=[
+            UNKNOWN,
+            {"form": "alp"},
+            {"beta": -1.0},
+            {"slope": 0.0},
+            {"bias": "inf"},
+            {"scale": 0.0},
+            {"normalize": 1},
+            {"start": -1},
+        ],
+        pair={"start": 0},
+        place="loss",
+        refuses={"mixup": SOFT_MAIL, "cutmix": SOFT_MAIL, "label_smoothing": SOFT_MAIL},
+        costs=[
+            ([PGD, {"mail": {"start": 0}}], TWO_BRANCHES),
+            ([PGD, {"mail": {"start": 0, "form": "at"}}], AT),
+            ([PGD, {"mail": {"start": 0, "form": "mart"}}], TWO_BRANCHES),
+        ],
+        references={
+            "MAIL-AT": Case(
+                [SHORT, {"mail": {"form": "at", "start": 0, "slope": 10.0, "bias": 0.5}}],
+                instances.mail("at", 5.0, 10.0, 0.5),
+            ),
+            "MAIL-TRADES": Case([SHORT_KL, {"mail": {"start": 0}}], instances.mail("trades", 5.0, 1.0, -1.5)),
+            "MAIL-MART, normalized": Case(
+                [SHORT, {"mail": {"form": "mart", "start": 0, "slope": 2.0, "bias": 0.0, "normalize": True}}],
+                instances.mail("mart", 5.0, 2.0, 0.0, normalize=True),
+            ),
+        },
     ),
     "nmse": Row(
         wrong=[UNKNOWN, {"mu": -1}, {"detach_weight": "no"}],
