@@ -99,9 +99,51 @@ def meat(dataset: str, norm: str) -> dict[str, Any]:
     return recipe
 
 
+def by_instance(dataset: str, norm: str, attack: str, settings: dict[str, Any], *plugins: Any) -> dict[str, Any]:
+    """FAT and GAIRAT: 120 epochs, a tenth, a hundredth and a 200th from epochs 59, 89 and 109 on; MEAT's WRN-34-10."""
+    knots, factors = [58, 59, 88, 89, 108, 109], [1.0, 0.1, 0.1, 0.01, 0.01, 0.005]
+    drops = {"name": "linear", "knots": knots, "factors": factors, "final": 0.005}
+    made = trades_lineage(dataset, norm, *plugins, epochs=120, schedule=drops, lr=0.1, decay=2e-4)
+    made["model"]["name"] = "wrn_34_10"
+    made["plugins"][1] = {attack: {**made["plugins"][1]["pgd"], **settings}}
+    made["evaluation"]["attack"]["pgd"]["step_size"] = 0.00775  # .031 / 4
+    return made
+
+
+def mail(dataset: str, norm: str) -> dict[str, Any]:
+    """MAIL's public code, its TRADES form: ResNet-18, weights from the first drop on."""
+    drops = {"name": "piecewise", "milestones": [75, 90, 100], "factor": 0.1}
+    settings = {"form": "trades", "beta": 5.0, "start": 75}
+    options: dict[str, Any] = {"epochs": 120, "schedule": drops, "lr": 0.01, "decay": 3.5e-3}
+    return trades_lineage(dataset, norm, {"mail": settings}, **options, loss="kl", start="gaussian")
+
+
+def piat_mail(dataset: str, norm: str) -> dict[str, Any]:
+    """PIAT's WRN-32-10: 180 epochs, constant until 90, linear to a tenth at 135 and a hundredth at the end."""
+    settings = {"form": "trades", "beta": 5.0, "start": 0.625}  # the share of its own 120 epochs
+    made = piat_lineage(dataset, norm, "piat", {"mail": settings}, loss="kl", start="gaussian")
+    made["model"]["name"] = "wrn_32_10"
+    made["optimizer"] = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 7e-4}
+    made["schedule"] = {"name": "linear", "knots": [90, 135], "factors": [1.0, 0.1], "final": 0.01}
+    made["epochs"] = 180
+    return made
+
+
 def weights(name: str, dataset: str, norm: str, **settings: Any) -> dict[str, Any]:
     start = AWP_START.get((dataset, norm))
     return {name: {"gamma": 0.01, **settings, **({"start": start} if start else {})}}
+
+
+def published(method: str, dataset: str, norm: str) -> dict[str, Any]:
+    """The recipe of one of the methods ``PUBLISHED``."""
+    if method == "mail":
+        return mail(dataset, norm)
+    if method == "piat_mail":
+        return piat_mail(dataset, norm)
+    if method == "gairat":
+        return by_instance(dataset, norm, "gairat", {"begin": 59})
+    ensembles = [{"meat": {"start": 60}}] if method == "meat_fat" else []
+    return by_instance(dataset, norm, "fat", {"rises": [50, 90]}, *ensembles)
 
 
 def recipe(method: str, dataset: str, norm: str) -> dict[str, Any]:
@@ -123,6 +165,8 @@ def recipe(method: str, dataset: str, norm: str) -> dict[str, Any]:
         return piat_lineage(dataset, norm, {"alp": {"weight": 0.5}})
     if method == "meat":
         return meat(dataset, norm)
+    if method in PUBLISHED:
+        return published(method, dataset, norm)
     plugins: dict[str, list[Any]] = {
         "at": [],
         "amp": [{"amp": {"delta": 0.1}}],
@@ -143,13 +187,17 @@ METHODS = (
     "cutout",
 )  # fmt: skip
 
+# Methods that have a recipe only where the papers of MEAT and PIAT publish a number.
+PUBLISHED = ("fat", "meat_fat", "gairat", "mail", "piat_mail")
+
 RWP_PAPER = "Yu et al., arXiv:2205.14826, PreActResNet-18"
 PIAT_PAPER = "Liu et al., arXiv:2511.00836, ResNet-18"
 AMP_PAPER = "Yan et al., AT-AMP, PreActResNet-18, 5 runs"
 RAT_PAPER = "Nguyen et al., TMLR 2024, PreActResNet-18"
 MEAT_PAPER = "Hu et al., arXiv:2406.14259, WRN-34-10"
-# PGD-20 accuracy in %: best, last. (method, data set, norm) in the papers named.
-TARGETS: dict[tuple[str, str, str], tuple[str, float, float]] = {
+PIAT_WIDE = "Liu et al., arXiv:2511.00836, WRN-32-10"
+# PGD-20 accuracy in %: best, last (None: not published). (method, data set, norm) in the papers named.
+TARGETS: dict[tuple[str, str, str], tuple[str, float, float | None]] = {
     ("at", "svhn", "linf"): (RWP_PAPER, 53.36, 44.49),
     ("at", "cifar10", "linf"): (RWP_PAPER, 52.79, 44.44),
     ("at", "cifar100", "linf"): (RWP_PAPER, 27.22, 20.82),
@@ -205,6 +253,15 @@ TARGETS: dict[tuple[str, str, str], tuple[str, float, float]] = {
     ("piat_nmse", "cifar10", "linf"): (PIAT_PAPER, 53.74, 52.81),
     ("piat_nmse", "cifar100", "linf"): (PIAT_PAPER, 31.45, 30.87),
     ("piat_nmse", "svhn", "linf"): (PIAT_PAPER, 61.21, 59.84),
+    ("fat", "cifar10", "linf"): (MEAT_PAPER, 48.73, 46.58),
+    ("meat_fat", "cifar10", "linf"): (MEAT_PAPER, 52.62, 50.99),
+    ("gairat", "cifar10", "linf"): (MEAT_PAPER, 57.63, 54.50),
+    ("gairat", "cifar100", "linf"): (MEAT_PAPER, 26.28, 25.63),
+    ("mail", "cifar10", "linf"): (PIAT_PAPER, 51.15, 47.14),
+    ("mail", "cifar100", "linf"): (PIAT_PAPER, 27.99, 24.69),
+    ("mail", "svhn", "linf"): (PIAT_PAPER, 57.47, 54.60),
+    ("piat_mail", "cifar10", "linf"): (PIAT_WIDE, 57.53, None),
+    ("piat_mail", "cifar100", "linf"): (PIAT_WIDE, 33.65, None),
     ("meat", "cifar10", "linf"): (MEAT_PAPER, 60.08, 58.89),
     ("meat", "cifar100", "linf"): (MEAT_PAPER, 35.03, 33.11),
 }
@@ -303,7 +360,7 @@ def _number(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
 _Dumper.add_representer(float, _number)
 
 
-def text(head: str, name: str, body: dict[str, Any], target: tuple[str, float, float] | None) -> str:
+def text(head: str, name: str, body: dict[str, Any], target: tuple[str, float, float | None] | None) -> str:
     full = {"name": name, **copy.deepcopy(body)}
     lines = [f"# {line}" for line in head.splitlines()]
     for key, value in full.items():
@@ -318,7 +375,7 @@ def text(head: str, name: str, body: dict[str, Any], target: tuple[str, float, f
             "targets:  # published by the authors, not measured here",
             f"  source: {_inline(source)}",
             "  note: published, not measured here",
-            f"  values: {{pgd-20 best: {best}, pgd-20 last: {last}}}",
+            f"  values: {{pgd-20 best: {best}{'' if last is None else f', pgd-20 last: {last}'}}}",
         ]
     return "\n".join(lines) + "\n"
 
@@ -336,9 +393,10 @@ def all_recipes() -> dict[Path, str]:
     texts = {}
     for dataset in NORMALISATION:
         for norm in ("linf", "l2"):
-            for method in METHODS:
+            further = [method for method in PUBLISHED if (method, dataset, norm) in TARGETS]
+            for method in (*METHODS, *further):
                 target = TARGETS.get((method, dataset, norm))
-                lineage = "TRADES" if method in ("trades", "mart", "alp", "piat_nmse") else "RO"
+                lineage = "TRADES" if method in ("trades", "mart", "alp", "piat_nmse", *PUBLISHED) else "RO"
                 head = f"{method} on {dataset}, {norm}: the setting of its paper ({lineage} lineage), not run here."
                 if target is None:
                     head += "\nThe papers publish no number for it."
