@@ -300,6 +300,7 @@ DIGITS: dict[str, list[Any]] = {
     "fgsm": [],
     "fast": [],
     "n_fgsm": [],
+    "free_at": [],
     "grad_align": [{"grad_align": {"lam": 0.2}}],
     "clean": [],
     "fix_lr": [{"rat_lr": {"layers": [3, 4]}}],
@@ -318,17 +319,20 @@ ATTACKS: dict[str, Any] = {
     "gairat": {"gairat": {**PGD, "begin": 0.4}},
     "fast": "fast",
     "n_fgsm": "n_fgsm",
+    "free_at": "free_at",
     "grad_align": "fgsm",
     "clean": "clean",
 }
 # Where it is not two drops.
+REPLAYS = {"free_at": 4}
 CYCLIC = {"name": "cyclic", "peak": 0.5}  # Wong et al.'s code, and de Jorge et al.'s
 SCHEDULES = {"fast": CYCLIC, "n_fgsm": CYCLIC, "grad_align": CYCLIC}
 SWEEPS = {"fix_param": "freeze_layers", "fix_lr": "rat_lr", "awp_layers": "rat_wp"}
 
 
 def digits(method: str) -> dict[str, Any]:
-    """Label-noise digits, as in configs/demo.yaml."""
+    """Label-noise digits, as in configs/demo.yaml; where batches are replayed, with as many steps in fewer epochs."""
+    replays = REPLAYS.get(method, 1)
     return {
         "data": {
             "name": "digits",
@@ -336,13 +340,14 @@ def digits(method: str) -> dict[str, Any]:
             "validation": 397,
             "label_noise": 0.2,
             "batch_size": 80,
+            **({"replays": replays} if replays > 1 else {}),
         },
         "model": {"name": "preact_tiny", "memory_format": "channels_last"},
         "threat": {"norm": "linf", "eps": "1/10"},
         "plugins": [ATTACKS.get(method, {"pgd": PGD}), *DIGITS[method]],
         "optimizer": {"name": "sgd", "lr": 0.3, "momentum": 0.9, "weight_decay": 2e-3},
         "schedule": SCHEDULES.get(method, {"name": "piecewise", "milestones": [0.4, 0.8], "factor": 0.1}),
-        "epochs": 48,
+        "epochs": 48 // replays,
         "evaluation": {"every": 4, "attack": {"pgd": {"steps": 20, "step_size": "1/80"}}, "best_by": "validation"},
         "checkpoint": {"every": 8, "keep": 2},
     }

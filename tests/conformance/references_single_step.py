@@ -55,3 +55,17 @@ def grad_align(eta: Tensor, lam: float = 0.2, official: bool = False) -> Step:
         ref.sgd(ref.grads(ce + lam * sum(turns) / len(turns)))
 
     return step
+
+
+def free_at(replays: int = 1, step_size: float = EPS) -> Step:
+    """``replays`` steps on each batch; delta <- clip_{+-eps}(delta + eps sign(g)), g that of the training loss."""
+
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        for _ in range(replays):
+            delta = getattr(ref, "delta", torch.zeros_like(x)).requires_grad_()
+            loss = F.cross_entropy(ref.model((x + delta).clamp(0, 1)), y)
+            *grads, g = torch.autograd.grad(loss, [*ref.weights.values(), delta])
+            ref.sgd(dict(zip(ref.weights, grads, strict=True)))
+            ref.delta = (delta.detach() + step_size * g.sign()).clamp(-EPS, EPS)
+
+    return step

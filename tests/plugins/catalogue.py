@@ -146,6 +146,16 @@ CATALOGUE: dict[str, Row] = {
             for weighting in ("tanh", "sigmoid", "linear")
         },
     ),
+    "free_at": Row(
+        wrong=[UNKNOWN, {"step_size": -1}, {"step_size": "far"}],
+        place="attack",
+        costs=[(["free_at"], Passes(1, 0, 1))],  # the gradient to the inputs comes out of the step's own backward
+        references={
+            "Free AT": Case(["free_at"], single_step.free_at()),
+            "Free AT, short steps": Case([{"free_at": {"step_size": "1/50"}}], single_step.free_at(step_size=0.02)),
+        },
+        stateful=True,
+    ),
     "clean": Row(
         wrong=[UNKNOWN],
         place="attack",

@@ -1,0 +1,81 @@
+"""Free AT: one backward gives the gradients of the weights and of the inputs, and the perturbation lives on.
+
+Source: Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor, Goldstein, "Adversarial Training for Free!",
+arXiv:1904.12843, algorithm 1. Every batch is trained m times in a row (``data.replays: m``); each of these steps trains
+on the perturbation as the step before left it, and moves it along its own input gradient. As in the authors' code, one
+perturbation serves all batches, begins at zero and stays in the ball, and an element that the box cuts off does not
+move. A batch smaller than the largest uses the first rows. The paper has L-inf only. Under an L2 threat model the
+perturbation moves along the normalised gradient.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from buttress import Adv, Batch, Context, Event, ThreatModel, hookimpl
+from buttress.functional import unit_l2
+from buttress.settings import NonNegativeFraction
+
+
+@dataclass(eq=False, kw_only=True)
+class FreeAT:
+    """Free adversarial training: an attack without a pass of its own. It draws nothing.
+
+    Args:
+        step_size: length of the move of the perturbation in each step, in units of the input; default eps.
+    """
+
+    input_grad = True
+
+    step_size: NonNegativeFraction | None = None
+
+    _delta: Tensor | None = field(init=False, repr=False, default=None)
+    _moved: Tensor | None = field(init=False, repr=False, default=None)
+    _uncut: Tensor | None = field(init=False, repr=False, default=None)
+
+    @hookimpl
+    def generate_adv(self, batch: Batch, ctx: Context) -> Adv:
+        perturbed = batch.x.detach() + rows(self._delta, batch.x)
+        x_adv = ctx.threat.clamp(perturbed)
+        self._uncut = x_adv == perturbed
+        return Adv(x_adv)
+
+    @hookimpl
+    def adjust_grads(self, ctx: Context) -> None:
+        grad, uncut = ctx.input_grad, self._uncut
+        assert grad is not None
+        assert uncut is not None
+        step_size = ctx.threat.eps if self.step_size is None else self.step_size
+        moved = move(rows(self._delta, grad), torch.where(uncut, grad, 0.0), ctx.threat, float(step_size))
+        self._moved = moved if self._delta is None else torch.cat([moved, self._delta[len(moved) :]])
+        self._uncut = None
+
+    @hookimpl
+    def ensemble_weights(self, event: Event, ctx: Context) -> None:
+        if event == "step" and self._moved is not None:
+            self._delta = torch.where(ctx.skipped, rows(self._delta, self._moved), self._moved)
+            self._moved = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._delta is None else {"delta": self._delta}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._delta = state.get("delta")
+
+
+def rows(delta: Tensor | None, like: Tensor) -> Tensor:
+    """The first B rows of ``delta``, for a batch ``like [B,*]``; zero where no batch has had so many."""
+    if delta is None:
+        return torch.zeros_like(like)
+    first = delta[: len(like)].to(like)
+    return torch.cat([first, like.new_zeros((len(like) - len(first), *like.shape[1:]))])
+
+
+def move(delta: Tensor, grad: Tensor, threat: ThreatModel, step_size: float) -> Tensor:
+    """``delta [B,*]`` moved by ``step_size`` up ``grad [B,*]``, and brought back into the ball around zero."""
+    direction = grad.sign() if threat.norm == "linf" else unit_l2(grad)
+    ball = ThreatModel(threat.norm, threat.eps, box=None)
+    return ball.project(delta + step_size * direction, torch.zeros_like(delta))
