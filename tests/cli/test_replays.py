@@ -33,7 +33,7 @@ class Watch:
 
 
 def config(workspace: Path, name: str) -> str:
-    plugins = [{"cutout": {"size": 3}}, {"watch": {"label": name}}, {"ema": {"tau": 0.9}}]
+    plugins = ["augment", {"cutout": {"size": 3}}, {"watch": {"label": name}}, {"ema": {"tau": 0.9}}]
     changes = {"plugins": plugins, "plugins_file": "watch.py", "epochs": 2, "log_every": 1}
     settings = {**CONFIG, **changes, "data": {**CONFIG["data"], "replays": 3}}  # type: ignore[dict-item]
     (workspace / "watch.py").write_text(WATCH)

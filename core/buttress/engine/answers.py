@@ -25,6 +25,7 @@ from buttress.engine.turns import Turn
 from buttress.engine.wrong_values import nonfinite_gradients, outside_box, outside_threat, range_of, unlike
 from buttress.errors import DataError, describe, moment
 from buttress.nn.contract import form_of, is_dense
+from buttress.nn.layout import plain_strides
 from buttress.nn.modes import usable
 from buttress.nn.weights import norms_of
 from buttress.storage.files import PLAIN_NAME
@@ -72,7 +73,7 @@ class Answers:
             )
         if wrong := wrong_kind_of_labels(batch) or wrong_kind_of_aux(batch):
             raise who.fault(wrong)
-        x, y, index = usable(x), usable(y), None if index is None else usable(index)
+        x, y, index = plain_strides(usable(x)), usable(y), None if index is None else usable(index)
         if self._checks.level != "off":
             self._values(who, self._state.threat.box_contains(x), lambda: outside_box(x))
         self._unclassed.clear()
@@ -104,7 +105,8 @@ class Answers:
             self._values(who, self._state.threat.box_contains(x), lambda: outside_box(x))
         if y is not batch.y:
             self._labels(who, y)
-        return answer
+        plain = plain_strides(x)
+        return answer if plain is x else replace(answer, x=plain)
 
     def as_is(self, x: Tensor) -> Tensor:
         """``x`` to compare a later answer with: a copy where nobody else would notice a write into it."""
@@ -134,7 +136,8 @@ class Answers:
             adv = replace(adv, x=adv.x.as_subclass(Tensor))
         if adv.x.is_inference():  # autograd refuses it
             adv = replace(adv, x=usable(adv.x), aux={name: usable(value) for name, value in adv.aux.items()})
-        return adv
+        plain = plain_strides(adv.x)
+        return adv if plain is adv.x else replace(adv, x=plain)
 
     def loss(self, who: Giver, answer: Any, batch: Batch) -> Loss:
         """The answer of ``compute_loss`` for ``batch``."""

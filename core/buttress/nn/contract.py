@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from buttress.errors import ButtressError, DataError, HookError, ModelError, describe, extended
 from buttress.nn.calls import calls_seen
+from buttress.nn.layout import expect_safe_layout
 from buttress.nn.lost_gradient import expect_gradient_through
 
 
@@ -156,11 +157,13 @@ class Forwards:
         """Watch the block, in which a step with inputs ``x [B,*]`` runs.
 
         Raises:
-            ModelError: the model has not given logits yet, and now gives something else, or raises; or its forward cuts
-                a gradient that a hook needs.
+            ModelError: the model has not given logits yet, and now gives something else, or raises; its forward cuts
+                a gradient that a hook needs; or the layout in memory is not safe.
             DataError: the batch has one example, too few for batch norm.
             HookError: the model raised in a later step.
         """
+        if not self._known:
+            expect_safe_layout("engine.step", self._model, x)
         problem: ButtressError | None = None
 
         def look(given: object, output: object) -> None:
