@@ -300,6 +300,7 @@ DIGITS: dict[str, list[Any]] = {
     "fgsm": [],
     "fast": [],
     "n_fgsm": [],
+    "ard_prm": [],
     "free_at": [],
     "grad_align": [{"grad_align": {"lam": 0.2}}],
     "clean": [],
@@ -319,11 +320,21 @@ ATTACKS: dict[str, Any] = {
     "gairat": {"gairat": {**PGD, "begin": 0.4}},
     "fast": "fast",
     "n_fgsm": "n_fgsm",
+    "ard_prm": {"ard_prm": {"warmup": 12, **PGD}},
     "free_at": "free_at",
     "grad_align": "fgsm",
     "clean": "clean",
 }
 # Where it is not two drops.
+# Where it is no residual network.
+MODELS: dict[str, Any] = {
+    "ard_prm": {
+        "name": "timm",
+        "arch": "vit_tiny_patch16_224",
+        "options": {"img_size": 8, "patch_size": 2, "embed_dim": 48, "depth": 4, "num_heads": 3},
+    }
+}
+LEARNING_RATES = {"ard_prm": 0.1}
 REPLAYS = {"free_at": 4}
 CYCLIC = {"name": "cyclic", "peak": 0.5}  # Wong et al.'s code, and de Jorge et al.'s
 SCHEDULES = {"fast": CYCLIC, "n_fgsm": CYCLIC, "grad_align": CYCLIC}
@@ -342,10 +353,10 @@ def digits(method: str) -> dict[str, Any]:
             "batch_size": 80,
             **({"replays": replays} if replays > 1 else {}),
         },
-        "model": {"name": "preact_tiny", "memory_format": "channels_last"},
+        "model": MODELS.get(method, {"name": "preact_tiny", "memory_format": "channels_last"}),
         "threat": {"norm": "linf", "eps": "1/10"},
         "plugins": [ATTACKS.get(method, {"pgd": PGD}), *DIGITS[method]],
-        "optimizer": {"name": "sgd", "lr": 0.3, "momentum": 0.9, "weight_decay": 2e-3},
+        "optimizer": {"name": "sgd", "lr": LEARNING_RATES.get(method, 0.3), "momentum": 0.9, "weight_decay": 2e-3},
         "schedule": SCHEDULES.get(method, {"name": "piecewise", "milestones": [0.4, 0.8], "factor": 0.1}),
         "epochs": 48 // replays,
         "evaluation": {"every": 4, "attack": {"pgd": {"steps": 20, "step_size": "1/80"}}, "best_by": "validation"},

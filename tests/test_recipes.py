@@ -32,7 +32,8 @@ RATES = {
 }
 CYCLIC = {0: 0.0, 12: 0.15, 24: 0.3, 36: 0.15, 48: 0.0}
 FREE = {0: 0.3, 3: 0.3, 4: 0.03, 8: 0.03, 9: 0.003, 11: 0.003}
-ON_DIGITS = {"free_at": FREE, "fast": CYCLIC, "n_fgsm": CYCLIC, "grad_align": CYCLIC}
+VIT = {0: 0.1, 18: 0.1, 19: 0.01, 37: 0.01, 38: 0.001, 47: 0.001}
+ON_DIGITS = {"ard_prm": VIT, "free_at": FREE, "fast": CYCLIC, "n_fgsm": CYCLIC, "grad_align": CYCLIC}
 DIGITS = {0: 0.3, 18: 0.3, 19: 0.03, 37: 0.03, 38: 0.003, 47: 0.003}
 OF_INSTANCES = {"fat": 120, "meat_fat": 120, "gairat": 120, "mail": 120, "piat_mail": 180}
 EPOCHS = {**OF_INSTANCES, "trades": 76, "mart": 120, "piat_nmse": 120, "alp": 120, "meat": 120}
@@ -52,7 +53,8 @@ def test_the_files_are_those_that_the_generator_writes():
 def test_a_recipe_builds_and_takes_a_step(path: Path, tmp_path: Path):
     dataset, method = path.parts[0], path.stem
     source = read_yaml(ROOT / "configs" / path)
-    narrow = "model.widen=1" if "wrn" in source.value["model"]["name"] else "model.width=2"
+    name = source.value["model"]["name"]
+    narrow = "model.widen=1" if "wrn" in name else "model.options.depth=1" if name == "timm" else "model.width=2"
     for override in (narrow, "data.batch_size=2", "device=cpu"):
         source = apply_override(source, override)
     file = ConfigFile(source)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .references import EPS, Reference, Step, natural
+from .references import ALPHA, EPS, Reference, Step, natural
 
 
 def input_gradient(ref: Reference, x: Tensor, y: Tensor) -> Tensor:
@@ -67,5 +67,23 @@ def free_at(replays: int = 1, step_size: float = EPS) -> Step:
             *grads, g = torch.autograd.grad(loss, [*ref.weights.values(), delta])
             ref.sgd(dict(zip(ref.weights, grads, strict=True)))
             ref.delta = (delta.detach() + step_size * g.sign()).clamp(-EPS, EPS)
+
+    return step
+
+
+def masked_pgd(start: Tensor, patches: Tensor, side: int) -> Step:
+    """PRM: before each step of PGD, the perturbation of the patches ``[steps, P]`` is set to zero."""
+
+    def step(ref: Reference, x: Tensor, y: Tensor, _: Tensor) -> None:
+        columns, delta = x.shape[3] // side, start
+        for masked in patches:
+            delta = delta.clone()
+            for index in masked.nonzero().flatten().tolist():
+                top, left = side * (index // columns), side * (index % columns)
+                delta[:, :, top : top + side, left : left + side] = 0
+            g = input_gradient(ref, x + delta, y)
+            delta = (delta + ALPHA * g.sign()).clamp(-EPS, EPS)
+            delta = (x + delta).clamp(0, 1) - x
+        natural(ref, x + delta, y, start)
 
     return step

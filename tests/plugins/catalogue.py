@@ -47,6 +47,7 @@ CORNERS = torch.tensor([[0, 0], [2, 1], [1, 2], [0, 2], [1, 0], [2, 2]])
 STEP_NOISE = torch.randn((ref.STEPS, 6, 1, 4, 4), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 MIRRORED = torch.tensor([True, False, True, False, False, True])
 NOISE = torch.linspace(-1, 1, 96, dtype=torch.float64)[torch.arange(96) * 29 % 96].view(6, 1, 4, 4)  # uniform
+PATCHES = torch.tensor([[1, 1, 0, 1], [0, 1, 0, 0], [1, 0, 0, 1]], dtype=torch.bool)  # of each of three steps
 
 MIXED_WEIGHTS = "the public code of AWP refuses Mixup, and nobody has measured the two together"
 MIXED_COUNTS = "it counts where the model is right about the label, and a mixed input has two"
@@ -155,6 +156,21 @@ CATALOGUE: dict[str, Row] = {
             "Free AT, short steps": Case([{"free_at": {"step_size": "1/50"}}], single_step.free_at(step_size=0.02)),
         },
         stateful=True,
+    ),
+    "ard_prm": Row(
+        settings={"ard": False, "patch": 4},
+        wrong=[UNKNOWN, {"steps": 0}, {"patch": 0}, {"warmup": -1}, {"start": "far"}, {"loss": "nothing"}, {"ard": 2}],
+        on_conv_net={"patch": 2},
+        pair={"ard": False, "patch": 2, "steps": 2, "warmup": 4},
+        place="attack",
+        costs=[([{"ard_prm": {"ard": False, "patch": 2}}], AT)],
+        references={  # ARD needs a transformer: tests/plugins/test_ard_prm.py
+            "PRM": Case(
+                [{"ard_prm": {**SHORT["pgd"], "ard": False, "patch": 2}}],
+                single_step.masked_pgd(ref.EPS * NOISE, PATCHES, 2),
+                {"ard_prm.start": ref.EPS * NOISE, "ard_prm.patches": PATCHES},
+            )
+        },
     ),
     "clean": Row(
         wrong=[UNKNOWN],
