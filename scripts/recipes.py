@@ -303,6 +303,7 @@ DIGITS: dict[str, list[Any]] = {
     "ard_prm": [],
     "free_at": [],
     "grad_align": [{"grad_align": {"lam": 0.2}}],
+    "cfa": [],
     "clean": [],
     "fix_lr": [{"rat_lr": {"layers": [3, 4]}}],
     "awp_layers": [{"rat_wp": {"gamma": 0.02, "layers": [3, 4]}}],
@@ -323,6 +324,7 @@ ATTACKS: dict[str, Any] = {
     "ard_prm": {"ard_prm": {"warmup": 12, **PGD}},
     "free_at": "free_at",
     "grad_align": "fgsm",
+    "cfa": {"cfa": {"steps": 10, "step_size": "1/40"}},
     "clean": "clean",
 }
 # Where it is not two drops.

@@ -68,7 +68,7 @@ def test_a_recipe_builds_and_takes_a_step(path: Path, tmp_path: Path):
 
     channels, height, width, classes = SHAPES[dataset]
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.rand(4, channels, height, width, generator=generator), torch.tensor([0, 1, 2, 3])
+    x, y = torch.rand(classes, channels, height, width, generator=generator), torch.arange(classes)
     split = Split(x, y)
     torch.manual_seed(0)
     assembly = assemble(file, Data(split, split, classes, split), {}, tmp_path)

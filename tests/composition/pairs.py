@@ -37,7 +37,7 @@ NOTES = """\
 
 def at_place(place: Place) -> list[str]:
     """The plugins that take a place in a step."""
-    return [name for name, row in CATALOGUE.items() if row.place == place]
+    return [name for name, row in CATALOGUE.items() if place in row.places]
 
 
 def refused() -> dict[frozenset[str], str]:

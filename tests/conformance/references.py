@@ -7,6 +7,7 @@ constants are those of ``LR``, ``MOMENTUM``, ``DECAY``, ``EPS``, ``ALPHA`` and `
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,7 @@ class Reference:
         at_start: parameters and buffers of floating dtype at the beginning.
         ends: the same at the end of each epoch, as the methods of epochs leave them.
         tracks: track to its parameters.
+        memory: what a method remembers from step to step.
     """
 
     def __init__(self, model: nn.Module, step: "Step") -> None:
@@ -62,6 +64,7 @@ class Reference:
         self.at_start = self.copied()
         self.ends: list[dict[str, Tensor]] = []
         self.tracks: dict[str, dict[str, Tensor]] = {}
+        self.memory: dict[str, Any] = {}
 
     def step(self, x: Tensor, y: Tensor, start: Tensor) -> None:
         self.method(self, x, y, start)

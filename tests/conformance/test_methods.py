@@ -71,7 +71,7 @@ def test_three_steps_agree_with_the_equations(name: str, kind: type[nn.Module]):
             engine.step(x, y, draws={**start_of(stack, start), **case.draws})
             reference.step(x, y, start)
     else:
-        train(engine, reference, case.end)
+        train(engine, reference, case.end, draws=case.draws)
     assert_close(model.state_dict(), reference.model.state_dict())
     tracks = tracks_of(engine)
     assert tracks.keys() == reference.tracks.keys()
@@ -80,12 +80,14 @@ def test_three_steps_agree_with_the_equations(name: str, kind: type[nn.Module]):
     assert any(not torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-def train(engine: Engine, reference: ref.Reference, end: ref.End, epochs: int = 3) -> None:
-    """Train both for epochs of two steps."""
+def train(
+    engine: Engine, reference: ref.Reference, end: ref.End, epochs: int = 3, draws: dict[str, Tensor] | None = None
+) -> None:
+    """Train both for epochs of two steps; ``draws`` are injected, by default the start of PGD."""
     data = batches(2 * epochs)
     for epoch in range(epochs):
         for x, y, start in data[2 * epoch : 2 * epoch + 2]:
-            engine.step(x, y, draws={"pgd.start": start})
+            engine.step(x, y, draws=draws or {"pgd.start": start})
             reference.step(x, y, start)
         engine.end_epoch()
         end(reference, epoch)

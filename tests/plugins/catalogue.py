@@ -12,6 +12,7 @@ import torch
 from buttress.training.forecast import Passes
 
 from ..conformance import references as ref
+from ..conformance import references_classes as classes
 from ..conformance import references_gradients as gradients
 from ..conformance import references_instances as instances
 from ..conformance import references_labels as labels
@@ -63,6 +64,9 @@ def layered(name: str, **settings: Any) -> Layered:
 def latter(name: str) -> bool:
     return not name.startswith(("conv1", "bn1"))
 
+
+CFA: dict[str, Any] = {"begin": 1, "steps": ref.STEPS, "step_size": "3/100", "tau": 1}
+CLASSWISE = "CFA has a radius and a weight for every class, and a soft label is of several"
 
 CATALOGUE: dict[str, Row] = {
     "pgd": Row(
@@ -171,6 +175,38 @@ CATALOGUE: dict[str, Row] = {
                 {"ard_prm.start": ref.EPS * NOISE, "ard_prm.patches": PATCHES},
             )
         },
+    ),
+    "cfa": Row(
+        settings={"begin": 1, "steps": 2},
+        wrong=[
+            UNKNOWN,
+            {"num_classes": 1},
+            {"mode": "mart"},
+            {"lambda1": -0.1},
+            {"lambda2": "half"},
+            {"beta": -1},
+            {"ccm": 1},
+            {"ccr": 1},
+            {"begin": -1},
+            {"tau": -1},
+            {"steps": 0},
+            {"step_size": "a/b"},
+            {"attack_mode": "test"},
+        ],
+        pair={"num_classes": 10, "begin": 1, "steps": 2},
+        place=("attack", "loss"),
+        refuses={"mixup": CLASSWISE, "cutmix": CLASSWISE, "label_smoothing": CLASSWISE},
+        costs=[([{"cfa": {"steps": 10}}], Passes(13, 10, 2)), ([{"cfa": {"steps": 10, "mode": "fat"}}], AT)],
+        references={
+            f"CFA, {mode}": Case(
+                [{"cfa": {"num_classes": 4, "mode": mode, **CFA}}],
+                classes.cfa(mode, 0.05 * NOISE),
+                {"cfa.start": 0.05 * NOISE},
+                end=ref.nothing,
+            )
+            for mode in ("trades", "at", "fat")
+        },
+        stateful=True,
     ),
     "clean": Row(
         wrong=[UNKNOWN],
@@ -588,4 +624,4 @@ def stack_of(name: str) -> list[Any]:
     """The smallest stack in which a plugin works on ``tests.models.ConvNet``, as a config lists it."""
     row = CATALOGUE[name]
     entry = {name: {**row.settings, **row.on_conv_net}}
-    return [entry] if row.place == "attack" else ["fgsm", entry]
+    return [entry] if "attack" in row.places else ["fgsm", entry]

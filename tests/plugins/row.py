@@ -45,7 +45,7 @@ class Row:
         settings: settings that show its effect on the small bench of ``buttress.testing``.
         on_conv_net: settings that ``tests.models.ConvNet`` and its small images of three classes need besides.
         pair: settings that show its effect beside any other plugin within two epochs on digits.
-        place: place in a step that it takes: plugins of one place refuse one another.
+        place: place in a step that it takes, or several: plugins of one place refuse one another.
         refuses: other plugin that it is refused beside, to the reason.
         stateful: whether it has a ``state_dict``.
     """
@@ -56,9 +56,14 @@ class Row:
     settings: Settings = field(default_factory=dict)
     on_conv_net: Settings = field(default_factory=dict)
     pair: Settings = field(default_factory=dict)
-    place: Place | None = None
+    place: Place | tuple[Place, ...] | None = None
     refuses: dict[str, str] = field(default_factory=dict)
     stateful: bool = False
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The places in a step that it takes."""
+        return (self.place,) if isinstance(self.place, str) else self.place or ()
 
 
 @dataclass(frozen=True)
