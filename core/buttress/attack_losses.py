@@ -4,13 +4,14 @@ A component of the group ``buttress.attack_losses`` has a method ``input_loss(mo
 function from attacked inputs ``[B,*]`` to losses ``[B]``. It may also declare, by attributes:
 
 - ``refuses``: properties of batches that it cannot take, each with the reason, as a plugin does.
+- ``takes``: ``("unlabelled examples",)`` where it asks for no label, as a plugin does.
 - ``flat_at_x``: True where it is smallest at x itself, with no gradient to leave it.
 - ``needs_run``: True where it takes the training loss of a run, which an evaluation does not have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from buttress.components.construct import build
 from buttress.components.entries import entry_of
 from buttress.components.signature import signature_of
-from buttress.components.trait_kinds import FlagTrait, MethodTrait, Refusals, TraitKind
+from buttress.components.trait_kinds import BatchTraits, FlagTrait, MethodTrait, Reasons, TraitKind
 from buttress.errors import InputError, PluginError
 from buttress.nn.contract import form_of
 
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
     from buttress.engine.context import Context
     from buttress.types import Batch
 
-_KINDS: dict[str, TraitKind] = {"refuses": Refusals(), "flat_at_x": FlagTrait(), "needs_run": FlagTrait()}
+_KINDS: dict[str, TraitKind] = {
+    "refuses": Reasons("refuses"),
+    "takes": BatchTraits(),
+    "flat_at_x": FlagTrait(),
+    "needs_run": FlagTrait(),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +46,7 @@ class LoadedAttackLoss:
         choice: name, or name with all settings, as a config writes it.
         component: object that makes the loss.
         refuses: properties of batches that it cannot take, each with the reason.
+        takes: properties of batches that it can take, of those that are refused otherwise.
         flat_at_x: whether it is smallest at x itself, with no gradient to leave it.
         needs_run: whether it takes the training loss of a run.
     """
@@ -48,6 +55,7 @@ class LoadedAttackLoss:
     choice: str | dict[str, Any]
     component: Any
     refuses: Mapping[str, str]
+    takes: Collection[str]
     flat_at_x: bool
     needs_run: bool
 
@@ -85,6 +93,7 @@ def load_attack_loss(choice: str | Mapping[str, Any]) -> LoadedAttackLoss:
         {name: resolved} if resolved else name,
         component,
         refuses=declared.get("refuses", {}),
+        takes=declared.get("takes", ()),
         flat_at_x=declared.get("flat_at_x", False),
         needs_run=declared.get("needs_run", False),
     )

@@ -30,9 +30,10 @@ SPEC_VERSION = "1.1"
 Event = Literal["step", "epoch", "evaluate"]
 ExitOrder = Literal["restore_then_step", "step_while_perturbed"]
 AttackMode = Literal["train", "train_notrack", "eval"]
-BatchTrait = Literal["soft labels", "mixed inputs", "two views", "extra examples"]
+BatchTrait = Literal["soft labels", "mixed inputs", "two views", "extra examples", "unlabelled examples"]
 """Properties of batches: labels are distributions ``[B,K]``; an input is made of several examples; the batch holds two
-views of each example; the batch holds examples beside those of the training set."""
+views of each example; the batch holds examples beside those of the training set; ``aux["unlabelled"]`` marks examples
+without a label, whose y is 0."""
 
 TRAITS_SINCE_1_1 = ("radius", "input_grad")
 """Traits that a plugin written for version 1.0 does not have: an attribute of that name is its own."""
@@ -58,6 +59,10 @@ class Traits:
             distribution: ``("my-dist:pairs",)``.
         refuses: properties of batches that the plugin cannot take, each with the reason. A stack in which one plugin
             gives a property that another one refuses is refused.
+        needs: properties of batches that the plugin cannot do without, each with the reason. A config is refused where
+            neither its data nor a plugin gives one.
+        takes: properties of batches that the plugin can take, of those that are refused otherwise: ``unlabelled
+            examples``, for plugins that compute losses or attack.
         attack_mode: mode of the model while ``generate_adv`` runs in training, unless ``Engine(attack_mode=...)`` sets
             another.
         radius: largest distance from x, in units of eps, of the examples of ``generate_adv`` and ``perturb_weights`` in
@@ -80,6 +85,8 @@ class Traits:
     writes_back: bool = False
     gives: Collection[BatchTrait | str] = ()
     refuses: Mapping[BatchTrait | str, str] = field(default_factory=dict)
+    needs: Mapping[BatchTrait | str, str] = field(default_factory=dict)
+    takes: Collection[BatchTrait | str] = ()
     attack_mode: AttackMode | None = None
     radius: float = 1.0
     input_grad: bool = False

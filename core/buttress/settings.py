@@ -25,6 +25,7 @@ __all__ = [
     "NonNegativeFraction",
     "NonNegativeOrInf",
     "Number",
+    "Share",
     "Times",
     "resolve_amount",
     "resolve_epoch",
@@ -43,6 +44,13 @@ def _non_negative(value: object) -> Fraction:
     return number
 
 
+def _share(value: object) -> Fraction:
+    number = exact_fraction(value)
+    if not 0 < number < 1:
+        raise ValueError(f"expected a share in (0, 1), got {value!r}")
+    return number
+
+
 _AS_TEXT = PlainSerializer(str, return_type=str)
 _FRACTION_SCHEMA = WithJsonSchema({"type": ["number", "string"], "description": "a number or a fraction like 8/255"})
 
@@ -50,6 +58,8 @@ ExactFraction = Annotated[Fraction, BeforeValidator(exact_fraction), _AS_TEXT, _
 """A number kept exactly as written: ``8/255``."""
 NonNegativeFraction = Annotated[Fraction, BeforeValidator(_non_negative), _AS_TEXT, _FRACTION_SCHEMA]
 """An exact number >= 0."""
+Share = Annotated[Fraction, BeforeValidator(_share), _AS_TEXT, _FRACTION_SCHEMA]
+"""An exact number in (0, 1): ``1/2``."""
 
 
 def _existing(path: Path) -> Path:

@@ -63,6 +63,8 @@ GOOD: dict[str, list[Any]] = {
         get_args(BatchTrait),
     ],
     "refuses": [{"soft labels": "why"}, {}, {"my-dist:pairs": "why"}],
+    "needs": [{"extra examples": "why"}, {}],
+    "takes": [("unlabelled examples",), ["unlabelled examples"], ()],
     "attack_mode": list(get_args(AttackMode)),
     "radius": [1, 0.5, 2.0, Fraction(3, 2)],
     "input_grad": [True, False],
@@ -80,7 +82,8 @@ BAD: dict[str, list[tuple[Any, str]]] = {
         (("soft label",), "unknown word 'soft label'; did you mean 'soft labels'?"),
         (
             ("noise",),
-            "unknown word 'noise'; known: extra examples, mixed inputs, soft labels, two views (a word of your",
+            "unknown word 'noise'; known: extra examples, mixed inputs, soft labels, two views, unlabelled "
+            "examples (a word of your own",
         ),
         (("noise",), " (a word of your own has a colon: 'my-dist:pairs')"),
         (("my-dist:",), "unknown word 'my-dist:'"),
@@ -94,6 +97,15 @@ BAD: dict[str, list[tuple[Any, str]]] = {
         ({"soft labels": ""}, "expected the reason why it refuses 'soft labels', got ''"),
         ({"soft labels": True}, "expected the reason why it refuses 'soft labels', got True"),
         (("soft labels",), "expected words with reasons, like {'soft labels': 'why'}, got ('soft labels',)"),
+    ],
+    "needs": [
+        ({"extra example": "why"}, "unknown word 'extra example'; did you mean 'extra examples'?"),
+        ({"extra examples": ""}, "expected the reason why it needs 'extra examples', got ''"),
+        (("extra examples",), "expected words with reasons"),
+    ],
+    "takes": [
+        (("unlabeled examples",), "unknown word 'unlabeled examples'; did you mean 'unlabelled examples'?"),
+        ("unlabelled examples", "expected a tuple of words"),
     ],
     "attack_mode": [("Train", "got 'Train'; did you mean 'train'?"), ("test", "expected one of train, train_notrack")],
     "input_grad": [("yes", "expected True or False, got 'yes'"), (1, "got 1")],
@@ -117,7 +129,9 @@ def test_the_record_is_what_is_tested_here():
     assert {each.name for each in fields(Traits)} == set(TRAITS) == set(BAD)
     assert Traits.__doc__ is not None
     assert all(f"        {name}: " in Traits.__doc__ for name in TRAITS)
-    assert get_args(BatchTrait) == ("soft labels", "mixed inputs", "two views", "extra examples")
+    assert get_args(BatchTrait) == (
+        *("soft labels", "mixed inputs", "two views", "extra examples", "unlabelled examples"),
+    )
 
 
 @pytest.mark.parametrize(("trait", "value"), [(name, value) for name, values in GOOD.items() for value in values])
@@ -157,6 +171,8 @@ def test_another_value_is_refused_with_what_is_allowed(trait: str, value: Any, m
         ("refuse", {"soft labels": "why"}, "refuses"),
         ("refueses", {"soft labels": "why"}, "refuses"),
         ("refused", ("soft labels",), "refuses"),
+        ("need", {"extra examples": "why"}, "needs"),
+        ("take", ("unlabelled examples",), "takes"),
         ("attackmode", "train", "attack_mode"),
         ("attack_moed", "train", "attack_mode"),
         ("mask_loss", lambda self, model, batch, adv, c_min, inclusive: None, "masked_loss"),

@@ -68,7 +68,7 @@ def test_three_steps_agree_with_the_equations(name: str, kind: type[nn.Module]):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     if case.end is None:
         for x, y, start in batches(3):
-            engine.step(x, y, draws={**start_of(stack, start), **case.draws})
+            engine.step(x, y, aux=case.aux, draws={**start_of(stack, start), **case.draws})
             reference.step(x, y, start)
     else:
         train(engine, reference, case.end, draws=case.draws)

@@ -168,7 +168,10 @@ def test_a_position_beyond_the_training_set_is_refused(index: Tensor, got: str, 
         ({"examples": 2.0}, "examples: expected the number of training examples, at least 1, got 2.0"),
         ({"classes": 3}, "classes: expected the number of training examples of each class, got 3"),
         ({"classes": [1, -1]}, "classes: expected the number of training examples of each class, got [1, -1]"),
-        ({"classes": [1, 2], "examples": 4}, "classes: expected numbers whose sum is examples, 4, got a sum of 3"),
+        (
+            {"classes": [1, 4], "examples": 4},
+            "classes: expected numbers whose sum is at most examples, 4, got a sum of 5",
+        ),
     ],
 )
 def test_sizes_that_are_none_are_refused(options: Any, message: str):

@@ -23,6 +23,7 @@ class Case:
         stack: entries as in a config; a function makes an entry for the convolutional network (True) or for the MLP.
         step: literal training step.
         draws: draws to inject besides the attack's start.
+        aux: further tensors of the batch.
         factor: factor on the learning rate.
         end: literal end of an epoch; the case then trains three epochs, and compares the tracks too.
     """
@@ -30,6 +31,7 @@ class Case:
     stack: list[Any]
     step: Step
     draws: dict[str, Tensor] = field(default_factory=dict)
+    aux: dict[str, Tensor] = field(default_factory=dict)
     factor: float = 1.0
     end: End | None = None
 
@@ -44,6 +46,7 @@ class Row:
         references: name of a case to the case; at least one.
         settings: settings that show its effect on the small bench of ``buttress.testing``.
         on_conv_net: settings that ``tests.models.ConvNet`` and its small images of three classes need besides.
+        data: settings of the data set that it needs.
         pair: settings that show its effect beside any other plugin within two epochs on digits.
         place: place in a step that it takes, or several: plugins of one place refuse one another.
         refuses: other plugin that it is refused beside, to the reason.
@@ -55,6 +58,7 @@ class Row:
     references: dict[str, Case]
     settings: Settings = field(default_factory=dict)
     on_conv_net: Settings = field(default_factory=dict)
+    data: Settings = field(default_factory=dict)
     pair: Settings = field(default_factory=dict)
     place: Place | tuple[Place, ...] | None = None
     refuses: dict[str, str] = field(default_factory=dict)

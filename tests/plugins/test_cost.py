@@ -15,20 +15,22 @@ from buttress.training.forecast import Passes, counted, forecast
 
 from .catalogue import CATALOGUE
 
-COSTS = [cost for row in CATALOGUE.values() for cost in row.costs]
+COSTS = [(plugins, row.data, expected) for row in CATALOGUE.values() for plugins, expected in row.costs]
 
 
 @pytest.mark.parametrize(
-    ("plugins", "expected"), COSTS, ids=lambda value: dump_yaml(value).strip() if isinstance(value, list) else ""
+    ("plugins", "data_settings", "expected"),
+    COSTS,
+    ids=lambda value: dump_yaml(value).strip() if isinstance(value, list) else "",
 )
 def test_a_step_costs_what_is_written_here_and_what_is_forecast(
-    plugins: list[Any], expected: Passes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plugins: list[Any], data_settings: dict[str, Any], expected: Passes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(forecasts, "CALIBRATION_SECONDS", 0.0)
     monkeypatch.setattr(forecasts, "CALIBRATION_EXAMPLES", 2)
     config = {
         "name": "cost",
-        "data": {"name": "digits", "train_per_class": 1, "validation": 10, "batch_size": 5},
+        "data": {"name": "digits", "train_per_class": 1, "validation": 10, "batch_size": 5, **data_settings},
         "model": {"name": "preact_tiny", "width": 2},
         "threat": {"norm": "linf", "eps": "1/10"},
         "plugins": plugins,

@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from buttress import Data
-from buttress.data import flip_labels
+from buttress.data import NO_LABEL, flip_labels
 from buttress_plugins.data.digits import Digits
 
 SOURCE = load_digits()
@@ -121,3 +121,21 @@ def test_a_share_of_what_is_not_for_training_is_held_out():
     assert (len(data.train), len(data.validation), len(data.test)) == (400, 349, 1048)
     with pytest.raises(ValueError, match="400 for training and 1396 for validation leave 1 for the test"):
         Digits(train_per_class=40, validation=0.9999).load(0)
+
+
+def test_unlabelled_images_are_set_apart_and_move_no_others():
+    plain, data = Digits(label_noise=0.2).load(0), Digits(label_noise=0.2, unlabelled_per_class=30).load(0)
+    assert torch.equal(plain.train.x, data.train.x)
+    assert plain.extra is None
+    assert data.extra.y.tolist() == [NO_LABEL] * 300
+    assert np.bincount(SOURCE.target[positions(data.extra.x)]).tolist() == [30] * 10
+    actual = [position for split in data.splits().values() for position in positions(split.x)]
+    assert sorted(actual) == list(range(1797))
+
+
+def test_more_images_than_a_class_has_are_refused():
+    assert len(Digits(train_per_class=100, unlabelled_per_class=74, validation=0).load(0).extra) == 740
+    with pytest.raises(ValueError, match="at most 174 together, which every class has, got 100 and 75"):
+        Digits(train_per_class=100, unlabelled_per_class=75).load(0)
+    with pytest.raises(ValueError, match="400 for training, 740 without labels and 650 for validation leave 7 for the"):
+        Digits(unlabelled_per_class=74, validation=650).load(0)

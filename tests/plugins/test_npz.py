@@ -313,3 +313,48 @@ def test_the_memory_that_is_free_is_told_or_not_known(tmp_path: Path, monkeypatc
     assert memory.available_bytes() is None
     (tmp_path / "meminfo").write_text("MemTotal:       100 kB\nMemAvailable:       50 kB\n")
     assert memory.available_bytes() == 51200
+
+
+# Files of images and labels alone
+
+
+def single(folder: Path, **arrays: Any) -> Path:
+    np.savez(folder / "d.npz", **arrays)
+    return folder / "d.npz"
+
+
+IMAGES = RNG.integers(0, 256, (6, 3, 4, 2), dtype=np.uint8)
+
+
+def test_image_and_label_are_extra_examples_with_the_channels_last(tmp_path: Path):
+    data = Npz(path=single(tmp_path, image=IMAGES, label=np.array([0, 4, 2, -1, 1, 0]))).load(0)
+    np.testing.assert_array_equal(data.train.x.numpy(), np.moveaxis(IMAGES, -1, 1).astype(np.float32) / 255)
+    assert data.train.y.tolist() == [0, 4, 2, -1, 1, 0]
+    assert (data.num_classes, len(data.test), data.validation) == (5, 0, None)
+    assert Npz(path=tmp_path / "d.npz", layout="nchw", num_classes=9).load(0).train.x.shape == IMAGES.shape
+    assert Npz(path=tmp_path / "d.npz", num_classes=9).load(0).num_classes == 9
+
+
+def test_images_without_label_have_none(tmp_path: Path):
+    data = Npz(path=single(tmp_path, image=IMAGES)).load(0)
+    assert data.train.y.tolist() == [-1] * 6
+    assert data.num_classes == 2
+
+
+def test_flat_inputs_may_be_called_image(tmp_path: Path):
+    x = RNG.random((6, 5), dtype=np.float32)
+    np.testing.assert_array_equal(Npz(path=single(tmp_path, image=x)).load(0).train.x.numpy(), x)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"image": IMAGES, "label": np.arange(5)}, r"label: expected 6 integer labels, got int64 \(5,\)"),
+        ({"image": IMAGES, "label": np.arange(6.0)}, r"label: expected 6 integer labels, got float64 \(6,\)"),
+        ({"image": IMAGES.astype(np.int32)}, r"image: expected uint8 or float \[n,\*\], got int32"),
+        ({"label": np.arange(6)}, "array 'x_train' is missing; found: label"),
+    ],
+)
+def test_wrong_images_and_labels_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path):
+    with pytest.raises(DataError, match=message):
+        Npz(path=single(tmp_path, **arrays)).load(0)

@@ -131,15 +131,22 @@ class BatchTraits:
         return isinstance(value, (str, tuple, list, set, frozenset)) and all(isinstance(each, str) for each in value)
 
 
-class Refusals:
-    """Words about batches, each with a reason."""
+@dataclass(frozen=True)
+class Reasons:
+    """Words about batches, each with a reason.
+
+    Args:
+        verb: verb for messages, in front of a word: ``refuses``.
+    """
+
+    verb: str
 
     def fault(self, value: Any, is_class: bool) -> str:
         if not isinstance(value, Mapping):
             return f"expected words with reasons, like {{'soft labels': 'why'}}, got {value!r}"
         for word, reason in value.items():
             if not isinstance(reason, str) or not reason.strip():
-                return f"expected the reason why it refuses {word!r}, got {reason!r}"
+                return f"expected the reason why it {self.verb} {word!r}, got {reason!r}"
         return _batch_traits_fault(value)
 
     def resembles(self, value: Any, is_setting: bool) -> bool:
@@ -183,7 +190,9 @@ KINDS: dict[str, TraitKind] = {
     "exit_order": OneOf(get_args(ExitOrder)),
     "writes_back": FlagTrait(),
     "gives": BatchTraits(),
-    "refuses": Refusals(),
+    "refuses": Reasons("refuses"),
+    "needs": Reasons("needs"),
+    "takes": BatchTraits(),
     "attack_mode": OneOf(get_args(AttackMode)),
     "radius": PositiveNumber(),
     "input_grad": FlagTrait(),

@@ -60,12 +60,14 @@ def apply_disable(source: YamlSource, config: Config) -> tuple[YamlSource, Confi
 def _needed(config: Config) -> list[Choice]:
     """The components that a config names and that a run cannot do without."""
     attack = Choice(("evaluation", "attack"), "attack", next(iter(config.evaluation.attack)))
-    sections = (
-        ("data", "dataset", config.data.name),
-        ("model", "model", config.model.name),
-        ("schedule", "schedule", config.schedule.name),
+    extra = config.data.extra
+    sections: tuple[tuple[KeyPath, str, str | None], ...] = (
+        (("data",), "dataset", config.data.name),
+        (("data", "extra"), "dataset", extra.name if extra else None),
+        (("model",), "model", config.model.name),
+        (("schedule",), "schedule", config.schedule.name),
     )
-    return [attack, *(Choice((section, "name"), kind, name) for section, kind, name in sections if name)]
+    return [attack, *(Choice((*section, "name"), kind, name) for section, kind, name in sections if name)]
 
 
 def _expect_dispensable(word: str, place: Place, listed: Sequence[Choice], needed: Sequence[Choice]) -> None:

@@ -14,19 +14,17 @@ from buttress.components.construct import choose
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.components.trust import belongs_to_run
 from buttress.components.validation import validate
+from buttress.config.component_section import ComponentSection, ExtraSection
 from buttress.config.disable import apply_disable
 from buttress.config.overrides import apply_override
 from buttress.config.own_code import OwnCode
 from buttress.config.recipes import resolve_config_path
 from buttress.config.schedule import Schedule, expect_factors
-from buttress.config.schema import FORMAT, ComponentSection, Config
+from buttress.config.schema import FORMAT, Config
 from buttress.config.targets import SCHEDULE
 from buttress.config.yaml_source import YamlSource, dump_yaml, read_yaml
 from buttress.errors import ConfigError
 from buttress.storage.user_path import user_path
-
-_COMPONENTS = ("data", "model", "schedule")
-"""Sections that take a name or a target."""
 
 
 class ConfigFile:
@@ -60,11 +58,11 @@ class ConfigFile:
         self.source, self.config, self.disabled = apply_disable(source, whole)
         self.place = replace(self.source.place, folder=self.folder)
         self.plugins_file = plugins_file or self._read_plugins_file()
-        for section in _COMPONENTS:
-            self._expect_one_choice(section)
+        for name, section in self._sections().items():
+            self._expect_one_choice(name, section)
         self._expect_way_back()
         targets = self.targets()
-        args = {section: getattr(self.config, section).args for section in targets}
+        args = {name: section.args for name, section in self._sections().items() if name in targets}
         self.own = OwnCode(
             source.name, self.plugins_file, targets, args, self.modules, trusted_only=trusted_only and not trust
         )
@@ -77,12 +75,25 @@ class ConfigFile:
             return None
         return read_plugins_file(Path(self.source.name).parent / name, self.place / "plugins_file")
 
-    def _expect_one_choice(self, name: str) -> None:
+    def _sections(self) -> dict[str, ComponentSection]:
+        """Name to section, of those that take a name or a target."""
+        config, extra = self.config, self.config.data.extra
+        sections: dict[str, ComponentSection] = {"data": config.data}
+        if extra is not None:
+            sections["data.extra"] = extra
+        return {**sections, "model": config.model, "schedule": config.schedule}
+
+    def _expect_one_choice(self, name: str, section: ComponentSection) -> None:
         """A component has a name with settings beside it, or a target with args."""
-        section: ComponentSection = getattr(self.config, name)
-        place = self.place / name
+        path = tuple(name.split("."))
+        place = self.place.under(*path)
+        if isinstance(section, ExtraSection) and section.is_own:
+            if section.settings() or section.args:
+                wrong = next(iter(section.settings()), "args")
+                raise ConfigError("expected a name or a target that this belongs to, got none", key=place / wrong)
+            return
         if (section.name is None) == (section.target is None):
-            place = self.source.blame((name,), (name, "name"), (name, "target"))
+            place = self.source.blame(path, (*path, "name"), (*path, "target"))
             raise ConfigError("expected exactly one of name and target", key=place)
         if section.target is not None and section.settings():
             unknown = next(iter(section.settings()))
@@ -120,7 +131,7 @@ class ConfigFile:
 
     def targets(self) -> dict[str, str]:
         """Section to target, for the sections that have a target."""
-        chosen = {name: getattr(self.config, name).target for name in _COMPONENTS}
+        chosen = {name: section.target for name, section in self._sections().items()}
         return {name: target for name, target in chosen.items() if target is not None}
 
     def schedule(self) -> tuple[Schedule, dict[str, Any]]:

@@ -8,6 +8,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from buttress.components.entries import attack_entry_of, entry_of
+from buttress.config.component_section import ComponentSection, ExtraSection, OpenSection
 from buttress.errors import ConfigError
 from buttress.settings import Flag, NonNegativeFraction, Number
 
@@ -60,32 +61,6 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class _OpenSection(BaseModel):
-    """A section whose further keys are the settings of the component that it names."""
-
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-
-    def settings(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class ComponentSection(_OpenSection):
-    """A section that names an installed component, with its settings, or a ``target`` with its ``args``."""
-
-    name: str | None = None
-    target: str | None = Field(None, description="package.module:Name, a class or function of your own")
-    args: dict[str, Any] = Field(default_factory=dict, description="arguments of target")
-
-    @property
-    def chosen(self) -> str:
-        """The name, or else the target."""
-        return self.name or self.target or ""
-
-    def given(self) -> dict[str, Any]:
-        """The settings beside the name, or the arguments of the target."""
-        return self.settings() if self.target is None else dict(self.args)
-
-
 class DataSection(ComponentSection):
     """``data``: further keys are the data set's settings."""
 
@@ -95,6 +70,9 @@ class DataSection(ComponentSection):
     replays: Count = Field(
         1,
         description="number of training steps in a row on each batch, augmented alike; an epoch has as many times more",
+    )
+    extra: ExtraSection | None = Field(
+        None, description="further training examples, a share of every batch: {name: npz, path: FILE, share: 1/2}"
     )
 
 
@@ -168,7 +146,7 @@ class ThreatSection(_Section):
     box: list[Number] | None = Field([0.0, 1.0], min_length=2, max_length=2, description="range of inputs; null: none")
 
 
-class OptimizerSection(_OpenSection):
+class OptimizerSection(OpenSection):
     """``optimizer``: further keys are the arguments of the class in torch.optim."""
 
     name: str = Field("sgd", description="a class of torch.optim, case ignored")

@@ -5,6 +5,7 @@ A plugin answers with ``Data``, which has a ``Split`` for training, for the test
     Data, Split                     the answer of a data set, and one of its splits
     check_data                      the checks that a run makes before its first step
     check_labels, count_classes     labels in range, and the number of classes
+    NO_LABEL                        label of an extra training example that has none
     hold_out, flip_labels           a validation split, label noise
     seeded_generator                random numbers of the data set's own
     read_arrays, ArrayHeader        arrays of an ``.npz`` file, examined before they are read
@@ -13,7 +14,7 @@ A plugin answers with ``Data``, which has a ``Split`` for training, for the test
 """
 
 from buttress.data.checks import check_data
-from buttress.data.examples import check_labels, count_classes
+from buttress.data.examples import NO_LABEL, check_labels, count_classes
 from buttress.data.making import flip_labels, hold_out
 from buttress.data.split import Data, Split
 from buttress.storage.fingerprints import sha256_of_tensor, sha256_of_values
@@ -29,6 +30,7 @@ from buttress.storage.npz_file import ArrayHeader, read_arrays
 from buttress.streams import seeded_generator
 
 __all__ = [
+    "NO_LABEL",
     "ArrayHeader",
     "Background",
     "Data",

@@ -21,7 +21,8 @@ def check_data(data: Data, threat: ThreatModel) -> None:
     shape, dtype = data.train.example_shape, _dtype_of(data.train)
     for name, split in data.splits().items():
         if len(split) == 0:
-            raise DataError(f"data, split {name}: expected at least one example, got none")
+            hint = "; examples without a test split can serve as data.extra" if name == "test" else ""
+            raise DataError(f"data, split {name}: expected at least one example, got none{hint}")
         if split.example_shape != shape:
             raise DataError(f"data, split {name}: expected inputs of shape {shape}, got {split.example_shape}")
         split.check(name, data.num_classes, threat)
@@ -33,9 +34,9 @@ def check_data(data: Data, threat: ThreatModel) -> None:
 
 def _check_fields(data: Data) -> None:
     """Check all fields but the examples: the splits themselves, the number of classes, notes and true labels."""
-    for name in ("train", "validation", "test"):
+    for name in ("train", "validation", "test", "extra"):
         split = getattr(data, name)
-        if not (isinstance(split, Split) or (split is None and name == "validation")):
+        if not (isinstance(split, Split) or (split is None and name in ("validation", "extra"))):
             raise DataError(f"data, split {name}: expected a buttress.Split, got {kind_of(split)}")
     if not isinstance(data.num_classes, int) or data.num_classes < 2:
         raise DataError(f"data: expected num_classes to be an int >= 2, got {data.num_classes!r}")

@@ -7,6 +7,9 @@ from buttress.errors import DataError
 from buttress.nn.contract import is_dense
 from buttress.threat import ThreatModel
 
+NO_LABEL = -1
+"""Label of an extra training example that has none."""
+
 
 def check_inputs(what: str, x: Tensor, threat: ThreatModel) -> None:
     """Check that inputs ``x [n,*]`` are dense, floating-point, finite and inside the box.
@@ -34,20 +37,20 @@ def check_inputs(what: str, x: Tensor, threat: ThreatModel) -> None:
         )
 
 
-def check_labels(what: str, y: Tensor, num_classes: int) -> None:
-    """Check that labels ``y [n]`` are int64, from 0 to ``num_classes - 1``.
+def check_labels(what: str, y: Tensor, num_classes: int, *, least: int = 0) -> None:
+    """Check that labels ``y [n]`` are int64, from ``least`` to ``num_classes - 1``.
 
     Raises:
         DataError: names ``what``, and the position and value of the first that is not.
     """
     if not is_dense(y) or y.dim() != 1 or y.dtype != torch.int64:
         raise DataError(f"{what}: expected labels [n] in an int64 tensor, got {kind_of(y)}")
-    bad = ((y < 0) | (y >= num_classes)).nonzero()
+    bad = ((y < least) | (y >= num_classes)).nonzero()
     if len(bad):
         first = int(bad[0])
         raise DataError(
-            f"{what}: label out of range at example {first}: expected 0 to {num_classes - 1}, got {int(y[first])}; "
-            "renumber the labels or set num_classes"
+            f"{what}: label out of range at example {first}: expected {least} to {num_classes - 1}, got "
+            f"{int(y[first])}; renumber the labels or set num_classes"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from buttress.data.examples import check_inputs, check_labels, kind_of
+from buttress.data.examples import NO_LABEL, check_inputs, check_labels, kind_of
 from buttress.errors import DataError
 from buttress.nn.contract import is_dense
 from buttress.storage.fingerprints import sha256_of_tensor
@@ -67,11 +67,13 @@ class Split:
     def check(self, name: str, num_classes: int, threat: ThreatModel) -> None:
         """Check that every input is finite and inside the box, and every label in range.
 
+        In the split ``extra`` the label ``NO_LABEL`` is in range too.
+
         Raises:
             DataError: names the split (``name``), the position and the value of the first example that is not.
         """
         check_inputs(f"data, split {name}", self.x, threat)
-        check_labels(f"data, split {name}", self.y, num_classes)
+        check_labels(f"data, split {name}", self.y, num_classes, least=NO_LABEL if name == "extra" else 0)
 
     def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> Split:
         """The same examples on a device, with batches in a memory format."""
@@ -94,9 +96,9 @@ class Split:
         return None if x is None else (x.amin().item(), x.amax().item())
 
     def class_counts(self, num_classes: int) -> list[int] | None:
-        """The number of examples of each class; None where the labels are not in memory."""
+        """The number of labelled examples of each class; None where the labels are not in memory."""
         y = getattr(self, "y", None)
-        return None if y is None else torch.bincount(y, minlength=num_classes).tolist()
+        return None if y is None else torch.bincount(y[y > NO_LABEL], minlength=num_classes).tolist()
 
     def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
         """Batches of ``order`` (``[n]`` int64 positions, on the CPU), from batch number ``start`` on."""
@@ -118,6 +120,8 @@ class Data:
         validation: held-out split on which the best epoch is chosen, or None.
         notes: facts that belong in the manifest (sizes, injected label noise).
         true_labels: ``[n]`` labels of the training split before noise was injected into them, or None where none was.
+        extra: further training examples, some of which are drawn into every batch where a config has ``data.extra``;
+            the label ``NO_LABEL`` (-1) stands for none.
     """
 
     train: Split
@@ -126,14 +130,15 @@ class Data:
     validation: Split | None = None
     notes: Mapping[str, object] = field(default_factory=dict)
     true_labels: Tensor | None = None
+    extra: Split | None = None
 
     def __post_init__(self) -> None:
         with suppress(TypeError):  # no integer of any kind: ``check_data`` says so
             object.__setattr__(self, "num_classes", operator.index(self.num_classes))
 
     def splits(self) -> dict[str, Split]:
-        """Split by name, in the order train, validation, test; a missing validation split is left out."""
-        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        """Split by name, in the order train, validation, test, extra; a missing one is left out."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test, "extra": self.extra}
         return {name: split for name, split in named.items() if split is not None}
 
     @cached_property

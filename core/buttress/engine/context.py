@@ -83,7 +83,7 @@ class Context:
 
     @property
     def classes(self) -> tuple[int, ...] | None:
-        """Number of training examples of each class, or None where they are not known."""
+        """Number of labelled training examples of each class, or None where they are not known."""
         return self._state.classes
 
     @property

@@ -52,7 +52,7 @@ class Engine(Position):
         replays: number of steps in a row on each batch, which ``step`` is given as many times: the transforms of these
             steps make the same draws, and each of the steps counts.
         examples: number of training examples, for plugins that keep a value per example; positions ``index`` are below.
-        classes: number of training examples of each class, for plugins that ask.
+        classes: number of labelled training examples of each class, for plugins that ask.
         attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
         checks: level of the checks of values: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
         nonfinite: policy for loss, gradients or weights that are not finite: ``stop`` raises, ``skip`` takes the step

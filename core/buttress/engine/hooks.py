@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -108,7 +109,10 @@ class Hooks:
         """Mean and number of the losses under the loss-stationary condition; see ``Objective.masked``."""
         fused = self._masked_loss
         if fused is None:
-            return lsc_mean(self.compute_loss(model, batch, adv).per_example, c_min, inclusive=inclusive)
+            losses = self.compute_loss(model, batch, adv).per_example
+            if (unlabelled := batch.aux.get("unlabelled")) is not None:
+                losses = losses.masked_fill(unlabelled, torch.nan)  # which is below no c_min, not even infinity
+            return lsc_mean(losses, c_min, inclusive=inclusive)
         values = {"model": model, "batch": batch, "adv": adv, "c_min": c_min, "inclusive": inclusive}
         return self.answers.masked(fused, fused(values), batch)
 

@@ -8,7 +8,7 @@ from buttress.errors import ConfigError
 
 
 def expect_sizes(examples: int | None, classes: Sequence[int] | None) -> None:
-    """Expect a number of examples, and numbers of them by class whose sum is that number; None: not known.
+    """Expect a number of examples, and numbers of the labelled ones among them by class; None: not known.
 
     Raises:
         ConfigError: they are no such numbers.
@@ -19,9 +19,9 @@ def expect_sizes(examples: int | None, classes: Sequence[int] | None) -> None:
         return
     if not isinstance(classes, Sequence) or not all(map(_is_count, classes)):
         raise ConfigError(f"engine: classes: expected the number of training examples of each class, got {classes!r}")
-    if examples is not None and sum(classes) != examples:
+    if examples is not None and sum(classes) > examples:
         raise ConfigError(
-            f"engine: classes: expected numbers whose sum is examples, {examples}, got a sum of {sum(classes)}"
+            f"engine: classes: expected numbers whose sum is at most examples, {examples}, got a sum of {sum(classes)}"
         )
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from buttress.components.loaded import LoadedPlugin, load_plugins
+from buttress.config.component_section import ComponentSection
 from buttress.config.file import ConfigFile
 from buttress.config.schedule import Schedule
-from buttress.config.schema import ComponentSection
 from buttress.data import Data, Split
-from buttress.data.order import batches_per_epoch, fixed_order
+from buttress.data.order import fixed_order
+from buttress.data.training_set import TrainingSet
 from buttress.engine.engine import Engine
 from buttress.errors import ConfigError
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
@@ -23,7 +24,8 @@ from buttress.nn.loading import trains_on_one
 from buttress.scoring.attacks import load_attack
 from buttress.scoring.evaluator import Evaluator
 from buttress.training.data_paths import relative_paths, weights_path
-from buttress.training.dataset import load_data
+from buttress.training.dataset import DataSettings, load_data
+from buttress.training.extra_examples import expect_fitting_plugins
 from buttress.training.loggers import load_loggers
 from buttress.training.model import build_model, place_of_model
 from buttress.training.optimizer import optimizer_factory
@@ -42,6 +44,7 @@ class Assembly:
         evaluator: evaluator of the engine's model under the config's attack.
         schedule: schedule of the learning rate.
         loggers: loggers of the metrics.
+        training_set: examples of training, in the batches of any epoch.
         batches: number of batches in an epoch, each of which is trained ``data.replays`` times.
         resolved: config with every default filled in.
     """
@@ -52,6 +55,7 @@ class Assembly:
     evaluator: Evaluator
     schedule: Schedule
     loggers: tuple[LoadedPlugin, ...]
+    training_set: TrainingSet
     batches: int
     resolved: dict[str, Any]
 
@@ -60,8 +64,14 @@ class Assembly:
         """Number of steps in an epoch."""
         return self.batches * self.file.config.data.replays
 
+    @property
+    def evaluated_splits(self) -> dict[str, Split]:
+        """Name to split, of the splits that every evaluation scores."""
+        names = {"validation", "test", *(["train"] if self.file.config.evaluation.train else [])}
+        return {name: split for name, split in self.data.splits().items() if name in names}
+
     def fixed_batches(self) -> Iterator[Batch]:
-        """The training set in one order, the same at every call, on which batch norm is measured."""
+        """The real training examples in one order, the same at every call, on which batch norm is measured."""
         return _fixed_batches(self.data.train, self.file, self.batches)
 
 
@@ -76,14 +86,15 @@ def _validation_of(data: Data, size: int) -> Callable[[], Iterator[Batch]] | Non
     return None if split is None else lambda: split.batches(torch.arange(len(split)), size)
 
 
-def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], history: Path | None) -> Assembly:
+def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history: Path | None) -> Assembly:
     """Make model, plugins, optimizer and evaluator for ``data``. Two calls give equal objects that share only data.
 
     Raises:
         ConfigError, PluginError, ModelError, CheckpointError: something does not fit.
     """
     config = file.config
-    batches = batches_per_epoch(data.train, config.data.batch_size, config.data.drop_last)
+    training_set = _training_set(file, data)
+    batches = training_set.batches_per_epoch
     entries = [dict(entry) for entry in config.plugins]
     facts = {"num_classes": data.num_classes}
     local = file.own.plugins
@@ -108,8 +119,8 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             epochs=config.epochs,
             steps_per_epoch=batches * config.data.replays,
             replays=config.data.replays,
-            examples=len(data.train),
-            classes=data.train.class_counts(data.num_classes),
+            examples=training_set.examples,
+            classes=training_set.class_counts(data.num_classes),
             checks=None if config.checks == "auto" else config.checks,
             nonfinite=config.guards.nonfinite,
             max_skipped=config.guards.max_skipped,
@@ -117,22 +128,34 @@ def assemble(file: ConfigFile, data: Data, data_settings: dict[str, Any], histor
             batches=lambda: _fixed_batches(data.train, file, batches),
             validation=_validation_of(data, config.data.batch_size),
         )
+    expect_fitting_plugins(engine, data, file.place / "data" / "extra")
     evaluator = Evaluator(
         model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
     )
-    resolved = _resolve_sections(file, data=data_settings, model=model_settings, schedule=schedule_settings)
+    resolved = _resolve_sections(file, data_settings, model=model_settings, schedule=schedule_settings)
     resolved["plugins"] = _entries(plugins, config.plugins)
     resolved["loggers"] = _entries(loggers, config.loggers)
     resolved["optimizer"] |= optimizer_settings
     resolved["evaluation"]["attack"] = _entries([attack], [config.evaluation.attack])[0]
-    return Assembly(file, data, engine, evaluator, schedule, loggers, batches, resolved)
+    return Assembly(file, data, engine, evaluator, schedule, loggers, training_set, batches, resolved)
 
 
-def _resolve_sections(file: ConfigFile, **settings: Mapping[str, Any]) -> dict[str, Any]:
+def _training_set(file: ConfigFile, data: Data) -> TrainingSet:
+    section, seed = file.config.data, file.config.seed
+    if section.extra is None:
+        return TrainingSet(data.train, section.batch_size, section.drop_last, seed)
+    with (file.place / "data" / "extra" / "share").error_context():
+        share = section.extra.share
+        return TrainingSet(data.train, section.batch_size, section.drop_last, seed, data.extra, share)
+
+
+def _resolve_sections(file: ConfigFile, data: DataSettings, **settings: Mapping[str, Any]) -> dict[str, Any]:
     """The config as a dict, with every setting of its components. Relative paths in it work from the run folder."""
-    resolved = file.config.model_dump()
-    for section, values in settings.items():
+    resolved, extra = file.config.model_dump(), file.config.data.extra
+    for section, values in {"data": data.get("data", {}), **settings}.items():
         resolved[section] = _component(getattr(file.config, section), values)
+    if extra is not None:
+        resolved["data"]["extra"] = _component(extra, data.get("data.extra", {}))
     if file.targets():
         resolved["modules"] = str(file.modules)
     _record_paths(file, resolved)
@@ -186,7 +209,7 @@ def check_last_batch(assembly: Assembly) -> None:
         ConfigError: it does not.
     """
     section, train, engine = assembly.file.config.data, assembly.data.train, assembly.engine
-    if section.drop_last or (len(train) - 1) % section.batch_size:
+    if section.drop_last or section.extra or (len(train) - 1) % section.batch_size:
         return
     engine.start()  # plugins may put batch norm into eval mode
     (batch,) = train.batches(torch.arange(1), 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 from buttress.components.signature import path_settings
 from buttress.components.sources import find, load
+from buttress.config.component_section import ComponentSection
 from buttress.config.file import ConfigFile
 from buttress.errors import DataError, PluginError
 from buttress.storage.user_path import user_path
@@ -47,19 +48,31 @@ class RelativePath:
 
 
 def relative_paths(file: ConfigFile) -> list[RelativePath]:
-    """The relative paths among those settings of the data set that are declared as a ``Path`` and given in the config.
+    """The relative paths in the settings of all data sets of the config, see ``relative_paths_of``."""
+    extra = file.config.data.extra
+    own = [] if extra is None or extra.is_own else relative_paths_of(file, "data.extra", extra)
+    return [*relative_paths_of(file, "data", file.config.data), *own]
+
+
+def relative_paths_of(file: ConfigFile, name: str, section: ComponentSection) -> list[RelativePath]:
+    """The relative paths among those settings of a data set that are declared as a ``Path`` and given in the config.
+
+    Args:
+        file: the config.
+        name: name of the section: ``data`` or ``data.extra``.
+        section: section of the data set.
 
     Raises:
         InputError: the data set does not exist, or cannot be imported.
     """
-    section, place = file.config.data, file.place / "data"
+    key: tuple[str, ...] = tuple(name.split("."))
+    place = file.place.under(*key)
     component: Any
     if section.target is None:
-        key: tuple[str, ...] = ("data",)
         component = load(find("dataset", str(section.name), place / "name"))
     else:
-        key = ("data", "args")
-        component = file.own.imported("data", place / "target", DataError)
+        key = (*key, "args")
+        component = file.own.imported(name, place / "target", DataError)
     given = section.given()
     try:
         names = path_settings(component)

@@ -10,23 +10,31 @@ import torch
 from buttress.components.construct import choose
 from buttress.components.own_modules import describe_exception
 from buttress.components.requirements import check_requirements
+from buttress.config.component_section import ComponentSection
 from buttress.config.file import ConfigFile
 from buttress.config.targets import DATA
-from buttress.data import Data, check_data
+from buttress.data import Data, Split, check_data
 from buttress.errors import ConfigError, DataError, InputError, extended, raising_line
-from buttress.training.data_paths import relative_paths, where_looked
+from buttress.training.data_paths import relative_paths_of, where_looked
 from buttress.training.device import configured_device, memory_format_of
 from buttress.training.threat_model import threat_of
 
+DataSettings = dict[str, dict[str, Any]]
+"""Name of a section (``data``, ``data.extra``) to all settings of its data set."""
 
-def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
-    """Load the data of a config, checked and on its device; returns also all settings of the data set.
+
+def load_data(file: ConfigFile) -> tuple[Data, DataSettings]:
+    """Load the data of a config, checked and on its device; returns also all settings of its data sets.
+
+    The split ``extra`` is there where the config has ``data.extra``.
 
     Raises:
         ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
     """
     check_requirements(file.config.requires, file.place / "requires")
-    data, settings = _load(file)
+    data, own = _load(file, "data", file.config.data)
+    extra, further = _load_extra(file, data)
+    data, settings = replace(data, extra=extra), {"data": own, **further}
     _expect_valid(file, data)
     if data.validation is None and file.config.evaluation.best_by == "validation":
         place = file.source.blame(("evaluation", "best_by"), ("data", "validation"), ("data", "name"))
@@ -43,7 +51,27 @@ def load_data(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
             key=file.place / "model" / "memory_format",
         )
     moved = {name: split.to(device, layout) for name, split in data.splits().items()}
-    return replace(data, train=moved["train"], test=moved["test"], validation=moved.get("validation")), settings
+    moved_data = replace(
+        data, train=moved["train"], test=moved["test"], validation=moved.get("validation"), extra=moved.get("extra")
+    )
+    return moved_data, settings
+
+
+def _load_extra(file: ConfigFile, data: Data) -> tuple[Split | None, DataSettings]:
+    """The extra examples of a config, and the settings of their data set where it is another one than ``data``."""
+    section = file.config.data.extra
+    if section is None:
+        return None, {}
+    if not section.is_own:
+        other, settings = _load(file, "data.extra", section)
+        return other.train, {"data.extra": settings}
+    if data.extra is None:
+        raise ConfigError(
+            f"{file.config.data.chosen} sets no extra examples apart; name a data set of them, like "
+            f"{{name: npz, path: FILE, share: {section.share}}}",
+            key=file.place / "data" / "extra",
+        )
+    return data.extra, {}
 
 
 def _expect_valid(file: ConfigFile, data: Data) -> None:
@@ -59,15 +87,16 @@ def _expect_valid(file: ConfigFile, data: Data) -> None:
         ) from problem
 
 
-def _load(file: ConfigFile) -> tuple[Data, dict[str, Any]]:
-    section, place, seed = file.config.data, file.place / "data", file.config.seed
-    paths = relative_paths(file)
+def _load(file: ConfigFile, name: str, section: ComponentSection) -> tuple[Data, dict[str, Any]]:
+    """Load the data set of the section ``name``; return also all settings of it."""
+    place, seed = file.place.under(*name.split(".")), file.config.seed
+    paths = relative_paths_of(file, name, section)
     given = {**section.given(), **{path.name: str(path.resolved) for path in paths}}
     try:
         if section.target is None:
             dataset, settings = choose("dataset", section.chosen, place / "name").make(given, place)
         else:
-            dataset, settings = file.own.make(DATA, "data", given, place, {"seed": seed})
+            dataset, settings = file.own.make(DATA, name, given, place, {"seed": seed})
     except ConfigError as problem:
         raise extended(problem, where_looked(paths)) from problem.__cause__
     try:

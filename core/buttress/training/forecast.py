@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from buttress.console.tables import duration
 from buttress.data import Split
-from buttress.data.order import epoch_order
 from buttress.training.assembly import Assembly
 from buttress.types import Batch, Track
 
@@ -106,8 +105,7 @@ def forecast(scratch: Assembly) -> Forecast:
     Every step starts at the initial weights: nothing can diverge before the run has begun.
     """
     config, engine = scratch.file.config, scratch.engine
-    train = scratch.data.train
-    batches = list(train.batches(epoch_order(len(train), config.seed, 0), config.data.batch_size))[: scratch.batches]
+    batches = list(scratch.training_set.batches(0))
     initial = {name: value.clone() for name, value in engine.model.state_dict().items()}
     first = batches[0]
     with counted(engine.model) as passes:
@@ -123,8 +121,7 @@ def forecast(scratch: Assembly) -> Forecast:
         if perf_counter() - begin > 10 * CALIBRATION_SECONDS:
             break
     step_seconds = median(times)
-    splits = scratch.data.splits()
-    examples = sum(len(split) for name, split in splits.items() if name != "train" or config.evaluation.train)
+    examples = sum(map(len, scratch.evaluated_splits.values()))
     evaluations = -(-config.epochs // config.evaluation.every)  # rounded up: the last epoch always has one
     tracks = engine.tracks()
     measured = [track for track in tracks if track.buffers == "reestimate"]

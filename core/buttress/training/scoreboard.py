@@ -38,8 +38,7 @@ class Scoreboard:
     ) -> None:
         self._assembly, self._state, self._reporter, self._write = assembly, state, reporter, write
         self._config = assembly.file.config
-        with_train = self._config.evaluation.train
-        self._splits = {name: s for name, s in assembly.data.splits().items() if name != "train" or with_train}
+        self._splits = assembly.evaluated_splits
 
     def plan(self, forecast: Forecast | None) -> None:
         """Tell the reporter how much evaluation is ahead of the run, before its first step here.

@@ -9,7 +9,7 @@ import torch
 
 from buttress.console.reporter import Reporter
 from buttress.console.tables import duration
-from buttress.data.order import epoch_order, replayed
+from buttress.data.order import replayed
 from buttress.errors import DataError, InterruptionError, WorkError
 from buttress.kernels import use_backend
 from buttress.processes import StopRequest
@@ -112,11 +112,10 @@ class Trainer:
     # One epoch
 
     def _train_epoch(self) -> None:
-        engine, config, train = self._engine, self._config, self._assembly.data.train
-        size, replays = config.data.batch_size, config.data.replays
-        order = epoch_order(len(train), config.seed, engine.epoch)[: self._assembly.batches * size]
-        first, done = divmod(engine.epoch_step, replays)
-        for batch in self._saved_if_unreadable(replayed(train.batches(order, size, start=first), replays, done)):
+        engine, config = self._engine, self._config
+        first, done = divmod(engine.epoch_step, config.data.replays)
+        batches = self._assembly.training_set.batches(engine.epoch, start=first)
+        for batch in self._saved_if_unreadable(replayed(batches, config.data.replays, done)):
             self._stop_if_asked()
             self._set_lr()
             losses, _ = engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)

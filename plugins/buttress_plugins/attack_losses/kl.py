@@ -14,6 +14,7 @@ class KL:
     """``KL(p(x) || p(x'))``, with p(x) held fixed. One forward of x beside those of the attack."""
 
     flat_at_x = True
+    takes = ("unlabelled examples",)
 
     def input_loss(self, model: nn.Module, batch: Batch, ctx: Context) -> InputLoss:
         return attack_loss("kl", model, batch.x, batch.y)

@@ -18,6 +18,7 @@ class TrainingLosses:
     """
 
     needs_run = True
+    takes = ("unlabelled examples",)
 
     def input_loss(self, model: nn.Module, batch: Batch, ctx: Context) -> InputLoss:
         return ctx.losses

@@ -9,7 +9,7 @@ projection ends at eps; the public codes guard these divisions, and ``l2_variant
 Where a gradient is zero the code of TRADES takes a step of normal noise; here such an example stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -55,11 +55,12 @@ class PGD:
     attack_mode: AttackMode = "eval"
 
     refuses: Mapping[str, str] = field(init=False, repr=False)
+    takes: Collection[str] = field(init=False, repr=False)
     _loss: LoadedAttackLoss = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._loss = load_attack_loss(self.loss)
-        self.refuses = self._loss.refuses
+        self.refuses, self.takes = self._loss.refuses, self._loss.takes
         if self._loss.flat_at_x and self.start == "none":
             raise ValueError(
                 f"start: loss {self._loss.name} is smallest at x itself, with no gradient to leave it; use gaussian or "

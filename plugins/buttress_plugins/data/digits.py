@@ -14,8 +14,11 @@ from annotated_types import Ge, Interval
 from sklearn.datasets import load_digits
 
 from buttress import Data, Split
-from buttress.data import flip_labels, hold_out
+from buttress.data import NO_LABEL, flip_labels, hold_out
 from buttress.settings import Amount, resolve_amount
+
+# Number of images of the eights, of which there are fewest.
+_SMALLEST_CLASS = 174
 
 
 @dataclass(eq=False, kw_only=True)
@@ -27,32 +30,43 @@ class Digits:
         validation: images held out for choosing the best epoch, stratified, clean labels: their number, or their share
             (0.2) of the images that are not for training; 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
+        unlabelled_per_class: number of further images of each class that are set apart without their labels, as extra
+            examples for ``data.extra``.
         split_seed: seed of the split and of the label noise; default: the run's seed.
     """
 
     train_per_class: Annotated[int, Interval(ge=1, le=170)] = 40
     validation: Amount = 397
     label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    unlabelled_per_class: Annotated[int, Interval(ge=0, le=169)] = 0
     split_seed: Annotated[int, Ge(0)] | None = None
 
     def load(self, seed: int) -> Data:
         """The splits; ``seed`` is the run's, and holds where ``split_seed`` is not set.
 
         Raises:
-            ValueError: fewer than 10 images would be left for the test.
+            ValueError: fewer than 10 images would be left for the test, or a class has fewer than are asked for.
         """
+        if self.train_per_class + self.unlabelled_per_class > _SMALLEST_CLASS:
+            raise ValueError(
+                f"expected train_per_class and unlabelled_per_class of at most {_SMALLEST_CLASS} together, which every "
+                f"class has, got {self.train_per_class} and {self.unlabelled_per_class}"
+            )
         digits = load_digits()
         x = torch.from_numpy(digits.images / 16.0).float().unsqueeze(1)
         y = torch.from_numpy(digits.target).long()
         rng = np.random.default_rng(seed if self.split_seed is None else self.split_seed)
-        chosen = [rng.permutation(np.flatnonzero(digits.target == k))[: self.train_per_class] for k in range(10)]
-        train = np.sort(np.concatenate(chosen))
-        pool = np.setdiff1d(np.arange(len(y)), train)
+        of_class = [rng.permutation(np.flatnonzero(digits.target == k)) for k in range(10)]
+        n, m = self.train_per_class, self.unlabelled_per_class
+        train = np.sort(np.concatenate([images[:n] for images in of_class]))
+        unlabelled = np.sort(np.concatenate([images[n : n + m] for images in of_class]))
+        pool = np.setdiff1d(np.arange(len(y)), np.concatenate([train, unlabelled]))
         held_out = resolve_amount(self.validation, len(pool))
         left = len(pool) - held_out
         if left < 10:
+            apart = f", {len(unlabelled)} without labels" if m else ""
             raise ValueError(
-                f"digits has 1797 images: {len(train)} for training and {held_out} for validation leave {left} "
+                f"digits has 1797 images: {len(train)} for training{apart} and {held_out} for validation leave {left} "
                 "for the test, expected at least 10; lower train_per_class or validation"
             )
         validation, test = pool[:0], pool
@@ -67,4 +81,5 @@ class Digits:
             num_classes=10,
             notes={"flipped_labels": int(flipped.sum()), "flipped_index": flipped.nonzero()[:, 0].tolist()},
             true_labels=y[train] if self.label_noise else None,
+            extra=Split(x[unlabelled], torch.full((len(unlabelled),), NO_LABEL)) if m else None,
         )

@@ -10,10 +10,12 @@ import torch
 from annotated_types import Ge
 
 from buttress import Data, DataError, Split
-from buttress.data import ArrayHeader, check_labels, count_classes, hold_out, read_arrays
+from buttress.data import NO_LABEL, ArrayHeader, check_labels, count_classes, hold_out, read_arrays
 from buttress.settings import Amount, File
 
 _ARRAYS = [f"{kind}_{split}" for split in ("train", "test", "val") for kind in "xy"]
+# The arrays of one set of examples, as files of generated images have them; label may be missing.
+_IMAGE, _LABEL = "image", "label"
 # Names in a message, at most.
 _SHOWN = 20
 
@@ -22,21 +24,25 @@ _SHOWN = 20
 class Npz:
     """Arrays ``x_train, y_train, x_test, y_test`` and, where present, ``x_val, y_val``.
 
-    Images of uint8 are divided by 255; floating-point inputs are taken as they are.
+    Images of uint8 are divided by 255; floating-point inputs are taken as they are. A file of ``image`` and ``label``
+    alone, as ``buttress pseudo-label`` writes it, holds the examples of ``data.extra``; the label -1, or a file without
+    labels, stands for no label.
 
     Args:
         path: path of the file, relative to the config.
-        num_classes: number of classes; default: that of the training labels, which are then 0, 1, 2 ... without a gap.
+        num_classes: number of classes; default: that of the training labels, which are then 0, 1, 2 ... without a gap;
+            of ``label`` the largest one plus 1.
         validation: examples of the training set held out for choosing the best epoch, stratified by label, where the
             file has no ``x_val``: their number, or their share (0.2); 0 for none.
-        layout: order of the axes of images in the file: ``nchw``, or ``nhwc`` (moved to nchw).
+        layout: order of the axes of images in the file: ``nchw``, or ``nhwc`` (moved to nchw); default: that of
+            ``image`` is nhwc, that of all others nchw.
         split_seed: seed of the choice of held-out examples; default: the run's seed.
     """
 
     path: File
     num_classes: Annotated[int, Ge(2)] | None = None
     validation: Amount = 0
-    layout: Literal["nchw", "nhwc"] = "nchw"
+    layout: Literal["nchw", "nhwc"] | None = None
     split_seed: Annotated[int, Ge(0)] | None = None
 
     def load(self, seed: int) -> Data:
@@ -45,7 +51,9 @@ class Npz:
         Raises:
             DataError: the file is missing, damaged or lacks an array; arrays of wrong kinds or lengths.
         """
-        arrays = read_arrays(Path(self.path), _ARRAYS, self._expect)
+        arrays = read_arrays(Path(self.path), [*_ARRAYS, _IMAGE, _LABEL], self._expect)
+        if "x_train" not in arrays:
+            return self._single(arrays)
         train = self._split(arrays, "train")
         labels = f"{self.path}: y_train"
         classes = self.num_classes or count_classes(labels, train.y)
@@ -60,27 +68,43 @@ class Npz:
             validation, train = (Split(train.x[part], train.y[part]) for part in (held, kept))
         return Data(train=train, validation=validation, test=self._split(arrays, "test"), num_classes=classes)
 
+    def _single(self, arrays: Mapping[str, np.ndarray]) -> Data:
+        """The examples of ``image`` as the training split, with an empty test split."""
+        x = self._inputs(arrays[_IMAGE], self.layout or "nhwc")
+        labels = arrays.get(_LABEL, np.full(len(x), NO_LABEL))
+        train = Split(x, torch.from_numpy(labels.astype(np.int64)))
+        classes = self.num_classes or max(2, int(train.y.max()) + 1)
+        return Data(train=train, test=Split(x[:0], train.y[:0]), num_classes=classes)
+
     def _expect(self, headers: Mapping[str, ArrayHeader], names: list[str]) -> None:
         """Expect both arrays of training and test, both or none of validation, plain kinds, one label an example."""
+        if _IMAGE in headers and "x_train" not in headers:
+            self._expect_pair(_IMAGE, headers[_IMAGE], _LABEL, headers.get(_LABEL))
+            return
         for split in ("train", "test", "val") if "x_val" in headers else ("train", "test"):
             for name in (f"x_{split}", f"y_{split}"):
                 if name not in headers:
                     raise DataError(f"{self.path}: array {name!r} is missing; found: {_listed(names)}")
-            x, y = headers[f"x_{split}"], headers[f"y_{split}"]
-            plain = x.dtype.kind == "f" or x.dtype == np.uint8
-            if len(x.shape) < 2 or x.shape[0] == 0 or not plain:
-                raise DataError(f"{self.path}: x_{split}: expected uint8 or float [n,*], got {x.dtype} {x.shape}")
-            if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
-                raise DataError(
-                    f"{self.path}: y_{split}: expected {x.shape[0]} integer labels, got {y.dtype} {y.shape}"
-                )
+            self._expect_pair(f"x_{split}", headers[f"x_{split}"], f"y_{split}", headers[f"y_{split}"])
+
+    def _expect_pair(self, inputs: str, x: ArrayHeader, labels: str, y: ArrayHeader | None) -> None:
+        plain = x.dtype.kind == "f" or x.dtype == np.uint8
+        if len(x.shape) < 2 or x.shape[0] == 0 or not plain:
+            raise DataError(f"{self.path}: {inputs}: expected uint8 or float [n,*], got {x.dtype} {x.shape}")
+        if y is not None and (y.shape != x.shape[:1] or y.dtype.kind not in "iu"):
+            raise DataError(f"{self.path}: {labels}: expected {x.shape[0]} integer labels, got {y.dtype} {y.shape}")
 
     def _split(self, arrays: Mapping[str, np.ndarray], name: str) -> Split:
         x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
-        if self.layout == "nhwc":
+        return Split(self._inputs(x, self.layout or "nchw"), torch.from_numpy(y.astype(np.int64)))
+
+    @staticmethod
+    def _inputs(x: np.ndarray, layout: str) -> torch.Tensor:
+        """``[n,*]`` inputs in float32, images as ``[n,C,H,W]``."""
+        if layout == "nhwc":
             x = np.moveaxis(x, -1, 1)
         scaled = x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
-        return Split(torch.from_numpy(np.ascontiguousarray(scaled)), torch.from_numpy(y.astype(np.int64)))
+        return torch.from_numpy(np.ascontiguousarray(scaled))
 
 
 def _listed(names: list[str]) -> str:

@@ -26,6 +26,8 @@ class DropEasy:
         mean_over: examples that the mean is taken over: the ``kept`` ones, or the whole ``batch``.
     """
 
+    takes = ("unlabelled examples",)
+
     c_min: Annotated[float, Ge(0)] = 1.7
     mean_over: Literal["kept", "batch"] = "kept"
 
