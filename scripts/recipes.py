@@ -266,6 +266,38 @@ TARGETS: dict[tuple[str, str, str], tuple[str, float, float | None]] = {
     ("meat", "cifar100", "linf"): (MEAT_PAPER, 35.03, 33.11),
 }
 
+Published = tuple[str, dict[str, float]]
+"""Source, and measure to accuracy in %."""
+RST = {"rst": {"beta": 6.0}}
+# The papers' columns natural, PGD-20 and AutoAttack, of the best checkpoint.
+SELF_TRAINING: dict[str, tuple[Published, list[Any]]] = {
+    "rst": (
+        ("Yu et al., arXiv:2205.14826, WRN-28-10", {"clean best": 89.69, "pgd-20 best": 62.60, "aa best": 59.53}),
+        [RST],
+    ),
+    "rst_rwp": (
+        ("Yu et al., arXiv:2205.14826, WRN-28-10", {"clean best": 88.87, "pgd-20 best": 64.11, "aa best": 60.36}),
+        [RST, {"rwp": {"gamma": 0.005, "c_min": 1.7, "k2": 10}}],
+    ),
+    "rst_amp": (
+        ("Yan et al., AT-AMP, WRN-34-10", {"clean best": 86.34, "pgd-20 best": 61.86, "aa best": 59.63}),
+        [RST, {"amp": {"delta": 0.1}}],
+    ),
+}
+
+
+def self_training(*plugins: Any) -> dict[str, Any]:
+    """RST: 200 epochs of 50,000 examples, half of each batch of 256 from 500,000 images with a teacher's labels."""
+    options: dict[str, Any] = {"lr": 0.1, "decay": 5e-4, "loss": "kl", "start": "gaussian"}
+    cosine = {"name": "cosine", "per": "epoch"}
+    recipe = trades_lineage("cifar10", "linf", *plugins, epochs=200, schedule=cosine, **options)
+    extra = {"name": "npz", "path": "cifar10_extra.npz", "share": "1/2"}
+    recipe["data"] |= {"batch_size": 256, "extra": extra}
+    recipe["model"]["name"] = "wrn_34_10" if {"amp": {"delta": 0.1}} in plugins else "wrn_28_10"
+    recipe["optimizer"]["nesterov"] = True
+    return recipe
+
+
 # In the order of `make compare`, whose other rows are compared with the first.
 DIGITS: dict[str, list[Any]] = {
     "at": [{"meat": {"start": 0.4}}],
@@ -284,6 +316,9 @@ DIGITS: dict[str, list[Any]] = {
     ],
     "mail": [{"mail": {"start": 0.4}}],
     "piat_mail": ["piat", {"mail": {"start": 0.4}}],
+    "rst": [{"rst": {"beta": 6.0}}],
+    "rst_rwp": [{"rst": {"beta": 6.0}}, {"rwp": {"gamma": 0.02, "c_min": 2.0, "k2": 1}}],  # labelled losses count twice
+    "rst_amp": [{"rst": {"beta": 6.0}}, {"amp": {"delta": 0.3}}],
     "alp": ["alp"],
     "drop_easy": [{"drop_easy": {"c_min": 1.0}}],  # RWP's
     "augment": [{"augment": {"pad": 1, "padding": "zeros", "flip": False}}],  # a mirrored digit is none
@@ -310,9 +345,9 @@ DIGITS: dict[str, list[Any]] = {
 }
 PGD = {"steps": 10, "step_size": "1/40"}
 # Where it is not plain PGD.
+KL = {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}}
 ATTACKS: dict[str, Any] = {
-    "trades": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
-    "trades_rwp": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
+    **dict.fromkeys(["trades", "trades_rwp", "rst", "rst_rwp", "rst_amp"], KL),
     "mart": {"pgd": {**PGD, "start": "gaussian"}},
     "mail": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
     "piat_mail": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
@@ -340,6 +375,8 @@ LEARNING_RATES = {"ard_prm": 0.1}
 REPLAYS = {"free_at": 4}
 CYCLIC = {"name": "cyclic", "peak": 0.5}  # Wong et al.'s code, and de Jorge et al.'s
 SCHEDULES = {"fast": CYCLIC, "n_fgsm": CYCLIC, "grad_align": CYCLIC}
+# As many images without labels as with them, half of each batch.
+EXTRA = {"unlabelled_per_class": 40, "extra": {"share": "1/2"}}
 SWEEPS = {"fix_param": "freeze_layers", "fix_lr": "rat_lr", "awp_layers": "rat_wp"}
 
 
@@ -354,6 +391,7 @@ def digits(method: str) -> dict[str, Any]:
             "label_noise": 0.2,
             "batch_size": 80,
             **({"replays": replays} if replays > 1 else {}),
+            **(EXTRA if method.startswith("rst") else {}),
         },
         "model": MODELS.get(method, {"name": "preact_tiny", "memory_format": "channels_last"}),
         "threat": {"norm": "linf", "eps": "1/10"},
@@ -378,7 +416,15 @@ def _number(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
 _Dumper.add_representer(float, _number)
 
 
-def text(head: str, name: str, body: dict[str, Any], target: tuple[str, float, float | None] | None) -> str:
+def best_and_last(target: tuple[str, float, float | None] | None) -> Published | None:
+    """Published numbers of PGD-20; the last one is None where only the best is published."""
+    if target is None:
+        return None
+    source, best, last = target
+    return source, {"pgd-20 best": best, **({} if last is None else {"pgd-20 last": last})}
+
+
+def text(head: str, name: str, body: dict[str, Any], published: Published | None) -> str:
     full = {"name": name, **copy.deepcopy(body)}
     lines = [f"# {line}" for line in head.splitlines()]
     for key, value in full.items():
@@ -387,13 +433,13 @@ def text(head: str, name: str, body: dict[str, Any], target: tuple[str, float, f
             lines += [f"  - {_inline(each)}" for each in value]
         else:
             lines.append(f"{key}: {_inline(value)}")
-    if target:
-        source, best, last = target
+    if published:
+        source, values = published
         lines += [
             "targets:  # published by the authors, not measured here",
             f"  source: {_inline(source)}",
             "  note: published, not measured here",
-            f"  values: {{pgd-20 best: {best}{'' if last is None else f', pgd-20 last: {last}'}}}",
+            f"  values: {{{', '.join(f'{measure}: {value}' for measure, value in values.items())}}}",
         ]
     return "\n".join(lines) + "\n"
 
@@ -419,9 +465,17 @@ def all_recipes() -> dict[Path, str]:
                 if target is None:
                     head += "\nThe papers publish no number for it."
                 body = recipe(method, dataset, norm)
-                texts[Path(dataset) / norm / f"{method}.yaml"] = text(head, f"{dataset}-{norm}-{method}", body, target)
+                name = f"{dataset}-{norm}-{method}"
+                texts[Path(dataset) / norm / f"{method}.yaml"] = text(head, name, body, best_and_last(target))
+    for method, (published, plugins) in SELF_TRAINING.items():
+        head = f"{method} on cifar10, linf: the setting of its paper (TRADES lineage), not run here.\n"
+        head += "Half of each batch are images with a teacher's labels, from a file that lies beside the config."
+        body = self_training(*plugins)
+        texts[Path("cifar10") / "linf" / f"{method}.yaml"] = text(head, f"cifar10-linf-{method}", body, published)
     for method in DIGITS:
         head = f"{method} on label-noise digits: a fifth of the training labels wrong on purpose."
+        if method.startswith("rst"):
+            head += "\nBeside them come as many images without labels."
         if method in SWEEPS:
             sets = "[1],[2],[3],[4],[1,2],[1,3],[1,4],[2,3],[2,4],[3,4],[1,2,3],[1,2,4],[1,3,4],[2,3,4]"
             sets += ",[1,2,3,4]" if method != "fix_param" else ""

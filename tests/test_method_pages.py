@@ -92,7 +92,8 @@ def assembled(block: str, folder: Path):
     (folder / "page.yaml").write_text(yaml.safe_dump({**REST, **yaml.safe_load(block)}), encoding="utf-8")
     generator = torch.Generator().manual_seed(0)
     split = Split(torch.rand(4, 3, 32, 32, generator=generator), torch.arange(4))
-    return assemble(ConfigFile(read_yaml(folder / "page.yaml")), Data(split, split, 10, split), {}, folder)
+    file = ConfigFile(read_yaml(folder / "page.yaml"))
+    return assemble(file, Data(split, split, 10, split, extra=split if file.config.data.extra else None), {}, folder)
 
 
 def test_every_plugin_has_a_page_and_every_page_a_plugin():

@@ -16,6 +16,7 @@ from ..conformance import references_classes as classes
 from ..conformance import references_gradients as gradients
 from ..conformance import references_instances as instances
 from ..conformance import references_labels as labels
+from ..conformance import references_rst as rst
 from ..conformance import references_single_step as single_step
 from ..conformance import references_transforms as transforms
 from .row import Attack, Case, Layered, Row
@@ -55,6 +56,10 @@ MIXED_COUNTS = "it counts where the model is right about the label, and a mixed 
 MIXED_STOP = "it stops where the model errs on the label, and a mixed input has two"
 SOFT_MAIL = "its margin sets the label's class against the best other one, which soft labels do not name"
 SOFT_MART = "MART sets the label's class against the best other one, which soft labels do not name"
+
+
+# Which of the six examples are extra ones, and which have no label.
+MARKS = {"extra": rst.EXTRA, "unlabelled": rst.UNLABELLED}
 
 
 def layered(name: str, **settings: Any) -> Layered:
@@ -233,6 +238,24 @@ CATALOGUE: dict[str, Row] = {
             "TRADES, two forwards": Case(
                 [SHORT_KL, {"trades": {"clean_forwards": 2}}], ref.plain(ref.trades_two_forwards, "kl")
             ),
+        },
+    ),
+    "rst": Row(
+        wrong=[UNKNOWN, {"beta": -1}, {"unlabelled_weight": -1}],
+        place="loss",
+        data={"unlabelled_per_class": 1, "extra": {"share": "2/5"}},
+        costs=[([KL, "rst"], Passes(13, 10, 2)), ([KL, "rst", "awp"], Passes(15, 10, 4))],
+        references={
+            "RST": Case([SHORT_KL, "rst"], rst.rst(), aux=MARKS),
+            "RST, weighted": Case(
+                [SHORT_KL, {"rst": {"beta": 5.0, "unlabelled_weight": 0.3}}], rst.rst(5.0, 0.3), aux=MARKS
+            ),
+            "RST, all labelled": Case(
+                [SHORT_KL, {"rst": {"unlabelled_weight": 0.3}}],
+                rst.rst(lam=0.3, unlabelled=rst.ALL_LABELLED),
+                aux={"extra": rst.EXTRA, "unlabelled": rst.ALL_LABELLED},
+            ),
+            "RST, nothing marked": Case([SHORT_KL, "rst"], ref.plain(ref.trades, "kl")),
         },
     ),
     "mart": Row(

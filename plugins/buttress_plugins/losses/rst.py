@@ -1,0 +1,69 @@
+"""RST: robust self-training, TRADES on labelled and pseudo-labelled examples in every batch.
+
+Source: Carmon, Raghunathan, Schmidt, Liang, Duchi, "Unlabeled Data Improves Adversarial Robustness", arXiv:1905.13736;
+its loss ``L_labelled + lambda L_unlabelled`` weighs the two sets by their shares of a batch, as in the public code,
+which draws half of each batch from the unlabelled set: ``data.extra: {share: 1/2}``. Examples without any label count
+in the divergence alone, and the cross-entropy is the mean over the labelled ones of the batch, as in that code. The
+attack is that of TRADES, which asks for no label: ``pgd: {loss: kl, start: gaussian}``.
+
+Difference: the cross-entropy and the divergence share one clean forward, as in ``trades``.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from buttress import Adv, Batch, Loss, hookimpl
+from buttress.functional import cross_entropy, kl_divergence
+
+NEEDS_EXTRA = {"extra examples": "it learns from more examples than the labelled ones, and without them it is trades"}
+
+
+@dataclass(eq=False, kw_only=True)
+class RST:
+    """``CE(f(x), y) + beta * KL(p(x) || p(x'))``, the cross-entropy over the labelled examples of the batch.
+
+    ``batch.aux`` says which examples are extra ones (``extra``) and which have no label (``unlabelled``).
+
+    Args:
+        beta: weight of the divergence; 6 in the paper.
+        unlabelled_weight: factor on the losses of the extra examples (lambda in the paper); 1 leaves their weight to
+            their share of the batch, as in the public code.
+    """
+
+    needs = NEEDS_EXTRA
+    takes = ("unlabelled examples",)
+
+    beta: Annotated[float, Ge(0)] = 6.0
+    unlabelled_weight: Annotated[float, Ge(0)] = 1.0
+
+    @hookimpl
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+        logits = model(batch.x)
+        adv_logits = model(adv.x)
+        divergence = kl_divergence(adv_logits, F.log_softmax(logits, 1))
+        fit = mean_over_labelled(cross_entropy(logits, batch.y), batch.aux.get("unlabelled"))
+        losses = fit + self.beta * divergence
+        return Loss(weighted(losses, batch.aux.get("extra"), self.unlabelled_weight))
+
+
+def mean_over_labelled(losses: Tensor, unlabelled: Tensor | None) -> Tensor:
+    """``losses [B]`` with 0 for the marked examples, scaled so that the mean over B is that of the others.
+
+    Args:
+        losses: ``[B]``.
+        unlabelled: ``[B]`` bools, or None where every example has a label.
+    """
+    if unlabelled is None:
+        return losses
+    labelled = (~unlabelled).sum().clamp_min(1).to(losses.dtype)
+    return losses.masked_fill(unlabelled, 0.0) * (len(losses) / labelled)
+
+
+def weighted(losses: Tensor, marked: Tensor | None, weight: float) -> Tensor:
+    """``losses [B]``, those of the marked examples (``[B]`` bools) times ``weight``."""
+    return losses if marked is None or weight == 1 else torch.where(marked, weight * losses, losses)
