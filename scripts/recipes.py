@@ -129,6 +129,24 @@ def piat_mail(dataset: str, norm: str) -> dict[str, Any]:
     return made
 
 
+def idbh(dataset: str, norm: str) -> dict[str, Any]:
+    """The setting of the IDBH paper on WRN-34-10; its transform takes the place of crops and flips."""
+    recipe = ro(dataset, norm)
+    recipe["model"]["name"] = "wrn_34_10"
+    recipe["plugins"] = [idbh_of(dataset), *(each for each in recipe["plugins"] if "augment" not in each)]
+    return recipe
+
+
+def meat_idbh(dataset: str, norm: str) -> dict[str, Any]:
+    recipe = meat(dataset, norm)
+    recipe["plugins"] = [idbh_of(dataset), *(each for each in recipe["plugins"] if "augment" not in each)]
+    return recipe
+
+
+def idbh_of(dataset: str) -> dict[str, Any]:
+    return {"idbh": {"variant": "svhn" if dataset == "svhn" else "weak"}}
+
+
 def weights(name: str, dataset: str, norm: str, **settings: Any) -> dict[str, Any]:
     start = AWP_START.get((dataset, norm))
     return {name: {"gamma": 0.01, **settings, **({"start": start} if start else {})}}
@@ -163,10 +181,10 @@ def recipe(method: str, dataset: str, norm: str) -> dict[str, Any]:
         return piat_lineage(dataset, norm, "piat", {"nmse": {"mu": 4.0}})
     if method == "alp":
         return piat_lineage(dataset, norm, {"alp": {"weight": 0.5}})
-    if method == "meat":
-        return meat(dataset, norm)
     if method in PUBLISHED:
         return published(method, dataset, norm)
+    if method in ("meat", "meat_idbh", "idbh"):
+        return {"meat": meat, "meat_idbh": meat_idbh, "idbh": idbh}[method](dataset, norm)
     plugins: dict[str, list[Any]] = {
         "at": [],
         "amp": [{"amp": {"delta": 0.1}}],
@@ -184,7 +202,7 @@ def recipe(method: str, dataset: str, norm: str) -> dict[str, Any]:
 
 METHODS = (
     "at", "trades", "mart", "alp", "piat_nmse", "meat", "amp", "awp", "rwp", "rat_lr", "rat_wp", "l1", "l2", "mixup",
-    "cutout",
+    "cutout", "idbh", "meat_idbh",
 )  # fmt: skip
 
 # Methods that have a recipe only where the papers of MEAT and PIAT publish a number.
@@ -262,6 +280,10 @@ TARGETS: dict[tuple[str, str, str], tuple[str, float, float | None]] = {
     ("mail", "svhn", "linf"): (PIAT_PAPER, 57.47, 54.60),
     ("piat_mail", "cifar10", "linf"): (PIAT_WIDE, 57.53, None),
     ("piat_mail", "cifar100", "linf"): (PIAT_WIDE, 33.65, None),
+    ("idbh", "cifar10", "linf"): (MEAT_PAPER, 57.60, 56.98),
+    ("idbh", "cifar100", "linf"): (MEAT_PAPER, 32.61, 31.19),
+    ("meat_idbh", "cifar10", "linf"): (MEAT_PAPER, 61.08, 60.93),
+    ("meat_idbh", "cifar100", "linf"): (MEAT_PAPER, 35.93, 35.13),
     ("meat", "cifar10", "linf"): (MEAT_PAPER, 60.08, 58.89),
     ("meat", "cifar100", "linf"): (MEAT_PAPER, 35.03, 33.11),
 }
@@ -326,6 +348,8 @@ DIGITS: dict[str, list[Any]] = {
     "mixup": ["mixup"],
     "label_smoothing": ["label_smoothing"],
     "cutmix": ["cutmix"],
+    "idbh": [{"idbh": {"flip": False, "max_shift": 2}}],
+    "meat_idbh": [{"idbh": {"flip": False, "max_shift": 2}}, {"meat": {"start": 0.4}}],
     "l1": ["l1"],
     "l2": [{"l2_groups": {"weight_decay": 5e-3}}],
     "clip_grad": [{"clip_grad": {"norm": 0.5}}],

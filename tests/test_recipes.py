@@ -15,6 +15,7 @@ from buttress.training.assembly import assemble
 ROOT = Path(__file__).parent.parent
 RECIPES = runpy.run_path(str(ROOT / "scripts" / "recipes.py"))["all_recipes"]()
 RO = {0: 0.1, 99.999: 0.1, 100: 0.01, 149.999: 0.01, 150: 0.001, 200: 0.001}
+MEAT = {0: 0.1, 40: 0.1, 60: 0.055, 80: 0.01, 100: 0.0055, 119: 0.001225}
 PIAT = {0: 0.01, 60: 0.01, 75: 0.0055, 90: 0.001, 105: 0.00055, 119: 0.00013}
 BY_INSTANCE = {0: 0.1, 58: 0.1, 59: 0.01, 88: 0.01, 89: 0.001, 108: 0.001, 109: 0.0005, 119: 0.0005}
 COSINE = {0: 0.1, 50: 0.0853553390593, 100: 0.05, 150: 0.0146446609407}
@@ -29,7 +30,8 @@ RATES = {
     "gairat": BY_INSTANCE,
     "mail": {0: 0.01, 74: 0.01, 75: 0.001, 89: 0.001, 90: 0.0001, 99: 0.0001, 100: 0.00001, 119: 0.00001},
     "piat_mail": {0: 0.1, 90: 0.1, 135: 0.01, 157.5: 0.0055, 179: 0.0012},
-    "meat": {0: 0.1, 40: 0.1, 60: 0.055, 80: 0.01, 100: 0.0055, 119: 0.001225},
+    "meat": MEAT,
+    "meat_idbh": MEAT,
     **dict.fromkeys(["rst", "rst_rwp", "rst_amp"], COSINE),
 }
 CYCLIC = {0: 0.0, 12: 0.15, 24: 0.3, 36: 0.15, 48: 0.0}
@@ -38,7 +40,7 @@ VIT = {0: 0.1, 18: 0.1, 19: 0.01, 37: 0.01, 38: 0.001, 47: 0.001}
 ON_DIGITS = {"ard_prm": VIT, "free_at": FREE, "fast": CYCLIC, "n_fgsm": CYCLIC, "grad_align": CYCLIC}
 DIGITS = {0: 0.3, 18: 0.3, 19: 0.03, 37: 0.03, 38: 0.003, 47: 0.003}
 OF_INSTANCES = {"fat": 120, "meat_fat": 120, "gairat": 120, "mail": 120, "piat_mail": 180}
-EPOCHS = {**OF_INSTANCES, "trades": 76, "mart": 120, "piat_nmse": 120, "alp": 120, "meat": 120}
+EPOCHS = {**OF_INSTANCES, "trades": 76, "mart": 120, "piat_nmse": 120, "alp": 120, "meat": 120, "meat_idbh": 120}
 SHAPES = {"cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100), "svhn": (3, 32, 32, 10), "digits": (1, 8, 8, 10)}
 
 

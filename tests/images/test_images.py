@@ -137,6 +137,22 @@ def test_inputs_between_8_bit_numbers_go_to_the_nearest():
     assert to_8bit(x).flatten().tolist() == [0, 0, 1, 254, 255, 255]
 
 
+@pytest.mark.parametrize("box", [(-1.0, 1.0), (-1.0, 2.0), (0.1, 0.7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_black_and_white_are_the_ends_of_the_box(dtype: torch.dtype, box: tuple[float, float]):
+    image = torch.arange(256, dtype=torch.int32).view(1, 1, 16, 16)
+    x = from_8bit(image, torch.zeros(1, 1, 16, 16, dtype=dtype), box)
+    low, high = torch.tensor(box, dtype=dtype)
+    assert (x[0, 0, 0, 0], x[0, 0, 15, 15], x.amin(), x.amax()) == (low, high, low, high)
+    assert torch.equal(to_8bit(x, box), image)
+
+
+@pytest.mark.parametrize("box", [None, (0.0, math.inf)])
+def test_without_bounds_there_is_no_black_and_white(box: tuple[float, float] | None):
+    with pytest.raises(ValueError, match=r"expected a threat\.box with two bounds, which are black and white"):
+        to_8bit(torch.zeros(1, 1, 2, 2), box)
+
+
 def test_a_window_has_its_corner_and_size_and_ends_at_the_border():
     start, size = torch.tensor([[1, 2], [-1, 3], [0, 0]]), torch.tensor([[2, 1], [3, 9], [0, 5]])
     inside = window(start, size, 4, 5)

@@ -16,6 +16,7 @@ from ..conformance import references_classes as classes
 from ..conformance import references_gradients as gradients
 from ..conformance import references_instances as instances
 from ..conformance import references_labels as labels
+from ..conformance import references_pillow as pillow
 from ..conformance import references_rst as rst
 from ..conformance import references_single_step as single_step
 from ..conformance import references_transforms as transforms
@@ -48,6 +49,19 @@ PERMUTATION = torch.tensor([3, 0, 5, 1, 2, 4])
 CORNERS = torch.tensor([[0, 0], [2, 1], [1, 2], [0, 2], [1, 0], [2, 2]])
 STEP_NOISE = torch.randn((ref.STEPS, 6, 1, 4, 4), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 MIRRORED = torch.tensor([True, False, True, False, False, True])
+IDBH_DRAWS = {
+    "idbh.flip": MIRRORED,
+    "idbh.cut": torch.tensor([[0, 0], [1, 0], [0, 1], [0, 0], [1, 0], [0, 1]]),
+    "idbh.start": torch.tensor([[0, 0], [1, 0], [0, 0], [0, 0], [0, 0], [0, 1]]),
+    "idbh.end": torch.tensor([[0, 0], [0, 0], [0, 1], [0, 0], [1, 0], [0, 0]]),
+    "idbh.operation": torch.tensor([2, 7, 4, 6, 1, 3]),
+    "idbh.strength": torch.tensor([0.2, 0.95, 0.0, 0.9, 0.1, 0.8], dtype=torch.float64),
+    "idbh.axis": ~MIRRORED,
+    "idbh.sign": MIRRORED,
+    "idbh.rectangle": torch.tensor(
+        [[0, 0, 0, 0], [1, 1, 2, 1], [0, 0, 3, 3], [0, 0, 0, 0], [2, 3, 1, 1], [0, 0, 0, 0]]
+    ),
+}
 NOISE = torch.linspace(-1, 1, 96, dtype=torch.float64)[torch.arange(96) * 29 % 96].view(6, 1, 4, 4)  # uniform
 PATCHES = torch.tensor([[1, 1, 0, 1], [0, 1, 0, 0], [1, 0, 0, 1]], dtype=torch.bool)  # of each of three steps
 
@@ -624,6 +638,14 @@ CATALOGUE: dict[str, Row] = {
             )
             for padding in ("reflect", "zeros")
         },
+    ),
+    "idbh": Row(
+        settings={"max_shift": 2},
+        wrong=[UNKNOWN, {"variant": "medium"}, {"flip": 1}, {"max_shift": -1}, {"erase": 1.5}],
+        on_conv_net={"max_shift": 1},
+        pair={"max_shift": 2},
+        costs=[([PGD, {"idbh": {"max_shift": 2}}], AT)],
+        references={"IDBH": Case([SHORT, {"idbh": {"max_shift": 1}}], pillow.idbh(IDBH_DRAWS), IDBH_DRAWS)},
     ),
 }  # fmt: skip
 
