@@ -78,7 +78,7 @@ class KeepsShape:
     """Mixes in the batch before, of the same size."""
 
     breaks = "incomplete_batch"
-    also = ("exact_resume", "evaluation_moves_nothing")  # the batch before is in no checkpoint, and may be one measured
+    also = ("exact_resume", "evaluation_moves_nothing", "replays_repeat")  # the batch before is in no checkpoint
 
     def __init__(self) -> None:
         self._before = None
@@ -105,6 +105,39 @@ class NamesItsTrack:
     @hookimpl
     def ensemble_weights(self, model, event, ctx):
         return Track(f"mine{id(self)}", None) if event == "evaluate" else None
+
+
+# Batches
+
+
+class Permutes:
+    """Gives the examples another order, and leaves those of aux where they are."""
+
+    breaks = "aux_kept"
+
+    @hookimpl
+    def transform_batch(self, batch):
+        return replace(batch, x=batch.x.flip(0), y=batch.y.flip(0), index=batch.index.flip(0))
+
+
+class Smooths:
+    """Makes soft labels, and says so to nobody."""
+
+    breaks = "gives_declared"
+
+    @hookimpl
+    def transform_batch(self, batch):
+        return replace(batch, y=0.9 * F.one_hot(batch.y, 10).to(batch.x) + 0.01)
+
+
+class CountsSteps:
+    """Darkens the batches by the step of the run."""
+
+    breaks = "replays_repeat"
+
+    @hookimpl
+    def transform_batch(self, batch, ctx):
+        return replace(batch, x=batch.x * 0.99**ctx.global_step)
 
 
 # Settings
@@ -401,6 +434,7 @@ class CountsTransforms(Counts):
     """Darkens the batches, the more of them it has seen; measuring batch norm shows it some, too."""
 
     breaks = "evaluation_moves_nothing"
+    also = ("replays_repeat",)
 
     @hookimpl
     def transform_batch(self, batch):
@@ -429,6 +463,27 @@ class CountsLosses(Counts):
         loss = yield
         self._calls += 1
         return Loss(loss.per_example * 0.99**self._calls)
+
+
+class RemembersLosses(Counts):
+    """Counts the losses that it gives, those for a weight perturbation too; they depend on nothing."""
+
+    breaks = "objective_moves_nothing"
+
+    @hookimpl(wrapper=True)
+    def compute_loss(self):
+        self._calls += 1
+        return (yield)
+
+
+class RemembersEvaluations(Counts):
+    """Counts the times that it is asked for a track."""
+
+    breaks = "evaluation_moves_nothing"
+
+    @hookimpl
+    def ensemble_weights(self, event):
+        self._calls += event == "evaluate"
 
 
 # Numbers
@@ -574,6 +629,17 @@ class TakesTheName:
     @hookimpl
     def ensemble_weights(self, event):
         return Track("median", None) if event == "evaluate" else None
+
+
+class ExpectsLogits:
+    """Takes for granted that the loss has called the model on the adversarial examples alone."""
+
+    breaks = "beside_joint_forward"
+
+    @hookimpl(wrapper=True)
+    def compute_loss(self, adv, ctx):
+        loss = yield
+        return Loss(loss.per_example * ctx.outputs(adv.x).detach().softmax(1).amax(1))
 
 
 class ExpectsOneForward:

@@ -183,6 +183,11 @@ class Subject:
                 del self._engines[first:]
 
 
+def median_ensemble(track: str) -> dict[str, Any]:
+    """The plugin MEAT, as in a config, whose median is called ``track``."""
+    return {"meat": {"start": 0, "history": "memory", "track": track}}
+
+
 def batch_of(seed: int = 0, n: int = EXAMPLES, dtype: torch.dtype = torch.float32) -> Batch:
     """``n`` random examples for ``Net``; equal in every dtype up to its rounding."""
     generator = torch.Generator().manual_seed(seed)

@@ -10,6 +10,7 @@ from buttress.testing.rules import (
     settings,
     state,
     surroundings,
+    transforms,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "settings",
     "state",
     "surroundings",
+    "transforms",
 ]

@@ -70,20 +70,24 @@ def one_loss_an_example(subject: Subject) -> None:
     with subject.scratch() as scratch:
         engine = subject.engine(scratch, model=Net().double(), attack="clean")
         engine.start()
-        batch = batch_of(dtype=torch.float64)
+        batch = engine.hooks.transform_batch(batch_of(dtype=torch.float64))  # with the plugin's own aux and labels
         adv = engine.attack(batch, "examination")  # with the plugin's own aux, where it attacks or wraps the attack
         if "generate_adv" not in subject.provides:
-            noise = 0.02 * (batch_of(1, dtype=torch.float64).x - 0.5)
-            adv = replace(adv, x=(adv.x + noise).clamp(0, 1))
-        turned = torch.arange(len(batch.x)).flip(0)
+            noise = torch.rand(batch.x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+            adv = replace(adv, x=(adv.x + 0.02 * (noise - 0.5)).clamp(0, 1))
         losses = engine.hooks.compute_loss(engine.model, batch, adv).per_example
-        other = Batch(batch.x[turned], batch.y[turned], turned)
-        other_adv = Adv(adv.x[turned], {name: value[turned] for name, value in adv.aux.items()})
-        again = engine.hooks.compute_loss(engine.model, other, other_adv).per_example[turned]
+        again = engine.hooks.compute_loss(engine.model, *_turned(batch, adv)).per_example.flip(0)
         expect(bool((losses - again).abs().max() < _ROUNDING), "the same examples in another order have other losses")
         expect(
             bool(losses.std() > _ROUNDING), "all examples have one loss; a term of the whole batch is a Loss.penalty"
         )
+
+
+def _turned(batch: Batch, adv: Adv) -> tuple[Batch, Adv]:
+    """The same examples in the opposite order."""
+    index = None if batch.index is None else batch.index.flip(0)
+    turned = Batch(batch.x.flip(0), batch.y.flip(0), index, {name: each.flip(0) for name, each in batch.aux.items()})
+    return turned, Adv(adv.x.flip(0), {name: each.flip(0) for name, each in adv.aux.items()})
 
 
 @rule("batches of other sizes work: the last one of an epoch may be a single example")

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from buttress import hookimpl
+from buttress.functional import cross_entropy
 from buttress.testing.promise import expect, refused_settings, rule
-from buttress.testing.subject import Subject, batch_of, train
+from buttress.testing.subject import Subject, batch_of, median_ensemble, train
+from buttress.types import Adv, Batch
 
 
 def _leaves_the_loss(subject: Subject) -> bool:
@@ -16,7 +20,7 @@ def _leaves_the_loss(subject: Subject) -> bool:
 
 @rule("works beside MEAT, whose track is there and finite")
 def beside_meat(subject: Subject) -> None:
-    _together(subject, {"meat": {"start": 0, "history": "memory", "track": "median"}}, "median")
+    _together(subject, median_ensemble("median"), "median")
 
 
 @rule("works beside the loss TRADES, which looks at clean and adversarial examples", _leaves_the_loss)
@@ -24,7 +28,25 @@ def beside_trades(subject: Subject) -> None:
     _together(subject, {"trades": {"beta": 6.0}})
 
 
-def _together(subject: Subject, other: dict[str, Any], track: str = "") -> None:
+class _Joint:
+    """A loss whose one forward is that of the clean and the adversarial examples together."""
+
+    @hookimpl
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Tensor:
+        clean, attacked = model(torch.cat([batch.x, adv.x])).chunk(2)
+        return cross_entropy(clean, batch.y) + cross_entropy(attacked, batch.y)
+
+
+def _wraps_the_loss(subject: Subject) -> bool:
+    return "compute_loss" in subject.wraps and _leaves_the_loss(subject)
+
+
+@rule("wraps any loss, also one that calls the model on no tensor for which ctx.outputs has logits", _wraps_the_loss)
+def beside_joint_forward(subject: Subject) -> None:
+    _together(subject, _Joint())
+
+
+def _together(subject: Subject, other: Any, track: str = "") -> None:
     with subject.scratch() as scratch:
         with refused_settings("the core refuses the two together"):
             engine = subject.engine(scratch, beside=[other])

@@ -13,10 +13,12 @@ from buttress import hookimpl
 from buttress.components.sources import HOOKED
 from buttress.engine.context import Context
 from buttress.engine.objective import Objective
+from buttress.errors import PluginError
 from buttress.hookspecs import Event
 from buttress.testing.promise import RUNS, expect, rule
-from buttress.testing.subject import Subject, copied, differing, outcome, train
+from buttress.testing.subject import Subject, copied, differing, median_ensemble, outcome, train
 from buttress.testing.use import use
+from buttress.testing.views import state_copies
 from buttress.types import Adv, Batch, BatchNormInputs, Track
 
 
@@ -104,7 +106,18 @@ def moves_nobody_else(subject: Subject) -> None:
     expect(torch.equal(*drawn), "another plugin draws other numbers beside it; use ctx.generator(purpose) alone")
 
 
-@rule("asking for its tracks, as often as one likes, changes nothing in the training", presumes=REPEATS)
+def _measured(subject: Subject) -> list[Any]:
+    """MEAT, whose batch norm is measured at the median weights, where the core lets the two stand together."""
+    median = median_ensemble("measured-median")
+    with subject.scratch() as scratch:
+        try:
+            subject.engine(scratch, beside=[median])
+        except PluginError:
+            return []
+    return [median]
+
+
+@rule("asking for tracks, its own and MEAT's, as often as one likes, changes nothing in the training", presumes=REPEATS)
 def evaluation_moves_nothing(subject: Subject) -> None:
     def asked(engine: Any, times: int) -> Any:
         for _ in range(times):
@@ -115,8 +128,9 @@ def evaluation_moves_nothing(subject: Subject) -> None:
     runs = []
     for times in (0, 2):
         with subject.scratch() as scratch:
-            engine = subject.engine(scratch, beside=[_Measured("clean"), _Measured("adv")])
-            runs.append(outcome(train(engine, each=lambda where, e=engine, n=times: asked(e, n))))  # type: ignore[misc]
+            engine = subject.engine(scratch, beside=[*_measured(subject), _Measured("clean"), _Measured("adv")])
+            train(engine, each=lambda where, e=engine, n=times: asked(e, n))  # type: ignore[misc]
+            runs.append({**state_copies(engine, subject), **outcome(engine)})
     changed = differing(*runs)
     expect(not changed, f"after evaluating on the way, {', '.join(changed[:3])} differ from a run without")
 
@@ -134,7 +148,8 @@ def objective_moves_nothing(subject: Subject) -> None:
     runs = []
     for times in (0, 2):
         with subject.scratch() as scratch:
-            runs.append(outcome(train(subject.engine(scratch, beside=[_Asks(times)]), 2)))
+            engine = train(subject.engine(scratch, beside=[_Asks(times)]), 2)
+            runs.append({**state_copies(engine, subject), **outcome(engine)})
     changed = differing(*runs)
     expect(
         not changed,

@@ -16,6 +16,7 @@ from buttress.storage.tensor_tree import StateError
 from buttress.testing.promise import Broken, expect, rule
 from buttress.testing.rules.randomness import REPEATS
 from buttress.testing.subject import EPOCHS, STEPS, Net, Subject, copied, differing, outcome, step, train
+from buttress.testing.views import plugin_in, tensors_in
 from buttress.training.checkpoint import save_checkpoint
 from buttress.training.checkpoint_file import load_checkpoint
 
@@ -42,10 +43,16 @@ def plain_state(subject: Subject) -> None:
     presumes=(*REPEATS, "plain_state"),
 )
 def exact_resume(subject: Subject) -> None:
+    _resumes(subject, replays=1)
+    if "transform_batch" in subject.provides:
+        _resumes(subject, replays=STEPS)
+
+
+def _resumes(subject: Subject, replays: int) -> None:
     with subject.scratch() as scratch:
         whole = Path(scratch) / "whole"
         saved: list[tuple[dict[str, Any], Path]] = []
-        engine = subject.engine(whole)
+        engine = subject.engine(whole, replays=replays)
 
         def save(where: str) -> None:
             folder = Path(scratch) / f"{len(saved)}"
@@ -56,9 +63,9 @@ def exact_resume(subject: Subject) -> None:
 
         expected = outcome(train(engine, each=save))
         for state, history in saved[: EPOCHS * (STEPS + 1) - 1]:
-            at = moment(state["engine"]["epoch"], state["engine"]["step"])
+            at = moment(state["engine"]["epoch"], state["engine"]["step"]) + f", data.replays: {replays}" * (replays > 1)
             try:
-                resumed = _resumed(subject, state, history)
+                resumed = _resumed(subject, state, history, replays)
                 changed = differing(expected, outcome(train(resumed)))
             except Exception as error:
                 raise Broken(f"resumed at {at}: {error}") from error
@@ -77,14 +84,14 @@ def loaded_state_kept(subject: Subject) -> None:
             shutil.copytree(Path(scratch) / "one", Path(scratch) / "two")
         engine = subject.engine(Path(scratch) / "two", model=Net(seed=1))
         engine.start()
-        plugin = _plugin(engine, subject)
-        before = copied(_tensors(saved))
+        plugin = plugin_in(engine, subject)
+        before = copied(tensors_in(saved))
         plugin.load_state_dict(saved)
         engine.epoch = 2
         for number in range(STEPS):
             step(engine, 90 + number)
         engine.end_epoch()
-        changed = differing(before, _tensors(saved))
+        changed = differing(before, tensors_in(saved))
         expect(not changed, f"training wrote into the loaded {', '.join(changed)}; copy: value.clone()")
 
 
@@ -122,11 +129,11 @@ def finite_state(subject: Subject) -> None:
 
 def _infinite(state: object) -> set[str]:
     """The places in a state whose values are not all finite."""
-    return {name for name, value in _tensors(state).items() if not bool(torch.isfinite(value).all())}
+    return {name for name, value in tensors_in(state).items() if not bool(torch.isfinite(value).all())}
 
 
-def _resumed(subject: Subject, state: Mapping[str, Any], history: Path) -> Engine:
-    engine = subject.engine(history)
+def _resumed(subject: Subject, state: Mapping[str, Any], history: Path, replays: int) -> Engine:
+    engine = subject.engine(history, replays=replays)
     engine.start()
     engine.model.load_state_dict(state["model"])
     engine.load_state_dict(state["engine"])
@@ -142,22 +149,8 @@ def _everything(engine: Engine) -> dict[str, Any]:
     }
 
 
-def _plugin(engine: Engine, subject: Subject) -> Any:
-    return next(loaded.plugin for loaded in engine.plugins if loaded.label == subject.name)
-
-
 def _state(engine: Engine, subject: Subject) -> Any:
-    return _plugin(engine, subject).state_dict()
-
-
-def _tensors(value: object, path: str = "state") -> dict[str, Tensor]:
-    """Every tensor in a nested value, and every number as one, by its path."""
-    if isinstance(value, (Tensor, float)):
-        return {path: torch.as_tensor(value)}
-    items = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    )
-    return {name: tensor for key, item in items for name, tensor in _tensors(item, f"{path}.{key}").items()}
+    return plugin_in(engine, subject).state_dict()
 
 
 def _flat(value: object) -> object:
