@@ -16,6 +16,7 @@ from pluggy import HookspecMarker
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -35,7 +36,7 @@ BatchTrait = Literal["soft labels", "mixed inputs", "two views", "extra examples
 views of each example; the batch holds examples beside those of the training set; ``aux["unlabelled"]`` marks examples
 without a label, whose y is 0."""
 
-TRAITS_SINCE_1_1 = ("radius", "input_grad")
+TRAITS_SINCE_1_1 = ("radius", "input_grad", "example")
 """Traits that a plugin written for version 1.0 does not have: an attribute of that name is its own."""
 
 hookspec = HookspecMarker("buttress")
@@ -74,6 +75,8 @@ class Traits:
             progress bars use it.
         notes: method ``notes(epochs, steps_per_epoch)``: list of sentences about settings that make little sense in a
             run of that length; shown before the first step.
+        example: class method or static method ``example(folder, model, batch)``: settings with which the plugin can be
+            examined where its defaults do not do; it may write files into the folder. ``plugins check`` calls it.
         state_dict: method ``state_dict()``: all that the plugin remembers from step to step, as tensors, numbers, text,
             lists and dictionaries; saved in checkpoints.
         load_state_dict: method ``load_state_dict(state)``: restores a state from ``state_dict``.
@@ -93,6 +96,7 @@ class Traits:
     masked_loss: Callable[..., Any] | None = None
     forwards: Callable[[int], int] | None = None
     notes: Callable[[int, int], list[str]] | None = None
+    example: Callable[[Path, nn.Module, Batch], Mapping[str, Any]] | None = None
     state_dict: Callable[[], Mapping[str, Any]] | None = None
     load_state_dict: Callable[[Mapping[str, Any]], None] | None = None
 

@@ -120,6 +120,7 @@ BAD: dict[str, list[tuple[Any, str]]] = {
     "masked_loss": [(3, "expected a method masked_loss(model, batch, adv, c_min, inclusive), got 3")],
     "forwards": [(10, "expected a method forwards(examples), got 10")],
     "notes": [(["a note"], "expected a method notes(epochs, steps_per_epoch), got ['a note']")],
+    "example": [({"size": 3}, "expected a method example(folder, model, batch), got {'size': 3}, a class method or")],
     "state_dict": [({}, "expected a method state_dict(), got {}")],
     "load_state_dict": [(True, "expected a method load_state_dict(state), got True")],
 }

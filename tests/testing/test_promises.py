@@ -1,8 +1,10 @@
 """Every promise can be kept, by all built-in plugins, and broken, each by a plugin made for it."""
 
+import gc
 import inspect
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -17,6 +19,7 @@ from buttress.cli import main
 from buttress.components.plugins_file import snake_case
 from buttress.components.sources import find, load
 from buttress.errors import ConfigError, InputError, PluginError
+from buttress.settings import File
 from buttress.testing import BrokenPromiseError, check_plugin, examine, promises
 from buttress.testing.cost import Added, Cost, _typical, added_by, passes_added
 from buttress.testing.promise import RULES
@@ -150,6 +153,61 @@ def test_settings_that_are_required_are_asked_for_and_taken():
     with pytest.raises(ConfigError, match=r"^Needs\.alpha: required"):
         promises(Needs)
     assert check_plugin(Needs, {"alpha": 0.5}).broken == []
+
+
+class ReadsMask(broken.Passes):
+    """Multiplies by a mask.
+
+    Args:
+        mask: file with the mask.
+        factor: of the mask.
+    """
+
+    def __init__(self, *, mask: File, factor: broken.Share) -> None:
+        self.mask = torch.load(mask, weights_only=True) * factor
+
+    @hookimpl
+    def transform_batch(self, batch):
+        return replace(batch, x=batch.x * self.mask.to(batch.x))
+
+    @classmethod
+    def example(cls, folder, model, batch):
+        assert model(batch.x).shape == (6, 10)
+        torch.save(torch.ones(batch.x.shape[1:]), folder / "mask.pt")
+        return {"mask": str(folder / "mask.pt"), "factor": 0.5}
+
+
+def test_a_class_may_give_the_settings_of_its_examination():
+    subject = Subject(ReadsMask, {"factor": 0.75})
+    assert float(subject.plugin().plugin.mask.mean()) == 0.75  # what is given comes first
+    assert examine(subject).broken == []
+    folder = Path(subject.settings["mask"]).parent
+    del subject
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_an_example_that_fails_or_gives_no_settings_is_refused():
+    class Fails(broken.Passes):
+        @staticmethod
+        def example(folder, model, batch):
+            raise KeyError("gone")
+
+    class Lists(broken.Passes):
+        @staticmethod
+        def example(folder, model, batch):
+            return ["mask"]
+
+    class Method(broken.Passes):
+        def example(self, folder, model, batch):
+            return {}
+
+    with pytest.raises(PluginError, match=r"^plugin 'Fails': example raised KeyError: 'gone'"):
+        promises(Fails)
+    with pytest.raises(PluginError, match=r"^plugin 'Lists': example: expected settings by name, got \['mask'\]"):
+        promises(Lists)
+    with pytest.raises(PluginError, match=r"example: expected a method .* a class method or a static method"):
+        promises(Method)
 
 
 def test_a_class_that_is_none_of_its_kind_or_cannot_be_made_is_refused():
@@ -417,6 +475,23 @@ def test_one_that_cannot_be_made_keeps_no_other_from_being_examined(tmp_path: Pa
     assert fine["broken"] == []
     assert len(fine["results"]) > 20
     assert "two.py: needs was not examined: needs.alpha: required, and not given, defaulted was not" in output.err
+
+
+def test_all_that_is_missing_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    text = TWO.replace("alpha: Annotated[float, Ge(0)]", "alpha: float, beta: int")
+    (tmp_path / "two.py").write_text(text.replace("class Fine", "class Lacks(Needs): ...\n\nclass Fine"))
+    assert main(["plugins", "check", str(tmp_path / "two.py"), "--only", "needs", "--only", "lacks"]) == 2
+    said = capsys.readouterr().err
+    for missing in ("needs.alpha", "needs.beta", "lacks.alpha", "lacks.beta"):
+        assert f"{missing}: required, and not given" in said
+
+
+def test_one_of_several_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "two.py").write_text(TWO)
+    assert main(["plugins", "check", str(tmp_path / "two.py"), "--only", "fine", "--json"]) == 0
+    assert [report["plugin"] for report in json.loads(capsys.readouterr().out)] == ["fine"]
+    with pytest.raises(PluginError, match=r"two\.py: holds no 'fin'; did you mean 'fine'"):
+        subjects_of(str(tmp_path / "two.py"), only=["fin"])
 
 
 @pytest.mark.parametrize("end", ["1 / 0", "os._exit(3)"])

@@ -19,7 +19,7 @@ _MADE = "made"
 
 
 def examine_apart(
-    target: str, words: Sequence[str] = (), kind: str | None = None, *, trust: bool = False
+    target: str, words: Sequence[str] = (), kind: str | None = None, only: Sequence[str] = (), *, trust: bool = False
 ) -> list[Line]:
     """Examine components; returns reports as ``Report.to_json`` gives them, each with its ``text``.
 
@@ -31,8 +31,8 @@ def examine_apart(
     """
     known: dict[str, dict[str, Line]] = {}
     while True:
-        order = {"target": target, "words": list(words), "kind": kind, "known": known, "trust": trust}
-        outcome = run_apart(answer, [order])
+        order = {"target": target, "words": list(words), "kind": kind, "only": list(only), "trust": trust}
+        outcome = run_apart(answer, [{**order, "known": known}])
         last = outcome.answers[-1] if outcome.answers else {}
         if "refused" in last:
             raise InputError(last["refused"])
@@ -60,7 +60,7 @@ def answer(order: Line, channel: Channel) -> None:
 
     reports = []
     try:
-        chosen = candidates(order["target"], order["words"], order["kind"], trust=order["trust"])
+        chosen = candidates(order["target"], order["words"], order["kind"], order["only"], trust=order["trust"])
         for candidate in chosen:
             about = str(candidate)
             before = order["known"].get(about, {})

@@ -64,17 +64,24 @@ class Candidate:
         return Subject(self.load(), self.settings, self.source.name, self.source, self.kind)
 
 
-def subjects_of(target: str, words: Sequence[str] = (), kind: str | None = None) -> list[Subject]:
+def subjects_of(
+    target: str, words: Sequence[str] = (), kind: str | None = None, only: Sequence[str] = ()
+) -> list[Subject]:
     """The plugins, attacks and loggers that ``target`` means; arguments and errors as in ``candidates``.
 
     Raises:
         PluginError, ConfigError: one of them cannot be made.
     """
-    return [candidate.subject() for candidate in candidates(target, words, kind)]
+    return [candidate.subject() for candidate in candidates(target, words, kind, only)]
 
 
 def candidates(
-    target: str, words: Sequence[str] = (), kind: str | None = None, *, trust: bool = False
+    target: str,
+    words: Sequence[str] = (),
+    kind: str | None = None,
+    only: Sequence[str] = (),
+    *,
+    trust: bool = False,
 ) -> list[Candidate]:
     """The plugins, attacks and loggers that ``target`` means, with their settings; none of them is made yet.
 
@@ -82,15 +89,25 @@ def candidates(
         target: the name of something installed, a ``.py`` file, or the folder of a package (with a ``pyproject.toml``).
         words: ``key=value`` for one plugin, or ``name.key=value``.
         kind: ``plugin``, ``attack`` or ``logger``: only this; or all that there is.
+        only: names of those to examine, of a file or a package that holds more; empty: all of them.
         trust: execute the file also where it came with a run, and remember it as trusted.
 
     Raises:
         TrustError: the file came with a run, and the user has not trusted it.
         PluginError, ConfigError: there is no such plugin, or no such setting of one.
     """
-    chosen = _chosen(target, kind, trust)
+    chosen = _named(target, _chosen(target, kind, trust), only)
     settings = _settings(words, list(dict.fromkeys(source.name for _, _, source in chosen)))
     return [Candidate(each, source, load, settings[source.name]) for each, load, source in chosen]
+
+
+def _named(target: str, chosen: Chosen, only: Sequence[str]) -> Chosen:
+    """Those of ``chosen`` that are called by a name in ``only``."""
+    names = list(dict.fromkeys(source.name for _, _, source in chosen))
+    for name in only:
+        if name not in names:
+            raise PluginError(f"{target}: holds no {name!r}{nearest(name, names)}")
+    return [each for each in chosen if not only or each[2].name in only]
 
 
 def _chosen(target: str, kind: str | None, trust: bool) -> Chosen:

@@ -70,14 +70,17 @@ def show(name: str, kind: str | None, check: bool, as_json: bool) -> str:
     show_default="all that have the name, or are in the package",
     help="kind of component to examine",
 )
+@option("--only", multiple=True, metavar="NAME", help="name of the component to examine, of several; may be repeated")
 @trust_option()
 @json_option
-def check(target: str, overrides: tuple[str, ...], kind: str | None, trust: bool, as_json: bool) -> str:
+def check(
+    target: str, overrides: tuple[str, ...], kind: str | None, only: tuple[str, ...], trust: bool, as_json: bool
+) -> str:
     """Examine which promises a plugin, an attack or a logger keeps."""
     from buttress.authoring.examination import examine_apart
     from buttress.errors import PluginError, WorkError
 
-    reports = examine_apart(target, overrides, kind, trust=trust)
+    reports = examine_apart(target, overrides, kind, only, trust=trust)
     texts = [report.pop("text") for report in reports]
     say(json_answer(reports) if as_json else "\n\n".join(texts))
     broken = [f"{report['plugin']} breaks {name}" for report in reports for name in report["broken"]]

@@ -68,6 +68,20 @@ class MethodTrait:
         return names == self.arguments or (self.any_name and len(names) == len(self.arguments))
 
 
+@dataclass(frozen=True)
+class ClassTrait(MethodTrait):
+    """A class method or a static method that the core calls with these arguments, by position, before any object is."""
+
+    def fault(self, value: Any, is_class: bool) -> str:
+        fault = super().fault(value, is_class=False)  # a plain method of a class wants its ``self`` beside them
+        return f"{fault}, a class method or a static method" if fault else ""
+
+    def resembles(self, value: Any, is_setting: bool) -> bool:
+        function = getattr(value, "__func__", value)
+        names = tuple(inspect.signature(function).parameters) if inspect.isfunction(function) else ()
+        return names[-len(self.arguments) :] == self.arguments
+
+
 def _wrong_signature(method: Callable[..., object], arguments: tuple[str, ...]) -> str | None:
     """The signature of a method that cannot be called with ``arguments``, or takes them in another order."""
     try:
@@ -199,6 +213,7 @@ KINDS: dict[str, TraitKind] = {
     "masked_loss": MethodTrait("masked_loss", ("model", "batch", "adv", "c_min", "inclusive")),
     "forwards": MethodTrait("forwards", ("examples",)),
     "notes": MethodTrait("notes", ("epochs", "steps_per_epoch"), may_yield=True),
+    "example": ClassTrait("example", ("folder", "model", "batch")),
     "state_dict": MethodTrait("state_dict"),
     "load_state_dict": MethodTrait("load_state_dict", ("state",), any_name=True),
 }

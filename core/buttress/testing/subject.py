@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,7 +22,7 @@ from buttress.components.members import marked
 from buttress.components.place import Place
 from buttress.components.plugin_class import check_class
 from buttress.components.sources import HOOKED, Source
-from buttress.components.traits import declared_name
+from buttress.components.traits import declared_name, traits_of
 from buttress.engine.engine import Engine
 from buttress.errors import ButtressError, InputError, PluginError, describe
 from buttress.threat import ThreatModel
@@ -61,7 +63,8 @@ class Subject:
 
     Args:
         component: the class.
-        settings: with which it is examined, as in a config; those that it requires, at least.
+        settings: with which it is examined, as in a config; those that it requires, at least, and that its trait
+            ``example`` does not give.
         name: its name in a config; by default the class's own name.
         source: where it comes from, if it is installed.
         kind: ``plugin``, ``attack`` or ``logger``: as what it is examined.
@@ -85,8 +88,9 @@ class Subject:
         if kind not in HOOKED:
             raise PluginError(f"kind {kind!r}: promises are those of {', '.join(HOOKED)}")
         check_class(component, source)
-        self.component, self.settings, self.source, self.kind = component, dict(settings or {}), source, kind
+        self.component, self.source, self.kind = component, source, kind
         self.name = name or declared_name(component) or component.__name__
+        self.settings = {**self._example(), **(settings or {})}
         self.given = {"num_classes": CLASSES}
         self.broken: set[str] = set()
         self._engines: list[Engine] = []
@@ -107,6 +111,23 @@ class Subject:
     def with_settings(self, settings: Mapping[str, Any]) -> Subject:
         """The same class with other settings."""
         return Subject(self.component, settings, self.name, self.source, self.kind)
+
+    def _example(self) -> dict[str, Any]:
+        """The settings that the class gives for its examination; the files lie in a folder that goes when this goes."""
+        example = traits_of(self.component, str(self)).example
+        if example is None:
+            return {}
+        folder = tempfile.mkdtemp(prefix="buttress-example-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        try:
+            settings = example(Path(folder), Net(), batch_of())
+        except InputError:
+            raise
+        except Exception as problem:
+            raise PluginError(f"{self}: example raised {describe(problem, self.component)}") from problem
+        if not isinstance(settings, Mapping):
+            raise PluginError(f"{self}: example: expected settings by name, got {settings!r}")
+        return dict(settings)
 
     def _first(self) -> LoadedPlugin:
         try:

@@ -37,7 +37,7 @@ def aux_kept(subject: Subject) -> None:
         engine.step(given.x, given.y, index=rows, aux={"row": rows})  # the core misses names that are gone
         (batch,) = kept.batches
         index, row = batch.index, batch.aux["row"]
-        expect(len(row) == len(batch.x), f"{len(batch.x)} examples with {len(row)} rows of aux; repeat those of aux too")
+        expect(len(row) == len(batch.x), f"{len(batch.x)} examples with {len(row)} rows of aux; repeat those too")
         expect(
             index is None or torch.equal(index, row),
             "rows of aux belong to other examples than batch.index; permute both as x: value[order]",
@@ -74,7 +74,7 @@ def replays_repeat(subject: Subject) -> None:
             same = all(torch.equal(first.x, other.x) and torch.equal(first.y, other.y) for other in others)
             expect(
                 same,
-                "another step on the same batch transforms it otherwise; draw from ctx.generator(purpose), and remember "
-                "nothing of the step before",
+                "another step on the same batch transforms it otherwise; draw from ctx.generator(purpose), and "
+                "remember nothing of the step before",
             )
             engine.end_epoch()
