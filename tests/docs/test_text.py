@@ -59,6 +59,8 @@ SEARCHES = {
     "learning-rate schedule": "reference/components.md",
     "gradient masking": "auditing.md",
     "nan loss": "guards.md",
+    "instance reweighting": "which_hooks.md",
+    "knowledge distillation": "which_hooks.md",
 }
 
 

@@ -63,9 +63,8 @@ def _resumes(subject: Subject, replays: int) -> None:
 
         expected = outcome(train(engine, each=save))
         for state, history in saved[: EPOCHS * (STEPS + 1) - 1]:
-            at = moment(state["engine"]["epoch"], state["engine"]["step"]) + f", data.replays: {replays}" * (
-                replays > 1
-            )
+            at = moment(state["engine"]["epoch"], state["engine"]["step"])
+            at += f", data.replays: {replays}" if replays > 1 else ""
             try:
                 resumed = _resumed(subject, state, history, replays)
                 changed = differing(expected, outcome(train(resumed)))
