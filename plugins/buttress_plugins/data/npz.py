@@ -25,8 +25,7 @@ class Npz:
     """Arrays ``x_train, y_train, x_test, y_test`` and, where present, ``x_val, y_val``.
 
     Images of uint8 are divided by 255; floating-point inputs are taken as they are. A file of ``image`` and ``label``
-    alone, as ``buttress pseudo-label`` writes it, holds the examples of ``data.extra``; the label -1, or a file without
-    labels, stands for no label.
+    alone holds the examples of ``data.extra``; the label -1, or a file without labels, stands for no label.
 
     Args:
         path: path of the file, relative to the config.
