@@ -13,21 +13,21 @@ from weakref import proxy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from buttress.engine.arguments import expect_function, expect_replays, expect_sizes, expect_word
 from buttress.engine.attacking import Attack
 from buttress.engine.bad_steps import BadSteps
 from buttress.engine.between_steps import BetweenSteps
 from buttress.engine.checks import CheckLevel, ValueChecks
+from buttress.engine.controls import Controls
 from buttress.engine.groups import Groups, OptimizerFactory
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies
-from buttress.engine.position import Position
-from buttress.engine.sizes import expect_replays, expect_sizes
 from buttress.engine.stack import load_states, stack_of, states_of
 from buttress.engine.state import RunState
 from buttress.engine.step import Step, StepResult
 from buttress.engine.tracks import Batches, Tracks
-from buttress.errors import ConfigError, ModelError
-from buttress.nn.contract import device_of, expect_learnable, form_of
+from buttress.errors import ModelError
+from buttress.nn.contract import device_of, expect_learnable
 from buttress.nn.finite import FiniteTensors
 from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients
 from buttress.storage.history import Store
@@ -37,7 +37,7 @@ from buttress.types import Adv, Batch, Track
 logger = logging.getLogger("buttress")
 
 
-class Engine(Position):
+class Engine(Controls):
     """Trains a model with any stack of plugins; resets neither the model nor the optimizer.
 
     Args:
@@ -67,8 +67,6 @@ class Engine(Position):
         PluginError: the plugins do not fit together.
         ConfigError: no threat model, no list of plugins, or an option that is none of the words above.
         ModelError: the model has no parameters, has them on several devices, or has some that cannot learn.
-
-    ``attack_mode``, ``epoch`` and ``global_step`` may be written at any time.
     """
 
     @takes_gradients
@@ -97,8 +95,8 @@ class Engine(Position):
         expect_learnable(model, "engine")
         expect_threat(threat, "engine")
         checks = checks or ("always" if device.type == "cpu" else "interval")
-        _expect_word("checks", checks, get_args(CheckLevel))
-        _expect_word("nonfinite", nonfinite, ("stop", "skip"))
+        expect_word("checks", checks, get_args(CheckLevel))
+        expect_word("nonfinite", nonfinite, ("stop", "skip"))
         store = Store(Path(history) if history is not None else None)
         self.model = model
         self.plugins = stack_of(plugins)
@@ -122,10 +120,10 @@ class Engine(Position):
         self.hooks = Hooks(self.plugins, self._state, self._checks)
         self._build(optimizer, attack_mode)
         if validation is not None:
-            _expect_function("validation", validation)
+            expect_function("validation", validation)
             self._state.validation_batches = validation
         if batches is not None:
-            _expect_function("batches", batches)
+            expect_function("batches", batches)
             tracks = proxy(self._tracks)  # no cycle: an engine that is dropped frees its model at once
             self._state.training_batches = partial(Tracks.training_batches, tracks, batches)
         self._started = False
@@ -140,7 +138,7 @@ class Engine(Position):
         self.optimizer = self._groups.optimizer
         attack = hooks.provider("generate_adv")
         mode: AttackMode = attack_mode or (attack and attack.traits.attack_mode) or "eval"
-        _expect_word("attack_mode", mode, ATTACK_MODES)
+        expect_word("attack_mode", mode, ATTACK_MODES)
         self._attack = Attack(model, hooks, state, modes, mode)
         self._step = Step(model, self.optimizer, hooks, state, modes, self._attack, copies, self._checks)
         finite = self._finite if self._checks.level != "off" else None
@@ -184,7 +182,7 @@ class Engine(Position):
             )
         return self._step(self.hooks.answers.inputs(Batch(x, y, index, {} if aux is None else aux)), draws or {})
 
-    # Epochs, tracks, learning rate
+    # Epochs and tracks
 
     @takes_gradients
     def start(self) -> None:
@@ -232,10 +230,6 @@ class Engine(Position):
         with self._tracks.swapped_in(track, batches) as model:
             yield model
 
-    def scale_lr(self, factor: float) -> None:
-        """Multiply every group's initial learning rate, from which all later ones follow; the optimizer saves it."""
-        self._groups.scale_lr(factor)
-
     def attack(self, batch: Batch, reader: str) -> Adv:
         """The training attack on any batch, in eval mode, from random streams of the ``reader``'s own.
 
@@ -244,15 +238,6 @@ class Engine(Position):
         """
         with self._state.streams_apart(reader), self._between_steps():
             return self._attack(batch, "eval")
-
-    def set_lr(self, factor: float, t: float) -> None:
-        """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.
-
-        Args:
-            factor: factor of the schedule at time t.
-            t: time in epochs since the start, fractions allowed.
-        """
-        self._groups.set_lr(factor, t)
 
     def records(self) -> dict[str, float]:
         """Means of the metrics that plugins recorded since the last call; synchronises with the device."""
@@ -290,16 +275,6 @@ class Engine(Position):
 
     # State
 
-    @property
-    def attack_mode(self) -> AttackMode:
-        """Mode of the model during the attacks of training."""
-        return self._attack.mode
-
-    @attack_mode.setter
-    def attack_mode(self, mode: AttackMode) -> None:
-        _expect_word("attack_mode", mode, ATTACK_MODES)
-        self._attack.mode = mode
-
     def state_dict(self) -> dict[str, Any]:
         """Counters and the plugins' states: tensors and plain values. Model and optimizer are the caller's to save.
 
@@ -324,16 +299,3 @@ class Engine(Position):
         self._state.load_state_dict(state)
         if self.bad_steps and state.get("bad_steps"):
             self.bad_steps.load_state_dict(state["bad_steps"])
-
-
-def _expect_word(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"engine: {name}: expected one of {', '.join(known)}, got {value!r}")
-
-
-def _expect_function(name: str, value: object) -> None:
-    if not callable(value):
-        raise ConfigError(
-            f"engine: {name}: expected a function that makes an iterable of batches, got {form_of(value)}; write "
-            f"{name}=lambda: ..."
-        )

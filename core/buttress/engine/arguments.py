@@ -1,10 +1,34 @@
-"""Check the sizes that a caller names: those of the training set and of its classes, and the steps on each batch."""
+"""Check the arguments of an engine: words, functions, and the sizes of the training set and of an epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from buttress.errors import ConfigError
+from buttress.nn.contract import form_of
+
+
+def expect_word(name: str, value: object, known: Sequence[str]) -> None:
+    """Expect one of the words that an argument can be.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if value not in known:
+        raise ConfigError(f"engine: {name}: expected one of {', '.join(known)}, got {value!r}")
+
+
+def expect_function(name: str, value: object) -> None:
+    """Expect a function that makes an iterable of batches.
+
+    Raises:
+        ConfigError: it cannot be called.
+    """
+    if not callable(value):
+        raise ConfigError(
+            f"engine: {name}: expected a function that makes an iterable of batches, got {form_of(value)}; write "
+            f"{name}=lambda: ..."
+        )
 
 
 def expect_sizes(examples: int | None, classes: Sequence[int] | None) -> None:

@@ -1,0 +1,87 @@
+"""Read and set, between the steps of an engine: its place in the run, the attack mode, the learning rate."""
+
+from __future__ import annotations
+
+import torch
+
+from buttress.engine.arguments import expect_word
+from buttress.engine.attacking import Attack
+from buttress.engine.groups import Groups
+from buttress.engine.state import RunState
+from buttress.nn.modes import ATTACK_MODES, AttackMode
+from buttress.threat import ThreatModel
+
+
+class Controls:
+    """The part of an engine that a loop reads and sets between steps.
+
+    ``attack_mode``, ``epoch`` and ``global_step`` may be written at any time.
+    """
+
+    _state: RunState
+    _attack: Attack
+    _groups: Groups
+
+    @property
+    def threat(self) -> ThreatModel:
+        return self._state.threat
+
+    @property
+    def device(self) -> torch.device:
+        return self._state.device
+
+    @property
+    def epochs(self) -> int | None:
+        """Number of epochs of the whole run, where that is known."""
+        return self._state.epochs
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Number of steps of an epoch, where that is known."""
+        return self._state.steps_per_epoch
+
+    @property
+    def epoch(self) -> int:
+        """0-based."""
+        return self._state.epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._state.go_to_epoch(value)
+
+    @property
+    def epoch_step(self) -> int:
+        """0-based step within the epoch."""
+        return self._state.step
+
+    @property
+    def global_step(self) -> int:
+        """0-based."""
+        return self._state.global_step
+
+    @global_step.setter
+    def global_step(self, value: int) -> None:
+        self._state.global_step = value
+
+    @property
+    def attack_mode(self) -> AttackMode:
+        """Mode of the model during the attacks of training."""
+        return self._attack.mode
+
+    @attack_mode.setter
+    def attack_mode(self, mode: AttackMode) -> None:
+        expect_word("attack_mode", mode, ATTACK_MODES)
+        self._attack.mode = mode
+
+    def set_lr(self, factor: float, t: float) -> None:
+        """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.
+
+        Args:
+            factor: factor of the schedule at time t.
+            t: time in epochs since the start, fractions allowed.
+        """
+        self._groups.set_lr(factor, t)
+
+    def scale_lr(self, factor: float) -> None:
+        """Multiply every group's initial learning rate, from which all later ones follow; the optimizer saves it."""
+        self._groups.scale_lr(factor)
