@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from buttress.components.loaded import load_plugins
+from buttress.components.loaded import LoadedPlugin, load_plugins
 from buttress.engine.context import Context
 from buttress.engine.state import RunState
 from buttress.errors import HookError
 
-from ..core.helpers import LINF, SHORT_PGD, batch_of, context, engine_of, snapshot
+from ..core.helpers import LINF, SHORT_PGD, batch_of, engine_of, snapshot
 from ..models import MLP, ConvNet
 from .helpers import leaving_the_ball
 
@@ -19,15 +19,21 @@ def test_a_loaded_average_follows_the_model_to_its_device(name: str):
     entry = {name: {"start": 0}}
     here, there = nn.Linear(2, 2), nn.Linear(2, 2, device="meta")  # meta: any device but that of the checkpoint
     (kept,), (resumed,) = load_plugins([entry]), load_plugins([entry])
-    contexts = {"cpu": context(name), "meta": Context(RunState(LINF, torch.device("meta")), name)}
+    states = {device: RunState(LINF, torch.device(device)) for device in ("cpu", "meta")}
+    contexts = {device: Context(state, name) for device, state in states.items()}
     for loaded, model in ((kept, here), (resumed, there)):
         if hasattr(loaded.plugin, "start_run"):
             loaded.plugin.start_run(model, contexts[model.weight.device.type])
-    for event in ("step", "epoch"):
-        kept.plugin.ensemble_weights(here, event, contexts["cpu"])
+
+    def step_and_epoch(loaded: LoadedPlugin, model: nn.Linear) -> None:
+        device = model.weight.device
+        with states[device.type].after_update(torch.zeros((), dtype=torch.bool, device=device)):
+            loaded.plugin.ensemble_weights(model, "step", contexts[device.type])
+        loaded.plugin.ensemble_weights(model, "epoch", contexts[device.type])
+
+    step_and_epoch(kept, here)
     resumed.plugin.load_state_dict(kept.plugin.state_dict())
-    for event in ("step", "epoch"):
-        resumed.plugin.ensemble_weights(there, event, contexts["meta"])
+    step_and_epoch(resumed, there)
     track = resumed.plugin.ensemble_weights(there, "evaluate", contexts["meta"])
     assert {weight.device.type for weight in track.weights.values()} == {"meta"}
 
