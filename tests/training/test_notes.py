@@ -180,7 +180,7 @@ def record(epoch: int, clean: float, track: str = "live", split: str = "validati
 def test_a_run_that_never_left_chance_is_noted():
     records = [record(0, 0.25), record(1, 0.3), record(1, 0.9, split="test"), record(1, 0.9, track="ema")]
     said = never_above_chance(records, "validation", 0.25)
-    assert "at none of 2 evaluations" in said
+    assert "not better than a constant answer at any of 2 evaluations: " in said
     assert "at most 30.0 %, and chance is 25.0 %" in said
     assert never_above_chance([*records, record(2, 0.4)], "validation", 0.25) == ""
     assert never_above_chance([], "validation", 0.25) == ""
@@ -194,7 +194,7 @@ def test_a_run_at_chance_says_so_at_its_end(
     make_workspace(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert main(["train", "small.yaml", "epochs=1", "plugins=[clean]", "optimizer.lr=1e-9"]) == 0
-    assert "note: at none of 1 evaluations was the model better than a constant answer" in capsys.readouterr().out
+    assert "note: the model was not better than a constant answer at the only evaluation: " in capsys.readouterr().out
 
 
 def test_an_attack_of_evaluate_is_noted_too(

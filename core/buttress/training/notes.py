@@ -195,8 +195,9 @@ def never_above_chance(records: Sequence[Record], split: str, chance: float) -> 
     best = max((record.clean for record in own), default=inf)
     if best > chance + 2 * chance_error(chance, own[0].n if own else 1):
         return ""
+    often = "at the only evaluation" if len(own) == 1 else f"at any of {len(own)} evaluations"
     return (
-        f"at none of {len(own)} evaluations was the model better than a constant answer: clean accuracy on {split} was "
-        f"at most {percent(best)} %, and chance is {percent(chance)} %; it has learned nothing: look at the learning "
-        "rate, the labels and the range of the inputs"
+        f"the model was not better than a constant answer {often}: clean accuracy on {split} was at most "
+        f"{percent(best)} %, and chance is {percent(chance)} %; it has learned nothing: look at the number of epochs, "
+        "the learning rate, the labels and the range of the inputs"
     )
