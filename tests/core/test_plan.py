@@ -19,6 +19,9 @@ LINTER = Path(sys.executable).with_name("lint-imports")
 MOST_MODULES = 16
 """Modules directly in the package: the author's shelf and the ground. Everything else has a room."""
 
+MOST_LINES = 320
+"""Lines of a Python file of the core and of the built-in plugins; a longer one holds more than one subject."""
+
 
 def lint(root: Path) -> tuple[int, str]:
     """Exit code and output of the contracts, held over the package ``buttress`` in the folder ``root``."""
@@ -87,3 +90,10 @@ def test_the_page_on_the_architecture_draws_the_layers_of_the_contract():
 
 def test_few_modules_lie_outside_every_room():
     assert len(list(CORE.glob("*.py"))) <= MOST_MODULES
+
+
+def test_no_file_is_long():
+    files = [path for folder in ("core", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert len(lengths) > 300
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
