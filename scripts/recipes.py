@@ -362,7 +362,7 @@ DIGITS: dict[str, list[Any]] = {
     "ard_prm": [],
     "free_at": [],
     "grad_align": [{"grad_align": {"lam": 0.2}}],
-    "cfa": [],
+    "cfa": [{"fawa": {"threshold": 0.2, "attack": "pgd"}}],  # the instructions of the public code
     "clean": [],
     "fix_lr": [{"rat_lr": {"layers": [3, 4]}}],
     "awp_layers": [{"rat_wp": {"gamma": 0.02, "layers": [3, 4]}}],

@@ -46,7 +46,7 @@ def outcome(names: frozenset[str]) -> dict[str, Tensor]:
     model = preact_tiny(in_channels=1, num_classes=10, width=4)
     stack = [plugin(name) for name in SETTINGS if name in names]
     sgd = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)
-    engine = Engine(model, sgd, stack, ThreatModel("linf", "1/10"), epochs=2, batches=batches)
+    engine = Engine(model, sgd, stack, ThreatModel("linf", "1/10"), epochs=2, batches=batches, validation=batches)
     for epoch in range(2):
         engine.set_lr(0.1**epoch, epoch)
         for batch in batches():

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .references import ALPHA, EPS, STEPS, Reference, Step
+from .references import ALPHA, EPS, STEPS, End, Reference, Step
 
 LAMBDA, BETA, CLASSES = 0.5, 6.0, 4
 
@@ -64,3 +64,31 @@ def cfa(mode: Literal["trades", "at", "fat"], start: Tensor, tau: int = 1) -> St
             own.update(right=[0] * CLASSES, seen=[0] * CLASSES)
 
     return step
+
+
+_DRAWS = torch.Generator().manual_seed(2)
+VALIDATION = [
+    (torch.rand((8, 1, 4, 4), generator=_DRAWS, dtype=torch.float64), torch.randint(4, (8,), generator=_DRAWS))
+    for _ in range(2)
+]
+"""The validation split of the literal forms, in batches."""
+
+
+def fawa(decay: float, threshold: float) -> End:
+    """average <- decay average + (1 - decay) theta where no class is below the threshold under PGD from x itself."""
+
+    def end(ref: Reference, epoch: int) -> None:
+        right: dict[int, list[bool]] = {}
+        for x, y in VALIDATION:
+            adv = ref.attack(x, y, torch.zeros_like(x))
+            ref.model.eval()
+            for logits, label in zip(ref.model(adv), y.tolist(), strict=True):
+                right.setdefault(label, []).append(int(logits.argmax()) == label)
+            ref.model.train()
+        average = ref.tracks.setdefault("fawa", {})
+        if min(sum(each) / len(each) for each in right.values()) >= threshold:
+            for name, weight in ref.weights.items():
+                theta = weight.detach().clone()
+                average[name] = decay * average[name] + (1 - decay) * theta if name in average else theta
+
+    return end

@@ -493,6 +493,21 @@ CATALOGUE: dict[str, Row] = {
         references={"SWA": Case([SHORT, {"swa": {"start": 0}}], ref.plain(), end=ref.swa)},
         stateful=True,
     ),
+    "fawa": Row(
+        settings={"threshold": 0.0},
+        wrong=[UNKNOWN, {"decay": 1.1}, {"decay": -0.1}, {"threshold": 2.0}, {"attack": "cw"}, {"track": 3}],
+        pair={"threshold": 0.0},
+        costs=[([PGD, "fawa"], AT)],
+        references={
+            f"FAWA, threshold {threshold}": Case(
+                [{"pgd": {**SHORT["pgd"], "start": "none"}}, {"fawa": {"decay": 0.6, "threshold": threshold}}],
+                ref.plain(),
+                end=classes.fawa(0.6, threshold),
+            )
+            for threshold in (0.0, 0.1)
+        },
+        stateful=True,
+    ),
     "drop_easy": Row(
         settings={"c_min": 2.3},
         wrong=[UNKNOWN, {"c_min": -1}, {"mean_over": "all"}],

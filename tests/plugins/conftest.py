@@ -62,7 +62,7 @@ def context(
 def engine_of(model: nn.Module, *plugins: Any, **options: Any) -> Engine:
     """An engine with SGD and momentum; the attack is FGSM unless ``plugins`` begins with another."""
     optimizer = functools.partial(torch.optim.SGD, lr=0.5, momentum=0.9)
-    settings = {"epochs": 6, **options}
+    settings = {"epochs": 6, "validation": lambda: [batch_of(9, seed=9)], **options}
     return Engine(model, optimizer, list(plugins), settings.pop("threat", ThreatModel("linf", "8/255")), **settings)
 
 
