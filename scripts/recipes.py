@@ -147,6 +147,14 @@ def idbh_of(dataset: str) -> dict[str, Any]:
     return {"idbh": {"variant": "svhn" if dataset == "svhn" else "weak"}}
 
 
+def consistency(dataset: str, norm: str) -> dict[str, Any]:
+    """CCG on MEAT's WRN-34-10: two augmentations in a batch of twice 128, an attack in eval mode."""
+    recipe = ro(dataset, norm, pgd={"attack_mode": "eval"})
+    recipe["model"]["name"] = "wrn_34_10"
+    recipe["plugins"].insert(0, "consistency")
+    return recipe
+
+
 def weights(name: str, dataset: str, norm: str, **settings: Any) -> dict[str, Any]:
     start = AWP_START.get((dataset, norm))
     return {name: {"gamma": 0.01, **settings, **({"start": start} if start else {})}}
@@ -154,6 +162,8 @@ def weights(name: str, dataset: str, norm: str, **settings: Any) -> dict[str, An
 
 def published(method: str, dataset: str, norm: str) -> dict[str, Any]:
     """The recipe of one of the methods ``PUBLISHED``."""
+    if method == "consistency":
+        return consistency(dataset, norm)
     if method == "mail":
         return mail(dataset, norm)
     if method == "piat_mail":
@@ -205,8 +215,10 @@ METHODS = (
     "cutout", "idbh", "meat_idbh",
 )  # fmt: skip
 
+RO_LINEAGE = {*METHODS, "consistency"} - {"trades", "mart", "alp", "piat_nmse"}
+
 # Methods that have a recipe only where the papers of MEAT and PIAT publish a number.
-PUBLISHED = ("fat", "meat_fat", "gairat", "mail", "piat_mail")
+PUBLISHED = ("fat", "meat_fat", "gairat", "mail", "piat_mail", "consistency")
 
 RWP_PAPER = "Yu et al., arXiv:2205.14826, PreActResNet-18"
 PIAT_PAPER = "Liu et al., arXiv:2511.00836, ResNet-18"
@@ -280,6 +292,8 @@ TARGETS: dict[tuple[str, str, str], tuple[str, float, float | None]] = {
     ("mail", "svhn", "linf"): (PIAT_PAPER, 57.47, 54.60),
     ("piat_mail", "cifar10", "linf"): (PIAT_WIDE, 57.53, None),
     ("piat_mail", "cifar100", "linf"): (PIAT_WIDE, 33.65, None),
+    ("consistency", "cifar10", "linf"): (MEAT_PAPER, 58.28, 54.13),
+    ("consistency", "cifar100", "linf"): (MEAT_PAPER, 27.41, 27.27),
     ("idbh", "cifar10", "linf"): (MEAT_PAPER, 57.60, 56.98),
     ("idbh", "cifar100", "linf"): (MEAT_PAPER, 32.61, 31.19),
     ("meat_idbh", "cifar10", "linf"): (MEAT_PAPER, 61.08, 60.93),
@@ -348,6 +362,7 @@ DIGITS: dict[str, list[Any]] = {
     "mixup": ["mixup"],
     "label_smoothing": ["label_smoothing"],
     "cutmix": ["cutmix"],
+    "consistency": ["consistency", {"augment": {"pad": 1, "padding": "zeros", "flip": False}}],
     "idbh": [{"idbh": {"flip": False, "max_shift": 2}}],
     "meat_idbh": [{"idbh": {"flip": False, "max_shift": 2}}, {"meat": {"start": 0.4}}],
     "l1": ["l1"],
@@ -484,7 +499,7 @@ def all_recipes() -> dict[Path, str]:
             further = [method for method in PUBLISHED if (method, dataset, norm) in TARGETS]
             for method in (*METHODS, *further):
                 target = TARGETS.get((method, dataset, norm))
-                lineage = "TRADES" if method in ("trades", "mart", "alp", "piat_nmse", *PUBLISHED) else "RO"
+                lineage = "RO" if method in RO_LINEAGE else "TRADES"
                 head = f"{method} on {dataset}, {norm}: the setting of its paper ({lineage} lineage), not run here."
                 if target is None:
                     head += "\nThe papers publish no number for it."

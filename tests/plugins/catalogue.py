@@ -20,6 +20,7 @@ from ..conformance import references_pillow as pillow
 from ..conformance import references_rst as rst
 from ..conformance import references_single_step as single_step
 from ..conformance import references_transforms as transforms
+from ..conformance import references_views as views
 from .row import Attack, Case, Layered, Row
 
 UNKNOWN = {"no_such_setting": 1}
@@ -34,6 +35,7 @@ TWO_BRANCHES = Passes(12, 10, 2)  # the loss looks at x and at x'
 
 # Attacks of the literal forms.
 STEPS: dict[str, Any] = {"steps": ref.STEPS, "step_size": "3/100"}
+BLANK: dict[str, Any] = {"cutout": {"size": 2}}
 SHORT: dict[str, Any] = {"pgd": {"steps": ref.STEPS, "step_size": "3/100"}}
 SHORT_KL: dict[str, Any] = {"pgd": {"steps": ref.STEPS, "step_size": "3/100", "loss": "kl", "start": "gaussian"}}
 
@@ -47,6 +49,7 @@ REFERENCE_GROUPS = {
 # Draws of the six examples of the literal forms.
 PERMUTATION = torch.tensor([3, 0, 5, 1, 2, 4])
 CORNERS = torch.tensor([[0, 0], [2, 1], [1, 2], [0, 2], [1, 0], [2, 2]])
+CORNERS_OF_VIEWS = torch.cat([CORNERS, CORNERS.roll(1, 0)])
 STEP_NOISE = torch.randn((ref.STEPS, 6, 1, 4, 4), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 MIRRORED = torch.tensor([True, False, True, False, False, True])
 IDBH_DRAWS = {
@@ -626,6 +629,22 @@ CATALOGUE: dict[str, Row] = {
                     "cutmix.centre": torch.tensor([0, 2]),
                 },
             )
+        },
+    ),
+    "consistency": Row(
+        wrong=[UNKNOWN, {"lam": -1.0}, {"temperature": 0.0}, {"term": "whole"}],
+        costs=[([PGD, "consistency"], AT), ([PGD, "consistency", "trades"], TWO_BRANCHES)],
+        references={
+            "CCG": Case(
+                ["fgsm", "consistency", BLANK],
+                views.consistency(CORNERS_OF_VIEWS, 2),
+                {"cutout.position": CORNERS_OF_VIEWS},
+            ),
+            "CCG of TRADES, as a penalty": Case(
+                ["fgsm", {"consistency": {"lam": 2.0, "temperature": 1.5, "term": "penalty"}}, BLANK, "trades"],
+                views.consistency(CORNERS_OF_VIEWS, 2, 2.0, 1.5, ref.trades),
+                {"cutout.position": CORNERS_OF_VIEWS},
+            ),
         },
     ),
     "cutout": Row(
