@@ -53,8 +53,6 @@ RECIPES = {"digits": COMMON, "cifar10/linf": COMMON | {"augment"}}
 # Settings for the counts of the index, for plugins whose defaults would do nothing in the counted step: the losses of
 # an untrained network of ten classes lie above RWP's c_min.
 TYPICAL: dict[str, dict[str, Any]] = {"rwp": {"c_min": "inf"}}
-# Settings without which a plugin refuses the small network on which passes are counted; they change no count.
-NEEDED: dict[str, dict[str, Any]] = {"ard_prm": {"ard": False, "patch": 4}}
 
 describe = cache(partial(inventory.description_of, cost=False))
 
@@ -156,8 +154,7 @@ def _chosen(settings: Mapping[str, Any]) -> str:
 
 @cache
 def _passes(name: str, chosen: str) -> Passes:
-    settings = {**NEEDED.get(name, {}), **json.loads(chosen)}
-    return passes_added(Subject(load(find("plugin", name)), settings, name))
+    return passes_added(Subject(load(find("plugin", name)), json.loads(chosen), name))
 
 
 # Refusals

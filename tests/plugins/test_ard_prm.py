@@ -233,3 +233,8 @@ def test_a_transformer_trains_from_a_config(
     Path("vit.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     assert main(["train", "vit.yaml", "--run", "a"]) == 0, capsys.readouterr().err
     assert Path("runs/vit/a/metrics.jsonl").exists()
+
+
+def test_the_plugin_is_examined_on_the_bench_without_settings(capsys: pytest.CaptureFixture[str]):
+    assert main(["plugins", "show", "ard_prm"]) == 0
+    assert "+10 forwards, +10 backwards to the input a step" in capsys.readouterr().out

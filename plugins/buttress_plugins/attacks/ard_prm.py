@@ -11,6 +11,7 @@ gaussian start is clipped to the box.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -65,6 +66,11 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
                 f"start: loss {self._loss.name} is smallest at x itself, with no gradient to leave it; use gaussian or "
                 "uniform"
             )
+
+    @classmethod
+    def example(cls, folder: Path, model: nn.Module, batch: Batch) -> Mapping[str, Any]:
+        """The settings for an examination on a small network that is no transformer: PRM with four patches."""
+        return {"ard": False, "patch": batch.x.shape[-1] // 2}
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:
