@@ -352,6 +352,7 @@ DIGITS: dict[str, list[Any]] = {
     ],
     "mail": [{"mail": {"start": 0.4}}],
     "piat_mail": ["piat", {"mail": {"start": 0.4}}],
+    "randomized_at": ["randomized_at"],
     "rst": [{"rst": {"beta": 6.0}}],
     "rst_rwp": [{"rst": {"beta": 6.0}}, {"rwp": {"gamma": 0.02, "c_min": 2.0, "k2": 1}}],  # labelled losses count twice
     "rst_amp": [{"rst": {"beta": 6.0}}, {"amp": {"delta": 0.3}}],
@@ -386,7 +387,7 @@ PGD = {"steps": 10, "step_size": "1/40"}
 # Where it is not plain PGD.
 KL = {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}}
 ATTACKS: dict[str, Any] = {
-    **dict.fromkeys(["trades", "trades_rwp", "rst", "rst_rwp", "rst_amp"], KL),
+    **dict.fromkeys(["trades", "trades_rwp", "randomized_at", "rst", "rst_rwp", "rst_amp"], KL),
     "mart": {"pgd": {**PGD, "start": "gaussian"}},
     "mail": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},
     "piat_mail": {"pgd": {**PGD, "loss": "kl", "start": "gaussian"}},

@@ -17,6 +17,7 @@ from ..conformance import references_gradients as gradients
 from ..conformance import references_instances as instances
 from ..conformance import references_labels as labels
 from ..conformance import references_pillow as pillow
+from ..conformance import references_randomized as randomized
 from ..conformance import references_rst as rst
 from ..conformance import references_single_step as single_step
 from ..conformance import references_transforms as transforms
@@ -72,6 +73,7 @@ MIXED_WEIGHTS = "the public code of AWP refuses Mixup, and nobody has measured t
 MIXED_COUNTS = "it counts where the model is right about the label, and a mixed input has two"
 MIXED_STOP = "it stops where the model errs on the label, and a mixed input has two"
 SOFT_MAIL = "its margin sets the label's class against the best other one, which soft labels do not name"
+SOFT_RANDOMIZED = "its targets are made for a class, and a soft label is of several"
 SOFT_MART = "MART sets the label's class against the best other one, which soft labels do not name"
 
 
@@ -310,6 +312,19 @@ CATALOGUE: dict[str, Row] = {
             "MAIL-MART, normalized": Case(
                 [SHORT, {"mail": {"form": "mart", "start": 0, "slope": 2.0, "bias": 0.0, "normalize": True}}],
                 instances.mail("mart", 5.0, 2.0, 0.0, normalize=True),
+            ),
+        },
+    ),
+    "randomized_at": Row(
+        wrong=[UNKNOWN, {"alpha": 1.5}, {"beta": -1.0}, {"share": 2}, {"second_order": "third"}, {"noise": -1.0}],
+        place="loss",
+        refuses={"mixup": SOFT_RANDOMIZED, "cutmix": SOFT_RANDOMIZED, "label_smoothing": SOFT_RANDOMIZED},
+        costs=[([KL, "randomized_at"], Passes(13, 10, 2))],
+        references={
+            "randomized AT": Case([SHORT_KL, {"randomized_at": {"noise": 0.0}}], randomized.randomized_at()),
+            "randomized AT, intended": Case(
+                [SHORT_KL, {"randomized_at": {"noise": 0.0, "second_order": "intended"}}],
+                randomized.randomized_at(intended=True),
             ),
         },
     ),
