@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Loss, hookimpl
-from buttress.errors import HookError
 from buttress_plugins.losses.consistency import Consistency, jensen_shannon
 
 from ..models import ConvNet
@@ -102,7 +101,12 @@ class ByParts:
         return Loss(F.cross_entropy(logits, batch.y, reduction="none"))
 
 
-def test_a_loss_without_the_predictions_is_refused():
-    engine = engine_of(ConvNet(), "fgsm", ByParts(), "consistency")
-    with pytest.raises(HookError, match="expected a loss that forwards the adversarial examples"):
-        engine.step(batch_of().x, batch_of().y)
+def test_beside_a_loss_without_the_predictions_it_forwards_itself():
+    pieces = []
+    for loss in (ByParts(), "cross_entropy"):
+        torch.manual_seed(0)
+        engine = engine_of(ConvNet().double(), "fgsm", loss, "consistency", {"cutout": {"size": 2}})
+        engine.step(batch_of(dtype=torch.float64).x, batch_of().y)
+        pieces.append(engine.records()["consistency.divergence"])
+    assert pieces[0] == pytest.approx(pieces[1], rel=1e-9)
+    assert pieces[0] > 0

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt
-from torch import Tensor
+from torch import Tensor, nn
 
 from buttress import Adv, Batch, Context, Loss, hookimpl
 
@@ -27,8 +27,9 @@ class Consistency:
     """Twice the batch, one view after the other, and ``lam`` times the Jensen-Shannon divergence between the views.
 
     The transforms that are listed after it draw for each view anew: they make the two augmentations. Those before it
-    make what both views have in common. Any loss that forwards the adversarial examples serves. ``batch.aux["view"]``
-    (``[2B]``, 0 or 1) tells the views apart; without it, in a batch that no transform made, the divergence is left out.
+    make what both views have in common. Where the loss has not forwarded the adversarial examples at once, it does.
+    ``batch.aux["view"]`` (``[2B]``, 0 or 1) tells the views apart; without it, in a batch that no transform made, the
+    divergence is left out.
 
     Args:
         lam: weight of the divergence.
@@ -52,17 +53,12 @@ class Consistency:
         return Batch(twice(batch.x), twice(batch.y), index, aux)
 
     @hookimpl(wrapper=True)
-    def compute_loss(self, batch: Batch, adv: Adv, ctx: Context) -> Generator[None, Loss, Loss]:
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Generator[None, Loss, Loss]:
         loss = yield
         if VIEW not in batch.aux:
             return loss
         logits = ctx.outputs(adv.x)
-        if logits is None:
-            raise ValueError(
-                "expected a loss that forwards the adversarial examples through the whole model; take one that does "
-                "(cross_entropy, trades, mart), or leave consistency out"
-            )
-        one, other = logits.chunk(2)
+        one, other = (model(adv.x) if logits is None else logits).chunk(2)
         divergence = self.lam * jensen_shannon(one, other, self.temperature)
         if ctx.phase == "train":
             ctx.record("divergence", divergence.mean())
