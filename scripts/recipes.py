@@ -148,10 +148,11 @@ def idbh_of(dataset: str) -> dict[str, Any]:
 
 
 def consistency(dataset: str, norm: str) -> dict[str, Any]:
-    """CCG on MEAT's WRN-34-10: two augmentations in a batch of twice 128, an attack in eval mode."""
+    """CCG on MEAT's WRN-34-10: 2 x 128 augmented images a batch, AutoAugment from half-time on, attack in eval mode."""
     recipe = ro(dataset, norm, pgd={"attack_mode": "eval"})
     recipe["model"]["name"] = "wrn_34_10"
-    recipe["plugins"].insert(0, "consistency")
+    augment, *rest = recipe["plugins"]
+    recipe["plugins"] = ["consistency", augment, "autoaugment", *rest]
     return recipe
 
 
@@ -364,6 +365,7 @@ DIGITS: dict[str, list[Any]] = {
     "label_smoothing": ["label_smoothing"],
     "cutmix": ["cutmix"],
     "consistency": ["consistency", {"augment": {"pad": 1, "padding": "zeros", "flip": False}}],
+    "autoaugment": [{"autoaugment": {"cutout": 2}}],
     "idbh": [{"idbh": {"flip": False, "max_shift": 2}}],
     "meat_idbh": [{"idbh": {"flip": False, "max_shift": 2}}, {"meat": {"start": 0.4}}],
     "l1": ["l1"],

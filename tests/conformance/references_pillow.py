@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 from torchvision.transforms import functional as official
 
 from .references import Reference, Step, plain
@@ -80,5 +81,33 @@ def idbh_images(x: Tensor, draws: dict[str, Tensor], variant: str = "weak") -> T
 def idbh(draws: dict[str, Tensor]) -> Step:
     def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
         plain()(ref, idbh_images(x, draws), y, start)
+
+    return step
+
+
+class Drawn(AutoAugment):
+    """AutoAugment of torchvision with given draws: number of the sub-policy, two chances, two signs."""
+
+    def __init__(self, policy: str, number: int, chances: Tensor, signs: Tensor) -> None:
+        super().__init__(AutoAugmentPolicy(policy))
+        self.get_params = lambda count: (number, chances, signs.long())
+
+
+def autoaugment_images(x: Tensor, draws: dict[str, Tensor], policy: str = "cifar10", cutout: int = 16) -> Tensor:
+    """Images ``[B,C,H,W]`` through torchvision and the Cutout of CCG, one after the other."""
+    made = []
+    for i, image in enumerate(map(picture, x)):
+        number, chances, signs = (draws[f"autoaugment.{name}"][i] for name in ("policy", "chance", "sign"))
+        result = tensor_of(Drawn(policy, int(number), chances, signs)(image), x.dtype)
+        row, column = draws["autoaugment.centre"][i].tolist()
+        half = cutout // 2
+        result[:, max(row - half, 0) : row + half, max(column - half, 0) : column + half] = 0
+        made.append(result)
+    return torch.stack(made)
+
+
+def autoaugment(draws: dict[str, Tensor], cutout: int) -> Step:
+    def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+        plain()(ref, autoaugment_images(x, draws, cutout=cutout), y, start)
 
     return step

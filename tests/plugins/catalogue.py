@@ -66,6 +66,12 @@ IDBH_DRAWS = {
         [[0, 0, 0, 0], [1, 1, 2, 1], [0, 0, 3, 3], [0, 0, 0, 0], [2, 3, 1, 1], [0, 0, 0, 0]]
     ),
 }
+AUTOAUGMENT_DRAWS = {
+    "autoaugment.policy": torch.tensor([1, 4, 8, 12, 17, 23]),
+    "autoaugment.chance": torch.tensor([[0.1, 0.2], [0.3, 0.9], [0.0, 0.1], [0.9, 0.0], [0.2, 0.2], [0.5, 0.6]]),
+    "autoaugment.sign": torch.stack([MIRRORED, ~MIRRORED], 1),
+    "autoaugment.centre": CORNERS,
+}
 NOISE = torch.linspace(-1, 1, 96, dtype=torch.float64)[torch.arange(96) * 29 % 96].view(6, 1, 4, 4)  # uniform
 PATCHES = torch.tensor([[1, 1, 0, 1], [0, 1, 0, 0], [1, 0, 0, 1]], dtype=torch.bool)  # of each of three steps
 
@@ -686,6 +692,19 @@ CATALOGUE: dict[str, Row] = {
                 {"augment.crop": CORNERS, "augment.flip": MIRRORED},
             )
             for padding in ("reflect", "zeros")
+        },
+    ),
+    "autoaugment": Row(
+        settings={"start": 0, "cutout": 2},
+        wrong=[UNKNOWN, {"policy": "digits"}, {"start": 1.5}, {"cutout": -1}],
+        pair={"start": 0, "cutout": 2},
+        costs=[([PGD, "autoaugment"], AT)],
+        references={
+            "AutoAugment": Case(
+                [SHORT, {"autoaugment": {"start": 0, "cutout": 2}}],
+                pillow.autoaugment(AUTOAUGMENT_DRAWS, 2),
+                AUTOAUGMENT_DRAWS,
+            )
         },
     ),
     "idbh": Row(
