@@ -108,7 +108,7 @@ def _methods() -> dict[str, set[str]]:
     for folder, common in RECIPES.items():
         for path in sorted((ROOT / "configs" / folder).glob("*.yaml")):
             names = set(plugins_of(path))
-            methods[f"{folder}/{path.stem}"] = names - common or names
+            methods[f"{folder}/{path.stem}"] = names - common or names & COMMON
     return methods
 
 

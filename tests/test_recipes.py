@@ -36,8 +36,12 @@ RATES = {
 }
 CYCLIC = {0: 0.0, 12: 0.15, 24: 0.3, 36: 0.15, 48: 0.0}
 FREE = {0: 0.3, 3: 0.3, 4: 0.03, 8: 0.03, 9: 0.003, 11: 0.003}
-VIT = {0: 0.1, 18: 0.1, 19: 0.01, 37: 0.01, 38: 0.001, 47: 0.001}
-ON_DIGITS = {"ard_prm": VIT, "free_at": FREE, "fast": CYCLIC, "n_fgsm": CYCLIC, "grad_align": CYCLIC}
+VIT = {0: 0.003, 18: 0.003, 19: 0.0003, 37: 0.0003, 38: 0.00003, 47: 0.00003}
+ON_DIGITS = {
+    **dict.fromkeys(["vit_at", "ard_prm", "trades_ard_prm", "piat_ard_prm"], VIT),
+    **dict.fromkeys(["fast", "n_fgsm", "grad_align"], CYCLIC),
+    "free_at": FREE,
+}
 DIGITS = {0: 0.3, 18: 0.3, 19: 0.03, 37: 0.03, 38: 0.003, 47: 0.003}
 OF_INSTANCES = {"fat": 120, "meat_fat": 120, "gairat": 120, "mail": 120, "piat_mail": 180}
 EPOCHS = {**OF_INSTANCES, "trades": 76, "mart": 120, "piat_nmse": 120, "alp": 120, "meat": 120, "meat_idbh": 120}
