@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +20,9 @@ from buttress.components.sources import sources
 from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import read_yaml
 from buttress.training.assembly import assemble
+from buttress_plugins.models.preact_resnet import preact_tiny
+
+from .plugins.teachers import files_of, pair_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.stem: path for path in sorted((ROOT / "docs" / "methods").glob("*.md"))}
@@ -90,6 +94,7 @@ def configs() -> list[Any]:
 def assembled(block: str, folder: Path):
     """The run of a page's config on four random images of CIFAR's size."""
     (folder / "page.yaml").write_text(yaml.safe_dump({**REST, **yaml.safe_load(block)}), encoding="utf-8")
+    files_of("", pair_of(partial(preact_tiny, in_channels=3, num_classes=10, width=2)), folder)  # the teachers of kd
     generator = torch.Generator().manual_seed(0)
     split = Split(torch.rand(4, 3, 32, 32, generator=generator), torch.arange(4))
     file = ConfigFile(read_yaml(folder / "page.yaml"))

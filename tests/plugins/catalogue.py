@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from buttress.training.forecast import Passes
+from buttress_plugins.models.preact_resnet import preact_tiny
 
 from ..conformance import references as ref
 from ..conformance import references_classes as classes
+from ..conformance import references_distillation as distillation
 from ..conformance import references_gradients as gradients
 from ..conformance import references_instances as instances
 from ..conformance import references_labels as labels
@@ -22,7 +24,9 @@ from ..conformance import references_rst as rst
 from ..conformance import references_single_step as single_step
 from ..conformance import references_transforms as transforms
 from ..conformance import references_views as views
+from ..models import ConvNet
 from .row import Attack, Case, Layered, Row
+from .teachers import files_of, pair_of
 
 UNKNOWN = {"no_such_setting": 1}
 WEIGHTS = [UNKNOWN, {"gamma": -0.1}, {"gamma": "big"}, {"start": 1.5}, {"exit_order": "never"}]
@@ -97,6 +101,14 @@ def latter(name: str) -> bool:
 
 CFA: dict[str, Any] = {"begin": 1, "steps": ref.STEPS, "step_size": "3/100", "tau": 1}
 CLASSWISE = "CFA has a radius and a weight for every class, and a soft label is of several"
+
+# Teachers of the networks of the literal forms, and files of those that other tests train.
+TEACHERS = {kind: pair_of(lambda kind=kind: kind().double()) for kind in (ref.ConvNet, ref.MLP)}
+LITERAL = {kind is ref.ConvNet: files_of(f"literal-{kind.__name__}-", pair) for kind, pair in TEACHERS.items()}
+TINY = {
+    width: files_of(f"tiny-{width}-", pair_of(partial(preact_tiny, in_channels=1, num_classes=10, width=width)))
+    for width in (2, 4)
+}
 
 CATALOGUE: dict[str, Row] = {
     "pgd": Row(
@@ -333,6 +345,22 @@ CATALOGUE: dict[str, Row] = {
                 randomized.randomized_at(intended=True),
             ),
         },
+    ),
+    "kd": Row(
+        wrong=[
+            UNKNOWN,
+            {"standard": 3},
+            {"robust": "no/such/file.pt"},
+            {"ce": -1.0},
+            {"standard_weight": -1.0},
+            {"robust_weight": "much"},
+            {"temperature": 0},
+        ],
+        on_conv_net=files_of("small-", pair_of(ConvNet)),
+        pair={**TINY[4], "temperature": 1.0},
+        place="loss",
+        costs=[([PGD, {"kd": TINY[2]}], AT)],  # two forwards of the teachers besides, which are other models
+        references={"KD": Case([SHORT, lambda conv: {"kd": LITERAL[conv]}], distillation.kd(TEACHERS))},
     ),
     "nmse": Row(
         wrong=[UNKNOWN, {"mu": -1}, {"detach_weight": "no"}],

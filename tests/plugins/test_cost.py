@@ -14,6 +14,7 @@ from buttress.training.dataset import load_data
 from buttress.training.forecast import Passes, counted, forecast
 
 from .catalogue import CATALOGUE
+from .teachers import FOLDER
 
 COSTS = [(plugins, row.data, expected) for row in CATALOGUE.values() for plugins, expected in row.costs]
 
@@ -21,7 +22,7 @@ COSTS = [(plugins, row.data, expected) for row in CATALOGUE.values() for plugins
 @pytest.mark.parametrize(
     ("plugins", "data_settings", "expected"),
     COSTS,
-    ids=lambda value: dump_yaml(value).strip() if isinstance(value, list) else "",
+    ids=lambda value: dump_yaml(value).strip().replace(str(FOLDER), "") if isinstance(value, list) else "",
 )
 def test_a_step_costs_what_is_written_here_and_what_is_forecast(
     plugins: list[Any], data_settings: dict[str, Any], expected: Passes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
