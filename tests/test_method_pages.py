@@ -92,11 +92,11 @@ def configs() -> list[Any]:
 
 
 def assembled(block: str, folder: Path):
-    """The run of a page's config on four random images of CIFAR's size."""
+    """The run of a page's config on ten random images of CIFAR's size, one of each class."""
     (folder / "page.yaml").write_text(yaml.safe_dump({**REST, **yaml.safe_load(block)}), encoding="utf-8")
     files_of("", pair_of(partial(preact_tiny, in_channels=3, num_classes=10, width=2)), folder)  # the teachers of kd
     generator = torch.Generator().manual_seed(0)
-    split = Split(torch.rand(4, 3, 32, 32, generator=generator), torch.arange(4))
+    split = Split(torch.rand(10, 3, 32, 32, generator=generator), torch.arange(10))
     file = ConfigFile(read_yaml(folder / "page.yaml"))
     return assemble(file, Data(split, split, 10, split, extra=split if file.config.data.extra else None), {}, folder)
 
@@ -182,10 +182,10 @@ def test_a_config_trains_for_two_steps_and_evaluates(name: str, block: str, tmp_
     for epoch in (0, assembly.file.config.epochs - 1):
         engine.epoch = epoch
         engine.set_lr(0.1**epoch, epoch)
-        losses = engine.step(split.x, split.y, index=torch.arange(4)).losses
+        losses = engine.step(split.x, split.y, index=torch.arange(10)).losses
         assert bool(torch.isfinite(losses).all())
     engine.end_epoch()
     for track in engine.tracks():
         with engine.track(track):
             pass
-    assert assembly.evaluator.score(split).n == 4
+    assert assembly.evaluator.score(split).n == 10
