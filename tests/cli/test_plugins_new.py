@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from buttress.authoring.scaffold import install_command, new_plugin
 from buttress.authoring.targets import subjects_of
 from buttress.cli import main
 from buttress.errors import PluginError
-from buttress.hookspecs import HOOKS
+from buttress.hookspecs import CHAIN, EXCLUSIVE, HOOKS
 from buttress.testing import examine
 
 from ..docs.blocks import text_of
@@ -48,14 +49,167 @@ def test_the_example_of_a_hook_is_that_of_its_hook_and_keeps_its_promises(
         assert examine(subject).broken == []
 
 
-def test_a_package_with_every_hook_passes_its_own_tests_and_is_tidy(tmp_path: Path):
-    folder = new_plugin("all-of-them", sorted(HOOKS), tmp_path / "made")
-    said = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
-    assert "passed" in said
-    assert "failed" not in said
+@pytest.mark.parametrize("hook", sorted(EXCLUSIVE))
+def test_the_example_of_a_wrapper_wraps_its_hook_and_keeps_its_promises(
+    hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = new_plugin("mine", output=tmp_path / "made", wraps=[hook])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "buttress_mine", raising=False)  # that of another hook
+    (subject,) = subjects_of(str(folder))
+    assert (subject.kind, subject.provides, subject.wraps) == ("plugin", set(), {hook})
+    assert examine(subject).broken == []
+    assert ("  - rwp\n" in (folder / "config.yaml").read_text()) == (hook == "perturb_weights")  # it needs a provider
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hooks": sorted(HOOKS)},
+        {"hooks": sorted(CHAIN - {"log"}), "wraps": sorted(EXCLUSIVE)},
+        {"kind": "model"},
+        {"kind": "dataset"},
+    ],
+    ids=["hooks", "wrappers", "model", "dataset"],
+)
+def test_a_package_passes_its_own_tests_and_is_tidy(options: dict[str, Any], tmp_path: Path):
+    folder = new_plugin("all-of-them", output=tmp_path / "made", **options)
+    expect_tests_pass(folder)
+    expect_tidy(folder)
+
+
+def expect_tests_pass(folder: Path) -> None:
+    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
+    assert "passed" in done
+    assert "failed" not in done
+
+
+def expect_tidy(folder: Path) -> None:
     ruff = [sys.executable, "-m", "ruff"]
     run(*ruff, "check", "--isolated", "--select", "E,F,I,UP,W", "--line-length", "120", ".", cwd=folder)
     run(*ruff, "format", "--isolated", "--check", "--line-length", "120", ".", cwd=folder)
+
+
+@pytest.mark.parametrize(("kind", "replaced"), [("model", "model"), ("dataset", "data")])
+def test_a_model_or_a_data_set_is_what_its_config_names(
+    kind: str, replaced: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = new_plugin(f"my-{kind}", kind=kind, output=tmp_path / "made")
+    target = f"buttress_my_{kind}:My{kind.capitalize()}"
+    points = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert points == {f"buttress.{kind}s": {f"my_{kind}": target}}
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config[replaced].pop("name") == f"my_{kind}"
+    settings = config[replaced]
+    section = {"target": target, "args": {} if kind == "model" else {"per_class": 8}, **settings}
+    small = {"epochs": 1, "plugins": ["fgsm"], "evaluation": {"attack": "fgsm", "best_by": "test"}}
+    if kind == "model":
+        small["data"] = {"name": "digits", "train_per_class": 4}
+    (folder / "small.yaml").write_text(yaml.safe_dump({**config, replaced: section, **small}))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(folder / "small.yaml"), "--run", "a"]) == 0  # nothing is installed
+
+
+@pytest.mark.parametrize("layout", ["modules", "src", "flat"])
+def test_a_plugin_is_added_to_a_package_that_exists(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "there"
+    if layout == "modules":
+        new_plugin("first", output=folder)
+    else:
+        package = folder / ("src/pkg" if layout == "src" else "pkg")
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (folder / "pyproject.toml").write_text('[project]\nname = "pkg"\nversion = "2"  # kept\n')
+    before = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert new_plugin("added-one", ["generate_adv"], into=folder) == folder
+    after = tomllib.loads((folder / "pyproject.toml").read_text())
+    module = "buttress_added_one" if layout == "modules" else "pkg.added_one"
+    for group in ("buttress.plugins", "buttress.attacks"):
+        assert after["project"]["entry-points"][group].pop("added_one") == f"{module}:AddedOne"
+    if layout == "modules":
+        assert after["tool"]["setuptools"]["py-modules"] == ["buttress_first", "buttress_added_one"]
+        assert (
+            after["project"]["entry-points"]["buttress.plugins"]
+            == before["project"]["entry-points"]["buttress.plugins"]
+        )
+        expect_tidy(folder)
+    else:
+        assert "# kept" in (folder / "pyproject.toml").read_text()
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("pkg", "pkg.added_one", "buttress_added_one"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    plugin, attack = subjects_of(str(folder), only=["added_one"])
+    assert [str(plugin), str(attack)] == ["plugin 'added_one'", "attack 'added_one'"]
+    monkeypatch.setenv("PYTHONPATH", str(folder / "src" if layout == "src" else folder))
+    expect_tests_pass(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"pyproject.toml: cannot be read: .*--into expects the folder of a package"),
+        ({"pyproject.toml": "[tool.x]\n"}, r"has no \[project\] with a name"),
+        ({"pyproject.toml": "[project]\nname = 'a'\n"}, "expected one package .* got none"),
+        (
+            {"pyproject.toml": "[project]\nname = 'a'\n", "a/__init__.py": "", "b/__init__.py": ""},
+            "expected one package .* got a, b;",
+        ),
+        (
+            {"pyproject.toml": "[project]\nname = 'a'\ndynamic = ['entry-points']\n", "a/__init__.py": ""},
+            "its entry points are dynamic",
+        ),
+        (
+            {
+                "pyproject.toml": "[project]\nname = 'a'\nentry-points = {'buttress.plugins' = {b = 'a:B'}}\n",
+                "a/__init__.py": "",
+            },
+            r"cannot be extended; write \[project.entry-points.\"buttress.plugins\"\] with mine = \"a.mine:Mine\"",
+        ),
+        (
+            {
+                "pyproject.toml": "[project]\nname = 'a'\n[project.entry-points.'buttress.plugins']\nmine = 'a:B'\n",
+                "a/__init__.py": "",
+            },
+            "names 'mine' in 'buttress.plugins' already",
+        ),
+        ({"pyproject.toml": "[project]\nname = 'a'\n", "a/__init__.py": "", "a/mine.py": ""}, "mine.py exists"),
+    ],
+)
+def test_a_package_of_another_form_is_refused_and_left_as_it_was(files: dict[str, str], message: str, tmp_path: Path):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(PluginError, match=message):
+        new_plugin("mine", into=tmp_path)
+    there = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert there == files
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"wraps": ["adjust_grads"]},
+            "'adjust_grads' cannot be wrapped: only compute_loss, .* use --hook adjust_grads",
+        ),
+        ({"wraps": ["compute_los"]}, "not a hook; did you mean 'compute_loss'"),
+        ({"wraps": ["compute_loss"], "hooks": ["compute_loss"]}, "choose --hook or --wrap"),
+        ({"kind": "model", "hooks": ["log"]}, "a model has no hooks"),
+        ({"into": Path("a"), "output": Path("b")}, "choose one of them"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PluginError, match=message):
+        new_plugin("mine", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_adds_and_says_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = new_plugin("first", output=tmp_path / "there")
+    assert main(["plugins", "new", "second-one", "--wrap", "compute_loss", "--into", str(folder)]) == 0
+    assert f'pytest "{folder / "tests" / "test_second_one.py"}"' in capsys.readouterr().out
+    assert (folder / "buttress_second_one.py").exists()
 
 
 @pytest.fixture(scope="module")

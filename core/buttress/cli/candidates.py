@@ -43,3 +43,10 @@ def hooks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[s
     from buttress.hookspecs import HOOKS
 
     return [name for name in HOOKS if name.startswith(incomplete)]
+
+
+def exclusive_hooks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of hooks that can be wrapped."""
+    from buttress.hookspecs import EXCLUSIVE
+
+    return [name for name in EXCLUSIVE if name.startswith(incomplete)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from buttress.cli.answer import json_answer
-from buttress.cli.candidates import components, hooks
+from buttress.cli.candidates import components, exclusive_hooks, hooks
 from buttress.cli.options import FOLDER, WordType, json_option, trust_option
 from buttress.cli.verb import Group, option
 from buttress.console.output import Exact, say
@@ -99,16 +99,39 @@ def check(
     "chosen",
     multiple=True,
     metavar="HOOK",
-    show_default="adjust_grads",
+    show_default="adjust_grads, where nothing is wrapped",
     help="hook to write an example of; may be repeated",
     shell_complete=hooks,
 )
+@option(
+    "--wrap",
+    "wraps",
+    multiple=True,
+    metavar="HOOK",
+    help="exclusive hook to write a wrapper of; may be repeated",
+    shell_complete=exclusive_hooks,
+)
+@option(
+    "--kind",
+    type=WordType(("model", "dataset")),
+    show_default="plugin, or logger, by the hooks",
+    help="kind of component to make, without hooks",
+)
 @option("--output", type=FOLDER, metavar="FOLDER", show_default="buttress-NAME", help="folder to make")
-def new(name: str, chosen: tuple[str, ...], output: Path | None) -> str:
-    """Make a package with a working plugin and its tests."""
+@option("--into", type=FOLDER, metavar="FOLDER", help="folder of a package to add to: module, tests and entry point")
+def new(
+    name: str, chosen: tuple[str, ...], wraps: tuple[str, ...], kind: str | None, output: Path | None, into: Path | None
+) -> str:
+    """Make a package with a working plugin, model or data set and its tests."""
     from buttress.authoring.scaffold import install_command, new_plugin
 
-    folder = new_plugin(name, chosen, output)
+    folder = new_plugin(name, chosen, output, wraps=wraps, kind=kind, into=into)
+    if into is not None:
+        checks = folder / "tests" / f"test_{name.replace('-', '_')}.py"
+        return Exact(
+            f"added {name} to {folder}; next, once buttress is among its dependencies:\n\n"
+            f'  pip install --no-build-isolation --editable "{folder}"\n  pytest "{checks}"'
+        )
     return Exact(  # commands to copy: lines stay whole
         f'made {folder}; next:\n\n  {install_command(str(folder))}\n  pytest "{folder}"\n'
         f'  buttress train "{folder / "config.yaml"}"'

@@ -1,0 +1,1 @@
+"""A small working model and a data set, with their tests: pieces for ``authoring.scaffold``."""
