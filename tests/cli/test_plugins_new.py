@@ -291,7 +291,7 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.Captu
 
 def test_lists_can_be_narrowed_to_a_hook(buttress: Run):
     rows = json.loads(buttress("plugins", "list", "--kind", "plugin", "--hook", "adjust_grads", "--json").stdout)
-    assert {row["name"] for row in rows} == {"l1", "rat_lr"}
+    assert {row["name"] for row in rows} == {"clip_grad", "free_at", "l1", "rat_lr"}
     (l1,) = [row for row in rows if row["name"] == "l1"]
     assert l1["status"] == "ok"
     assert l1["hooks"] == "adjust_grads, start_run"
