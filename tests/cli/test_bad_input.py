@@ -320,7 +320,7 @@ def test_truncated_weights_and_those_of_another_model_are_refused_by_evaluate(bu
     config.write_text(text.replace("width: 2", "width: 3"))
     resumed = buttress("resume", "runs/small/a")
     assert resumed.returncode == 2
-    assert "config.yaml:4: damaged or edited" in resumed.stderr
+    assert "config.yaml:5: damaged or edited" in resumed.stderr
     config.write_text(text)
     weights = workspace / "runs" / "small" / "a" / "weights" / "best-live.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])

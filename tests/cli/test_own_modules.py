@@ -246,6 +246,7 @@ def test_a_run_of_own_modules_is_found_again_by_every_verb(expect: Verb, project
         "args": {"n": 24, "label_noise": 0.25},
         "batch_size": 12,
         "drop_last": False,
+        "replays": 1,
     }
     assert resolved["schedule"] == {"target": "own_schedule:Halves", "args": {"start": 1}}
     assert resolved["modules"] == str(project)

@@ -428,7 +428,8 @@ def test_a_step_works_in_whatever_mode_of_autograd_the_caller_is(mode: Any, nonf
             )
         for epoch in range(2):
             with inside():
-                x, y, index = (tensor.clone() for tensor in vars(batch_of(seed=epoch)).values())
+                batch = batch_of(seed=epoch)
+                x, y, index = (tensor.clone() for tensor in (batch.x, batch.y, batch.index))
                 engine.step(x, y, index=index)
                 engine.end_epoch()
                 scores = [track.name for track in engine.tracks()]

@@ -652,7 +652,6 @@ CATALOGUE: dict[str, Row] = {
         },
     ),
     "label_smoothing": Row(
-        settings={"num_classes": 10},
         wrong=[UNKNOWN, {"num_classes": 1}, {"epsilon": 1.1}, {"epsilon": -0.1}],
         pair={"num_classes": 10},
         refuses={"mart": SOFT_MART},

@@ -35,9 +35,12 @@ def small_config(work: Path, stack: Sequence[Any], **keys: Any) -> ConfigFile:
         for split, n in (("train", 14), ("val", 8), ("test", 8)):
             arrays |= {f"x_{split}": rng.random((n, 1, 4, 4), dtype=np.float32), f"y_{split}": np.arange(n) % 3}
         np.savez(path, **arrays)
+    extra: dict[str, Any] = {}
+    if any("rst" in entry for entry in stack):
+        extra = {"extra": {"name": "npz", "path": str(path), "share": "1/2"}}
     tree = {
         "name": "small",
-        "data": {"name": "npz", "path": str(path), "batch_size": 4},
+        "data": {"name": "npz", "path": str(path), "batch_size": 4, **extra},
         "model": {"target": "tests.models:ConvNet"},
         "threat": {"norm": "linf", "eps": "8/255"},
         "plugins": list(stack),
