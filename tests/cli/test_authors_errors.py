@@ -119,7 +119,8 @@ def test_a_misspelt_word_is_named_with_its_line(expect: Verb, workspace: Path, l
 def test_a_setting_that_no_config_can_hold_is_named_with_its_line(expect: Verb, workspace: Path, logs: Path):
     message = error_of(SETTING, "decay", expect, code=2, rate=1)
     assert re.search(r"setting 'rate' is a .*Callable\[\[int\], float\], and nothing in a config can be one", message)
-    assert "take a name (str) or a number, and make the object in __init__" in message
+    assert "take a name (str), a number, a bool, a Path" in message
+    assert "and make the object in __init__" in message
     assert "(mine.py:6)" in message
     assert "Traceback" in kept_log(message)
 

@@ -103,7 +103,7 @@ def test_a_promise_notices_a_state_whose_order_is_lost(workspace: Path, monkeypa
     promise.check()
     monkeypatch.setattr(seals, "json_text", lambda value: json_text(value, sort_keys=True))
     monkeypatch.setattr(seals, "expect_seal", lambda path, found: None)
-    monkeypatch.setattr("buttress.training.checkpoint.expect_seal", lambda path, found: None)
+    monkeypatch.setattr("buttress.training.checkpoint_file.expect_seal", lambda path, found: None)
     with pytest.raises(AssertionError, match="does not come back from a checkpoint as it was"):
         promise.check()
 

@@ -13,14 +13,14 @@ from torch import nn
 from buttress import hookimpl
 from buttress.authoring.inventory import facts_of
 from buttress.cli import main
-from buttress.components.construct import build
-from buttress.components.loaded import LoadedPlugin, as_loaded
+from buttress.components.loaded import as_loaded
 from buttress.components.plugin_class import check_class
-from buttress.components.sources import Source, sources
+from buttress.components.sources import Source, load, sources
 from buttress.components.traits import TRAITS, traits_of
 from buttress.errors import HookError, PluginError
 from buttress.hookspecs import TRAITS_SINCE_1_1, AttackMode, BatchTrait, ExitOrder, Traits
 from buttress.scoring.meter import most_forwards
+from buttress.testing.subject import Subject
 
 from ..core.helpers import clean_attack, engine_of, perturbation, plugin, step
 from ..models import MLP
@@ -466,9 +466,7 @@ def test_traits_are_read_once():
 def test_every_installed_plugin_and_attack_is_in_order():
     for kind in ("plugin", "attack"):
         for source in sources(kind):
-            given = {"num_classes": 10}
-            built, _, _ = build(kind, source.name, {}, given=given)
-            assert isinstance(LoadedPlugin(source.name, built).traits, Traits)
+            assert isinstance(Subject(load(source), None, source.name, source, kind).traits, Traits)
 
 
 def test_an_attack_that_makes_attributes_up_says_nothing_of_its_forwards():
