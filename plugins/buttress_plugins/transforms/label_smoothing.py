@@ -9,11 +9,11 @@ an attack of loss ``kl`` looks at none.
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor
 
 from buttress import Batch, hookimpl
+from buttress.functional import soft_labels
 
 
 @dataclass(eq=False, kw_only=True)
@@ -32,8 +32,7 @@ class LabelSmoothing:
 
     @hookimpl
     def transform_batch(self, batch: Batch) -> Batch:
-        y = batch.y
-        soft = F.one_hot(y, self.num_classes).to(batch.x.dtype) if y.dim() == 1 else y
+        soft = soft_labels(batch.y, self.num_classes, batch.x.dtype)
         return replace(batch, y=smooth(soft, self.epsilon))
 
 
