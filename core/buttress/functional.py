@@ -16,11 +16,13 @@ __all__ = [
     "InputLoss",
     "L2Rule",
     "L2Variant",
+    "Start",
     "attack_loss",
     "beta",
     "boosted_cross_entropy",
     "cross_entropy",
     "expect_labels",
+    "first_perturbation",
     "hard_labels",
     "input_gradient",
     "is_correct",
@@ -196,6 +198,23 @@ def input_gradient(loss: InputLoss, x: Tensor, nonfinite: Tensor | None = None) 
     if nonfinite is not None:
         nonfinite += (~finite).flatten(1).sum(1)
     return torch.where(finite, grad, 0.0)
+
+
+Start = Literal["uniform", "gaussian", "none"]
+"""The first perturbation of an attack: see ``first_perturbation``."""
+
+
+def first_perturbation(start: Start, x: Tensor, threat: ThreatModel, generator: torch.Generator) -> Tensor | None:
+    """``[B,*]`` perturbation from which an attack on ``x [B,*]`` starts; None with ``none``, which draws nothing.
+
+    ``uniform`` ends inside ball and box, as ``ThreatModel.random_start`` draws it. ``gaussian`` is 0.001 N(0, 1), the
+    start of the public codes of TRADES and MART, and is not clamped.
+    """
+    if start == "none":
+        return None
+    if start == "uniform":
+        return threat.random_start(x, generator) - x
+    return 0.001 * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
 def pgd(

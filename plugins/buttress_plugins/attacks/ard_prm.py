@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, PluginError, hookimpl, load_attack_loss
-from buttress.functional import pgd
+from buttress.functional import Start, first_perturbation, pgd
 from buttress.settings import NonNegative, NonNegativeFraction, Times
 
 
@@ -51,7 +51,7 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
     steps: Times = 10
     step_size: NonNegativeFraction | None = None
     loss: AttackLossChoice = "ce"
-    start: Literal["uniform", "gaussian", "none"] = "uniform"
+    start: Start = "uniform"
 
     refuses: Mapping[str, str] = field(init=False, repr=False)
     _loss: LoadedAttackLoss = field(init=False, repr=False)
@@ -104,15 +104,13 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
         return Adv(x_adv, {"nonfinite_grads": nonfinite})
 
     def _start(self, x: Tensor, ctx: Context) -> Tensor:
-        delta = ctx.draw("start", x.shape)
-        if delta is not None:
-            return delta
-        if self.start == "uniform":
-            return ctx.threat.random_start(x, ctx.generator("start")) - x
-        if self.start == "gaussian":
-            noise = torch.randn(x.shape, generator=ctx.generator("start"), dtype=x.dtype, device=x.device)
-            return ctx.threat.clamp(x + 0.001 * noise) - x
-        return torch.zeros_like(x)
+        injected = ctx.draw("start", x.shape)
+        if injected is not None:
+            return injected
+        delta = first_perturbation(self.start, x, ctx.threat, ctx.generator("start"))
+        if delta is None:
+            return torch.zeros_like(x)
+        return ctx.threat.clamp(x + delta) - x if self.start == "gaussian" else delta
 
     def _dropped(self, kept: float, ctx: Context) -> list[list[bool]] | None:
         """The attention branches ``[steps, blocks]`` that a gradient leaves out; None where all are kept.

@@ -22,6 +22,7 @@ from buttress.functional import (
     attack_loss,
     cross_entropy,
     expect_labels,
+    first_perturbation,
     input_gradient,
     is_correct,
     kl_divergence,
@@ -158,13 +159,13 @@ class CFA:
         return self._accuracy[y].to(like.dtype)
 
     def _start(self, x: Tensor, radius: Tensor, ctx: Context) -> Tensor:
-        injected = ctx.draw("start", x.shape)
-        if injected is not None:
-            return injected
+        start = ctx.draw("start", x.shape)
         generator = ctx.generator("start")
+        if start is None and self.mode == "trades":
+            start = first_perturbation("gaussian", x, ctx.threat, generator)
+        if start is not None:
+            return start
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        if self.mode == "trades":
-            return 0.001 * noise  # as in the code of TRADES
         share = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         if ctx.threat.norm == "linf":
             return ctx.threat.clamp(x + (2 * share - 1) * per_example(radius, x)) - x

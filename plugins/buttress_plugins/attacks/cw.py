@@ -14,7 +14,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Context, hookimpl
-from buttress.functional import margin, pgd
+from buttress.functional import first_perturbation, margin, pgd
 from buttress.settings import NonNegativeFraction, Times
 
 
@@ -41,9 +41,6 @@ class CW:
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
-        start = None
-        if self.start == "uniform":
-            start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
         nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
         x_adv = pgd(
             lambda x: capped_margin(model(x), batch.y, self.kappa),
@@ -51,7 +48,7 @@ class CW:
             ctx.threat,
             steps=self.steps,
             step_size=ctx.threat.eps / 4 if self.step_size is None else self.step_size,
-            start=start,
+            start=first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start")),
             nonfinite=nonfinite,
         )
         return Adv(x_adv, {"nonfinite_grads": nonfinite})

@@ -20,7 +20,16 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Context, Epoch, hookimpl
-from buttress.functional import attack_loss, hard_labels, input_gradient, is_correct, l2_direction, per_example
+from buttress.functional import (
+    Start,
+    attack_loss,
+    first_perturbation,
+    hard_labels,
+    input_gradient,
+    is_correct,
+    l2_direction,
+    per_example,
+)
 from buttress.nn import AttackMode, LastOutput
 from buttress.settings import NonNegative, NonNegativeFraction, Times
 
@@ -53,7 +62,7 @@ class FAT:
     tau: Annotated[int, Ge(0)] = 0
     rises: list[Epoch] = field(default_factory=lambda: [50, 90])
     loss: Literal["ce", "kl"] = "ce"
-    start: Literal["uniform", "gaussian", "none"] = "uniform"
+    start: Start = "uniform"
     omega: NonNegative = 0.001
     attack_mode: AttackMode = "eval"
 
@@ -93,15 +102,10 @@ class FAT:
 
     def _start(self, x: Tensor, ctx: Context) -> Tensor:
         """The first perturbation [B,*], not projected."""
-        injected = ctx.draw("start", x.shape)
-        if injected is not None:
-            return injected
-        if self.start == "none":
-            return torch.zeros_like(x)
-        generator = ctx.generator("start")
-        if self.start == "uniform":
-            return ctx.threat.random_start(x, generator) - x
-        return 0.001 * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        start = ctx.draw("start", x.shape)
+        if start is None:
+            start = first_perturbation(self.start, x, ctx.threat, ctx.generator("start"))
+        return torch.zeros_like(x) if start is None else start
 
     def _noise(self, x: Tensor, ctx: Context) -> Iterator[Tensor | float]:
         """The noise [B,*] of each step."""

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import nn
 
 from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, hookimpl, load_attack_loss
-from buttress.functional import pgd
+from buttress.functional import first_perturbation, pgd
 from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction
 
@@ -56,7 +56,7 @@ class FGSM:
         if step_size is None:
             step_size = ctx.threat.eps * (TRAINING_STEP if self.start == "uniform" else 1)
         start = ctx.draw("start", batch.x.shape)
-        if start is None and self.start == "uniform":
-            start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
+        if start is None:
+            start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))
         loss = self._loss(model, batch, ctx)
         return Adv(pgd(loss, batch.x, ctx.threat, steps=1, step_size=step_size, start=start))

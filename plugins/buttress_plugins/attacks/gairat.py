@@ -20,7 +20,7 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Context, Epoch, Loss, hookimpl
-from buttress.functional import attack_loss, hard_labels, is_correct, pgd
+from buttress.functional import Start, attack_loss, first_perturbation, hard_labels, is_correct, pgd
 from buttress.nn import AttackMode, LastOutput
 from buttress.settings import NonNegativeFraction, Times
 
@@ -56,7 +56,7 @@ class GAIRAT:
     lam: Annotated[float, Interval(ge=-100, le=100)] = -1.0
     begin: Epoch = 59
     loss: Literal["ce", "kl"] = "ce"
-    start: Literal["uniform", "gaussian", "none"] = "uniform"
+    start: Start = "uniform"
     attack_mode: AttackMode = "eval"
 
     def __post_init__(self) -> None:
@@ -81,8 +81,11 @@ class GAIRAT:
             kappa.add_(is_correct(seen.last(), label))
             return losses
 
+        start = ctx.draw("start", x.shape)
+        if start is None:
+            start = first_perturbation(self.start, x, ctx.threat, ctx.generator("start"))
         step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
-        x_adv = pgd(counted, x, ctx.threat, steps=self.steps, step_size=step_size, start=self._start(x, ctx))
+        x_adv = pgd(counted, x, ctx.threat, steps=self.steps, step_size=step_size, start=start)
         ctx.record("kappa", kappa.to(x.dtype).mean())
         return Adv(x_adv, {"kappa": kappa})
 
@@ -98,15 +101,6 @@ class GAIRAT:
             )
         weights = geometry_weights(adv.aux["kappa"].to(loss.per_example.dtype), self.steps, self.weighting, self.lam)
         return Loss(weights * loss.per_example, loss.penalty)
-
-    def _start(self, x: Tensor, ctx: Context) -> Tensor | None:
-        injected = ctx.draw("start", x.shape)
-        if injected is not None or self.start == "none":
-            return injected
-        generator = ctx.generator("start")
-        if self.start == "uniform":
-            return ctx.threat.random_start(x, generator) - x
-        return 0.001 * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
 def geometry_weights(kappa: Tensor, steps: int, weighting: Weighting, lam: float) -> Tensor:

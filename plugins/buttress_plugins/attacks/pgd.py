@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, hookimpl, load_attack_loss
-from buttress.functional import L2Variant, per_example, pgd
+from buttress.functional import L2Variant, Start, first_perturbation, per_example, pgd
 from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction, Times
 
@@ -48,7 +48,7 @@ class PGD:
     steps: Times = 10
     step_size: NonNegativeFraction | None = None
     loss: AttackLossChoice = "ce"
-    start: Literal["uniform", "gaussian", "none"] = "uniform"
+    start: Start = "uniform"
     restarts: Times = 1
     l2_variant: L2Variant = "exact"
     projection_order: Literal["norm_then_box", "box_then_norm"] | None = None
@@ -82,7 +82,10 @@ class PGD:
         best_loss: Tensor | None = None
         nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
         for restart in range(self.restarts):
-            start = self._start(batch.x, ctx) if injected is None else injected[restart]
+            if injected is None:
+                start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))
+            else:
+                start = injected[restart]
             x_adv = pgd(
                 loss,
                 batch.x,
@@ -107,12 +110,3 @@ class PGD:
                 best_loss = torch.where(better, final, best_loss)
         assert best is not None
         return Adv(best, {"nonfinite_grads": nonfinite})
-
-    def _start(self, x: Tensor, ctx: Context) -> Tensor | None:
-        if self.start == "none":
-            return None
-        generator = ctx.generator("start")
-        if self.start == "uniform":
-            return ctx.threat.random_start(x, generator) - x
-        # 0.001 is the constant of the TRADES and MART code.
-        return 0.001 * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
