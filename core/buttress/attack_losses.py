@@ -11,7 +11,7 @@ function from attacked inputs ``[B,*]`` to losses ``[B]``. It may also declare, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +58,27 @@ class LoadedAttackLoss:
     takes: Collection[str]
     flat_at_x: bool
     needs_run: bool
+
+    def expect_gradient_at_x(self, starts: Sequence[str] = ()) -> None:
+        """Expect a loss with a gradient at x itself, for an attack that starts there.
+
+        Args:
+            starts: values of the attack's setting ``start`` for other starts; empty where it has no such setting.
+
+        Raises:
+            ValueError: it is flat at x.
+        """
+        if not self.flat_at_x:
+            return
+        if starts:
+            raise ValueError(
+                f"start: loss {self.name} is smallest at x itself, with no gradient to leave it; use "
+                f"{' or '.join(starts)}"
+            )
+        raise ValueError(
+            f"loss: {self.name} is smallest at x itself, where this attack starts, with no gradient to leave it; use "
+            "ce or margin, or pgd with a random start"
+        )
 
     def __call__(self, model: nn.Module, batch: Batch, ctx: Context) -> Callable[[Tensor], Tensor]:
         """The loss for ``batch``, as a function from attacked inputs ``[B,*]`` to losses ``[B]``.

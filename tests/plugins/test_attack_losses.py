@@ -150,6 +150,11 @@ def test_a_loss_that_gives_no_loss_per_example_is_named():
     [
         ({"pgd": {"loss": "kl", "start": "none"}}, "start: loss kl is smallest at x itself.*use gaussian or uniform"),
         ({"pgd": {"loss": "flat", "start": "none"}}, "start: loss flat is smallest at x itself"),
+        ({"fat": {"loss": "kl", "start": "none"}}, "start: loss kl is smallest at x itself.*use gaussian or uniform"),
+        (
+            {"gairat": {"loss": "kl", "start": "none"}},
+            "start: loss kl is smallest at x itself.*use gaussian or uniform",
+        ),
         ({"fgsm": {"loss": "kl"}}, "start: loss kl is smallest at x itself.*use uniform"),
     ],
     ids=str,

@@ -61,11 +61,8 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
     def __post_init__(self) -> None:
         self._loss = load_attack_loss(self.loss)
         self.refuses = self._loss.refuses
-        if self._loss.flat_at_x and self.start == "none":
-            raise ValueError(
-                f"start: loss {self._loss.name} is smallest at x itself, with no gradient to leave it; use gaussian or "
-                "uniform"
-            )
+        if self.start == "none":
+            self._loss.expect_gradient_at_x(["gaussian", "uniform"])
 
     @classmethod
     def example(cls, folder: Path, model: nn.Module, batch: Batch) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Context, Epoch, hookimpl
+from buttress import Adv, Batch, Context, Epoch, hookimpl, load_attack_loss
 from buttress.functional import (
     Start,
     attack_loss,
@@ -67,10 +67,8 @@ class FAT:
     attack_mode: AttackMode = "eval"
 
     def __post_init__(self) -> None:
-        if self.loss == "kl" and self.start == "none":
-            raise ValueError(
-                "start: loss kl is smallest at x itself, with no gradient to leave it; use gaussian or uniform"
-            )
+        if self.start == "none":
+            load_attack_loss(self.loss).expect_gradient_at_x(["gaussian", "uniform"])
 
     def forwards(self, examples: int) -> int:
         """Number of forwards for a batch, for progress bars."""

@@ -45,10 +45,8 @@ class FGSM:
     def __post_init__(self) -> None:
         self._loss = load_attack_loss(self.loss)
         self.refuses = self._loss.refuses
-        if self._loss.flat_at_x and self.start == "none":
-            raise ValueError(
-                f"start: loss {self._loss.name} is smallest at x itself, with no gradient to leave it; use uniform"
-            )
+        if self.start == "none":
+            self._loss.expect_gradient_at_x(["uniform"])
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:

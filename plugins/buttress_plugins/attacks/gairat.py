@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Context, Epoch, Loss, hookimpl
+from buttress import Adv, Batch, Context, Epoch, Loss, hookimpl, load_attack_loss
 from buttress.functional import Start, attack_loss, first_perturbation, hard_labels, is_correct, pgd
 from buttress.nn import AttackMode, LastOutput
 from buttress.settings import NonNegativeFraction, Times
@@ -60,10 +60,8 @@ class GAIRAT:
     attack_mode: AttackMode = "eval"
 
     def __post_init__(self) -> None:
-        if self.loss == "kl" and self.start == "none":
-            raise ValueError(
-                "start: loss kl is smallest at x itself, with no gradient to leave it; use gaussian or uniform"
-            )
+        if self.start == "none":
+            load_attack_loss(self.loss).expect_gradient_at_x(["gaussian", "uniform"])
 
     def forwards(self, examples: int) -> int:
         """Number of forwards for a batch, for progress bars."""

@@ -40,11 +40,7 @@ class MIFGSM:
     def __post_init__(self) -> None:
         self._loss = load_attack_loss(self.loss)
         self.refuses = self._loss.refuses
-        if self._loss.flat_at_x:
-            raise ValueError(
-                f"loss: {self._loss.name} is smallest at x itself, where this attack starts, with no gradient to leave "
-                "it; use ce or margin, or pgd with a random start"
-            )
+        self._loss.expect_gradient_at_x()
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:

@@ -61,11 +61,8 @@ class PGD:
     def __post_init__(self) -> None:
         self._loss = load_attack_loss(self.loss)
         self.refuses, self.takes = self._loss.refuses, self._loss.takes
-        if self._loss.flat_at_x and self.start == "none":
-            raise ValueError(
-                f"start: loss {self._loss.name} is smallest at x itself, with no gradient to leave it; use gaussian or "
-                "uniform"
-            )
+        if self.start == "none":
+            self._loss.expect_gradient_at_x(["gaussian", "uniform"])
 
     def forwards(self, examples: int) -> int:
         """Number of forwards for a batch, for progress bars."""
