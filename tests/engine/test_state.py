@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from buttress import Engine
+from buttress import Batch, Context, Engine
 from buttress.errors import CheckpointError, HookError
 
 from ..core.helpers import SHORT_PGD, assert_same, batch_of, clean_attack, engine_of, plugin, snapshot, step
@@ -139,3 +139,22 @@ def test_a_record_that_is_no_number_is_refused_in_the_name_of_its_plugin(value: 
     recording = clean_attack(adjust_grads=lambda self, ctx: ctx.record("v", value))
     with pytest.raises(HookError, match=r"(?s)attack.*ctx\.record\('v'\): expected a number"):
         step(engine_of(MLP(), recording))
+
+
+def test_an_engine_and_its_contexts_tell_the_same_place_and_only_the_engine_may_be_moved():
+    shown = ["threat", "device", "epochs", "steps_per_epoch", "epoch", "global_step"]
+    seen = []
+
+    def compute_loss(self: Any, batch: Batch, ctx: Context) -> Tensor:
+        seen.append({name: getattr(ctx, name) for name in shown})
+        for name in shown:
+            with pytest.raises(AttributeError):
+                setattr(ctx, name, getattr(ctx, name))
+        return torch.ones(len(batch.y), requires_grad=True)
+
+    engine = engine_of(MLP(), "clean", plugin("loss", compute_loss=compute_loss), epochs=4, steps_per_epoch=2)
+    engine.epoch, engine.global_step = 2, 5
+    told = {name: getattr(engine, name) for name in shown}
+    step(engine)
+    assert seen[0] == told
+    assert (told["epoch"], told["global_step"]) == (2, 5)

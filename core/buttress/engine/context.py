@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from buttress.engine.gradients import gradients
+from buttress.engine.run_view import RunView
 from buttress.errors import DataError
 from buttress.settings import resolve_epoch
 from buttress.storage.history import History, Store
@@ -19,24 +20,15 @@ from buttress.streams import Span
 
 if TYPE_CHECKING:
     from buttress.engine.state import Phase, RunState
-    from buttress.threat import ThreatModel
     from buttress.types import Adv, Batch
 
 
-class Context:
+class Context(RunView):
     """One plugin's view of the run; handed to its hooks as ``ctx``."""
 
     def __init__(self, state: RunState, plugin: str) -> None:
         self._state = state
         self.plugin = plugin
-
-    @property
-    def threat(self) -> ThreatModel:
-        return self._state.threat
-
-    @property
-    def device(self) -> torch.device:
-        return self._state.device
 
     @property
     def seed(self) -> int:
@@ -48,28 +40,9 @@ class Context:
         return self._state.phase
 
     @property
-    def epoch(self) -> int:
-        """0-based."""
-        return self._state.epoch
-
-    @property
     def step(self) -> int:
         """0-based, within the epoch."""
         return self._state.step
-
-    @property
-    def global_step(self) -> int:
-        """0-based, within the run."""
-        return self._state.global_step
-
-    @property
-    def epochs(self) -> int | None:
-        """Epochs of the whole run, or None in a loop that has not said."""
-        return self._state.epochs
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        return self._state.steps_per_epoch
 
     @property
     def replays(self) -> int:

@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-import torch
-
 from buttress.engine.arguments import expect_word
 from buttress.engine.attacking import Attack
 from buttress.engine.groups import Groups
-from buttress.engine.state import RunState
+from buttress.engine.run_view import RunView
 from buttress.nn.modes import ATTACK_MODES, AttackMode
-from buttress.threat import ThreatModel
 
 
-class Controls:
+class Controls(RunView):
     """The part of an engine that a loop reads and sets between steps.
 
     ``attack_mode``, ``epoch`` and ``global_step`` may be written at any time.
     """
 
-    _state: RunState
     _attack: Attack
     _groups: Groups
 
     @property
-    def threat(self) -> ThreatModel:
-        return self._state.threat
-
-    @property
-    def device(self) -> torch.device:
-        return self._state.device
-
-    @property
-    def epochs(self) -> int | None:
-        """Number of epochs of the whole run, where that is known."""
-        return self._state.epochs
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        """Number of steps of an epoch, where that is known."""
-        return self._state.steps_per_epoch
-
-    @property
     def epoch(self) -> int:
         """0-based."""
-        return self._state.epoch
+        return super().epoch
 
     @epoch.setter
     def epoch(self, value: int) -> None:
@@ -56,8 +34,8 @@ class Controls:
 
     @property
     def global_step(self) -> int:
-        """0-based."""
-        return self._state.global_step
+        """0-based, within the run."""
+        return super().global_step
 
     @global_step.setter
     def global_step(self, value: int) -> None:
