@@ -1,4 +1,4 @@
-"""What an engine and the contexts of its plugins both show of a run: its place, its length, its threat model."""
+"""The facts of a run that an engine and its contexts both show: its place, its length, its threat model."""
 
 from __future__ import annotations
 
