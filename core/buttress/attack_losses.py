@@ -147,5 +147,16 @@ AttackLossChoice = Annotated[str | dict[str, Any], BeforeValidator(_read)]
 
 def attack_losses_of(attack: Callable[..., object], settings: Mapping[str, Any]) -> dict[str, LoadedAttackLoss]:
     """The losses that the settings of an attack name, by setting."""
+    return {name: load_attack_loss(choice) for name, choice in _choices(attack, settings).items()}
+
+
+def names_of_attack_losses(attack: Callable[..., object], settings: Mapping[str, Any]) -> list[str]:
+    """The names of the losses that the settings of an attack name; nothing is loaded or checked."""
+    chosen = _choices(attack, settings).values()
+    return [name for each in chosen for name in ([each] if isinstance(each, str) else each)]
+
+
+def _choices(attack: Callable[..., object], settings: Mapping[str, Any]) -> dict[str, str | Mapping[str, Any]]:
+    """The values of the settings that name a loss, by setting."""
     names = [each.name for each in signature_of(attack) if each.annotation == AttackLossChoice]
-    return {name: load_attack_loss(settings[name]) for name in names if name in settings}
+    return {name: settings[name] for name in names if isinstance(settings.get(name), (str, Mapping))}

@@ -53,9 +53,8 @@ def test_what_an_older_version_did_not_record_is_no_difference(expect: Verb):
     body = read_sealed(MANIFEST)
     for plugin in body["plugins"].values():
         del plugin["sha256"]
-    write_sealed(
-        MANIFEST, {key: value for key, value in body.items() if key not in ("hardware", "kernels", "packages")}
-    )
+    unrecorded = ("hardware", "kernels", "packages", "attack_losses")
+    write_sealed(MANIFEST, {key: value for key, value in body.items() if key not in unrecorded})
     assert "changed since" not in expect("resume", str(RUN))
 
 
@@ -64,15 +63,18 @@ def test_a_changed_file_of_a_built_in_plugin_is_said(expect: Verb):
     assert f'changed since the run was started: plugins.pgd.sha256: "{"0" * 64}", now "' in expect("resume", str(RUN))
 
 
-@pytest.mark.parametrize("what", ["version", "sha256"])
-def test_other_code_of_a_plugin_is_refused_until_it_is_accepted_which_is_remembered(
-    expect: Verb, monkeypatch: pytest.MonkeyPatch, what: str
+@pytest.mark.parametrize(
+    ("section", "name", "what"),
+    [("plugins", "pgd", "version"), ("plugins", "pgd", "sha256"), ("attack_losses", "ce", "version")],
+)
+def test_other_code_of_a_plugin_or_a_loss_is_refused_until_it_is_accepted_which_is_remembered(
+    expect: Verb, monkeypatch: pytest.MonkeyPatch, section: str, name: str, what: str
 ):
-    monkeypatch.setattr("buttress.training.continuation._OWN", ())  # as if pgd came from another distribution
-    record("plugins", pgd={**read_sealed(MANIFEST)["plugins"]["pgd"], what: "0.0.1"})
+    monkeypatch.setattr("buttress.training.continuation._OWN", ())  # as if it came from another distribution
+    record(section, **{name: {**read_sealed(MANIFEST)[section][name], what: "0.0.1"}})
     before = {path: path.read_bytes() for path in RUN.rglob("*.json")}
     said = expect("resume", str(RUN), code=2)
-    assert f'was started with other code of its plugins: plugins.pgd.{what}: "0.0.1", now "' in said
+    assert f'was started with other code of its plugins: {section}.{name}.{what}: "0.0.1", now "' in said
     assert f"go on with what is there now: buttress resume {RUN} --accept-changes" in said
     assert before == {path: path.read_bytes() for path in RUN.rglob("*.json")}
     with stopped_at(7):

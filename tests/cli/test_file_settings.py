@@ -110,7 +110,7 @@ def test_a_teacher_that_is_swapped_between_a_stop_and_the_resume_is_refused(conf
 def test_a_file_given_in_code_is_looked_up_in_the_working_folder(config: Path):
     from buttress.components.plugins_file import read_plugins_file
 
-    local = read_plugins_file(config.parent / "mine.py").plugins
+    local = read_plugins_file(config.parent / "mine.py").components
     Path("here.txt").write_text("here")
     (plugin,) = load_plugins([{"distill": {"teacher": "here.txt"}}], local=local)
     assert plugin.plugin.texts == ["here"]

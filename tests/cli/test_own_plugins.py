@@ -46,6 +46,13 @@ class StandStill:
     @hookimpl
     def generate_adv(self, batch: Batch):
         return batch.x.clone()
+
+
+class FirstLogit:
+    """An attack loss: the logit of the first class."""
+
+    def input_loss(self, model, batch, ctx):
+        return lambda x: model(x)[:, 0]
 '''
 
 
@@ -55,7 +62,7 @@ def write(folder: Path, name: str = "own.yaml", **changes: object) -> Path:
     return path
 
 
-OWN = [{"pgd": {"steps": 1}}, {"shrink": {"factor": 0.25}}]
+OWN = [{"pgd": {"steps": 1, "loss": "first_logit"}}, {"shrink": {"factor": 0.25}}]
 
 
 def test_a_run_with_a_plugins_file_keeps_it_and_resumes_without_the_original(buttress: Run, workspace: Path):
@@ -71,6 +78,7 @@ def test_a_run_with_a_plugins_file_keeps_it_and_resumes_without_the_original(but
     assert manifest["plugins"]["shrink"]["distribution"] == "mine.py"
     assert manifest["plugins"]["shrink"]["version"] == f"sha256:{file.sha256[:12]}"
     assert manifest["plugins"]["shrink"]["settings"] == {"factor": 0.25}
+    assert manifest["attack_losses"]["first_logit"]["entry_point"] == "mine.py:FirstLogit"
 
     (workspace / "mine.py").unlink()
     whole = (folder / "weights" / "last-live.safetensors").read_bytes()
@@ -79,7 +87,10 @@ def test_a_run_with_a_plugins_file_keeps_it_and_resumes_without_the_original(but
     done = buttress("resume", str(folder))
     assert done.returncode == 0, done.stderr
     assert (folder / "weights" / "last-live.safetensors").read_bytes() == whole
-    assert buttress("evaluate", str(folder), "--attack", "stand_still").returncode == 0
+    words = ("--attack", "pgd: {steps: 1, loss: first_logit}", "--attack", "pgd-1")
+    done = buttress("evaluate", str(folder), *words)
+    assert done.returncode == 0, done.stderr
+    assert "pgd-1-first_logit" in done.stdout
 
     (folder / "mine.py").write_text(MINE + "\n")
     done = buttress("resume", str(folder))
@@ -107,9 +118,10 @@ def test_a_comparison_with_a_plugins_file_goes_on_and_notices_another_one(buttre
         ("x = (\n", r"own\.yaml:\d+: plugins_file: .*mine\.py: cannot be executed: .*closed \(mine\.py:1\)"),
         ("x = 1\n\nimport nothing_like_it\n", r"mine\.py: cannot be executed: ModuleNotFoundError: .* \(mine\.py:3\)"),
         ("raise SystemExit('gone')\n", r"mine\.py: cannot be executed: SystemExit: gone \(mine\.py:1\)"),
-        ("x = 1\n", r"mine\.py: holds no plugin: no class with a method marked @hookimpl"),
+        ("x = 1\n", r"mine\.py: holds no plugin, no class with a method marked @hookimpl, and no attack loss, "),
         (MINE + MINE.replace("class Shrink", "class shrink"), r"mine\.py: two classes are called 'shrink'"),
         (MINE.replace("class Shrink", "class PGD"), r"class PGD would be called 'pgd', as the plugin of buttress"),
+        (MINE.replace("FirstLogit", "CE"), r"class CE would be called 'ce', as the attack loss of buttress"),
     ],
 )
 def test_a_wrong_plugins_file_is_refused_with_its_line(text: str, message: str, workspace: Path):
@@ -117,7 +129,7 @@ def test_a_wrong_plugins_file_is_refused_with_its_line(text: str, message: str, 
     file = load_config(write(workspace, plugins_file="mine.py"))
     assert file.plugins_file is not None
     with pytest.raises(PluginError, match=message):
-        assert file.own.plugins
+        assert file.own.components
 
 
 @pytest.mark.parametrize(
@@ -136,7 +148,7 @@ def test_a_plugins_file_lies_beside_the_config(name: str, message: str, workspac
 def test_a_class_is_called_as_in_a_config():
     assert [snake_case(name) for name in ("MyDefense", "RWP", "MyRWP2", "A")] == ["my_defense", "rwp", "my_rwp2", "a"]
     named = PluginsFile(Path("mine.py"), MINE.replace('"""Shrinks', 'name = "smaller"\n    """Shrinks'))
-    assert set(named.plugins) == {"smaller", "stand_still"}
+    assert set(named.components) == {"smaller", "stand_still", "first_logit"}
 
 
 # requires

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from buttress.components.construct import build
+from buttress.components.construct import choose
 from buttress.components.place import Place
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.components.sources import Source
@@ -39,7 +39,7 @@ def test_a_file_is_read_as_python_reads_it_and_kept_byte_for_byte(raw: bytes, tm
     path = tmp_path / "mine.py"
     path.write_bytes(raw)
     file = read_plugins_file(path)
-    (cls, source) = file.plugins["mine"]
+    (cls, source) = file.components["mine"]
     assert cls.said == "é"
     assert source.version == f"sha256:{file.sha256[:12]}"
     folder = RunFolder(tmp_path / "run")
@@ -47,7 +47,7 @@ def test_a_file_is_read_as_python_reads_it_and_kept_byte_for_byte(raw: bytes, tm
     assert (folder.path / "mine.py").read_bytes() == raw
     again = read_plugins_file(folder.path / "mine.py")
     assert again.sha256 == file.sha256
-    assert PluginsFile(path, again.text).plugins["mine"][0].said == "é"  # as a job of a comparison gets it
+    assert PluginsFile(path, again.text).components["mine"][0].said == "é"  # as a job of a comparison gets it
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_bytes_that_are_no_python_source_are_refused_in_one_line(raw: bytes, mes
 def test_the_file_is_compiled_as_it_stands_without_futures_of_ours(tmp_path: Path):
     path = tmp_path / "mine.py"
     path.write_text(SOURCE + "    value: int = 3\n")
-    assert read_plugins_file(path).plugins["mine"][0].__annotations__ == {"value": int}
+    assert read_plugins_file(path).components["mine"][0].__annotations__ == {"value": int}
 
 
 def test_a_mistake_in_the_file_is_told_with_its_line(tmp_path: Path):
     path = tmp_path / "mine.py"
     path.write_bytes(b"\xef\xbb\xbfimport os\r\nbroken(:\r\n")
     with pytest.raises(PluginError, match=r"mine\.py: cannot be executed: SyntaxError: invalid syntax \(mine\.py:2\)"):
-        _ = read_plugins_file(path).plugins
+        _ = read_plugins_file(path).components
 
 
 # Names of a file among the known ones
@@ -109,12 +109,12 @@ def local() -> dict[str, tuple[type, Source]]:
 )
 def test_classes_of_the_file_are_among_the_known_names(kind: str, name: str, hint: str):
     with pytest.raises(PluginError, match=rf"unknown {kind} '{name}'; {hint}"):
-        build(kind, name, {}, local=local())
+        choose(kind, name, local=local())
 
 
 def test_what_is_no_attack_is_no_known_attack():
     with pytest.raises(PluginError, match="unknown attack 'qqqqqq'; known: ") as caught:
-        build("attack", "qqqqqq", {}, local=local())
+        choose("attack", "qqqqqq", local=local())
     assert "robust" not in str(caught.value)
 
 
@@ -122,7 +122,7 @@ def test_a_module_beside_the_file_is_said_not_to_be_imported(tmp_path: Path):
     (tmp_path / "helper_beside.py").touch()
     (tmp_path / "mine.py").write_text("import helper_beside\n")
     with pytest.raises(PluginError, match=r"'helper_beside' \(mine\.py:1\); helper_beside\.py lies beside it, but a "):
-        _ = read_plugins_file(tmp_path / "mine.py").plugins
+        _ = read_plugins_file(tmp_path / "mine.py").components
 
 
 def test_a_missing_file_is_sought_beside_the_config_only_where_a_config_names_it(tmp_path: Path):

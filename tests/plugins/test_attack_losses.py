@@ -1,5 +1,6 @@
 """Attack losses are components: found by name, with settings, checked, refused in one line, named in tables."""
 
+from hashlib import sha256
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from torch import nn
 from buttress import ButtressError, Engine, Split, ThreatModel, evaluate, load_attack_loss
 from buttress.components import sources as installed
 from buttress.components.loaded import load_plugins
+from buttress.components.plugins_file import PluginsFile
 from buttress.components.sources import Source
 from buttress.config.file import dump_config, load_config
 from buttress.config.yaml_source import parse_yaml
-from buttress.errors import HookError, PluginError
+from buttress.errors import ConfigError, HookError, PluginError
 from buttress.scoring.attacks import attack_entry, attack_name, load_attack, name_of_entry
+from buttress.training.manifest import code_records
 
 from ..models import ConvNet
 from .conftest import batch_of
@@ -99,6 +102,33 @@ def test_every_gradient_attack_takes_every_loss(attack: str, loss: Any):
     batch = batch_of()
     score = evaluate(ConvNet(), Split(batch.x, batch.y), {attack: {"loss": loss}}, LINF)
     assert score.n == len(batch.x)
+
+
+def test_the_origin_of_every_loss_is_recorded_by_its_name_in_the_config():
+    plugins = load_plugins([{"pgd": {"loss": {"own-losses:tempered": {"temperature": 3}}}}, "trades"])
+    records = code_records(plugins, load_attack({"pgd": {"loss": "margin"}}))
+    assert list(records["plugins"]) == ["pgd", "trades"]
+    losses = records["attack_losses"]
+    assert list(losses) == ["own-losses:tempered", "margin"]
+    own = losses["own-losses:tempered"]
+    assert (own["distribution"], own["version"], own["entry_point"]) == ("own-losses", "1.0", "own_losses:Tempered")
+    assert own["sha256"] == sha256(OWN.replace("FLAT", "False").encode()).hexdigest()
+    assert losses["margin"]["distribution"] == "buttress"
+
+
+def test_a_loss_of_a_file_serves_attacks_alone_and_is_among_the_known_names():
+    local = PluginsFile(Path("mine.py"), OWN.replace("FLAT", "True").replace("Tempered", "Cooled")).components
+    (pgd,) = load_plugins([{"pgd": {"loss": "cooled"}}], local=local)
+    assert [(part.name, part.source.distribution) for part in pgd.parts] == [("cooled", "mine.py")]
+    assert load_attack({"pgd": {"loss": "cooled"}}, local=local).settings["loss"] == {"cooled": {"temperature": 2.0}}
+    with pytest.raises(PluginError, match="start: loss cooled is smallest at x itself"):
+        load_plugins([{"pgd": {"loss": "cooled", "start": "none"}}], local=local)
+    with pytest.raises(ConfigError, match=r"unknown attack loss 'coold'; did you mean 'cooled'\?"):
+        load_plugins([{"pgd": {"loss": "coold"}}], local=local)
+    with pytest.raises(PluginError, match="unknown plugin 'cooled'"):
+        load_plugins(["cooled"], local=local)
+    with pytest.raises(ConfigError, match="unknown attack loss 'cooled'"):  # it is gone with the file
+        load_plugins([{"pgd": {"loss": "cooled"}}])
 
 
 def test_attacks_of_evaluations_are_named_after_their_loss():

@@ -145,9 +145,11 @@ def _file(path: Path, kind: str | None, trust: bool) -> Chosen:
     chosen: Chosen = []
     file = read_plugins_file(path)
     own = OwnCode(str(path), file, {}, {}, path.parent, trusted_only=belongs_to_run(path) and not trust)
-    plugins = own.plugins_as_they_are
+    components = own.components_as_they_are
     own.trust()  # what the user has named, or trusted
-    for component, source in plugins.values():
+    for component, source in components.values():
+        if source.kind not in HOOKED:
+            continue
         hooks = hooks_in(component)
         guess = "logger" if makes_logger(hooks) else "plugin"
         if kind is None or kind == "plugin" or {"attack": "generate_adv", "logger": "log"}[kind] in hooks:

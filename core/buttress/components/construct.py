@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from buttress.components.place import Place
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.signature import file_settings, settings_model
-from buttress.components.sources import HOOKED, Local, Source, find, load, usable_names, words
+from buttress.components.sources import HOOKED, Local, Source, find, load, serves_as, usable_names, words
 from buttress.components.traits import traits_of
 from buttress.components.validation import validate
 from buttress.errors import InputError, PluginError, describe, keyed
@@ -53,6 +54,34 @@ class Component:
         return f"{words(self.kind)} {self.name!r} from {self.source}"
 
 
+@dataclass(frozen=True)
+class _Making:
+    """An object that is being made."""
+
+    local: Local
+    parts: list[Component]
+
+
+_MAKING: ContextVar[_Making | None] = ContextVar("making", default=None)
+
+
+@contextmanager
+def making(local: Local | None) -> Iterator[list[Component]]:
+    """Make an object in the block; gives the list of its parts: the components that are chosen meanwhile.
+
+    The attack loss that a setting of an attack names is such a part.
+
+    Args:
+        local: components that are not installed, by name, from which parts are chosen too.
+    """
+    parts: list[Component] = []
+    token = _MAKING.set(_Making(local or {}, parts))
+    try:
+        yield parts
+    finally:
+        _MAKING.reset(token)
+
+
 def choose(kind: str, name: str, place: Place | None = None, local: Local | None = None) -> Component:
     """The component called ``name``.
 
@@ -60,20 +89,27 @@ def choose(kind: str, name: str, place: Place | None = None, local: Local | None
         kind: a key of ``GROUPS``.
         name: name of the component, or ``dist:name``.
         place: place of the name, for messages.
-        local: components that are not installed, by name: those of a ``plugins_file``.
+        local: components that are not installed, by name: those of a ``plugins_file``. By default those of the object
+            that is being made, see ``making``.
 
     Raises:
         PluginError: unknown or broken component.
     """
-    if local and name in local:
+    whole = _MAKING.get()
+    if local is None:
+        local = whole.local if whole else {}
+    if name in local and serves_as(kind, local[name][1]):
         factory, source = local[name]
     else:
-        source = find(kind, name, place, usable_names(kind, local or {}))
+        source = find(kind, name, place, usable_names(kind, local))
         factory = load(source)
     if kind in HOOKED:
         with place.error_context() if place else nullcontext():
             check_class(factory, source)
-    return Component(kind, name, factory, source)
+    component = Component(kind, name, factory, source)
+    if whole and component not in whole.parts:
+        whole.parts.append(component)
+    return component
 
 
 def build(
@@ -82,7 +118,6 @@ def build(
     settings: Mapping[str, Any],
     place: Place | None = None,
     given: Mapping[str, Any] | None = None,
-    local: Local | None = None,
 ) -> tuple[Any, Source, dict[str, Any]]:
     """The component called ``name`` with ``settings``: the object, its source, and all settings as plain values.
 
@@ -92,12 +127,11 @@ def build(
         settings: values from the config.
         place: place of the name with its settings, for messages.
         given: values that the core gives to components whose signature asks for them (``num_classes``).
-        local: components that are not installed, by name: those of a ``plugins_file``.
 
     Raises:
         PluginError, ConfigError: unknown or broken component; unknown or wrong settings.
     """
-    component = choose(kind, name, place, local)
+    component = choose(kind, name, place)
     made, resolved = component.make(settings, place or Place(name), given)
     return made, component.source, resolved
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from buttress.components.construct import build
+from buttress.components.construct import Component, choose, making
 from buttress.components.entries import entry_of
 from buttress.components.members import hooks_in, marked
 from buttress.components.place import Place
@@ -18,12 +18,21 @@ from buttress.hookspecs import Traits
 
 @dataclass(frozen=True, eq=False)
 class LoadedPlugin:
-    """A plugin object, with its label for messages and its source."""
+    """A plugin object, with its label for messages and its source.
+
+    Args:
+        label: name in messages.
+        plugin: the object.
+        source: origin of the object, or None where it was not made by name.
+        settings: all of its settings, as a config writes them.
+        parts: components that its settings name, such as an attack loss.
+    """
 
     label: str
     plugin: Any
     source: Source | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    parts: Sequence[Component] = ()
 
     @cached_property
     def traits(self) -> Traits:
@@ -48,7 +57,8 @@ def load_plugins(
 ) -> list[LoadedPlugin]:
     """Plugins by name, as a config lists them: ``["pgd", {"meat": {"start": 60}}]``; the rest as in ``build``.
 
-    A plugin listed twice is labelled ``name`` and ``name#2``. ``kind`` is ``plugin`` or ``logger``.
+    A plugin listed twice is labelled ``name`` and ``name#2``. ``kind`` is ``plugin`` or ``logger``. ``local`` are
+    components that are not installed, by name: those of a ``plugins_file``.
 
     Raises:
         PluginError, ConfigError: see ``build``.
@@ -104,8 +114,11 @@ def _loaded(
 ) -> LoadedPlugin:
     """The plugin of an entry that stands at ``position`` of the list at ``place``."""
     name, settings = entry_of(entry, place / position)
-    plugin, source, resolved = build(kind, name, settings, place / position / name, given, local=local)
-    return LoadedPlugin(source.name, plugin, source, resolved)
+    place = place / position / name
+    component = choose(kind, name, place, local)
+    with making(local) as parts:
+        plugin, resolved = component.make(settings, place, given)
+    return LoadedPlugin(component.source.name, plugin, component.source, resolved, parts)
 
 
 def _expect_list(entries: object, place: Place) -> None:

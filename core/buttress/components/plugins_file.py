@@ -1,7 +1,8 @@
 """Plugins in one file beside a config, for quick experiments: ``plugins_file: my_defense.py``. Loads no torch.
 
-Every class in the file that has a hook is a plugin; its name in the config is the class's attribute ``name``, or the
-class's name in lower case with underscores: ``MyDefense`` is ``my_defense``. A run keeps a copy of the file.
+Every class in the file that has a hook is a plugin, and every other one with a method ``input_loss`` is an attack loss.
+Its name in the config is the class's attribute ``name``, or the class's name in lower case with underscores:
+``MyDefense`` is ``my_defense``. A run keeps a copy of the file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from buttress.components.members import hooks_in
 from buttress.components.own_imports import passed_over
 from buttress.components.place import Place
-from buttress.components.sources import Local, Source, sources
+from buttress.components.sources import Local, Source, sources, words
 from buttress.components.traits import declared_name
 from buttress.errors import ConfigError, PluginError, describe
 from buttress.storage.regular_file import read_regular_file
@@ -57,38 +58,42 @@ class PluginsFile:
         return self.text.encode("utf-8", "surrogateescape")
 
     @cached_property
-    def plugins(self) -> Local:
-        """The plugins of the file by name, each with its source; executes the file.
+    def components(self) -> Local:
+        """The plugins and attack losses of the file by name, each with its source; executes the file.
 
         Raises:
-            PluginError: the file cannot be executed, holds no plugin, or two plugins of one name.
+            PluginError: the file cannot be executed, holds no plugin or attack loss, or two classes of one name.
         """
         module = self._executed()
-        plugins: dict[str, tuple[Any, Source]] = {}
+        components: dict[str, tuple[Any, Source]] = {}
         for cls in vars(module).values():
-            if not inspect.isclass(cls) or cls.__module__ != module.__name__ or not hooks_in(cls):
+            kind = _kind_of(cls) if inspect.isclass(cls) and cls.__module__ == module.__name__ else ""
+            if not kind:
                 continue
             name = declared_name(cls) or snake_case(cls.__name__)
-            if name in plugins:
+            if name in components:
                 raise self._wrong(f"two classes are called {name!r}; give one an attribute name = ...")
-            source = Source("plugin", name, f"{self.name}:{cls.__name__}", self.name, f"sha256:{self.sha256[:12]}")
-            plugins[name] = (cls, source)
-        if not plugins:
-            raise self._wrong("holds no plugin: no class with a method marked @hookimpl")
-        return plugins
+            source = Source(kind, name, f"{self.name}:{cls.__name__}", self.name, f"sha256:{self.sha256[:12]}")
+            components[name] = (cls, source)
+        if not components:
+            raise self._wrong(
+                "holds no plugin, no class with a method marked @hookimpl, and no attack loss, one with a method "
+                "input_loss"
+            )
+        return components
 
     def expect_new_names(self) -> None:
-        """Refuse plugins with the name of an installed plugin, since a config could not distinguish the two.
+        """Refuse a component with the name of an installed one, since a config could not distinguish the two.
 
         Raises:
-            PluginError: a name is taken, or see ``plugins``.
+            PluginError: a name is taken, or see ``components``.
         """
-        for name, (cls, _) in self.plugins.items():
-            taken = [source for source in sources("plugin") if source.name == name]
+        for name, (cls, own) in self.components.items():
+            taken = [source for source in sources(own.kind) if source.name == name]
             if taken:
                 raise self._wrong(
-                    f"class {cls.__name__} would be called {name!r}, as the plugin of {taken[0]}; rename it, or give "
-                    "it an attribute name = ..."
+                    f"class {cls.__name__} would be called {name!r}, as the {words(own.kind)} of {taken[0]}; rename "
+                    "it, or give it an attribute name = ..."
                 )
 
     def _executed(self) -> ModuleType:
@@ -142,6 +147,13 @@ def read_plugins_file(path: Path, place: Place | None = None) -> PluginsFile:
             f"{path}: expected Python source in UTF-8, or in the encoding that it declares: {fault}", key=place or ""
         )
     return PluginsFile(path, raw.decode("utf-8", "surrogateescape"), place)
+
+
+def _kind_of(cls: type) -> str:
+    """The kind of component that a class is, or nothing."""
+    if hooks_in(cls):
+        return "plugin"
+    return "attack_loss" if callable(getattr(cls, "input_loss", None)) else ""
 
 
 def _not_python_text(raw: bytes) -> str:

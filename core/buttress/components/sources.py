@@ -205,10 +205,17 @@ def _is_shadowed(source: Source, claims: Mapping[str, set[str]]) -> bool:
     return source.status == "listed" and len(claims[source.name]) > 1
 
 
+def serves_as(kind: str, source: Source) -> bool:
+    """Whether a component of a file, with this source, may be chosen as a ``kind``; a plugin may be an attack too."""
+    return source.kind == kind or (source.kind == "plugin" and kind in HOOKED)
+
+
 def usable_names(kind: str, local: Local) -> set[str]:
     """The names of the components of a file that may be chosen as a ``kind``."""
     needed = {"generate_adv"} if kind == "attack" else set()
-    return {name for name, (component, _) in local.items() if needed <= hooks_in(component)}
+    return {
+        name for name, (component, source) in local.items() if serves_as(kind, source) and needed <= hooks_in(component)
+    }
 
 
 def _hint(kind: str, name: str, local: Collection[str]) -> str:

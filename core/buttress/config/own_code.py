@@ -91,30 +91,30 @@ class OwnCode:
         remember(self.needs_trust)
 
     @property
-    def plugins(self) -> Local:
-        """The plugins of the config's file by name, empty without a file; executes the file.
+    def components(self) -> Local:
+        """The plugins and attack losses of the config's file by name, empty without a file; executes the file.
 
         Raises:
             TrustError: the user has not trusted the file.
-            PluginError: see ``PluginsFile.plugins`` and ``expect_new_names``.
+            PluginError: see ``PluginsFile.components`` and ``expect_new_names``.
         """
         if self._plugins_file is not None:
             self._expect_trusted(_PLUGINS_FILE)
             self._plugins_file.expect_new_names()
-        return self.plugins_as_they_are
+        return self.components_as_they_are
 
     @property
-    def plugins_as_they_are(self) -> Local:
-        """Like ``plugins``, but names of installed plugins are allowed."""
+    def components_as_they_are(self) -> Local:
+        """Like ``components``, but names of installed components are allowed."""
         if self._plugins_file is None:
             return {}
         self._expect_trusted(_PLUGINS_FILE)
-        return self._plugins_file.plugins
+        return self._plugins_file.components
 
-    def plugins_for(self, kind: str, names: Sequence[str]) -> Local:
-        """Like ``plugins``, but empty, with nothing executed, if everything with one of ``names`` is installed."""
+    def components_for(self, kind: str, names: Sequence[str]) -> Local:
+        """Like ``components``, but empty, with nothing executed, if everything with one of ``names`` is installed."""
         installed = {source.name for source in sources(kind)}
-        return {} if installed.issuperset(name.rpartition(":")[2] for name in names) else self.plugins
+        return {} if installed.issuperset(name.rpartition(":")[2] for name in names) else self.components
 
     def imported(self, section: str, place: Place, error: type[InputError] = ModelError) -> Any:
         """Import the object that a section's target stands for, like ``import_target``.

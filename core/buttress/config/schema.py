@@ -248,7 +248,7 @@ class Config(_Section):
     plugins_file: str | None = Field(
         None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,90}\.py$",
-        description="a Python file beside the config whose plugin classes may be named in plugins",
+        description="a Python file beside the config whose plugins and attack losses the config may name",
     )
     modules: str | None = Field(
         None,

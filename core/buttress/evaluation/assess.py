@@ -14,7 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from buttress.attack_losses import names_of_attack_losses
+from buttress.components.construct import choose
 from buttress.components.loaded import LoadedPlugin
+from buttress.components.sources import Local
+from buttress.config.own_code import OwnCode
 from buttress.console.reporter import Reporter
 from buttress.console.tables import fitted, percent
 from buttress.data import Split
@@ -143,7 +147,7 @@ def _load_attacks(texts: Sequence[str], subject: ModelUnderAttack) -> list[tuple
     """
     own = subject.file.config.evaluation.attack
     entries = [(text, attack_entry(text)) for text in texts] or [("fgsm", {"fgsm": {}}), (json.dumps(own), own)]
-    local = subject.file.own.plugins_for("attack", [next(iter(entry)) for _, entry in entries])
+    local = _components_for([entry for _, entry in entries], subject.file.own)
     named: dict[str, LoadedPlugin] = {}
     for text, entry in entries:
         attack = load_attack(entry, given={"num_classes": subject.data.num_classes}, local=local)
@@ -157,6 +161,15 @@ def _load_attacks(texts: Sequence[str], subject: ModelUnderAttack) -> list[tuple
             )
         named[name] = attack
     return list(named.items())
+
+
+def _components_for(entries: Sequence[Mapping[str, Any]], own: OwnCode) -> Local:
+    """The components of the run's own file; none, with nothing executed, where all attacks and losses are installed."""
+    attacks = [item for entry in entries for item in entry.items()]
+    if local := own.components_for("attack", [name for name, _ in attacks]):
+        return local
+    losses = [names_of_attack_losses(choose("attack", name).factory, settings or {}) for name, settings in attacks]
+    return own.components_for("attack_loss", [name for names in losses for name in names])
 
 
 def _digest(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from buttress.attack_losses import attack_losses_of
-from buttress.components.construct import Component, choose
+from buttress.components.construct import Component, choose, making
 from buttress.components.entries import attack_entry_of
 from buttress.components.loaded import LoadedPlugin, provides
 from buttress.components.place import Place
@@ -26,11 +26,12 @@ def load_attack(
     """
     name, settings = attack_entry_of(entry, Place("attack"))
     component = choose("attack", name, place, local)
-    attack, resolved = component.make(settings, place or Place(name), given)
-    loaded = LoadedPlugin(component.source.name, attack, component.source, resolved)
+    with making(local) as parts:
+        attack, resolved = component.make(settings, place or Place(name), given)
+        _expect_no_run_needed(component, resolved, place or Place(name))
+    loaded = LoadedPlugin(component.source.name, attack, component.source, resolved, parts)
     if not provides(loaded, "generate_adv"):
         raise PluginError(f"attack {name!r} from {component.source} does not implement generate_adv; choose an attack")
-    _expect_no_run_needed(component, resolved, place or Place(name))
     return loaded
 
 

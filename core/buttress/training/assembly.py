@@ -97,7 +97,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
     batches = training_set.batches_per_epoch
     entries = [dict(entry) for entry in config.plugins]
     facts = {"num_classes": data.num_classes}
-    local = file.own.plugins
+    local = file.own.components
     plugins = load_plugins(entries, file.place / "plugins", facts, local=local)
     ((attack_name, attack_settings),) = config.evaluation.attack.items()
     attack = load_attack(

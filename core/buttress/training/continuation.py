@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from buttress.components.loaded import LoadedPlugin
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.kernels import status
 from buttress.storage.differences import ABSENT, difference_line, differences
 from buttress.storage.run_folder import RunFolder
 from buttress.training.manifest import (
+    CodeRecord,
     Continuation,
     Manifest,
-    code_records,
     hardware,
     read_manifest,
     record_continuation,
@@ -31,16 +30,16 @@ class Surroundings:
 
     Args:
         folder: folder of the run; nothing is compared where its manifest is damaged.
-        plugins: plugins of the run, as they are now.
+        code: origins of the code of its plugins and attack losses, as they are now (``code_records``).
     """
 
-    def __init__(self, folder: RunFolder, plugins: Sequence[LoadedPlugin]) -> None:
+    def __init__(self, folder: RunFolder, code: Mapping[str, Any]) -> None:
         self._folder = folder
         try:
             self._before: Manifest | None = read_manifest(folder.manifest)
         except CheckpointError:  # has been named
             self._before = None
-        changes = [] if self._before is None else list(_changes(self._before, plugins))
+        changes = [] if self._before is None else list(_changes(self._before, code))
         self.differences = [line for _, line in changes]
         """``"packages.torch: "2.10.0", now "2.11.0""`` for everything that has changed."""
         self._code = [line for key, line in changes if self._before and _is_foreign_code(key, self._before)]
@@ -90,9 +89,9 @@ class Surroundings:
         record_continuation(self._folder.manifest, entry)
 
 
-def _changes(before: Manifest, plugins: Sequence[LoadedPlugin]) -> Iterator[tuple[str, str]]:
+def _changes(before: Manifest, code: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Place and line of every difference from the manifest; values that an old manifest does not record are skipped."""
-    now: dict[str, Any] = {**hardware(), "kernels": status(), "plugins": code_records(plugins)}
+    now: dict[str, Any] = {**hardware(), "kernels": status(), **code}
     recorded = before.model_dump(include=set(now), exclude={"plugins": {"__all__": {"settings"}}}, exclude_unset=True)
     for key, then, value in differences(recorded, now):
         if then is not ABSENT:
@@ -100,6 +99,11 @@ def _changes(before: Manifest, plugins: Sequence[LoadedPlugin]) -> Iterator[tupl
 
 
 def _is_foreign_code(key: str, before: Manifest) -> bool:
-    """Whether the place is the code of a plugin that is no part of buttress."""
-    label = key.removeprefix("plugins.").rpartition(".")[0]
-    return key.startswith("plugins.") and label in before.plugins and before.plugins[label].distribution not in _OWN
+    """Whether the place is the code of a plugin or an attack loss that is no part of buttress."""
+    section, _, rest = key.partition(".")
+    records: Mapping[str, Mapping[str, CodeRecord]] = {
+        "plugins": before.plugins,
+        "attack_losses": before.attack_losses,
+    }
+    record = records.get(section, {}).get(rest.rpartition(".")[0])
+    return record is not None and record.distribution not in _OWN

@@ -27,7 +27,7 @@ from buttress.training.existing import existing_folder
 from buttress.training.forecast import Forecast
 from buttress.training.forecast import forecast as forecast_cost
 from buttress.training.kept_state import expect_keepable
-from buttress.training.manifest import manifest
+from buttress.training.manifest import code_records, manifest
 from buttress.training.named_files import expect_same_files, named_files
 from buttress.training.notes import before_training
 from buttress.training.records import read_metrics
@@ -138,7 +138,12 @@ def _in_new_folder(
         try:
             folder.create(
                 dump_config(assembly.resolved),
-                manifest(assembly.engine.plugins, assembly.engine.hooks.order(), _facts(assembly)),
+                manifest(
+                    assembly.engine.plugins,
+                    assembly.evaluator.attack,
+                    assembly.engine.hooks.order(),
+                    _facts(assembly),
+                ),
                 copies,
             )
         except RunFolderError:
@@ -210,7 +215,7 @@ def continue_run(
             reporter.doing("loading the newest checkpoint")
             torch.manual_seed(file.config.seed)
             assembly = assemble(file, data, settings, folder.history)
-            surroundings = Surroundings(folder, assembly.engine.plugins)
+            surroundings = Surroundings(folder, code_records(assembly.engine.plugins, assembly.evaluator.attack))
             surroundings.expect_same_code(accept_changes)
             surroundings.say(reporter.say)
             _say_loss(reporter, assembly)

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from buttress._version import __version__
 from buttress.components.loaded import LoadedPlugin
+from buttress.components.sources import Source
 from buttress.errors import CheckpointError, extended
 from buttress.kernels import status
 from buttress.storage.fingerprints import Fingerprint
@@ -36,14 +37,19 @@ class Hardware(Shape):
     gpus: list[str] = Field([])
 
 
-class PluginRecord(Shape):
-    """One plugin of the stack, and where its code comes from."""
+class CodeRecord(Shape):
+    """Where the code of a component comes from."""
 
     distribution: str | None = None
     version: str | None = None
     entry_point: str | None = None
-    settings: dict[str, Any] = Field({})
     sha256: str | None = None
+
+
+class PluginRecord(CodeRecord):
+    """One plugin of the stack, and where its code comes from."""
+
+    settings: dict[str, Any] = Field({})
 
 
 class Origin(Shape):
@@ -111,6 +117,7 @@ class Manifest(Shape):
     kernels: dict[str, Any] = Field({})
     git: dict[str, Any] | None = None
     plugins: dict[str, PluginRecord] = Field({})
+    attack_losses: dict[str, CodeRecord] = Field({})
     hooks: dict[str, list[str]] = Field({})
     data: DataRecord = DataRecord()
     plugins_file: PluginsFileRecord | None = None
@@ -151,42 +158,63 @@ def as_manifest(body: Mapping[str, Any], path: Path) -> Manifest:
 
 
 def manifest(
-    plugins: Sequence[LoadedPlugin], order: Mapping[str, list[str]], facts: Mapping[str, Any]
+    plugins: Sequence[LoadedPlugin], attack: LoadedPlugin, order: Mapping[str, list[str]], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything that a run depends on besides its config, to be written as its manifest."""
+    """Everything that a run depends on besides its config, to be written as its manifest.
+
+    Args:
+        plugins: plugins of the run.
+        attack: attack of its evaluations.
+        order: hook to the labels of the plugins that it calls, in order.
+        facts: further entries.
+    """
+    code = code_records(plugins, attack)
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": sys.argv,
         **hardware(),
         "kernels": status(),
         "git": git_state(),
+        **code,
         "plugins": {
-            label: {**record, "settings": dict(loaded.settings)}
-            for (label, record), loaded in zip(code_records(plugins).items(), plugins, strict=True)
+            loaded.label: {**code["plugins"][loaded.label], "settings": dict(loaded.settings)} for loaded in plugins
         },
         "hooks": dict(order),
         **facts,
     }
 
 
-def code_records(plugins: Sequence[LoadedPlugin]) -> dict[str, dict[str, str | None]]:
-    """The origin of the code of each plugin, by its label, with the sha256 of the file that its class stands in."""
+def code_records(plugins: Sequence[LoadedPlugin], attack: LoadedPlugin) -> dict[str, dict[str, dict[str, str | None]]]:
+    """The origin of the code of plugins, by label, and of the losses of their attacks, by name in the config.
+
+    Args:
+        plugins: plugins of the run.
+        attack: attack of its evaluations.
+    """
+    losses = [part for loaded in (*plugins, attack) for part in loaded.parts if part.kind == "attack_loss"]
     return {
-        loaded.label: {
-            "distribution": loaded.source.distribution if loaded.source else None,
-            "version": loaded.source.version if loaded.source else None,
-            "entry_point": loaded.source.target if loaded.source else None,
-            "sha256": _code_sha256(loaded),
-        }
-        for loaded in plugins
+        "plugins": {loaded.label: _code_record(loaded.source, type(loaded.plugin).__module__) for loaded in plugins},
+        "attack_losses": {
+            loss.name: _code_record(loss.source, getattr(loss.factory, "__module__", "")) for loss in losses
+        },
     }
 
 
-def _code_sha256(loaded: LoadedPlugin) -> str | None:
+def _code_record(source: Source | None, module: str) -> dict[str, str | None]:
+    """The origin of a component, with the sha256 of the file of its ``module``."""
+    return {
+        "distribution": source.distribution if source else None,
+        "version": source.version if source else None,
+        "entry_point": source.target if source else None,
+        "sha256": _code_sha256(source, module),
+    }
+
+
+def _code_sha256(source: Source | None, module: str) -> str | None:
     """None where there is no file, and for a run's own file of plugins: its version is its sha256 already."""
-    if loaded.source and loaded.source.version.startswith("sha256:"):
+    if source and source.version.startswith("sha256:"):
         return None
-    file = getattr(sys.modules.get(type(loaded.plugin).__module__), "__file__", None)
+    file = getattr(sys.modules.get(module), "__file__", None)
     try:
         return file_sha256(Path(file)) if file else None
     except OSError:
