@@ -23,6 +23,7 @@ from buttress.kernels import Middle, Reduction, combine_files, median_reduction,
 from buttress.kernels.averages import MEAN, trimmed_mean_reduction
 from buttress.nn.loading import fit_weights, load_weights
 from buttress.storage.files import header_facts, write_tensors
+from buttress.storage.new_file import expect_new_file
 from buttress.storage.tensor_file import open_tensor_files
 from buttress.training.assembly import assemble
 from buttress.training.checkpoint_file import MODEL_PREFIX, expect_undamaged
@@ -75,7 +76,7 @@ def ensemble(
         StorageError: the disk is full or refuses; nothing has been left there.
     """
     reduction, settings = _reduction(method, even, trim, len(paths))
-    _check_output(output)
+    expect_new_file(output, ".safetensors")
     prefix, shapes = _contents(paths)
     engine = None if source is None else _engine(source, trust)
     with ThreadPoolExecutor() as pool:
@@ -135,15 +136,6 @@ def _reduction(method: Method, even: Middle | None, trim: float | None, n: int) 
     if cut == 0:
         raise ConfigError(f"--trim {share:g} leaves out none of {n} files; raise it, or choose --method mean")
     return trimmed_mean_reduction(cut), {"trim": share}
-
-
-def _check_output(output: Path) -> None:
-    if output.suffix != ".safetensors":
-        raise ConfigError("expected a name that ends in .safetensors", key=f"--output {output}")
-    if output.exists():
-        raise ConfigError(f"{output} exists and is never overwritten; choose another --output")
-    if not output.parent.is_dir():
-        raise ConfigError(f"{output.parent} is no folder; make it first", key=f"--output {output}")
 
 
 def _contents(paths: Sequence[Path]) -> tuple[str, dict[str, tuple[int, ...]]]:
