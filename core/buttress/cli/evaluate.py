@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from buttress.cli.answer import json_answer, reporter_aside
-from buttress.cli.options import FILE, FOLDER, NUMBER, WordType, json_option, trust_option
+from buttress.cli.options import FOLDER, NUMBER, WordType, json_option, subject_arguments, trust_option
 from buttress.cli.verb import option, verb
 
 
 @verb(imports_torch=True)
-@click.argument("subject", type=FILE, metavar="RUN|FILE", help="run folder, or weights file")
-@click.argument(
-    "overrides",
-    nargs=-1,
-    metavar="[key=value]...",
-    help="settings that replace those of the config: threat.eps=4/255 evaluation.seed=1, or model.name=... for a FILE",
-)
-@option("--config", type=FILE, metavar="CONFIG", help="YAML file with the model, data and threat for a FILE")
+@subject_arguments
 @option(
     "--attack",
     "attacks",
@@ -29,9 +20,6 @@ from buttress.cli.verb import option, verb
     help="clean, fgsm, pgd-K, or YAML like 'pgd: {steps: 50, restarts: 3}'; may be repeated: each attacks the examples "
     "that withstood those before it",
 )
-@option("--track", metavar="TRACK", show_default="live", help="track of a RUN: live, or the name of an ensemble")
-@option("--checkpoint", metavar="WHICH", show_default="best", help="weights of a RUN: best, last, or a weights file")
-@option("--key", metavar="KEY", help="key of the weights in a FILE with several sets of them: state_dict, ema")
 @option("--split", type=WordType(["test", "validation", "train"]), default="test", help="split of the data to use")
 @option(
     "--examples",

@@ -85,6 +85,34 @@ def config_arguments(function: Function) -> Function:
     )(function)
 
 
+def subject_arguments(function: Function) -> Function:
+    """The arguments ``RUN|FILE`` and ``key=value``, and the options that choose the weights."""
+    declarations = (
+        click.argument("subject", type=FILE, metavar="RUN|FILE", help="run folder, or weights file"),
+        click.argument(
+            "overrides",
+            nargs=-1,
+            metavar="[key=value]...",
+            help="settings that replace those of the config: threat.eps=4/255 evaluation.seed=1, or model.name=... for "
+            "a FILE",
+        ),
+        option("--config", type=FILE, metavar="CONFIG", help="YAML file with the model, data and threat for a FILE"),
+        option(
+            "--track", metavar="TRACK", show_default="live", help="track of a RUN: live, or the name of an ensemble"
+        ),
+        option(
+            "--checkpoint",
+            metavar="WHICH",
+            show_default="best",
+            help="weights of a RUN: best, last, or a weights file",
+        ),
+        option("--key", metavar="KEY", help="key of the weights in a FILE with several sets of them: state_dict, ema"),
+    )
+    for declare in reversed(declarations):
+        function = declare(function)
+    return function
+
+
 run_argument = click.argument("run", type=FOLDER, metavar="RUN", help="run folder")
 runs_option = option("--runs", type=FOLDER, metavar="FOLDER", default=Path("runs"), help="folder of all runs")
 track_option = option("--track", metavar="TRACK", default="live", help="live, or the name of an ensemble")
