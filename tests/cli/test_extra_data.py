@@ -128,6 +128,15 @@ def test_wrong_extra_examples_are_refused_before_anything_is_written(
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("label", [4, -2])
+def test_a_pseudo_label_out_of_range_is_refused(more: Path, expect: Verb, label: int):
+    with np.load(more) as file:
+        np.savez(more, image=file["image"], label=np.where(np.arange(30) == 21, label, file["label"]))
+    said = expect("train", "small.yaml", "--run", "a", code=2).replace("\n  ", " ")
+    assert f"data, split extra: label out of range at example 21: expected -1 to 3, got {label}; renumber" in said
+    assert not Path("runs").exists()
+
+
 def test_labelled_extra_examples_suit_every_loss(more: Path):
     with np.load(more) as file:
         np.savez(more, image=file["image"][:20], label=file["label"][:20])

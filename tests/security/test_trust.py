@@ -92,8 +92,13 @@ def test_what_needs_the_code_of_a_run_asks(
 
 @pytest.mark.parametrize(
     "words",
-    ["evaluate {run} --attack fgsm", "audit {run} --examples 8", "export {run} --output shelf"],
-    ids=["evaluate", "audit", "export"],
+    [
+        "evaluate {run} --attack fgsm",
+        "audit {run} --examples 8",
+        "export {run} --output shelf",
+        'pseudo-label {run} --data {{"name":"npz","path":"tiny.npz"}} --output labels.npz',
+    ],
+    ids=["evaluate", "audit", "export", "pseudo_label"],
 )
 def test_weights_of_an_installed_model_need_no_code_of_the_run(stranger: Path, words: str) -> None:
     assert main(words.format(run=RUNS["attack"]).split()) in (0, 1)  # an audit may fail

@@ -32,7 +32,7 @@ def load_data(file: ConfigFile) -> tuple[Data, DataSettings]:
         ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
     """
     check_requirements(file.config.requires, file.place / "requires")
-    data, own = _load(file, "data", file.config.data)
+    data, own = load_section(file, "data", file.config.data)
     extra, further = _load_extra(file, data)
     data, settings = replace(data, extra=extra), {"data": own, **further}
     _expect_valid(file, data)
@@ -63,7 +63,7 @@ def _load_extra(file: ConfigFile, data: Data) -> tuple[Split | None, DataSetting
     if section is None:
         return None, {}
     if not section.is_own:
-        other, settings = _load(file, "data.extra", section)
+        other, settings = load_section(file, "data.extra", section)
         return other.train, {"data.extra": settings}
     if data.extra is None:
         raise ConfigError(
@@ -87,8 +87,17 @@ def _expect_valid(file: ConfigFile, data: Data) -> None:
         ) from problem
 
 
-def _load(file: ConfigFile, name: str, section: ComponentSection) -> tuple[Data, dict[str, Any]]:
-    """Load the data set of the section ``name``; return also all settings of it."""
+def load_section(file: ConfigFile, name: str, section: ComponentSection) -> tuple[Data, dict[str, Any]]:
+    """Load the data set of a section; returns also all settings of it.
+
+    Args:
+        file: the config.
+        name: name of the section: ``data`` or ``data.extra``.
+        section: the section.
+
+    Raises:
+        ConfigError, PluginError, DataError: wrong settings, or a data set that does not load.
+    """
     place, seed = file.place.under(*name.split(".")), file.config.seed
     paths = relative_paths_of(file, name, section)
     given = {**section.given(), **{path.name: str(path.resolved) for path in paths}}

@@ -39,7 +39,8 @@ def expect_fitting_plugins(engine: Engine, data: Data, place: Place) -> None:
             if _UNLABELLED not in plugin.traits.takes:
                 raise PluginError(
                     f"it holds examples without a label, which plugin {plugin} with its settings cannot take; label "
-                    "them first, or choose the plugins of docs/methods/rst.md",
+                    "them by a trained run first (buttress pseudo-label RUN --data DATA --output FILE.npz), or choose "
+                    "the plugins of docs/methods/rst.md",
                     key=place,
                 )
 

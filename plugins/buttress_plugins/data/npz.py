@@ -26,6 +26,7 @@ class Npz:
 
     Images of uint8 are divided by 255; floating-point inputs are taken as they are. A file of ``image`` and ``label``
     alone holds the examples of ``data.extra``; the label -1, or a file without labels, stands for no label.
+    ``buttress pseudo-label`` writes such files.
 
     Args:
         path: path of the file, relative to the config.
