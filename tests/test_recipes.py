@@ -1,10 +1,10 @@
 """Every recipe under configs/: written by its generator, loads, has its lineage's learning rates, and takes a step."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 import torch
+from recipes import all_recipes
 
 from buttress import Data, Split
 from buttress.config.file import ConfigFile
@@ -13,7 +13,7 @@ from buttress.config.yaml_source import read_yaml
 from buttress.training.assembly import assemble
 
 ROOT = Path(__file__).parent.parent
-RECIPES = runpy.run_path(str(ROOT / "scripts" / "recipes.py"))["all_recipes"]()
+RECIPES = all_recipes()
 RO = {0: 0.1, 99.999: 0.1, 100: 0.01, 149.999: 0.01, 150: 0.001, 200: 0.001}
 MEAT = {0: 0.1, 40: 0.1, 60: 0.055, 80: 0.01, 100: 0.0055, 119: 0.001225}
 PIAT = {0: 0.01, 60: 0.01, 75: 0.0055, 90: 0.001, 105: 0.00055, 119: 0.00013}

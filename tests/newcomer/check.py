@@ -41,8 +41,9 @@ class Outcome:
 def write_pages(folder: Path) -> None:
     """Write what ``make pages`` writes for the plugin."""
     sys.path.insert(0, str(folder / "scripts"))
-    recipes = runpy.run_path(str(folder / "scripts/recipes.py"))["all_recipes"]()
-    for path, text in recipes.items():
+    from recipes import all_recipes
+
+    for path, text in all_recipes().items():
         (folder / "configs" / path).write_text(text, encoding="utf-8")
     runpy.run_module("tests.composition.pairs", run_name="__main__")
     page = runpy.run_path(str(folder / "scripts/method_pages.py"))

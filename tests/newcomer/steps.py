@@ -161,7 +161,7 @@ def write_page(folder: Path) -> None:
 
 
 def write_recipe(folder: Path) -> None:
-    insert(folder / "scripts/recipes.py", '    "l1": ["l1"],\n', f'    "{NAME}": ["{NAME}"],\n')
+    insert(folder / "scripts/lineages/digits.py", '    "l1": [PGD, "l1"],\n', f'    "{NAME}": [PGD, "{NAME}"],\n')
 
 
 STEPS: dict[str, Callable[[Path], None]] = {
@@ -170,7 +170,7 @@ STEPS: dict[str, Callable[[Path], None]] = {
     "tests/conformance/references.py": write_literal_form,
     "tests/plugins/catalogue.py": write_row,
     "docs/methods/": write_page,
-    "scripts/recipes.py": write_recipe,
+    "scripts/lineages/": write_recipe,
 }
 """The steps in their order, by what each of them writes."""
 

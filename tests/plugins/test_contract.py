@@ -1,12 +1,12 @@
 """Every built-in plugin has its file, row, literal form and recipe; the promises are in ``tests/testing``."""
 
 import inspect
-import runpy
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
+import recipes
 import yaml
 
 from buttress.components.loaded import load_plugins
@@ -57,8 +57,7 @@ def test_a_row_has_what_the_plugin_costs_and_its_literal_form(name: str):
 
 def measured() -> set[str]:
     """Plugins of the runs on digits that ``make compare`` and ``make demo`` make."""
-    recipes = runpy.run_path(str(ROOT / "scripts" / "recipes.py"))["measured"]()
-    files = [ROOT / "configs" / path for path in ("demo.yaml", *recipes)]
+    files = [ROOT / "configs" / path for path in ("demo.yaml", *recipes.measured())]
     stacks = [yaml.safe_load(file.read_text(encoding="utf-8"))["plugins"] for file in files]
     return {entry if isinstance(entry, str) else next(iter(entry)) for stack in stacks for entry in stack}
 

@@ -1,0 +1,14 @@
+"""The recipes under configs/, a module for each lineage of settings; ``scripts/recipes.py`` writes them.
+
+    ro             Rice et al. (robust overfitting) and what builds on it: AMP, AWP, RWP, RAT, and regularisers
+    meat           MEAT's WideResNet: MEAT, IDBH, CCG
+    trades         TRADES and the codes that began as its copies: MART, FAT, GAIRAT, MAIL
+    self_training  RST, on labelled and pseudo-labelled images
+    piat           PIAT, NMSE, ALP
+    digits         every method on label-noise digits, for ``make compare``
+
+    recipe, papers parts of all of them: a recipe as text, numbers that papers publish
+
+A module has ``recipes()``. Settings are those of the methods' papers and public codes. Published numbers stand in
+``targets``: nobody has measured them here.
+"""
