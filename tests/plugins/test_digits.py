@@ -139,3 +139,25 @@ def test_more_images_than_a_class_has_are_refused():
         Digits(train_per_class=100, unlabelled_per_class=75).load(0)
     with pytest.raises(ValueError, match="400 for training, 740 without labels and 650 for validation leave 7 for the"):
         Digits(unlabelled_per_class=74, validation=650).load(0)
+
+
+def test_the_task_rotation_has_every_image_in_four_directions():
+    digits, data = Digits(unlabelled_per_class=2).load(0), Digits(task="rotation", unlabelled_per_class=2).load(0)
+    assert data.num_classes == 4
+    assert data.extra.y.tolist() == [NO_LABEL] * 80
+    for name, split in data.splits().items():
+        upright = digits.splits()[name].x
+        if name != "extra":
+            assert torch.equal(split.y, torch.arange(4).repeat_interleave(len(upright)))
+        for quarters, images in enumerate(split.x.chunk(4)):  # row i of an image is column i of it turned once
+            expected = upright.numpy()
+            for _ in range(quarters):
+                expected = np.flip(expected.swapaxes(2, 3), axis=2)
+            assert np.array_equal(images.numpy(), expected)
+
+
+def test_the_label_noise_of_the_task_rotation_stays_among_its_classes():
+    data = Digits(task="rotation", label_noise=1.0).load(0)
+    assert data.notes["flipped_labels"] == 1600
+    assert data.true_labels.tolist() == [quarters for quarters in range(4) for _ in range(400)]
+    assert set(((data.train.y - data.true_labels) % 4).tolist()) == {1, 2, 3}

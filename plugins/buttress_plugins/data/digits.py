@@ -3,15 +3,18 @@
 Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
 With label noise it shows robust overfitting within seconds; without, it is a negative control (Dong et al., "Label
 Noise in Adversarial Training: A Novel Perspective to Study Robust Overfitting", NeurIPS 2022, on why).
+The task ``rotation``, which needs no labels of digits, is that of Gidaris, Singh, Komodakis, "Unsupervised
+Representation Learning by Predicting Image Rotations", arXiv:1803.07728; a model can be pre-trained on it.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from sklearn.datasets import load_digits
+from torch import Tensor
 
 from buttress import Data, Split
 from buttress.data import NO_LABEL, flip_labels, hold_out
@@ -26,15 +29,18 @@ class Digits:
     """1,797 digits, ``[1,8,8]`` in [0, 1], 10 classes.
 
     Args:
-        train_per_class: number of training images of each class.
+        task: class of an example: the ``digit`` (10 classes); or its ``rotation`` (4 classes): every image is there
+            four times, turned counterclockwise by 0, 90, 180 and 270 degrees.
+        train_per_class: number of training images of each digit.
         validation: images held out for choosing the best epoch, stratified, clean labels: their number, or their share
             (0.2) of the images that are not for training; 0 for none.
         label_noise: share of the training labels that is moved to another class, drawn uniformly.
-        unlabelled_per_class: number of further images of each class that are set apart without their labels, as extra
+        unlabelled_per_class: number of further images of each digit that are set apart without their labels, as extra
             examples for ``data.extra``.
         split_seed: seed of the split and of the label noise; default: the run's seed.
     """
 
+    task: Literal["digit", "rotation"] = "digit"
     train_per_class: Annotated[int, Interval(ge=1, le=170)] = 40
     validation: Amount = 397
     label_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
@@ -73,13 +79,25 @@ class Digits:
         if self.validation:
             held, rest = hold_out(y[pool], self.validation, rng)
             validation, test = pool[held], pool[rest]
-        noisy, flipped = flip_labels(y[train], self.label_noise, 10, rng)
+        classes = 4 if self.task == "rotation" else 10
+        splits = [self._examples(x[images], y[images]) for images in (train, validation, test, unlabelled)]
+        (x_train, true), held_out_examples, test_examples, (x_extra, y_extra) = splits
+        noisy, flipped = flip_labels(true, self.label_noise, classes, rng)
         return Data(
-            train=Split(x[train], noisy),
-            validation=Split(x[validation], y[validation]) if self.validation else None,
-            test=Split(x[test], y[test]),
-            num_classes=10,
+            train=Split(x_train, noisy),
+            validation=Split(*held_out_examples) if self.validation else None,
+            test=Split(*test_examples),
+            num_classes=classes,
             notes={"flipped_labels": int(flipped.sum()), "flipped_index": flipped.nonzero()[:, 0].tolist()},
-            true_labels=y[train] if self.label_noise else None,
-            extra=Split(x[unlabelled], torch.full((len(unlabelled),), NO_LABEL)) if m else None,
+            true_labels=true if self.label_noise else None,
+            extra=Split(x_extra, torch.full_like(y_extra, NO_LABEL)) if m else None,
         )
+
+    def _examples(self, x: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and classes in the task, of images ``[n,1,8,8]`` and their digits ``[n]``."""
+        return turned(x) if self.task == "rotation" else (x, digits)
+
+
+def turned(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Every image of ``x [n,C,S,S]`` turned by 0 to 3 quarters ``[4n,C,S,S]``, and the numbers of quarters ``[4n]``."""
+    return torch.cat([x.rot90(quarters, (2, 3)) for quarters in range(4)]), torch.arange(4).repeat_interleave(len(x))
