@@ -22,8 +22,8 @@ pages: setup
 	$(BIN)/python scripts/method_pages.py
 	$(BIN)/python scripts/reference_pages.py
 
-# Every recipe on label-noise digits over three seeds, each run about half a minute on one core. The same command goes on
-# after Ctrl-C.
+# The recipes on label-noise digits over three seeds, but for those that start from the weights of another run: each run
+# about half a minute on one core. The same command goes on after Ctrl-C.
 compare: METHODS = $(shell $(BIN)/python scripts/recipes.py --methods)
 compare: setup
 	$(BIN)/buttress compare $(METHODS) --seeds 3 --jobs 2 --name digits \

@@ -48,7 +48,7 @@ RESULTS: list[dict[str, Any]] = [
 
 
 # Methods without a recipe on digits.
-UNMEASURED = {"kd": "Not measured on digits yet: it needs files of two trained networks."}
+UNMEASURED = {"kd": "Not measured on digits yet: it needs the weights of two other runs, which its recipe names."}
 
 
 def digits(name: str, _: str) -> str:

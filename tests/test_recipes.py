@@ -7,10 +7,10 @@ import torch
 from recipes import all_recipes
 
 from buttress import Data, Split
-from buttress.config.file import ConfigFile
-from buttress.config.overrides import apply_override
-from buttress.config.yaml_source import read_yaml
+from buttress.config.file import load_config
 from buttress.training.assembly import assemble
+
+from .recipe_files import files_for
 
 ROOT = Path(__file__).parent.parent
 RECIPES = all_recipes()
@@ -18,6 +18,7 @@ RO = {0: 0.1, 99.999: 0.1, 100: 0.01, 149.999: 0.01, 150: 0.001, 200: 0.001}
 MEAT = {0: 0.1, 40: 0.1, 60: 0.055, 80: 0.01, 100: 0.0055, 119: 0.001225}
 PIAT = {0: 0.01, 60: 0.01, 75: 0.0055, 90: 0.001, 105: 0.00055, 119: 0.00013}
 BY_INSTANCE = {0: 0.1, 58: 0.1, 59: 0.01, 88: 0.01, 89: 0.001, 108: 0.001, 109: 0.0005, 119: 0.0005}
+FROM_IMAGENET = {0: 1e-3, 25: 5.005e-4, 50: 1e-6}
 COSINE = {0: 0.1, 50: 0.0853553390593, 100: 0.05, 150: 0.0146446609407}
 # Learning rates by hand, at times in epochs.
 RATES = {
@@ -33,18 +34,26 @@ RATES = {
     "meat": MEAT,
     "meat_idbh": MEAT,
     **dict.fromkeys(["rst", "rst_rwp", "rst_amp"], COSINE),
+    **dict.fromkeys(["pretraining", "pretraining_amp"], FROM_IMAGENET),
 }
 CYCLIC = {0: 0.0, 12: 0.15, 24: 0.3, 36: 0.15, 48: 0.0}
 FREE = {0: 0.3, 3: 0.3, 4: 0.03, 8: 0.03, 9: 0.003, 11: 0.003}
 VIT = {0: 0.003, 18: 0.003, 19: 0.0003, 37: 0.0003, 38: 0.00003, 47: 0.00003}
+FINE_TUNING = {0: 0.03, 24: 0.015, 48: 0.0}
 ON_DIGITS = {
     **dict.fromkeys(["vit_at", "ard_prm", "trades_ard_prm", "piat_ard_prm"], VIT),
     **dict.fromkeys(["fast", "n_fgsm", "grad_align"], CYCLIC),
     "free_at": FREE,
+    "pretraining_rotation": {0: 0.1, 6: 0.01, 12: 0.001, 15: 0.001},
+    **dict.fromkeys(["pretraining", "pretraining_amp"], FINE_TUNING),
 }
 DIGITS = {0: 0.3, 18: 0.3, 19: 0.03, 37: 0.03, 38: 0.003, 47: 0.003}
 OF_INSTANCES = {"fat": 120, "meat_fat": 120, "gairat": 120, "mail": 120, "piat_mail": 180}
 EPOCHS = {**OF_INSTANCES, "trades": 76, "mart": 120, "piat_nmse": 120, "alp": 120, "meat": 120, "meat_idbh": 120}
+KD = {0: 0.1, 49.9: 0.1, 50: 0.01, 149.9: 0.01, 150: 0.001, 199: 0.001}
+RATES |= dict.fromkeys(["kd_swa", "kd_standard", "kd_robust"], KD)
+EPOCHS |= dict.fromkeys(["pretraining", "pretraining_amp"], 50)
+EPOCHS_ON_DIGITS = {"free_at": 12, "pretraining_rotation": 16}
 SHAPES = {"cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100), "svhn": (3, 32, 32, 10), "digits": (1, 8, 8, 10)}
 
 
@@ -60,25 +69,25 @@ def test_the_files_are_those_that_the_generator_writes():
 @pytest.mark.parametrize("path", RECIPES, ids=str)
 def test_a_recipe_builds_and_takes_a_step(path: Path, tmp_path: Path):
     dataset, method = path.parts[0], path.stem
-    source = read_yaml(ROOT / "configs" / path)
-    name = source.value["model"]["name"]
+    channels, height, width, classes = SHAPES[dataset]
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(classes, channels, height, width, generator=generator), torch.arange(classes)
+    split = Split(x, y)
+    recipe = ROOT / "configs" / path
+    name = load_config(recipe).config.model.name
     narrow = "model.widen=1" if "wrn" in name else "model.options.depth=1" if name == "timm" else "model.width=2"
     # A narrow network is not safe in the channels-last layout (tests/nn/test_layout.py).
-    for override in (narrow, "model.memory_format=contiguous", "data.batch_size=2", "device=cpu"):
-        source = apply_override(source, override)
-    file = ConfigFile(source)
+    overrides = [narrow, "model.memory_format=contiguous", "data.batch_size=2", "device=cpu"]
+    overrides += files_for(recipe, overrides, Data(split, split, classes), tmp_path)
+    file = load_config(recipe, overrides)
     schedule, _ = file.schedule()
     lr = file.config.optimizer.lr
     expected = ON_DIGITS.get(method, DIGITS) if dataset == "digits" else RATES.get(method, RO)
     scale = 0.1 if dataset == "svhn" and expected is RO else 1.0
     for t, rate in expected.items():
         assert lr * schedule.factor(t, file.config.epochs) == pytest.approx(rate * scale, rel=1e-9)
-    assert file.config.epochs == (48 // file.config.data.replays if dataset == "digits" else EPOCHS.get(method, 200))
-
-    channels, height, width, classes = SHAPES[dataset]
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.rand(classes, channels, height, width, generator=generator), torch.arange(classes)
-    split = Split(x, y)
+    epochs = EPOCHS_ON_DIGITS.get(method, 48) if dataset == "digits" else EPOCHS.get(method, 200)
+    assert file.config.epochs == epochs
     torch.manual_seed(0)
     extra = split if file.config.data.extra else None
     assembly = assemble(file, Data(split, split, classes, split, extra=extra), {}, tmp_path)

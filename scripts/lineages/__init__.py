@@ -5,6 +5,8 @@
     trades         TRADES and the codes that began as its copies: MART, FAT, GAIRAT, MAIL
     self_training  RST, on labelled and pseudo-labelled images
     piat           PIAT, NMSE, ALP
+    pretraining    fine-tuning of a pre-trained network, on digits and CIFAR
+    kd_swa         a student of two teachers, on digits and CIFAR
     digits         every method on label-noise digits, for ``make compare``
 
     recipe, papers parts of all of them: a recipe as text, numbers that papers publish

@@ -96,7 +96,7 @@ def recipes() -> Iterator[Recipe]:
         head = f"{method} on label-noise digits: a fifth of the training labels wrong on purpose."
         if SECTIONS.get(method) is EXTRA:
             head += "\nBeside them come as many images without labels."
-        yield Recipe(f"digits/{method}", head + _sweep(method), digits(method))
+        yield Recipe(f"digits/{method}", head + _sweep(method), digits(*STACKS[method], **SECTIONS.get(method, {})))
 
 
 def measured() -> Iterator[Recipe]:
@@ -108,22 +108,20 @@ def measured() -> Iterator[Recipe]:
             yield recipe
 
 
-def digits(method: str) -> Body:
-    """Label-noise digits, as in configs/demo.yaml."""
-    data = {"name": "digits", "train_per_class": 40, "validation": 397, "label_noise": 0.2, "batch_size": 80}
-    own = SECTIONS.get(method, {})
+def digits(*plugins: Any, data: Body | None = None, **sections: Any) -> Body:
+    """Label-noise digits, as in configs/demo.yaml; with further settings of the data, and other sections."""
+    noisy = {"name": "digits", "train_per_class": 40, "validation": 397, "label_noise": 0.2, "batch_size": 80}
     return {
-        "data": data,
+        "data": {**noisy, **(data or {})},
         "model": {"name": "preact_tiny", "memory_format": "channels_last"},
         "threat": {"norm": "linf", "eps": "1/10"},
-        "plugins": STACKS[method],
+        "plugins": list(plugins),
         "optimizer": {"name": "sgd", "lr": 0.3, "momentum": 0.9, "weight_decay": 2e-3},
         "schedule": {"name": "piecewise", "milestones": [0.4, 0.8], "factor": 0.1},
         "epochs": 48,
         "evaluation": {"every": 4, "attack": {"pgd": {"steps": 20, "step_size": "1/80"}}, "best_by": "validation"},
         "checkpoint": {"every": 8, "keep": 2},
-        **own,
-        **({"data": {**data, **own["data"]}} if "data" in own else {}),
+        **sections,
     }
 
 

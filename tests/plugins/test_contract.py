@@ -64,7 +64,7 @@ def measured() -> set[str]:
 
 @every
 def test_a_plugin_is_in_a_recipe_on_digits_that_is_measured(name: str):
-    # The default loss needs no entry, and kd needs files of two trained networks.
+    # The default loss needs no entry, and kd needs the weights of two other runs.
     assert name in measured() | {"cross_entropy", "kd"}
 
 

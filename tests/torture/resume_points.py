@@ -13,7 +13,9 @@ from buttress.storage.reading import file_sha256
 from buttress.storage.tensor_tree import split_tensors
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.checkpoint_file import load_checkpoint
+from buttress_plugins.data.digits import Digits
 from tests.plugins.catalogue import CATALOGUE, stack_of
+from tests.recipe_files import files_for
 
 from .report import Section
 from .small import EPOCHS, STEPS, resume, small_config, start
@@ -34,15 +36,17 @@ def plugin_config(work: Path, name: str) -> ConfigFile:
     return small_config(work, stack_on_disk(name))
 
 
-def digits_config(recipe: Path) -> ConfigFile:
-    """A recipe cut down to 4 epochs of 4 steps on a small network."""
+def digits_config(recipe: Path, work: Path) -> ConfigFile:
+    """A recipe cut down to 4 epochs of 4 steps on a small network; files that it needs are written into ``work``."""
     text = recipe.read_text(encoding="utf-8")
     narrow = "model.options.depth=1" if "name: timm" in text else "model.width=2"
-    cuts = ("epochs=4", narrow, "data.train_per_class=4", "data.validation=40", "data.batch_size=12")
+    images = 1 if "task: rotation" in text else 4
+    cuts = ("epochs=4", narrow, f"data.train_per_class={images}", "data.validation=40", "data.batch_size=12")
     layout = "model.memory_format=contiguous"  # channels_last is not safe with a narrow network
     scores = ("evaluation.every=2", "evaluation.attack={fgsm: {}}", "checkpoint.every=2", "log_every=3", "device=cpu")
     attack = [f"{name}.steps=2" for name in ("pgd", "ard_prm") if f"  - {name}:" in text]  # FGSM, for one, has none
-    return load_config(recipe, [*cuts, layout, *scores, *attack])
+    overrides = [*cuts, layout, *scores, *attack]
+    return load_config(recipe, [*overrides, *files_for(recipe, overrides, Digits().load(0), work)])
 
 
 def differences(file: ConfigFile, work: Path, points: Sequence[int] = POINTS) -> list[str]:
@@ -95,7 +99,7 @@ def _sha256(value: Any) -> str:
 def section(work: Path, rng: random.Random) -> Section:
     lost, parts = [], 0
     configs = {name: plugin_config(work, name) for name in CATALOGUE}
-    configs |= {f"digits/{recipe.stem}": digits_config(recipe) for recipe in DIGITS}
+    configs |= {f"digits/{recipe.stem}": digits_config(recipe, work) for recipe in DIGITS}
     for name, file in configs.items():
         folder = work / name
         folder.mkdir(parents=True)

@@ -16,4 +16,4 @@ def test_a_plugin_resumed_at_twelve_points_equals_the_uninterrupted_run(tmp_path
 
 @pytest.mark.parametrize("recipe", DIGITS, ids=lambda path: path.stem)
 def test_a_digits_recipe_resumed_in_the_middle_of_an_epoch_equals_the_uninterrupted_run(tmp_path: Path, recipe: Path):
-    assert differences(digits_config(recipe), tmp_path, (6, 9)) == []
+    assert differences(digits_config(recipe, tmp_path), tmp_path, (6, 9)) == []
