@@ -214,6 +214,21 @@ def plain(losses: Losses = at, attack: str = "ce") -> Step:
     return step
 
 
+def from_gradient(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
+    """The public code of IDBH: all in train mode; delta begins at the gradient of the mean loss, whatever its size."""
+
+    def gradient(at: Tensor) -> Tensor:
+        at = at.detach().requires_grad_()
+        return torch.autograd.grad(F.cross_entropy(ref.model(at), y), at)[0]
+
+    delta = gradient(x)
+    for _ in range(STEPS):
+        g = gradient((x + delta).clamp(0, 1))
+        delta = (delta + ALPHA * g.sign()).clamp(-EPS, EPS)
+        delta = (x + delta).clamp(0, 1) - x
+    natural(ref, x + delta, y, start)
+
+
 def natural(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
     ref.sgd(ref.grads(F.cross_entropy(ref.model(x), y)))
 

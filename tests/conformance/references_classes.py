@@ -11,10 +11,11 @@ from .references import ALPHA, EPS, STEPS, End, Reference, Step
 LAMBDA, BETA, CLASSES = 0.5, 6.0, 4
 
 
-def cfa(mode: Literal["trades", "at", "fat"], start: Tensor, tau: int = 1) -> Step:
+def cfa(mode: Literal["trades", "at", "fat"], start: Tensor, tau: int = 1, public: bool = False) -> Step:
     """eps_k = (lambda + r_k) eps and b_k = (lambda + r_k) beta / (1 + (lambda + r_k) beta) from the second epoch on.
 
-    An epoch has two steps. r_k is counted example by example, at the logits of the loss.
+    An epoch has two steps. r_k is counted example by example, at the logits of the loss. ``public``: the correct ones
+    over the mean class size, and a clean forward for each term.
     """
 
     def attack(ref: Reference, x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ def cfa(mode: Literal["trades", "at", "fat"], start: Tensor, tau: int = 1) -> St
         if mode == "trades":
             b = factor * BETA / (1 + factor * BETA)
             z, z_adv = ref.model(x), ref.model(adv)
-            p, q = F.softmax(z, 1), F.softmax(z_adv, 1)
+            p, q = F.softmax(ref.model(x) if public else z, 1), F.softmax(z_adv, 1)
             losses = (1 - b) * F.cross_entropy(z, y, reduction="none") + b * (p * (p.log() - q.log())).sum(1)
         else:
             z_adv = ref.model(adv)
@@ -61,6 +62,8 @@ def cfa(mode: Literal["trades", "at", "fat"], start: Tensor, tau: int = 1) -> St
             known = own["accuracy"] if own["step"] > 2 else [0.0] * CLASSES
             counts = zip(own["right"], own["seen"], known, strict=True)
             own["accuracy"] = [right / seen if seen else before for right, seen, before in counts]
+            if public:
+                own["accuracy"] = [CLASSES * right / sum(own["seen"]) for right in own["right"]]
             own.update(right=[0] * CLASSES, seen=[0] * CLASSES)
 
     return step

@@ -71,18 +71,18 @@ def counted(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> Attacked:
     return torch.cat(attacked), kappa
 
 
-def geometry(kappa: int, steps: int, weighting: str, lam: float) -> float:
+def geometry(kappa: int, steps: int, weighting: str, lam: float, half: float) -> float:
     """GAIRAT, equations 5 and 6, before the normalisation."""
-    u = lam + 5 * (1 - 2 * kappa / steps)
+    u = lam + 5 * (half - kappa) / half
     if weighting == "tanh":
         return (1 + math.tanh(u)) / 2
     return 1 / (1 + math.exp(-u)) if weighting == "sigmoid" else 1 - kappa / (steps + 1)
 
 
-def gairat(weighting: str, lam: float = -1.0) -> Step:
+def gairat(weighting: str, lam: float = -1.0, half: float = STEPS / 2) -> Step:
     def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
         adv, kappa = counted(ref, x, y, start)
-        weights = [geometry(each, STEPS, weighting, lam) for each in kappa]
+        weights = [geometry(each, STEPS, weighting, lam, half) for each in kappa]
         ce = F.cross_entropy(ref.model(adv), y, reduction="none")
         ref.sgd(ref.grads(sum(w * c for w, c in zip(weights, ce, strict=True)) / sum(weights)))
 

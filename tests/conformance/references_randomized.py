@@ -34,7 +34,12 @@ def divergence(target: Tensor, logits: Tensor) -> Tensor:
     return (target * (target.log() - F.log_softmax(logits, 1))).sum(1)
 
 
-def losses(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, intended: bool = False) -> Tensor:
+def losses(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, intended: bool = False, apart: bool = False) -> Tensor:
+    """``apart``: a forward for each term, as the public code has them, two of them for the gradients alone."""
+
+    def again(at: Tensor, before: Tensor) -> Tensor:
+        return ref.model(at) if apart else before
+
     z, z_adv = ref.model(x), ref.model(adv)
     (head,) = [module for module in ref.model.modules() if isinstance(module, nn.Linear)][-1:]
     rows = [
@@ -46,14 +51,15 @@ def losses(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, intended: bool = F
     y1, y2 = soft_matrix(t1 - t1_adv, share)[y], soft_matrix(t1_adv - t1, share)[y]
     y4 = soft_matrix(t2_adv - t2, share)[y]
     y3 = soft_matrix(t2 - t2_adv, share)[y] if intended else y4
-    first = 0.5 * (divergence(y1, z_adv) + divergence(y2, z))
-    second = 0.5 * (divergence(y3, z_adv) + divergence(y4, z))
-    p = F.softmax(z, 1)
-    kl = (p * (p.log() - F.log_softmax(z_adv, 1))).sum(1)
+    log_q = F.log_softmax(again(adv, z_adv), 1)
+    p = F.softmax(again(x, z), 1)
+    kl = (p * (p.log() - log_q)).sum(1)
+    first = 0.5 * divergence(y1, again(adv, z_adv)) + 0.5 * divergence(y2, again(x, z))
+    second = 0.5 * divergence(y3, again(adv, z_adv)) + 0.5 * divergence(y4, again(x, z))
     return (1 - ALPHA) * F.cross_entropy(z, y, reduction="none") + BETA * kl + ALPHA * first + 0.5 * ALPHA * second
 
 
-def randomized_at(noise: Tensor | None = None, intended: bool = False) -> Step:
+def randomized_at(noise: Tensor | None = None, intended: bool = False, apart: bool = False) -> Step:
     """The attack sees convolutions moved by ``noise``, one number for each of their weights; the loss does not."""
 
     def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
@@ -67,6 +73,6 @@ def randomized_at(noise: Tensor | None = None, intended: bool = False) -> Step:
         with torch.no_grad():
             for weight, own in zip(weights, before, strict=True):
                 weight.copy_(own)
-        ref.sgd(ref.grads(losses(ref, x, adv, y, intended).mean()))
+        ref.sgd(ref.grads(losses(ref, x, adv, y, intended, apart).mean()))
 
     return step

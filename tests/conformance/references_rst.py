@@ -13,9 +13,12 @@ UNLABELLED = torch.tensor([False, False, False, False, True, True])
 ALL_LABELLED = torch.zeros(6, dtype=torch.bool)
 
 
-def losses(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, beta: float, lam: float, unlabelled: Tensor) -> Tensor:
+def losses(
+    ref: Reference, x: Tensor, adv: Tensor, y: Tensor, beta: float, lam: float, unlabelled: Tensor, adv_first: bool
+) -> Tensor:
     """w_i [CE_i B / B_labelled where there is a label, + beta KL(p_i || p'_i)], w_i = lambda for an extra example."""
-    z, z_adv = ref.model(x), ref.model(adv)
+    first, second = (ref.model(each) for each in ((adv, x) if adv_first else (x, adv)))
+    z, z_adv = (second, first) if adv_first else (first, second)
     labelled, each = len(y) - int(unlabelled.sum()), []
     for i in range(len(y)):
         p, q = F.softmax(z[i], 0), F.softmax(z_adv[i], 0)
@@ -26,5 +29,5 @@ def losses(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, beta: float, lam: 
     return torch.stack(each)
 
 
-def rst(beta: float = 6.0, lam: float = 1.0, unlabelled: Tensor = UNLABELLED) -> Step:
-    return plain(partial(losses, beta=beta, lam=lam, unlabelled=unlabelled), "kl")
+def rst(beta: float = 6.0, lam: float = 1.0, unlabelled: Tensor = UNLABELLED, adv_first: bool = False) -> Step:
+    return plain(partial(losses, beta=beta, lam=lam, unlabelled=unlabelled, adv_first=adv_first), "kl")

@@ -49,12 +49,12 @@ def cutmix(lam: float, permutation: Tensor, centre: tuple[int, int]) -> Step:
     return step
 
 
-def cutout(size: int, corners: Tensor) -> Step:
+def cutout(size: int, corners: Tensor, then: Step | None = None) -> Step:
     def step(ref: Reference, x: Tensor, y: Tensor, start: Tensor) -> None:
         cut = x.clone()
         for image, (top, left) in zip(cut, corners.tolist(), strict=True):
             image[:, top : top + size, left : left + size] = 0
-        plain()(ref, cut, y, start)
+        (then or plain())(ref, cut, y, start)
 
     return step
 

@@ -51,8 +51,8 @@ def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 
 def start_of(stack: list[Any], start: Tensor) -> dict[str, Tensor]:
     """The draw with which the stack's attack begins, if it has one."""
-    name = next(iter(stack[0])) if isinstance(stack[0], dict) else stack[0]
-    return {f"{name}.start": start} if name in STARTING else {}
+    ((name, settings),) = stack[0].items() if isinstance(stack[0], dict) else [(stack[0], {})]
+    return {f"{name}.start": start} if name in STARTING and settings.get("start") != "gradient" else {}
 
 
 def tracks_of(engine: Engine) -> dict[str, dict[str, Tensor]]:

@@ -44,6 +44,8 @@ BLANK: dict[str, Any] = {"cutout": {"size": 2}}
 SHORT: dict[str, Any] = {"pgd": {"steps": ref.STEPS, "step_size": "3/100"}}
 SHORT_KL: dict[str, Any] = {"pgd": {"steps": ref.STEPS, "step_size": "3/100", "loss": "kl", "start": "gaussian"}}
 
+GRADIENT_START: dict[str, Any] = {"pgd": {**SHORT["pgd"], "start": "gradient", "attack_mode": "train"}}
+
 # Layer groups of ``tests.models.ConvNet``, and of the networks of the literal forms.
 GROUPS = {"1": ["conv.*"], "2": ["bn.*", "linear.*"]}
 REFERENCE_GROUPS = {
@@ -100,6 +102,7 @@ def latter(name: str) -> bool:
 
 
 CFA: dict[str, Any] = {"begin": 1, "steps": ref.STEPS, "step_size": "3/100", "tau": 1}
+PUBLIC_CFA: dict[str, Any] = {"clean_forwards": 2, "class_size": "mean"}
 CLASSWISE = "CFA has a radius and a weight for every class, and a soft label is of several"
 
 # Teachers of the networks of the literal forms, and files of those that other tests train.
@@ -118,8 +121,16 @@ CATALOGUE: dict[str, Row] = {
         costs=[
             ([PGD], AT),
             ([{"pgd": {"steps": 10, "restarts": 2}}], Passes(23, 20, 1)),  # and a forward to choose after each
+            ([{"pgd": {"steps": 10, "start": "gradient"}}], Passes(12, 11, 1)),
         ],
-        references={"AT": Case([SHORT], ref.plain())},
+        references={
+            "AT": Case([SHORT], ref.plain()),
+            "AT, from the gradient": Case(
+                [GRADIENT_START, {"cutout": {"size": 2}}],  # black pixels, from which gradients lead out of the box
+                transforms.cutout(2, CORNERS, ref.from_gradient),
+                {"cutout.position": CORNERS},
+            ),
+        },
     ),
     "fgsm": Row(
         wrong=[UNKNOWN, {"start": "gaussian"}, {"step_size": -1}, {"attack_mode": "test"}],
@@ -178,7 +189,15 @@ CATALOGUE: dict[str, Row] = {
     ),
     "gairat": Row(
         settings={"begin": 0, "steps": 3},
-        wrong=[UNKNOWN, {"steps": 0}, {"weighting": "exp"}, {"lam": "inf"}, {"begin": -1}, {"loss": "margin"}],
+        wrong=[
+            UNKNOWN,
+            {"steps": 0},
+            {"weighting": "exp"},
+            {"variant": "mine"},
+            {"lam": "inf"},
+            {"begin": -1},
+            {"loss": "margin"},
+        ],
         pair={"begin": 0, "steps": 2},
         place="attack",
         refuses={"mixup": MIXED_COUNTS, "cutmix": MIXED_COUNTS},
@@ -191,6 +210,12 @@ CATALOGUE: dict[str, Row] = {
                 [{"gairat": {**STEPS, "begin": 0, "weighting": weighting}}], instances.gairat(weighting)
             )
             for weighting in ("tanh", "sigmoid", "linear")
+        }
+        | {
+            "GAIRAT, official": Case(
+                [{"gairat": {**STEPS, "begin": 0, "variant": "official"}}],
+                instances.gairat("tanh", half=ref.STEPS // 2),
+            )
         },
     ),
     "free_at": Row(
@@ -205,7 +230,16 @@ CATALOGUE: dict[str, Row] = {
     ),
     "ard_prm": Row(
         settings={"ard": False, "patch": 4},
-        wrong=[UNKNOWN, {"steps": 0}, {"patch": 0}, {"warmup": -1}, {"start": "far"}, {"loss": "nothing"}, {"ard": 2}],
+        wrong=[
+            UNKNOWN,
+            {"steps": 0},
+            {"patch": 0},
+            {"warmup": -1},
+            {"kept": 1.1},
+            {"start": "far"},
+            {"loss": "nothing"},
+            {"ard": 2},
+        ],
         on_conv_net={"patch": 2},
         pair={"ard": False, "patch": 2, "steps": 2, "warmup": 4},
         place="attack",
@@ -233,20 +267,26 @@ CATALOGUE: dict[str, Row] = {
             {"tau": -1},
             {"steps": 0},
             {"step_size": "a/b"},
+            {"clean_forwards": 3},
+            {"class_size": "largest"},
             {"attack_mode": "test"},
         ],
         pair={"num_classes": 10, "begin": 1, "steps": 2},
         place=("attack", "loss"),
         refuses={"mixup": CLASSWISE, "cutmix": CLASSWISE, "label_smoothing": CLASSWISE},
-        costs=[([{"cfa": {"steps": 10}}], Passes(13, 10, 2)), ([{"cfa": {"steps": 10, "mode": "fat"}}], AT)],
+        costs=[
+            ([{"cfa": {"steps": 10}}], Passes(13, 10, 2)),
+            ([{"cfa": {"steps": 10, "clean_forwards": 2}}], Passes(14, 10, 3)),
+            ([{"cfa": {"steps": 10, "mode": "fat"}}], AT),
+        ],
         references={
-            f"CFA, {mode}": Case(
-                [{"cfa": {"num_classes": 4, "mode": mode, **CFA}}],
-                classes.cfa(mode, 0.05 * NOISE),
+            f"CFA, {mode}{', public code' * public}": Case(
+                [{"cfa": {"num_classes": 4, "mode": mode, **CFA, **(PUBLIC_CFA if public else {})}}],
+                classes.cfa(mode, 0.05 * NOISE, public=public),
                 {"cfa.start": 0.05 * NOISE},
                 end=ref.nothing,
             )
-            for mode in ("trades", "at", "fat")
+            for mode, public in (("trades", False), ("at", False), ("fat", False), ("trades", True))
         },
         stateful=True,
     ),
@@ -278,7 +318,7 @@ CATALOGUE: dict[str, Row] = {
         },
     ),
     "rst": Row(
-        wrong=[UNKNOWN, {"beta": -1}, {"unlabelled_weight": -1}],
+        wrong=[UNKNOWN, {"beta": -1}, {"unlabelled_weight": -1}, {"adv_first": 2}],
         place="loss",
         data={"unlabelled_per_class": 1, "extra": {"share": "2/5"}},
         costs=[([KL, "rst"], Passes(13, 10, 2)), ([KL, "rst", "awp"], Passes(15, 10, 4))],
@@ -291,6 +331,9 @@ CATALOGUE: dict[str, Row] = {
                 [SHORT_KL, {"rst": {"unlabelled_weight": 0.3}}],
                 rst.rst(lam=0.3, unlabelled=rst.ALL_LABELLED),
                 aux={"extra": rst.EXTRA, "unlabelled": rst.ALL_LABELLED},
+            ),
+            "RST, adversarial first": Case(
+                [SHORT_KL, {"rst": {"adv_first": True}}], rst.rst(adv_first=True), aux=MARKS
             ),
             "RST, nothing marked": Case([SHORT_KL, "rst"], ref.plain(ref.trades, "kl")),
         },
@@ -334,15 +377,31 @@ CATALOGUE: dict[str, Row] = {
         },
     ),
     "randomized_at": Row(
-        wrong=[UNKNOWN, {"alpha": 1.5}, {"beta": -1.0}, {"share": 2}, {"second_order": "third"}, {"noise": -1.0}],
+        wrong=[
+            UNKNOWN,
+            {"alpha": 1.5},
+            {"beta": -1.0},
+            {"share": 2},
+            {"second_order": "third"},
+            {"noise": -1.0},
+            {"noise_on": "all"},
+            {"forwards_each": 2},
+        ],
         place="loss",
         refuses={"mixup": SOFT_RANDOMIZED, "cutmix": SOFT_RANDOMIZED, "label_smoothing": SOFT_RANDOMIZED},
-        costs=[([KL, "randomized_at"], Passes(13, 10, 2))],
+        costs=[
+            ([KL, "randomized_at"], Passes(13, 10, 2)),
+            # All but the two for the gradients of the last layer have a backward; the clean one of these has it too.
+            ([KL, {"randomized_at": {"forwards_each": 4}}], Passes(19, 10, 7)),
+        ],
         references={
             "randomized AT": Case([SHORT_KL, {"randomized_at": {"noise": 0.0}}], randomized.randomized_at()),
             "randomized AT, intended": Case(
                 [SHORT_KL, {"randomized_at": {"noise": 0.0, "second_order": "intended"}}],
                 randomized.randomized_at(intended=True),
+            ),
+            "randomized AT, a forward for each term": Case(
+                [SHORT_KL, {"randomized_at": {"noise": 0.0, "forwards_each": 4}}], randomized.randomized_at(apart=True)
             ),
         },
     ),
@@ -639,7 +698,7 @@ CATALOGUE: dict[str, Row] = {
         },
     ),
     "mixup": Row(
-        wrong=[UNKNOWN, {"num_classes": 1}, {"alpha": 0.0}],
+        wrong=[UNKNOWN, {"num_classes": 1}, {"alpha": 0.0}, {"probability": 1.1}],
         pair={"num_classes": 10},
         refuses={"awp": MIXED_WEIGHTS, "rwp": MIXED_WEIGHTS, "rat_wp": MIXED_WEIGHTS, "mart": SOFT_MART},
         costs=[([PGD, "mixup"], AT)],
@@ -648,7 +707,19 @@ CATALOGUE: dict[str, Row] = {
                 [SHORT, {"mixup": {"num_classes": 4}}],
                 transforms.mixup(0.7, PERMUTATION),
                 {"mixup.lam": torch.tensor(0.7, dtype=torch.float64), "mixup.permutation": PERMUTATION},
-            )
+            ),
+            **{
+                f"Mixup of {share} of the batches": Case(
+                    [SHORT, {"mixup": {"num_classes": 4, "probability": share}}],
+                    step,
+                    {
+                        "mixup.lam": torch.tensor(0.7, dtype=torch.float64),
+                        "mixup.permutation": PERMUTATION,
+                        "mixup.chance": torch.tensor(0.3),
+                    },
+                )
+                for share, step in ((0.2, ref.plain()), (0.4, transforms.mixup(0.7, PERMUTATION)))
+            },
         },
     ),
     "label_smoothing": Row(
@@ -663,7 +734,7 @@ CATALOGUE: dict[str, Row] = {
         },
     ),
     "cutmix": Row(
-        wrong=[UNKNOWN, {"num_classes": 1}, {"alpha": 0.0}],
+        wrong=[UNKNOWN, {"num_classes": 1}, {"alpha": 0.0}, {"probability": -0.1}, {"mixup_alpha": -1.0}],
         pair={"num_classes": 10},
         refuses={"awp": MIXED_WEIGHTS, "rwp": MIXED_WEIGHTS, "rat_wp": MIXED_WEIGHTS, "mart": SOFT_MART},
         costs=[([PGD, "cutmix"], AT)],
@@ -676,7 +747,24 @@ CATALOGUE: dict[str, Row] = {
                     "cutmix.permutation": PERMUTATION,
                     "cutmix.centre": torch.tensor([0, 2]),
                 },
-            )
+            ),
+            **{
+                f"CutMix or Mixup, {name}": Case(
+                    [SHORT, {"cutmix": {"num_classes": 4, "probability": 0.3, "mixup_alpha": 0.8}}],
+                    step,
+                    {
+                        "cutmix.lam": torch.tensor(0.6, dtype=torch.float64),
+                        "cutmix.permutation": PERMUTATION,
+                        "cutmix.centre": torch.tensor([0, 2]),
+                        "cutmix.chance": torch.tensor(chance),
+                    },
+                )
+                for name, chance, step in (
+                    ("neither", [0.3, 0.7], ref.plain()),
+                    ("CutMix", [0.2, 0.4], transforms.cutmix(0.6, PERMUTATION, (0, 2))),
+                    ("Mixup", [0.2, 0.5], transforms.mixup(0.6, PERMUTATION)),
+                )
+            },
         },
     ),
     "consistency": Row(

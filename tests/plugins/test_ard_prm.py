@@ -133,17 +133,18 @@ def test_without_the_number_of_steps_the_share_counts_whole_epochs():
     assert keep_rate(0, 0, None, warmup=0.0) == 1.0
 
 
-def test_the_draws_have_the_share_of_their_epoch():
+@pytest.mark.parametrize("kept", [1.0, 0.5])
+def test_the_draws_have_the_share_of_their_epoch(kept: float):
     seen: list[Tensor] = []
     model = vit()
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
-    engine = engine_of(ard_prm(warmup=4, steps=1), model=model, epochs=8, steps_per_epoch=1)
+    engine = engine_of(ard_prm(warmup=4, steps=1, kept=kept), model=model, epochs=8, steps_per_epoch=1)
     x, y = examples()
     for epoch in range(4):
         seen.clear()
         engine.step(x, y)
         masked = ((seen[0] - x) == 0).flatten(1).all(0).view(4, 2, 4, 2).all(3).all(1)
-        assert int(masked.sum()) == int((1 - (epoch + 1) / 4) * PATCHES)
+        assert int(masked.sum()) == int((1 - kept * (epoch + 1) / 4) * PATCHES)
         engine.end_epoch()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress import Adv, hookimpl
-from buttress.errors import HookError
+from buttress.errors import ButtressError, HookError
 from buttress_plugins.attacks.gairat import geometry_weights
 
 from ..core.helpers import assert_same, engine_of, snapshot, step
@@ -72,3 +72,8 @@ class Replaces:
 def test_counts_that_another_plugin_dropped_are_asked_for():
     with pytest.raises(HookError, match="expected the counts 'kappa' of its own attack"):
         trained({"gairat": {"begin": 0}}, Replaces())
+
+
+def test_the_public_code_s_middle_of_one_step_is_refused():
+    with pytest.raises(ButtressError, match=r"steps: expected at least 2 with variant official.*got 1"):
+        engine_of(network(), {"gairat": {"variant": "official", "steps": 1}})

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from buttress import PluginError
-from buttress_plugins.losses.randomized_at import gradient_sums, soft_rows
+from buttress_plugins.losses.randomized_at import gradient_sums, noisy_weights, soft_rows
 
 from ..conformance import references as ref
 from ..conformance.references_randomized import convolution_weights, randomized_at
@@ -43,6 +43,15 @@ def test_the_attack_sees_the_noise_and_the_loss_does_not():
         engine.step(x, y, draws={"pgd.start": start, "randomized_at.noise": noise})
         reference.step(x, y, start)
     assert_close(model.state_dict(), reference.model.state_dict())
+
+
+def test_noise_on_named_weights_leaves_out_convolutions_of_other_names():
+    shortcut = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3))
+    model = torch.nn.ModuleDict(
+        {"conv": torch.nn.Conv2d(1, 2, 3), "shortcut": shortcut, "converted": torch.nn.Linear(2, 2)}
+    )
+    sizes = {which: [w.numel() for w in noisy_weights(model, which)] for which in ("convolutions", "named")}
+    assert sizes == {"convolutions": [18, 2, 18, 2], "named": [18, 2, 4, 2]}
 
 
 def test_a_model_without_a_linear_layer_is_refused_before_the_first_step():

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, PluginError, hookimpl, load_attack_loss
@@ -29,7 +30,8 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
     Args:
         ard: whether attention branches are left out of the gradient; needs transformer blocks of timm.
         prm: whether patches of the perturbation are masked; needs the patch embedding of timm, or ``patch``.
-        warmup: number of epochs in which the share that is kept grows from 0 to 1.
+        warmup: number of epochs in which the share that is kept grows from 0 to ``kept``.
+        kept: share of branches and patches that is kept after the warm-up; 1 in the paper.
         patch: side of a masked patch in pixels; null: that of the model's patch embedding.
         steps: number of gradient steps.
         step_size: length of a step in units of the input; default eps / 4.
@@ -47,6 +49,7 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
     ard: bool = True
     prm: bool = True
     warmup: NonNegative = 10.0
+    kept: Annotated[float, Interval(ge=0, le=1)] = 1.0
     patch: Times | None = None
     steps: Times = 10
     step_size: NonNegativeFraction | None = None
@@ -83,7 +86,7 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
-        kept = keep_rate(ctx.epoch, ctx.step, ctx.steps_per_epoch, self.warmup)
+        kept = self.kept * keep_rate(ctx.epoch, ctx.step, ctx.steps_per_epoch, self.warmup)
         dropped, masks = self._dropped(kept, ctx), self._masks(kept, batch.x, ctx)
         loss, x = self._loss(model, batch, ctx), batch.x.detach()
         step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
@@ -139,7 +142,7 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
 
 
 def keep_rate(epoch: int, step: int, steps_per_epoch: int | None, warmup: float) -> float:
-    """The share that is kept, ``min(1, t / warmup)``; t counts epochs to the end of this step, or whole epochs."""
+    """The share ``min(1, t / warmup)`` of what is kept in the end; t counts epochs to this step's end, or whole."""
     t = epoch + (0.0 if steps_per_epoch is None else (step + 1) / steps_per_epoch)
     return 1.0 if t >= warmup else t / warmup
 

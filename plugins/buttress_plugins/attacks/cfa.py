@@ -3,9 +3,9 @@
 Source: Wei, Wang, Guo, Wang, "CFA: Class-wise Calibrated Fair Adversarial Training", arXiv:2303.14460, sections 4.1
 (margin, CCM) and 4.2 (regularisation, CCR); the third part of the method is the plugin ``fawa``. r_k is the share of
 the adversarial examples of class k that the model classified correctly in training, in the epoch before; it comes out
-of the forward of the loss. The public code divides by the mean class size; here each class is divided by its own. Its
-code makes two clean forwards for ``trades``; one serves both terms here. Up to the epoch ``begin`` each class has the
-radius eps and the weight beta / (1 + beta).
+of the forward of the loss. The public code divides by the mean class size (``class_size: mean``), and makes two clean
+forwards for ``trades`` (``clean_forwards: 2``); here each class is divided by its own size, and one forward serves both
+terms. Up to the epoch ``begin`` each class has the radius eps and the weight beta / (1 + beta).
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,6 +57,9 @@ class CFA:
         tau: number of steps that ``fat`` takes from misclassified points before an example stops.
         steps: number of gradient steps.
         step_size: length of a step in units of the input, for all classes; default eps / 4 (2/255 at eps 8/255).
+        clean_forwards: number of clean forwards of ``trades``: 1, or 2 as in the public code.
+        class_size: number by which the correct examples of a class are divided: ``own``, the number of its examples, or
+            ``mean``, the mean over the classes, as in the public code; r_k is then up to K, and 0 without examples.
         attack_mode: mode of the model during the attack: ``eval``, ``train`` (the public code in its modes ``at`` and
             ``fat``), ``train_notrack``.
 
@@ -77,6 +80,8 @@ class CFA:
     tau: Annotated[int, Ge(0)] = 3
     steps: Times = 10
     step_size: NonNegativeFraction | None = None
+    clean_forwards: Literal[1, 2] = 1
+    class_size: Literal["own", "mean"] = "own"
     attack_mode: AttackMode = "eval"
 
     radius: float = field(init=False, repr=False)
@@ -86,7 +91,8 @@ class CFA:
     _counted: tuple[Tensor, Tensor] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        self.radius = 1.0 + self.lambda1 if self.ccm else 1.0
+        largest = 1.0 if self.class_size == "own" else float(self.num_classes)
+        self.radius = largest + self.lambda1 if self.ccm else 1.0
         self._correct = self._seen = torch.zeros(self.num_classes, dtype=torch.int64)
 
     def forwards(self, examples: int) -> int:
@@ -125,7 +131,8 @@ class CFA:
             if self.ccr and self._calibrates(ctx):
                 factor = self.lambda2 + self._accuracy_of(y, x)
             logits, adv_logits = model(x), model(adv.x)
-            losses = balanced_trades(logits, adv_logits, y, factor * self.beta)
+            reference = model(x) if self.clean_forwards == 2 else logits
+            losses = balanced_trades(logits, adv_logits, reference, y, factor * self.beta)
         else:
             adv_logits = model(adv.x)
             losses = cross_entropy(adv_logits, y)
@@ -139,7 +146,10 @@ class CFA:
             correct, seen = (torch.where(ctx.skipped, 0, each) for each in self._counted)
             self._correct, self._seen, self._counted = self._correct + correct, self._seen + seen, None
         if event == "epoch":
-            self._accuracy = class_accuracy(self._correct, self._seen, self._accuracy)
+            if self.class_size == "own":
+                self._accuracy = class_accuracy(self._correct, self._seen, self._accuracy)
+            else:
+                self._accuracy = self.num_classes * self._correct.double() / self._seen.sum().clamp_min(1)
             self._correct, self._seen = torch.zeros_like(self._correct), torch.zeros_like(self._seen)
 
     def state_dict(self) -> dict[str, Any]:
@@ -199,10 +209,18 @@ class Patience:
         return moving
 
 
-def balanced_trades(logits: Tensor, adv_logits: Tensor, y: Tensor, c: Tensor) -> Tensor:
-    """``[B]`` losses ``(1 - b) CE + b KL`` with ``b = c / (1 + c)``, from logits ``[B,K]`` and ``y``, ``c [B]``."""
+def balanced_trades(logits: Tensor, adv_logits: Tensor, reference: Tensor, y: Tensor, c: Tensor) -> Tensor:
+    """``[B]`` losses ``(1 - b) CE + b KL`` with ``b = c / (1 + c)``.
+
+    Args:
+        logits: clean ones ``[B,K]``, of the cross-entropy.
+        adv_logits: adversarial ones ``[B,K]``.
+        reference: clean ones ``[B,K]``, of the divergence.
+        y: labels ``[B]``.
+        c: weights ``[B]``.
+    """
     b = c / (1 + c)
-    return (1 - b) * cross_entropy(logits, y) + b * kl_divergence(adv_logits, F.log_softmax(logits, 1))
+    return (1 - b) * cross_entropy(logits, y) + b * kl_divergence(adv_logits, F.log_softmax(reference, 1))
 
 
 def into_ball(delta: Tensor, radius: Tensor, norm: str) -> Tensor:

@@ -5,9 +5,9 @@ arXiv:2010.01736, equations 5 and 6. kappa counts the iterates of PGD that the m
 start included and the final point left out; a small one is an example near the decision boundary. The weights have mean
 1 over the batch. Until the epoch ``begin`` they are all 1.
 
-The public code has int(K / 2) in the place of K / 2, which differs where the number of steps K is odd, and calls the
-linear weights *Discrete*. Its code for TRADES weighs other terms than its paper; here the weight is that of an
-example's whole loss, whatever the loss.
+The public code has int(K / 2) in the place of K / 2, which differs where the number of steps K is odd (``variant:
+official``), and calls the linear weights *Discrete*. Its code for TRADES weighs other terms than its paper; here the
+weight is that of an example's whole loss, whatever the loss.
 """
 
 from collections.abc import Generator
@@ -37,6 +37,7 @@ class GAIRAT:
         steps: number of gradient steps, K.
         step_size: length of a step in units of the input; default eps / 4 (2/255 at eps 8/255).
         weighting: weight of an example by its count: ``tanh``, ``sigmoid``, or ``linear``, which has no ``lam``.
+        variant: middle of the counts: ``paper`` K / 2, or ``official`` int(K / 2), as in the public code.
         lam: shift of the weights towards all examples (large) or those near the boundary (small); -1 in the paper.
         begin: first epoch with weights; that of the paper's 120 epochs.
         loss: loss that the steps maximise: ``ce`` cross-entropy, or ``kl`` divergence from the clean prediction
@@ -53,6 +54,7 @@ class GAIRAT:
     steps: Times = 10
     step_size: NonNegativeFraction | None = None
     weighting: Weighting = "tanh"
+    variant: Literal["paper", "official"] = "paper"
     lam: Annotated[float, Interval(ge=-100, le=100)] = -1.0
     begin: Epoch = 59
     loss: Literal["ce", "kl"] = "ce"
@@ -60,6 +62,8 @@ class GAIRAT:
     attack_mode: AttackMode = "eval"
 
     def __post_init__(self) -> None:
+        if self.variant == "official" and self.steps == 1:
+            raise ValueError("steps: expected at least 2 with variant official, which divides by int(steps / 2), got 1")
         if self.start == "none":
             load_attack_loss(self.loss).expect_gradient_at_x(["gaussian", "uniform"])
 
@@ -97,20 +101,22 @@ class GAIRAT:
                 "adv.aux: expected the counts 'kappa' of its own attack, got adversarial examples without; another "
                 "plugin replaced them, take that one out or keep adv.aux"
             )
-        weights = geometry_weights(adv.aux["kappa"].to(loss.per_example.dtype), self.steps, self.weighting, self.lam)
+        kappa = adv.aux["kappa"].to(loss.per_example.dtype)
+        half = self.steps / 2 if self.variant == "paper" else self.steps // 2
+        weights = geometry_weights(kappa, self.steps, self.weighting, self.lam, half)
         return Loss(weights * loss.per_example, loss.penalty)
 
 
-def geometry_weights(kappa: Tensor, steps: int, weighting: Weighting, lam: float) -> Tensor:
-    """``[B]`` weights of mean 1 from counts ``kappa [B]``, of 0 to ``steps``.
+def geometry_weights(kappa: Tensor, steps: int, weighting: Weighting, lam: float, half: float | None = None) -> Tensor:
+    """``[B]`` weights of mean 1 from counts ``kappa [B]``, of 0 to ``steps``, whose middle is ``half`` (``steps / 2``).
 
-    ``tanh`` is (1 + tanh u) / 2 with u = lam + 5 (1 - 2 kappa / K), which equals sigmoid(2 u); ``sigmoid`` is
+    ``tanh`` is (1 + tanh u) / 2 with u = lam + 5 (1 - kappa / half), which equals sigmoid(2 u); ``sigmoid`` is
     sigmoid(u); ``linear`` is 1 - kappa / (K + 1). The logarithms are taken and normalised, so that weights which are
     all nearly 0 keep their ratios.
     """
     if weighting == "linear":
         logarithm = torch.log1p(-kappa / (steps + 1))
     else:
-        u = lam + 5 * (1 - 2 * kappa / steps)
+        u = lam + 5 * (1 - kappa / (steps / 2 if half is None else half))
         logarithm = F.logsigmoid(2 * u if weighting == "tanh" else u)
     return len(kappa) * F.softmax(logarithm, 0)

@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, hookimpl, load_attack_loss
-from buttress.functional import L2Variant, Start, first_perturbation, per_example, pgd
+from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, ThreatModel, hookimpl, load_attack_loss
+from buttress.functional import InputLoss, L2Variant, Start, first_perturbation, input_gradient, per_example, pgd
 from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction, Times
 
@@ -32,8 +32,8 @@ class PGD:
         loss: loss that the steps maximise: ``ce`` cross-entropy, ``kl`` divergence from the clean prediction (TRADES),
             ``margin`` best wrong logit minus right logit, ``objective`` the training loss of the run (in training
             only), or another attack loss by name.
-        start: random start: ``uniform`` in the ball, ``gaussian`` (x + 0.001 N(0, 1), not clamped; TRADES, MART), or
-            ``none``.
+        start: first perturbation: ``uniform`` in the ball, ``gaussian`` (x + 0.001 N(0, 1), not clamped; TRADES, MART),
+            ``gradient``, the gradient of the mean loss at x, as it is (the public code of IDBH), or ``none``.
         restarts: number of independent starts; each example keeps the one with the highest final loss.
         l2_variant: steps and projection for L2: ``exact``, or those of a public code, ``ro`` (Rice et al.) or
             ``trades``.
@@ -48,7 +48,7 @@ class PGD:
     steps: Times = 10
     step_size: NonNegativeFraction | None = None
     loss: AttackLossChoice = "ce"
-    start: Start = "uniform"
+    start: Literal[Start, "gradient"] = "uniform"
     restarts: Times = 1
     l2_variant: L2Variant = "exact"
     projection_order: Literal["norm_then_box", "box_then_norm"] | None = None
@@ -61,17 +61,19 @@ class PGD:
     def __post_init__(self) -> None:
         self._loss = load_attack_loss(self.loss)
         self.refuses, self.takes = self._loss.refuses, self._loss.takes
-        if self.start == "none":
+        if self.start in ("none", "gradient"):
             self._loss.expect_gradient_at_x(["gaussian", "uniform"])
 
     def forwards(self, examples: int) -> int:
         """Number of forwards for a batch, for progress bars."""
-        return self.steps * self.restarts
+        return (self.steps + (self.start == "gradient")) * self.restarts
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
         loss = self._loss(model, batch, ctx)
+        if self.start == "gradient":
+            loss = seen_in_box(loss, ctx.threat)
         injected = ctx.draw("start", batch.x.shape if self.restarts == 1 else (self.restarts, *batch.x.shape))
         if injected is not None and self.restarts == 1:
             injected = injected[None]
@@ -79,10 +81,7 @@ class PGD:
         best_loss: Tensor | None = None
         nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
         for restart in range(self.restarts):
-            if injected is None:
-                start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))
-            else:
-                start = injected[restart]
+            start = self._start(batch.x, loss, ctx) if injected is None else injected[restart]
             x_adv = pgd(
                 loss,
                 batch.x,
@@ -107,3 +106,13 @@ class PGD:
                 best_loss = torch.where(better, final, best_loss)
         assert best is not None
         return Adv(best, {"nonfinite_grads": nonfinite})
+
+    def _start(self, x: Tensor, loss: InputLoss, ctx: Context) -> Tensor | None:
+        if self.start == "gradient":
+            return input_gradient(loss, x) / len(x)
+        return first_perturbation(self.start, x, ctx.threat, ctx.generator("start"))
+
+
+def seen_in_box(loss: InputLoss, threat: ThreatModel) -> InputLoss:
+    """``loss`` at inputs clipped to the box, with the gradient of the clipped input for every element of the input."""
+    return lambda x_adv: loss(x_adv + (threat.clamp(x_adv) - x_adv).detach())

@@ -5,10 +5,12 @@ terms of first and second order are those of the public code: four divergences f
 gradients of the clean and of the adversarial cross-entropy with respect to the last layer. In its code for TRADES the
 attack sees convolutions with normal noise of 1e-4, and the training loss does not; its code for AWP has no noise:
 ``noise: 0``. Its first target of second order is made like the second one, apparently unintended: ``second_order:
-intended``. The code makes four forwards each of clean and adversarial examples; one each serves here.
+intended``. Its code for TRADES makes four forwards each of clean and adversarial examples (``forwards_each: 4``), and
+chooses the weights with noise by name (``noise_on: named``); one forward each serves here, and all convolutions have
+noise.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -21,6 +23,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from buttress import Adv, Batch, Context, Loss, PluginError, hookimpl
 from buttress.functional import cross_entropy, expect_labels, kl_divergence
+
+Logits = tuple[Tensor, Tensor]
+"""Clean and adversarial logits ``[B,K]``."""
 
 NO_SOFT_LABELS = {"soft labels": "its targets are made for a class, and a soft label is of several"}
 
@@ -36,9 +41,13 @@ class RandomizedAT:
             for 10 and 0.98 for 100.
         second_order: first target of second order: ``code``, equal to the second one, or ``intended``, its opposite.
         noise: standard deviation of the noise on the weights of convolutions during the attack.
+        noise_on: weights with noise: ``convolutions``, those of all convolutions, or ``named``, the parameters with
+            ``conv`` in their names, as in the public code.
+        forwards_each: number of forwards each of clean and of adversarial examples: 1, or 4 as in the public code for
+            TRADES, one for each term.
 
-    The draw ``randomized_at.noise`` may be injected: the finished noise on all weights of convolutions, flattened and
-    put after one another, in the order of the model.
+    The draw ``randomized_at.noise`` may be injected: the finished noise on all weights with noise, flattened and put
+    after one another, in the order of the model.
     """
 
     refuses = NO_SOFT_LABELS
@@ -48,6 +57,8 @@ class RandomizedAT:
     share: Annotated[float, Interval(ge=0, le=1)] | None = None
     second_order: Literal["code", "intended"] = "code"
     noise: Annotated[float, Ge(0)] = 1e-4
+    noise_on: Literal["convolutions", "named"] = "convolutions"
+    forwards_each: Literal[1, 4] = 1
 
     _head: nn.Linear = field(init=False, repr=False)
 
@@ -57,7 +68,7 @@ class RandomizedAT:
 
     @hookimpl(wrapper=True)
     def generate_adv(self, model: nn.Module, ctx: Context) -> Generator[None, Adv, Adv]:
-        weights = convolutions(model) if self.noise else []
+        weights = noisy_weights(model, self.noise_on) if self.noise else []
         if not weights:
             return (yield)
         with shifted(weights, self._noise(weights, ctx)):
@@ -70,7 +81,8 @@ class RandomizedAT:
             logits, adv_logits = model(batch.x), model(adv.x)
         gaps = [gradient_sums(z, y, s) for z, s in zip((logits, adv_logits), features, strict=True)]
         targets = [matrix[y] for matrix in self._matrices(*gaps)]
-        return Loss(randomized(logits, adv_logits, y, targets, self.alpha, self.beta))
+        pairs = [(logits, adv_logits) if self.forwards_each == 1 else both(model, batch.x, adv.x) for _ in range(3)]
+        return Loss(randomized(logits, pairs, y, targets, self.alpha, self.beta))
 
     def _matrices(self, clean: Tensor, adv: Tensor) -> list[Tensor]:
         """The four matrices ``[K,K]`` whose rows are soft labels, from the sums ``[K]`` of both gradients."""
@@ -90,8 +102,10 @@ class RandomizedAT:
         return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
 
-def convolutions(model: nn.Module) -> list[Tensor]:
-    """The parameters of all convolutions, each once."""
+def noisy_weights(model: nn.Module, which: str) -> list[Tensor]:
+    """The parameters of all convolutions, or those with ``conv`` in their names (``named``), each once."""
+    if which == "named":
+        return [weight for name, weight in model.named_parameters() if "conv" in name]
     return list({id(w): w for m in model.modules() if isinstance(m, _ConvNd) for w in m.parameters(False)}.values())
 
 
@@ -156,15 +170,34 @@ def soft_rows(gap: Tensor, share: float) -> Tensor:
     return share * rows + (1 - share) * (1 - off)
 
 
+def both(model: nn.Module, x: Tensor, x_adv: Tensor) -> Logits:
+    """The logits of ``x`` and of ``x_adv``, which the public code forwards first."""
+    adv_logits = model(x_adv)
+    return model(x), adv_logits
+
+
 def randomized(
-    logits: Tensor, adv_logits: Tensor, y: Tensor, targets: list[Tensor], alpha: float, beta: float
+    logits: Tensor, pairs: Sequence[Logits], y: Tensor, targets: Sequence[Tensor], alpha: float, beta: float
 ) -> Tensor:
-    """``[B]`` losses from logits ``[B,K]``, labels ``y [B]`` and the four soft labels ``[B,K]`` of each example."""
-    log_p, log_q = F.log_softmax(logits, 1), F.log_softmax(adv_logits, 1)
-    terms = [
-        F.kl_div(log, target, reduction="none").sum(1)
-        for log, target in zip((log_q, log_p, log_q, log_p), targets, strict=True)
-    ]
-    first, second = (terms[0] + terms[1]) / 2, (terms[2] + terms[3]) / 2
-    trades = (1 - alpha) * cross_entropy(logits, y) + beta * kl_divergence(adv_logits, log_p)
+    """``[B]`` losses.
+
+    Args:
+        logits: clean ones ``[B,K]``, of the cross-entropy.
+        pairs: the logits of the divergence, and of the terms of first and of second order.
+        y: labels ``[B]``.
+        targets: the four soft labels ``[B,K]`` of each example.
+        alpha: weight of the terms of the expansion.
+        beta: weight of the divergence.
+    """
+    (clean, adv), *of_orders = pairs
+    trades = (1 - alpha) * cross_entropy(logits, y) + beta * kl_divergence(adv, F.log_softmax(clean, 1))
+    first, second = (
+        (from_soft(adv, one) + from_soft(clean, other)) / 2
+        for (clean, adv), one, other in zip(of_orders, targets[::2], targets[1::2], strict=True)
+    )
     return trades + alpha * first + alpha / 2 * second
+
+
+def from_soft(logits: Tensor, target: Tensor) -> Tensor:
+    """``[B]`` values of KL(target || softmax(logits)) in nats, for ``target [B,K]`` with zeros."""
+    return F.kl_div(F.log_softmax(logits, 1), target, reduction="none").sum(1)

@@ -6,7 +6,8 @@ which draws half of each batch from the unlabelled set: ``data.extra: {share: 1/
 in the divergence alone, and the cross-entropy is the mean over the labelled ones of the batch, as in that code. The
 attack is that of TRADES, which asks for no label: ``pgd: {loss: kl, start: gaussian}``.
 
-Difference: the cross-entropy and the divergence share one clean forward, as in ``trades``.
+The cross-entropy and the divergence share one clean forward. The public code forwards the adversarial examples before
+the clean ones, which batch norm's running statistics remember: ``adv_first``.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class RST:
         beta: weight of the divergence; 6 in the paper.
         unlabelled_weight: factor on the losses of the extra examples (lambda in the paper); 1 leaves their weight to
             their share of the batch, as in the public code.
+        adv_first: whether the adversarial examples are forwarded before the clean ones, as in the public code.
     """
 
     needs = NEEDS_EXTRA
@@ -40,11 +42,14 @@ class RST:
 
     beta: Annotated[float, Ge(0)] = 6.0
     unlabelled_weight: Annotated[float, Ge(0)] = 1.0
+    adv_first: bool = False
 
     @hookimpl
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
-        logits = model(batch.x)
-        adv_logits = model(adv.x)
+        if self.adv_first:
+            adv_logits, logits = model(adv.x), model(batch.x)
+        else:
+            logits, adv_logits = model(batch.x), model(adv.x)
         divergence = kl_divergence(adv_logits, F.log_softmax(logits, 1))
         fit = mean_over_labelled(cross_entropy(logits, batch.y), batch.aux.get("unlabelled"))
         losses = fit + self.beta * divergence

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from buttress import Batch, Context, hookimpl
@@ -23,24 +23,29 @@ class Mixup:
     Args:
         num_classes: number of classes K; in a config, the data's.
         alpha: parameter of the Beta distribution.
+        probability: probability that a batch is mixed; otherwise lam is 1.
 
-    The draws ``mixup.lam`` (0-dim) and ``mixup.permutation`` (``[B]`` int64) may be injected.
+    The draws ``mixup.lam`` (0-dim), ``mixup.permutation`` (``[B]`` int64) and ``mixup.chance`` (0-dim in [0, 1): a
+    batch is mixed where it is below ``probability``) may be injected.
     """
 
     gives = ("soft labels", "mixed inputs")
 
     num_classes: Annotated[int, Ge(2)]
     alpha: Annotated[float, Gt(0)] = 1.4
+    probability: Annotated[float, Interval(ge=0, le=1)] = 1.0
 
     @hookimpl
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
         x, y = batch.x, batch.y
-        lam, permutation = ctx.draw("lam", ()), ctx.draw("permutation", (len(x),))
+        lam, permutation, chance = ctx.draw("lam", ()), ctx.draw("permutation", (len(x),)), ctx.draw("chance", ())
         if lam is None:
             lam = beta(self.alpha, ctx.generator("lam"))
         if permutation is None:
             permutation = torch.randperm(len(x), generator=ctx.generator("permutation"), device=x.device)
-        lam = lam.to(x.dtype)
+        if chance is None:
+            chance = torch.rand((), generator=ctx.generator("chance"), device=x.device)
+        lam = torch.where(chance < self.probability, lam, 1.0).to(x.dtype)
         soft = soft_labels(y, self.num_classes, x.dtype)
         return replace(batch, x=mix(x, permutation, lam), y=mix(soft, permutation, lam))
 
