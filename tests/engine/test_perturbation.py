@@ -132,11 +132,11 @@ def test_of_several_faults_on_record_the_earliest_is_raised_and_then_forgotten()
         checks.expect(late, torch.tensor(number < 4), (3, number), lambda: "unread")
         checks.expect(early, torch.tensor(number < 2), (3, number), lambda: "unread")
     with pytest.raises(DataError, match=r"^early at \(3, 2\): what it gave was outside"):
-        checks.read()
-    checks.read()
+        checks.read("after step 1 of epoch 1")
+    checks.read("after step 1 of epoch 1")
     checks.expect(early, torch.tensor(False), (9, 1), lambda: "unread")
     with pytest.raises(DataError, match=r"^early at \(9, 1\):"):
-        checks.read()
+        checks.read("after step 1 of epoch 1")
 
 
 @ORDERS

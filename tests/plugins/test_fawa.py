@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from buttress import Engine
-from buttress.errors import ButtressError
+from buttress.errors import ButtressError, DataError
 from buttress_plugins.ensembles.fawa import FAWA, accuracies
 
 from ..models import ConvNet
@@ -50,6 +51,19 @@ def test_the_live_training_does_not_notice(attack: str):
     train(plain, 2)
     train(averaged, 2)
     assert_same(state(plain.model), state(averaged.model))
+
+
+def test_the_starts_of_its_own_attack_can_be_injected():
+    own = engine("fgsm", {"fawa": {"threshold": 0.0, "attack": "pgd"}})
+    seen: list[Tensor] = []
+    own.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    starts = [0.01 * torch.rand_like(batch.x) for batch in HELD_OUT]
+    own.end_epoch(draws={f"fawa.start.{number}": start for number, start in enumerate(starts)})
+    first_inputs = seen[::11]  # ten steps, and the prediction after them
+    for batch, start, actual in zip(HELD_OUT, starts, first_inputs, strict=True):
+        assert torch.equal(actual, batch.x + start)
+    with pytest.raises(DataError, match=r"engine\.end_epoch: draws \['fawa\.start\.2'\] were not asked for"):
+        own.end_epoch(draws={"fawa.start.2": starts[0]})
 
 
 def test_a_run_without_a_validation_split_is_refused_before_the_first_step():

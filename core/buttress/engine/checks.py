@@ -10,6 +10,7 @@ from torch import Tensor
 
 from buttress.engine.bad_steps import BadSteps
 from buttress.engine.first_bad import FirstBad, Giver
+from buttress.nn.finite import FiniteTensors
 
 CheckLevel = Literal["always", "interval", "off"]
 
@@ -23,10 +24,18 @@ class ValueChecks:
         device: device of the verdicts.
         bad_steps: receives the verdicts on finiteness, at every level, where bad steps are skipped; with None a value
             that is not finite is a fault.
+        finite: tensors of the model that must be finite, at every level but ``off``; None checks none.
     """
 
-    def __init__(self, level: CheckLevel, device: torch.device, bad_steps: BadSteps | None = None) -> None:
+    def __init__(
+        self,
+        level: CheckLevel,
+        device: torch.device,
+        bad_steps: BadSteps | None = None,
+        finite: FiniteTensors | None = None,
+    ) -> None:
         self.level, self.bad_steps = level, bad_steps
+        self.finite = finite if level != "off" else None
         self._first_bad = FirstBad(device)
 
     @property
@@ -63,18 +72,26 @@ class ValueChecks:
         else:
             self.bad_steps.note(who, good, when, names)
 
-    def read(self) -> None:
-        """Synchronise once and raise the earliest fault on record.
+    def read(self, place: str) -> str:
+        """Synchronise once and raise the earliest fault on record, or that of the model at ``place`` in the run.
+
+        Returns:
+            A sentence about the steps skipped since the last call, or nothing.
 
         Raises:
             ButtressError: names who is at fault, and the epoch and step at which it happened first.
+            DivergenceError: a tensor of the model is not finite, or too many consecutive steps had to be skipped.
         """
         verdict = self._first_bad.take()
-        if verdict is None:
-            return
-        problem = (
-            f"{verdict.part} was not finite"
-            if verdict.part
-            else "what it gave was outside of what is allowed (values, norm ball, labels or finiteness)"
-        )
-        raise verdict.who.fault(f"{problem}; run with checks: always to see the values", (verdict.epoch, verdict.step))
+        if verdict is not None:
+            problem = (
+                f"{verdict.part} was not finite"
+                if verdict.part
+                else "what it gave was outside of what is allowed (values, norm ball, labels or finiteness)"
+            )
+            when = (verdict.epoch, verdict.step)
+            raise verdict.who.fault(f"{problem}; run with checks: always to see the values", when)
+        skipped = self.bad_steps.read() if self.bad_steps else ""
+        if self.finite is not None:
+            self.finite.expect(place)
+        return skipped

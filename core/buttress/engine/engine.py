@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
-from weakref import proxy
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from buttress.engine.arguments import expect_function, expect_replays, expect_sizes, expect_word
+from buttress.engine.arguments import expect_replays, expect_sizes, expect_word
 from buttress.engine.attacking import Attack
 from buttress.engine.bad_steps import BadSteps
 from buttress.engine.between_steps import BetweenSteps
@@ -113,19 +111,13 @@ class Engine(Controls):
             classes=None if classes is None else tuple(classes),
             store=store,
         )
-        self._finite = FiniteTensors(model)
-        self.bad_steps = BadSteps(max_skipped, device, self._finite) if nonfinite == "skip" else None
+        finite = FiniteTensors(model)
+        self.bad_steps = BadSteps(max_skipped, device, finite) if nonfinite == "skip" else None
         """The steps that were skipped, where ``nonfinite`` is ``skip``."""
-        self._checks = ValueChecks(checks, device, self.bad_steps)
+        self._checks = ValueChecks(checks, device, self.bad_steps, finite)
         self.hooks = Hooks(self.plugins, self._state, self._checks)
         self._build(optimizer, attack_mode)
-        if validation is not None:
-            expect_function("validation", validation)
-            self._state.validation_batches = validation
-        if batches is not None:
-            expect_function("batches", batches)
-            tracks = proxy(self._tracks)  # no cycle: an engine that is dropped frees its model at once
-            self._state.training_batches = partial(Tracks.training_batches, tracks, batches)
+        self._tracks.offer_splits(batches, validation)
         self._started = False
 
     def _build(self, optimizer: Optimizer | OptimizerFactory, attack_mode: AttackMode | None) -> None:
@@ -141,8 +133,7 @@ class Engine(Controls):
         expect_word("attack_mode", mode, ATTACK_MODES)
         self._attack = Attack(model, hooks, state, modes, mode)
         self._step = Step(model, self.optimizer, hooks, state, modes, self._attack, copies, self._checks)
-        finite = self._finite if self._checks.level != "off" else None
-        self._tracks = Tracks(model, hooks, state, self._attack, self._between_steps, finite)
+        self._tracks = Tracks(model, hooks, state, self._attack, self._between_steps, self._checks.finite)
 
     # One training step
 
@@ -193,10 +184,17 @@ class Engine(Controls):
             self._started = True
 
     @takes_gradients
-    def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
+    def end_epoch(
+        self, metrics: Mapping[str, float] | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> None:
         """Close the epoch: ensembles take their snapshot, then the next epoch begins.
 
+        Args:
+            metrics: measures of the epoch, for plugins that implement ``end_epoch``.
+            draws: random draws that take the place of a plugin's own, as in ``step``.
+
         Raises:
+            DataError: no plugin asks for one of the draws.
             HookError: there is a fault on the device's record; or a plugin raised, and the weights are as before.
             DivergenceError: the weights are no longer finite.
         """
@@ -204,7 +202,7 @@ class Engine(Controls):
         if skipped := self.read_checks():
             logger.warning(skipped)
         self._state.phase = "ensemble"
-        with self._between_steps(), self._attack.offered():
+        with self._between_steps(), self._attack.offered(), self._state.injecting(draws or {}, "engine.end_epoch"):
             self.hooks.ensemble_weights(self.model, "epoch")
             self.hooks.end_epoch(metrics or {})
         self._state.end_epoch()
@@ -254,11 +252,7 @@ class Engine(Controls):
             DivergenceError: a parameter or a buffer that was finite holds NaN or infinity, or too many consecutive
                 steps had to be skipped.
         """
-        self._checks.read()
-        skipped = self.bad_steps.read() if self.bad_steps else ""
-        if self._checks.level != "off":
-            self._finite.expect(self._state.between_steps)
-        return skipped
+        return self._checks.read(self._state.between_steps)
 
     def log(self, record: Mapping[str, object]) -> None:
         """Hand a record to the plugins that log."""

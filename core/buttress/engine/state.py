@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from buttress.errors import ConfigError, DataError, moment
+from buttress.engine.randomness import Randomness
+from buttress.errors import ConfigError, moment
 from buttress.storage.history import Store
-from buttress.streams import Span, Streams, seed_of
+from buttress.streams import Streams
 
 if TYPE_CHECKING:
     from buttress.nn.calls import Outputs
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Phase = Literal["setup", "attack", "perturb", "train", "ensemble", "evaluate"]
 
 
-class RunState:
+class RunState(Randomness):
     """The one mutable record that all contexts of an engine share.
 
     ``epoch`` and ``step`` (within the epoch) and ``global_step`` are 0-based.
@@ -42,26 +43,21 @@ class RunState:
         phase: Phase = "setup",
         store: Store | None = None,
     ) -> None:
-        self.threat, self.device, self.seed, self.rank = threat, device, seed, 0
+        super().__init__(device, seed)
+        self.threat = threat
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
         self.replays, self.examples, self.classes = replays, examples, classes
-        self.epoch = self.step = self.global_step = 0
+        self.global_step = 0
         self.phase: Phase = phase
         self.store = store or Store(None)
         self.folder: Path | None = None
         self.elsewhere = ""  # place for messages while no step is being made: the evaluation, and the batch in it
-        self.draws: Mapping[str, Tensor] = {}
-        self.requested_draws: set[str] = set()
         self.records: dict[str, list[Tensor | float]] = {}
         self.outputs: Outputs | None = None  # of the model, while compute_loss is called
         self.training_batches: Callable[[str], Iterable[Batch]] = _no_batches
         self.attacked_losses: Callable[[Tensor], Tensor] | None = None
         self.validation_batches: Callable[[], Iterable[Batch]] = _no_validation
         self.attack: Callable[[str, Batch], Adv] | None = None  # for plugins that ask, at the end of an epoch
-        self._generators: Streams = {}
-        self._lasting: Streams = {}  # of spans longer than a step
-        self._reader = ""
-        self._steps_back = 0  # from the present step to that whose draws are made
         self._skipped: Tensor | None = None
         self._input_grad: tuple[Tensor | None] | None = None
 
@@ -115,14 +111,6 @@ class RunState:
                 yield
         finally:
             self.attacked_losses = before
-
-    def begin_step(self, draws: Mapping[str, Tensor]) -> None:
-        """Start all random streams of the step at their beginning, with ``draws`` injected in the place of some.
-
-        So a step that failed makes the same draws when it is tried again.
-        """
-        self.rewind()
-        self.draws, self.requested_draws = draws, set()
 
     @property
     def skipped(self) -> Tensor:
@@ -182,44 +170,6 @@ class RunState:
         self.epoch, self.step = epoch, 0
         self.rewind()
 
-    # Random streams
-
-    def generator(
-        self, plugin: str, purpose: str, per: Span = "step", device: torch.device | None = None
-    ) -> torch.Generator:
-        """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it.
-
-        Args:
-            plugin: label of the plugin that draws.
-            purpose: purpose of the draws.
-            per: span in which every step begins the stream at the same place; one that is longer than a step has the
-                same stream for every reader.
-            device: device of the generator; None: that of the model.
-        """
-        streams = self._generators if per == "step" else self._lasting
-        key, now = (plugin, purpose, per, device or self.device), (self.epoch, self.step - self._steps_back)
-        held = streams.get(key)
-        if held and held[0] == now:
-            return held[1]
-        generator = held[1] if held else torch.Generator(key[-1])
-        streams[key] = (now, generator.manual_seed(seed_of((self.seed, plugin, purpose, *self._beginning(per)))))
-        return generator
-
-    def _beginning(self, per: Span) -> tuple[object, ...]:
-        """The part of the key of a stream that depends on the place in the run."""
-        if per == "step":
-            return self.epoch, self.step - self._steps_back, self.rank, self._reader
-        return ("epoch", self.epoch, self.rank) if per == "epoch" else ("run", self.rank)
-
-    @contextmanager
-    def draws_of_first_replay(self) -> Iterator[None]:
-        """Let the block draw from the streams of the first step on the present batch."""
-        self._steps_back = self.step % self.replays
-        try:
-            yield
-        finally:
-            self._steps_back = 0
-
     @contextmanager
     def streams_apart(self, reader: str, streams: Streams | None = None) -> Iterator[None]:
         """Give the block random streams of the ``reader``'s own, and no injected draws; nothing outside moves.
@@ -230,28 +180,8 @@ class RunState:
             reader: name that is part of the key of every stream inside: ``"track swa"``.
             streams: dictionary, empty at first, in which the streams continue from one block to the next.
         """
-        before = self._generators, self._lasting, self.draws, self._reader
-        self._generators, self._lasting = {} if streams is None else streams, {}
-        self.draws, self._reader = {}, reader
-        try:
-            with self.outside_of_steps(reader):
-                yield
-        finally:
-            self._generators, self._lasting, self.draws, self._reader = before
-
-    def rewind(self) -> None:
-        """Start every random stream anew: equal (epoch, step) give equal draws, whatever was drawn before."""
-        self._generators.clear()
-        self._lasting.clear()
-
-    def expect_draws_used(self) -> None:
-        """Expect that a plugin has asked for each of the draws that the caller of the step injected."""
-        unused = set(self.draws) - self.requested_draws
-        if unused:
-            raise DataError(
-                f"engine.step: draws {sorted(unused)} were not asked for by any plugin; "
-                f"asked for: {sorted(self.requested_draws) or 'none'}"
-            )
+        with self._reading(reader, {} if streams is None else streams), self.outside_of_steps(reader):
+            yield
 
     # Records and checkpoints
 

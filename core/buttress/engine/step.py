@@ -118,7 +118,7 @@ class Step:
             perturbation.before_step()
             with self.state.adjusting(input_grad):
                 self.hooks.adjust_grads(self.model, self.optimizer)
-            self.state.expect_draws_used()
+            self.state.expect_draws_used("engine.step")
             self._take_step()
         return StepResult(loss.per_example.detach(), perturbation.adv)
 

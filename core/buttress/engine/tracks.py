@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from weakref import proxy
 
 from torch import Tensor, nn
 
+from buttress.engine.arguments import expect_function
 from buttress.engine.attacking import Attack
 from buttress.engine.between_steps import BetweenSteps
 from buttress.engine.hooks import Hooks
@@ -19,7 +22,7 @@ from buttress.streams import Streams
 from buttress.types import Batch, Track
 
 Batches = Callable[[], Iterable[Batch]]
-"""Makes an iterable over the training set."""
+"""Makes an iterable over a split."""
 
 
 @dataclass(eq=False)
@@ -41,6 +44,20 @@ class Tracks:
     attack: Attack
     between_steps: BetweenSteps
     finite: FiniteTensors | None
+
+    def offer_splits(self, train: Batches | None, validation: Batches | None) -> None:
+        """Let the plugins of the run ask for the splits that its caller has, the training split as it is transformed.
+
+        Raises:
+            ConfigError: one of them is no function.
+        """
+        if validation is not None:
+            expect_function("validation", validation)
+            self.state.validation_batches = validation
+        if train is not None:
+            expect_function("batches", train)
+            own = proxy(self)  # no cycle: an engine that is dropped frees its model at once
+            self.state.training_batches = partial(Tracks.training_batches, own, train)
 
     def all(self) -> list[Track]:
         """``ensemble_weights`` at event ``evaluate``."""

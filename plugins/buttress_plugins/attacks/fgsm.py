@@ -32,6 +32,8 @@ class FGSM:
         loss: loss that the step maximises: ``ce``, ``margin``, ``kl`` (with a random start), ``objective`` (in training
             only), or another attack loss by name.
         attack_mode: mode of the model during the training attack: ``eval``, ``train``, ``train_notrack``.
+
+    The draw ``fgsm.start`` may be injected: the finished first perturbation, ``[B,*]``.
     """
 
     start: Literal["none", "uniform"] = "none"

@@ -34,6 +34,9 @@ class FAWA:
         attack: attack on the validation split: ``training``, that of the run, or ``pgd``, ten steps of eps / 4 on the
             cross-entropy from a uniform start, inside eps.
         track: name of the track.
+
+    The draws ``fawa.start.0``, ``fawa.start.1``, ... of ``pgd`` may be injected at the end of an epoch: the finished
+    first perturbation of each batch of the validation split, ``[B,*]``.
     """
 
     decay: Annotated[float, Interval(ge=0, le=1)] = 0.88
@@ -64,18 +67,21 @@ class FAWA:
 
     def _measured(self, model: nn.Module, ctx: Context) -> tuple[Tensor, Tensor]:
         """Whether each attacked example of the validation split is classified correctly, and its label."""
-        answers = [(self._is_robust(model, batch, ctx), batch.y) for batch in ctx.batches("validation")]
+        batches = enumerate(ctx.batches("validation"))
+        answers = [(self._is_robust(model, batch, number, ctx), batch.y) for number, batch in batches]
         right, labels = zip(*answers, strict=True)
         return torch.cat(right), torch.cat(labels)
 
-    def _is_robust(self, model: nn.Module, batch: Batch, ctx: Context) -> Tensor:
+    def _is_robust(self, model: nn.Module, batch: Batch, number: int, ctx: Context) -> Tensor:
         with evaluating(model):
-            x_adv = ctx.attack(batch).x if self.attack == "training" else self._pgd(model, batch, ctx)
+            x_adv = ctx.attack(batch).x if self.attack == "training" else self._pgd(model, batch, number, ctx)
             with torch.no_grad():
                 return is_correct(model(x_adv), batch.y)
 
-    def _pgd(self, model: nn.Module, batch: Batch, ctx: Context) -> Tensor:
-        start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
+    def _pgd(self, model: nn.Module, batch: Batch, number: int, ctx: Context) -> Tensor:
+        start = ctx.draw(f"start.{number}", batch.x.shape)
+        if start is None:
+            start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
         loss = attack_loss("ce", model, batch.x, batch.y)
         return pgd(loss, batch.x, ctx.threat, steps=10, step_size=ctx.threat.eps / 4, start=start)
 
