@@ -37,6 +37,21 @@ class MLP(nn.Module):
         return self.second(torch.tanh(self.first(x.flatten(1))))
 
 
+class FourStages(nn.Module):
+    """``[B,1,8,8]`` to 10 logits: four layers with batch norm, named like the stages of a residual network."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.layer1 = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.BatchNorm1d(width), nn.ReLU())
+        for stage in (2, 3, 4):
+            block = nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU())
+            self.add_module(f"layer{stage}", block)
+        self.linear = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
+
+
 class Halfspace(nn.Module):
     """Logits ``(w.x, -w.x)``: every loss is monotone in ``w.x``, so the strongest perturbation is known."""
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from buttress import Batch, Engine, ThreatModel
 from buttress.errors import PluginError
 from buttress_plugins.data.digits import Digits
-from buttress_plugins.models.preact_resnet import preact_tiny
 
+from ..models import FourStages
 from .pairs import PAGE, REFUSED, SETTINGS, at_place, document, entry, pairs
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def batches() -> tuple[Batch, ...]:
 def outcome(names: frozenset[str]) -> dict[str, Tensor]:
     """Weights, buffers and tracks after two epochs of the stack ``names``, in the order of the table."""
     torch.manual_seed(0)
-    model = preact_tiny(in_channels=1, num_classes=10, width=4)
+    model = FourStages()
     stack = [plugin(name) for name in SETTINGS if name in names]
     sgd = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)
     engine = Engine(model, sgd, stack, ThreatModel("linf", "1/10"), epochs=2, batches=batches, validation=batches)

@@ -24,7 +24,7 @@ from ..conformance import references_rst as rst
 from ..conformance import references_single_step as single_step
 from ..conformance import references_transforms as transforms
 from ..conformance import references_views as views
-from ..models import ConvNet
+from ..models import ConvNet, FourStages
 from .row import Attack, Case, Layered, Row
 from .teachers import files_of, pair_of
 
@@ -108,10 +108,8 @@ CLASSWISE = "CFA has a radius and a weight for every class, and a soft label is 
 # Teachers of the networks of the literal forms, and files of those that other tests train.
 TEACHERS = {kind: pair_of(lambda kind=kind: kind().double()) for kind in (ref.ConvNet, ref.MLP)}
 LITERAL = {kind is ref.ConvNet: files_of(f"literal-{kind.__name__}-", pair) for kind, pair in TEACHERS.items()}
-TINY = {
-    width: files_of(f"tiny-{width}-", pair_of(partial(preact_tiny, in_channels=1, num_classes=10, width=width)))
-    for width in (2, 4)
-}
+TINY = files_of("tiny-", pair_of(partial(preact_tiny, in_channels=1, num_classes=10, width=2)))
+STAGES = files_of("stages-", pair_of(FourStages))
 
 CATALOGUE: dict[str, Row] = {
     "pgd": Row(
@@ -416,9 +414,9 @@ CATALOGUE: dict[str, Row] = {
             {"temperature": 0},
         ],
         on_conv_net=files_of("small-", pair_of(ConvNet)),
-        pair={**TINY[4], "temperature": 1.0},
+        pair={**STAGES, "temperature": 1.0},
         place="loss",
-        costs=[([PGD, {"kd": TINY[2]}], AT)],  # two forwards of the teachers besides, which are other models
+        costs=[([PGD, {"kd": TINY}], AT)],  # two forwards of the teachers besides, which are other models
         references={"KD": Case([SHORT, lambda conv: {"kd": LITERAL[conv]}], distillation.kd(TEACHERS))},
     ),
     "nmse": Row(
