@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from buttress.errors import DataError
@@ -22,6 +21,8 @@ def hold_out(y: Tensor, amount: int | float, rng: np.random.Generator) -> tuple[
         raise DataError(f"validation: a share of {amount:g} of {len(y)} examples is none; expected at least 1/{len(y)}")
     if not 0 < count < len(y):
         raise DataError(f"validation: expected less than {len(y)} examples, got {count}")
+    from sklearn.model_selection import train_test_split  # slow to import, and not every data set is split here
+
     try:
         held, kept = train_test_split(
             np.arange(len(y)), train_size=count, stratify=y.numpy(), random_state=int(rng.integers(2**31))
