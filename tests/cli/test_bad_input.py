@@ -353,7 +353,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_cure(
     assert "plugin" not in message_text
 
 
-def test_a_full_disk_fails_with_the_last_checkpoint_intact(workspace: Path):
+def test_a_full_disk_fails_with_the_last_checkpoint_intact(buttress: Run, workspace: Path):
     """The limit on file sizes stands in for the disk: the operating system refuses the write itself."""
     import subprocess
     import sys
@@ -378,9 +378,6 @@ def test_a_full_disk_fails_with_the_last_checkpoint_intact(workspace: Path):
     assert sorted(path.name for path in checkpoints.glob("*.*s*") if path.is_file()) == [
         f"step-{step:08d}.{kind}" for step in (4, 8) for kind in ("json", "safetensors")
     ]
-    resumed = subprocess.run(
-        [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", "resume", "runs/small/a"],
-        cwd=workspace, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    resumed = buttress("resume", "runs/small/a")
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed step-00000008" in resumed.stdout

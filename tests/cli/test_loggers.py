@@ -72,7 +72,7 @@ def test_a_resumed_run_continues_its_curves(workspace: Path):
     assert [step for step, _ in whole] == list(range(1, 17))
 
 
-def test_loggers_change_nothing_in_training(buttress: Run, workspace: Path):
+def test_loggers_change_nothing_in_training(buttress: Run, apart: Run, workspace: Path):
     install(
         workspace,
         "nosy",
@@ -80,40 +80,40 @@ def test_loggers_change_nothing_in_training(buttress: Run, workspace: Path):
         "        ctx.record('told', 1.0)\n        ctx.generator('x').manual_seed(1)\n",
     )
     assert buttress("train", "small.yaml", "--run", "without", "log_every=2").returncode == 0
-    assert buttress("train", "small.yaml", "--run", "with", "log_every=2", "loggers=[nosy]").returncode == 0
+    assert apart("train", "small.yaml", "--run", "with", "log_every=2", "loggers=[nosy]").returncode == 0
     without, with_logger = (fingerprint(workspace / "runs" / "small" / name) for name in ("without", "with"))
     assert without == with_logger
 
 
-def test_the_example_logger_is_found_and_told(buttress: Run, workspace: Path):
+def test_the_example_logger_is_found_and_told(apart: Run, workspace: Path):
     install(workspace, "csv", EXAMPLE.read_text())
-    done = buttress("train", "small.yaml", "--run", "a", "loggers=[{csv: {file: all.csv}}]")
+    done = apart("train", "small.yaml", "--run", "a", "loggers=[{csv: {file: all.csv}}]")
     assert done.returncode == 0, done.stderr
     run = workspace / "runs" / "small" / "a"
     lines = (run / "all.csv").read_text().splitlines()
     assert lines == [
         ",".join(str(value) for key, value in r.items() if key != "event") for r in records(run, "evaluation")
     ]
-    rows = json.loads(buttress("plugins", "list", "--kind", "logger", "--json").stdout)
+    rows = json.loads(apart("plugins", "list", "--kind", "logger", "--json").stdout)
     assert {row["name"] for row in rows} == {"csv", "tensorboard"}
 
 
-def test_a_logger_that_fails_is_named_once_and_training_goes_on(buttress: Run, workspace: Path):
+def test_a_logger_that_fails_is_named_once_and_training_goes_on(apart: Run, workspace: Path):
     install(
         workspace,
         "broken",
         "from buttress import hookimpl\nclass Logger:\n    @hookimpl\n    def log(self, metrics):\n        1 / 0\n",
     )
-    done = buttress("train", "small.yaml", "--run", "a", "loggers=[broken]", "log_every=1")
+    done = apart("train", "small.yaml", "--run", "a", "loggers=[broken]", "log_every=1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("a logger failed and is left out from now on") == 1
     assert "'broken' (acme-broken 1.2)" in done.stdout
     assert "ZeroDivisionError" in done.stdout
 
 
-def test_a_missing_package_is_refused_with_its_cure_and_leaves_no_folder(buttress: Run, workspace: Path):
+def test_a_missing_package_is_refused_with_its_cure_and_leaves_no_folder(apart: Run, workspace: Path):
     (workspace / "tensorboard.py").write_text("raise ModuleNotFoundError('no tensorboard here')\n")
-    done = buttress("train", "small.yaml", "--run", "a", "loggers=[tensorboard]")
+    done = apart("train", "small.yaml", "--run", "a", "loggers=[tensorboard]")
     assert done.returncode == 2
     assert "pip install 'buttress[tensorboard]'" in done.stderr
     assert not (workspace / "runs").exists()

@@ -114,19 +114,19 @@ def test_config_validate_and_schema(buttress: Run):
     assert {"data", "model", "threat", "plugins", "optimizer", "epochs"} <= set(schema["required"]) | {"name"}
 
 
-def test_an_instruction_set_that_is_none_is_refused(buttress: Run):
+def test_an_instruction_set_that_is_none_is_refused(apart: Run):
     from buttress.kernels import native
 
     if not native.operations():
         pytest.skip(native.why_not())
-    done = buttress("doctor", BUTTRESS_SIMD="bad")
+    done = apart("doctor", BUTTRESS_SIMD="bad")
     assert done.returncode == 2
     assert "BUTTRESS_SIMD: expected one of" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_doctor_tells_what_was_compiled_and_what_to_do(buttress: Run):
-    facts = json.loads(buttress("doctor", "--json", BUTTRESS_BACKEND="auto").stdout)
+def test_doctor_tells_what_was_compiled_and_what_to_do(buttress: Run, apart: Run):
+    facts = json.loads(apart("doctor", "--json", BUTTRESS_BACKEND="auto").stdout)
     assert facts["kernels"]["backend"] == "auto"
     if facts["kernels"]["extension"] == "loaded":
         assert facts["kernels"]["built against torch"]

@@ -78,9 +78,9 @@ def test_summary_agrees_with_the_metrics(buttress: Run, workspace: Path):
         assert row["robust_last"] == test[4]["robust"]
 
 
-def test_the_same_config_gives_the_same_run(buttress: Run, workspace: Path):
-    for name in ("a", "b"):
-        assert buttress("train", "small.yaml", "--run", name).returncode == 0
+def test_the_same_config_gives_the_same_run_in_another_process(buttress: Run, apart: Run, workspace: Path):
+    assert buttress("train", "small.yaml", "--run", "a").returncode == 0
+    assert apart("train", "small.yaml", "--run", "b").returncode == 0
     one, two = (workspace / "runs" / "small" / name for name in ("a", "b"))
     assert (one / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
     last = "weights/last-meat.safetensors"
@@ -181,7 +181,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_stops_cleanly_and_the_run_resumes(buttress: Run, workspace: Path):
+def test_ctrl_c_stops_cleanly_and_the_run_resumes(workspace: Path):
     words = ["train", "small.yaml", "--run", "a", "epochs=20000", "evaluation.every=20000", "checkpoint.every=20000"]
     command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())", *words]
     process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
