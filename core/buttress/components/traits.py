@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -34,7 +35,8 @@ def traits_of(plugin: Any, who: str) -> Traits:
         PluginError: an attribute has a value that its trait does not take, or nearly the name of a trait.
     """
     _expect_no_near_miss(plugin, who)
-    names = [name for name in TRAITS if name not in _later_traits(plugin, who)]
+    later = _later_traits(plugin, who)
+    names = [name for name in TRAITS if name not in later]
     values = {name: value for name in names if (value := _value(plugin, name, who)) is not _UNKNOWN}
     for name, value in values.items():
         fault = KINDS[name].fault(value, inspect.isclass(plugin))
@@ -80,10 +82,9 @@ def _is_computed(static: object) -> bool:
 
 
 def _expect_no_near_miss(plugin: Any, who: str) -> None:
-    settings = _settings_of(plugin if inspect.isclass(plugin) else type(plugin))
     for name, value in _declared(plugin):
-        trait = next((each for each in TRAITS if _is_near(name, each)), None)
-        if trait and KINDS[trait].resembles(value, name in settings):
+        trait = _nearest(name)
+        if trait and KINDS[trait].resembles(value, name in _settings_of(plugin)):
             raise PluginError(
                 f"{who}: unknown attribute {name!r}; did you mean {trait!r}? (else call it otherwise)",
                 place=line_of(plugin, name),
@@ -108,15 +109,21 @@ def _declared(plugin: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _settings_of(cls: type) -> set[str]:
+def _settings_of(plugin: Any) -> set[str]:
     try:
-        return set(inspect.signature(cls).parameters)
+        return set(inspect.signature(plugin if inspect.isclass(plugin) else type(plugin)).parameters)
     except (TypeError, ValueError):
         return set()
 
 
 # Numbers of letters.
 _SHORT, _LONG = 6, 9
+
+
+@cache
+def _nearest(name: str) -> str | None:
+    """The first trait whose name is nearly ``name``."""
+    return next((trait for trait in TRAITS if _is_near(name, trait)), None)
 
 
 def _is_near(name: str, trait: str) -> bool:
