@@ -1,5 +1,6 @@
-"""One thread (results do not depend on the machine, tests do not fight for cores), long lines, no own home."""
+"""One thread (results depend on no machine, tests do not fight for cores), long lines, no own home, no syncing."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 
@@ -22,6 +23,18 @@ def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Logs of errors and other temporary files lie in a folder of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disk_not_waited_for() -> Iterator[None]:
+    """Nothing that this process writes has to survive a power cut: ``os.fsync``, milliseconds a call, does nothing.
+
+    What is synced, and when, is counted by tests of their own, and by ``tests/torture/test_file_operations.py`` in
+    other processes.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 
