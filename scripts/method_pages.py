@@ -49,7 +49,7 @@ HOOKS = {
     "ensemble_weights": "Ensembles",
 }
 # Folders of recipes, and the plugins that nearly every recipe in them uses beside its method.
-RECIPES = {"digits": COMMON, "cifar10/linf": COMMON | {"augment"}}
+RECIPES = {"digits": COMMON, "cifar10/linf": COMMON | {"augment", "clip_grad"}}
 # Settings for the counts of the index, for plugins whose defaults would do nothing in the counted step: the losses of
 # an untrained network of ten classes lie above RWP's c_min.
 TYPICAL: dict[str, dict[str, Any]] = {"rwp": {"c_min": "inf"}}

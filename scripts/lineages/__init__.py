@@ -1,10 +1,12 @@
 """The recipes under configs/, a module for each lineage of settings; ``scripts/recipes.py`` writes them.
 
-    ro             Rice et al. (robust overfitting) and what builds on it: AMP, AWP, RWP, RAT, and regularisers
+    ro             Rice et al. (robust overfitting) and what builds on it: AMP, AWP, RWP, RAT, regularisers, CFA
     meat           MEAT's WideResNet: MEAT, IDBH, CCG
-    trades         TRADES and the codes that began as its copies: MART, FAT, GAIRAT, MAIL
+    trades         TRADES and the codes that began as its copies: MART, FAT, GAIRAT, MAIL, Randomized AT
     self_training  RST, on labelled and pseudo-labelled images
     piat           PIAT, NMSE, ALP
+    single_step    FGSM-RS, N-FGSM, GradAlign, free AT
+    vit            vision transformers: AT, TRADES, MART, with ARD and PRM, and with PIAT
     pretraining    fine-tuning of a pre-trained network, on digits and CIFAR
     kd_swa         a student of two teachers, on digits and CIFAR
     digits         every method on label-noise digits, for ``make compare``

@@ -1,4 +1,4 @@
-"""The lineage of robust overfitting (Rice et al.): AT, AMP, AWP, RWP, RAT, regularisers, and RAT's diagnostics."""
+"""The lineage of robust overfitting (Rice et al.): AT, AMP, AWP, RWP, RAT, regularisers, CFA, and RAT's diagnostics."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def recipes() -> Iterator[Recipe]:
     for dataset, norm in SETTINGS:
         for method, plugins in stacks(dataset, norm).items():
             yield of_paper("RO", method, dataset, norm, ro(dataset, norm, *plugins))
+    yield of_paper("RO", "cfa", "cifar10", "linf", cfa())
     for method, plugin in SWEEPS.items():
         settings: dict[str, Any] = {"layers": [3, 4], **({"gamma": 0.01} if plugin == "rat_wp" else {})}
         head = "A diagnostic of Nguyen et al., TMLR 2024, section 3, over sets of layer groups, not run here:"
@@ -49,6 +50,18 @@ def stacks(dataset: str, norm: str) -> dict[str, list[Any]]:
         "l2": [{"l2_groups": {"weight_decay": 5e-3}}],
         "mixup": [{"mixup": {"alpha": 1.4}}],
         "cutout": [{"cutout": {"size": 14}}],
+    }
+
+
+def cfa() -> Body:
+    """CFA's public code for TRADES, and FAWA on 100 images of each class, which are held out; drops by epoch."""
+    body = ro("cifar10", "linf", {"fawa": {"threshold": 0.2, "attack": "pgd"}})  # the threshold of its instructions
+    augment, _, fawa = body["plugins"]
+    return {
+        **body,
+        "data": {**body["data"], "validation": 1000},
+        "plugins": [augment, {"cfa": {"steps": 10, "step_size": "2/255", "begin": 10}}, fawa],
+        "schedule": {"name": "piecewise", "milestones": [100, 150], "factor": 0.1},
     }
 
 

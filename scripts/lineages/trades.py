@@ -1,4 +1,4 @@
-"""The lineage of TRADES and of the codes that began as its copies: TRADES, MART, FAT, GAIRAT, MAIL."""
+"""The lineage of TRADES and of the codes that began as its copies: TRADES, MART, FAT, GAIRAT, MAIL, Randomized AT."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def recipes() -> Iterator[Recipe]:
             "meat_fat": by_instance(dataset, norm, "fat", {"rises": [50, 90]}, {"meat": {"start": 60}}),
             "gairat": by_instance(dataset, norm, "gairat", {"begin": 59}),
             "mail": mail(dataset, norm),
+            "randomized_at": randomized_at(dataset, norm),
         }
         for method, body in bodies.items():
             if method in ("trades", "mart") or (method, dataset, norm) in TARGETS:
@@ -71,6 +72,15 @@ def mail(dataset: str, norm: str) -> Body:
     settings = {"form": "trades", "beta": 5.0, "start": 75}
     options: dict[str, Any] = {"epochs": 120, "schedule": drops, "lr": 0.01, "decay": 3.5e-3}
     return lineage(dataset, norm, {"mail": settings}, **options, **KL)
+
+
+def randomized_at(dataset: str, norm: str) -> Body:
+    """The public code's settings on the ResNet-18 of PIAT's tables: drops by epoch from 99 and 149 on, eps 8/255."""
+    drops = {"name": "piecewise", "milestones": [99, 149], "factor": 0.1}
+    options: dict[str, Any] = {"epochs": 200, "schedule": drops, "lr": 0.1, "decay": 5e-4, "step_size": "2/255"}
+    body = lineage(dataset, norm, "randomized_at", **options, **KL)
+    test = {"pgd": {"steps": 20, "step_size": "2/255"}}
+    return {**body, "threat": {"norm": norm, "eps": "8/255"}, "evaluation": {**body["evaluation"], "attack": test}}
 
 
 def by_instance(dataset: str, norm: str, attack: str, settings: dict[str, Any], *plugins: Any) -> Body:
