@@ -1,6 +1,7 @@
 """``buttress pseudo-label``: its file trains another run, and holds what the model says; wrong input."""
 
 import json
+import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from buttress import load_model
 from buttress.cli import main
+from buttress.evaluation import pseudo_labels, subject
 from buttress.evaluation.image_array import ImageArray
 from buttress.storage.seals import read_sealed
 from buttress_plugins.data.digits import Digits
@@ -43,9 +45,28 @@ STUDENT = {
 }
 
 
+OWN = '''
+"""Images of my own."""
+
+import torch
+
+from buttress import Data, Split
+
+
+def some(*, n: int = 8) -> Data:
+    """Some.
+
+    Args:
+        n: number.
+    """
+    split = Split(torch.zeros(n, 1, 8, 8), torch.arange(n) % 10)
+    return Data(train=split, test=split, num_classes=10)
+'''
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run, which no test writes to."""
+    """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("teacher")
     (folder / "teacher.yaml").write_text(yaml.safe_dump(TEACHER, sort_keys=False))
     assert main(["train", str(folder / "teacher.yaml"), "--runs", str(folder), "--run", "a"]) == 0
@@ -54,9 +75,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(teacher: Path, workspace: Path) -> Path:
-    """The working folder, in which ``RUN`` is that run."""
-    Path("runs").mkdir()
-    Path("runs/teacher").symlink_to(teacher)
+    """The working folder, in which ``RUN`` is a copy of that run."""
+    shutil.copytree(teacher, "runs/teacher")
     return workspace
 
 
@@ -147,6 +167,14 @@ def test_images_are_read_back_bit_for_bit(tmp_path: Path):
     assert np.array_equal(array.array, fine[:, 0, 0, :3])
 
 
+def test_a_target_is_that_of_the_working_folder_and_none_that_came_with_the_run(trained: Path, expect: Verb):
+    Path("pictures_of_mine.py").write_text(OWN)
+    Path(RUN, "pictures_of_mine.py").write_text("raise AssertionError")
+    words = ["--data", '{target: "pictures_of_mine:some", args: {n: 5}}', "--output", "new.npz"]
+    assert "train split of pictures_of_mine:some" in expect("pseudo-label", RUN, *words)
+    assert read_sealed(Path("new.json"))["dataset"] == {"name": "pictures_of_mine:some", "settings": {"n": 5}}
+
+
 def saved(name: str, shape: tuple[int, ...] = (8, 8, 8, 1), **labels: np.ndarray) -> None:
     np.savez(name, image=np.zeros(shape, np.uint8), **labels)
 
@@ -197,8 +225,6 @@ def test_logits_that_are_not_finite_are_no_labels(trained: Path, expect: Verb, m
             logits = self.model(x)
             return torch.where(torch.arange(len(x))[:, None] == 17, torch.nan, logits)
 
-    from buttress.evaluation import subject
-
     built = subject.build_model
     monkeypatch.setattr(subject, "build_model", lambda *a: (Broken(built(*a)[0]), {}))
     words = ["--data", "digits", "--batch-size", "25", "--output", "new.npz"]
@@ -207,11 +233,12 @@ def test_logits_that_are_not_finite_are_no_labels(trained: Path, expect: Verb, m
     assert not Path("new.npz").exists()
 
 
-def test_ctrl_c_leaves_nothing(trained: Path, expect: Verb, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("place", ["ImageArray", "write_sealed"])
+def test_ctrl_c_leaves_nothing(place: str, trained: Path, expect: Verb, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ImageArray, "append", interrupted)
+    monkeypatch.setattr(pseudo_labels, place, interrupted)
     words = ["--data", "digits", "--output", "new.npz"]
     assert "stopped by Ctrl-C; nothing was written" in expect("pseudo-label", RUN, *words, code=1)
     assert not list(trained.glob("new*"))

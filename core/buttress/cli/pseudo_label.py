@@ -69,5 +69,5 @@ def pseudo_label(
         loaded = load_subject(
             subject, overrides=overrides, config=config, track=track, checkpoint=checkpoint, key=key, trust=trust
         )
-        result = label(loaded, request, trust=trust, reporter=reporter)
+        result = label(loaded, request, reporter=reporter)
     return json_answer(result) if as_json else result_table(result, loaded)

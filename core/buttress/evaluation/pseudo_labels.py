@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from buttress.components.place import OVERRIDE, Place
-from buttress.components.trust import belongs_to_run
 from buttress.components.validation import validate
 from buttress.config.component_section import ComponentSection
 from buttress.config.file import ConfigFile
@@ -121,9 +120,7 @@ class _Labels:
         }
 
 
-def pseudo_label(
-    subject: ModelUnderAttack, request: Request, *, trust: bool = False, reporter: Reporter | None = None
-) -> dict[str, Any]:
+def pseudo_label(subject: ModelUnderAttack, request: Request, *, reporter: Reporter | None = None) -> dict[str, Any]:
     """Label images by the class that a model in eval mode finds most probable, and write both into an ``.npz`` file.
 
     The file holds ``image`` and ``label``, which the data set ``npz`` reads. The images are uint8 if every one is
@@ -132,7 +129,6 @@ def pseudo_label(
     Args:
         subject: model with its weights.
         request: images and output.
-        trust: execute the code of a ``target`` in ``request.data``, and remember it as trusted.
         reporter: reporter that shows progress.
 
     Returns:
@@ -141,11 +137,10 @@ def pseudo_label(
     Raises:
         InputError: the data set does not load, or its examples are not such as the model was trained on; the model
             gives logits that are not finite; no image is kept.
-        TrustError: code belongs to the run that the user has not trusted.
         InterruptionError: Ctrl-C or another signal asked to stop. Nothing has been written.
         StorageError: the disk is full or refuses.
     """
-    images = _load_images(subject, request, trust)
+    images = _load_images(subject, request)
     reporter = reporter or Reporter()
     if remark := remark_on(subject.model):
         reporter.say(f"note: {remark}")
@@ -178,8 +173,8 @@ def _percent(row: Mapping[str, Any]) -> str:
     return "" if row["correct"] is None else percent(row["correct"]["accuracy"])
 
 
-def _load_images(subject: ModelUnderAttack, request: Request, trust: bool) -> _Images:
-    file = _with_data(subject.file, request.data, trust)
+def _load_images(subject: ModelUnderAttack, request: Request) -> _Images:
+    file = _with_data(subject.file, request.data)
     section = validate(ComponentSection, file.source.value["data"], file.place / "data")
     assert isinstance(section, ComponentSection)
     data, settings = load_section(file, "data", section)
@@ -197,18 +192,21 @@ def _load_images(subject: ModelUnderAttack, request: Request, trust: bool) -> _I
     return _Images(split.to(device, memory_format_of(subject.file)), name, dataset)
 
 
-def _with_data(file: ConfigFile, text: str, trust: bool) -> ConfigFile:
-    """The config with another data set, whose relative paths are looked up in the working folder."""
+def _with_data(file: ConfigFile, text: str) -> ConfigFile:
+    """The config with another data set, whose relative paths and modules are looked up in the working folder.
+
+    What it names comes from the user's own command line, so that nobody is asked whether it is trusted.
+    """
     line = f"{OVERRIDE}--data"
     value = parse_yaml(text, line).value
     if not isinstance(value, (str, dict)):
         raise ConfigError(
             f"expected a data set like '{{name: npz, path: FILE}}', or its name alone, got {text!r}", key=_OPTION
         )
-    tree = {**file.source.value, "data": {"name": value} if isinstance(value, str) else value}
+    data = {"name": value} if isinstance(value, str) else value
+    tree = {**file.source.value, "data": data, "modules": str(Path.cwd())}
     places = {path: place for path, place in file.source.places.items() if path[:1] != ("data",)}
-    source = YamlSource(tree, file.source.name, {**places, ("data",): line})
-    return ConfigFile(source, file.plugins_file, trusted_only=belongs_to_run(Path(source.name)), trust=trust)
+    return ConfigFile(YamlSource(tree, file.source.name, {**places, ("data",): line}), file.plugins_file)
 
 
 def _expect_same_classes(data: Data, split: Split, num_classes: int) -> None:
@@ -283,7 +281,12 @@ def _write(
         "command": sys.argv,
         **hardware(),
         "file": str(request.output),
-        "file_sha256": write_with(request.output, save),
     }
-    write_sealed(request.record, result)
+    try:
+        result["file_sha256"] = write_with(request.output, save)
+        write_sealed(request.record, result)
+    except BaseException:  # a full disk, Ctrl-C: both files or none
+        for path in (request.output, request.record):
+            path.unlink(missing_ok=True)
+        raise
     return result
