@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipes import all_recipes
+from recipes import all_recipes, measured
 
 from buttress import Data, Split
 from buttress.config.file import load_config
@@ -84,6 +84,13 @@ def test_the_files_are_those_that_the_generator_writes():
         if path.parent != ROOT / "configs"
     }
     assert on_disk == RECIPES
+
+
+def test_make_compare_needs_no_file_of_another_run():
+    configs = [load_config(ROOT / "configs" / path).config for path in measured()]
+    assert len(configs) > 40
+    assert all(config.model.weights is None for config in configs)
+    assert all("kd" not in plugin for config in configs for plugin in config.plugins)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=str)
