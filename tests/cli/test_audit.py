@@ -46,7 +46,7 @@ def test_evaluations_of_something_else_are_not_looked_at(workspace: Path, capsys
     normal = "model={name: preact_tiny, width: 2, normalize: {mean: [0.5], std: [1]}}"
     for change in ("threat.eps=1/255", normal, "data.path=other.npz"):
         assert main(["evaluate", *run, change]) == 0
-        assert status() == "SKIP"  # it has not been run on what the run is about
+    assert status() == "SKIP"  # none of them is of what the run is about
     assert main(["evaluate", *run]) == 0
     assert status() == "PASS"
     newest = sorted((workspace / "runs/small/a/eval").glob("*.json"))[-1]

@@ -19,6 +19,8 @@ from buttress.config.file import load_config
 from buttress.storage.run_folder import RunFolder
 from buttress.training.records import read_metrics
 
+from ..here import Done
+
 Said = pytest.CaptureFixture[str]
 
 # A model that behaves for its first forwards, and then does what the config says.
@@ -43,6 +45,12 @@ MARGIN = "pgd: {steps: 2, loss: margin}"
 
 
 @pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of a comparison are made in this process, one after the other; the pool does not know."""
+    monkeypatch.setattr("buttress.comparing.pool.start_apart", Done)
+
+
+@pytest.fixture
 def two(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder with one.yaml (PGD and MEAT) and other.yaml (PGD and RWP)."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -58,7 +66,7 @@ def result(workspace: Path, name: str = "compare") -> dict[str, Any]:
     return found
 
 
-def test_a_comparison_has_a_row_for_every_track_of_every_variant(two: Path, capfd: Said):
+def test_a_comparison_has_a_row_for_every_track_of_every_variant(here: None, two: Path, capfd: Said):
     words = ["compare", "one.yaml", "other.yaml", "rwp.c_min=inf", "epochs=2", "--seeds", "2,5", "--jobs", "2"]
     assert main([*words, "--attack", MARGIN]) == 0
     said = capfd.readouterr().out
@@ -154,7 +162,7 @@ def test_a_comparison_has_a_row_for_every_track_of_every_variant(two: Path, capf
     assert (two / "elsewhere" / "paper" / "one-s2" / "summary.json").stat().st_mtime_ns == trained
 
 
-def test_settings_that_mean_one_config_are_one_run(two: Path, capfd: Said):
+def test_settings_that_mean_one_config_are_one_run(here: None, two: Path, capfd: Said):
     assert main(["compare", "other.yaml", "epochs=1", "rwp.c_min=1,1.0", "--seeds", "1"]) == 2
     assert "'other rwp.c_min=1' and 'other rwp.c_min=1.0' are the same config; leave one" in capfd.readouterr().err
     assert main(["compare", "other.yaml", "epochs=1", "rwp.c_min=1,2", "--seeds", "1"]) == 0
@@ -168,7 +176,7 @@ def test_settings_that_mean_one_config_are_one_run(two: Path, capfd: Said):
     assert not (two / "runs" / "compare" / "other-rwp.c_min-1.0-s0").exists()
 
 
-def test_several_machines_share_the_runs_by_parts_and_leave_each_other_s_alone(two: Path, capfd: Said):
+def test_several_machines_share_the_runs_by_parts_and_leave_each_other_s_alone(here: None, two: Path, capfd: Said):
     words = ["compare", "one.yaml", "other.yaml", "epochs=1", "--seeds", "2", "--name", "shared"]
     assert main([*words, "--only", "2/3"]) == 0
     assert [(row["method"], list(row["seeds"])) for row in result(two, "shared")["rows"]] == [
