@@ -75,7 +75,7 @@ def _run(block: Block, place: str, environment: Mapping[str, str], namespace: di
             )  # torch.export.load; exporting.md
             exec(code, namespace)
     elif block.language in ("sh", "console"):
-        quick = not shell and all(command.startswith("buttress ") for command in block.commands)
+        quick = not shell and all(command.removeprefix("! ").startswith("buttress ") for command in block.commands)
         (_in_process if quick else _in_shell)(block.commands, place, environment)
     elif block.language in _CHECKS:
         _CHECKS[block.language](block.code, place)
@@ -90,10 +90,10 @@ def _in_shell(commands: list[str], place: str, environment: Mapping[str, str]) -
 
 def _in_process(commands: list[str], place: str, environment: Mapping[str, str]) -> None:
     for command in commands:
-        words = _expanded(command, environment)[1:]
+        words = _expanded(command.removeprefix("! "), environment)[1:]
         with contextlib.redirect_stdout(io.StringIO()) as said:
             code = main(words)
-        if code:
+        if bool(code) != command.startswith("! "):
             raise PageError(f"{place}: {shlex.join(words)}: exit {code}\n{said.getvalue()}")
 
 

@@ -45,6 +45,11 @@ def test_commands_are_joined_and_output_is_left_out() -> None:
     [
         ("sh", "false\n", "page.md:1: exit 1"),
         ("sh", "buttress config validate missing.yaml\n", "page.md:1: config validate missing.yaml: exit 2"),
+        (
+            "sh",
+            "! buttress config validate missing.yaml\n! buttress config schema\n",
+            "page.md:1: config schema: exit 0",
+        ),
         ("yaml", "epochs: many\n", "page.md:1:1: epochs"),
         ("python", "assert 1 == 2, 'wrong sum'\n", "wrong sum"),
         ("toml", "= 1\n", "Invalid statement"),

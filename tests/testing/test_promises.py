@@ -26,6 +26,7 @@ from buttress.testing.promise import RULES
 from buttress.testing.subject import Subject
 from buttress.training.forecast import Passes
 
+from ..here import run_here
 from ..plugins.catalogue import ATTACKS, CATALOGUE
 from . import broken, broken_attacks, broken_loggers
 
@@ -44,6 +45,13 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``plugins check`` examines in this process, which no plugin of the test ends."""
+    monkeypatch.setattr("buttress.authoring.examination.run_apart", run_here)
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -134,7 +142,7 @@ def test_what_cannot_be_examined_is_refused(words: list[Any], message: str):
         subjects_of(target, settings, kind)
 
 
-def test_a_refusal_of_the_command_is_one_message(capsys: pytest.CaptureFixture[str]):
+def test_a_refusal_of_the_command_is_one_message(here: None, capsys: pytest.CaptureFixture[str]):
     assert main(["plugins", "check", "cutout", "size=0"]) == 2
     assert capsys.readouterr().err.startswith("error: cutout.size: ")
 
@@ -367,7 +375,7 @@ def test_a_time_below_zero_is_saved(milliseconds: float, text: str):
     assert text in str(Cost(Added(Passes()), milliseconds))
 
 
-def test_the_external_example_keeps_its_promises(capsys: pytest.CaptureFixture[str]):
+def test_the_external_example_keeps_its_promises(here: None, capsys: pytest.CaptureFixture[str]):
     folder = Path(__file__).parents[2] / "examples" / "external_plugin"
     assert main(["plugins", "check", str(folder), "conv_only=true"]) == 0
     assert "plugin 'centralize' (buttress-centralize 0.1.0): " in capsys.readouterr().out
@@ -465,7 +473,9 @@ class Defaulted:
 """
 
 
-def test_one_that_cannot_be_made_keeps_no_other_from_being_examined(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_one_that_cannot_be_made_keeps_no_other_from_being_examined(
+    here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     (tmp_path / "two.py").write_text(TWO)
     assert main(["plugins", "check", str(tmp_path / "two.py"), "--json"]) == 2
     output = capsys.readouterr()
@@ -477,7 +487,7 @@ def test_one_that_cannot_be_made_keeps_no_other_from_being_examined(tmp_path: Pa
     assert "two.py: needs was not examined: needs.alpha: required, and not given, defaulted was not" in output.err
 
 
-def test_all_that_is_missing_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_all_that_is_missing_is_said_at_once(here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     text = TWO.replace("alpha: Annotated[float, Ge(0)]", "alpha: float, beta: int")
     (tmp_path / "two.py").write_text(text.replace("class Fine", "class Lacks(Needs): ...\n\nclass Fine"))
     assert main(["plugins", "check", str(tmp_path / "two.py"), "--only", "needs", "--only", "lacks"]) == 2
@@ -486,7 +496,7 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path, capsys: pytest.Capt
         assert f"{missing}: required, and not given" in said
 
 
-def test_one_of_several_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_one_of_several_can_be_chosen(here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "two.py").write_text(TWO)
     assert main(["plugins", "check", str(tmp_path / "two.py"), "--only", "fine", "--json"]) == 0
     assert [report["plugin"] for report in json.loads(capsys.readouterr().out)] == ["fine"]
