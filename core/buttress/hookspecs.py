@@ -59,7 +59,8 @@ class Traits:
             inputs``, ``two views``, ``extra examples``. A word of a distribution's own begins with the name of the
             distribution: ``("my-dist:pairs",)``.
         refuses: properties of batches that the plugin cannot take, each with the reason. A stack in which one plugin
-            gives a property that another one refuses is refused.
+            gives a property that another one refuses is refused; a plugin that only transforms batches may stand before
+            the one that gives it.
         needs: properties of batches that the plugin cannot do without, each with the reason. A config is refused where
             neither its data nor a plugin gives one.
         takes: properties of batches that the plugin can take, of those that are refused otherwise: ``unlabelled

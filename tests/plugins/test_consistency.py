@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Loss, hookimpl
+from buttress import Adv, Batch, Loss, PluginError, hookimpl
 from buttress_plugins.losses.consistency import Consistency, jensen_shannon
 
 from ..models import ConvNet
@@ -46,6 +46,16 @@ def test_transforms_listed_after_it_draw_for_each_view_and_those_before_it_once(
     one, other = kept.batch.x.chunk(2)
     assert torch.equal(one, other) is not later
     assert len(result.losses) == 12
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_a_transform_that_mixes_stands_before_it(name: str):
+    mixing = {name: {"num_classes": 3}}
+    batch = batch_of()
+    assert len(engine_of(ConvNet(), "fgsm", mixing, "consistency").step(batch.x, batch.y).losses) == 12
+    message = rf"'{name}' .* refuses two views, which plugin 'consistency' .*each view.*; list it before that one, or"
+    with pytest.raises(PluginError, match=message):
+        engine_of(ConvNet(), "fgsm", "consistency", mixing)
 
 
 def test_the_divergence_is_that_of_its_definition_and_symmetric():

@@ -12,7 +12,7 @@ from typing import Any
 import pluggy
 
 from buttress import hookspecs
-from buttress.components.loaded import LoadedPlugin
+from buttress.components.loaded import LoadedPlugin, hooks_of
 from buttress.components.plugin_class import check_class
 from buttress.engine.checks import ValueChecks
 from buttress.engine.given import Given
@@ -168,11 +168,14 @@ def _registered(plugins: Sequence[LoadedPlugin]) -> pluggy.PluginManager:
 
 
 def _check_conflicts(plugins: Sequence[LoadedPlugin]) -> None:
-    """Refuse a stack in which one plugin gives a property of batches that another one refuses."""
-    for plugin in plugins:
+    """Refuse a stack in which one plugin gives a property of batches that another one refuses.
+
+    A plugin that only transforms batches sees what the plugins listed before it give.
+    """
+    for position, plugin in enumerate(plugins):
+        only_transforms = hooks_of(plugin) == {"transform_batch"}
+        cure = "list it before that one, or remove one of them" if only_transforms else "remove one of them"
         for trait, reason in plugin.traits.refuses.items():
-            for other in plugins:
+            for other in plugins[:position] if only_transforms else plugins:
                 if trait in other.traits.gives:
-                    raise PluginError(
-                        f"plugin {plugin} refuses {trait}, which plugin {other} gives: {reason}; remove one of them"
-                    )
+                    raise PluginError(f"plugin {plugin} refuses {trait}, which plugin {other} gives: {reason}; {cure}")

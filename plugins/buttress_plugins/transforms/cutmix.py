@@ -20,6 +20,8 @@ from buttress.functional import beta, soft_labels
 from buttress.images import window
 from buttress.settings import NonNegative
 
+APART = {"two views": "it would mix each view of an image with another image"}
+
 
 @dataclass(eq=False, kw_only=True)
 class CutMix:
@@ -38,6 +40,7 @@ class CutMix:
     """
 
     gives = ("soft labels", "mixed inputs")
+    refuses = APART
 
     num_classes: Annotated[int, Ge(2)]
     alpha: Annotated[float, Gt(0)] = 1.0

@@ -15,6 +15,8 @@ from torch import Tensor
 from buttress import Batch, Context, hookimpl
 from buttress.functional import beta, soft_labels
 
+APART = {"two views": "it would mix each view of an image with another image"}
+
 
 @dataclass(eq=False, kw_only=True)
 class Mixup:
@@ -30,6 +32,7 @@ class Mixup:
     """
 
     gives = ("soft labels", "mixed inputs")
+    refuses = APART
 
     num_classes: Annotated[int, Ge(2)]
     alpha: Annotated[float, Gt(0)] = 1.4
