@@ -328,10 +328,11 @@ IMAGES = RNG.integers(0, 256, (6, 3, 4, 2), dtype=np.uint8)
 
 def test_image_and_label_are_extra_examples_with_the_channels_last(tmp_path: Path):
     data = Npz(path=single(tmp_path, image=IMAGES, label=np.array([0, 4, 2, -1, 1, 0]))).load(0)
-    np.testing.assert_array_equal(data.train.x.numpy(), np.moveaxis(IMAGES, -1, 1).astype(np.float32) / 255)
+    (batch,) = data.train.batches(torch.arange(6), 6)
+    np.testing.assert_array_equal(batch.x.numpy(), np.moveaxis(IMAGES, -1, 1).astype(np.float32) / 255)
     assert data.train.y.tolist() == [0, 4, 2, -1, 1, 0]
     assert (data.num_classes, len(data.test), data.validation) == (5, 0, None)
-    assert Npz(path=tmp_path / "d.npz", layout="nchw", num_classes=9).load(0).train.x.shape == IMAGES.shape
+    assert Npz(path=tmp_path / "d.npz", layout="nchw", num_classes=9).load(0).train.example_shape == IMAGES.shape[1:]
     assert Npz(path=tmp_path / "d.npz", num_classes=9).load(0).num_classes == 9
 
 

@@ -3,6 +3,7 @@
 A plugin answers with ``Data``, which has a ``Split`` for training, for the test, and perhaps for validation.
 
     Data, Split                     the answer of a data set, and one of its splits
+    EightBitSplit                   a split of images that stay uint8 in memory
     check_data                      the checks that a run makes before its first step
     check_labels, count_classes     labels in range, and the number of classes
     NO_LABEL                        label of an extra training example that has none
@@ -14,6 +15,7 @@ A plugin answers with ``Data``, which has a ``Split`` for training, for the test
 """
 
 from buttress.data.checks import check_data
+from buttress.data.eight_bit import EightBitSplit
 from buttress.data.examples import NO_LABEL, check_labels, count_classes
 from buttress.data.making import flip_labels, hold_out
 from buttress.data.split import Data, Split
@@ -34,6 +36,7 @@ __all__ = [
     "ArrayHeader",
     "Background",
     "Data",
+    "EightBitSplit",
     "Split",
     "check_data",
     "check_labels",

@@ -2,7 +2,6 @@
 
 import json
 
-import torch
 from torch import Tensor
 
 from buttress.data.examples import check_labels, kind_of
@@ -18,7 +17,7 @@ def check_data(data: Data, threat: ThreatModel) -> None:
         DataError: names the field of ``data``, or split, position and value of the first example that is wrong.
     """
     _check_fields(data)
-    shape, dtype = data.train.example_shape, _dtype_of(data.train)
+    shape, dtype = data.train.example_shape, data.train.dtype
     for name, split in data.splits().items():
         if len(split) == 0:
             hint = "; examples without a test split can serve as data.extra" if name == "test" else ""
@@ -26,10 +25,8 @@ def check_data(data: Data, threat: ThreatModel) -> None:
         if split.example_shape != shape:
             raise DataError(f"data, split {name}: expected inputs of shape {shape}, got {split.example_shape}")
         split.check(name, data.num_classes, threat)
-        if _dtype_of(split) != dtype:
-            raise DataError(
-                f"data, split {name}: expected inputs of {dtype}, as in the train split, got {_dtype_of(split)}"
-            )
+        if split.dtype != dtype:
+            raise DataError(f"data, split {name}: expected inputs of {dtype}, as in the train split, got {split.dtype}")
 
 
 def _check_fields(data: Data) -> None:
@@ -49,9 +46,3 @@ def _check_fields(data: Data) -> None:
         if not isinstance(true, Tensor) or true.shape != (len(data.train),):
             raise DataError(f"data: expected true_labels of shape ({len(data.train)},), got {kind_of(true)}")
         check_labels("data, true_labels", true, data.num_classes)
-
-
-def _dtype_of(split: Split) -> torch.dtype | None:
-    """Dtype of the inputs; None where they are not in memory."""
-    x = getattr(split, "x", None)
-    return None if x is None else x.dtype

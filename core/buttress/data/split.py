@@ -64,6 +64,12 @@ class Split:
         """Shape of one input."""
         return tuple(self.x.shape[1:])
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Dtype of the inputs; None where they are not in memory."""
+        x = getattr(self, "x", None)
+        return None if x is None else x.dtype
+
     def check(self, name: str, num_classes: int, threat: ThreatModel) -> None:
         """Check that every input is finite and inside the box, and every label in range.
 
@@ -73,7 +79,7 @@ class Split:
             DataError: names the split (``name``), the position and the value of the first example that is not.
         """
         check_inputs(f"data, split {name}", self.x, threat)
-        check_labels(f"data, split {name}", self.y, num_classes, least=NO_LABEL if name == "extra" else 0)
+        check_labels(f"data, split {name}", self.y, num_classes, least=least_label(name))
 
     def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> Split:
         """The same examples on a device, with batches in a memory format."""
@@ -107,6 +113,11 @@ class Split:
             index = order[first : first + batch_size]
             aux = {name: value[index] for name, value in self.aux.items()}
             yield Batch(self.x[index].contiguous(memory_format=self.memory_format), self.y[index], index, aux)
+
+
+def least_label(name: str) -> int:
+    """The least label that a split of this name may hold."""
+    return NO_LABEL if name == "extra" else 0
 
 
 @dataclass(frozen=True)

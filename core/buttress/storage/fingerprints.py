@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,9 +19,14 @@ def sha256_of_tensor(tensor: Tensor) -> str:
 
     Speed: that of sha256 over the tensor's own memory, where it is contiguous on the CPU; no copy is made.
     """
-    own = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(json.dumps([str(own.dtype), list(own.shape)]).encode())
-    digest.update(own.flatten().view(torch.uint8).numpy().data)
+    return sha256_of_parts([tensor], tensor.dtype, tensor.shape)
+
+
+def sha256_of_parts(parts: Iterable[Tensor], dtype: torch.dtype, shape: Sequence[int]) -> str:
+    """``sha256_of_tensor`` of a tensor of ``dtype`` and ``shape`` that is given in parts along its first dimension."""
+    digest = hashlib.sha256(json.dumps([str(dtype), list(shape)]).encode())
+    for part in parts:
+        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge
 
 from buttress import Data, DataError, Split
-from buttress.data import NO_LABEL, ArrayHeader, check_labels, count_classes, hold_out, read_arrays
+from buttress.data import NO_LABEL, ArrayHeader, EightBitSplit, check_labels, count_classes, hold_out, read_arrays
 from buttress.settings import Amount, File
 
 _ARRAYS = [f"{kind}_{split}" for split in ("train", "test", "val") for kind in "xy"]
@@ -25,7 +25,8 @@ class Npz:
     """Arrays ``x_train, y_train, x_test, y_test`` and, where present, ``x_val, y_val``.
 
     Images of uint8 are divided by 255; floating-point inputs are taken as they are. A file of ``image`` and ``label``
-    alone holds the examples of ``data.extra``; the label -1, or a file without labels, stands for no label.
+    alone holds the examples of ``data.extra``, which stay uint8 in memory until their batch is made; the label -1, or a
+    file without labels, stands for no label.
     ``buttress pseudo-label`` writes such files.
 
     Args:
@@ -70,11 +71,14 @@ class Npz:
 
     def _single(self, arrays: Mapping[str, np.ndarray]) -> Data:
         """The examples of ``image`` as the training split, with an empty test split."""
-        x = self._inputs(arrays[_IMAGE], self.layout or "nhwc")
-        labels = arrays.get(_LABEL, np.full(len(x), NO_LABEL))
-        train = Split(x, torch.from_numpy(labels.astype(np.int64)))
-        classes = self.num_classes or max(2, int(train.y.max()) + 1)
-        return Data(train=train, test=Split(x[:0], train.y[:0]), num_classes=classes)
+        image, layout = arrays[_IMAGE], self.layout or "nhwc"
+        y = torch.from_numpy(arrays.get(_LABEL, np.full(len(image), NO_LABEL)).astype(np.int64))
+        if image.dtype == np.uint8:
+            train: Split = EightBitSplit(torch.from_numpy(np.ascontiguousarray(channels_first(image, layout))), y)
+        else:
+            train = Split(self._inputs(image, layout), y)
+        classes = self.num_classes or max(2, int(y.max()) + 1)
+        return Data(train=train, test=Split(self._inputs(image[:0], layout), y[:0]), num_classes=classes)
 
     def _expect(self, headers: Mapping[str, ArrayHeader], names: list[str]) -> None:
         """Expect both arrays of training and test, both or none of validation, plain kinds, one label an example."""
@@ -101,10 +105,14 @@ class Npz:
     @staticmethod
     def _inputs(x: np.ndarray, layout: str) -> torch.Tensor:
         """``[n,*]`` inputs in float32, images as ``[n,C,H,W]``."""
-        if layout == "nhwc":
-            x = np.moveaxis(x, -1, 1)
+        x = channels_first(x, layout)
         scaled = x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
         return torch.from_numpy(np.ascontiguousarray(scaled))
+
+
+def channels_first(images: np.ndarray, layout: str) -> np.ndarray:
+    """Images ``[n,C,H,W]``, a view of those in ``layout``."""
+    return np.moveaxis(images, -1, 1) if layout == "nhwc" else images
 
 
 def _listed(names: list[str]) -> str:
