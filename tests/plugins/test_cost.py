@@ -1,5 +1,7 @@
 """The cost of a step of each method, in passes through the model: as the table has it, counted, and forecast."""
 
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,12 @@ import torch
 
 from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import dump_yaml, parse_yaml
+from buttress.data.training_set import TrainingSet
 from buttress.training import forecast as forecasts
 from buttress.training.assembly import assemble
 from buttress.training.dataset import load_data
 from buttress.training.forecast import Passes, counted, forecast
+from buttress.types import Batch
 
 from .catalogue import CATALOGUE
 from .teachers import FOLDER
@@ -101,3 +105,32 @@ def test_the_forecast_of_evaluation_counts_every_track_and_its_batch_norm(
                 again.evaluator.score(data.splits()[name])
     assert actual.evaluation_seconds == pytest.approx(4 * (now - begin))
     assert actual.train_seconds == 7 * 4 * 5 * 4  # epochs, steps, examples, forwards
+
+
+def test_the_forecast_reads_as_many_batches_as_it_steps_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[Batch] = []
+    batches = TrainingSet.batches
+
+    def noted(own: TrainingSet, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in batches(own, epoch, start):
+            made.append(batch)
+            yield batch
+
+    monkeypatch.setattr(TrainingSet, "batches", noted)
+    ticks = count()
+    monkeypatch.setattr(forecasts, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(forecasts, "CALIBRATION_SECONDS", 5.0)
+    monkeypatch.setattr(forecasts, "CALIBRATION_EXAMPLES", 2)
+    config = {
+        "name": "cost",
+        "data": {"name": "digits", "train_per_class": 1, "validation": 10, "batch_size": 5},
+        "model": {"name": "preact_tiny", "width": 2},
+        "threat": {"norm": "linf", "eps": "1/10"},
+        "plugins": ["fgsm"],
+        "optimizer": {"lr": 0.1},
+        "epochs": 2,
+        "evaluation": {"attack": "clean"},
+    }
+    file = ConfigFile(parse_yaml(dump_yaml(config), "cost.yaml"))
+    forecast(assemble(file, *load_data(file), tmp_path))
+    assert [torch.equal(batch.x, made[0].x) for batch in made] == [True, True, False, True]  # two batches an epoch

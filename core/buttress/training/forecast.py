@@ -105,15 +105,15 @@ def forecast(scratch: Assembly) -> Forecast:
     Every step starts at the initial weights: nothing can diverge before the run has begun.
     """
     config, engine = scratch.file.config, scratch.engine
-    batches = list(scratch.training_set.batches(0))
     initial = {name: value.clone() for name, value in engine.model.state_dict().items()}
-    first = batches[0]
+    first = next(_batches(scratch))
     with counted(engine.model) as passes:
         engine.step(first.x, first.y, index=first.index, aux=first.aux)
     _synchronize(engine.device)
-    begin, times = perf_counter(), list[float]()
+    begin, times, batches = perf_counter(), list[float](), _batches(scratch)
     while len(times) < 3 or perf_counter() - begin < CALIBRATION_SECONDS:
-        batch, start = batches[len(times) % len(batches)], perf_counter()
+        batch = next(batches)
+        start = perf_counter()
         engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
         _synchronize(engine.device)
         times.append(perf_counter() - start)
@@ -134,6 +134,12 @@ def forecast(scratch: Assembly) -> Forecast:
         batch_seconds=fmean(_reestimation_seconds(scratch, track, first) for track in measured) if measured else 0,
         batches=scratch.batches * len(measured) * evaluations,
     )
+
+
+def _batches(scratch: Assembly) -> Iterator[Batch]:
+    """The batches of the first epoch, again and again, each made when it is asked for."""
+    while True:
+        yield from scratch.training_set.batches(0)
 
 
 def _evaluation_seconds(scratch: Assembly) -> float:
