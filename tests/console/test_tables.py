@@ -6,7 +6,7 @@ import pytest
 
 from buttress.audit.probe import share
 from buttress.comparing.comparison import ComparedTrack, Comparison
-from buttress.console.tables import percent
+from buttress.console.tables import percent, wrapped
 from buttress.report.elements import spread
 from buttress.training import selection
 from buttress.training.conclusion import summary_table
@@ -66,3 +66,10 @@ def test_the_table_of_a_run_fits_80_columns(attack: str):
     text = summary_table(rows, attack)
     assert max(map(len, text.splitlines())) <= 80
     assert attack in text
+
+
+@pytest.mark.parametrize("head", ["", "   cure: "])
+def test_a_command_stays_whole_on_its_line(head: str):
+    command = f"{head}buttress evaluate runs/digits-at/2026 --attack pgd-100 --attack spsa --examples 100"
+    assert wrapped(command, 80) == command
+    assert "\n" in wrapped(f"the verb {command}", 80)

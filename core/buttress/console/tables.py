@@ -1,5 +1,6 @@
 """Tables and numbers as text, the same on a terminal, in a log and in a document."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
@@ -60,17 +61,23 @@ def _broken(cell: str, width: int) -> list[str]:
     return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
 
 
+_COMMAND = re.compile(r"\s*(?:\w+: )?buttress [a-z-]+ ")
+"""The beginning of a line that is a command of buttress."""
+
+
 def wrapped(text: str, width: int) -> str:
     """``text`` with every line that is wider than ``width`` broken between words; a longer word stays whole.
 
-    After a break, the line goes on two columns further to the right.
+    After a break, the line goes on two columns further to the right. A line that is a command, also behind a word and a
+    colon (``cure: buttress ...``), stays whole, to be copied.
     """
 
     def broken(line: str) -> str:
         indent = line[: len(line) - len(line.lstrip())] + "  "
         return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
-    return "\n".join(broken(line) if len(line) > width else line for line in text.split("\n"))
+    lines = text.split("\n")
+    return "\n".join(broken(line) if len(line) > width and not _COMMAND.match(line) else line for line in lines)
 
 
 def percent(share: float, places: int = 1, *, sign: bool = False) -> str:
