@@ -62,9 +62,13 @@ def _no_run_folder(path: Path) -> str:
         beside = [run.parent.name for run in path.parent.glob("[!.]*/manifest.json")]
         hint = nearest(path.name, beside) if beside else ""
         return f"{path} is no run folder: it {'is a file' if path.exists() else 'does not exist'}{hint}"
-    inside = sorted(str(run.parent) for run in path.glob("[!.]*/manifest.json"))
-    hint = f"; runs in it: {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}" if inside else ""
-    return f"{path} is no run folder: it has no config.yaml and manifest.json{hint}"
+    inside = sorted(
+        str(run.parent) for depth in ("[!.]*", "[!.]*/[!.]*") for run in path.glob(f"{depth}/manifest.json")
+    )
+    if not inside:
+        return f"{path} is no run folder: it has no config.yaml and manifest.json"
+    runs = f"a run: {inside[0]}" if len(inside) == 1 else f"{len(inside)} runs: {', '.join(inside[:5])}"
+    return f"{path} is no run folder: it holds {runs}{', ...' if len(inside) > 5 else ''}; name one"
 
 
 def _expect_config(path: Path, config: bytes, recorded: str) -> None:
