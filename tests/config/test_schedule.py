@@ -127,3 +127,26 @@ def test_a_misspelt_unit_of_time_of_an_own_schedule_is_refused_before_training()
     own.per = "epochs"  # type: ignore[assignment]
     with pytest.raises(ConfigError, match=r"^mine: .*per .*got 'epochs'; did you mean 'epoch'"):
         expect_factors(own, 2, "mine")
+
+
+@pytest.mark.parametrize(
+    ("milestones", "epochs", "drops"),
+    [
+        ([0.4, 0.8], 10, [4, 8]),
+        ([0.4, 0.8], 2, [1, 1]),
+        ([0.1, 0.4, 0.8], 2, [1, 1, 1]),
+        ([0.4, 0.8], 1, [1, 1]),
+        ([0, 0.8], 2, [0, 1]),
+    ],
+)
+def test_a_share_of_few_epochs_does_not_drop_the_learning_rate_from_the_start(
+    milestones: list[int | float], epochs: int, drops: list[int]
+):
+    schedule = Piecewise(milestones=milestones)
+    assert schedule.drops(epochs) == drops
+    assert schedule.factor(0, epochs) == (0.1 if 0 in milestones else 1.0)
+
+
+def test_an_early_share_behind_an_epoch_is_no_increasing_milestone():
+    with pytest.raises(ConfigError, match=r"expected increasing epochs, got \[1, 0\]"):
+        Piecewise(milestones=[1, 0.1]).drops(5)

@@ -1,7 +1,7 @@
 """Learning-rate schedules: factors on the initial learning rate at time t."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from math import cos, inf, pi
 from typing import Annotated, Literal, Protocol, get_args
 
@@ -49,7 +49,8 @@ class Piecewise:
     """The learning rate times ``factor`` at each milestone.
 
     Args:
-        milestones: increasing epochs: 0-based, or fractions of the epochs in (0, 1).
+        milestones: increasing epochs: 0-based, or fractions of the epochs in (0, 1), which are never the first epoch:
+            in a run of few epochs drops fall together at the second one.
         factor: factor of one drop.
         per: unit of time at which the factor changes, ``epoch`` or ``batch``.
     """
@@ -68,7 +69,11 @@ class Piecewise:
         return float(self._factor ** sum(t >= milestone for milestone in self.drops(epochs)))
 
     def drops(self, epochs: int) -> list[int]:
-        return _increasing(self.milestones, epochs)
+        resolved = [resolve_epoch(milestone, epochs) for milestone in self.milestones]
+        # Shares that are floored to the first epoch, whose learning rate is the initial one.
+        pairs = zip(self.milestones, resolved, strict=True)
+        early = len(list(takewhile(lambda pair: isinstance(pair[0], float) and pair[1] == 0, pairs)))
+        return [1] * early + _expect_increasing(resolved[early:], epochs)
 
 
 class Linear:
@@ -184,7 +189,10 @@ def interpolate(t: float, times: Sequence[float], values: Sequence[float]) -> fl
 
 
 def _increasing(settings: Sequence[int | float], epochs: int) -> list[int]:
-    resolved = [resolve_epoch(setting, epochs) for setting in settings]
+    return _expect_increasing([resolve_epoch(setting, epochs) for setting in settings], epochs)
+
+
+def _expect_increasing(resolved: list[int], epochs: int) -> list[int]:
     if any(later <= earlier for earlier, later in pairwise(resolved)):
         raise ConfigError(
             f"expected increasing epochs, got {resolved} (of {epochs} epochs); take more epochs, or others of them"
