@@ -269,7 +269,7 @@ def test_a_terminal_gets_a_progress_bar_with_eta(workspace: Path):
     master, slave = pty.openpty()
     command = [sys.executable, "-c", "from buttress.cli import main; raise SystemExit(main())"]
     process = subprocess.Popen(
-        [*command, "train", "small.yaml", "epochs=2", "evaluation.attack={pgd: {steps: 300}}", "--run", "a"],
+        [*command, "train", "small.yaml", "epochs=2", "evaluation.attack={pgd: {steps: 100}}", "--run", "a"],
         cwd=workspace, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
     )  # fmt: skip
     os.close(slave)
