@@ -63,14 +63,15 @@ def keyed(problem: InputError, key: object) -> InputError:
     return named
 
 
-def all_faults(faults: Sequence[tuple[object, str]]) -> ConfigError:
+def all_faults(faults: Sequence[tuple[object, str]], error: type[InputError] = ConfigError) -> InputError:
     """An error with a line for each fault of a config: its place and its text. The first place is the key.
 
     Args:
         faults: place and text of each fault, at least one.
+        error: class of the error.
     """
     (first, text), *others = faults
-    return ConfigError("\n".join([text, *(f"{place}: {other}" for place, other in others)]), key=first)
+    return error("\n".join([text, *(f"{place}: {other}" for place, other in others)]), key=first)
 
 
 def extended(problem: Problem, sentence: str) -> Problem:

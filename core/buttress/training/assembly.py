@@ -13,6 +13,7 @@ import torch
 from buttress.components.loaded import LoadedPlugin, load_plugins
 from buttress.config.component_section import ComponentSection
 from buttress.config.file import ConfigFile
+from buttress.config.known_names import expect_known_names
 from buttress.config.schedule import Schedule
 from buttress.data import Data, Split
 from buttress.data.order import fixed_order
@@ -194,6 +195,7 @@ def check_config(file: ConfigFile) -> Assembly:
         InputError: anything that would stop the run before step 1.
     """
     file.own.expect_trusted()
+    expect_known_names(file)
     data, settings = load_data(file)
     with tempfile.TemporaryDirectory() as scratch:
         assembly = assemble(file, data, settings, Path(scratch))

@@ -12,6 +12,7 @@ import torch
 
 from buttress.components.own_modules import origin
 from buttress.config.file import ConfigFile, dump_config, load_config
+from buttress.config.known_names import expect_known_names
 from buttress.console.reporter import Reporter
 from buttress.console.tracebacks import tracebacks_in
 from buttress.data import Data
@@ -99,6 +100,7 @@ def start(
     """
     planned_folder(runs, file.config.name, run)  # a name that is taken or wrong is refused before anything is loaded
     file.own.expect_trusted()
+    expect_known_names(file)
     reporter, cost = reporter or Reporter(), None
     with reporter, use_backend(file.config.backend):
         reporter.doing(f"loading the data: {file.config.data.chosen}")
@@ -201,6 +203,7 @@ def continue_run(
     folder = existing_folder(path, reporter.say)
     file = load_config(folder.config, trust=trust)
     file.own.expect_trusted()
+    expect_known_names(file)
     with folder.held(), tracebacks_in(folder.log):
         reporter.write_to(folder.log)
         with reporter, use_backend(file.config.backend):
