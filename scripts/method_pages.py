@@ -18,7 +18,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,8 @@ from method_results import COMMON, TRACKS, digits, plugins_of
 
 from buttress.authoring import inventory
 from buttress.components.sources import find, load, sources
-from buttress.testing.cost import passes_added, passes_text
+from buttress.testing.passes import KINDS, NOTHING, Added, added_by
 from buttress.testing.subject import Subject
-from buttress.training.forecast import Passes
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for the table of refusals, which a test tries pair by pair
@@ -141,8 +139,8 @@ def _code_list(words: Iterable[str]) -> str:
 def cost(name: str, more: str) -> str:
     rows = []
     for chosen in [{}, *yaml.safe_load(more or "[]")]:
-        forwards, to_input, to_weights = astuple(_passes(name, json.dumps(chosen)))
-        rows.append([_chosen(chosen) or "the defaults", str(forwards), str(to_input), str(to_weights)])
+        difference = _difference(name, json.dumps(chosen))
+        rows.append([_chosen(chosen) or "the defaults", *map(difference.cell, KINDS)])
     return table(["with", "forwards", "backwards to the input", "backwards to the weights"], rows)
 
 
@@ -153,8 +151,8 @@ def _chosen(settings: Mapping[str, Any]) -> str:
 
 
 @cache
-def _passes(name: str, chosen: str) -> Passes:
-    return passes_added(Subject(load(find("plugin", name)), json.loads(chosen), name))
+def _difference(name: str, chosen: str) -> Added:
+    return added_by(Subject(load(find("plugin", name)), json.loads(chosen), name))
 
 
 # Refusals
@@ -214,7 +212,7 @@ def short(paper: str) -> str:
 
 def _added(name: str) -> str:
     chosen = TYPICAL.get(name, {})
-    text = passes_text(_passes(name, json.dumps(chosen))).replace("no passes", "nothing")
+    text = str(_difference(name, json.dumps(chosen))).replace(NOTHING, "nothing")
     return f"{text} (with {_chosen(chosen)})" if chosen else text
 
 

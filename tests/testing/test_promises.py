@@ -21,10 +21,8 @@ from buttress.components.sources import find, load
 from buttress.errors import ConfigError, InputError, PluginError
 from buttress.settings import File
 from buttress.testing import BrokenPromiseError, check_plugin, examine, promises
-from buttress.testing.cost import Added, Cost, _typical, added_by, passes_added
 from buttress.testing.promise import RULES
 from buttress.testing.subject import Subject
-from buttress.training.forecast import Passes
 
 from ..here import run_here
 from ..plugins.catalogue import ATTACKS, CATALOGUE
@@ -263,15 +261,6 @@ def test_check_plugin_raises_with_every_broken_promise():
     assert "'weights_as_found'" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "passes"),
-    [("pgd", (10, 10, 0)), ("trades", (1, 0, 1)), ("awp", (1, 0, 1)), ("swa", (0, 0, 0))],
-)
-def test_the_cost_of_a_plugin_is_what_it_adds_to_a_step(name: str, passes: tuple[int, int, int]):
-    added = passes_added(Subject(load(find("plugin", name)), None, name))
-    assert (added.forwards, added.input_backwards, added.weight_backwards) == passes
-
-
 class Weighs(broken.Passes):
     """Attacks, and weighs the losses by what its own attack has counted, example by example."""
 
@@ -296,83 +285,6 @@ class Remembers(broken.Passes):
 def test_a_loss_of_the_plugin_s_own_aux_or_of_the_positions_is_one_an_example(component: type):
     (promise,) = [each for each in promises(component) if each.rule.name == "one_loss_an_example"]
     promise.check()
-
-
-class Doubles:
-    """Gives the loss twice as many examples."""
-
-    @hookimpl
-    def transform_batch(self, batch):
-        twice = torch.cat([batch.x, batch.x.flip(-1)])
-        return Batch(twice, torch.cat([batch.y, batch.y]), None)
-
-
-class Concatenates:
-    """Looks at clean and adversarial examples in one forward."""
-
-    @hookimpl
-    def compute_loss(self, model, batch, adv):
-        logits, logits_adv = model(torch.cat([batch.x, adv.x])).chunk(2)
-        return F.cross_entropy(logits, batch.y, reduction="none") + F.cross_entropy(
-            logits_adv, batch.y, reduction="none"
-        )
-
-
-class BeginsInside:
-    """Takes the loss of mixed features: its forwards begin at the layers."""
-
-    @hookimpl
-    def compute_loss(self, model, batch, adv):
-        hidden = F.relu(model.layer2(model.layer1(adv.x)))
-        logits = model.layer4(F.relu(model.layer3(hidden + hidden.flip(0))).mean((2, 3)))
-        return F.cross_entropy(logits, batch.y, reduction="none")
-
-
-class Saves:
-    """An attack that makes no pass, beside a loss that makes none either."""
-
-    @hookimpl
-    def compute_loss(self, model, batch):
-        return model.layer4.weight.sum().expand(len(batch.y))
-
-
-SAVED = "saves 1 forward, saves 1 backward to the weights"
-
-
-@pytest.mark.parametrize(
-    ("component", "text"),
-    [
-        (Doubles, "batches 2 times as large"),
-        (Concatenates, "batches 1.5 times as large"),  # the attack's forward is as it was
-        (BeginsInside, f"{SAVED}, +4 forwards and +4 backwards through parts of it"),
-        (Saves, "saves 1 forward, saves 1 backward to the weights"),
-        (broken.Passes, "no passes"),
-    ],
-)
-def test_the_cost_counts_examples_and_passes_that_begin_inside_and_says_what_is_saved(component: type, text: str):
-    assert str(added_by(Subject(component))) == text
-
-
-@pytest.mark.parametrize(
-    ("differences", "may_save", "typical"),
-    [
-        ([3.0, 3.5, 2.5, 3.1, -1.0], False, 3.0),
-        ([3.0, -3.5, 2.5, 3.1, -1.0], False, 0.0),  # now longer, now shorter: noise
-        ([-3.0, -3.5, -2.5, -3.1, -1.0], True, -3.0),
-        ([-3.0, -3.5, -2.5, -3.1, -1.0], False, 0.0),  # what makes as many passes saves no time
-        ([0.0, 0.0, 0.0], True, 0.0),
-    ],
-)
-def test_a_time_within_the_noise_is_none(differences: list[float], may_save: bool, typical: float):
-    assert _typical(differences, may_save=may_save) == typical
-
-
-@pytest.mark.parametrize(
-    ("milliseconds", "text"),
-    [(0.0, "no time that could be measured"), (3.0, "+3.00 ms a step"), (-3.0, "saves 3.00 ms a step")],
-)
-def test_a_time_below_zero_is_saved(milliseconds: float, text: str):
-    assert text in str(Cost(Added(Passes()), milliseconds))
 
 
 def test_the_external_example_keeps_its_promises(here: None, capsys: pytest.CaptureFixture[str]):

@@ -121,14 +121,14 @@ def paper(component: Any) -> str:
 def _cost(component: Any, source: Source) -> str:
     """The cost of a component with its default settings, or why it is not known; empty for models and data sets.
 
-    The cost of a plugin is the passes that it adds to a training step, counted in one. That of an attack of evaluations
-    is the passes of one batch: the most forwards, where it gives them itself, else counted.
+    The cost of a plugin is the passes that it adds to a training step, counted on the bench. That of an attack of
+    evaluations is the passes of one batch: the most forwards, where it gives them itself, else counted.
     """
     if source.kind not in HOOKED:
         return ""
     if source.kind == "logger":
         return "none: a logger takes no part in a step"
-    from buttress.testing.cost import added_by
+    from buttress.testing.passes import added_by
     from buttress.testing.subject import EXAMPLES, Subject
 
     try:

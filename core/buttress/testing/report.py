@@ -49,7 +49,7 @@ class Report:
         plugin: its name.
         source: its distribution and version, or its class.
         results: every promise of its kind, in order.
-        cost: cost in a step; None for a component that takes no part in one, and where no step can be taken.
+        cost: cost on the bench; None for a component that takes no part in one, and where no step can be taken.
     """
 
     kind: str
@@ -74,7 +74,8 @@ class Report:
             if result.status == "broken" or (result.status == "not asked" and result.finding != _NOT_ITS_OWN):
                 lines.append(indent(result.finding, "    "))
         if self.kind == "plugin":
-            lines.append(f"  cost: {self.cost or 'not known: no step can be taken'}")
+            lines.append("  cost" if self.cost else "  cost: not known: no step can be taken")
+            lines += [indent(str(self.cost), "    ")] if self.cost else []
         return "\n".join(lines)
 
 

@@ -58,6 +58,13 @@ class Net(nn.Module):
         return logits
 
 
+def bench_text() -> str:
+    """The bench in one line: the network, and the batches that it is trained on."""
+    weights = sum(weight.numel() for weight in Net().parameters())
+    shape = "x".join(map(str, batch_of().x.shape))
+    return f"conv, batch norm, conv, linear ({weights} weights); batches of {shape}"
+
+
 class Subject:
     """A class under examination: a plugin, an attack of evaluations, or a logger.
 

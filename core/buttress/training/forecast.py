@@ -74,29 +74,45 @@ class Forecast:
 
 
 @contextmanager
-def counted(model: nn.Module) -> Iterator[Passes]:
-    """Count the passes through ``model``; a backward counts as one to the input where no weight requires gradients."""
-    passes = Passes()
+def counted(model: nn.Module, examples: Passes | None = None) -> Iterator[Passes]:
+    """Count the passes through ``model``; a backward counts as one to the input where no weight requires gradients.
+
+    Args:
+        model: the module.
+        examples: counter to which the number of examples in the passes is added, or None.
+    """
+    passes, examples = Passes(), examples or Passes()
 
     def after_forward(module: nn.Module, _: Any, output: Any) -> None:
-        passes.forwards += 1
-        if not isinstance(output, Tensor) or not output.requires_grad:
-            return
-        to_weights = any(parameter.requires_grad for parameter in module.parameters())
-
-        def after_backward(_: Tensor) -> None:
-            if to_weights:
-                passes.weight_backwards += 1
-            else:
-                passes.input_backwards += 1
-
-        output.register_hook(after_backward)  # type: ignore[no-untyped-call]
+        count_pass(module, output, passes, examples)
 
     handle = model.register_forward_hook(after_forward)
     try:
         yield passes
     finally:
         handle.remove()
+
+
+def count_pass(model: nn.Module, output: Any, passes: Passes, examples: Passes) -> None:
+    """Count a forward through ``model``, or a part of it, that gave ``output``, and every backward through that.
+
+    Args:
+        model: the whole module, whose weights say of which kind a backward is.
+        output: ``[B,*]``, or something else, of which only the forward is counted.
+        passes: counter of the passes.
+        examples: counter of the examples in them.
+    """
+    size = len(output) if isinstance(output, Tensor) and output.dim() else 0
+    _add("forwards", size, passes, examples)
+    if isinstance(output, Tensor) and output.requires_grad:
+        to_weights = any(parameter.requires_grad for parameter in model.parameters())
+        kind = "weight_backwards" if to_weights else "input_backwards"
+        output.register_hook(lambda _: _add(kind, size, passes, examples))  # type: ignore[no-untyped-call]
+
+
+def _add(kind: str, size: int, passes: Passes, examples: Passes) -> None:
+    setattr(passes, kind, getattr(passes, kind) + 1)
+    setattr(examples, kind, getattr(examples, kind) + size)
 
 
 def forecast(scratch: Assembly) -> Forecast:
