@@ -100,9 +100,9 @@ def start(
     """
     planned_folder(runs, file.config.name, run)  # a name that is taken or wrong is refused before anything is loaded
     file.own.expect_trusted()
-    expect_known_names(file)
     reporter, cost = reporter or Reporter(), None
     with reporter, use_backend(file.config.backend):
+        expect_known_names(file)
         reporter.doing(f"loading the data: {file.config.data.chosen}")
         data, settings = load_data(file)
         if same_data_as is not None:
@@ -203,10 +203,10 @@ def continue_run(
     folder = existing_folder(path, reporter.say)
     file = load_config(folder.config, trust=trust)
     file.own.expect_trusted()
-    expect_known_names(file)
     with folder.held(), tracebacks_in(folder.log):
         reporter.write_to(folder.log)
         with reporter, use_backend(file.config.backend):
+            expect_known_names(file)
             reporter.doing(f"loading the data: {file.config.data.chosen}")
             data, settings = load_data(file)
             expect_same_data(folder, data.fingerprint, reporter.say)
