@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from buttress.errors import ModelError
+from buttress.components.construct import build
+from buttress.errors import ButtressError, ModelError
 from buttress.nn import normalized
 from buttress_plugins.models.mlp import mlp
 from buttress_plugins.models.preact_resnet import preact_resnet34
-from buttress_plugins.models.wide_resnet import PaddedShortcut, wrn_28_10, wrn_32_10, wrn_34_10
+from buttress_plugins.models.wide_resnet import PaddedShortcut, WideBlock, wrn, wrn_28_10, wrn_32_10, wrn_34_10
 from buttress_plugins.models.zoo import timm_model, torchvision_model
 
 
@@ -42,6 +44,69 @@ def test_wide_resnets_have_the_parameters_of_their_papers(make: Any, blocks: int
     assert size(make(in_channels=3, num_classes=100, widen=2)) == wide(blocks, 2, 100, learned)
 
 
+@pytest.mark.parametrize(
+    ("depth", "widen", "millions"),
+    [
+        (28, 10, 36.5),  # arXiv:1605.07146, table 4
+        (34, 10, 46.2),
+        (34, 20, 184.5),
+        (70, 16, 267),  # arXiv:2010.03593
+        (82, 8, 79),  # arXiv:2404.09349
+        (94, 16, 366),  # arXiv:2404.09349
+    ],
+)
+def test_every_wide_resnet_of_the_literature_is_a_depth_and_a_width(depth: int, widen: int, millions: float):
+    with torch.device("meta"):
+        model = wrn(in_channels=3, num_classes=10, depth=depth, widen=widen)
+    assert size(model) == wide((depth - 4) // 6, widen, 10, True)
+    assert round(size(model) / 1e6, 1 if millions % 1 else 0) == millions
+
+
+def test_the_presets_are_settings_of_wrn():
+    for preset, depth in ((wrn_28_10, 28), (wrn_34_10, 34)):
+        torch.manual_seed(0)
+        model = preset(in_channels=3, num_classes=4, widen=1)
+        torch.manual_seed(0)
+        same = wrn(in_channels=3, num_classes=4, depth=depth, widen=1)
+        assert str(model) == str(same)
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("depth", [27, 29, 4, 1])
+def test_a_depth_that_is_not_6n_plus_4_is_refused(depth: int):
+    near = {27: "22 and 28", 29: "28 and 34", 4: "10 and 16", 1: "10 and 16"}[depth]
+    with pytest.raises(ModelError, match=rf"wrn: depth: expected 6 n \+ 4 .*, got {depth}; the nearest are {near}"):
+        wrn(in_channels=3, num_classes=10, depth=depth)
+
+
+@pytest.mark.parametrize("setting", [{"activation": "gelu"}, {"padding": "start"}], ids=str)
+def test_an_unknown_activation_or_padding_is_refused(setting: dict[str, str]):
+    with pytest.raises(ButtressError, match=next(iter(setting))):
+        build("model", "wrn", setting, given={"in_channels": 3, "num_classes": 2})
+
+
+@pytest.mark.parametrize(("activation", "formula"), [("relu", torch.relu), ("swish", lambda z: z * z.sigmoid())])
+@pytest.mark.parametrize(("padding", "pads"), [("both", (1, 1, 1, 1)), ("end", (0, 1, 0, 1))])
+def test_a_wide_block_is_its_formula(activation: Any, formula: Any, padding: Any, pads: tuple[int, ...]):
+    torch.manual_seed(0)
+    block = WideBlock(3, 5, 2, torch.nn.Conv2d(3, 5, 1, 2, bias=False), activation, padding).double().eval()
+    x, scale = torch.randn(2, 3, 6, 6, dtype=torch.float64), (1 + 1e-5) ** -0.5
+    first = formula(x * scale)
+    inner = formula(F.conv2d(F.pad(first, pads), block.conv1.weight, stride=2) * scale)
+    expected = F.conv2d(inner, block.conv2.weight, padding=1) + F.conv2d(first, block.shortcut.weight, stride=2)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_silu_is_swish_in_the_whole_network():
+    logits = []
+    for activation in ("silu", "swish", "relu"):
+        torch.manual_seed(0)
+        model = wrn(in_channels=3, num_classes=4, depth=10, widen=1, activation=activation)
+        logits.append(model.eval()(torch.ones(1, 3, 8, 8)))
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.equal(logits[0], logits[2])
+
+
 def test_wide_resnets_begin_as_in_the_code_of_trades():
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -58,9 +123,18 @@ def test_preact_resnet34_has_21_28_million_parameters():
         assert size(preact_resnet34(in_channels=3, num_classes=10)) == 21_280_330
 
 
-@pytest.mark.parametrize("make", [wrn_28_10, wrn_32_10, wrn_34_10, preact_resnet34])
-def test_images_become_logits_with_a_gradient_everywhere(make: Any):
-    narrow = {"width": 4} if make is preact_resnet34 else {"widen": 1}
+@pytest.mark.parametrize(
+    ("make", "narrow"),
+    [
+        (wrn, {"widen": 1, "activation": "silu", "padding": "end"}),
+        (wrn_28_10, {"widen": 1}),
+        (wrn_32_10, {"widen": 1}),
+        (wrn_34_10, {"widen": 1}),
+        (preact_resnet34, {"width": 4}),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_images_become_logits_with_a_gradient_everywhere(make: Any, narrow: dict[str, Any]):
     model = make(in_channels=3, num_classes=7, **narrow)
     logits = model(torch.rand(4, 3, 32, 32))
     assert logits.shape == (4, 7)
