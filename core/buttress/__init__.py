@@ -16,7 +16,15 @@ from pluggy import HookimplMarker
 from buttress._version import __version__
 
 if TYPE_CHECKING:
-    from buttress.attack_losses import AttackLossChoice, LoadedAttackLoss, load_attack_loss
+    from buttress.attack_losses import (
+        AttackLossChoice,
+        LoadedAttackLoss,
+        Targets,
+        expect_classes,
+        load_attack_loss,
+        target_classes,
+        target_count,
+    )
     from buttress.components.loaded import load_plugins
     from buttress.config.schedule import Schedule
     from buttress.data import Data, Split
@@ -62,15 +70,19 @@ _HOME = {
     "Score": "scoring.evaluator",
     "Split": "data",
     "StepResult": "engine.step",
+    "Targets": "attack_losses",
     "ThreatModel": "threat",
     "Track": "types",
     "describe": "errors",
     "evaluate": "scoring.evaluator",
+    "expect_classes": "attack_losses",
     "initial_lr": "engine.groups",
     "load_attack_loss": "attack_losses",
     "load_model": "evaluation.saved_model",
     "load_plugins": "components.loaded",
     "nearest": "errors",
+    "target_classes": "attack_losses",
+    "target_count": "attack_losses",
 }
 
 __all__ = [
@@ -98,17 +110,21 @@ __all__ = [
     "Score",
     "Split",
     "StepResult",
+    "Targets",
     "ThreatModel",
     "Track",
     "__version__",
     "describe",
     "evaluate",
+    "expect_classes",
     "hookimpl",
     "initial_lr",
     "load_attack_loss",
     "load_model",
     "load_plugins",
     "nearest",
+    "target_classes",
+    "target_count",
 ]
 
 

@@ -7,23 +7,29 @@ function from attacked inputs ``[B,*]`` to losses ``[B]``. It may also declare, 
 - ``takes``: ``("unlabelled examples",)`` where it asks for no label, as a plugin does.
 - ``flat_at_x``: True where it is smallest at x itself, with no gradient to leave it.
 - ``needs_run``: True where it takes the training loss of a run, which an evaluation does not have.
+- ``targeted_loss``: a method ``(model, batch, targets, ctx)`` that makes a function of the same kind, which is the
+  larger the nearer the model is to the classes ``targets [B]``, none of which is the label.
+- ``fewest_classes``, ``fewest_classes_targeted``: smallest number of classes for which the two are defined; 2 where it
+  declares none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import torch
 from pydantic import BeforeValidator
 from torch import Tensor, nn
 
-from buttress.components.construct import build
+from buttress.components.construct import build, given_value
 from buttress.components.entries import entry_of
 from buttress.components.signature import signature_of
-from buttress.components.trait_kinds import BatchTraits, FlagTrait, MethodTrait, Reasons, TraitKind
+from buttress.components.trait_kinds import BatchTraits, ClassCount, FlagTrait, MethodTrait, Reasons, TraitKind
 from buttress.errors import InputError, PluginError
 from buttress.nn.contract import form_of
+from buttress.settings import Times
 
 if TYPE_CHECKING:
     from buttress.engine.context import Context
@@ -34,6 +40,9 @@ _KINDS: dict[str, TraitKind] = {
     "takes": BatchTraits(),
     "flat_at_x": FlagTrait(),
     "needs_run": FlagTrait(),
+    "targeted_loss": MethodTrait("targeted_loss", ("model", "batch", "targets", "ctx")),
+    "fewest_classes": ClassCount(2),
+    "fewest_classes_targeted": ClassCount(2),
 }
 
 
@@ -86,8 +95,13 @@ class LoadedAttackLoss:
         Raises:
             ValueError: the function answers with something else than ``[B]``.
         """
-        loss = self.component.input_loss(model, batch, ctx)
+        return self._checked(self.component.input_loss(model, batch, ctx))
 
+    def targeted(self, model: nn.Module, batch: Batch, targets: Tensor, ctx: Context) -> Callable[[Tensor], Tensor]:
+        """The loss for ``batch`` that leads to the classes ``targets [B]``; the rest as in a call."""
+        return self._checked(self.component.targeted_loss(model, batch, targets, ctx))
+
+    def _checked(self, loss: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def losses(x_adv: Tensor) -> Tensor:
             answer = loss(x_adv)
             if not isinstance(answer, Tensor) or answer.shape != x_adv.shape[:1]:
@@ -100,15 +114,25 @@ class LoadedAttackLoss:
         return losses
 
 
-def load_attack_loss(choice: str | Mapping[str, Any]) -> LoadedAttackLoss:
+def load_attack_loss(choice: str | Mapping[str, Any], *, targeted: bool = False) -> LoadedAttackLoss:
     """Load a loss by name, or by name with settings: ``"ce"``, ``{"my_loss": {"scale": 2}}``.
+
+    Args:
+        choice: name, or name with settings.
+        targeted: whether its targeted form is wanted.
 
     Raises:
         PluginError, ConfigError: unknown or broken loss, wrong settings, or a component that makes no loss.
+        ValueError: the loss has no targeted form, or the model of the run has too few classes for it.
     """
     name, settings = entry_of(choice)
     component, source, resolved = build("attack_loss", name, settings)
     declared = _declared(component, f"attack loss {name!r} from {source}")
+    if targeted and "targeted_loss" not in declared:
+        raise ValueError(f"targets: loss {source.name} leads to no class; use ce, dlr or margin")
+    if (classes := given_value("num_classes")) is not None:
+        form = "fewest_classes_targeted" if targeted else "fewest_classes"
+        expect_classes(source.name, classes, declared.get(form, 2), targeted=targeted)
     return LoadedAttackLoss(
         source.name,
         {name: resolved} if resolved else name,
@@ -118,6 +142,25 @@ def load_attack_loss(choice: str | Mapping[str, Any]) -> LoadedAttackLoss:
         flat_at_x=declared.get("flat_at_x", False),
         needs_run=declared.get("needs_run", False),
     )
+
+
+def expect_classes(name: str, classes: int, fewest: int, *, targeted: bool = False) -> None:
+    """Expect as many classes as an attack loss is defined for.
+
+    Args:
+        name: name of the loss.
+        classes: number of classes of the model.
+        fewest: smallest number of classes for which the loss is defined.
+        targeted: whether its targeted form is meant.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    if classes < fewest:
+        form = "the targeted form of it" if targeted else "it"
+        raise ValueError(
+            f"attack loss {name}: expected at least {fewest} classes for {form}, got {classes}; use ce or margin"
+        )
 
 
 def _declared(component: Any, who: str) -> dict[str, Any]:
@@ -160,3 +203,64 @@ def _choices(attack: Callable[..., object], settings: Mapping[str, Any]) -> dict
     """The values of the settings that name a loss, by setting."""
     names = [each.name for each in signature_of(attack) if each.annotation == AttackLossChoice]
     return {name: settings[name] for name in names if isinstance(settings.get(name), (str, Mapping))}
+
+
+Targets = Literal["least_likely", "random", "next", "all"] | Times
+"""Type of a setting that names the classes to which an attack leads; none is the label of the example.
+
+``least_likely`` the wrong class of the smallest logit, ``random`` any wrong class, ``next`` the class after the label
+(the first after the last), ``all`` every wrong class, one after the other; a number: so many of the likeliest ones.
+"""
+
+
+def target_classes(targets: Targets, logits: Tensor, y: Tensor, ctx: Context) -> Tensor:
+    """``[T,B]`` classes to which an attack leads, one after the other; T is 1 but for ``all`` and a number.
+
+    The draw ``targets``, ``[B]`` classes for ``random``, may be injected.
+
+    Args:
+        targets: rule by which they are chosen.
+        logits: ``[B,K]`` logits of the inputs.
+        y: ``[B]`` labels.
+        ctx: context of the attack.
+
+    Raises:
+        ValueError: there are fewer wrong classes than asked for; an injected target is the label of its example.
+    """
+    classes = logits.shape[1]
+    if targets == "random":
+        return _random_targets(classes, y, ctx)[None]
+    if targets == "next":
+        return ((y + 1) % classes)[None]
+    if targets == "least_likely":
+        return logits.scatter(1, y[:, None], torch.inf).argmin(1)[None]
+    count = target_count(targets, classes)
+    return logits.scatter(1, y[:, None], -torch.inf).topk(count).indices.T
+
+
+def _random_targets(classes: int, y: Tensor, ctx: Context) -> Tensor:
+    injected = ctx.draw("targets", y.shape)
+    if injected is None:
+        steps = torch.randint(1, classes, y.shape, generator=ctx.generator("targets"), device=y.device)
+        return (y + steps) % classes
+    if bool((injected == y).any()):  # the only wait for the device, where a caller injects draws
+        first = int((injected == y).nonzero()[0])
+        raise ValueError(
+            f"targets: expected a class other than the label of each example, got the label of example {first}, "
+            f"{int(y[first])}; choose another class"
+        )
+    return injected
+
+
+def target_count(targets: Targets | None, classes: int) -> int:
+    """Number of classes, one after the other, to which an attack on a model of so many ``classes`` leads.
+
+    Raises:
+        ValueError: there are fewer wrong classes than asked for.
+    """
+    if targets == "all":
+        return classes - 1
+    count = targets if isinstance(targets, int) else 1
+    if count > classes - 1:
+        raise ValueError(f"targets: expected at most {classes - 1}, the number of wrong classes, got {count}; use all")
+    return count

@@ -93,6 +93,17 @@ class ThreatModel:
         radius = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device) * eps
         return self.clamp(x + unit_l2(direction) * per_example(radius, x))
 
+    def surface_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """``[B,*]`` random perturbations of ``x [B,*]`` of length eps, which may leave the box, as those of Auto-PGD.
+
+        L-inf: uniform in a cube, stretched to the surface. L2: uniform direction.
+        """
+        eps = float(self.eps)
+        if self.norm == "linf":
+            noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device).mul_(2).sub_(1)
+            return eps * noise / per_example(noise.flatten(1).abs().amax(1), x)
+        return eps * unit_l2(torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
+
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """``[B]`` distances in the norm of the threat model."""
         delta = (x_adv - x).flatten(1)

@@ -23,6 +23,11 @@ class Batch:
     index: Tensor | None = None
     aux: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def part(self, left: Tensor) -> "Batch":
+        """The batch of some of the examples: positions, or a mask ``[B]``."""
+        index = None if self.index is None else self.index[left]
+        return Batch(self.x[left], self.y[left], index, {name: value[left] for name, value in self.aux.items()})
+
 
 @dataclass(frozen=True)
 class Adv:

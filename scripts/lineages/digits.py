@@ -54,6 +54,7 @@ STACKS: dict[str, list[Any]] = {
     "meat_fat": [{"fat": {**_PGD, "rises": [0.42, 0.75]}}, MEAT],
     "gairat": [{"gairat": {**_PGD, "begin": 0.4}}],
     "fgsm": [{"fgsm": {"start": "uniform"}}],
+    "apgd": [{"apgd": {"steps": 10}}],
     "fast": ["fast"],
     "n_fgsm": ["n_fgsm"],
     "vit_at": [PGD],

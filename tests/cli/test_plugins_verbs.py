@@ -49,7 +49,7 @@ def test_the_check_of_loaded_modules_can_fail():
 
 def test_plugins_list_check_imports_each(buttress: Run):
     done = buttress("plugins", "list", "--kind", "attack", "--check", "--json")
-    names = ["autoattack", "clean", "cw", "fgsm", "ifgsm", "mifgsm", "pgd", "spsa"]
+    names = ["apgd", "autoattack", "clean", "cw", "fgsm", "ifgsm", "mifgsm", "pgd", "spsa"]
     assert {row["name"]: row["status"] for row in json.loads(done.stdout)} == dict.fromkeys(names, "ok")
 
 

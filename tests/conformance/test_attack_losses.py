@@ -158,4 +158,4 @@ def names() -> list[str]:
 
 
 def test_the_losses_that_come_with_buttress():
-    assert names() == ["ce", "kl", "margin", "objective"]
+    assert names() == ["ce", "dlr", "kl", "margin", "objective"]

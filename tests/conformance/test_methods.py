@@ -16,7 +16,7 @@ from .references_classes import VALIDATION
 N = 6
 CASES = {name: case for row in CATALOGUE.values() for name, case in row.references.items()}
 TOLERANCE = 1e-9
-STARTING = {"pgd", "gairat", "fat"}  # the attacks whose start is injected
+STARTING = {"pgd", "apgd", "gairat", "fat"}  # the attacks whose start is injected
 kinds = pytest.mark.parametrize("kind", [ref.ConvNet, ref.MLP])
 
 

@@ -13,6 +13,7 @@ from buttress.training.forecast import Passes
 from buttress_plugins.models.preact_resnet import preact_tiny
 
 from ..conformance import references as ref
+from ..conformance import references_apgd as apgd
 from ..conformance import references_classes as classes
 from ..conformance import references_distillation as distillation
 from ..conformance import references_gradients as gradients
@@ -127,6 +128,34 @@ CATALOGUE: dict[str, Row] = {
                 [GRADIENT_START, {"cutout": {"size": 2}}],  # black pixels, from which gradients lead out of the box
                 transforms.cutout(2, CORNERS, ref.from_gradient),
                 {"cutout.position": CORNERS},
+            ),
+        },
+    ),
+    "apgd": Row(
+        settings={"steps": 3},
+        wrong=[
+            UNKNOWN,
+            {"steps": 0},
+            {"loss": "cw"},
+            {"targets": "nearest"},
+            {"targets": 0},
+            {"restarts": 0},
+            {"attack_mode": "test"},
+        ],
+        pair={"steps": 2},
+        place="attack",
+        costs=[
+            ([{"apgd": {"steps": 10}}], Passes(12, 11, 1)),
+            ([{"apgd": {"steps": 10, "restarts": 2}}], Passes(23, 22, 1)),
+            ([{"apgd": {"steps": 4, "targets": "least_likely"}}], Passes(7, 5, 1)),  # the targets are a forward
+            ([{"apgd": {"steps": 4, "targets": 3}}], Passes(20, 15, 1)),  # and a margin after each run, to choose
+        ],
+        references={
+            "APGD": Case([{"apgd": {"steps": 10}}], apgd.apgd(10)),
+            "APGD, DLR": Case([{"apgd": {"steps": 5, "loss": "dlr"}}], apgd.apgd(5, apgd.dlr)),
+            "APGD, DLR of the next class": Case(
+                [{"apgd": {"steps": 4, "loss": "dlr", "targets": "next"}}],
+                apgd.apgd(4, apgd.towards(lambda z, y: (y + 1) % 4)),
             ),
         },
     ),
@@ -831,6 +860,7 @@ CATALOGUE: dict[str, Row] = {
 }  # fmt: skip
 
 ATTACKS: dict[str, Attack] = {
+    "apgd": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"targets": "far"}, {"loss": "kl", "targets": "all"}]),
     "autoattack": Attack({}, [UNKNOWN, {"num_classes": 3}]),
     "clean": Attack({}, [UNKNOWN]),
     "cw": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": -1}, {"kappa": -1.0}, {"start": "gaussian"}]),

@@ -75,7 +75,7 @@ def test_an_attack_leaves_model_and_random_state_as_found_and_repeats_itself(nam
     assert not one.requires_grad
 
 
-@pytest.mark.parametrize("name", ["autoattack", "cw", "fgsm", "pgd", "spsa"])
+@pytest.mark.parametrize("name", ["apgd", "autoattack", "cw", "fgsm", "pgd", "spsa"])
 def test_a_random_attack_depends_on_the_seed_of_the_evaluation(name: str):
     threat = ThreatModel("linf", "1/10")
     assert not torch.equal(attacked(name, threat), attacked(name, threat, seed=1))

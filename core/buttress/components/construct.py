@@ -59,6 +59,7 @@ class _Making:
     """An object that is being made."""
 
     local: Local
+    given: Mapping[str, Any]
     parts: list[Component]
 
 
@@ -66,20 +67,27 @@ _MAKING: ContextVar[_Making | None] = ContextVar("making", default=None)
 
 
 @contextmanager
-def making(local: Local | None) -> Iterator[list[Component]]:
+def making(local: Local | None, given: Mapping[str, Any] | None = None) -> Iterator[list[Component]]:
     """Make an object in the block; gives the list of its parts: the components that are chosen meanwhile.
 
     The attack loss that a setting of an attack names is such a part.
 
     Args:
         local: components that are not installed, by name, from which parts are chosen too.
+        given: values that the core gives to the object, which its parts may ask for by ``given_value``.
     """
     parts: list[Component] = []
-    token = _MAKING.set(_Making(local or {}, parts))
+    token = _MAKING.set(_Making(local or {}, given or {}, parts))
     try:
         yield parts
     finally:
         _MAKING.reset(token)
+
+
+def given_value(name: str) -> Any:
+    """The value ``name`` that the core gives to the object that is being made, or None."""
+    whole = _MAKING.get()
+    return whole.given.get(name) if whole else None
 
 
 def choose(kind: str, name: str, place: Place | None = None, local: Local | None = None) -> Component:

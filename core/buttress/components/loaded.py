@@ -116,7 +116,7 @@ def _loaded(
     name, settings = entry_of(entry, place / position)
     place = place / position / name
     component = choose(kind, name, place, local)
-    with making(local) as parts:
+    with making(local, given) as parts:
         plugin, resolved = component.make(settings, place, given)
     return LoadedPlugin(component.source.name, plugin, component.source, resolved, parts)
 

@@ -122,6 +122,24 @@ class FlagTrait:
         return isinstance(value, bool)
 
 
+@dataclass(frozen=True)
+class ClassCount:
+    """A number of classes.
+
+    Args:
+        least: smallest value.
+    """
+
+    least: int
+
+    def fault(self, value: Any, is_class: bool) -> str:
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= self.least
+        return "" if good else f"expected an integer >= {self.least}, got {value!r}"
+
+    def resembles(self, value: Any, is_setting: bool) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and not is_setting
+
+
 class PositiveNumber:
     """A finite number above zero."""
 

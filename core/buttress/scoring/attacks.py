@@ -26,7 +26,7 @@ def load_attack(
     """
     name, settings = attack_entry_of(entry, Place("attack"))
     component = choose("attack", name, place, local)
-    with making(local) as parts:
+    with making(local, given) as parts:
         attack, resolved = component.make(settings, place or Place(name), given)
         _expect_no_run_needed(component, resolved, place or Place(name))
     loaded = LoadedPlugin(component.source.name, attack, component.source, resolved, parts)
@@ -60,14 +60,17 @@ def attack_entry(text: str) -> dict[str, dict[str, Any]]:
 def attack_name(attack: LoadedPlugin) -> str:
     """The name of an attack in tables and files: ``fgsm``, ``pgd-20``, ``pgd-20-margin``, or ``pgd-50x3`` (3 restarts).
 
-    A loss is named without its settings. A setting ``version`` other than ``standard`` is part of the name.
+    A loss is named without its settings. Targets are part of the name, and so is a setting ``version`` other than
+    ``standard``.
     """
     steps, restarts, loss, version = (attack.settings.get(key) for key in ("steps", "restarts", "loss", "version"))
     name = attack.label + (f"-{steps}" if steps else "")
     name += f"x{restarts}" if isinstance(restarts, int) and restarts > 1 else ""
     name = name if version in (None, "standard") else f"{name}-{version}"
     loss = next(iter(loss)) if isinstance(loss, Mapping) else loss
-    return name if loss in (None, "ce") else f"{name}-{loss.rpartition(':')[2]}"
+    name = name if loss in (None, "ce") else f"{name}-{loss.rpartition(':')[2]}"
+    targets = attack.settings.get("targets")
+    return name if targets is None else f"{name}-targets-{targets}"
 
 
 def name_of_entry(entry: Mapping[str, Mapping[str, Any]]) -> str:
