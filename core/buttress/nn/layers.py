@@ -3,7 +3,8 @@
 Source: Nguyen et al., "On Intriguing Layer-Wise Properties of Robust Overfitting in Adversarial Training", TMLR 2024,
 section 3. Residual networks: their four stages. VGG-16 with batch norm: the paper's list of indices, in which the
 convolution 30 belongs to group 3 and its batch norm 31 to group 4. Wide ResNets have three stages; here group 4 is
-their head (the paper does not say). Stem and head of all others belong to no group, unless asked for.
+their head (the paper does not say). Vision transformers, which the paper does not have: quarters of their blocks. Stem
+and head of all others belong to no group, unless asked for.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -46,7 +47,8 @@ def layer_names(
     """Names of the parameters in the groups ``layers``. All groups together are the whole network.
 
     Args:
-        model: a residual network, wide ResNet, DLA or ``vgg16_bn``; any other network with ``patterns``.
+        model: a residual network, wide ResNet, DPN, DLA, ``vgg16_bn`` or vision transformer; any other network with
+            ``patterns``.
         layers: numbers of groups.
         patterns: patterns of parameter names (``*`` matches anything) by group, in the place of the known ones.
         head_group: number of the group that the last norm and the classifier join, or None for no group.
@@ -106,12 +108,21 @@ def _known(model: nn.Module) -> dict[int, list[str]]:
         if all(f"block{number}" in children for number in (1, 2, 3)):
             rest = [f"{prefix}{name}.*" for name in list(children)[list(children).index("block3") + 1 :]]
             return {**{number: [f"{prefix}block{number}.*"] for number in (1, 2, 3)}, 4: rest}
+        if hasattr(module, "pos_embed") and _come_in_fours(children.get("blocks")):
+            quarter = len(list(children["blocks"].children())) // 4
+            starts = {n: (n - 1) * quarter for n in (1, 2, 3, 4)}
+            return {n: [f"{prefix}blocks.{i}.*" for i in range(i0, i0 + quarter)] for n, i0 in starts.items()}
         if type(module).__name__ == "VGG" and _is_vgg16_bn(children["features"]):
             return {n: [f"{prefix}features.{i}.*" for i in indices] for n, indices in _VGG16_BN.items()}
     raise PluginError(
         f"model {type(model).__name__} has no layer groups that are known; name them by patterns of parameter names: "
         'groups: {1: ["stem.*"], 2: ...}'
     )
+
+
+def _come_in_fours(blocks: nn.Module | None) -> bool:
+    count = 0 if blocks is None else len(list(blocks.children()))
+    return count > 0 and count % 4 == 0
 
 
 def _is_vgg16_bn(features: nn.Module) -> bool:

@@ -1,4 +1,10 @@
-"""Any architecture of torchvision.models or timm, by its name there, with fresh weights under that library's names."""
+"""Architectures of torchvision.models and timm, with fresh weights under that library's names.
+
+``vit_b``, ``deit_s`` and ``convit_b`` are timm's, cut into the small patches that adversarial training takes for 32x32
+images. Sources: Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; Touvron et al., "Training
+Data-Efficient Image Transformers", arXiv:2012.12877; d'Ascoli et al., "ConViT", arXiv:2103.10697; patches of 4 pixels
+as in Mo et al., "When Adversarial Training Meets Vision Transformers", arXiv:2210.07540.
+"""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -62,6 +68,87 @@ def timm_model(
         lambda: timm.create_model(arch, num_classes=num_classes, in_chans=in_channels, **options),
         arch,
     )
+
+
+def vit_b(
+    *,
+    in_channels: Count,
+    num_classes: Count,
+    image_size: Count = 32,
+    patch_size: Count = 4,
+    options: dict[str, Any] = {},  # noqa: B006  (read, never written)
+) -> nn.Module:
+    """ViT-B for 32x32 images and patches of 4x4: timm's ``vit_base_patch16_224``; 85.15 million parameters.
+
+    Args:
+        in_channels: channels of the input.
+        num_classes: number of classes.
+        image_size: height and width of an image, in pixels.
+        patch_size: height and width of a patch, in pixels; a divisor of the image's.
+        options: further arguments of ``timm.create_model`` (``drop_path_rate: 0.1``).
+    """
+    return _transformer("vit_b", "vit_base_patch16_224", in_channels, num_classes, image_size, patch_size, options)
+
+
+def deit_s(
+    *,
+    in_channels: Count,
+    num_classes: Count,
+    image_size: Count = 32,
+    patch_size: Count = 4,
+    options: dict[str, Any] = {},  # noqa: B006  (read, never written)
+) -> nn.Module:
+    """DeiT-S for 32x32 images and patches of 4x4: timm's ``deit_small_patch16_224``; 21.34 million parameters.
+
+    Args:
+        in_channels: channels of the input.
+        num_classes: number of classes.
+        image_size: height and width of an image, in pixels.
+        patch_size: height and width of a patch, in pixels; a divisor of the image's.
+        options: further arguments of ``timm.create_model`` (``drop_path_rate: 0.1``).
+    """
+    return _transformer("deit_s", "deit_small_patch16_224", in_channels, num_classes, image_size, patch_size, options)
+
+
+def convit_b(
+    *,
+    in_channels: Count,
+    num_classes: Count,
+    image_size: Count = 32,
+    patch_size: Count = 4,
+    options: dict[str, Any] = {},  # noqa: B006  (read, never written)
+) -> nn.Module:
+    """ConViT-B for 32x32 images and patches of 4x4: timm's ``convit_base``; 85.12 million parameters.
+
+    Args:
+        in_channels: channels of the input.
+        num_classes: number of classes.
+        image_size: height and width of an image, in pixels.
+        patch_size: height and width of a patch, in pixels; a divisor of the image's.
+        options: further arguments of ``timm.create_model`` (``drop_path_rate: 0.1``).
+    """
+    return _transformer("convit_b", "convit_base", in_channels, num_classes, image_size, patch_size, options)
+
+
+def _transformer(
+    name: str,
+    arch: str,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    patch_size: int,
+    options: dict[str, Any],
+) -> nn.Module:
+    if image_size % patch_size:  # timm leaves out the pixels beyond the last whole patch
+        raise ModelError(
+            f"{name}: patch_size: expected a divisor of the image size, {image_size}, got {patch_size}; the divisors "
+            f"are {', '.join(str(size) for size in range(1, image_size + 1) if image_size % size == 0)}"
+        )
+    sizes = {"img_size": image_size, "patch_size": patch_size}
+    taken = next((key for key in sizes if key in options), None)
+    if taken is not None:
+        raise ModelError(f"{name}: option {taken!r} is set by image_size and patch_size; leave it out of options")
+    return timm_model(arch=arch, num_classes=num_classes, in_channels=in_channels, options={**options, **sizes})
 
 
 def _built(make: Callable[[], nn.Module], arch: str) -> nn.Module:
