@@ -86,7 +86,7 @@ class Fit:
                 f"{name} fits but for the head: {_listed(self._differences)}; to train with a fresh head give "
                 f"weights: {{file: {name}, except: [{', '.join(self._modules)}]}}"
             )
-        kinds = (("missing", self._missing), ("unexpected", self._unexpected), ("other shape", self._reshaped))
+        kinds = (("missing", self._missing), ("unexpected", self._unexpected), ("other shape", self._shapes))
         parts = "; ".join(f"{kind} {_listed(names)}" for kind, names in kinds if names)
         return f"{name} holds the weights of another model: {parts}; choose the model that they were trained with"
 
@@ -133,12 +133,18 @@ class Fit:
         return bool(differing) and last == differing and 2 * len(differing) <= len(order)
 
     @property
+    def _shapes(self) -> list[str]:
+        pairs = {name: (list(self._own[name].shape), list(self._assignment[name].shape)) for name in self._reshaped}
+        return [f"{name} is {own} in the model and {given} in the file" for name, (own, given) in pairs.items()]
+
+    @property
     def _differences(self) -> list[str]:
-        shapes = {name: list(tensor.shape) for name, tensor in self._own.items()}
-        theirs = {name: list(tensor.shape) for name, tensor in self._assignment.items()}
-        texts = [f"{name} is {shapes[name]} in the model and {theirs[name]} in the file" for name in self._reshaped]
-        texts += [f"{name} {shapes[name]} is in the model alone" for name in self._missing]
-        return texts + [f"{name} {list(self._weights[name].shape)} is in the file alone" for name in self._unexpected]
+        alone = [f"{name} {list(self._own[name].shape)} is in the model alone" for name in self._missing]
+        return (
+            self._shapes
+            + alone
+            + [f"{name} {list(self._weights[name].shape)} is in the file alone" for name in self._unexpected]
+        )
 
     @property
     def _modules(self) -> list[str]:

@@ -10,11 +10,15 @@ from buttress.errors import ModelError, describe, nearest
 from buttress.nn.contract import expect_logits, is_too_few
 from buttress.nn.fit import Fit
 from buttress.nn.modes import Modes
+from buttress.nn.public_files import translated
 from buttress.storage.weights_file import read_weight_sets
 
 
 def load_weights(model: nn.Module, path: Path, *, key: str | None = None, fresh: Sequence[str] = ()) -> None:
-    """Load a file of weights into ``model``, as ``fit_weights`` does.
+    """Load a file of weights into ``model``, as ``fit_weights`` does, also a public one of other names.
+
+    Wide ResNets of the code of TRADES, AWP and DeepMind, and so of RobustBench, are known by their names; a position
+    embedding of another image size is resized; a normalization in the file must be that of the model.
 
     Args:
         model: the model.
@@ -25,13 +29,14 @@ def load_weights(model: nn.Module, path: Path, *, key: str | None = None, fresh:
 
     Raises:
         CheckpointError: the file is missing, truncated, changed since a run wrote it, or holds more than tensors.
-        ModelError: the weights are of another model, several sets fit and differ, or the file has no such key.
+        ModelError: the weights are of another model, several sets fit and differ, or the file has no such key; the
+            model normalizes or pads otherwise than the public code.
     """
     sets = read_weight_sets(path)
     if key is not None and key not in sets:
         known = ", ".join(map(repr, sets))
         raise ModelError(f"{path} has no weights under the key {key!r}{nearest(key, sets)}; it has them under {known}")
-    fits = {each: Fit(model, sets[each], fresh) for each in (sets if key is None else [key])}
+    fits = {each: _fit(model, sets[each], str(path), fresh) for each in (sets if key is None else [key])}
     whole = {each: fit for each, fit in fits.items() if fit.is_whole}
     if not whole:
         raise ModelError(max(fits.values(), key=lambda fit: fit.score).refusal(str(path)))
@@ -42,6 +47,15 @@ def load_weights(model: nn.Module, path: Path, *, key: str | None = None, fresh:
             f"by its key: weights: {{file: {path}, key: {list(whole)[-1]}}}, or evaluate --key"
         )
     chosen.load()
+
+
+def _fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, fresh: Sequence[str]) -> Fit:
+    """The fit of ``weights`` as they are, or else as those of public code."""
+    fit = Fit(model, weights, fresh)
+    if fit.is_whole:
+        return fit
+    public = Fit(model, translated(model, weights, source), fresh)
+    return public if public.is_whole or public.score > fit.score else fit
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str, fresh: Sequence[str] = ()) -> None:
