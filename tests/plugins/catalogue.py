@@ -866,7 +866,7 @@ ATTACKS: dict[str, Attack] = {
     "cw": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": -1}, {"kappa": -1.0}, {"start": "gaussian"}]),
     "fgsm": Attack({"start": "uniform"}, [UNKNOWN, {"start": "gaussian"}]),
     "ifgsm": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": "a/b"}]),
-    "mifgsm": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"decay": -0.1}]),
+    "mifgsm": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"decay": -0.1}, {"start": "gaussian"}]),
     "pgd": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}]),
     "spsa": Attack(
         {"steps": 2, "samples": 8},

@@ -43,6 +43,7 @@ STARTS: dict[str, tuple[dict[str, Any], dict[str, Formula]]] = {
     "ard_prm": ({"ard": False, "prm": False}, {**BOTH, "gaussian": clipped}),
     "fgsm": ({}, BOTH),
     "cw": ({}, BOTH),
+    "mifgsm": ({}, BOTH),
 }
 
 
@@ -53,7 +54,7 @@ def test_an_attack_whose_steps_have_no_length_ends_at_its_start(attack: str, sta
     settings, formulas = STARTS[attack]
     batch, contexts = batch_of(dtype=torch.float64), [context(LINF, plugin=attack, seed=3) for _ in range(2)]
     entry = {attack: {"start": start, "step_size": 0, **settings}}
-    plugin = (load_attack(entry) if attack == "cw" else load_plugins([entry])[0]).plugin
+    plugin = (load_attack(entry) if attack in ("cw", "mifgsm") else load_plugins([entry])[0]).plugin
     actual = plugin.generate_adv(ConvNet().double(), batch, contexts[0]).x
     expected = formulas[start](batch.x, contexts[1].generator("start"))
     assert torch.equal(actual, LINF.project(expected, batch.x))

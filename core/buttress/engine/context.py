@@ -106,6 +106,8 @@ class Context(RunView):
     def draw(self, purpose: str, shape: Sequence[int]) -> Tensor | None:
         """A draw that the caller of ``engine.step(..., draws={"plugin.purpose": tensor})`` injected, or None.
 
+        In an evaluation it is the caller of ``evaluate(..., draws=...)``.
+
         Raises:
             DataError: it has another shape.
         """
@@ -113,8 +115,9 @@ class Context(RunView):
         self._state.requested_draws.add(name)
         given = self._state.draws.get(name)
         if given is not None and given.shape != torch.Size(shape):
+            who = "evaluation" if self.phase == "evaluate" else "engine.step"
             raise DataError(
-                f"engine.step: draws[{name!r}]: expected a tensor of shape {tuple(shape)}, got {tuple(given.shape)}"
+                f"{who}: draws[{name!r}]: expected a tensor of shape {tuple(shape)}, got {tuple(given.shape)}"
             )
         return given
 

@@ -1,7 +1,7 @@
 """Measure clean and robust accuracy in eval mode, at un-perturbed weights, with random streams of its own."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,10 +83,16 @@ class Evaluator:
         self._name = "evaluation"
 
     @takes_gradients
-    def attacked(self, batch: Batch, number: int = 0) -> Adv:
+    def attacked(self, batch: Batch, number: int = 0, draws: Mapping[str, Tensor] | None = None) -> Adv:
         """Adversarial examples for batch number ``number``, made in eval mode.
 
+        Args:
+            batch: examples.
+            number: number of the batch, which the attack's own random draws depend on.
+            draws: random draws that take the place of the attack's own: ``{"cw.start": start}``.
+
         Raises:
+            DataError: the attack asks for none of some draw, or for one of another shape.
             HookError: the attack failed, or changed a thing that it must not; the model is restored.
             ModelError: the attack failed because the model's forward cuts the gradient to the inputs.
         """
@@ -96,7 +102,8 @@ class Evaluator:
         as_found, copies = AsFound(self._model), self._copies
         values = as_found.values_kept(copies.before, copies.buffers)
         try:
-            with as_found.kept_on_error(), values, self._modes.attacking("eval"):
+            injecting = self._state.injecting(draws or {}, self._name)
+            with as_found.kept_on_error(), values, self._modes.attacking("eval"), injecting:
                 return self.hooks.generate_adv(self._model, batch)
         except HookError as fault:
             expect_gradient_through(self._name, self._model, batch.x, fault)
@@ -104,7 +111,11 @@ class Evaluator:
 
     @takes_gradients
     def score(
-        self, split: Split, epoch: int | None = None, scored: Callable[[int], None] = lambda examples: None
+        self,
+        split: Split,
+        epoch: int | None = None,
+        scored: Callable[[int], None] = lambda examples: None,
+        draws: Sequence[Mapping[str, Tensor]] | None = None,
     ) -> Score:
         """Clean and robust accuracy on ``split``; one synchronisation with the device at the end.
 
@@ -112,10 +123,11 @@ class Evaluator:
             split: the examples.
             epoch: number of epochs done, for messages.
             scored: called after every batch with its number of examples.
+            draws: random draws of each batch that take the place of the attack's own, as in ``attacked``.
 
         Raises:
-            DataError: the split is empty; an example is of a wrong kind or outside the box; a label is none of the
-                model's classes.
+            DataError: the split is empty; there are draws for another number of batches; an example is of a wrong kind
+                or outside the box; a label is none of the model's classes.
             ModelError: the model's forward raises, or gives no logits.
             HookError: the attack failed.
         """
@@ -125,12 +137,17 @@ class Evaluator:
         if not len(split):
             raise DataError("evaluation: expected at least one example, got an empty split")
         clean, robust, losses, finite = [], [], [], []
-        order = torch.arange(len(split))
+        order, count = torch.arange(len(split)), -(-len(split) // self._batch_size)
+        if draws is not None and len(draws) != count:
+            raise DataError(
+                f"{self._name}: draws: expected a mapping for each of the {count} batches of {self._batch_size}, got "
+                f"{len(draws)}; give one for each, or another batch_size"
+            )
         with self._modes.evaluating(), self._modes.buffers_as_found():
             for number, given in enumerate(split.batches(order, self._batch_size)):
                 batch = self._accept(given)
                 logits = self._logits(batch)
-                adv = self.attacked(batch, number)
+                adv = self.attacked(batch, number, None if draws is None else draws[number])
                 with torch.no_grad():
                     logits_adv = self._model(adv.x)
                 clean.append(is_correct(logits, batch.y))
@@ -169,6 +186,7 @@ def evaluate(
     *,
     seed: int = 0,
     batch_size: int = 500,
+    draws: Sequence[Mapping[str, Tensor]] | None = None,
 ) -> Score:
     """Clean and robust accuracy of ``model`` on ``split`` under ``attack``.
 
@@ -179,12 +197,13 @@ def evaluate(
         threat: the threat model.
         seed: seed of the attack's random draws.
         batch_size: number of examples per forward.
+        draws: random draws of each batch that take the place of the attack's own: ``[{"pgd.start": start}]``.
     """
     loaded = attack if isinstance(attack, LoadedPlugin) else load_attack(attack)
     evaluator = Evaluator(model, loaded, threat, seed=seed, batch_size=batch_size)
     if remark := remark_on(model):
         logger.warning("evaluation: %s", remark)
-    score = evaluator.score(split)
+    score = evaluator.score(split, draws=draws)
     if remark := expect_some_finite("evaluation", model, score.nonfinite, score.n):
         logger.warning("evaluation: %s", remark)
     return score

@@ -28,6 +28,8 @@ class CW:
         kappa: confidence in units of logits; a margin beyond it gains nothing. The public codes have 50, which never
             binds in practice.
         start: random start, ``uniform`` in the ball, or ``none``.
+
+    The draw ``cw.start`` may be injected: the finished first perturbation, ``[B,*]``.
     """
 
     steps: Times = 100
@@ -41,6 +43,9 @@ class CW:
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
+        start = ctx.draw("start", batch.x.shape)
+        if start is None:
+            start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))
         nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
         x_adv = pgd(
             lambda x: capped_margin(model(x), batch.y, self.kappa),
@@ -48,7 +53,7 @@ class CW:
             ctx.threat,
             steps=self.steps,
             step_size=ctx.threat.eps / 4 if self.step_size is None else self.step_size,
-            start=first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start")),
+            start=start,
             nonfinite=nonfinite,
         )
         return Adv(x_adv, {"nonfinite_grads": nonfinite})

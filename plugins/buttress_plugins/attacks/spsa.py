@@ -42,6 +42,8 @@ class SPSA:
         lr: learning rate of Adam, in units of the input.
         forward_size: largest number of examples in one forward, where a batch is no larger; memory and speed depend
             on it.
+
+    The draw ``spsa.signs`` may be injected: 1 and -1, ``[steps,samples,B,*]``.
     """
 
     hookspec = "1.0"  # where radius is a setting, no trait
@@ -71,6 +73,7 @@ class SPSA:
             radius=self.radius,
             lr=self.lr,
             generator=ctx.generator("signs"),
+            signs=ctx.draw("signs", (self.steps, self.samples, *batch.x.shape)),
             forward_size=self.forward_size,
             enough=0.0,  # a positive margin is a misclassification
         )
@@ -89,8 +92,11 @@ def spsa(
     generator: torch.Generator,
     forward_size: int = 4096,
     enough: float = math.inf,
+    signs: Tensor | None = None,
 ) -> Tensor:
     """Ascend ``loss`` from ``x [B,*]`` by Adam on estimated gradients; an example whose loss is above ``enough`` stays.
+
+    ``signs [steps,samples,B,*]`` take the place of random ones.
 
     Returns:
         ``[B,*]`` points inside the threat model.
@@ -102,7 +108,8 @@ def spsa(
         def loss_of_active(points: Tensor, index: Tensor = active) -> Tensor:
             return loss(points, index)
 
-        grad = spsa_gradient(loss_of_active, x_adv, samples, radius, generator, forward_size)
+        given = None if signs is None else signs[step - 1][:, active]
+        grad = spsa_gradient(loss_of_active, x_adv, samples, radius, generator, forward_size, given)
         first = BETA1 * first + (1 - BETA1) * grad
         square = grad.square()
         if threat.norm == "l2":
@@ -132,17 +139,21 @@ def spsa_gradient(
     radius: float,
     generator: torch.Generator,
     forward_size: int = 4096,
+    given: Tensor | None = None,
 ) -> Tensor:
     """``[B,*]`` estimates of the gradient of ``loss`` at ``x [B,*]``.
 
     The mean over random signs v of ``(loss(x + radius v) - loss(x - radius v)) / (2 radius) * v``: for a linear loss an
     unbiased one. A non-finite difference counts as zero. ``loss`` takes ``[2S*B,*]``: as many copies of the batch as
-    ``forward_size`` allows, and at least two.
+    ``forward_size`` allows, and at least two. ``given [samples,B,*]`` takes the place of random signs.
     """
     total, per_forward = torch.zeros_like(x), copies(forward_size, len(x))
     for first in range(0, samples, per_forward):
         shape = (min(per_forward, samples - first), *x.shape)
-        signs = torch.randint(0, 2, shape, generator=generator, device=x.device).to(x.dtype).mul_(2).sub_(1)
+        if given is None:
+            signs = torch.randint(0, 2, shape, generator=generator, device=x.device).to(x.dtype).mul_(2).sub_(1)
+        else:
+            signs = given[first : first + shape[0]].to(x.dtype)
         above, below = loss(torch.cat([x + radius * signs, x - radius * signs]).flatten(0, 1)).chunk(2)
         slopes = ((above - below) / (2 * radius)).view(*shape[:2], *[1] * (x.dim() - 1))
         total += (torch.where(slopes.isfinite(), slopes, 0.0) * signs).sum(0)

@@ -1,0 +1,78 @@
+"""The draws of attacks of evaluations can be injected, batch by batch, under documented names."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from buttress import Split, ThreatModel, evaluate
+from buttress.errors import DataError
+from buttress.scoring.attacks import load_attack
+from buttress.scoring.evaluator import Evaluator
+
+from ..models import MLP
+from .conftest import batch_of
+
+LINF = ThreatModel("linf", "1/10")
+PAGE = Path(__file__).parents[2] / "docs" / "methods" / "evaluation_attacks.md"
+SPSA: dict[str, Any] = {"spsa": {"steps": 2, "samples": 6, "forward_size": 24}}  # two copies a forward
+STARTS: dict[str, dict[str, Any]] = {
+    "pgd": {"pgd": {"steps": 2}},
+    "fgsm": {"fgsm": {"start": "uniform"}},
+    "mifgsm": {"mifgsm": {"steps": 2, "start": "uniform"}},
+    "cw": {"cw": {"steps": 2}},
+    "apgd": {"apgd": {"steps": 2}},
+}
+
+
+def attacked(entry: dict[str, Any], draws: dict[str, Tensor] | None, seed: int = 0) -> tuple[Tensor, set[str]]:
+    evaluator = Evaluator(MLP(), load_attack(entry), LINF, seed=seed)
+    return evaluator.attacked(batch_of(), draws=draws).x, evaluator._state.requested_draws
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_an_injected_start_takes_the_place_of_the_random_one(name: str):
+    start = 0.05 * torch.ones_like(batch_of().x)
+    one, asked = attacked(STARTS[name], {f"{name}.start": start})
+    assert torch.equal(one, attacked(STARTS[name], {f"{name}.start": start}, seed=1)[0])
+    assert not torch.equal(one, attacked(STARTS[name], None)[0])
+    assert all(f"`{each}`" in PAGE.read_text(encoding="utf-8") for each in asked)
+
+
+def test_injected_signs_take_the_place_of_the_random_ones():
+    batch = batch_of()
+    generator = torch.Generator().manual_seed(3)
+    signs = torch.randint(0, 2, (2, 6, *batch.x.shape), generator=generator) * 2 - 1
+    one, asked = attacked(SPSA, {"spsa.signs": signs})
+    assert torch.equal(one, attacked(SPSA, {"spsa.signs": signs}, seed=1)[0])
+    assert not torch.equal(one, attacked(SPSA, None)[0])
+    assert asked == {"spsa.signs"}
+
+
+def test_every_batch_has_draws_of_its_own():
+    batch = batch_of()
+    split, starts = Split(batch.x, batch.y), (0.1 * torch.ones_like(batch.x)).split(4)
+    cw = {"cw": {"steps": 3}}
+    parts = evaluate(MLP(), split, cw, LINF, batch_size=4, draws=[{"cw.start": start} for start in starts])
+    whole = evaluate(MLP(), split, cw, LINF, draws=[{"cw.start": torch.cat(starts)}])
+    torch.testing.assert_close(parts.robust_losses, whole.robust_losses)
+
+
+@pytest.mark.parametrize(
+    ("draws", "message"),
+    [
+        ([], r"evaluation: draws: expected a mapping for each of the 1 batches of 500, got 0; give one for each"),
+        (
+            [{"cw.begin": torch.zeros(1)}],
+            r"evaluation: draws \['cw.begin'\] were not asked for .*asked for: \['cw.start'\]",
+        ),
+        ([{"cw.start": torch.zeros(1)}], r"evaluation: draws\['cw.start'\]: expected a tensor of shape \(6, 1, 4, 4\)"),
+    ],
+    ids=["batches", "name", "shape"],
+)
+def test_wrong_draws_are_refused(draws: list[dict[str, Tensor]], message: str):
+    batch = batch_of()
+    with pytest.raises(DataError, match=message):
+        evaluate(MLP(), Split(batch.x, batch.y), {"cw": {"steps": 2}}, LINF, draws=draws)
