@@ -139,12 +139,9 @@ class Fit:
 
     @property
     def _differences(self) -> list[str]:
-        alone = [f"{name} {list(self._own[name].shape)} is in the model alone" for name in self._missing]
-        return (
-            self._shapes
-            + alone
-            + [f"{name} {list(self._weights[name].shape)} is in the file alone" for name in self._unexpected]
-        )
+        missing = [f"{name} {list(self._own[name].shape)} is in the model alone" for name in self._missing]
+        unexpected = [f"{name} {list(self._weights[name].shape)} is in the file alone" for name in self._unexpected]
+        return self._shapes + missing + unexpected
 
     @property
     def _modules(self) -> list[str]:
