@@ -114,13 +114,14 @@ STAGES = files_of("stages-", pair_of(FourStages))
 
 CATALOGUE: dict[str, Row] = {
     "pgd": Row(
-        wrong=[UNKNOWN, {"steps": 0}, {"step_size": "a/b"}, {"loss": "cw"}, {"restarts": 1.5}],
+        wrong=[UNKNOWN, {"steps": 0}, {"step_size": "a/b"}, {"loss": "cw"}, {"restarts": 1.5}, {"targets": "far"}],
         pair={"steps": 2},
         place="attack",
         costs=[
             ([PGD], AT),
             ([{"pgd": {"steps": 10, "restarts": 2}}], Passes(23, 20, 1)),  # and a forward to choose after each
             ([{"pgd": {"steps": 10, "start": "gradient"}}], Passes(12, 11, 1)),
+            ([{"pgd": {"steps": 4, "targets": "next"}}], Passes(6, 4, 1)),  # the targets are a forward
         ],
         references={
             "AT": Case([SHORT], ref.plain()),

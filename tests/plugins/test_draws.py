@@ -14,6 +14,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "methods"
 # Settings with which a plugin makes all its draws.
 SETTINGS = {
     "apgd": {"targets": "random"},
+    "pgd": {"targets": "random"},
     "fgsm": {"start": "uniform"},
     "augment": {"pad": 1, "rotation": 15.0},
     "fat": {"steps": 3, "rises": [0]},

@@ -479,3 +479,39 @@ def test_a_start_of_another_shape_is_refused_instead_of_broadcast(restarts: int,
 def test_a_divergence_from_the_start_itself_is_refused():
     with pytest.raises(ValueError, match=r"^start: loss kl is smallest at x itself"):
         PGD(loss="kl", start="none")
+
+
+# Targets
+
+
+@pytest.mark.parametrize(("targets", "rows"), [("next", [1, 2, 0]), ("least_likely", None), ("random", None)])
+def test_a_targeted_step_goes_up_the_logit_of_the_target(targets: str, rows: list[int] | None):
+    batch, model = flat_batch(classes=3, low=0.4, high=0.6), Linear(THREE)
+    logits = model(batch.x).detach().numpy()
+    y = batch.y.numpy()
+    if rows is not None:
+        target = np.array(rows)[y]
+    elif targets == "random":
+        target = (y + 2) % 3
+    else:
+        target = np.where(np.arange(3) == y[:, None], np.inf, logits).argmin(1)
+    draws = {"pgd.targets": torch.from_numpy(target)} if targets == "random" else {}
+    attack = PGD(loss="margin", targets=targets, start="none", steps=1, step_size=0.01)
+    adv = attack.generate_adv(model, batch, context(ThreatModel("linf", EPS), "pgd", draws))
+    close(adv.x, batch.x.numpy() + 0.01 * np.sign(THREE[target] - THREE[y]))
+
+
+def test_of_all_targets_each_example_keeps_the_largest_margin():
+    batch, model, threat = flat_batch(classes=3, low=0.4, high=0.6), Linear(THREE), ThreatModel("linf", EPS)
+    attack = PGD(loss="margin", targets="all", start="none")
+    adv = attack.generate_adv(model, batch, context(threat)).x
+    y = batch.y.numpy()
+    margins = []
+    for step in (1, 2):
+        towards = THREE[(y + step) % 3] - THREE[y]
+        moved = (batch.x.numpy() + EPS * np.sign(towards)) @ THREE.T
+        others = np.where(np.arange(3) == y[:, None], -np.inf, moved).max(1)
+        margins.append(others - moved[np.arange(len(y)), y])
+    actual = model(adv).detach().numpy()
+    others = np.where(np.arange(3) == y[:, None], -np.inf, actual).max(1)
+    np.testing.assert_allclose(others - actual[np.arange(len(y)), y], np.maximum(*margins), rtol=0, atol=1e-12)

@@ -16,10 +16,33 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, ThreatModel, hookimpl, load_attack_loss
-from buttress.functional import InputLoss, L2Variant, Start, first_perturbation, input_gradient, per_example, pgd
+from buttress import (
+    Adv,
+    AttackLossChoice,
+    Batch,
+    Context,
+    LoadedAttackLoss,
+    Targets,
+    ThreatModel,
+    hookimpl,
+    load_attack_loss,
+    target_classes,
+    target_count,
+)
+from buttress.functional import (
+    InputLoss,
+    L2Variant,
+    Start,
+    first_perturbation,
+    input_gradient,
+    margin,
+    per_example,
+    pgd,
+)
 from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction, Times
+
+NO_SOFT_TARGETS = {"soft labels": "it leads from the label to another class, and a soft label is of several"}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -34,6 +57,9 @@ class PGD:
             only), or another attack loss by name.
         start: first perturbation: ``uniform`` in the ball, ``gaussian`` (x + 0.001 N(0, 1), not clamped; TRADES, MART),
             ``gradient``, the gradient of the mean loss at x, as it is (the public code of IDBH), or ``none``.
+        targets: classes to which the attack leads, with ``ce``, ``dlr`` or ``margin``: ``least_likely``, ``random``,
+            ``next`` (the one after the label), ``all`` one after the other, or so many of the likeliest; null: away
+            from the label, to any class. Of several, each example keeps the one with the largest final margin.
         restarts: number of independent starts; each example keeps the one with the highest final loss.
         l2_variant: steps and projection for L2: ``exact``, or those of a public code, ``ro`` (Rice et al.) or
             ``trades``.
@@ -41,47 +67,54 @@ class PGD:
             null: as the variant, and ``norm_then_box`` for ``exact``.
         attack_mode: mode of the model during the training attack: ``eval``, ``train`` (RO lineage), ``train_notrack``.
             Evaluation always attacks in eval mode.
+        num_classes: number of classes; given by the run.
 
-    The draw ``pgd.start`` may be injected: the finished first perturbation, ``[B,*]`` (``[restarts,B,*]`` for several).
+    The draws ``pgd.start``, the finished first perturbation, ``[B,*]`` (``[R,B,*]`` for R runs: all restarts for the
+    first target, then for the next), and ``pgd.targets``, ``[B]`` classes for random targets, may be injected.
     """
 
     steps: Times = 10
     step_size: NonNegativeFraction | None = None
     loss: AttackLossChoice = "ce"
     start: Literal[Start, "gradient"] = "uniform"
+    targets: Targets | None = None
     restarts: Times = 1
     l2_variant: L2Variant = "exact"
     projection_order: Literal["norm_then_box", "box_then_norm"] | None = None
     attack_mode: AttackMode = "eval"
+    num_classes: int | None = None
 
     refuses: Mapping[str, str] = field(init=False, repr=False)
     takes: Collection[str] = field(init=False, repr=False)
     _loss: LoadedAttackLoss = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._loss = load_attack_loss(self.loss)
+        self._loss = load_attack_loss(self.loss, targeted=self.targets is not None)
         self.refuses, self.takes = self._loss.refuses, self._loss.takes
+        if self.targets is not None:
+            self.refuses, self.takes = {**NO_SOFT_TARGETS, **self.refuses}, ()
+            target_count(self.targets, self.num_classes or 10**9)
         if self.start in ("none", "gradient"):
             self._loss.expect_gradient_at_x(["gaussian", "uniform"])
 
     def forwards(self, examples: int) -> int:
         """Number of forwards for a batch, for progress bars."""
-        return (self.steps + (self.start == "gradient")) * self.restarts
+        runs = self.restarts * target_count(self.targets, self.num_classes or 10)
+        return (self.steps + (self.start == "gradient") + (runs > 1)) * runs + (self.targets is not None)
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
-        loss = self._loss(model, batch, ctx)
-        if self.start == "gradient":
-            loss = seen_in_box(loss, ctx.threat)
-        injected = ctx.draw("start", batch.x.shape if self.restarts == 1 else (self.restarts, *batch.x.shape))
-        if injected is not None and self.restarts == 1:
+        losses = [loss for loss in self._losses(model, batch, ctx) for _ in range(self.restarts)]
+        runs = len(losses)
+        injected = ctx.draw("start", batch.x.shape if runs == 1 else (runs, *batch.x.shape))
+        if injected is not None and runs == 1:
             injected = injected[None]
         best: Tensor | None = None
         best_loss: Tensor | None = None
         nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
-        for restart in range(self.restarts):
-            start = self._start(batch.x, loss, ctx) if injected is None else injected[restart]
+        for run, loss in enumerate(losses):
+            start = self._start(batch.x, loss, ctx) if injected is None else injected[run]
             x_adv = pgd(
                 loss,
                 batch.x,
@@ -93,11 +126,11 @@ class PGD:
                 l2_variant=self.l2_variant,
                 nonfinite=nonfinite,
             )
-            if self.restarts == 1:
+            if runs == 1:
                 best = x_adv
                 break
-            with torch.no_grad():
-                final = loss(x_adv)
+            with torch.no_grad():  # losses of two targets do not compare
+                final = loss(x_adv) if self.targets is None else margin(model(x_adv), batch.y)
             if best is None or best_loss is None:
                 best, best_loss = x_adv, final
             else:
@@ -106,6 +139,16 @@ class PGD:
                 best_loss = torch.where(better, final, best_loss)
         assert best is not None
         return Adv(best, {"nonfinite_grads": nonfinite})
+
+    def _losses(self, model: nn.Module, batch: Batch, ctx: Context) -> list[InputLoss]:
+        """The loss of the attack, or one for each target."""
+        if self.targets is None:
+            losses = [self._loss(model, batch, ctx)]
+        else:
+            with torch.no_grad():
+                targets = target_classes(self.targets, model(batch.x), batch.y, ctx)
+            losses = [self._loss.targeted(model, batch, target, ctx) for target in targets]
+        return [seen_in_box(loss, ctx.threat) for loss in losses] if self.start == "gradient" else losses
 
     def _start(self, x: Tensor, loss: InputLoss, ctx: Context) -> Tensor | None:
         if self.start == "gradient":
