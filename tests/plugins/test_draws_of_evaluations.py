@@ -76,3 +76,12 @@ def test_wrong_draws_are_refused(draws: list[dict[str, Tensor]], message: str):
     batch = batch_of()
     with pytest.raises(DataError, match=message):
         evaluate(MLP(), Split(batch.x, batch.y), {"cw": {"steps": 2}}, LINF, draws=draws)
+
+
+@pytest.mark.parametrize("entry", ["clean", "apgd-2", "pgd-2"])
+def test_clean_accuracy_is_that_of_the_inputs_bit_for_bit(entry: str):
+    batch, model, seen = batch_of(), MLP(), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    evaluate(model, Split(batch.x, batch.y), entry, LINF)
+    assert torch.equal(seen[0], batch.x)
+    assert torch.equal(seen[-1], batch.x) == (entry == "clean")
