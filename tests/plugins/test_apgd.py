@@ -144,3 +144,10 @@ def test_what_only_the_model_tells_is_refused_in_the_first_step(settings: dict[s
 def test_soft_labels_are_refused(settings: dict[str, Any]):
     with pytest.raises(PluginError, match=r"'apgd' .*refuses soft labels, which plugin 'mixup' .*gives: it"):
         engine_of(MLP(), {"apgd": settings}, {"mixup": {"num_classes": 3}})
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss": "dlr"}, {"targets": 2}, {"restarts": 2}], ids=str)
+def test_bfloat16_is_attacked_in_bfloat16(settings: dict[str, Any]):
+    batch = batch_of(dtype=torch.bfloat16)
+    adv = engine_of(MLP().bfloat16(), {"apgd": {"steps": 2, **settings}}, threat=LINF).step(batch.x, batch.y).adv
+    assert adv.x.dtype == torch.bfloat16

@@ -88,7 +88,7 @@ class APGD:
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         stop = ctx.phase == "evaluate"
         best = batch.x.detach().clone()
-        best_score = torch.full((len(best),), -torch.inf, dtype=best.dtype, device=best.device)
+        best_score = torch.full((len(best),), -torch.inf, device=best.device, dtype=torch.float64)
         left = torch.arange(len(best), device=best.device)
         objectives = list(self._objectives(model, batch, ctx, watch=stop))
         for objective, start in zip(objectives, self._starts(batch.x, len(objectives), ctx), strict=True):
@@ -101,7 +101,7 @@ class APGD:
             score = torch.where(end.wrong, torch.inf, score)
             better = score >= best_score[left]
             best[left] = torch.where(per_example(better, start), x_adv, best[left])
-            best_score[left] = torch.where(better, score, best_score[left])
+            best_score[left] = torch.where(better, score.double(), best_score[left])
             if stop:
                 left = left[~end.wrong]
                 if not len(left):
@@ -204,7 +204,7 @@ class State:
             x_before=x_adv,
             grad=grad,
             loss=torch.zeros_like(loss),  # the public code measures the first rise from 0
-            step_size=torch.full_like(loss, step_size),
+            step_size=torch.full_like(loss, step_size, dtype=x.dtype),  # losses may be wider than x
             best=x_adv,
             best_loss=loss,
             best_grad=grad,
