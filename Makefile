@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each does all of its own set-up in .venv, on any machine with Python >= 3.11.
 BIN := .venv/bin
 
-.PHONY: demo test check docs pages compare torture sanitize format setup clean
+.PHONY: demo test check docs pages compare compare-stages torture sanitize format setup clean
 
 demo: setup
 	$(BIN)/buttress train configs/demo.yaml
@@ -20,6 +20,7 @@ pages: setup
 	$(BIN)/python scripts/recipes.py
 	$(BIN)/python -m tests.composition.pairs
 	$(BIN)/python scripts/method_pages.py
+	$(BIN)/python scripts/results_page.py
 	$(BIN)/python scripts/reference_pages.py
 
 # The recipes on label-noise digits over three seeds, but for those that start from the weights of another run: each run
@@ -27,6 +28,15 @@ pages: setup
 compare: METHODS = $(shell $(BIN)/python scripts/recipes.py --methods)
 compare: setup
 	$(BIN)/buttress compare $(METHODS) --seeds 3 --jobs 2 --name digits \
+	  --attack 'pgd: {steps: 20, step_size: 1/80, loss: margin}'
+
+# The recipes that start from the weights of another run, after those runs; all on the split of seed 0.
+compare-stages: setup
+	$(BIN)/buttress train configs/digits/pretraining_rotation.yaml --run first
+	$(BIN)/buttress train configs/digits/clean.yaml data.split_seed=0 'evaluation.attack={clean: {}}' --run teacher
+	$(BIN)/buttress train configs/digits/at.yaml data.split_seed=0 --run teacher
+	$(BIN)/buttress compare configs/digits/at.yaml configs/digits/pretraining.yaml configs/digits/pretraining_amp.yaml \
+	  configs/digits/kd_swa.yaml data.split_seed=0 --seeds 3 --jobs 2 --name digits-stages \
 	  --attack 'pgd: {steps: 20, step_size: 1/80, loss: margin}'
 
 # What could lose a run, tried many times; prints the counts and writes them into docs/reliability.md.

@@ -1,4 +1,4 @@
-"""Measurements of a method on label-noise digits, as a table for ``method_pages.py``."""
+"""Measurements on label-noise digits, as tables: a method's for ``method_pages.py``, all for ``results_page.py``."""
 
 from __future__ import annotations
 
@@ -17,21 +17,30 @@ ROOT = Path(__file__).parent.parent
 
 # Plugins that nearly every recipe on digits uses beside its method; ensembles evaluated beside the live model.
 COMMON = {"pgd"}
-TRACKS = {"meat", "ema", "swa"}
+TRACKS = {"meat", "ema", "swa", "fawa"}
 # The methods of the baseline, plain PGD-AT.
 BASELINE = {"pgd", "cross_entropy"}
+
+PAIRED = "last minus the first row, paired"
+
+COMPARED = {
+    "clean last": "clean last",
+    "PGD-20 best": "pgd-20 best",
+    "PGD-20 last": "pgd-20 last",
+    "best - last": "pgd-20 diff",
+    "CW-inf last": "pgd-20-margin last",
+}
 
 RESULTS: list[dict[str, Any]] = [
     {
         "file": "compare-digits.json",
         "command": "`make compare`",
-        "columns": {
-            "clean last": "clean last",
-            "PGD-20 best": "pgd-20 best",
-            "PGD-20 last": "pgd-20 last",
-            "best - last": "pgd-20 diff",
-            "CW-inf last": "pgd-20-margin last",
-        },
+        "columns": COMPARED,
+    },
+    {
+        "file": "compare-digits-stages.json",
+        "command": "`make compare-stages`, all on one split",
+        "columns": COMPARED,
     },
     {
         "file": "demo-seeds.json",
@@ -47,26 +56,22 @@ RESULTS: list[dict[str, Any]] = [
 ]
 
 
-# Methods without a recipe on digits.
-UNMEASURED = {"kd": "Not measured on digits yet: it needs the weights of two other runs, which its recipe names."}
-
-
 def digits(name: str, _: str) -> str:
     """A table for each file of results that has the method."""
     parts = [part for result in RESULTS if (part := _measured(name, **result))]
-    return "\n\n".join(parts) or UNMEASURED.get(name, "Not measured on digits yet; `make compare` measures it.")
+    return "\n\n".join(parts) or "Not measured on digits yet; `make compare` measures it."
 
 
 def _measured(name: str, file: str, command: str, columns: Mapping[str, str]) -> str:
     """One file's rows that have the method, after the baseline's, and its settings; empty where none has."""
-    result = json.loads((ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
+    result = _read(file)
     baseline, *_ = result["rows"]
-    rows, settings = [], []
+    rows, settings, shown = [], [], []
     for row in result["rows"]:
         stack = _stack(row)
         if name in (set(stack) - COMMON or BASELINE) or row is baseline:
-            cells = [_cell(values[column] for values in row["seeds"].values()) for column in columns.values()]
-            rows.append([_link(row, stack), *cells, "0" if row is baseline else _paired(row, baseline)])
+            shown.append(row)
+            rows.append([_link(row, stack, "../../configs"), *_cells(row, columns), _paired(row, baseline)])
             settings += _settings(row, name)
     if len(rows) == 1 and name not in BASELINE:
         return ""
@@ -77,7 +82,38 @@ def _measured(name: str, file: str, command: str, columns: Mapping[str, str]) ->
         f"[every number](../../benchmarks/results/{file})):"
     )
     made = f"\n\nWith {' and '.join(dict.fromkeys(settings))}." if settings else ""
-    return f"{text}\n\n{table(['stack', *columns, 'last minus the first row, paired'], rows)}{made}"
+    return f"{text}\n\n{table(['stack', *columns, PAIRED], rows)}{made}{_fewer(shown, n)}"
+
+
+def _fewer(rows: Sequence[Mapping[str, Any]], n: int) -> str:
+    """A sentence about the rows that were tested on another number of examples than n; empty where none was."""
+    fewer = sorted({row["n"] for row in rows if row.get("n", n) != n})
+    if not fewer:
+        return ""
+    numbers = " or ".join(f"{each:,}" for each in fewer)
+    return (
+        f"\n\nRecipes with extra examples take them from the test images: n = {numbers} there, other images than those of "
+        "the first row."
+    )
+
+
+def every_stack(file: str) -> str:
+    """A table of all rows of a comparison, in its order."""
+    baseline, *_ = rows = _read(file)["rows"]
+    lines = [
+        [_link(row, _stack(row), "../configs"), f"{row['n']:,}", *_cells(row, COMPARED), _paired(row, baseline)]
+        for row in rows
+    ]
+    return table(["stack", "n", *COMPARED, PAIRED], lines)
+
+
+def _read(file: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
+    return result
+
+
+def _cells(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
+    return [_cell(values[column] for values in row["seeds"].values()) for column in columns.values()]
 
 
 def _config(row: Mapping[str, Any]) -> str:
@@ -85,23 +121,33 @@ def _config(row: Mapping[str, Any]) -> str:
     return f"{folder}/{recipe}" if folder else recipe
 
 
+def _path(row: Mapping[str, Any]) -> Path:
+    return ROOT / "configs" / f"{_config(row)}.yaml"
+
+
 def _stack(row: Mapping[str, Any]) -> list[str]:
     """The plugins that have a part in a row: of the ensembles beside the live model, the row's own alone."""
-    listed = plugins_of(ROOT / "configs" / f"{_config(row)}.yaml")
+    listed = plugins_of(_path(row))
     return [name for name in listed if name not in TRACKS or name == row["track"]]
 
 
 def _settings(row: Mapping[str, Any], name: str) -> list[str]:
     """The method's line in the row's config, if it has settings there."""
-    lines = (ROOT / "configs" / f"{_config(row)}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = _path(row).read_text(encoding="utf-8").splitlines()
     return [f"`{line.removeprefix('  - ')}`" for line in lines if line.startswith(f"  - {name}: ")]
 
 
-def _link(row: Mapping[str, Any], stack: Sequence[str]) -> str:
-    return f"[{' + '.join(stack)}](../../configs/{_config(row)}.yaml)"
+def _link(row: Mapping[str, Any], stack: Sequence[str], configs: str) -> str:
+    model = yaml.safe_load(_path(row).read_text(encoding="utf-8"))["model"]
+    network = f", {model['arch'].partition('_')[0]}" if "arch" in model else ""
+    begun = ", pre-trained" if "weights" in model else ""
+    return f"[{' + '.join(stack)}{network}{begun}]({configs}/{_config(row)}.yaml)"
 
 
 def _paired(row: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    if row is baseline:
+        return "0"
+
     def last(one: Mapping[str, Any], seed: str) -> float:
         return float(one["seeds"][seed]["pgd-20 last"])
 

@@ -143,6 +143,11 @@ def test_a_page_has_measurements_on_digits_or_says_that_there_are_none(name: str
     assert bool(MEASUREMENT.search(section)) != ("Not measured on digits yet" in section)
 
 
+def test_the_page_of_results_is_as_the_generator_writes_it(generator: dict[str, Any]):
+    page = runpy.run_path(str(ROOT / "scripts" / "results_page.py"))
+    assert page["PAGE"].read_text(encoding="utf-8") == page["page"](), "run python scripts/results_page.py"
+
+
 def test_every_measurement_on_digits_is_on_a_page():
     results = json.loads((ROOT / "benchmarks/results/compare-digits.json").read_text(encoding="utf-8"))
     recorded = {row["method"].replace("digits-", "digits/") for row in results["rows"]}
