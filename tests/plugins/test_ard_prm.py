@@ -181,10 +181,16 @@ def test_the_model_keeps_no_hook_and_its_training_forward_all_gradients():
     [
         (
             {},
-            r"ard: expected a vision transformer of timm, .* got ConvNet without one; take such a model, or ard: false",
+            r"plugin 'ard_prm' \([^)]*\): ard: expected a vision transformer of timm, .* got ConvNet without one; take such a model, or ard: false",
         ),
-        ({"ard": False}, r"patch: expected a model with a patch embedding of timm, got ConvNet without one; name the"),
-        ({"ard": False, "patch": 3}, r"expected images \[B,C,H,W\] that patches of 3x3 fill, got shape \[5, 1, 8, 8\]"),
+        (
+            {"ard": False},
+            r"\): patch: expected a model with a patch embedding of timm, got ConvNet without one; name the",
+        ),
+        (
+            {"ard": False, "patch": 3},
+            r"\): expected images \[B,C,H,W\] that patches of 3x3 fill, got shape \[5, 1, 8, 8\]",
+        ),
     ],
 )
 def test_a_model_that_is_no_transformer_is_refused(settings: dict[str, Any], message: str):

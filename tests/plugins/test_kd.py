@@ -92,5 +92,7 @@ def test_a_file_that_is_no_teacher_is_refused_before_the_first_step(
     if kind is not None:
         torch.save(kind().state_dict(), file)
     engine = engine_of(ConvNet(), "fgsm", {"kd": {**TEACHERS, role: str(file)}})
-    with pytest.raises(PluginError, match=rf"kd: {role}: .*{why}.*; give a file with one set of weights"):
+    with pytest.raises(
+        PluginError, match=rf"plugin 'kd' \([^)]*\): {role}: .*{why}.*; give a file with one set of weights"
+    ):
         engine.start()

@@ -78,7 +78,7 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
             self._branches = attention_branches(model)
             if not self._branches:
                 raise PluginError(
-                    "ard_prm: ard: expected a vision transformer of timm, with blocks that have the children attn and "
+                    "ard: expected a vision transformer of timm, with blocks that have the children attn and "
                     f"mlp, got {type(model).__name__} without one; take such a model, or ard: false"
                 )
         if self.prm:
@@ -166,7 +166,7 @@ def patch_size(model: nn.Module) -> tuple[int, int]:
         if _of_timm(module) and isinstance(size, Sequence) and len(size) == 2:
             return int(size[0]), int(size[1])
     raise PluginError(
-        f"ard_prm: patch: expected a model with a patch embedding of timm, got {type(model).__name__} without one; "
+        f"patch: expected a model with a patch embedding of timm, got {type(model).__name__} without one; "
         "name the side of a patch in pixels, or set prm: false"
     )
 
@@ -183,7 +183,7 @@ def grid_of(x: Tensor, patch: tuple[int, int]) -> tuple[int, int]:
     """
     if x.dim() != 4 or x.shape[2] % patch[0] or x.shape[3] % patch[1]:
         raise PluginError(
-            f"ard_prm: expected images [B,C,H,W] that patches of {patch[0]}x{patch[1]} fill, got shape "
+            f"expected images [B,C,H,W] that patches of {patch[0]}x{patch[1]} fill, got shape "
             f"{list(x.shape)}; choose another patch, or prm: false"
         )
     return x.shape[2] // patch[0], x.shape[3] // patch[1]

@@ -88,7 +88,7 @@ def teacher(model: nn.Module, file: Path, setting: str) -> nn.Module:
     except ButtressError as problem:
         fault = str(problem).rpartition("; ")[0] or problem  # without its advice, which is for weights to start from
         raise PluginError(
-            f"kd: {setting}: {fault}; give a file with one set of weights of the student's architecture and number of "
+            f"{setting}: {fault}; give a file with one set of weights of the student's architecture and number of "
             "classes"
         ) from problem
     return copy
