@@ -140,6 +140,15 @@ def test_what_cannot_be_examined_is_refused(words: list[Any], message: str):
         subjects_of(target, settings, kind)
 
 
+def test_a_file_of_attack_losses_alone_has_no_promises(tmp_path: Path):
+    file = tmp_path / "losses.py"
+    file.write_text(
+        "class Own:\n    def input_loss(self, model, batch, ctx):\n        return model\n", encoding="utf-8"
+    )
+    with pytest.raises(PluginError, match=r"losses\.py: holds no plugin, attack or logger; .* or an attack loss is "):
+        subjects_of(str(file))
+
+
 def test_a_refusal_of_the_command_is_one_message(here: None, capsys: pytest.CaptureFixture[str]):
     assert main(["plugins", "check", "cutout", "size=0"]) == 2
     assert capsys.readouterr().err.startswith("error: cutout.size: ")

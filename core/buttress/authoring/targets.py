@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # End of the message about a target that has no promises to examine.
 _EXAMINED = (
-    "promises are those of plugins, attacks and loggers (--kind); a model, a data set or a schedule is tried by "
-    "buttress config validate"
+    "promises are those of plugins, attacks and loggers (--kind); a model, a data set, a schedule or an attack loss is "
+    "tried by buttress config validate"
 )
 
 Chosen = list[tuple[str, Callable[[], Any], Source]]
@@ -155,7 +155,7 @@ def _file(path: Path, kind: str | None, trust: bool) -> Chosen:
         if kind is None or kind == "plugin" or {"attack": "generate_adv", "logger": "log"}[kind] in hooks:
             chosen.append((kind or guess, partial(_same, component), source))
     if not chosen:
-        raise PluginError(f"{path}: holds no {kind}; {_EXAMINED}")
+        raise PluginError(f"{path}: holds no {kind or 'plugin, attack or logger'}; {_EXAMINED}")
     return chosen
 
 
