@@ -497,7 +497,7 @@ def test_a_value_that_a_wrapper_yields_is_an_error(hook: str, value: Any):
     wrapper = plugin("w", wrapper=True, **{hook: around})
     engine = engine_of(MLP(), clean_attack(), perturbation(), wrapper)
     with pytest.raises(
-        HookError, match=rf"plugin 'w' .*, hook {hook}, epoch 1, step 1:\n  expected a bare yield, and it yielded a "
+        HookError, match=rf"plugin 'w' .*, hook {hook}, epoch 1, step 1:\n  expected a bare yield, and it yielded an? "
     ):
         step(engine)
     assert closed == [hook]

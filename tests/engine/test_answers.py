@@ -64,7 +64,7 @@ WRONG_ANSWERS = [
         r"aux 'kappa': expected a tensor \[6,\.\.\.\], got a tensor \(5,\)",
     ),
     ("generate_adv", Adv(X, {"kappa": torch.zeros(())}), r"aux 'kappa': expected a tensor \[6,\.\.\.\]"),
-    ("generate_adv", Adv(X, {"kappa": 3}), r"aux 'kappa': expected a tensor \[6,\.\.\.\], got a int"),
+    ("generate_adv", Adv(X, {"kappa": 3}), r"aux 'kappa': expected a tensor \[6,\.\.\.\], got an int"),
     ("generate_adv", X * torch.nan, "expected finite adversarial examples, got NaN or infinity"),
     ("generate_adv", X + 0.05 - X.min(), r"(?s)expected values in \[0, 1\], got .*use ctx\.threat\.project"),
     ("generate_adv", 1 - X, "within linf distance 1/10 of x, got"),

@@ -68,7 +68,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"w": torch.zeros(())}, r"aux 'w': expected a tensor \[6,\.\.\.\] on cpu, got a tensor \(\)"),
     ({"w": torch.zeros(6, device="meta")}, r"aux 'w': expected a tensor \[6,\.\.\.\] on cpu, got .* on meta"),
     ({"w": torch.zeros(6, 2).to_sparse()}, r"aux 'w': expected a tensor \[6,\.\.\.\] on cpu, got .*sparse"),
-    ({"w": 3}, r"aux 'w': expected a tensor \[6,\.\.\.\] on cpu, got a int"),
+    ({"w": 3}, r"aux 'w': expected a tensor \[6,\.\.\.\] on cpu, got an int"),
     ({"w": torch.zeros(6, requires_grad=True)}, r"aux 'w': expected a detached tensor, got one with a graph"),
 ]
 

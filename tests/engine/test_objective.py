@@ -142,7 +142,7 @@ def test_the_masked_objective_takes_soft_labels():
         (torch.zeros(2), r"expected \(mean, kept\), got a tensor \(2,\)"),
         ((torch.zeros(6), torch.tensor(6)), r"expected a 0-dim floating-point mean on cpu, got a tensor \(6,\)"),
         ((torch.tensor(1), torch.tensor(6)), r"expected a 0-dim floating-point mean on cpu, got .*int64"),
-        ((torch.tensor(1.0), 6), r"expected a 0-dim int64 number kept on cpu, got a int"),
+        ((torch.tensor(1.0), 6), r"expected a 0-dim int64 number kept on cpu, got an int"),
         ((torch.tensor(1.0), torch.tensor(6.0)), r"expected a 0-dim int64 number kept on cpu, got .*float32"),
         ((torch.tensor(torch.nan), torch.tensor(6)), r"expected a finite mean of losses"),
     ],

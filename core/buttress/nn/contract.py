@@ -114,11 +114,13 @@ def form_of(value: object) -> str:
             return f"a nested tensor of {value.dtype} on {value.device}"
         layout = "" if value.layout is torch.strided else f", {value.layout}"
         return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device}{layout}"
+    kind = type(value).__name__
+    named = f"{'an' if kind[0] in 'AEIOaeio' else 'a'} {kind}"
     if isinstance(value, Mapping):
-        return f"a {type(value).__name__} with {', '.join(map(repr, value)) or 'nothing'} in it"
+        return f"{named} with {', '.join(map(repr, value)) or 'nothing'} in it"
     if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return "None (is a 'return' missing?)" if value is None else f"a {type(value).__name__}"
+        return f"{named} of {len(value)}"
+    return "None (is a 'return' missing?)" if value is None else named
 
 
 def is_dense(value: object) -> bool:
