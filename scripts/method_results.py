@@ -92,8 +92,8 @@ def _fewer(rows: Sequence[Mapping[str, Any]], n: int) -> str:
         return ""
     numbers = " or ".join(f"{each:,}" for each in fewer)
     return (
-        f"\n\nRecipes with extra examples take them from the test images: n = {numbers} there, other images than those of "
-        "the first row."
+        f"\n\nRecipes with extra examples take them from the test images: n = {numbers} there, other images than those "
+        "of the first row."
     )
 
 

@@ -181,7 +181,8 @@ def test_the_model_keeps_no_hook_and_its_training_forward_all_gradients():
     [
         (
             {},
-            r"plugin 'ard_prm' \([^)]*\): ard: expected a vision transformer of timm, .* got ConvNet without one; take such a model, or ard: false",
+            r"plugin 'ard_prm' \([^)]*\): ard: expected a vision transformer of timm, .* "
+            r"got ConvNet without one; take such a model, or ard: false",
         ),
         (
             {"ard": False},
