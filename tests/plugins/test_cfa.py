@@ -81,6 +81,14 @@ def test_without_its_parts_it_is_trades_divided_by_one_plus_beta():
     assert not same(trained([{"cfa": {**plain, "ccr": True}}], {"cfa.start": START}, lr=0.7), trades)
 
 
+def test_a_number_of_classes_that_leaves_some_out_is_refused_before_the_first_step():
+    engine = engine_of(ConvNet(), {"cfa": {"num_classes": 2}}, classes=(4, 1, 2, 0))
+    with pytest.raises(
+        ButtressError, match=r"cfa.*num_classes: expected at least 3, .*largest label 2, got 2; leave it"
+    ):
+        engine.start()
+
+
 def test_a_class_without_training_examples_is_refused_before_the_first_step():
     engine = engine_of(ConvNet(), {"cfa": {"num_classes": 3}}, classes=(4, 0, 2))
     with pytest.raises(ButtressError, match=r"cfa.*expected training examples of all 3 classes.*got none of class 1"):

@@ -245,15 +245,21 @@ def class_accuracy(correct: Tensor, seen: Tensor, before: Tensor | None) -> Tens
 
 
 def expect_all_classes(classes: Sequence[int], num_classes: int) -> None:
-    """Expect training examples of each class.
+    """Expect training examples of each class, and of no other.
 
     Args:
         classes: number of training examples of each class.
         num_classes: number of classes.
 
     Raises:
-        PluginError: there is a class without any.
+        PluginError: there is a class without any, or with a label beyond ``num_classes``.
     """
+    largest = max((k for k, number in enumerate(classes) if number), default=0)
+    if largest >= num_classes:
+        raise PluginError(
+            f"num_classes: expected at least {largest + 1}, as the training examples have the largest label {largest}, "
+            f"got {num_classes}; leave it out of a config, which takes it from the data"
+        )
     missing = [k for k in range(num_classes) if k >= len(classes) or not classes[k]]
     if missing:
         raise PluginError(
