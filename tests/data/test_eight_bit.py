@@ -46,3 +46,7 @@ def test_it_is_checked_like_the_split_of_float32(low: float, high: float):
     assert len(set(problems)) < 2
     with pytest.raises(DataError, match="label out of range at example 0: expected 0 to 2, got -1"):
         EIGHT.check("train", 3, ThreatModel("linf", "1/10"))
+
+
+def test_all_inputs_can_be_asked_for():
+    assert torch.equal(EIGHT.x, WIDE.x)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from buttress.data.examples import check_inputs, check_labels
 from buttress.data.split import Split, least_label
-from buttress.storage.fingerprints import sha256_of_parts
+from buttress.storage.fingerprints import sha256_of_parts, sha256_of_tensor
 from buttress.threat import ThreatModel
 from buttress.types import Batch
 
@@ -32,8 +32,16 @@ class EightBitSplit(Split):
 
     def __init__(self, images: Tensor, y: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> None:
         super().__init__(images, y, memory_format)
+
+    @property
+    def x(self) -> Tensor:
+        """``[n,*]`` float32 inputs, made anew each time: four times the memory of the images."""
+        return inputs(self._images)
+
+    @x.setter
+    def x(self, images: Tensor) -> None:
+        """Hold ``images [n,*]``, uint8."""
         self._images = images
-        del self.x  # the inputs are others: divided by 255
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -54,8 +62,11 @@ class EightBitSplit(Split):
     def fingerprint(self) -> dict[str, Any]:
         """That of the same examples in float32."""
         parts = map(inputs, torch.split(self._images, _PART))
-        hashed = sha256_of_parts(parts, self.dtype, self._images.shape)
-        return {**super().fingerprint(), "inputs": hashed}
+        hashes = {
+            "inputs": sha256_of_parts(parts, self.dtype, self._images.shape),
+            "labels": sha256_of_tensor(self.y),
+        }
+        return {"n": len(self), "shape": list(self.example_shape), **hashes}
 
     def extent(self) -> tuple[float, float]:
         least, greatest = inputs(torch.stack(self._images.aminmax())).tolist()
