@@ -57,10 +57,14 @@ def test_tensorboard_shows_what_the_metrics_hold(buttress: Run, workspace: Path)
     assert len(found["epoch/lr"]) == 4
 
 
-def test_a_resumed_run_continues_its_curves(workspace: Path):
+def test_a_resumed_run_continues_its_curves(workspace: Path, monkeypatch: pytest.MonkeyPatch):
     from buttress.training.launch import continue_run
 
     pytest.importorskip("tensorboard", reason="needs the package tensorboard")
+    from tensorboard.summary.writer import event_file_writer as writer
+
+    # TensorBoard reads the files of one second by their number in the process, as text: 10 would come before 9.
+    monkeypatch.setattr(writer, "_global_uid", writer.AtomicCounter(0))
     words = ["loggers=[tensorboard]", "log_every=1"]
     run = start_and_stop(6, "stopped", *words)
     newest = sorted((run / "checkpoints").glob("*.json"))[-1]
