@@ -44,6 +44,9 @@ _KINDS: dict[str, TraitKind] = {
     "fewest_classes": ClassCount(2),
     "fewest_classes_targeted": ClassCount(2),
 }
+_REFUSED_WITH_TARGETS = {
+    "soft labels": "it leads from the label to another class, and a soft label is of several",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +122,7 @@ def load_attack_loss(choice: str | Mapping[str, Any], *, targeted: bool = False)
 
     Args:
         choice: name, or name with settings.
-        targeted: whether its targeted form is wanted.
+        targeted: whether its targeted form is wanted, which refuses soft labels and asks for labels.
 
     Raises:
         PluginError, ConfigError: unknown or broken loss, wrong settings, or a component that makes no loss.
@@ -133,12 +136,13 @@ def load_attack_loss(choice: str | Mapping[str, Any], *, targeted: bool = False)
     if (classes := given_value("num_classes")) is not None:
         form = "fewest_classes_targeted" if targeted else "fewest_classes"
         expect_classes(source.name, classes, declared.get(form, 2), targeted=targeted)
+    refuses = declared.get("refuses", {})
     return LoadedAttackLoss(
         source.name,
         {name: resolved} if resolved else name,
         component,
-        refuses=declared.get("refuses", {}),
-        takes=declared.get("takes", ()),
+        refuses={**_REFUSED_WITH_TARGETS, **refuses} if targeted else refuses,
+        takes=() if targeted else declared.get("takes", ()),
         flat_at_x=declared.get("flat_at_x", False),
         needs_run=declared.get("needs_run", False),
     )

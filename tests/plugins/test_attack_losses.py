@@ -19,9 +19,12 @@ from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, HookError, PluginError
 from buttress.scoring.attacks import attack_entry, attack_name, load_attack, name_of_entry
 from buttress.training.manifest import code_records
+from buttress_plugins.attacks.apgd import APGD
+from buttress_plugins.attacks.pgd import PGD
+from buttress_plugins.transforms.label_smoothing import LabelSmoothing
 
 from ..models import ConvNet
-from .conftest import batch_of
+from .conftest import batch_of, engine_of
 
 LINF = ThreatModel("linf", "1/10")
 OWN = """
@@ -243,3 +246,11 @@ def test_a_loss_may_be_used_by_itself():
     loss = load_attack_loss("ce")(model, batch, None)  # type: ignore[arg-type]
     expected = nn.functional.cross_entropy(model(batch.x), batch.y, reduction="none")
     torch.testing.assert_close(loss(batch.x), expected)
+
+
+@pytest.mark.parametrize("attack", [PGD, APGD])
+def test_an_attack_with_targets_refuses_soft_labels(attack: type):
+    stack = [LabelSmoothing(num_classes=3), attack(targets="next", num_classes=3)]
+    with pytest.raises(PluginError, match="leads from the label to another class, and a soft label is of several"):
+        engine_of(ConvNet(), *stack)
+    engine_of(ConvNet(), stack[0], attack())

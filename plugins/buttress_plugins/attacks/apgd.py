@@ -34,7 +34,6 @@ from buttress.settings import Times
 
 # Share of the steps that must raise the loss, and weight of a new step beside the one before it.
 RHO, ALPHA = 0.75, 0.75
-NO_SOFT_TARGETS = {"soft labels": "it leads from the label to another class, and a soft label is of several"}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -75,7 +74,6 @@ class APGD:
         self._loss = load_attack_loss(self.loss, targeted=self.targets is not None)
         self.refuses, self.takes = self._loss.refuses, self._loss.takes
         if self.targets is not None:
-            self.refuses, self.takes = {**NO_SOFT_TARGETS, **self.refuses}, ()
             target_count(self.targets, self.num_classes or 10**9)
 
     def forwards(self, examples: int) -> int:

@@ -42,8 +42,6 @@ from buttress.functional import (
 from buttress.nn import AttackMode
 from buttress.settings import NonNegativeFraction, Times
 
-NO_SOFT_TARGETS = {"soft labels": "it leads from the label to another class, and a soft label is of several"}
-
 
 @dataclass(eq=False, kw_only=True)
 class PGD:
@@ -92,7 +90,6 @@ class PGD:
         self._loss = load_attack_loss(self.loss, targeted=self.targets is not None)
         self.refuses, self.takes = self._loss.refuses, self._loss.takes
         if self.targets is not None:
-            self.refuses, self.takes = {**NO_SOFT_TARGETS, **self.refuses}, ()
             target_count(self.targets, self.num_classes or 10**9)
         if self.start in ("none", "gradient"):
             self._loss.expect_gradient_at_x(["gaussian", "uniform"])
