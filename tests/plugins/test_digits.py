@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 
 from buttress import Data
 from buttress.data import NO_LABEL, flip_labels
+from buttress.errors import DataError
 from buttress_plugins.data.digits import Digits
 
 SOURCE = load_digits()
@@ -135,7 +136,7 @@ def test_unlabelled_images_are_set_apart_and_move_no_others():
 
 def test_more_images_than_a_class_has_are_refused():
     assert len(Digits(train_per_class=100, unlabelled_per_class=74, validation=0).load(0).extra) == 740
-    with pytest.raises(ValueError, match="at most 174 together, which every class has, got 100 and 75"):
+    with pytest.raises(DataError, match="at most 174 together, which every class has, got 100 and 75"):
         Digits(train_per_class=100, unlabelled_per_class=75).load(0)
     with pytest.raises(ValueError, match="400 for training, 740 without labels and 650 for validation leave 7 for the"):
         Digits(unlabelled_per_class=74, validation=650).load(0)

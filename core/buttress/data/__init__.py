@@ -7,9 +7,11 @@ A plugin answers with ``Data``, which has a ``Split`` for training, for the test
     check_data                      the checks that a run makes before its first step
     check_labels, count_classes     labels in range, and the number of classes
     NO_LABEL                        label of an extra training example that has none
-    hold_out, flip_labels           a validation split, label noise
+    hold_out, draw_parts            a validation split, parts with as many examples of every class
+    flip_labels, add_label_noise    label noise
     seeded_generator                random numbers of the data set's own
     read_arrays, ArrayHeader        arrays of an ``.npz`` file, examined before they are read
+    open_packaged_file              a file that lies in an installed package
     open_image, visible_image ...   images of files, as a viewer shows them
     sha256_of_tensor ...            entries of a split's own fingerprint
 """
@@ -17,7 +19,7 @@ A plugin answers with ``Data``, which has a ``Split`` for training, for the test
 from buttress.data.checks import check_data
 from buttress.data.eight_bit import EightBitSplit
 from buttress.data.examples import NO_LABEL, check_labels, count_classes
-from buttress.data.making import flip_labels, hold_out
+from buttress.data.making import add_label_noise, draw_parts, flip_labels, hold_out
 from buttress.data.split import Data, Split
 from buttress.storage.fingerprints import sha256_of_tensor, sha256_of_values
 from buttress.storage.image_file import (
@@ -29,6 +31,7 @@ from buttress.storage.image_file import (
     visible_image,
 )
 from buttress.storage.npz_file import ArrayHeader, read_arrays
+from buttress.storage.packaged_file import open_packaged_file
 from buttress.streams import seeded_generator
 
 __all__ = [
@@ -38,14 +41,17 @@ __all__ = [
     "Data",
     "EightBitSplit",
     "Split",
+    "add_label_noise",
     "check_data",
     "check_labels",
     "count_classes",
     "crop_strip",
+    "draw_parts",
     "flip_labels",
     "hold_out",
     "image_errors",
     "open_image",
+    "open_packaged_file",
     "read_arrays",
     "seeded_generator",
     "sha256_of_image",

@@ -17,11 +17,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from buttress import Data, Split
-from buttress.data import NO_LABEL, flip_labels, hold_out
+from buttress.data import NO_LABEL, add_label_noise, draw_parts, hold_out
 from buttress.settings import Amount, resolve_amount
-
-# Number of images of the eights, of which there are fewest.
-_SMALLEST_CLASS = 174
 
 
 @dataclass(eq=False, kw_only=True)
@@ -51,26 +48,19 @@ class Digits:
         """The splits; ``seed`` is the run's, and holds where ``split_seed`` is not set.
 
         Raises:
-            ValueError: fewer than 10 images would be left for the test, or a class has fewer than are asked for.
+            DataError: a class has fewer images than are asked for.
+            ValueError: fewer than 10 images would be left for the test.
         """
-        if self.train_per_class + self.unlabelled_per_class > _SMALLEST_CLASS:
-            raise ValueError(
-                f"expected train_per_class and unlabelled_per_class of at most {_SMALLEST_CLASS} together, which every "
-                f"class has, got {self.train_per_class} and {self.unlabelled_per_class}"
-            )
         digits = load_digits()
         x = torch.from_numpy(digits.images / 16.0).float().unsqueeze(1)
         y = torch.from_numpy(digits.target).long()
         rng = np.random.default_rng(seed if self.split_seed is None else self.split_seed)
-        of_class = [rng.permutation(np.flatnonzero(digits.target == k)) for k in range(10)]
-        n, m = self.train_per_class, self.unlabelled_per_class
-        train = np.sort(np.concatenate([images[:n] for images in of_class]))
-        unlabelled = np.sort(np.concatenate([images[n : n + m] for images in of_class]))
-        pool = np.setdiff1d(np.arange(len(y)), np.concatenate([train, unlabelled]))
+        counts = {"train_per_class": self.train_per_class, "unlabelled_per_class": self.unlabelled_per_class}
+        (train, unlabelled), pool = draw_parts(y, 10, counts, rng)
         held_out = resolve_amount(self.validation, len(pool))
         left = len(pool) - held_out
         if left < 10:
-            apart = f", {len(unlabelled)} without labels" if m else ""
+            apart = f", {len(unlabelled)} without labels" if len(unlabelled) else ""
             raise ValueError(
                 f"digits has 1797 images: {len(train)} for training{apart} and {held_out} for validation leave {left} "
                 "for the test, expected at least 10; lower train_per_class or validation"
@@ -81,17 +71,15 @@ class Digits:
             validation, test = pool[held], pool[rest]
         classes = 4 if self.task == "rotation" else 10
         splits = [self._examples(x[images], y[images]) for images in (train, validation, test, unlabelled)]
-        (x_train, true), held_out_examples, test_examples, (x_extra, y_extra) = splits
-        noisy, flipped = flip_labels(true, self.label_noise, classes, rng)
-        return Data(
-            train=Split(x_train, noisy),
+        train_examples, held_out_examples, test_examples, (x_extra, y_extra) = splits
+        data = Data(
+            train=Split(*train_examples),
             validation=Split(*held_out_examples) if self.validation else None,
             test=Split(*test_examples),
             num_classes=classes,
-            notes={"flipped_labels": int(flipped.sum()), "flipped_index": flipped.nonzero()[:, 0].tolist()},
-            true_labels=true if self.label_noise else None,
-            extra=Split(x_extra, torch.full_like(y_extra, NO_LABEL)) if m else None,
+            extra=Split(x_extra, torch.full_like(y_extra, NO_LABEL)) if len(unlabelled) else None,
         )
+        return add_label_noise(data, self.label_noise, rng)
 
     def _examples(self, x: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and classes in the task, of images ``[n,1,8,8]`` and their digits ``[n]``."""
