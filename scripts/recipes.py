@@ -9,10 +9,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from lineages import digits, kd_swa, meat, piat, pretraining, ro, self_training, single_step, trades, vit
+from lineages import (
+    digits,
+    kd_swa,
+    meat,
+    mnist5k,
+    photos,
+    piat,
+    pretraining,
+    ro,
+    self_training,
+    single_step,
+    trades,
+    vit,
+)
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-LINEAGES = (ro, meat, trades, self_training, piat, single_step, vit, pretraining, kd_swa, digits)
+LINEAGES = (ro, meat, trades, self_training, piat, single_step, vit, pretraining, kd_swa, digits, mnist5k, photos)
 
 
 def all_recipes() -> dict[Path, str]:

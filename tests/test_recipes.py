@@ -67,6 +67,9 @@ ON_DIGITS = {
 }
 DIGITS = {0: 0.3, 18: 0.3, 19: 0.03, 37: 0.03, 38: 0.003, 47: 0.003}
 EPOCHS_ON_DIGITS = {"free_at": 12, "pretraining_rotation": 16}
+MNIST5K = {0: 0.1, 12: 0.1, 13: 0.01, 25: 0.01, 26: 0.001, 31: 0.001}
+PHOTOS = {0: 0.1, 4: 0.1, 5: 0.01, 7: 0.01, 8: 0.001, 9: 0.001}
+OF_PACKAGES = {"mnist5k": (MNIST5K, 32), "photos": (PHOTOS, 10)}
 MEASURES = [
     {"pgd-20 best"},
     {"pgd-20 best", "pgd-20 last"},
@@ -74,7 +77,10 @@ MEASURES = [
     {"clean", "pgd-20", "aa"},
     {"clean", "pgd-50", "aa"},
 ]
-SHAPES = {"cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100), "svhn": (3, 32, 32, 10), "digits": (1, 8, 8, 10)}
+SHAPES = {
+    **{"cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100), "svhn": (3, 32, 32, 10)},
+    **{"digits": (1, 8, 8, 10), "mnist5k": (1, 28, 28, 10), "photos": (3, 32, 32, 6)},
+}
 
 
 def test_the_files_are_those_that_the_generator_writes():
@@ -103,6 +109,8 @@ def test_a_recipe_builds_and_takes_a_step(path: Path, tmp_path: Path):
     recipe = ROOT / "configs" / path
     name = load_config(recipe).config.model.name
     narrow = ["model.widen=1" if "wrn" in name else "model.width=2"]
+    if name == "mlp":
+        narrow = ["model.hidden=[4]"]
     if name == "timm":
         narrow = [f"model.options.{size}" for size in ("depth=1", "embed_dim=16", "num_heads=2")]
     # A narrow network is not safe in the channels-last layout (tests/nn/test_layout.py).
@@ -112,10 +120,11 @@ def test_a_recipe_builds_and_takes_a_step(path: Path, tmp_path: Path):
     schedule, _ = file.schedule()
     lr = file.config.optimizer.lr
     expected = ON_DIGITS.get(method, DIGITS) if dataset == "digits" else RATES.get(method, RO)
+    epochs = EPOCHS_ON_DIGITS.get(method, 48) if dataset == "digits" else EPOCHS.get(method, 200)
+    expected, epochs = OF_PACKAGES.get(dataset, (expected, epochs))
     scale = 0.1 if dataset == "svhn" and expected is RO else 1.0
     for t, rate in expected.items():
         assert lr * schedule.factor(t, file.config.epochs) == pytest.approx(rate * scale, rel=1e-9)
-    epochs = EPOCHS_ON_DIGITS.get(method, 48) if dataset == "digits" else EPOCHS.get(method, 200)
     assert file.config.epochs == epochs
     torch.manual_seed(0)
     extra = split if file.config.data.extra else None

@@ -10,6 +10,8 @@
     pretraining    fine-tuning of a pre-trained network, on digits and CIFAR
     kd_swa         a student of two teachers, on digits and CIFAR
     digits         every method on label-noise digits, for ``make compare``
+    mnist5k        five of them on MNIST's digits with label noise, for ``make compare-mnist5k``
+    photos         PGD-AT on crops of photographs
 
     recipe, papers parts of all of them: a recipe as text, numbers that papers publish
 
