@@ -12,11 +12,12 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, PlainSerializer, WithJsonSchema
 
-from buttress.errors import ConfigError
+from buttress.epochs import Curve, Epoch, PerEpoch, resolve_epoch, values_of
 from buttress.number_text import exact_fraction, read_flag, read_number
 
 __all__ = [
     "Amount",
+    "Curve",
     "Epoch",
     "ExactFraction",
     "File",
@@ -25,10 +26,12 @@ __all__ = [
     "NonNegativeFraction",
     "NonNegativeOrInf",
     "Number",
+    "PerEpoch",
     "Share",
     "Times",
     "resolve_amount",
     "resolve_epoch",
+    "values_of",
 ]
 
 Flag = Annotated[bool, BeforeValidator(read_flag)]
@@ -92,36 +95,6 @@ NonNegativeOrInf = Annotated[
     PlainSerializer(lambda value: "inf" if value == inf else value),
 ]
 """A number >= 0, or ``inf``."""
-
-
-def _epoch(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"expected an epoch (integer) or a fraction of the epochs in (0, 1), got {value!r}")
-    if isinstance(value, int) and value >= 0:
-        return value
-    if isinstance(value, float) and 0 < value < 1:
-        return value
-    raise ValueError(f"expected a 0-based epoch (integer >= 0) or a fraction of the epochs in (0, 1), got {value!r}")
-
-
-Epoch = Annotated[int | float, BeforeValidator(_epoch)]
-"""An integer is a 0-based epoch, a float in (0, 1) a fraction of all epochs, floored."""
-
-
-def resolve_epoch(value: int | float, epochs: int | None) -> int:
-    """The 0-based epoch of an ``Epoch`` setting, in exact decimal arithmetic: 0.29 of 100 is 29.
-
-    Raises:
-        ConfigError: ``value`` is a fraction, and ``epochs`` is None.
-    """
-    if isinstance(value, int):
-        return value
-    if epochs is None:
-        raise ConfigError(
-            f"{value} is a fraction of the epochs, but their number is unknown: pass Engine(epochs=...), "
-            "or give the epoch as an integer"
-        )
-    return floor(Fraction(str(value)) * epochs)
 
 
 def _amount(value: object) -> int | float:

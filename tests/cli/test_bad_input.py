@@ -128,6 +128,16 @@ BAD = {
     "unknown setting": (None, ["pgd.step=3"], ["plugins.pgd.step: unknown key", "steps"]),
     "unknown data setting": (None, ["data.paht=x"], ["data.paht: unknown key; did you mean 'path'?"]),
     "wrong type": (None, ["pgd.steps=many"], ["plugins.pgd.steps: expected a valid integer, got 'many'"]),
+    "a schedule of another shape": (None, ["pgd.steps={line: [[0, 2]]}"], ["plugins.pgd.steps: expected a shape, got 'line'; did you mean 'linear'?"]),
+    "a schedule with a wrong value": (None, ["pgd.steps={linear: [[0, 1], [1, 0]]}"], ["plugins.pgd.steps: linear, point 2: expected greater than or equal to 1, got 0"]),
+    "a schedule that goes on after the end": (
+        None, ["epochs=2", "pgd.steps={linear: [[0, 1], [2, 5]]}"],
+        ["override 'pgd.steps={linear: [[0, 1], [2, 5]]}': plugins.pgd.steps: linear, point 2: expected an epoch of the run, 0 to 1, got 2"],
+    ),
+    "an evaluation under a schedule": (
+        None, ["evaluation.attack={pgd: {steps: {linear: [[0, 1], [1, 5]]}}}"],
+        ["evaluation.attack.pgd.steps: expected one value, as evaluations have no epochs", "got {linear: [[0, 1], [1, 5]]}"],
+    ),
     "out of bounds": (None, ["pgd.steps=0"], ["plugins.pgd.steps: expected greater than or equal to 1, got 0"]),
     "fraction 1.0": (None, ["meat.start=1.0"], ["plugins.meat.start", "in (0, 1)", "got 1.0"]),
     "NaN setting": (None, ["ema.tau=.nan"], ["plugins.ema.tau", "finite"]),

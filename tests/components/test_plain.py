@@ -26,6 +26,7 @@ from buttress.components.signature import settings_model
 from buttress.config.file import dump_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.errors import ConfigError, PluginError
+from buttress.settings import Curve, PerEpoch
 
 
 class Color(Enum):
@@ -73,6 +74,7 @@ def component(annotation: Any, *default: Any) -> Any:
     return made
 
 
+LINE, EIGHT = Curve("linear", [(0, 0.0), (10, 0.5)]), Fraction(8, 255)
 CASES: list[tuple[Any, str, Any, Any]] = [
     (Path, "a/b.pt", Path("a/b.pt"), "a/b.pt"),
     (Path | None, "null", None, None),
@@ -112,6 +114,17 @@ CASES: list[tuple[Any, str, Any, Any]] = [
     (Pair, "{a: 3}", Pair(3), [3, 0.5]),
     (Model, "{a: 2}", Model(a=2), {"a": 2}),
     (Plain, "{a: 2}", Plain(2), {"a": 2}),
+    (PerEpoch[float], "1/2", 0.5, 0.5),
+    (PerEpoch[float], "{linear: [[0, 0], [10, 1/2]]}", LINE, {"linear": [[0, 0.0], [10, 0.5]]}),
+    (PerEpoch[int] | None, "{piecewise: [[1, 2.0], [0.5, 3]]}", Curve("piecewise", [(1, 2), (0.5, 3)]), None),
+    (PerEpoch[Fraction], "{cosine: [[0, 8/255]]}", Curve("cosine", [(0, EIGHT)]), {"cosine": [[0, "8/255"]]}),
+    (PerEpoch[Color], "{piecewise: [[0, red]]}", Curve("piecewise", [(0, Color.RED)]), {"piecewise": [[0, "red"]]}),
+    (
+        list[PerEpoch[float]],
+        "[1, {linear: [[0, 0], [10, 0.5]]}]",
+        [1.0, LINE],
+        [1.0, {"linear": [[0, 0.0], [10, 0.5]]}],
+    ),
 ]
 
 
@@ -161,6 +174,36 @@ def test_a_value_that_code_gives_and_a_default_stand_as_they_are(annotation: Any
         (Plain, {"a": "x"}, r"made\.value: expected the fields of Plain, got \{'a': 'x'\}: a: "),
         (Color, {"a": [1]}, r"made\.value: expected one of red, blue"),
         (Color, [], r"made\.value: expected one of red, blue"),
+        (PerEpoch[float], "x", r"value: expected a valid number, got 'x'$"),
+        (
+            PerEpoch[float],
+            {"linaer": [[0, 1]]},
+            r"value: expected a shape, got 'linaer'; did you mean 'linear'\?$",
+        ),
+        (PerEpoch[float], {}, r"value: expected one schedule over epochs, {linear: .*}, got {}$"),
+        (PerEpoch[float], {"linear": "ab"}, r"value: linear, expected points .*, at least one, got 'ab'$"),
+        (
+            PerEpoch[float],
+            {"linear": [[0, 1], [0, 2]]},
+            r"value: linear, expected increasing epochs, got \[0, 0\]$",
+        ),
+        (
+            PerEpoch[float],
+            {"linear": [[0, 1], [2, "x"]]},
+            r"value: linear, point 2: expected a valid number, got 'x'$",
+        ),
+        (
+            PerEpoch[float],
+            {"linear": [[1.5, 1]]},
+            r"value: linear, point 1: expected a 0-based epoch .* got 1.5$",
+        ),
+        (PerEpoch[Annotated[int, Ge(1)]], {"linear": [[0, 0]]}, r"value: linear, point 1: .* equal to 1, got 0$"),
+        (
+            PerEpoch[Fraction],
+            {"linear": [[0, "8/0"]]},
+            r"value: linear, point 1: .* got '8/0' \(division by zero\)$",
+        ),
+        (PerEpoch[int] | None, {"piecewise": [[0, None]]}, r"value: piecewise, point 1: .* got None$"),
     ],
 )
 def test_another_value_is_refused_in_one_line(annotation: Any, value: Any, message: str):

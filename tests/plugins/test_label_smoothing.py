@@ -8,10 +8,12 @@ from buttress import Batch
 from buttress.functional import cross_entropy
 from buttress_plugins.transforms.label_smoothing import LabelSmoothing
 
+from .conftest import context
+
 
 def smoothed(y: torch.Tensor, epsilon: float, num_classes: int = 5) -> torch.Tensor:
     x = torch.zeros((len(y), 2), dtype=torch.float64)
-    return LabelSmoothing(num_classes=num_classes, epsilon=epsilon).transform_batch(Batch(x, y)).y
+    return LabelSmoothing(num_classes=num_classes, epsilon=epsilon).transform_batch(Batch(x, y), context()).y
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0])

@@ -11,6 +11,7 @@ from buttress import Batch, Engine, ThreatModel, hookimpl
 from buttress_plugins.losses.rst import mean_over_labelled, weighted
 
 from ..models import ConvNet
+from .conftest import context
 
 N = 8
 EXTRA = torch.arange(N) >= 4
@@ -91,5 +92,5 @@ def test_a_batch_may_lack_every_mark():
     from buttress_plugins.losses.rst import RST
 
     batch = Batch(torch.rand(4, 1, 4, 4), torch.arange(4) % 3)
-    loss = RST().compute_loss(model, batch, batch)
+    loss = RST().compute_loss(model, batch, batch, context())
     assert loss.per_example.shape == (4,)

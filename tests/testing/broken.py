@@ -10,6 +10,7 @@ from annotated_types import Ge, Lt
 
 from buttress import Loss, Track, hookimpl
 from buttress.errors import HookError
+from buttress.settings import PerEpoch
 
 Share = Annotated[float, Ge(0), Lt(1)]
 
@@ -210,6 +211,24 @@ class TakesAnything(Passes):
 
     def __init__(self, *, alpha: Any = None) -> None:
         self.alpha = alpha
+
+
+class ReadsScheduleOnce:
+    """Multiplies the loss by a setting, whatever the epoch says; and a schedule counts as 1.
+
+    Args:
+        weight: factor on the loss.
+    """
+
+    breaks = "follows_schedules"
+
+    def __init__(self, *, weight: PerEpoch[Share] = 0.5) -> None:
+        self.weight = weight
+
+    @hookimpl(wrapper=True)
+    def compute_loss(self):
+        loss = yield
+        return Loss(loss.per_example * (self.weight if isinstance(self.weight, float) else 1.0), loss.penalty)
 
 
 _shared: list[int] = []

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from buttress.components.installed import UnreadableDistribution, broken_distributions
 from buttress.components.members import Marked, marked
+from buttress.components.per_epoch import TITLE
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.signature import settings_model
@@ -256,6 +257,8 @@ def _type(entry: Mapping[str, Any], definitions: Mapping[str, Any] = MappingProx
         return str(entry["const"])
     if "anyOf" in entry:
         return " | ".join(_type(each, definitions) for each in entry["anyOf"])
+    if entry.get("title") == TITLE:
+        return TITLE
     if "prefixItems" in entry:
         return f"list [{', '.join(_type(each, definitions) for each in entry['prefixItems'])}]"
     if entry.get("type") == "array" and "items" in entry:

@@ -19,6 +19,8 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
+from buttress.epochs import Curve
+
 LENIENT = (set, frozenset, Set, deque, Decimal, date, datetime, time, timedelta, UUID, bytes, complex)
 """Types whose values a config writes as lists, numbers or text."""
 # Types whose values stand in a config as text that the type reads.
@@ -43,6 +45,8 @@ def plain(value: Any) -> Any:
         return [plain(each) for each in value]
     if isinstance(value, Set):
         return sorted(map(plain, value), key=lambda each: (type(each).__name__, each))
+    if isinstance(value, Curve):
+        return {value.shape: plain(value.points)}
     if isinstance(value, _TEXT):
         return str(value).strip("()") if isinstance(value, complex) else str(value)
     if isinstance(value, (date, time)):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, PlainSerializer, Strict
 
+from buttress.components.per_epoch import CurveReader, curve_in
 from buttress.components.plain import LENIENT, read_fields, read_member
 from buttress.number_text import FLAGS, Word, is_fraction, read_flag, read_number
 from buttress.settings import ExactFraction
@@ -91,6 +92,9 @@ def readable(annotation: Any) -> Any:
 
 def _with_readable_parts(annotation: Any) -> Any:
     kind, parts = get_origin(annotation), get_args(annotation)
+    if kind in (Union, UnionType) and (curve := curve_in(parts)):
+        plain: Any = Union[tuple(part for part in parts if part is not curve)]  # noqa: UP007
+        return Annotated[readable(plain), CurveReader(readable(get_args(curve)[0]))]
     if kind in (Union, UnionType):
         # Beside float, 1.0 is not 1.
         read = (part if part is int and float in parts else readable(part) for part in parts)

@@ -17,8 +17,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
 
-from buttress.components.plain import unwritable
+from buttress.components.plain import plain, unwritable
 from buttress.components.readable import readable
+from buttress.epochs import Curve
 from buttress.errors import PluginError, line_of
 from buttress.settings import Epoch, File
 
@@ -116,7 +117,9 @@ def settings_model(component: Callable[..., object], given: frozenset[str] = fro
         if parameter.name in given:
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[parameter.name] = (readable(parameter.annotation), Field(default, description=docs.get(parameter.name)))
+        extra = {"default": plain(default)} if isinstance(default, Curve) else None
+        info = Field(default, description=docs.get(parameter.name), json_schema_extra=extra)
+        fields[parameter.name] = (readable(parameter.annotation), info)
     try:
         model = create_model(component.__name__, __config__=_STRICT, **fields)
     except PydanticUserError as problem:

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from buttress.components.curves import NO_EPOCHS
 from buttress.engine.gradients import gradients
 from buttress.engine.run_view import RunView
-from buttress.errors import DataError
-from buttress.settings import resolve_epoch
+from buttress.errors import ConfigError, DataError
+from buttress.settings import Curve, PerEpoch, resolve_epoch
 from buttress.storage.history import History, Store
 from buttress.streams import Span
 
 if TYPE_CHECKING:
     from buttress.engine.state import Phase, RunState
     from buttress.types import Adv, Batch
+
+T = TypeVar("T")
 
 
 class Context(RunView):
@@ -84,6 +87,18 @@ class Context(RunView):
     def resolve_epoch(self, value: int | float) -> int:
         """The 0-based epoch of a setting of type ``buttress.settings.Epoch``."""
         return resolve_epoch(value, self.epochs)
+
+    def value(self, setting: PerEpoch[T]) -> T:
+        """The value of a setting of type ``buttress.settings.PerEpoch`` in the present epoch; a plain one as it is.
+
+        Raises:
+            ConfigError: a schedule over epochs in an evaluation, which has none; or one that does not fit the run.
+        """
+        if not isinstance(setting, Curve):
+            return setting
+        if self.phase == "evaluate":
+            raise ConfigError(f"{self.plugin}: {NO_EPOCHS}, got {setting}")
+        return setting.at(self.epoch, self.epochs)
 
     def generator(self, purpose: str, per: Span = "step", device: torch.device | str | None = None) -> torch.Generator:
         """A random stream of this plugin's own, fixed by (seed, plugin, purpose, epoch, step).

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from buttress.components.curves import expect_curves_fit
 from buttress.engine.arguments import expect_replays, expect_sizes, expect_word
 from buttress.engine.attacking import Attack
 from buttress.engine.bad_steps import BadSteps
@@ -63,7 +64,8 @@ class Engine(Controls):
 
     Raises:
         PluginError: the plugins do not fit together.
-        ConfigError: no threat model, no list of plugins, or an option that is none of the words above.
+        ConfigError: no threat model, no list of plugins, an option that is none of the words above, or a schedule of a
+            setting that does not fit the epochs.
         ModelError: the model has no parameters, has them on several devices, or has some that cannot learn.
     """
 
@@ -98,6 +100,7 @@ class Engine(Controls):
         store = Store(Path(history) if history is not None else None)
         self.model = model
         self.plugins = stack_of(plugins)
+        expect_curves_fit(self.plugins, epochs)
         expect_sizes(examples, classes)
         expect_replays(replays, steps_per_epoch)
         self._state = RunState(

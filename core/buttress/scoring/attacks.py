@@ -5,6 +5,7 @@ from typing import Any
 
 from buttress.attack_losses import attack_losses_of
 from buttress.components.construct import Component, choose, making
+from buttress.components.curves import expect_no_curves
 from buttress.components.entries import attack_entry_of
 from buttress.components.loaded import LoadedPlugin, provides
 from buttress.components.place import Place
@@ -22,13 +23,15 @@ def load_attack(
     """Load an evaluation attack: ``"fgsm"``, ``"pgd-20"`` or ``{"pgd": {"steps": 20}}``; the rest as in ``build``.
 
     Raises:
-        PluginError, ConfigError: the attack is unknown or broken, has wrong settings, or lacks ``generate_adv``.
+        PluginError, ConfigError: the attack is unknown or broken, has wrong settings or one that changes over epochs,
+            or lacks ``generate_adv``.
     """
     name, settings = attack_entry_of(entry, Place("attack"))
     component = choose("attack", name, place, local)
     with making(local, given) as parts:
         attack, resolved = component.make(settings, place or Place(name), given)
         _expect_no_run_needed(component, resolved, place or Place(name))
+    expect_no_curves(attack, place or Place(name))
     loaded = LoadedPlugin(component.source.name, attack, component.source, resolved, parts)
     if not provides(loaded, "generate_adv"):
         raise PluginError(f"attack {name!r} from {component.source} does not implement generate_adv; choose an attack")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from buttress.components.curves import expect_curves_fit
 from buttress.components.loaded import LoadedPlugin, load_plugins
 from buttress.config.component_section import ComponentSection
 from buttress.config.file import ConfigFile
@@ -110,6 +111,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
     with place_of_model(file).error_context():
         expect_learnable(model, f"model {type(model).__name__}")
     factory, optimizer_settings = optimizer_factory(file)
+    expect_curves_fit(plugins, config.epochs, file.place / "plugins")
     with (file.place / "plugins").error_context():
         engine = Engine(
             model,

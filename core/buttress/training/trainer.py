@@ -7,6 +7,7 @@ from time import perf_counter
 
 import torch
 
+from buttress.components.curves import current_values
 from buttress.console.reporter import Reporter
 from buttress.console.tables import duration
 from buttress.data.order import replayed
@@ -140,10 +141,11 @@ class Trainer:
         loss = self._state.epoch_loss.take()
         self._reporter.loss(loss)
         self._folder.expect_there()  # a history would make its folder anew
+        scheduled = current_values(engine.plugins, engine.epoch, engine.epochs)
         engine.end_epoch({"loss": loss})
         done = engine.epoch  # epochs completed
         lr = engine.optimizer.param_groups[0]["lr"]
-        self._write({"event": "epoch", "epoch": done, "loss": loss, "lr": lr, **self._skipped()})
+        self._write({"event": "epoch", "epoch": done, "loss": loss, "lr": lr, **scheduled, **self._skipped()})
         last = done == config.epochs
         if last or done % config.evaluation.every == 0:
             live = self._scoreboard.score(done)

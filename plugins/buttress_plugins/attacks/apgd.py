@@ -30,7 +30,7 @@ from buttress import (
 )
 from buttress.functional import InputLoss, hard_labels, is_correct, l2_direction, margin, per_example
 from buttress.nn import AttackMode, LastOutput
-from buttress.settings import Times
+from buttress.settings import PerEpoch, Times, values_of
 
 # Share of the steps that must raise the loss, and weight of a new step beside the one before it.
 RHO, ALPHA = 0.75, 0.75
@@ -59,7 +59,7 @@ class APGD:
     first target, then for the next), and ``apgd.targets``, ``[B]`` classes for random targets, may be injected.
     """
 
-    steps: Times = 10
+    steps: PerEpoch[Times] = 10
     loss: AttackLossChoice = "ce"
     targets: Targets | None = None
     restarts: Times = 1
@@ -77,10 +77,10 @@ class APGD:
             target_count(self.targets, self.num_classes or 10**9)
 
     def forwards(self, examples: int) -> int:
-        """Number of forwards for a batch that resists, for progress bars."""
+        """Largest number of forwards for a batch that resists, for progress bars."""
         runs = self.restarts * target_count(self.targets, self.num_classes or 10)
         chosen = runs if self.targets is not None and runs > 1 else 0
-        return runs * (1 + self.steps) + chosen + (self.targets is not None)
+        return runs * (1 + max(values_of(self.steps))) + chosen + (self.targets is not None)
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
@@ -88,9 +88,9 @@ class APGD:
         best = batch.x.detach().clone()
         best_score = torch.full((len(best),), -torch.inf, device=best.device, dtype=torch.float64)
         left = torch.arange(len(best), device=best.device)
-        objectives = list(self._objectives(model, batch, ctx, watch=stop))
+        steps, objectives = ctx.value(self.steps), list(self._objectives(model, batch, ctx, watch=stop))
         for objective, start in zip(objectives, self._starts(batch.x, len(objectives), ctx), strict=True):
-            end = apgd(objective.of(left), ctx.threat, steps=self.steps, start=start[left], stop=stop)
+            end = apgd(objective.of(left), ctx.threat, steps=steps, start=start[left], stop=stop)
             x_adv = torch.where(per_example(end.wrong, start), end.x_wrong, end.best)
             score = end.best_loss
             if self.targets is not None and len(objectives) > 1:  # losses of two targets do not compare

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, PluginError, hookimpl, load_attack_loss
 from buttress.functional import Start, first_perturbation, pgd
-from buttress.settings import NonNegative, NonNegativeFraction, Times
+from buttress.settings import NonNegative, NonNegativeFraction, PerEpoch, Times
 
 
 @dataclass(eq=False, kw_only=True)
@@ -51,8 +51,8 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
     warmup: NonNegative = 10.0
     kept: Annotated[float, Interval(ge=0, le=1)] = 1.0
     patch: Times | None = None
-    steps: Times = 10
-    step_size: NonNegativeFraction | None = None
+    steps: PerEpoch[Times] = 10
+    step_size: PerEpoch[NonNegativeFraction] | None = None
     loss: AttackLossChoice = "ce"
     start: Start = "uniform"
 
@@ -88,14 +88,14 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         kept = self.kept * keep_rate(ctx.epoch, ctx.step, ctx.steps_per_epoch, self.warmup)
         dropped, masks = self._dropped(kept, ctx), self._masks(kept, batch.x, ctx)
-        loss, x = self._loss(model, batch, ctx), batch.x.detach()
-        step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
+        steps, loss, x = ctx.value(self.steps), self._loss(model, batch, ctx), batch.x.detach()
+        step_size = ctx.threat.eps / 4 if self.step_size is None else ctx.value(self.step_size)
         nonfinite = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         delta = self._start(x, ctx)
         if dropped is None and masks is None:  # plain PGD
-            x_adv = pgd(loss, x, ctx.threat, steps=self.steps, step_size=step_size, start=delta, nonfinite=nonfinite)
+            x_adv = pgd(loss, x, ctx.threat, steps=steps, step_size=step_size, start=delta, nonfinite=nonfinite)
             return Adv(x_adv, {"nonfinite_grads": nonfinite})
-        for number in range(self.steps):
+        for number in range(steps):
             if masks is not None:
                 delta = torch.where(masks[number], 0.0, delta)
             with gradients_kept_out(self._branches, dropped[number] if dropped else []):
@@ -117,7 +117,7 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
 
         They are drawn on the CPU: the host then decides without waiting for the device.
         """
-        shape = (self.steps, len(self._branches))
+        shape = (ctx.value(self.steps), len(self._branches))
         given = ctx.draw("branches", shape) if self.ard else None
         if given is None:
             if not self.ard or kept >= 1:
@@ -131,12 +131,13 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
             return None
         grid = grid_of(x, self._patch)
         patches = grid[0] * grid[1]
-        given = ctx.draw("patches", (self.steps, patches))
+        shape = (ctx.value(self.steps), patches)
+        given = ctx.draw("patches", shape)
         if given is None:
             count = int((1 - kept) * patches)
             if count == 0:
                 return None
-            order = torch.rand((self.steps, patches), generator=ctx.generator("patches"), device=x.device).argsort(1)
+            order = torch.rand(shape, generator=ctx.generator("patches"), device=x.device).argsort(1)
             given = order < count
         return pixels(given, grid, self._patch)
 

@@ -32,7 +32,7 @@ from buttress.functional import (
     unit_l2,
 )
 from buttress.nn import AttackMode
-from buttress.settings import Epoch, NonNegative, NonNegativeFraction, Times
+from buttress.settings import Epoch, NonNegative, NonNegativeFraction, PerEpoch, Times, values_of
 
 NO_SOFT_LABELS = {"soft labels": "CFA has a radius and a weight for every class, and a soft label is of several"}
 
@@ -73,13 +73,13 @@ class CFA:
     mode: Literal["trades", "at", "fat"] = "trades"
     lambda1: NonNegative = 0.5
     lambda2: NonNegative = 0.5
-    beta: NonNegative = 6.0
+    beta: PerEpoch[NonNegative] = 6.0
     ccm: bool = True
     ccr: bool = True
     begin: Epoch = 10
     tau: Annotated[int, Ge(0)] = 3
-    steps: Times = 10
-    step_size: NonNegativeFraction | None = None
+    steps: PerEpoch[Times] = 10
+    step_size: PerEpoch[NonNegativeFraction] | None = None
     clean_forwards: Literal[1, 2] = 1
     class_size: Literal["own", "mean"] = "own"
     attack_mode: AttackMode = "eval"
@@ -96,8 +96,8 @@ class CFA:
         self._correct = self._seen = torch.zeros(self.num_classes, dtype=torch.int64)
 
     def forwards(self, examples: int) -> int:
-        """Number of forwards of the attack for a batch, for progress bars."""
-        return self.steps
+        """Largest number of forwards of the attack for a batch, for progress bars."""
+        return max(values_of(self.steps))
 
     @hookimpl
     def start_run(self, ctx: Context) -> None:
@@ -111,11 +111,11 @@ class CFA:
         radius = float(ctx.threat.eps) * torch.ones(len(x), dtype=x.dtype, device=x.device)
         if self.ccm and self._calibrates(ctx):
             radius = radius * (self.lambda1 + self._accuracy_of(y, x))
-        step_size = float(ctx.threat.eps / 4 if self.step_size is None else self.step_size)
+        step_size = float(ctx.threat.eps / 4 if self.step_size is None else ctx.value(self.step_size))
         patience = Patience(model, y, self.tau) if self.mode == "fat" else None
         loss = patience or attack_loss("kl" if self.mode == "trades" else "ce", model, x, y)
         x_adv = x + self._start(x, radius, ctx)
-        for _ in range(self.steps):
+        for _ in range(ctx.value(self.steps)):
             grad = input_gradient(loss, x_adv)
             step = step_size * (grad.sign() if ctx.threat.norm == "linf" else unit_l2(grad))
             if patience is not None:
@@ -132,7 +132,7 @@ class CFA:
                 factor = self.lambda2 + self._accuracy_of(y, x)
             logits, adv_logits = model(x), model(adv.x)
             reference = model(x) if self.clean_forwards == 2 else logits
-            losses = balanced_trades(logits, adv_logits, reference, y, factor * self.beta)
+            losses = balanced_trades(logits, adv_logits, reference, y, factor * ctx.value(self.beta))
         else:
             adv_logits = model(adv.x)
             losses = cross_entropy(adv_logits, y)

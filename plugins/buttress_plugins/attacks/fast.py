@@ -14,7 +14,7 @@ from torch import nn
 from buttress import Adv, Batch, Context, hookimpl
 from buttress.functional import attack_loss, pgd
 from buttress.nn import AttackMode
-from buttress.settings import NonNegativeFraction
+from buttress.settings import NonNegativeFraction, PerEpoch
 
 # Length of the step over eps: the paper, section 4.
 STEP = Fraction(5, 4)
@@ -32,12 +32,12 @@ class Fast:
     The draw ``fast.start`` may be injected: the finished first perturbation, ``[B,*]``.
     """
 
-    step_size: NonNegativeFraction | None = None
+    step_size: PerEpoch[NonNegativeFraction] | None = None
     attack_mode: AttackMode = "eval"
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
-        step_size = STEP * ctx.threat.eps if self.step_size is None else self.step_size
+        step_size = STEP * ctx.threat.eps if self.step_size is None else ctx.value(self.step_size)
         start = ctx.draw("start", batch.x.shape)
         if start is None:
             start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x

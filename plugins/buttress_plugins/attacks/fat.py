@@ -31,7 +31,7 @@ from buttress.functional import (
     per_example,
 )
 from buttress.nn import AttackMode, LastOutput
-from buttress.settings import NonNegative, NonNegativeFraction, Times
+from buttress.settings import NonNegative, NonNegativeFraction, PerEpoch, Times, values_of
 
 NO_MIXED_INPUTS = {"mixed inputs": "it stops where the model errs on the label, and a mixed input has two"}
 
@@ -57,8 +57,8 @@ class FAT:
 
     refuses = NO_MIXED_INPUTS
 
-    steps: Times = 10
-    step_size: NonNegativeFraction | None = None
+    steps: PerEpoch[Times] = 10
+    step_size: PerEpoch[NonNegativeFraction] | None = None
     tau: Annotated[int, Ge(0)] = 0
     rises: list[Epoch] = field(default_factory=lambda: [50, 90])
     loss: Literal["ce", "kl"] = "ce"
@@ -71,13 +71,13 @@ class FAT:
             load_attack_loss(self.loss).expect_gradient_at_x(["gaussian", "uniform"])
 
     def forwards(self, examples: int) -> int:
-        """Number of forwards for a batch, for progress bars."""
-        return self.steps
+        """Largest number of forwards for a batch, for progress bars."""
+        return max(values_of(self.steps))
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         x, threat = batch.x, ctx.threat
-        step_size = float(threat.eps / 4 if self.step_size is None else self.step_size)
+        step_size = float(threat.eps / 4 if self.step_size is None else ctx.value(self.step_size))
         seen, label = LastOutput(model), hard_labels(batch.y)
         loss = attack_loss(self.loss, seen, x, batch.y)
         x_adv = threat.project(x + self._start(x, ctx), x)
@@ -107,8 +107,9 @@ class FAT:
 
     def _noise(self, x: Tensor, ctx: Context) -> Iterator[Tensor | float]:
         """The noise [B,*] of each step."""
-        injected = ctx.draw("noise", (self.steps, *x.shape))
-        for step in range(self.steps):
+        steps = ctx.value(self.steps)
+        injected = ctx.draw("noise", (steps, *x.shape))
+        for step in range(steps):
             if self.omega == 0:
                 yield 0.0
             elif injected is not None:

@@ -16,7 +16,7 @@ from torch import nn
 from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, hookimpl, load_attack_loss
 from buttress.functional import first_perturbation, pgd
 from buttress.nn import AttackMode
-from buttress.settings import NonNegativeFraction
+from buttress.settings import NonNegativeFraction, PerEpoch
 
 # The step of FGSM adversarial training over eps: Wong et al., section 4.
 TRAINING_STEP = Fraction(5, 4)
@@ -37,7 +37,7 @@ class FGSM:
     """
 
     start: Literal["none", "uniform"] = "none"
-    step_size: NonNegativeFraction | None = None
+    step_size: PerEpoch[NonNegativeFraction] | None = None
     loss: AttackLossChoice = "ce"
     attack_mode: AttackMode = "eval"
 
@@ -52,9 +52,8 @@ class FGSM:
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
-        step_size = self.step_size
-        if step_size is None:
-            step_size = ctx.threat.eps * (TRAINING_STEP if self.start == "uniform" else 1)
+        default = ctx.threat.eps * (TRAINING_STEP if self.start == "uniform" else 1)
+        step_size = default if self.step_size is None else ctx.value(self.step_size)
         start = ctx.draw("start", batch.x.shape)
         if start is None:
             start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from buttress import Adv, Batch, Context, Event, ThreatModel, hookimpl
 from buttress.functional import unit_l2
-from buttress.settings import NonNegativeFraction
+from buttress.settings import NonNegativeFraction, PerEpoch
 
 
 @dataclass(eq=False, kw_only=True)
@@ -30,7 +30,7 @@ class FreeAT:
 
     input_grad = True
 
-    step_size: NonNegativeFraction | None = None
+    step_size: PerEpoch[NonNegativeFraction] | None = None
 
     _delta: Tensor | None = field(init=False, repr=False, default=None)
     _moved: Tensor | None = field(init=False, repr=False, default=None)
@@ -48,7 +48,7 @@ class FreeAT:
         grad, uncut = ctx.input_grad, self._uncut
         assert grad is not None
         assert uncut is not None
-        step_size = ctx.threat.eps if self.step_size is None else self.step_size
+        step_size = ctx.threat.eps if self.step_size is None else ctx.value(self.step_size)
         moved = move(rows(self._delta, grad), torch.where(uncut, grad, 0.0), ctx.threat, float(step_size))
         self._moved = moved if self._delta is None else torch.cat([moved, self._delta[len(moved) :]])
         self._uncut = None

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from buttress import Adv, Batch, Context, Epoch, Loss, hookimpl, load_attack_loss
 from buttress.functional import Start, attack_loss, first_perturbation, hard_labels, is_correct, pgd
 from buttress.nn import AttackMode, LastOutput
-from buttress.settings import NonNegativeFraction, Times
+from buttress.settings import NonNegativeFraction, PerEpoch, Times, values_of
 
 Weighting = Literal["tanh", "sigmoid", "linear"]
 
@@ -51,8 +51,8 @@ class GAIRAT:
 
     refuses = NO_MIXED_INPUTS
 
-    steps: Times = 10
-    step_size: NonNegativeFraction | None = None
+    steps: PerEpoch[Times] = 10
+    step_size: PerEpoch[NonNegativeFraction] | None = None
     weighting: Weighting = "tanh"
     variant: Literal["paper", "official"] = "paper"
     lam: Annotated[float, Interval(ge=-100, le=100)] = -1.0
@@ -62,14 +62,14 @@ class GAIRAT:
     attack_mode: AttackMode = "eval"
 
     def __post_init__(self) -> None:
-        if self.variant == "official" and self.steps == 1:
+        if self.variant == "official" and 1 in values_of(self.steps):
             raise ValueError("steps: expected at least 2 with variant official, which divides by int(steps / 2), got 1")
         if self.start == "none":
             load_attack_loss(self.loss).expect_gradient_at_x(["gaussian", "uniform"])
 
     def forwards(self, examples: int) -> int:
-        """Number of forwards for a batch, for progress bars."""
-        return self.steps
+        """Largest number of forwards for a batch, for progress bars."""
+        return max(values_of(self.steps))
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
@@ -86,8 +86,8 @@ class GAIRAT:
         start = ctx.draw("start", x.shape)
         if start is None:
             start = first_perturbation(self.start, x, ctx.threat, ctx.generator("start"))
-        step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
-        x_adv = pgd(counted, x, ctx.threat, steps=self.steps, step_size=step_size, start=start)
+        step_size = ctx.threat.eps / 4 if self.step_size is None else ctx.value(self.step_size)
+        x_adv = pgd(counted, x, ctx.threat, steps=ctx.value(self.steps), step_size=step_size, start=start)
         ctx.record("kappa", kappa.to(x.dtype).mean())
         return Adv(x_adv, {"kappa": kappa})
 
@@ -102,8 +102,9 @@ class GAIRAT:
                 "plugin replaced them, take that one out or keep adv.aux"
             )
         kappa = adv.aux["kappa"].to(loss.per_example.dtype)
-        half = self.steps / 2 if self.variant == "paper" else self.steps // 2
-        weights = geometry_weights(kappa, self.steps, self.weighting, self.lam, half)
+        steps = ctx.value(self.steps)
+        half = steps / 2 if self.variant == "paper" else steps // 2
+        weights = geometry_weights(kappa, steps, self.weighting, self.lam, half)
         return Loss(weights * loss.per_example, loss.penalty)
 
 

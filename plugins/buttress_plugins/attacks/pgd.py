@@ -40,7 +40,7 @@ from buttress.functional import (
     pgd,
 )
 from buttress.nn import AttackMode
-from buttress.settings import NonNegativeFraction, Times
+from buttress.settings import NonNegativeFraction, PerEpoch, Times, values_of
 
 
 @dataclass(eq=False, kw_only=True)
@@ -71,8 +71,8 @@ class PGD:
     first target, then for the next), and ``pgd.targets``, ``[B]`` classes for random targets, may be injected.
     """
 
-    steps: Times = 10
-    step_size: NonNegativeFraction | None = None
+    steps: PerEpoch[Times] = 10
+    step_size: PerEpoch[NonNegativeFraction] | None = None
     loss: AttackLossChoice = "ce"
     start: Literal[Start, "gradient"] = "uniform"
     targets: Targets | None = None
@@ -95,13 +95,14 @@ class PGD:
             self._loss.expect_gradient_at_x(["gaussian", "uniform"])
 
     def forwards(self, examples: int) -> int:
-        """Number of forwards for a batch, for progress bars."""
+        """Largest number of forwards for a batch, for progress bars."""
         runs = self.restarts * target_count(self.targets, self.num_classes or 10)
-        return (self.steps + (self.start == "gradient") + (runs > 1)) * runs + (self.targets is not None)
+        steps = max(values_of(self.steps))
+        return (steps + (self.start == "gradient") + (runs > 1)) * runs + (self.targets is not None)
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
-        step_size = ctx.threat.eps / 4 if self.step_size is None else self.step_size
+        step_size = ctx.threat.eps / 4 if self.step_size is None else ctx.value(self.step_size)
         losses = [loss for loss in self._losses(model, batch, ctx) for _ in range(self.restarts)]
         runs = len(losses)
         injected = ctx.draw("start", batch.x.shape if runs == 1 else (runs, *batch.x.shape))
@@ -116,7 +117,7 @@ class PGD:
                 loss,
                 batch.x,
                 ctx.threat,
-                steps=self.steps,
+                steps=ctx.value(self.steps),
                 step_size=step_size,
                 start=start,
                 projection_order=self.projection_order,

@@ -7,13 +7,12 @@ PIAT tables is not known; 0.5 is the value commonly used. The original trains on
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from annotated_types import Ge
 from torch import nn
 
-from buttress import Adv, Batch, Loss, hookimpl
+from buttress import Adv, Batch, Context, Loss, hookimpl
 from buttress.functional import cross_entropy
+from buttress.settings import NonNegative, PerEpoch
 
 
 @dataclass(eq=False, kw_only=True)
@@ -25,13 +24,13 @@ class ALP:
         mixed: whether to take the mean of clean and adversarial cross-entropy in place of the adversarial one.
     """
 
-    weight: Annotated[float, Ge(0)] = 0.5
+    weight: PerEpoch[NonNegative] = 0.5
     mixed: bool = False
 
     @hookimpl
-    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss:
         logits, adv_logits = model(batch.x), model(adv.x)
         losses = cross_entropy(adv_logits, batch.y)
         if self.mixed:
             losses = (losses + cross_entropy(logits, batch.y)) / 2
-        return Loss(losses + self.weight * (adv_logits - logits).square().sum(1))
+        return Loss(losses + ctx.value(self.weight) * (adv_logits - logits).square().sum(1))

@@ -13,10 +13,11 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 from torch import Tensor, nn
 
 from buttress import Adv, Batch, Context, Loss, hookimpl
+from buttress.settings import NonNegative, PerEpoch
 
 SMALLEST = 1e-8
 VIEW = "view"
@@ -41,7 +42,7 @@ class Consistency:
     gives = ("two views",)
     takes = ("unlabelled examples",)
 
-    lam: Annotated[float, Ge(0)] = 1.0
+    lam: PerEpoch[NonNegative] = 1.0
     temperature: Annotated[float, Gt(0)] = 0.5
     term: Literal["per_example", "penalty"] = "per_example"
 
@@ -59,7 +60,7 @@ class Consistency:
             return loss
         logits = ctx.outputs(adv.x)
         one, other = (model(adv.x) if logits is None else logits).chunk(2)
-        divergence = self.lam * jensen_shannon(one, other, self.temperature)
+        divergence = ctx.value(self.lam) * jensen_shannon(one, other, self.temperature)
         if ctx.phase == "train":
             ctx.record("divergence", divergence.mean())
         if self.term == "per_example":

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from buttress import Batch, Context, Loss, ThreatModel, hookimpl
 from buttress.functional import InputLoss, attack_loss
-from buttress.settings import NonNegative
+from buttress.settings import NonNegative, PerEpoch
 
 
 @dataclass(eq=False, kw_only=True)
@@ -33,12 +33,13 @@ class GradAlign:
     The draw ``grad_align.eta`` may be injected: the disturbance ``[B,*]``.
     """
 
-    lam: NonNegative = 0.2
+    lam: PerEpoch[NonNegative] = 0.2
     variant: Literal["paper", "official"] = "paper"
 
     @hookimpl(wrapper=True)
     def compute_loss(self, model: nn.Module, batch: Batch, ctx: Context) -> Generator[None, Loss, Loss]:
-        if self.lam == 0 or ctx.phase != "train":
+        lam = ctx.value(self.lam)
+        if lam == 0 or ctx.phase != "train":
             return (yield)
         ascent = attack_loss("ce", model, batch.x, batch.y)
         clean = slope(ascent, batch.x, create_graph=self.variant == "paper")
@@ -46,7 +47,7 @@ class GradAlign:
         disturbed = slope(ascent, batch.x + self._eta(batch.x, ctx), create_graph=True)
         turn = misalignment(clean, disturbed)
         ctx.record("misalignment", turn)
-        penalty = self.lam * turn
+        penalty = lam * turn
         return Loss(loss.per_example, penalty if loss.penalty is None else loss.penalty + penalty)
 
     def _eta(self, x: Tensor, ctx: Context) -> Tensor:

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, ButtressError, Loss, PluginError, hookimpl
+from buttress import Adv, Batch, ButtressError, Context, Loss, PluginError, hookimpl
 from buttress.functional import cross_entropy
 from buttress.nn import load_weights
-from buttress.settings import File, NonNegative
+from buttress.settings import File, NonNegative, PerEpoch
 
 
 @dataclass(eq=False, kw_only=True)
@@ -41,9 +41,9 @@ class KD:
 
     standard: File
     robust: File
-    ce: NonNegative = 0.3
-    standard_weight: NonNegative = 0.1
-    robust_weight: NonNegative = 0.6
+    ce: PerEpoch[NonNegative] = 0.3
+    standard_weight: PerEpoch[NonNegative] = 0.1
+    robust_weight: PerEpoch[NonNegative] = 0.6
     temperature: Annotated[float, Gt(0)] = 2.0
 
     _teachers: tuple[nn.Module, nn.Module] = field(init=False, repr=False)
@@ -59,13 +59,13 @@ class KD:
         self._teachers = teacher(model, self.standard, "standard"), teacher(model, self.robust, "robust")
 
     @hookimpl
-    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss:
         with torch.no_grad():
             standard, robust = (each(adv.x) for each in self._teachers)
         logits = model(adv.x)
-        losses = self.ce * cross_entropy(logits, batch.y)
-        losses = losses + self.standard_weight * distillation(standard, logits, self.temperature)
-        return Loss(losses + self.robust_weight * distillation(robust, logits, self.temperature))
+        losses = ctx.value(self.ce) * cross_entropy(logits, batch.y)
+        losses = losses + ctx.value(self.standard_weight) * distillation(standard, logits, self.temperature)
+        return Loss(losses + ctx.value(self.robust_weight) * distillation(robust, logits, self.temperature))
 
 
 def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

@@ -26,7 +26,7 @@ from buttress.functional import (
     margin,
     mart_divergence,
 )
-from buttress.settings import NonNegative
+from buttress.settings import NonNegative, PerEpoch
 
 NO_SOFT_LABELS = {"soft labels": "its margin sets the label's class against the best other one"}
 Positive = Annotated[float, Gt(0)]
@@ -51,7 +51,7 @@ class MAIL:
     refuses = NO_SOFT_LABELS
 
     form: Literal["at", "trades", "mart"] = "trades"
-    beta: NonNegative = 5.0
+    beta: PerEpoch[NonNegative] = 5.0
     slope: Positive = 1.0
     bias: Annotated[float, Interval(ge=-100, le=100)] = -1.5
     scale: Positive = 3.0
@@ -68,9 +68,9 @@ class MAIL:
         weights = self._weights(adv_logits, y, ctx)
         if self.form == "trades":
             divergence = kl_divergence(adv_logits, F.log_softmax(logits, 1))
-            return Loss(cross_entropy(logits, y) + self.beta * weights * divergence)
+            return Loss(cross_entropy(logits, y) + ctx.value(self.beta) * weights * divergence)
         boosted = boosted_cross_entropy(adv_logits, y)
-        return Loss(weights * boosted + self.beta * mart_divergence(logits, adv_logits, y))
+        return Loss(weights * boosted + ctx.value(self.beta) * mart_divergence(logits, adv_logits, y))
 
     def _weights(self, adv_logits: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """``[B]`` weights, without gradient."""

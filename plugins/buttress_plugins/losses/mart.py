@@ -7,13 +7,12 @@ the gradient from the most misclassified examples. The attack is ``pgd: {start: 
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Loss, hookimpl
+from buttress import Adv, Batch, Context, Loss, hookimpl
 from buttress.functional import boosted_cross_entropy, expect_labels, mart_divergence
+from buttress.settings import NonNegative, PerEpoch
 
 NO_SOFT_LABELS = {"soft labels": "its boosted cross-entropy sets the label's class against the best other one"}
 
@@ -28,13 +27,13 @@ class MART:
 
     refuses = NO_SOFT_LABELS
 
-    lam: Annotated[float, Ge(0)] = 5.0
+    lam: PerEpoch[NonNegative] = 5.0
 
     @hookimpl
-    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss:
         y = expect_labels(batch.y)
         logits, adv_logits = model(batch.x), model(adv.x)
-        return Loss(mart(logits, adv_logits, y, self.lam))
+        return Loss(mart(logits, adv_logits, y, ctx.value(self.lam)))
 
 
 def mart(logits: Tensor, adv_logits: Tensor, y: Tensor, lam: float) -> Tensor:

@@ -7,14 +7,13 @@ summed over classes; mu = 4. The gradient flows through both directions and, unl
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch.nn.functional as F
-from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Loss, hookimpl
+from buttress import Adv, Batch, Context, Loss, hookimpl
 from buttress.functional import cross_entropy, label_probability
+from buttress.settings import NonNegative, PerEpoch
 
 # Guards the division of logits that are all zero by their norm.
 TINY = 1e-12
@@ -29,16 +28,17 @@ class NMSE:
         detach_weight: whether to cut the gradient through ``1 - p_y(x)``.
     """
 
-    mu: Annotated[float, Ge(0)] = 4.0
+    mu: PerEpoch[NonNegative] = 4.0
     detach_weight: bool = False
 
     @hookimpl
-    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss:
         logits, adv_logits = model(batch.x), model(adv.x)
         weight = 1 - label_probability(logits, batch.y)
         if self.detach_weight:
             weight = weight.detach()
-        return Loss(cross_entropy(adv_logits, batch.y) + self.mu * weight * nmse(logits, adv_logits))
+        turn = nmse(logits, adv_logits)
+        return Loss(cross_entropy(adv_logits, batch.y) + ctx.value(self.mu) * weight * turn)
 
 
 def nmse(logits: Tensor, adv_logits: Tensor) -> Tensor:

@@ -17,12 +17,13 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from buttress import Adv, Batch, Context, Loss, PluginError, hookimpl
 from buttress.functional import cross_entropy, expect_labels, kl_divergence
+from buttress.settings import NonNegative, PerEpoch
 
 Logits = tuple[Tensor, Tensor]
 """Clean and adversarial logits ``[B,K]``."""
@@ -52,11 +53,11 @@ class RandomizedAT:
 
     refuses = NO_SOFT_LABELS
 
-    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.2
-    beta: Annotated[float, Ge(0)] = 6.0
+    alpha: PerEpoch[Annotated[float, Interval(ge=0, le=1)]] = 0.2
+    beta: PerEpoch[NonNegative] = 6.0
     share: Annotated[float, Interval(ge=0, le=1)] | None = None
     second_order: Literal["code", "intended"] = "code"
-    noise: Annotated[float, Ge(0)] = 1e-4
+    noise: NonNegative = 1e-4
     noise_on: Literal["convolutions", "named"] = "convolutions"
     forwards_each: Literal[1, 4] = 1
 
@@ -75,14 +76,14 @@ class RandomizedAT:
             return (yield)
 
     @hookimpl
-    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss:
         y = expect_labels(batch.y)
         with row_sums(self._head) as features:
             logits, adv_logits = model(batch.x), model(adv.x)
         gaps = [gradient_sums(z, y, s) for z, s in zip((logits, adv_logits), features, strict=True)]
         targets = [matrix[y] for matrix in self._matrices(*gaps)]
         pairs = [(logits, adv_logits) if self.forwards_each == 1 else both(model, batch.x, adv.x) for _ in range(3)]
-        return Loss(randomized(logits, pairs, y, targets, self.alpha, self.beta))
+        return Loss(randomized(logits, pairs, y, targets, ctx.value(self.alpha), ctx.value(self.beta)))
 
     def _matrices(self, clean: Tensor, adv: Tensor) -> list[Tensor]:
         """The four matrices ``[K,K]`` whose rows are soft labels, from the sums ``[K]`` of both gradients."""

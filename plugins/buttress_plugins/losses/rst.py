@@ -11,15 +11,14 @@ the clean ones, which batch norm's running statistics remember: ``adv_first``.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Loss, hookimpl
+from buttress import Adv, Batch, Context, Loss, hookimpl
 from buttress.functional import cross_entropy, kl_divergence
+from buttress.settings import NonNegative, PerEpoch
 
 NEEDS_EXTRA = {"extra examples": "it learns from more examples than the labelled ones, and without them it is trades"}
 
@@ -40,20 +39,20 @@ class RST:
     needs = NEEDS_EXTRA
     takes = ("unlabelled examples",)
 
-    beta: Annotated[float, Ge(0)] = 6.0
-    unlabelled_weight: Annotated[float, Ge(0)] = 1.0
+    beta: PerEpoch[NonNegative] = 6.0
+    unlabelled_weight: PerEpoch[NonNegative] = 1.0
     adv_first: bool = False
 
     @hookimpl
-    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss:
         if self.adv_first:
             adv_logits, logits = model(adv.x), model(batch.x)
         else:
             logits, adv_logits = model(batch.x), model(adv.x)
         divergence = kl_divergence(adv_logits, F.log_softmax(logits, 1))
         fit = mean_over_labelled(cross_entropy(logits, batch.y), batch.aux.get("unlabelled"))
-        losses = fit + self.beta * divergence
-        return Loss(weighted(losses, batch.aux.get("extra"), self.unlabelled_weight))
+        losses = fit + ctx.value(self.beta) * divergence
+        return Loss(weighted(losses, batch.aux.get("extra"), ctx.value(self.unlabelled_weight)))
 
 
 def mean_over_labelled(losses: Tensor, unlabelled: Tensor | None) -> Tensor:

@@ -9,14 +9,14 @@ batch norm's running statistics see the clean batch once; ``clean_forwards: 2`` 
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch.nn.functional as F
-from annotated_types import Ge
 from torch import nn
 
-from buttress import Adv, Batch, Loss, hookimpl
+from buttress import Adv, Batch, Context, Loss, hookimpl
 from buttress.functional import cross_entropy, kl_divergence
+from buttress.settings import NonNegative, PerEpoch
 
 
 @dataclass(eq=False, kw_only=True)
@@ -28,13 +28,13 @@ class TRADES:
         clean_forwards: number of clean forwards: 1, or 2 as in the public code.
     """
 
-    beta: Annotated[float, Ge(0)] = 6.0
+    beta: PerEpoch[NonNegative] = 6.0
     clean_forwards: Literal[1, 2] = 1
 
     @hookimpl
-    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv) -> Loss:
+    def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss:
         logits = model(batch.x)
         adv_logits = model(adv.x)
         reference = model(batch.x) if self.clean_forwards == 2 else logits
         divergence = kl_divergence(adv_logits, F.log_softmax(reference, 1))
-        return Loss(cross_entropy(logits, batch.y) + self.beta * divergence)
+        return Loss(cross_entropy(logits, batch.y) + ctx.value(self.beta) * divergence)

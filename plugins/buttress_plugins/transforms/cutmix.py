@@ -18,7 +18,7 @@ from torch import Tensor
 from buttress import Batch, Context, hookimpl
 from buttress.functional import beta, soft_labels
 from buttress.images import window
-from buttress.settings import NonNegative
+from buttress.settings import NonNegative, PerEpoch
 
 APART = {"two views": "it would mix each view of an image with another image"}
 
@@ -44,7 +44,7 @@ class CutMix:
 
     num_classes: Annotated[int, Ge(2)]
     alpha: Annotated[float, Gt(0)] = 1.0
-    probability: Annotated[float, Interval(ge=0, le=1)] = 1.0
+    probability: PerEpoch[Annotated[float, Interval(ge=0, le=1)]] = 1.0
     mixup_alpha: NonNegative = 0.0
 
     @hookimpl
@@ -64,7 +64,7 @@ class CutMix:
         if centre is None:
             generator = ctx.generator("centre")
             centre = torch.cat([torch.randint(n, (1,), generator=generator, device=x.device) for n in x.shape[2:]])
-        lam = torch.where(chance[0] < self.probability, lam, 1.0)
+        lam = torch.where(chance[0] < ctx.value(self.probability), lam, 1.0)
         inside = cut(torch.where(mixes, 1.0, lam), centre, *x.shape[2:])
         faded = torch.where(mixes, lam, 1.0).to(x.dtype)
         soft = soft_labels(batch.y, self.num_classes, x.dtype)

@@ -12,8 +12,9 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from buttress import Batch, hookimpl
+from buttress import Batch, Context, hookimpl
 from buttress.functional import soft_labels
+from buttress.settings import PerEpoch
 
 
 @dataclass(eq=False, kw_only=True)
@@ -28,12 +29,12 @@ class LabelSmoothing:
     gives = ("soft labels",)
 
     num_classes: Annotated[int, Ge(2)]
-    epsilon: Annotated[float, Interval(ge=0, le=1)] = 0.1
+    epsilon: PerEpoch[Annotated[float, Interval(ge=0, le=1)]] = 0.1
 
     @hookimpl
-    def transform_batch(self, batch: Batch) -> Batch:
+    def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
         soft = soft_labels(batch.y, self.num_classes, batch.x.dtype)
-        return replace(batch, y=smooth(soft, self.epsilon))
+        return replace(batch, y=smooth(soft, ctx.value(self.epsilon)))
 
 
 def smooth(y: Tensor, epsilon: float) -> Tensor:

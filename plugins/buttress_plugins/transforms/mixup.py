@@ -14,6 +14,7 @@ from torch import Tensor
 
 from buttress import Batch, Context, hookimpl
 from buttress.functional import beta, soft_labels
+from buttress.settings import PerEpoch
 
 APART = {"two views": "it would mix each view of an image with another image"}
 
@@ -36,7 +37,7 @@ class Mixup:
 
     num_classes: Annotated[int, Ge(2)]
     alpha: Annotated[float, Gt(0)] = 1.4
-    probability: Annotated[float, Interval(ge=0, le=1)] = 1.0
+    probability: PerEpoch[Annotated[float, Interval(ge=0, le=1)]] = 1.0
 
     @hookimpl
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
@@ -48,7 +49,7 @@ class Mixup:
             permutation = torch.randperm(len(x), generator=ctx.generator("permutation"), device=x.device)
         if chance is None:
             chance = torch.rand((), generator=ctx.generator("chance"), device=x.device)
-        lam = torch.where(chance < self.probability, lam, 1.0).to(x.dtype)
+        lam = torch.where(chance < ctx.value(self.probability), lam, 1.0).to(x.dtype)
         soft = soft_labels(y, self.num_classes, x.dtype)
         return replace(batch, x=mix(x, permutation, lam), y=mix(soft, permutation, lam))
 

@@ -17,13 +17,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 from torch import nn
 
 from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import Ball, amp_first_step_, amp_step_
 from buttress.nn import Scratch, trainable
-from buttress.settings import Epoch, Times
+from buttress.settings import Epoch, NonNegative, PerEpoch, Times
 
 
 @dataclass(eq=False, kw_only=True)
@@ -44,7 +44,7 @@ class AMP:
 
     exit_order: ClassVar[ExitOrder] = "restore_then_step"
 
-    delta: Annotated[float, Ge(0)] = 0.1
+    delta: PerEpoch[NonNegative] = 0.1
     ball: Ball = "global"
     steps: Times = 1
     xi: Annotated[float, Gt(0)] = 1.0
@@ -63,12 +63,13 @@ class AMP:
 
     @hookimpl
     def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> AbstractContextManager[Adv] | None:
-        if self.delta == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
+        delta = ctx.value(self.delta)
+        if delta == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
             return None
-        return self._perturbed(adv, objective, ctx)
+        return self._perturbed(adv, objective, delta, ctx)
 
     @contextmanager
-    def _perturbed(self, adv: Adv, objective: Objective, ctx: Context) -> Iterator[Adv]:
+    def _perturbed(self, adv: Adv, objective: Objective, delta: float, ctx: Context) -> Iterator[Adv]:
         weights = self._weights
         origin, moved = self._origin.like(weights), self._moved.like(weights)
         for iteration in range(self.steps):
@@ -82,7 +83,7 @@ class AMP:
                 origin,
                 moved,
                 xi=self.xi,
-                delta=self.delta,
+                delta=delta,
                 ball=self.ball,
                 clip_norm=self.clip_norm,
             )

@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Len
+from annotated_types import Len
 from torch import nn
 
 from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import perturb_
 from buttress.nn import matrices, trainable
-from buttress.settings import Epoch, NonNegative
+from buttress.settings import Epoch, NonNegative, PerEpoch
 
 NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
@@ -38,7 +38,7 @@ class AWP:
 
     refuses = NO_MIXED_INPUTS
 
-    gamma: Annotated[float, Ge(0)] = 0.01
+    gamma: PerEpoch[NonNegative] = 0.01
     start: Epoch = 0
     tensors: Literal["matrices", "all"] = "matrices"
     norm: Literal["layer", "global"] = "layer"
@@ -57,14 +57,15 @@ class AWP:
 
     @hookimpl
     def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> AbstractContextManager[None] | None:
-        if self.gamma == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
+        gamma = ctx.value(self.gamma)
+        if gamma == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
             return None
-        return self._perturbed(adv, objective)
+        return self._perturbed(adv, objective, gamma)
 
     @contextmanager
-    def _perturbed(self, adv: Adv, objective: Objective) -> Iterator[None]:
+    def _perturbed(self, adv: Adv, objective: Objective, gamma: float) -> Iterator[None]:
         losses = objective(adv)
         if self.lsc is not None:
             losses = losses * ((losses >= self.lsc[0]) & (losses <= self.lsc[1]))
-        perturb_(self._weights, objective.grads(losses.mean(), self._weights), self.gamma, norm=self.norm)
+        perturb_(self._weights, objective.grads(losses.mean(), self._weights), gamma, norm=self.norm)
         yield

@@ -7,15 +7,13 @@ Training", TMLR 2024, section 4: AWP with v_j = 0 outside of the latter layer gr
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated
 
-from annotated_types import Ge
 from torch import nn
 
 from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import perturb_
 from buttress.nn import Patterns, layer_names, matrices
-from buttress.settings import Epoch
+from buttress.settings import Epoch, NonNegative, PerEpoch
 
 NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
@@ -35,7 +33,7 @@ class RAT_WP:  # noqa: N801  (its name in the paper)
 
     refuses = NO_MIXED_INPUTS
 
-    gamma: Annotated[float, Ge(0)] = 0.01
+    gamma: PerEpoch[NonNegative] = 0.01
     layers: list[int] = field(default_factory=lambda: [3, 4])
     groups: Patterns | None = None
     head_group: int | None = None
@@ -52,11 +50,12 @@ class RAT_WP:  # noqa: N801  (its name in the paper)
 
     @hookimpl
     def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> AbstractContextManager[None] | None:
-        if self.gamma == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
+        gamma = ctx.value(self.gamma)
+        if gamma == 0 or ctx.epoch < ctx.resolve_epoch(self.start):
             return None
-        return self._perturbed(adv, objective)
+        return self._perturbed(adv, objective, gamma)
 
     @contextmanager
-    def _perturbed(self, adv: Adv, objective: Objective) -> Iterator[None]:
-        perturb_(self._weights, objective.grads(objective(adv).mean(), self._weights), self.gamma, norm="layer")
+    def _perturbed(self, adv: Adv, objective: Objective, gamma: float) -> Iterator[None]:
+        perturb_(self._weights, objective.grads(objective(adv).mean(), self._weights), gamma, norm="layer")
         yield

@@ -15,16 +15,15 @@ because asking would make the host wait.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from annotated_types import Ge
 from torch import nn
 
 from buttress import Adv, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import rwp_first_step_, rwp_step_
 from buttress.nn import Scratch, matrices
-from buttress.settings import Epoch, NonNegativeOrInf, Times
+from buttress.settings import Epoch, NonNegative, NonNegativeOrInf, PerEpoch, Times
 
 NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
@@ -49,7 +48,7 @@ class RWP:
 
     refuses = NO_MIXED_INPUTS
 
-    gamma: Annotated[float, Ge(0)] = 0.01
+    gamma: PerEpoch[NonNegative] = 0.01
     c_min: NonNegativeOrInf = 1.7
     k2: Times = 10
     variant: Literal["paper", "official"] = "paper"
@@ -75,12 +74,13 @@ class RWP:
 
     @hookimpl
     def perturb_weights(self, adv: Adv, objective: Objective, ctx: Context) -> AbstractContextManager[None] | None:
-        if self.gamma == 0 or not self._weights or ctx.epoch < ctx.resolve_epoch(self.start):
+        gamma = ctx.value(self.gamma)
+        if gamma == 0 or not self._weights or ctx.epoch < ctx.resolve_epoch(self.start):
             return None
-        return self._perturbed(adv, objective, ctx)
+        return self._perturbed(adv, objective, gamma, ctx)
 
     @contextmanager
-    def _perturbed(self, adv: Adv, objective: Objective, ctx: Context) -> Iterator[None]:
+    def _perturbed(self, adv: Adv, objective: Objective, gamma: float, ctx: Context) -> Iterator[None]:
         weights = self._weights
         origin, total = self._origin.like(weights), self._total.like(weights)
         state = torch.empty((2, len(weights)), dtype=torch.float64, device=weights[0].device)
@@ -92,7 +92,7 @@ class RWP:
                 break
             lists = weights, objective.grads(loss, weights), origin, total
             if step == 0:
-                rwp_first_step_(*lists, state, self.gamma, norm=self.norm, kept=kept)
+                rwp_first_step_(*lists, state, gamma, norm=self.norm, kept=kept)
             else:
-                rwp_step_(*lists, state, self.gamma, norm=self.norm, rescale=self._rescale, kept=kept)
+                rwp_step_(*lists, state, gamma, norm=self.norm, rescale=self._rescale, kept=kept)
         yield

@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from buttress.components.construct import construct
 from buttress.components.members import attributes_of
+from buttress.components.per_epoch import curve_in
 from buttress.components.place import Place
+from buttress.components.plain import plain
 from buttress.components.signature import documentation_of, settings_model, signature_of
 from buttress.components.sources import HOOKED
+from buttress.epochs import Curve
 from buttress.errors import ButtressError, ConfigError, PluginError, describe
 from buttress.testing.promise import Broken, expect, rule
-from buttress.testing.subject import Subject
+from buttress.testing.subject import Subject, differing, outcome, train
 from buttress.testing.use import use
 
 # Beyond what any setting means: a learning rate, a radius, a number of steps, an epoch.
@@ -77,6 +80,24 @@ def refuses_bad_settings(subject: Subject) -> None:
         refusal = _accepts(subject, {**subject.settings, name: value})
         expect(refusal is not None, f"{name}: {value!r} was accepted; annotate the setting with what it may be")
         expect(name in str(refusal), f"{name}: {value!r} was refused without the setting's name: {refusal}")
+
+
+@rule(
+    "a schedule over epochs that is constant trains as its value does",
+    lambda subject: bool(_scheduled(subject)),
+)
+def follows_schedules(subject: Subject) -> None:
+    values = _scheduled(subject)
+    outcomes = []
+    for given in (values, {name: {"piecewise": [[0, value]]} for name, value in values.items()}):
+        other = subject.with_settings({**subject.settings, **given})
+        with other.scratch() as scratch:
+            outcomes.append(outcome(train(other.engine(scratch), 1)))
+    changed = differing(*outcomes)
+    expect(
+        not changed,
+        f"{', '.join(values)}: {', '.join(changed)} differ; in each hook, read such a setting by ctx.value(self.NAME)",
+    )
 
 
 @setting("two instances share nothing and are not equal")
@@ -143,6 +164,16 @@ def _numbers(subject: Subject) -> Iterator[tuple[str, float]]:
             if "integer" in types:
                 yield name, _HUGE
                 break
+
+
+def _scheduled(subject: Subject) -> dict[str, Any]:
+    """The settings that may change over the epochs and are given a plain value, by name."""
+    given = {
+        parameter.name: subject.settings.get(parameter.name, parameter.default)
+        for parameter in signature_of(subject.component)
+        if curve_in(get_args(parameter.annotation))
+    }
+    return {name: plain(value) for name, value in given.items() if value is not None and not isinstance(value, Curve)}
 
 
 def _is_default(subject: Subject, value: object) -> bool:

@@ -1,0 +1,36 @@
+"""Settings that may change over the epochs, of every built-in plugin that has some."""
+
+from typing import get_args
+
+import pytest
+
+from buttress.components.per_epoch import curve_in
+from buttress.components.signature import signature_of
+from buttress.components.sources import find, load
+from buttress.testing import promises
+
+from .catalogue import CATALOGUE
+
+SCHEDULED = {
+    name: [each.name for each in signature_of(load(find("plugin", name))) if curve_in(get_args(each.annotation))]
+    for name in CATALOGUE
+}
+
+
+@pytest.mark.parametrize("name", [name for name, settings in SCHEDULED.items() if "step_size" in settings])
+def test_a_constant_schedule_of_the_step_size_trains_as_the_value_does(name: str):
+    """The settings without a default, which the promise ``follows_schedules`` leaves out."""
+    source, settings = find("plugin", name), {**CATALOGUE[name].settings, "step_size": "1/50"}
+    (promise,) = (each for each in promises(load(source), settings, name=name) if str(each) == "follows_schedules")
+    promise.check()
+
+
+def test_the_settings_that_may_change_over_the_epochs_are_these():
+    assert " ".join(sorted(f"{name}.{key}" for name, keys in SCHEDULED.items() for key in keys)) == (
+        "alp.weight amp.delta apgd.steps ard_prm.step_size ard_prm.steps awp.gamma cfa.beta cfa.step_size "
+        "cfa.steps consistency.lam cutmix.probability fast.step_size fat.step_size fat.steps "
+        "fgsm.step_size free_at.step_size gairat.step_size gairat.steps grad_align.lam kd.ce "
+        "kd.robust_weight kd.standard_weight label_smoothing.epsilon mail.beta mart.lam mixup.probability "
+        "nmse.mu pgd.step_size pgd.steps randomized_at.alpha randomized_at.beta rat_wp.gamma rst.beta "
+        "rst.unlabelled_weight rwp.gamma trades.beta"
+    )
