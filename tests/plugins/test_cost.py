@@ -107,6 +107,44 @@ def test_the_forecast_of_evaluation_counts_every_track_and_its_batch_norm(
     assert actual.train_seconds == 7 * 4 * 5 * 4  # epochs, steps, examples, forwards
 
 
+@pytest.mark.parametrize(
+    ("steps", "forwards"),
+    [
+        ({"piecewise": [[0, 1], [3, 4]]}, [2, 2, 2, 5]),
+        ({"linear": [[0, 1], [11, 12]]}, list(range(2, 14))),  # more stages than are measured
+    ],
+)
+def test_the_forecast_of_training_follows_the_steps_of_an_attack_over_the_epochs(
+    steps: Any, forwards: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """On a clock that a forward moves by a second."""
+    now = 0.0
+
+    def forward(*_: Any) -> None:
+        nonlocal now
+        now += 1.0
+
+    monkeypatch.setattr(forecasts, "perf_counter", lambda: now)
+    monkeypatch.setattr(forecasts, "CALIBRATION_EXAMPLES", 2)
+    config = {
+        "name": "cost",
+        "data": {"name": "digits", "train_per_class": 1, "validation": 10, "batch_size": 5},
+        "model": {"name": "preact_tiny", "width": 2},
+        "threat": {"norm": "linf", "eps": "1/10"},
+        "plugins": [{"pgd": {"steps": steps}}],
+        "optimizer": {"lr": 0.1},
+        "epochs": len(forwards),
+        "evaluation": {"attack": "clean"},
+    }
+    file = ConfigFile(parse_yaml(dump_yaml(config), "cost.yaml"))
+    scratch = assemble(file, *load_data(file), tmp_path)
+    scratch.engine.model.register_forward_pre_hook(forward)
+    actual = forecast(scratch)
+    assert actual.train_seconds == pytest.approx(2 * sum(forwards))  # two steps an epoch
+    assert (actual.passes.forwards, actual.most_passes.forwards) == (forwards[0], forwards[-1])
+    assert f"each step: {forwards[0]} to {forwards[-1]} forwards, " in str(actual)
+
+
 def test_the_forecast_reads_as_many_batches_as_it_steps_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made: list[Batch] = []
     batches = TrainingSet.batches

@@ -2,21 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from buttress.console.tables import duration
 from buttress.data import Split
 from buttress.training.assembly import Assembly
+from buttress.training.stages import stages_of
 from buttress.types import Batch, Track
 
 # Long enough for a stable mean on an idle machine, short beside any run worth a forecast.
 CALIBRATION_SECONDS = 1.0
+# Largest number of stages of a run, see ``stages_of``, whose steps are measured.
+MOST_STAGES = 8
 # Examples attacked to time an evaluation, after as many to warm up.
 CALIBRATION_EXAMPLES = 256
 
@@ -35,8 +39,9 @@ class Forecast:
     """The cost of a run.
 
     Args:
-        passes: number of passes in one training step.
-        step_seconds: seconds of one training step.
+        passes: number of passes in one training step, the fewest where they change over the epochs.
+        most_passes: number of passes in one training step, the most where they change over the epochs.
+        step_seconds: seconds of one training step, the mean over the epochs.
         steps: number of training steps.
         example_seconds: seconds of evaluating one example.
         examples: number of examples in all evaluations, as if every track had begun (in fact tracks that have not
@@ -46,6 +51,7 @@ class Forecast:
     """
 
     passes: Passes
+    most_passes: Passes
     step_seconds: float
     steps: int
     example_seconds: float
@@ -64,10 +70,13 @@ class Forecast:
         return self.example_seconds * self.examples + self.batch_seconds * self.batches
 
     def __str__(self) -> str:
-        p = self.passes
+        forwards, to_input, to_weights = (
+            str(fewest) if fewest == most else f"{fewest} to {most}"
+            for fewest, most in zip(astuple(self.passes), astuple(self.most_passes), strict=True)
+        )
         step = f"{1000 * self.step_seconds:.0f} ms" if self.step_seconds < 1 else duration(self.step_seconds)
         return (
-            f"each step: {p.forwards} forwards, {p.input_backwards} backwards to the input, {p.weight_backwards} to "
+            f"each step: {forwards} forwards, {to_input} backwards to the input, {to_weights} to "
             f"the weights, {step}; about {duration(self.train_seconds)} of training and "
             f"up to {duration(self.evaluation_seconds)} of evaluation"
         )
@@ -121,35 +130,62 @@ def forecast(scratch: Assembly) -> Forecast:
     Every step starts at the initial weights: nothing can diverge before the run has begun.
     """
     config, engine = scratch.file.config, scratch.engine
-    initial = {name: value.clone() for name, value in engine.model.state_dict().items()}
-    first = next(_batches(scratch))
-    with counted(engine.model) as passes:
-        engine.step(first.x, first.y, index=first.index, aux=first.aux)
-    _synchronize(engine.device)
-    begin, times, batches = perf_counter(), list[float](), _batches(scratch)
-    while len(times) < 3 or perf_counter() - begin < CALIBRATION_SECONDS:
-        batch = next(batches)
-        start = perf_counter()
-        engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
-        _synchronize(engine.device)
-        times.append(perf_counter() - start)
-        engine.model.load_state_dict(initial)
-        if perf_counter() - begin > 10 * CALIBRATION_SECONDS:
-            break
-    step_seconds = median(times)
+    fewest, most, step_seconds = _cost_of_steps(scratch)
     examples = sum(map(len, scratch.evaluated_splits.values()))
     evaluations = -(-config.epochs // config.evaluation.every)  # rounded up: the last epoch always has one
     tracks = engine.tracks()
     measured = [track for track in tracks if track.buffers == "reestimate"]
     return Forecast(
-        passes=passes,
+        passes=fewest,
+        most_passes=most,
         step_seconds=step_seconds,
         steps=scratch.steps * config.epochs,
         example_seconds=_evaluation_seconds(scratch),
         examples=examples * (1 + len(tracks)) * evaluations,
-        batch_seconds=fmean(_reestimation_seconds(scratch, track, first) for track in measured) if measured else 0,
+        batch_seconds=fmean(_reestimation_seconds(scratch, track) for track in measured) if measured else 0,
         batches=scratch.batches * len(measured) * evaluations,
     )
+
+
+def _cost_of_steps(scratch: Assembly) -> tuple[Passes, Passes, float]:
+    """Fewest and most passes of one training step, and its mean seconds over the epochs of the run.
+
+    Of many stages some are measured, and the seconds of those between are interpolated.
+    """
+    stages = stages_of(scratch.engine.plugins, scratch.file.config.epochs)
+    measured = sorted({round(number) for number in np.linspace(0, len(stages) - 1, min(len(stages), MOST_STAGES))})
+    share = CALIBRATION_SECONDS / len(measured)
+    costs = [_cost_of_step(scratch, stages[number].start, share) for number in measured]
+    counts = [astuple(passes) for passes, _ in costs]
+    seconds = np.interp(range(len(stages)), measured, [each for _, each in costs])
+    mean = float(np.average(seconds, weights=[len(stage) for stage in stages]))
+    fewest, most = (Passes(*map(extreme, zip(*counts, strict=True))) for extreme in (min, max))
+    return fewest, most, mean
+
+
+def _cost_of_step(scratch: Assembly, epoch: int, share: float) -> tuple[Passes, float]:
+    """Passes and median seconds of one training step of an epoch, measured for ``share`` seconds or so."""
+    engine = scratch.engine
+    initial = {name: value.clone() for name, value in engine.model.state_dict().items()}
+    if epoch != engine.epoch:
+        engine.epoch = epoch
+
+    def seconds_of(batch: Batch) -> float:
+        start = perf_counter()
+        engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
+        _synchronize(engine.device)
+        seconds = perf_counter() - start
+        engine.model.load_state_dict(initial)
+        return seconds
+
+    with counted(engine.model) as passes:
+        seconds_of(next(_batches(scratch)))
+    begin, times, batches = perf_counter(), list[float](), _batches(scratch)
+    while len(times) < 3 or perf_counter() - begin < share:
+        times.append(seconds_of(next(batches)))
+        if perf_counter() - begin > 10 * share:
+            break
+    return passes, median(times)
 
 
 def _batches(scratch: Assembly) -> Iterator[Batch]:
@@ -169,9 +205,9 @@ def _evaluation_seconds(scratch: Assembly) -> float:
     return (perf_counter() - start) / len(sample)
 
 
-def _reestimation_seconds(scratch: Assembly, track: Track, batch: Batch) -> float:
+def _reestimation_seconds(scratch: Assembly, track: Track) -> float:
     """Seconds of measuring the batch norm of a track on one batch."""
-    engine = scratch.engine
+    engine, batch = scratch.engine, next(_batches(scratch))
     begun = replace(track, weights={name: weight.detach() for name, weight in engine.model.named_parameters()})
     times = []
     for batches in ([batch], [batch], [batch, batch]):  # to warm up; then the difference leaves out what is done once
