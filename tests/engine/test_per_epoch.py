@@ -1,6 +1,7 @@
 """Settings that change over the epochs: their values in a training, by hand and against constant settings."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from buttress.components.construct import Component
 from buttress.components.loaded import LoadedPlugin
 from buttress.components.place import Place
 from buttress.components.sources import Source
+from buttress.errors import HookError
 from buttress.settings import Curve, PerEpoch
 
 from ..core.helpers import batch_of
@@ -133,3 +135,73 @@ def test_every_value_of_a_run_satisfies_the_setting():
     made, settings = component.make({"even": {"linear": [[0, 2], [2, 4]]}}, Place("scheduled"))
     with pytest.raises(ConfigError, match=r"scheduled\.even: linear, epoch 1: expected a multiple of 2, got 3"):
         engine_of(["clean", LoadedPlugin("scheduled", made, source, settings)])
+
+
+# The radius in training
+
+
+@dataclass(eq=False, kw_only=True)
+class Far:
+    """An attack that remembers the radius of each step.
+
+    Args:
+        length: length of its perturbation; default the radius.
+    """
+
+    length: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        self.radii: list[Fraction] = []
+
+    @hookimpl
+    def generate_adv(self, batch: Batch, ctx: Context) -> Adv:
+        self.radii.append(ctx.threat.eps)
+        return Adv(ctx.threat.clamp(batch.x + float(ctx.threat.eps if self.length is None else self.length)))
+
+
+def test_the_threat_model_of_training_has_the_radius_of_the_epoch():
+    far = Far()
+    engine = engine_of([far], training_eps={"linear": [[0, 0], [2, "1/20"]]})
+    assert engine.threat == ThreatModel("linf", 0)
+    train(engine, STEPS * 3)
+    assert far.radii == [0, 0, Fraction(1, 40), Fraction(1, 40), Fraction(1, 20), Fraction(1, 20)]
+    assert engine.scheduled_values() == {"threat.training_eps": 0.05}
+    engine.epoch = 1
+    assert engine.threat == ThreatModel("linf", "1/40")
+
+
+def test_adversarial_examples_are_checked_against_the_radius_of_the_epoch():
+    engine = engine_of([Far(length=Fraction(1, 20))], training_eps={"piecewise": [[0, "1/20"], [1, "1/30"]]})
+    train(engine, STEPS)
+    with pytest.raises(HookError, match="1/30"):
+        train(engine, 1)
+
+
+def test_a_constant_radius_in_training_trains_as_that_threat_model():
+    one, other = (
+        engine_of(RAMP, training_eps="1/20"),
+        Engine(
+            ConvNet().double(), partial(SGD, lr=0.5, momentum=0.9), RAMP, ThreatModel("linf", "1/20"), epochs=EPOCHS
+        ),
+    )
+    train(one, STEPS * EPOCHS)
+    train(other, STEPS * EPOCHS)
+    assert torch.equal(weights(one), weights(other))
+    assert one.scheduled_values().keys() == {"pgd.steps", "trades.beta"}
+
+
+@pytest.mark.parametrize(
+    ("eps", "message"),
+    [
+        ("a/b", "threat.training_eps: expected a finite number or a fraction like 8/255, got 'a/b'"),
+        (-0.1, "threat.training_eps: expected a value >= 0, got -0.1"),
+        (8, "threat.training_eps: 8 reaches beyond the whole box [0, 1]; did you mean 8/255?"),
+        ({"linear": [[0, 0], [1, 8]]}, "threat.training_eps: 8 reaches beyond the whole box [0, 1]"),
+        ({"linear": [[0, 0], [1, -1]]}, "threat.training_eps: linear, point 2: expected a value >= 0, got -1"),
+        ({"linear": [[0, 0], [4, 1]]}, "threat.training_eps: linear, point 2: expected an epoch of the run, 0 to 3"),
+    ],
+)
+def test_a_wrong_radius_in_training_is_refused(eps: Any, message: str):
+    with pytest.raises(ConfigError) as caught:
+        engine_of(["clean"], training_eps=eps)
+    assert str(caught.value).startswith(message)

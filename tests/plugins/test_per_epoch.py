@@ -1,13 +1,16 @@
 """Settings that may change over the epochs, of every built-in plugin that has some."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import torch
 
+from buttress import ThreatModel
 from buttress.components.per_epoch import curve_in
 from buttress.components.signature import signature_of
 from buttress.components.sources import find, load
 from buttress.testing import promises
+from buttress.testing.subject import STEPS, Subject, batch_of
 
 from .catalogue import CATALOGUE
 
@@ -34,3 +37,23 @@ def test_the_settings_that_may_change_over_the_epochs_are_these():
         "nmse.mu pgd.step_size pgd.steps randomized_at.alpha randomized_at.beta rat_wp.gamma rst.beta "
         "rst.unlabelled_weight rwp.gamma trades.beta"
     )
+
+
+ATTACKS = [name for name, row in CATALOGUE.items() if "attack" in row.places]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_trains_while_the_radius_grows_from_zero(name: str, norm: Any):
+    subject = Subject(load(find("plugin", name)), CATALOGUE[name].settings, name, find("plugin", name))
+    radii = {"piecewise": [[0, 0], [1, "1/10"]]}
+    with subject.scratch() as scratch:
+        engine = subject.engine(scratch, threat=ThreatModel(norm, "1/10"), training_eps=radii)
+        for radius in (0.0, 0.1 * subject.traits.radius):
+            for seed in range(STEPS):
+                batch = batch_of(seed)
+                result = engine.step(batch.x, batch.y, index=batch.index)
+                assert torch.isfinite(result.losses).all()
+                x = torch.cat([batch.x] * (len(result.adv.x) // len(batch.x)))
+                assert engine.threat.distance(result.adv.x, x).amax() <= radius + 1e-6
+            engine.end_epoch()

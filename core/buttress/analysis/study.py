@@ -52,6 +52,7 @@ class Study:
         with tempfile.TemporaryDirectory() as scratch:
             assembly = assemble(self.file, self.data, settings, Path(scratch))
         self.engine, self._evaluator = assembly.engine, assembly.evaluator
+        self.threat = self._evaluator.threat
         self.model: nn.Module = self.engine.model
         self.attack = attack_name(self._evaluator.attack)
         self.metrics = read_metrics(self.folder)

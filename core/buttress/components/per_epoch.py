@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema
@@ -26,7 +26,7 @@ def curve_in(parts: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True)
 class CurveReader:
-    """Part of a type ``Annotated[T, CurveReader(T)]`` that takes the curves through values of T, too.
+    """Part of a type ``Annotated[PerEpoch[T] | None, CurveReader(T)]``, which reads and writes its curves.
 
     Args:
         value: type of the values, which reads what a config may write.
@@ -34,13 +34,9 @@ class CurveReader:
 
     value: Any
 
-    @property
-    def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self.value, config=STRICT)
-
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        plain = handler(source)
-        adapter = self._adapter
+        others = tuple(part for part in get_args(source) if get_origin(part) is not Curve)
+        plain, adapter = handler.generate_schema(Union[others]), TypeAdapter(self.value, config=STRICT)  # noqa: UP007
 
         def read(given: object, read_plain: core_schema.ValidatorFunctionWrapHandler) -> object:
             return read_curve(given, adapter) if isinstance(given, (Mapping, Curve)) else read_plain(given)

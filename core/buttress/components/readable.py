@@ -93,8 +93,8 @@ def readable(annotation: Any) -> Any:
 def _with_readable_parts(annotation: Any) -> Any:
     kind, parts = get_origin(annotation), get_args(annotation)
     if kind in (Union, UnionType) and (curve := curve_in(parts)):
-        plain: Any = Union[tuple(part for part in parts if part is not curve)]  # noqa: UP007
-        return Annotated[readable(plain), CurveReader(readable(get_args(curve)[0]))]
+        read: Any = tuple(part if part is curve else readable(part) for part in parts)
+        return Annotated[Union[read], CurveReader(readable(get_args(curve)[0]))]  # noqa: UP007
     if kind in (Union, UnionType):
         # Beside float, 1.0 is not 1.
         read = (part if part is int and float in parts else readable(part) for part in parts)

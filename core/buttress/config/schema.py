@@ -8,9 +8,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from buttress.components.entries import attack_entry_of, entry_of
+from buttress.components.per_epoch import CurveReader
 from buttress.config.component_section import ComponentSection, ExtraSection, OpenSection
 from buttress.errors import ConfigError
-from buttress.settings import Flag, NonNegativeFraction, Number
+from buttress.settings import Flag, NonNegativeFraction, Number, PerEpoch
 
 FORMAT = 1
 """Version of the format of configs. It rises with every change that gives an older config another meaning, or none."""
@@ -143,6 +144,9 @@ class ThreatSection(_Section):
 
     norm: Literal["linf", "l2"] = Field(description="norm of the perturbation")
     eps: NonNegativeFraction = Field(description="radius in units of the input, exact: 8/255")
+    training_eps: Annotated[PerEpoch[NonNegativeFraction] | None, CurveReader(NonNegativeFraction)] = Field(
+        None, description="radius in training, which may be a schedule over epochs; null: eps. Evaluations have eps"
+    )
     box: list[Number] | None = Field([0.0, 1.0], min_length=2, max_length=2, description="range of inputs; null: none")
 
 

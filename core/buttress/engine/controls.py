@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from buttress.components.curves import current_values
+from buttress.components.loaded import LoadedPlugin
 from buttress.engine.arguments import expect_word
 from buttress.engine.attacking import Attack
 from buttress.engine.groups import Groups
 from buttress.engine.run_view import RunView
+from buttress.engine.training_threat import TrainingThreat
+from buttress.epochs import Curve
 from buttress.nn.modes import ATTACK_MODES, AttackMode
 
 
@@ -15,8 +21,14 @@ class Controls(RunView):
     ``attack_mode``, ``epoch`` and ``global_step`` may be written at any time.
     """
 
+    plugins: tuple[LoadedPlugin, ...]
     _attack: Attack
     _groups: Groups
+
+    @property
+    def training_threat(self) -> TrainingThreat:
+        """The threat models of all epochs; ``threat`` is that of the present one."""
+        return self._state.training_threat
 
     @property
     def epoch(self) -> int:
@@ -50,6 +62,12 @@ class Controls(RunView):
     def attack_mode(self, mode: AttackMode) -> None:
         expect_word("attack_mode", mode, ATTACK_MODES)
         self._attack.mode = mode
+
+    def scheduled_values(self) -> dict[str, Any]:
+        """Name to value in the present epoch, of all that follows a schedule over epochs: ``"trades.beta"``."""
+        changes = isinstance(self.training_threat.eps, Curve)
+        radius = {"threat.training_eps": float(self.threat.eps)} if changes else {}
+        return {**radius, **current_values(self.plugins, self.epoch, self.epochs)}
 
     def set_lr(self, factor: float, t: float) -> None:
         """Set every group's learning rate to its initial one times ``factor``, or times its own ``lr_scale(t)``.

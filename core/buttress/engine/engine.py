@@ -25,6 +25,7 @@ from buttress.engine.stack import load_states, stack_of, states_of
 from buttress.engine.state import RunState
 from buttress.engine.step import Step, StepResult
 from buttress.engine.tracks import Batches, Tracks
+from buttress.engine.training_threat import TrainingThreat
 from buttress.errors import ModelError
 from buttress.nn.contract import device_of, expect_learnable
 from buttress.nn.finite import FiniteTensors
@@ -45,6 +46,7 @@ class Engine(Controls):
             that split parameter groups), for example ``functools.partial(torch.optim.SGD, lr=0.1)``.
         plugins: plugin objects, or entries as in a config: ``["pgd", {"meat": {"start": 60}}]``. Order is call order.
         threat: the threat model.
+        training_eps: radius in training, or a schedule over epochs, as a config has them; None: the threat model's.
         seed: seed of every random draw that a plugin makes.
         epochs: number of epochs of the whole run; needed where a setting is a fraction of the epochs.
         steps_per_epoch: number of steps of an epoch, for plugins that ask.
@@ -77,6 +79,7 @@ class Engine(Controls):
         plugins: Sequence[Any],
         threat: ThreatModel,
         *,
+        training_eps: object = None,
         seed: int = 0,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
@@ -97,14 +100,13 @@ class Engine(Controls):
         checks = checks or ("always" if device.type == "cpu" else "interval")
         expect_word("checks", checks, get_args(CheckLevel))
         expect_word("nonfinite", nonfinite, ("stop", "skip"))
-        store = Store(Path(history) if history is not None else None)
         self.model = model
         self.plugins = stack_of(plugins)
         expect_curves_fit(self.plugins, epochs)
         expect_sizes(examples, classes)
         expect_replays(replays, steps_per_epoch)
         self._state = RunState(
-            threat,
+            TrainingThreat(threat, training_eps, epochs),
             device,
             seed=seed,
             epochs=epochs,
@@ -112,7 +114,7 @@ class Engine(Controls):
             replays=replays,
             examples=examples,
             classes=None if classes is None else tuple(classes),
-            store=store,
+            store=Store(Path(history) if history is not None else None),
         )
         finite = FiniteTensors(model)
         self.bad_steps = BadSteps(max_skipped, device, finite) if nonfinite == "skip" else None

@@ -18,7 +18,7 @@ class RunView:
 
     @property
     def threat(self) -> ThreatModel:
-        """The threat model of training."""
+        """The threat model of training, with the radius of the present epoch."""
         return self._state.threat
 
     @property

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from buttress.engine.randomness import Randomness
+from buttress.engine.training_threat import TrainingThreat
 from buttress.errors import ConfigError, moment
 from buttress.storage.history import Store
 from buttress.streams import Streams
@@ -31,7 +32,7 @@ class RunState(Randomness):
 
     def __init__(
         self,
-        threat: ThreatModel,
+        threat: ThreatModel | TrainingThreat,
         device: torch.device,
         *,
         seed: int = 0,
@@ -44,7 +45,7 @@ class RunState(Randomness):
         store: Store | None = None,
     ) -> None:
         super().__init__(device, seed)
-        self.threat = threat
+        self.training_threat = threat if isinstance(threat, TrainingThreat) else TrainingThreat(threat)
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
         self.replays, self.examples, self.classes = replays, examples, classes
         self.global_step = 0
@@ -60,6 +61,11 @@ class RunState(Randomness):
         self.attack: Callable[[str, Batch], Adv] | None = None  # for plugins that ask, at the end of an epoch
         self._skipped: Tensor | None = None
         self._input_grad: tuple[Tensor | None] | None = None
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The threat model of the present epoch."""
+        return self.training_threat.at(self.epoch)
 
     # Position
 

@@ -75,7 +75,7 @@ class Evaluator:
         expect_threat(threat, "evaluation")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"evaluation: batch_size: expected a number >= 1, got {batch_size!r}")
-        self.attack = attack
+        self.attack, self.threat = attack, threat
         self._model, self._batch_size = model, batch_size
         self._state = RunState(threat, device, seed=seed, phase="evaluate")
         self.hooks = Hooks([attack], self._state, ValueChecks("always", device))

@@ -20,6 +20,7 @@ from buttress.data import Data, Split
 from buttress.data.order import fixed_order
 from buttress.data.training_set import TrainingSet
 from buttress.engine.engine import Engine
+from buttress.engine.training_threat import TrainingThreat
 from buttress.errors import ConfigError
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
 from buttress.nn.loading import trains_on_one
@@ -111,13 +112,16 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
     with place_of_model(file).error_context():
         expect_learnable(model, f"model {type(model).__name__}")
     factory, optimizer_settings = optimizer_factory(file)
+    threat = threat_of(file)
+    TrainingThreat(threat, config.threat.training_eps, config.epochs, file.place.under("threat", "training_eps"))
     expect_curves_fit(plugins, config.epochs, file.place / "plugins")
     with (file.place / "plugins").error_context():
         engine = Engine(
             model,
             factory,
             plugins,
-            threat_of(file),
+            threat,
+            training_eps=config.threat.training_eps,
             seed=config.seed,
             epochs=config.epochs,
             steps_per_epoch=batches * config.data.replays,
@@ -132,9 +136,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
             validation=_validation_of(data, config.data.batch_size),
         )
     expect_fitting_plugins(engine, data, file.place / "data" / "extra")
-    evaluator = Evaluator(
-        model, attack, engine.threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
-    )
+    evaluator = Evaluator(model, attack, threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size)
     resolved = _resolve_sections(file, data_settings, model=model_settings, schedule=schedule_settings)
     resolved["plugins"] = _entries(plugins, config.plugins)
     resolved["loggers"] = _entries(loggers, config.loggers)

@@ -63,7 +63,7 @@ class Loggers:
 
     def __init__(self, loggers: Sequence[Any], engine: Engine, folder: Path, say: Callable[[str], None]) -> None:
         self._engine, self._say = engine, say
-        self._state = RunState(engine.threat, engine.device)
+        self._state = RunState(engine.training_threat, engine.device)
         self._state.folder = folder
         table = resolve(as_loaded(loggers), self._state)
         self._calls = {hook: table[hook].providers for hook in LOGGER_HOOKS}

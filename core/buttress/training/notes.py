@@ -39,8 +39,10 @@ def before_training(assembly: Assembly) -> list[str]:
 
 
 def radius_of_zero(assembly: Assembly) -> Iterator[str]:
-    if assembly.engine.threat.eps == 0:
+    if assembly.evaluator.threat.eps == 0:
         yield "threat.eps is 0: adversarial examples equal the clean ones"
+    elif assembly.engine.training_threat.widest.eps == 0:
+        yield "threat.training_eps is 0: training sees clean examples"
 
 
 def epochs_that_never_come(assembly: Assembly) -> Iterator[str]:
@@ -70,8 +72,8 @@ def notes_of_plugins(assembly: Assembly) -> Iterator[str]:
 def steps_of_attacks(assembly: Assembly) -> Iterator[str]:
     training, evaluation = assembly.engine.hooks.provider("generate_adv"), assembly.evaluator.attack
     if training is not None:
-        yield from steps_of_attack(training.label, training.settings, assembly.engine.threat)
-    yield from steps_of_attack(f"evaluation.attack.{evaluation.label}", evaluation.settings, assembly.engine.threat)
+        yield from steps_of_attack(training.label, training.settings, assembly.engine.training_threat.widest)
+    yield from steps_of_attack(f"evaluation.attack.{evaluation.label}", evaluation.settings, assembly.evaluator.threat)
 
 
 def steps_of_attack(name: str, settings: Mapping[str, Any], threat: ThreatModel) -> Iterator[str]:
@@ -142,7 +144,7 @@ def classes_without_an_example(assembly: Assembly) -> Iterator[str]:
 def ranges_of_the_data(assembly: Assembly) -> Iterator[str]:
     """The range of the training inputs, against the box, the radius and the other splits."""
     extents = {name: split.extent() for name, split in assembly.data.splits().items()}
-    train, threat = extents["train"], assembly.engine.threat
+    train, threat = extents["train"], assembly.evaluator.threat
     if train is None:
         return
     low, high = train

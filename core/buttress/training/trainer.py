@@ -7,7 +7,6 @@ from time import perf_counter
 
 import torch
 
-from buttress.components.curves import current_values
 from buttress.console.reporter import Reporter
 from buttress.console.tables import duration
 from buttress.data.order import replayed
@@ -141,7 +140,7 @@ class Trainer:
         loss = self._state.epoch_loss.take()
         self._reporter.loss(loss)
         self._folder.expect_there()  # a history would make its folder anew
-        scheduled = current_values(engine.plugins, engine.epoch, engine.epochs)
+        scheduled = engine.scheduled_values()
         engine.end_epoch({"loss": loss})
         done = engine.epoch  # epochs completed
         lr = engine.optimizer.param_groups[0]["lr"]

@@ -87,7 +87,7 @@ class Answer(WeightsAnswer):
 
 def ask(study: Study, options: Options) -> Iterator[NamedAnswer]:
     """The first test images of a fixed order, clean and attacked, of every track."""
-    shape, threat = study.data.test.example_shape, study.engine.threat
+    shape, threat = study.data.test.example_shape, study.threat
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise Missing(f"examples of shape {list(shape)} are no images: expected [C,H,W] with 1 or 3 channels")
     if threat.box is None:
