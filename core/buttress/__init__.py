@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from buttress.components.loaded import load_plugins
     from buttress.config.schedule import Schedule
     from buttress.data import Data, Split
+    from buttress.early_stop import EarlyStop, LossMaker
     from buttress.engine.context import Context
     from buttress.engine.engine import Engine
     from buttress.engine.groups import initial_lr
@@ -54,6 +55,7 @@ _HOME = {
     "Context": "engine.context",
     "Data": "data",
     "DataError": "errors",
+    "EarlyStop": "early_stop",
     "Engine": "engine.engine",
     "Epoch": "settings",
     "Event": "hookspecs",
@@ -62,6 +64,7 @@ _HOME = {
     "HistoryReader": "storage.history",
     "LoadedAttackLoss": "attack_losses",
     "Loss": "types",
+    "LossMaker": "early_stop",
     "ModelError": "errors",
     "Objective": "engine.objective",
     "ParamGroup": "types",
@@ -94,6 +97,7 @@ __all__ = [
     "Context",
     "Data",
     "DataError",
+    "EarlyStop",
     "Engine",
     "Epoch",
     "Event",
@@ -102,6 +106,7 @@ __all__ = [
     "HistoryReader",
     "LoadedAttackLoss",
     "Loss",
+    "LossMaker",
     "ModelError",
     "Objective",
     "ParamGroup",

@@ -25,6 +25,7 @@ with pytest.MonkeyPatch.context() as patch:
 SHOWN = (
     "attack_losses",
     "data",
+    "early_stop",
     "engine.context",
     "engine.engine",
     "engine.objective",

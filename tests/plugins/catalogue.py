@@ -114,7 +114,15 @@ STAGES = files_of("stages-", pair_of(FourStages))
 
 CATALOGUE: dict[str, Row] = {
     "pgd": Row(
-        wrong=[UNKNOWN, {"steps": 0}, {"step_size": "a/b"}, {"loss": "cw"}, {"restarts": 1.5}, {"targets": "far"}],
+        wrong=[
+            UNKNOWN,
+            {"steps": 0},
+            {"step_size": "a/b"},
+            {"loss": "cw"},
+            {"restarts": 1.5},
+            {"targets": "far"},
+            {"early_stop": 1},
+        ],
         pair={"steps": 2},
         place="attack",
         costs=[
@@ -122,9 +130,12 @@ CATALOGUE: dict[str, Row] = {
             ([{"pgd": {"steps": 10, "restarts": 2}}], Passes(23, 20, 1)),  # and a forward to choose after each
             ([{"pgd": {"steps": 10, "start": "gradient"}}], Passes(12, 11, 1)),
             ([{"pgd": {"steps": 4, "targets": "next"}}], Passes(6, 4, 1)),  # the targets are a forward
+            ([{"pgd": {"steps": 10, "early_stop": True}}], AT),
+            ([{"pgd": {"steps": 10, "early_stop": True, "loss": "objective"}}], Passes(21, 10, 1)),  # and its errors
         ],
         references={
             "AT": Case([SHORT], ref.plain()),
+            "AT, stopped early": Case([{"pgd": {**STEPS, "early_stop": True}}], instances.fat(STEP_NOISE)),
             "AT, from the gradient": Case(
                 [GRADIENT_START, {"cutout": {"size": 2}}],  # black pixels, from which gradients lead out of the box
                 transforms.cutout(2, CORNERS, ref.from_gradient),
@@ -864,10 +875,13 @@ ATTACKS: dict[str, Attack] = {
     "apgd": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"targets": "far"}, {"loss": "kl", "targets": "all"}]),
     "autoattack": Attack({}, [UNKNOWN, {"num_classes": 3}]),
     "clean": Attack({}, [UNKNOWN]),
-    "cw": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": -1}, {"kappa": -1.0}, {"start": "gaussian"}]),
+    "cw": Attack(
+        {"steps": 3},
+        [UNKNOWN, {"steps": 0}, {"step_size": -1}, {"kappa": -1.0}, {"start": "gaussian"}, {"early_stop": "no"}],
+    ),
     "fgsm": Attack({"start": "uniform"}, [UNKNOWN, {"start": "gaussian"}]),
-    "ifgsm": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": "a/b"}]),
-    "mifgsm": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"decay": -0.1}, {"start": "gaussian"}]),
+    "ifgsm": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"step_size": "a/b"}, {"early_stop": 1}]),
+    "mifgsm": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}, {"decay": -0.1}, {"start": "gaussian"}, {"early_stop": 2}]),
     "pgd": Attack({"steps": 3}, [UNKNOWN, {"steps": 0}]),
     "spsa": Attack(
         {"steps": 2, "samples": 8},

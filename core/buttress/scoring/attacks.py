@@ -63,8 +63,8 @@ def attack_entry(text: str) -> dict[str, dict[str, Any]]:
 def attack_name(attack: LoadedPlugin) -> str:
     """The name of an attack in tables and files: ``fgsm``, ``pgd-20``, ``pgd-20-margin``, or ``pgd-50x3`` (3 restarts).
 
-    A loss is named without its settings. Targets are part of the name, and so is a setting ``version`` other than
-    ``standard``.
+    A loss is named without its settings. Targets and early stop are part of the name, and so is a setting ``version``
+    other than ``standard``.
     """
     steps, restarts, loss, version = (attack.settings.get(key) for key in ("steps", "restarts", "loss", "version"))
     name = attack.label + (f"-{steps}" if steps else "")
@@ -73,7 +73,8 @@ def attack_name(attack: LoadedPlugin) -> str:
     loss = next(iter(loss)) if isinstance(loss, Mapping) else loss
     name = name if loss in (None, "ce") else f"{name}-{loss.rpartition(':')[2]}"
     targets = attack.settings.get("targets")
-    return name if targets is None else f"{name}-targets-{targets}"
+    name = name if targets is None else f"{name}-targets-{targets}"
+    return f"{name}-early-stop" if attack.settings.get("early_stop") else name
 
 
 def name_of_entry(entry: Mapping[str, Mapping[str, Any]]) -> str:

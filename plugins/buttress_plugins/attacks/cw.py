@@ -13,7 +13,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Context, hookimpl
+from buttress import Adv, Batch, Context, EarlyStop, hookimpl
 from buttress.functional import first_perturbation, margin, pgd
 from buttress.settings import NonNegativeFraction, Times
 
@@ -28,6 +28,8 @@ class CW:
         kappa: confidence in units of logits; a margin beyond it gains nothing. The public codes have 50, which never
             binds in practice.
         start: random start, ``uniform`` in the ball, or ``none``.
+        early_stop: whether an example is finished at the first point where the model errs on it: its answer is that
+            point, and in an evaluation it leaves the batch.
 
     The draw ``cw.start`` may be injected: the finished first perturbation, ``[B,*]``.
     """
@@ -36,6 +38,7 @@ class CW:
     step_size: NonNegativeFraction | None = None
     kappa: Annotated[float, Ge(0)] = 50.0
     start: Literal["uniform", "none"] = "uniform"
+    early_stop: bool = False
 
     def forwards(self, examples: int) -> int:
         """Number of forwards for a batch, for progress bars."""
@@ -46,17 +49,18 @@ class CW:
         start = ctx.draw("start", batch.x.shape)
         if start is None:
             start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))
+        stop = EarlyStop(self.early_stop, model, batch, ctx)
         nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
         x_adv = pgd(
-            lambda x: capped_margin(model(x), batch.y, self.kappa),
+            stop.loss(lambda model, batch, _: lambda x: capped_margin(model(x), batch.y, self.kappa)),
             batch.x,
             ctx.threat,
             steps=self.steps,
             step_size=ctx.threat.eps / 4 if self.step_size is None else self.step_size,
-            start=start,
+            start=stop.start(start),
             nonfinite=nonfinite,
         )
-        return Adv(x_adv, {"nonfinite_grads": nonfinite})
+        return Adv(stop.answer(x_adv), {"nonfinite_grads": nonfinite})
 
 
 def capped_margin(logits: Tensor, y: Tensor, kappa: float) -> Tensor:

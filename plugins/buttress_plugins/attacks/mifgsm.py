@@ -14,7 +14,17 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from buttress import Adv, AttackLossChoice, Batch, Context, LoadedAttackLoss, ThreatModel, hookimpl, load_attack_loss
+from buttress import (
+    Adv,
+    AttackLossChoice,
+    Batch,
+    Context,
+    EarlyStop,
+    LoadedAttackLoss,
+    ThreatModel,
+    hookimpl,
+    load_attack_loss,
+)
 from buttress.functional import InputLoss, first_perturbation, input_gradient, per_example, unit_l2
 from buttress.settings import NonNegativeFraction, Times
 
@@ -30,6 +40,8 @@ class MIFGSM:
         loss: loss that the steps maximise: ``ce``, ``margin``, ``kl`` (with a random start), or another attack loss by
             name.
         start: ``none``, the input itself, or a random start ``uniform`` in the ball.
+        early_stop: whether an example is finished at the first point where the model errs on it: its answer is that
+            point, and in an evaluation it leaves the batch.
 
     The draw ``mifgsm.start`` may be injected: the finished first perturbation, ``[B,*]``.
     """
@@ -39,24 +51,33 @@ class MIFGSM:
     decay: Annotated[float, Ge(0)] = 1.0
     loss: AttackLossChoice = "ce"
     start: Literal["none", "uniform"] = "none"
+    early_stop: bool = False
 
     refuses: Mapping[str, str] = field(init=False, repr=False)
     _loss: LoadedAttackLoss = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._loss = load_attack_loss(self.loss)
-        self.refuses = self._loss.refuses
+        self.refuses = {**EarlyStop.refuses, **self._loss.refuses} if self.early_stop else self._loss.refuses
         if self.start == "none":
             self._loss.expect_gradient_at_x(["uniform"])
 
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         step_size = ctx.threat.eps / self.steps if self.step_size is None else self.step_size
-        loss, start = self._loss(model, batch, ctx), ctx.draw("start", batch.x.shape)
+        stop, start = EarlyStop(self.early_stop, model, batch, ctx), ctx.draw("start", batch.x.shape)
         if start is None:
             start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))
-        x_adv = mifgsm(loss, batch.x, ctx.threat, steps=self.steps, step_size=step_size, decay=self.decay, start=start)
-        return Adv(x_adv)
+        x_adv = mifgsm(
+            stop.loss(lambda model, batch, _: self._loss(model, batch, ctx)),
+            batch.x,
+            ctx.threat,
+            steps=self.steps,
+            step_size=step_size,
+            decay=self.decay,
+            start=stop.start(start),
+        )
+        return Adv(stop.answer(x_adv))
 
 
 def mifgsm(

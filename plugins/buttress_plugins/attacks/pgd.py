@@ -21,6 +21,7 @@ from buttress import (
     AttackLossChoice,
     Batch,
     Context,
+    EarlyStop,
     LoadedAttackLoss,
     Targets,
     ThreatModel,
@@ -59,6 +60,9 @@ class PGD:
             ``next`` (the one after the label), ``all`` one after the other, or so many of the likeliest; null: away
             from the label, to any class. Of several, each example keeps the one with the largest final margin.
         restarts: number of independent starts; each example keeps the one with the highest final loss.
+        early_stop: whether an example is finished at the first point where the model errs on it, or, with targets,
+            gives the target: its answer is that point, in the place of the last one, and in an evaluation it leaves the
+            batch and all further restarts.
         l2_variant: steps and projection for L2: ``exact``, or those of a public code, ``ro`` (Rice et al.) or
             ``trades``.
         projection_order: for L2 at the border of the box: ``norm_then_box`` (RO lineage), ``box_then_norm`` (TRADES);
@@ -77,6 +81,7 @@ class PGD:
     start: Literal[Start, "gradient"] = "uniform"
     targets: Targets | None = None
     restarts: Times = 1
+    early_stop: bool = False
     l2_variant: L2Variant = "exact"
     projection_order: Literal["norm_then_box", "box_then_norm"] | None = None
     attack_mode: AttackMode = "eval"
@@ -89,6 +94,8 @@ class PGD:
     def __post_init__(self) -> None:
         self._loss = load_attack_loss(self.loss, targeted=self.targets is not None)
         self.refuses, self.takes = self._loss.refuses, self._loss.takes
+        if self.early_stop:
+            self.refuses, self.takes = {**EarlyStop.refuses, **self.refuses}, ()
         if self.targets is not None:
             target_count(self.targets, self.num_classes or 10**9)
         if self.start in ("none", "gradient"):
@@ -103,7 +110,9 @@ class PGD:
     @hookimpl
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         step_size = ctx.threat.eps / 4 if self.step_size is None else ctx.value(self.step_size)
-        losses = [loss for loss in self._losses(model, batch, ctx) for _ in range(self.restarts)]
+        stop = EarlyStop(self.early_stop, model, batch, ctx)
+        losses = [loss for loss in self._losses(stop, model, batch, ctx) for _ in range(self.restarts)]
+        margins = stop.loss(lambda model, batch, _: lambda x_adv: margin(model(x_adv), batch.y))
         runs = len(losses)
         injected = ctx.draw("start", batch.x.shape if runs == 1 else (runs, *batch.x.shape))
         if injected is not None and runs == 1:
@@ -119,7 +128,7 @@ class PGD:
                 ctx.threat,
                 steps=ctx.value(self.steps),
                 step_size=step_size,
-                start=start,
+                start=stop.start(start),
                 projection_order=self.projection_order,
                 l2_variant=self.l2_variant,
                 nonfinite=nonfinite,
@@ -128,7 +137,7 @@ class PGD:
                 best = x_adv
                 break
             with torch.no_grad():  # losses of two targets do not compare
-                final = loss(x_adv) if self.targets is None else margin(model(x_adv), batch.y)
+                final = loss(x_adv) if self.targets is None else margins(x_adv)
             if best is None or best_loss is None:
                 best, best_loss = x_adv, final
             else:
@@ -136,16 +145,21 @@ class PGD:
                 best = torch.where(per_example(better, x_adv), x_adv, best)
                 best_loss = torch.where(better, final, best_loss)
         assert best is not None
-        return Adv(best, {"nonfinite_grads": nonfinite})
+        return Adv(stop.answer(best), {"nonfinite_grads": nonfinite})
 
-    def _losses(self, model: nn.Module, batch: Batch, ctx: Context) -> list[InputLoss]:
+    def _losses(self, stop: EarlyStop, model: nn.Module, batch: Batch, ctx: Context) -> list[InputLoss]:
         """The loss of the attack, or one for each target."""
-        if self.targets is None:
-            losses = [self._loss(model, batch, ctx)]
-        else:
+        targets: list[Tensor] | list[None] = [None]
+        if self.targets is not None:
             with torch.no_grad():
-                targets = target_classes(self.targets, model(batch.x), batch.y, ctx)
-            losses = [self._loss.targeted(model, batch, target, ctx) for target in targets]
+                targets = list(target_classes(self.targets, model(batch.x), batch.y, ctx))
+
+        def make(model: nn.Module, batch: Batch, target: Tensor | None) -> InputLoss:
+            if target is None:
+                return self._loss(model, batch, ctx)
+            return self._loss.targeted(model, batch, target, ctx)
+
+        losses = [stop.loss(make, target) for target in targets]
         return [seen_in_box(loss, ctx.threat) for loss in losses] if self.start == "gradient" else losses
 
     def _start(self, x: Tensor, loss: InputLoss, ctx: Context) -> Tensor | None:
