@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from buttress import Split, evaluate
+from buttress import Batch, Split, evaluate
 from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.errors import ConfigError, DataError, ModelError
 from buttress.scoring.attacks import load_attack
+from buttress.scoring.evaluator import Evaluator
 from buttress.scoring.worst_case import attack_all
 
 from ..core.helpers import LINF, assert_same, batch_of, plugin, snapshot
@@ -91,6 +92,10 @@ def test_wrong_examples_and_labels_are_the_callers_and_not_the_attacks(name: str
     x, y, message = WRONG[name]
     with pytest.raises(DataError, match=f"^evaluation: {message}"):
         evaluate(MLP(), split_of(x, y), attack, LINF)
+    if name == "K":
+        return  # how many classes there are is known from the first logits on
+    with pytest.raises(DataError, match=f"^evaluation: {message}"):
+        Evaluator(MLP(), load_attack(attack), LINF).attacked(Batch(x, y))
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)

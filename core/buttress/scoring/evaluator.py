@@ -92,10 +92,15 @@ class Evaluator:
             draws: random draws that take the place of the attack's own: ``{"cw.start": start}``.
 
         Raises:
-            DataError: the attack asks for none of some draw, or for one of another shape.
+            DataError: the batch is of a wrong kind, outside the box, or has labels that are none of the model's; the
+                attack asks for none of some draw, or for one of another shape.
             HookError: the attack failed, or changed a thing that it must not; the model is restored.
             ModelError: the attack failed because the model's forward cuts the gradient to the inputs.
         """
+        return self._attack(self._accept(batch), number, draws)
+
+    def _attack(self, batch: Batch, number: int, draws: Mapping[str, Tensor] | None) -> Adv:
+        """Adversarial examples for a batch that is accepted."""
         self._state.step, self._state.elsewhere = number, f"{self._name}, batch {number + 1}"
         self._state.rewind()
         self.hooks.watch.begin(self._model)
@@ -147,7 +152,7 @@ class Evaluator:
             for number, given in enumerate(split.batches(order, self._batch_size)):
                 batch = self._accept(given)
                 logits = self._logits(batch)
-                adv = self.attacked(batch, number, None if draws is None else draws[number])
+                adv = self._attack(batch, number, None if draws is None else draws[number])
                 with torch.no_grad():
                     logits_adv = self._model(adv.x)
                 clean.append(is_correct(logits, batch.y))
