@@ -229,7 +229,8 @@ def target_classes(targets: Targets, logits: Tensor, y: Tensor, ctx: Context) ->
         ctx: context of the attack.
 
     Raises:
-        ValueError: there are fewer wrong classes than asked for; an injected target is the label of its example.
+        ValueError: there are fewer wrong classes than asked for; an injected target is no class, or the label of its
+            example.
     """
     classes = logits.shape[1]
     if targets == "random":
@@ -247,8 +248,16 @@ def _random_targets(classes: int, y: Tensor, ctx: Context) -> Tensor:
     if injected is None:
         steps = torch.randint(1, classes, y.shape, generator=ctx.generator("targets"), device=y.device)
         return (y + steps) % classes
-    if bool((injected == y).any()):  # the only wait for the device, where a caller injects draws
-        first = int((injected == y).nonzero()[0])
+    if injected.dtype != torch.int64:
+        raise ValueError(f"targets: expected int64 classes [{len(y)}], got {form_of(injected)}; give targets.long()")
+    wrong = (injected == y) | (injected < 0) | (injected >= classes)
+    if bool(wrong.any()):  # the only wait for the device, where a caller injects draws
+        first = int(wrong.nonzero()[0])
+        if injected[first] != y[first]:
+            raise ValueError(
+                f"targets: expected classes from 0 to {classes - 1}, got {int(injected[first])} for example {first}; "
+                "choose another class"
+            )
         raise ValueError(
             f"targets: expected a class other than the label of each example, got the label of example {first}, "
             f"{int(y[first])}; choose another class"

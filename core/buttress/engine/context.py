@@ -15,6 +15,7 @@ from buttress.components.curves import NO_EPOCHS
 from buttress.engine.gradients import gradients
 from buttress.engine.run_view import RunView
 from buttress.errors import ConfigError, DataError
+from buttress.nn.contract import form_of
 from buttress.settings import Curve, PerEpoch, resolve_epoch
 from buttress.storage.history import History, Store
 from buttress.streams import Span
@@ -124,17 +125,16 @@ class Context(RunView):
         In an evaluation it is the caller of ``evaluate(..., draws=...)``.
 
         Raises:
-            DataError: it has another shape.
+            DataError: it is no tensor, or has another shape.
         """
         name = f"{self.plugin}.{purpose}"
         self._state.requested_draws.add(name)
         given = self._state.draws.get(name)
-        if given is not None and given.shape != torch.Size(shape):
-            who = "evaluation" if self.phase == "evaluate" else "engine.step"
-            raise DataError(
-                f"{who}: draws[{name!r}]: expected a tensor of shape {tuple(shape)}, got {tuple(given.shape)}"
-            )
-        return given
+        if given is None or (isinstance(given, Tensor) and given.shape == torch.Size(shape)):
+            return given
+        who = "evaluation" if self.phase == "evaluate" else "engine.step"
+        form = tuple(given.shape) if isinstance(given, Tensor) else form_of(given)
+        raise DataError(f"{who}: draws[{name!r}]: expected a tensor of shape {tuple(shape)}, got {form}")
 
     def grads(
         self, loss: Tensor, params: Sequence[Tensor], *, retain_graph: bool | None = None, create_graph: bool = False
