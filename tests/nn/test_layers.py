@@ -1,26 +1,45 @@
 """Layer groups by name, against what the paper lists."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 from torch import nn
 
 from buttress.errors import PluginError
 from buttress.nn.layers import layer_groups, layer_names, split_groups
 from buttress.types import ParamGroup
-from buttress_plugins.models.preact_resnet import preact_resnet18, preact_tiny
+from buttress_plugins.models.preact_resnet import preact_resnet18, preact_resnet34, preact_tiny
+from buttress_plugins.models.wide_resnet import wrn, wrn_28_10, wrn_32_10, wrn_34_10
 
 
 def modules_of(names: list[str]) -> list[str]:
     return list(dict.fromkeys(name.rpartition(".")[0] for name in names))
 
 
-def test_the_groups_of_a_preact_resnet_are_its_stages():
-    model = preact_resnet18(in_channels=3, num_classes=10, width=4)
+@pytest.mark.parametrize("make", [preact_resnet18, preact_resnet34, preact_tiny])
+def test_the_groups_of_a_preact_resnet_are_its_stages(make: Any):
+    model = make(in_channels=3, num_classes=10, width=4)
     groups = layer_groups(model)
     assert set(groups) == {1, 2, 3, 4}
     for number, names in groups.items():
         assert names == [name for name, _ in model.named_parameters() if name.startswith(f"layer{number}.")]
     outside = {name for name, _ in model.named_parameters()} - {name for names in groups.values() for name in names}
     assert outside == {"conv1.weight", "bn.weight", "bn.bias", "linear.weight", "linear.bias"}
+
+
+@pytest.mark.parametrize("make", [partial(wrn, depth=16, padding="end"), wrn_28_10, wrn_32_10, wrn_34_10])
+def test_the_groups_of_a_wide_resnet_are_its_three_blocks_and_its_head(make: Any):
+    """Spec: block1, block2 and block3 are groups 1 to 3, bn1 and fc are group 4, and the stem belongs to none."""
+    model = make(in_channels=3, num_classes=10, widen=1)
+    names, groups = [name for name, _ in model.named_parameters()], layer_groups(model)
+    assert groups == {
+        1: [name for name in names if name.startswith("block1.")],
+        2: [name for name in names if name.startswith("block2.")],
+        3: [name for name in names if name.startswith("block3.")],
+        4: ["bn1.weight", "bn1.bias", "fc.weight", "fc.bias"],
+    }
+    assert set(names) - {name for group in groups.values() for name in group} == {"conv1.weight"}
 
 
 def test_the_groups_of_vgg16_bn_are_the_indices_of_the_paper():
