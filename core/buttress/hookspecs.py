@@ -209,6 +209,20 @@ CHAIN = frozenset(
 )
 EXCLUSIVE = frozenset({"generate_adv", "perturb_weights", "compute_loss"})
 HOOKS = CHAIN | EXCLUSIVE
+TITLES = {
+    "param_groups": "parameter groups",
+    "transform_batch": "batches",
+    "generate_adv": "attacks",
+    "perturb_weights": "weight perturbations",
+    "compute_loss": "losses",
+    "adjust_grads": "gradients",
+    "ensemble_weights": "ensembles",
+    "start_run": "beginning of a run",
+    "end_epoch": "end of an epoch",
+    "log": "records",
+    "end_run": "end of a run",
+}
+"""Every hook with the title of the plugins that are listed under it: hooks of a step in its order, then the others."""
 LOGGER_HOOKS = ("start_run", "log", "end_run")
 """The hooks that a logger may have; a class with ``log`` and no hooks but these is a logger."""
 
@@ -216,3 +230,8 @@ LOGGER_HOOKS = ("start_run", "log", "end_run")
 def makes_logger(hooks: Collection[str]) -> bool:
     """Whether a class with these hooks is a logger, and not a plugin that takes part in training."""
     return "log" in hooks and set(hooks) <= set(LOGGER_HOOKS)
+
+
+def main_hook(hooks: Collection[str]) -> str:
+    """The hook under which a plugin with these hooks is listed, the first of ``TITLES``; empty where it has none."""
+    return next((hook for hook in TITLES if hook in hooks), "")

@@ -70,7 +70,7 @@ def checked(found: list[Source]) -> dict[Source, dict[str, str]]:
 @pytest.mark.usefixtures("installed")
 def test_what_is_broken_is_listed_by_every_hook(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_checked", checked)
-    rows = inventory("plugin", hook="compute_loss")
+    rows = inventory("plugin", hook="compute_loss", check=True)
     assert {row["name"]: row["status"] for row in rows} == dict.fromkeys(
         CODES.keys() - {"b_good", "f_good"}, "broken: why"
     )
@@ -87,12 +87,27 @@ def test_a_check_before_a_description_says_what_is_broken(monkeypatch: pytest.Mo
     assert 'paper: Author et al., "A Title. With a stop", arXiv:1234.56789, eq. 2' in said
 
 
-def test_a_list_fits_a_terminal_and_says_why_something_is_broken():
-    row = dict.fromkeys(("kind", "name", "distribution", "version", "entry point", "hooks", "paper", "cost"), "word")
-    text = render_list([row | {"status": "broken: " + 40 * "why ", "paper": 40 * "title "}, row | {"status": "ok"}])
-    assert max(map(len, text.splitlines())) <= 100
-    assert "broken  word\n    why: why why" in text
-    assert "    cost: word\n    paper: title title" in text
+def test_a_list_groups_plugins_by_hook_and_fits_a_terminal():
+    reason = "words " * 10 + "end"
+    row = {"distribution": "mixed", "version": "1.2", "entry point": "a:A", "status": "listed", "hooks": ""}
+    rows = [
+        row | {"kind": "plugin", "name": "late", "hooks": "adjust_grads, start_run"},
+        row | {"kind": "plugin", "name": "unknown"},
+        row | {"kind": "plugin", "name": "early", "hooks": "generate_adv, compute_loss", "status": "shadowed"},
+        row | {"kind": "logger", "name": "writer", "hooks": "log"},
+        row | {"kind": "model", "name": "net", "status": f"broken: {reason}", "paper": "T", "cost": "no"},
+        row | {"kind": "unknown", "name": "unknown", "entry point": "/site/a.dist-info", "status": "broken: no text"},
+    ]
+    text = render_list(rows)
+    assert max(map(len, render_list([row | {"kind": "model", "name": "a", "paper": 40 * "title "}]).splitlines())) <= 80
+    assert [each.splitlines() for each in text.split("\n\n")] == [
+        ["attacks: generate_adv", "  early    mixed 1.2  shadowed; also compute_loss"],
+        ["gradients: adjust_grads", "  late     mixed 1.2"],
+        ["plugins whose hooks only an import shows (--check)", "  unknown  mixed 1.2"],
+        ["models", "  net      mixed 1.2  broken", f"      why: {reason}", "      cost: no", "      paper: T"],
+        ["loggers", "  writer   mixed 1.2"],
+        ["distributions that cannot be read", "  /site/a.dist-info", "      why: no text"],
+    ]
 
 
 def test_what_an_attack_of_evaluations_costs_is_what_it_says_or_counted():

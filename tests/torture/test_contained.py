@@ -26,7 +26,7 @@ def test_a_command_works_among_broken_plugins_and_imports_none(work: Path, name:
     assert done.returncode == 0, done.stderr
     assert imported(work / "site") == []
     if name == "plugins list":
-        assert all(f"broken_{broken}:Plugin" in done.stdout for broken in BROKEN)
+        assert all(f"broken-{broken} 1.0" in done.stdout for broken in BROKEN)
         assert unnamed(work, work / "site") == []
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -11,14 +11,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from buttress.components.installed import UnreadableDistribution, broken_distributions
-from buttress.components.members import Marked, marked
+from buttress.components.members import Marked, hooks_in, marked
 from buttress.components.per_epoch import TITLE
 from buttress.components.plain import plain
 from buttress.components.plugin_class import check_class
 from buttress.components.signature import settings_model
+from buttress.components.source_hooks import hooks_in_source
 from buttress.components.sources import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
 from buttress.errors import PluginError, nearest
-from buttress.hookspecs import EXCLUSIVE, HOOKS
+from buttress.hookspecs import EXCLUSIVE, HOOKS, TITLES
 from buttress.processes import Channel, run_apart
 
 # A distribution whose components take longer than this to import is examined one by one, and each that still does is
@@ -29,16 +30,17 @@ ComponentRecord = dict[str, Any]
 
 
 def inventory(kind: str | None = None, *, check: bool = False, hook: str | None = None) -> list[ComponentRecord]:
-    """One record an installed component: kind, name, distribution, version, entry point, status.
+    """One record an installed component: kind, name, distribution, version, entry point, status, hooks.
 
-    A distribution whose metadata cannot be read has a record too, with the status ``broken``.
+    A distribution whose metadata cannot be read has a record too, with the status ``broken``. The hooks are read from
+    source texts; they are empty where these do not show them.
 
     Args:
         kind: kind of components, or None for all.
         check: whether to import each, in a process of its distribution's own. The status then says ``ok``, or
-            ``broken`` with the reason, and hooks, paper and cost are added.
-        hook: hook that the components have, or None for all. It implies ``check``, since only an import shows hooks;
-            components that cannot be imported are listed too, since they may have it.
+            ``broken`` with the reason, the hooks are those of the import, and paper and cost are added.
+        hook: hook that the components have, or None for all. Components whose hooks are not known are listed too, since
+            they may have it.
 
     Raises:
         PluginError: there is no such hook.
@@ -54,19 +56,31 @@ def inventory(kind: str | None = None, *, check: bool = False, hook: str | None 
             "version": source.version,
             "entry point": source.target,
             "status": source.status,
+            "hooks": "" if check else _hooks_shown(source),
         }
         for source in components
     ]
     unread = [_record_of(broken) for broken in broken_distributions(GROUPS.values())]
-    if not check and hook is None:
-        return rows + unread
-    checked = _checked([source for source in components if source.status not in ("incompatible", "disabled")])
-    for row, source in zip(rows, components, strict=True):
-        facts = checked.get(source, {})
-        row["status"] = _status(source, facts)
-        row |= {key: facts.get(key, "") for key in ("hooks", "paper", "cost")}
+    if check:
+        checked = _checked([source for source in components if source.status not in ("incompatible", "disabled")])
+        for row, source in zip(rows, components, strict=True):
+            facts = checked.get(source, {})
+            row["status"] = _status(source, facts)
+            row |= {key: facts.get(key, "") for key in ("hooks", "paper", "cost")}
+        unread = [{**row, "paper": "", "cost": ""} for row in unread]
     chosen = [row for row in rows if hook is None or hook in row["hooks"].split(", ") or _may_have_hooks(row)]
-    return chosen + [{**row, "hooks": "", "paper": "", "cost": ""} for row in unread]
+    return chosen + unread
+
+
+def _hooks_shown(source: Source) -> str:
+    """The hooks of a component as its source text shows them; empty where it does not."""
+    shown = hooks_in_source(source.target) if source.kind in HOOKED else None
+    return _listed(shown or ())
+
+
+def _listed(hooks: Collection[str]) -> str:
+    """Hooks with commas, in the order of their titles."""
+    return ", ".join(hook for hook in TITLES if hook in hooks)
 
 
 def _record_of(broken: UnreadableDistribution) -> ComponentRecord:
@@ -78,6 +92,7 @@ def _record_of(broken: UnreadableDistribution) -> ComponentRecord:
         "version": "unknown",
         "entry point": broken.path,
         "status": f"broken: {broken.problem}",
+        "hooks": "",
     }
 
 
@@ -102,7 +117,7 @@ def facts_of(source: Source) -> dict[str, str]:
         return {"status": f"broken: {problem}"}
     return {
         "status": "ok",
-        "hooks": ", ".join(hook.split(" ")[0] for hook in _hooks(component)) if source.kind in HOOKED else "",
+        "hooks": _listed(hooks_in(component)) if source.kind in HOOKED else "",
         "paper": paper(component),
         "cost": _cost(component, source),
     }

@@ -26,7 +26,7 @@ def plugins() -> None:
 @option(
     "--hook",
     metavar="HOOK",
-    help="hook that the listed components have; broken ones are listed too; imports each, as --check does",
+    help="hook that the listed components have; those whose hooks are not known are listed too",
     shell_complete=hooks,
 )
 @option(
@@ -34,7 +34,7 @@ def plugins() -> None:
 )
 @json_option
 def list_(kind: str | None, hook: str | None, check: bool, as_json: bool) -> str:
-    """List the installed components, from metadata alone."""
+    """List the installed components, plugins by hook, without importing any."""
     from buttress.authoring.inventory import inventory
     from buttress.authoring.inventory_text import render_list
 
