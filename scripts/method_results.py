@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -38,6 +38,12 @@ RESULTS: list[dict[str, Any]] = [
         "columns": COMPARED,
     },
     {
+        "file": "compare-digits-apgd.json",
+        "command": "`buttress compare configs/digits/at.yaml configs/digits/apgd.yaml`, later and on another processor",
+        "columns": COMPARED,
+        "only": {"apgd"},
+    },
+    {
         "file": "compare-digits-stages.json",
         "command": "`make compare-stages`, all on one split",
         "columns": COMPARED,
@@ -62,9 +68,16 @@ def digits(name: str, _: str) -> str:
     return "\n\n".join(parts) or "Not measured on digits yet; `make compare` measures it."
 
 
-def _measured(name: str, file: str, command: str, columns: Mapping[str, str]) -> str:
-    """One file's rows that have the method, after the baseline's, and its settings; empty where none has."""
-    result = _read(file)
+def _measured(
+    name: str, file: str, command: str, columns: Mapping[str, str], only: Collection[str] | None = None
+) -> str:
+    """One file's rows that have the method, after the baseline's, and its settings; empty where none has.
+
+    A file with ``only`` is shown on the pages of these methods, and not on those of the baseline.
+    """
+    if only is not None and name not in only:
+        return ""
+    result = read(file)
     baseline, *_ = result["rows"]
     rows, settings, shown = [], [], []
     for row in result["rows"]:
@@ -99,7 +112,7 @@ def _fewer(rows: Sequence[Mapping[str, Any]], n: int) -> str:
 
 def every_stack(file: str) -> str:
     """A table of all rows of a comparison, in its order."""
-    baseline, *_ = rows = _read(file)["rows"]
+    baseline, *_ = rows = read(file)["rows"]
     lines = [
         [_link(row, _stack(row), "../configs"), f"{row['n']:,}", *_cells(row, COMPARED), _paired(row, baseline)]
         for row in rows
@@ -107,7 +120,8 @@ def every_stack(file: str) -> str:
     return table(["stack", "n", *COMPARED, PAIRED], lines)
 
 
-def _read(file: str) -> dict[str, Any]:
+def read(file: str) -> dict[str, Any]:
+    """A recorded comparison, a file of ``benchmarks/results``."""
     result: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
     return result
 
