@@ -84,9 +84,10 @@ def test_a_comparison_has_a_row_for_every_track_of_every_variant(here: None, two
     folder = two / "runs" / "compare"
     runs = [f"{name}-s{seed}" for name in ("one", "other") for seed in (2, 5)]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["logs", "plan.json", "comparison.json", "comparison.md", "comparison.png", *runs]
+        ["logs", "plan.json", "comparison.json", "comparison.md", "comparison.png", "differences.png", *runs]
     )
-    assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("comparison.png", "differences.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     assert re.search(r"\| one +\| meat +\|", (folder / "comparison.md").read_text())
     assert "4 runs, 0 done before; 2 at once, OMP_NUM_THREADS=1 each" in said
     assert "[4/4]" in said

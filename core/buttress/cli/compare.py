@@ -59,7 +59,7 @@ def compare(
     baseline: str | None,
     trust: bool,
 ) -> str:
-    """Train configs x swept settings x seeds, into one table and one picture."""
+    """Train configs x swept settings x seeds, into one table and two pictures."""
     from buttress.comparing.compare import compare as train_all
     from buttress.comparing.sweep import part_of, plan, seeds_of
     from buttress.errors import ConfigError, WorkError

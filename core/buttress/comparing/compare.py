@@ -1,4 +1,4 @@
-"""``buttress compare``: train methods x settings x seeds; make one table, one picture, and JSON.
+"""``buttress compare``: train methods x settings x seeds; make one table, two pictures, and JSON.
 
 A run that fails is a row and not the end. The same command again goes on where the last one stopped.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from buttress.comparing.comparison import VALIDATION, ComparedTrack, Comparison
+from buttress.comparing.differences import differences_of, draw_differences
+from buttress.comparing.groups import groups_of
 from buttress.comparing.jobs import Job
 from buttress.comparing.picture import draw_comparison
 from buttress.comparing.plan_file import (
@@ -27,6 +29,7 @@ from buttress.comparing.pool import Pool
 from buttress.comparing.same_examples import expect_same_data_as_started, other_examples
 from buttress.comparing.sweep import Variant, baselines
 from buttress.config.file import dump_config
+from buttress.config.yaml_source import parse_yaml
 from buttress.console.tables import WIDTH, wrapped
 from buttress.errors import CheckpointError, ConfigError
 from buttress.scoring.attacks import attack_entry, attack_name, load_attack
@@ -37,6 +40,9 @@ from buttress.training.manifest import hardware
 from buttress.training.records import read_metrics
 from buttress.training.selection import Record, best_epoch, fully_scored
 from buttress.training.summary_file import read_summary
+
+DIFFERENCES = "differences.png"
+"""Name of the second picture in the folder of a comparison."""
 
 
 def compare(
@@ -94,8 +100,9 @@ def compare(
     with locked(lock, wait=True):
         plan = read_plan(folder).joined(plan)  # another command may have joined meanwhile
         write_plan(folder, plan)
-        comparison = _comparison(planned, kept_jobs(folder, plan, planned, say), failed, plan, own)
-        _write(comparison, folder, say)
+        every = [*planned, *kept_jobs(folder, plan, planned, say)]
+        comparison = _comparison(every, failed, plan, own)
+        _write(comparison, {job.label: parse_yaml(job.config, "config").value for job in every}, folder, say)
     return comparison
 
 
@@ -141,12 +148,10 @@ def _replaced(before: Plan, checked: _Checked, folder: Path) -> list[Member]:
     return replaced
 
 
-def _comparison(
-    planned: Sequence[Job], kept: Sequence[Job], failed: Mapping[tuple[str, int], str], plan: Plan, own: str
-) -> Comparison:
+def _comparison(jobs: Sequence[Job], failed: Mapping[tuple[str, int], str], plan: Plan, own: str) -> Comparison:
     """The comparison of all runs, in the order of the plan."""
     order = {member.label: place for place, member in enumerate(plan.members)}
-    every = sorted([*planned, *kept], key=lambda job: (order[job.label], job.seed))
+    every = sorted(jobs, key=lambda job: (order[job.label], job.seed))
     here = [job for job in every if (job.label, job.seed) not in failed]
     finished = [job for job in here if job.folder.summary.exists()]
     by, columns = str(plan.members[0].evaluation["best_by"]), _columns(own, plan.attacks)
@@ -249,7 +254,7 @@ def _expect_scored(
             )
 
 
-def _write(comparison: Comparison, folder: Path, say: Callable[[str], None]) -> None:
+def _write(comparison: Comparison, configs: Mapping[str, Any], folder: Path, say: Callable[[str], None]) -> None:
     result = {"command": sys.argv, "seeds": comparison.seeds, **hardware(), **comparison.to_json()}
     text, markdown, picture = (folder / f"comparison.{suffix}" for suffix in ("json", "md", "png"))
     write_json(text, result)
@@ -258,4 +263,7 @@ def _write(comparison: Comparison, folder: Path, say: Callable[[str], None]) -> 
     if comparison.rows:
         draw_comparison(picture, comparison)
         say(f"Learning curves: {picture}")
+    if rows := differences_of(comparison, groups_of(comparison, configs)):
+        draw_differences(folder / DIFFERENCES, rows, comparison.attacks, comparison.against)
+        say(f"Differences to {comparison.against}: {folder / DIFFERENCES}")
     say(f"Table and numbers: {markdown}, {text}")

@@ -99,6 +99,12 @@ class Comparison:
         label = self.baselines.get(row.label)
         return next((other for other in self.rows if (other.label, other.track) == (label, "live")), None)
 
+    @property
+    def against(self) -> str:
+        """Label of the baseline, or a phrase where there are several."""
+        labels = list(dict.fromkeys(self.baselines.values()))
+        return labels[0] if len(labels) == 1 else f"the one of {', '.join(labels)} that has the same settings"
+
     def paired(self, row: ComparedTrack) -> list[float]:
         """Last robust accuracy minus that of the baseline's live model, at every seed that both have."""
         base, measure = self.baseline_of(row), f"{self.attacks[0]} last"
@@ -151,14 +157,14 @@ class Comparison:
 
     def notes(self) -> str:
         """Notes that explain the numbers of the table."""
-        sizes, against = sorted({row.n for row in self.rows}), list(dict.fromkeys(self.baselines.values()))
+        sizes = sorted({row.n for row in self.rows})
         of = f", n = {', '.join(map(str, sizes))}" if sizes else ""
         bias = " (the papers' protocol, biased upward)" if self.by == "test" else ""
-        whose = against[0] if len(against) == 1 else f"the one of {', '.join(against)} that has the same settings"
         return (
             f"Test accuracies in %{of}: mean +- sample standard deviation over seeds; best epoch chosen on {self.by}"
             f"{bias} by {self.attacks[0]}, every best column at that same epoch. paired: last {self.attacks[0]} minus "
-            f"that of the live model of {whose}, seed by seed." + "".join(f" {more}" for more in self._more_notes())
+            f"that of the live model of {self.against}, seed by seed."
+            + "".join(f" {more}" for more in self._more_notes())
         )
 
     def _more_notes(self) -> Iterator[str]:
