@@ -5,14 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from buttress.cli import main
 from buttress.storage.run_folder import RunFolder
 from buttress.training.trainer import Trainer
+
+from ..photo_folder import write_photos
 
 CONFIG: dict[str, Any] = {
     "name": "photos",
@@ -32,13 +32,7 @@ Verb = Callable[..., str]
 @pytest.fixture
 def expect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
     """Runs a verb beside ``photos.yaml`` and the images in ``photos/``; it has to end with ``code``."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 8), ("test", 3)):
-        for name in ("cat", "dog"):
-            folder = tmp_path / "photos" / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    write_photos(tmp_path / "photos", {"train": 8, "test": 3})
     (tmp_path / "photos.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
     monkeypatch.chdir(tmp_path)
 
@@ -55,7 +49,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
 
-@pytest.mark.parametrize("file", ["train/cat/0.png", "train/cat/1.png", "train/dog/7.png", "test/dog/2.png"])
+@pytest.mark.parametrize("file", ["train/cat/0.png", "train/cat/1.png", "train/coffee/7.png", "test/coffee/2.png"])
 def test_a_file_that_is_no_image_leaves_no_run_folder(expect: Verb, file: str):
     Path("photos", file).write_bytes(b"no image")
     said = expect("train", "photos.yaml", code=2)

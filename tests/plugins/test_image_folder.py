@@ -16,18 +16,14 @@ from buttress.training.launch import launch
 from buttress_plugins.data import image_folder
 from buttress_plugins.data.image_folder import ImageFolder
 
+from ..photo_folder import write_photos
+
 BOX = ThreatModel("linf", "8/255")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 6), ("test", 3)):
-        for name in ("cat", "dog"):
-            folder = tmp_path / "images" / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    write_photos(tmp_path / "images", {"train": 6, "test": 3})
     return tmp_path / "images"
 
 
@@ -42,10 +38,22 @@ def test_batches_hold_the_images_in_the_order_asked_for(root: Path, workers: int
     batches = list(train.batches(order, 2))
     assert [batch.index.tolist() for batch in batches] == [[11, 0], [5, 6], [2]]
     assert [batch.y.tolist() for batch in batches] == [[1, 0], [0, 1], [0]]
-    with Image.open(root / "train" / "dog" / "5.png") as image:
+    with Image.open(root / "train" / "coffee" / "5.png") as image:
         expected = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     assert torch.allclose(batches[0].x[0], expected, rtol=0, atol=1e-7)
     assert [batch.index.tolist() for batch in train.batches(order, 2, start=1)] == [[5, 6], [2]]
+
+
+@pytest.mark.parametrize(("suffix", "close"), [("png", 1e-7), ("jpg", 0.01)])
+def test_photographs_are_those_that_were_saved(tmp_path: Path, suffix: str, close: float):
+    saved = write_photos(tmp_path / "images", {"train": 6, "test": 3}, 32, suffix)
+    read = folder(tmp_path / "images", size=32)
+    for name, split in read.splits().items():
+        (batch,) = split.batches(torch.arange(len(split)), len(split))
+        of_both = saved.splits()[name]
+        expected = torch.cat([of_both.x[of_both.y == number] for number in (1, 2)])  # cat and coffee
+        assert batch.y.tolist() == [0] * (len(split) // 2) + [1] * (len(split) // 2)
+        assert float((batch.x - expected).abs().mean()) <= close
 
 
 def test_images_are_resized_and_cropped(root: Path):
@@ -71,8 +79,8 @@ def test_reading_moves_no_global_generator(root: Path):
 
 
 def test_an_unreadable_image_is_named(root: Path):
-    (root / "train" / "dog" / "2.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"train/dog/2\.png cannot be read"):
+    (root / "train" / "coffee" / "2.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"train/coffee/2\.png cannot be read"):
         list(folder(root).train.batches(torch.arange(12), 4))
 
 
@@ -81,7 +89,7 @@ def test_an_unreadable_image_is_named(root: Path):
 def test_every_way_in_which_an_image_cannot_be_read_is_one_clear_error(
     root: Path, workers: int, damage: str, monkeypatch: pytest.MonkeyPatch
 ):
-    path = root / "train" / "dog" / "2.png"
+    path = root / "train" / "coffee" / "2.png"
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-30])
     else:
@@ -91,9 +99,9 @@ def test_every_way_in_which_an_image_cannot_be_read_is_one_clear_error(
 
 
 def test_an_unreadable_header_is_found_before_the_first_step(root: Path, monkeypatch: pytest.MonkeyPatch):
-    (root / "train" / "dog" / "2.png").write_bytes(b"no image")
+    (root / "train" / "coffee" / "2.png").write_bytes(b"no image")
     train = folder(root).train
-    with pytest.raises(DataError, match=r"train/dog/2\.png cannot be read: cannot identify image file"):
+    with pytest.raises(DataError, match=r"train/coffee/2\.png cannot be read: cannot identify image file"):
         train.check("train", 2, BOX)
     monkeypatch.setattr(image_folder, "READ_BEFORE", 100)  # of a larger set the headers are not read
     train.check("train", 2, BOX)
@@ -113,7 +121,7 @@ CHANGES = {
     "contents of files": lambda root: overwrite(root / "train" / "cat" / "1.png"),
     "sizes of files": lambda root: (root / "train" / "cat" / "1.png").write_bytes(b"x"),
     "names of files": lambda root: (root / "train" / "cat" / "1.png").rename(root / "train" / "cat" / "1b.png"),
-    "labels": lambda root: (root / "train" / "cat" / "5.png").rename(root / "train" / "dog" / "a.png"),
+    "labels": lambda root: (root / "train" / "cat" / "5.png").rename(root / "train" / "coffee" / "a.png"),
     "n": lambda root: (root / "train" / "cat" / "1.png").unlink(),
 }
 
@@ -157,7 +165,7 @@ def test_a_file_that_cannot_be_read_is_named_by_the_fingerprint(root: Path):
 def test_missing_folders_and_other_classes_are_refused(root: Path, tmp_path: Path):
     with pytest.raises(DataError, match="one folder of images for each class"):
         folder(tmp_path / "nowhere")
-    (root / "test" / "dog").rename(root / "test" / "wolf")
+    (root / "test" / "coffee").rename(root / "test" / "wolf")
     with pytest.raises(DataError, match=r"has classes \['cat', 'wolf'\]"):
         folder(root)
 
