@@ -81,6 +81,20 @@ def _basic(w: Weights, name: str, x: Tensor, stride: int) -> Tensor:
     return F.relu(out + x)
 
 
+def preact_of_rice(w: Weights, x: Tensor, blocks: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
+    """PreActResNet of the code of Rice et al. and of AWP's."""
+    x = F.conv2d(x, w["conv1.weight"], padding=1)
+    for stage, (count, first_stride) in enumerate(zip(blocks, strides, strict=True), start=1):
+        for number in range(count):
+            block, stride = f"layer{stage}.{number}", first_stride if number == 0 else 1
+            first = F.relu(norm(w, f"{block}.bn1", x))
+            out = F.conv2d(first, w[f"{block}.conv1.weight"], stride=stride, padding=1)
+            out = F.conv2d(F.relu(norm(w, f"{block}.bn2", out)), w[f"{block}.conv2.weight"], padding=1)
+            learned = f"{block}.shortcut.0.weight"
+            x = out + (F.conv2d(first, w[learned], stride=stride) if learned in w else x)
+    return pooled(F.relu(norm(w, "bn", x)), w, "linear")
+
+
 def wrn_of_trades(w: Weights, x: Tensor, depth: int) -> Tensor:
     """WRN of TRADES' and AWP's code, with ReLU."""
     x = F.conv2d(x, w["conv1.weight"], padding=1)

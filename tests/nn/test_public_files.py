@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from buttress.errors import ModelError
 from buttress.nn import load_weights, normalized
-from buttress_plugins.models.preact_resnet import preact_tiny
+from buttress_plugins.models.preact_resnet import preact_resnet18, preact_resnet34, preact_tiny
 from buttress_plugins.models.wide_resnet import WideResNet, wrn
 from buttress_plugins.models.zoo import convit_b, vit_b
 
@@ -95,6 +95,35 @@ def images() -> Tensor:
 
 def assert_logits(model: nn.Module, expected: Tensor) -> None:
     torch.testing.assert_close(model(images()), expected, rtol=1e-9, atol=1e-9)
+
+
+def preact(blocks: tuple[int, ...], width: int) -> dict[str, Tensor]:
+    """The tensors of a pre-activation network by the names of the code of Rice et al."""
+    made, width_in = Maker(), width
+    made.conv("conv1", 3, width, 3)
+    for stage, count in enumerate(blocks):
+        out = width * 2**stage
+        for number in range(count):
+            block = f"layer{stage + 1}.{number}"
+            made.norm(f"{block}.bn1", width_in)
+            made.conv(f"{block}.conv1", width_in, out, 3)
+            made.norm(f"{block}.bn2", out)
+            made.conv(f"{block}.conv2", out, out, 3)
+            if width_in != out:
+                made.conv(f"{block}.shortcut.0", width_in, out, 1)
+            width_in = out
+    made.norm("bn", width_in)
+    made.linear("linear", width_in, CLASSES)
+    return made.weights
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "1."])
+@pytest.mark.parametrize(("make", "blocks"), [(preact_resnet18, (2, 2, 2, 2)), (preact_resnet34, (3, 4, 6, 3))])
+def test_files_of_rice_and_awp_give_the_logits_of_their_code(tmp_path: Path, make: Any, blocks: Any, prefix: str):
+    weights = preact(blocks, width=4)
+    model = make(in_channels=3, num_classes=CLASSES, width=4).double().eval()
+    load_weights(model, save(tmp_path, {"state_dict": prefixed(weights, prefix)}))
+    assert_logits(model, literal.preact_of_rice(weights, images(), blocks, (1, 2, 2, 2)))
 
 
 @pytest.mark.parametrize("sub_block", [False, True])

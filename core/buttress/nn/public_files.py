@@ -1,8 +1,9 @@
-"""Translate weights of public code: names of wide ResNets, the input's normalization, grids of position embeddings.
+"""Translate weights of public code: names of residual networks, the input's normalization, position embeddings.
 
 Sources of the names: the code of TRADES (Zhang et al., arXiv:1901.08573), which that of AWP and many entries of
 RobustBench share, and DeepMind's code (Gowal et al., arXiv:2010.03593), whose networks RobustBench has as
-``dm_wide_resnet``. Position embeddings are resized as timm does.
+``dm_wide_resnet``. Pre-activation networks: the code of Rice et al. (arXiv:2002.11569), which that of AWP shares, wraps
+the convolution of a shortcut. Position embeddings are resized as timm does.
 """
 
 import re
@@ -87,7 +88,7 @@ def translated(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
             its input otherwise.
     """
     layout = _layout_of(weights) if _has(model, r"\bblock1\.0\.conv1\.") else None
-    result = dict(weights)
+    result = _with_bare_shortcuts(model, weights)
     if layout is not None:
         _expect_padding(model, layout, source)
         result = {
@@ -96,6 +97,14 @@ def translated(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
     for mean, std in list(_normalizations(model, result)):
         _expect_normalization(model, result.pop(mean), result.pop(std), source)
     return _with_resized_positions(model, result)
+
+
+def _with_bare_shortcuts(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``weights`` with the shortcuts of pre-activation blocks named as convolutions by themselves, as in ``model``."""
+    block = r"\blayer[1-4]\.\d+\.shortcut\."
+    if not _has(model, block + "weight$"):
+        return dict(weights)
+    return {re.sub(f"({block})0\\.", r"\1", name): tensor for name, tensor in weights.items()}
 
 
 def _layout_of(weights: Mapping[str, Tensor]) -> _Layout | None:
