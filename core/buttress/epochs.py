@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from math import floor, isfinite, pi, sin
+from math import floor, inf, isfinite, pi, sin
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args
 
 from pydantic import BeforeValidator
@@ -51,6 +51,28 @@ def resolve_epoch(value: int | float, epochs: int | None) -> int:
             "or give the epoch as an integer"
         )
     return floor(Fraction(str(value)) * epochs)
+
+
+def _moment(value: object) -> int | float:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, float) and 0 < value < inf and value != 1:
+        return value
+    raise ValueError(
+        "expected a time in epochs (an integer >= 0, or a number > 1 such as 7.5, in the middle of epoch 7) or a share "
+        f"of the run in (0, 1), got {value!r}"
+    )
+
+
+Moment = Annotated[int | float, BeforeValidator(_moment)]
+"""A time for schedules: an integer is a 0-based epoch, a float > 1 an epoch and a part of it (7.5: in the middle of
+epoch 7), a float in (0, 1) a share of the run."""
+
+
+def resolve_moment(value: int | float, epochs: float) -> float:
+    """The time of a ``Moment`` setting in a run of ``epochs``, in epochs; the share of a run is not floored."""
+    is_share = isinstance(value, float) and value < 1
+    return float(Fraction(str(value)) * Fraction(epochs)) if is_share else value
 
 
 CurveShape = Literal["linear", "piecewise", "cosine"]

@@ -12,7 +12,7 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, PlainSerializer, WithJsonSchema
 
-from buttress.epochs import Curve, Epoch, PerEpoch, resolve_epoch, values_of
+from buttress.epochs import Curve, Epoch, Moment, PerEpoch, resolve_epoch, resolve_moment, values_of
 from buttress.number_text import exact_fraction, read_flag, read_number
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "ExactFraction",
     "File",
     "Flag",
+    "Moment",
     "NonNegative",
     "NonNegativeFraction",
     "NonNegativeOrInf",
@@ -31,6 +32,7 @@ __all__ = [
     "Times",
     "resolve_amount",
     "resolve_epoch",
+    "resolve_moment",
     "values_of",
 ]
 

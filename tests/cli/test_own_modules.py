@@ -121,7 +121,7 @@ class Positional:
 
 SCHEDULE = '''
 from buttress import Schedule
-from buttress.config.schedule import Constant
+from buttress.config.schedules import Constant
 from buttress.settings import Epoch
 
 

@@ -306,7 +306,7 @@ def schedule_of(name: str) -> Any:
 def test_schedules_are_listed_shown_and_taken_from_distributions_too(install: Install):
     install("slow-lr", "slow", SCHEDULE.format(drops="[1]"), kind="schedule")
     listed = {source.name: source.distribution for source in sources("schedule")}
-    own = ("constant", "cosine", "cyclic", "linear", "piecewise")
+    own = ("constant", "cosine", "cyclic", "linear", "multistep", "onecycle", "piecewise")
     assert listed == {**dict.fromkeys(own, "buttress"), "slow": "slow-lr"}
     assert description_of("schedule", "piecewise", cost=False)["settings"][0]["name"] == "milestones"
     schedule, settings = schedule_of("slow")

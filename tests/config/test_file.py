@@ -125,6 +125,14 @@ def test_a_schedule_is_built_and_resolved():
         ("{name: piecewise}", "c.yaml:12: schedule.milestones: required, and not given"),
         ("{name: constant, factor: 3}", "c.yaml:12: schedule.factor: unknown key"),
         ("{name: piecewise, milestones: [3, 2]}", "schedule.milestones: expected increasing epochs, got [3, 2]"),
+        (
+            "{name: piecewise, milestones: [2, 4]}",
+            "c.yaml:12: schedule.milestones: 4 never comes: the run has 4 epochs",
+        ),
+        ("{name: piecewise, milestones: [2.5]}", "c.yaml:12: schedule.milestones: 2.5 lies inside an epoch"),
+        ("{name: piecewise, milestones: [1, 2], factor: [0.5]}", "schedule: factor: expected one factor, or one for"),
+        ("{name: linear, knots: [9], factors: [1], final: 0.1}", "c.yaml:12: schedule.knots: 9 never comes"),
+        ("{name: cosine, start: 4}", "c.yaml:12: schedule.start: 4 never comes"),
     ],
 )
 def test_a_wrong_schedule_is_refused(section: str, expected: str):

@@ -1,14 +1,18 @@
 """Learning-rate factors at hand-computed times."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 
 from buttress.components.place import Place
 from buttress.components.signature import settings_model
 from buttress.components.validation import validate
-from buttress.config.schedule import Constant, Cosine, Cyclic, Linear, Piecewise, expect_factors
+from buttress.config.schedule import Schedule, expect_factors
+from buttress.config.schedules import Constant, Cosine, Cyclic, Linear, MultiStep, OneCycle, Piecewise
 from buttress.errors import ConfigError
 
 
@@ -40,18 +44,64 @@ def test_milestones_may_be_fractions_of_the_epochs(milestones: Any, epochs: int,
     assert Piecewise(milestones=milestones).drops(epochs) == drops
 
 
+@pytest.mark.parametrize(
+    ("t", "factor"), [(0, 1.0), (4, 1.0), (5, 0.5), (7.4, 0.5), (7.5, 0.1), (8.9, 0.1), (9, 0.02), (10, 0.02)]
+)
+def test_every_drop_may_have_a_factor_of_its_own_and_lie_inside_an_epoch(t: float, factor: float):
+    schedule = Piecewise(milestones=[5, 7.5, 0.9], factor=[0.5, 0.2, 0.2], per="batch")
+    assert schedule.factor(t, 10) == pytest.approx(factor, rel=1e-12)
+    assert schedule.drops(10) == [5, 7.5, 9]
+
+
+def test_a_drop_inside_an_epoch_comes_with_the_step_that_ends_there():
+    schedule = Piecewise(milestones=[1.3], per="batch")  # 1.3 of epochs of ten steps: after step 13
+    factors = [schedule.factor(epoch + (i + 1) / 10, 2) for epoch in range(2) for i in range(10)]
+    assert factors == [1.0] * 12 + [0.1] * 8
+
+
+@pytest.mark.parametrize("factor", [[0.1], [0.1, 0.1, 0.1], []])
+def test_another_number_of_factors_than_of_milestones_is_refused(factor: list[float]):
+    with pytest.raises(ConfigError, match=rf"^factor: .*one for each of the 2 milestones, got {len(factor)}$"):
+        Piecewise(milestones=[1, 2], factor=factor)
+
+
+def test_a_drop_inside_an_epoch_needs_a_learning_rate_of_every_batch():
+    with pytest.raises(ConfigError, match=r"^milestones: 7\.5 lies inside an epoch, .*; set per: batch"):
+        Piecewise(milestones=[7.5]).drops(10)
+    assert Linear(knots=[7.5], factors=[1.0], final=0.0).factor(8, 10) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (Piecewise(milestones=[5, 10]), r"^milestones: 10 never comes: the run has 10 epochs"),
+        (MultiStep(milestones=[12]), r"^milestones: 12 never comes: the run has 10 epochs"),
+        (Piecewise(milestones=[10.5], per="batch"), r"^milestones: 10\.5 never comes"),
+        (Linear(knots=[3, 30], factors=[1.0, 0.1], final=0.0), r"^knots: 30 never comes"),
+        (Cosine(start=10), r"^start: 10 never comes"),
+    ],
+)
+def test_a_time_after_the_end_of_the_run_is_refused(schedule: Schedule, message: str):
+    with pytest.raises(ConfigError, match=message):
+        schedule.factor(0, 10)
+
+
 @pytest.mark.parametrize(("milestones", "resolved"), [([150, 100], "150, 100"), ([5, 5], "5, 5"), ([0.5, 5], "5, 5")])
 def test_milestones_must_increase(milestones: Any, resolved: str):
     with pytest.raises(ConfigError, match=rf"expected increasing epochs, got \[{resolved}\]"):
-        Piecewise(milestones=milestones).drops(10)
+        Piecewise(milestones=milestones).drops(200 if 150 in milestones else 10)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({}, r"schedule\.milestones: required"),
-        ({"milestones": [1.0]}, r"schedule\.milestones\.0: expected a 0-based epoch"),
-        ({"milestones": [5], "factor": 0}, r"schedule\.factor: .*greater than 0"),
+        ({"milestones": [1.0]}, r"or a share of the run in \(0, 1\), got 1\.0"),
+        ({"milestones": [-1]}, r"schedule\.milestones\.0: expected a time in epochs .*got -1"),
+        ({"milestones": [True]}, r"schedule\.milestones\.0: expected a time in epochs .*got True"),
+        ({"milestones": [float("inf")]}, r"schedule\.milestones\.0: expected a time in epochs .*got inf"),
+        ({"milestones": [5], "factor": 0}, r"^schedule\.factor: expected a factor > 0, or a list .*, got 0$"),
+        ({"milestones": [5], "factor": [0.1, 0]}, r"^schedule\.factor: expected a factor > 0, .*got \[0\.1, 0\]$"),
         ({"milestones": [5], "per": "step"}, r"schedule\.per: expected 'epoch' or 'batch'"),
     ],
 )
@@ -90,9 +140,58 @@ def test_cosine_is_half_a_cosine(t: int, factor: float):
     assert Cosine(final=0.1).factor(t, 200) == pytest.approx(0.1 + 0.9 * expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("start", "t", "factor"), [(40, 0, 1), (40, 40, 1), (40, 80, 0.75), (0.2, 120, 0.5), (40, 200, 0)]
+)
+def test_a_cosine_may_begin_later(start: float, t: int, factor: float):
+    expected = {0.75: (1 + 2**-0.5) / 2}.get(factor, factor)
+    assert Cosine(start=start).factor(t, 200) == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize(("t", "factor"), [(0, 0.0), (6, 0.5), (12, 1.0), (21, 0.5), (30, 0.0)])
 def test_cyclic_goes_up_and_down(t: int, factor: float):
     assert Cyclic().factor(t, 30) == pytest.approx(factor, abs=1e-12)
+
+
+# Against torch
+
+
+STEPS, EPOCHS = 12, 5
+
+
+def torch_factors(make: Callable[[SGD], Any], steps: int) -> list[float]:
+    optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = make(optimizer)
+    factors = []
+    for _ in range(steps):
+        factors.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        scheduler.step()
+    return factors
+
+
+@pytest.mark.parametrize("anneal", ["cos", "linear"])
+@pytest.mark.parametrize("peak", [0.3, 0.25])
+def test_onecycle_is_torchs(anneal: Literal["cos", "linear"], peak: float):
+    steps = STEPS * EPOCHS
+    theirs = {"pct_start": peak, "anneal_strategy": anneal, "div_factor": 10.0, "final_div_factor": 50.0}
+    expected = torch_factors(lambda sgd: OneCycleLR(sgd, 1.0, total_steps=steps + 1, **theirs), steps + 1)
+    own = OneCycle(peak=(peak * (steps + 1) - 1) / steps, start=1 / 10, final=1 / 500, anneal=anneal)
+    times = [0.0, *(epoch + (i + 1) / STEPS for epoch in range(EPOCHS) for i in range(STEPS))]
+    assert [own.factor(t, EPOCHS) for t in times] == pytest.approx(expected, abs=1e-12)
+    assert own.drops(EPOCHS) == []
+
+
+def test_the_defaults_of_onecycle_are_torchs():
+    expected = torch_factors(lambda sgd: OneCycleLR(sgd, 1.0, total_steps=9), 9)
+    assert (OneCycle().start, OneCycle().final) == pytest.approx((expected[0], expected[-1]))
+
+
+def test_multistep_is_torchs():
+    expected = torch_factors(lambda sgd: MultiStepLR(sgd, milestones=[3, 7], gamma=0.2), 10)
+    own = MultiStep(milestones=[3, 7], gamma=0.2)
+    assert [own.factor(epoch, 10) for epoch in range(10)] == pytest.approx(expected, rel=1e-12)
+    assert own.drops(10) == [3, 7]
 
 
 def test_a_schedule_whose_attributes_raise_is_one_message():
@@ -112,8 +211,10 @@ def test_a_schedule_whose_attributes_raise_is_one_message():
         lambda per: Linear(knots=[1], factors=[1.0], final=0.0, per=per),
         lambda per: Cosine(per=per),
         lambda per: Cyclic(per=per),
+        lambda per: OneCycle(per=per),
+        lambda per: MultiStep(milestones=[1], per=per),
     ],
-    ids=["piecewise", "linear", "cosine", "cyclic"],
+    ids=["piecewise", "linear", "cosine", "cyclic", "onecycle", "multistep"],
 )
 def test_a_misspelt_unit_of_time_is_refused_where_a_schedule_is_made_in_python(make: Callable[[Any], Any]):
     with pytest.raises(ConfigError, match=r"^per: expected 'epoch' or 'batch', got 'bach'; did you mean 'batch'"):

@@ -134,8 +134,8 @@ def whole_ticks(figure: go.Figure) -> None:
         figure.update_xaxes(tickmode="linear", tick0=0, dtick=1)
 
 
-def mark_drops(figure: go.Figure, drops: Sequence[int]) -> None:
-    """Mark the epochs at which the learning rate drops."""
+def mark_drops(figure: go.Figure, drops: Sequence[float]) -> None:
+    """Mark the times, in epochs, at which the learning rate drops."""
     for drop in drops:
         figure.add_vline(
             x=drop,

@@ -150,10 +150,11 @@ class ConfigFile:
         if component.source.distribution != "buttress":
             expect_factors(schedule, self.config.epochs, f"{place / 'name'}: {section.chosen}")
         try:
+            schedule.factor(0.0, self.config.epochs)
             schedule.drops(self.config.epochs)
         except ConfigError as problem:
-            key = "knots" if "knots" in section.settings() else "milestones"
-            raise ConfigError(problem, key=self.source.blame(("schedule", key), ("epochs",))) from None
+            place = self.source.blame(("schedule", problem.key), ("epochs",))
+            raise ConfigError(problem.message, key=place) from None
         return schedule, settings
 
 

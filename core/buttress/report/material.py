@@ -45,7 +45,7 @@ class Run:
     Args:
         folder: run folder.
         config: config of the run, with every default filled in.
-        drops: epochs at which the learning rate drops.
+        drops: times, in epochs, at which the learning rate drops.
         attack: name of the attack of the run's own evaluations.
         trained: all epochs that have been trained.
         records: evaluations in training; empty before the first one.
@@ -61,7 +61,7 @@ class Run:
 
     folder: RunFolder
     config: Config
-    drops: list[int]
+    drops: Sequence[float]
     attack: str
     trained: list[Trained]
     records: list[Record]
@@ -210,10 +210,10 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
-def _drops(file: ConfigFile, manifest: Mapping[str, Any]) -> list[int]:
+def _drops(file: ConfigFile, manifest: Mapping[str, Any]) -> Sequence[float]:
     """Drops as the run has recorded them; none for an older run whose schedule is code that came with it."""
     recorded, epochs = manifest.get("drops"), file.config.epochs
-    if isinstance(recorded, list) and all(type(each) is int and 0 <= each <= epochs for each in recorded):
+    if isinstance(recorded, list) and all(type(each) in (int, float) and 0 <= each <= epochs for each in recorded):
         return recorded
     try:
         return file.schedule()[0].drops(epochs)

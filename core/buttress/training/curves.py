@@ -22,7 +22,7 @@ def draw_curves(
     path: Path,
     records: Sequence[Record],
     rows: Sequence[TrackSummary],
-    drops: Sequence[int],
+    drops: Sequence[float],
     title: str,
     attack: str,
     by: str,
@@ -33,7 +33,7 @@ def draw_curves(
         path: path of the picture.
         records: every evaluation of the run.
         rows: the summary, for the marks at the best epochs.
-        drops: epochs at which the learning rate drops.
+        drops: times, in epochs, at which the learning rate drops.
         title: title of the picture.
         attack: name of the attack of robust accuracy.
         by: name of the split on which the best epochs were chosen.

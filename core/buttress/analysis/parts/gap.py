@@ -100,12 +100,12 @@ def draw(path: Path, numbers: Mapping[str, Any]) -> None:
         axes.legend(fontsize=8, ncols=2)
 
 
-def figure(tracks: Mapping[str, Sequence[Gap]], drops: Sequence[int]) -> go.Figure | None:
+def figure(tracks: Mapping[str, Sequence[Gap]], drops: Sequence[float]) -> go.Figure | None:
     """Robust accuracy on the training set minus that on the test set, in points; None where there is no gap.
 
     Args:
         tracks: track to its gaps, those of several seeds together.
-        drops: epochs at which the learning rate drops.
+        drops: times, in epochs, at which the learning rate drops.
     """
     figure = empty_figure("training minus test, points")
     for (track, gaps), colour in reversed(list(zip(tracks.items(), COLOURS * 9, strict=False))):
