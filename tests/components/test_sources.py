@@ -297,9 +297,9 @@ class Plugin:
 """
 
 
-def schedule_of(name: str) -> Any:
+def schedule_of(name: str, more: str = "") -> Any:
     text = "name: a\ndata: {name: digits}\nmodel: {name: mlp}\nthreat: {norm: l2, eps: 1}\nplugins: [clean]\n"
-    text += f"optimizer: {{lr: 0.1}}\nepochs: 3\nschedule: {{name: {name}, low: 0.25}}\n"
+    text += f"optimizer: {{lr: 0.1}}\nepochs: 3\nschedule: {{name: {name}, low: 0.25{more}}}\n"
     return ConfigFile(parse_yaml(text, "a.yaml")).schedule()
 
 
@@ -311,6 +311,15 @@ def test_schedules_are_listed_shown_and_taken_from_distributions_too(install: In
     assert description_of("schedule", "piecewise", cost=False)["settings"][0]["name"] == "milestones"
     schedule, settings = schedule_of("slow")
     assert (schedule.factor(1, 3), settings) == (0.25, {"low": 0.25})
+    schedule, settings = schedule_of("slow", ", warmup: 2, warmup_from: 0.125")
+    assert [schedule.factor(t, 3) for t in (0.0, 1.0, 2.0, 2.5)] == [0.125, 0.1875, 0.25, 0.25]
+    assert (schedule.drops(3), settings) == ([], {"low": 0.25})  # its only drop is in the warm-up
+
+
+def test_a_schedule_of_a_distribution_cannot_have_a_setting_of_the_section(install: Install):
+    install("slow-lr", "slow", SCHEDULE.format(drops="[1]").replace("low: float", "warmup: float"), kind="schedule")
+    with pytest.raises(PluginError, match=r"^a\.yaml:8: schedule\.name: .* its setting 'warmup' is a key of every"):
+        schedule_of("slow")
 
 
 def test_a_schedule_of_a_distribution_is_tried_before_training(install: Install):

@@ -12,6 +12,7 @@ from typing import Any
 
 from buttress.components.construct import choose
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
+from buttress.components.signature import signature_of
 from buttress.components.trust import belongs_to_run
 from buttress.components.validation import validate
 from buttress.config.component_section import ComponentSection, ExtraSection
@@ -22,8 +23,9 @@ from buttress.config.recipes import resolve_config_path
 from buttress.config.schedule import Schedule, expect_factors
 from buttress.config.schema import FORMAT, Config
 from buttress.config.targets import SCHEDULE
+from buttress.config.warm_up import WarmUp
 from buttress.config.yaml_source import YamlSource, dump_yaml, read_yaml
-from buttress.errors import ConfigError
+from buttress.errors import ConfigError, PluginError
 from buttress.storage.user_path import user_path
 
 
@@ -135,26 +137,37 @@ class ConfigFile:
         return {name: target for name, target in chosen.items() if target is not None}
 
     def schedule(self) -> tuple[Schedule, dict[str, Any]]:
-        """The schedule and its settings.
+        """The schedule, with its warm-up, and its own settings.
 
         Raises:
             PluginError, ConfigError: an unknown schedule, wrong settings, or a target that is no schedule.
         """
-        section, place = self.config.schedule, self.place / "schedule"
-        if section.target is not None:
-            schedule, settings = self.own.make(SCHEDULE, "schedule", section.args, place)
-            expect_factors(schedule, self.config.epochs, f"{place / 'target'}: {section.target}")
-            return schedule, settings
-        component = choose("schedule", section.chosen, place / "name")
-        schedule, settings = component.make(section.settings(), place)
-        if component.source.distribution != "buttress":
-            expect_factors(schedule, self.config.epochs, f"{place / 'name'}: {section.chosen}")
+        section, epochs = self.config.schedule, self.config.epochs
+        schedule, settings = self._schedule_alone(epochs)
+        if section.warmup:
+            schedule = WarmUp(schedule, section.warmup, section.warmup_from or 0.0)
         try:
-            schedule.factor(0.0, self.config.epochs)
-            schedule.drops(self.config.epochs)
+            schedule.factor(0.0, epochs)
+            schedule.drops(epochs)
         except ConfigError as problem:
             place = self.source.blame(("schedule", problem.key), ("epochs",))
             raise ConfigError(problem.message, key=place) from None
+        return schedule, settings
+
+    def _schedule_alone(self, epochs: float) -> tuple[Schedule, dict[str, Any]]:
+        section, place = self.config.schedule, self.place / "schedule"
+        if section.target is not None:
+            schedule, settings = self.own.make(SCHEDULE, "schedule", section.args, place)
+            expect_factors(schedule, epochs, f"{place / 'target'}: {section.target}")
+            return schedule, settings
+        component = choose("schedule", section.chosen, place / "name")
+        taken = [each.name for each in signature_of(component.factory) if each.name in type(section).model_fields]
+        if taken:
+            text = f"{component}: its setting {taken[0]!r} is a key of every schedule; its author has to rename it"
+            raise PluginError(text, key=place / "name")
+        schedule, settings = component.make(section.settings(), place)
+        if component.source.distribution != "buttress":
+            expect_factors(schedule, epochs, f"{place / 'name'}: {section.chosen}")
         return schedule, settings
 
 

@@ -1,7 +1,7 @@
 """Learning-rate schedules: factors on the initial learning rate at time t. ``schedules`` has those of buttress."""
 
 from collections.abc import Sequence
-from math import inf
+from math import ceil, inf
 from typing import Literal, Protocol, get_args
 
 from buttress.errors import ConfigError, describe, nearest
@@ -28,7 +28,7 @@ class Schedule(Protocol):
         ...
 
 
-def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
+def expect_factors(schedule: Schedule, epochs: float, who: str) -> None:
     """Try all factors of a schedule that is not built in, before training begins.
 
     Args:
@@ -43,7 +43,8 @@ def expect_factors(schedule: Schedule, epochs: int, who: str) -> None:
         per = getattr(schedule, "per", None)
         if per not in get_args(Unit):
             raise ConfigError(f"expected an attribute per that is 'epoch' or 'batch', got {per!r}{_hint(per)}", key=who)
-        factors = {t: schedule.factor(t, epochs) for t in range(epochs + (per == "batch"))}
+        times = [*range(ceil(epochs)), *([epochs] if per == "batch" else [])]
+        factors = {t: schedule.factor(t, epochs) for t in times}
         drops = schedule.drops(epochs)
     except ConfigError:
         raise
@@ -61,6 +62,21 @@ def expect_unit(per: Unit) -> Unit:
     if per not in get_args(Unit):
         raise ConfigError(f"expected 'epoch' or 'batch', got {per!r}{_hint(per)}", key="per")
     return per
+
+
+def expect_reached(moment: int | float, epochs: float, key: str) -> int | float:
+    """``moment``, which has to lie before the end of a run of ``epochs``.
+
+    Raises:
+        ConfigError: it does not; ``key`` is the setting that holds it.
+    """
+    if moment >= epochs and (isinstance(moment, int) or moment > 1):
+        raise ConfigError(
+            f"{moment} never comes: the run has {epochs:g} epochs; take an earlier time, a share of the run in (0, 1), "
+            "or more epochs",
+            key=key,
+        )
+    return moment
 
 
 def _hint(word: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 from pydantic import BeforeValidator
 
-from buttress.config.schedule import Unit, expect_unit
+from buttress.config.schedule import Unit, expect_reached, expect_unit
 from buttress.errors import ConfigError
 from buttress.settings import Moment, resolve_epoch, resolve_moment
 
@@ -216,21 +216,6 @@ class OneCycle:
 def interpolate(t: float, times: Sequence[float], values: Sequence[float]) -> float:
     """The value at t of the polygon through (times, values), constant outside."""
     return float(np.interp(t, times, values))
-
-
-def expect_reached(moment: int | float, epochs: float, key: str) -> int | float:
-    """``moment``, which has to lie before the end of a run of ``epochs``.
-
-    Raises:
-        ConfigError: it does not; ``key`` is the setting that holds it.
-    """
-    if moment >= epochs and (isinstance(moment, int) or moment > 1):
-        raise ConfigError(
-            f"{moment} never comes: the run has {epochs:g} epochs; take an earlier time, a share of the run in (0, 1), "
-            "or more epochs",
-            key=key,
-        )
-    return moment
 
 
 def _time_of(moment: int | float, epochs: float, key: str) -> float:

@@ -11,7 +11,7 @@ from buttress.components.entries import attack_entry_of, entry_of
 from buttress.components.per_epoch import CurveReader
 from buttress.config.component_section import ComponentSection, ExtraSection, OpenSection
 from buttress.errors import ConfigError
-from buttress.settings import Flag, NonNegativeFraction, Number, PerEpoch
+from buttress.settings import Flag, Moment, NonNegative, NonNegativeFraction, Number, PerEpoch
 
 FORMAT = 1
 """Version of the format of configs. It rises with every change that gives an older config another meaning, or none."""
@@ -161,9 +161,23 @@ class ScheduleSection(ComponentSection):
     """``schedule``: further keys are the schedule's settings; without name and target it is constant."""
 
     name: str | None = Field(None, description="a schedule: buttress plugins list --kind schedule")
+    warmup: Moment | None = Field(
+        None,
+        description="length of a warm-up in front of the schedule, in epochs (1.5) or as a share of the run in (0, 1): "
+        "the factor rises batch by batch, in a straight line, to that of the schedule at the end of the warm-up",
+    )
+    warmup_from: NonNegative | None = Field(None, description="factor at the start of the warm-up (default: 0)")
+
+    @property
+    def warm_up(self) -> dict[str, float]:
+        """The keys of the warm-up that are given."""
+        given = {"warmup": self.warmup, "warmup_from": self.warmup_from}
+        return {key: value for key, value in given.items() if value is not None}
 
     @model_validator(mode="after")
     def _constant(self) -> ScheduleSection:
+        if self.warmup is None and self.warmup_from is not None:
+            raise ValueError("warmup_from is the factor at the start of a warm-up; give its length too, as warmup")
         if self.name is None and self.target is None:
             self.name = "constant"
         return self

@@ -65,7 +65,7 @@ The worst case is the number to quote: right without an attack and under each of
 | method | {_listing(config.plugins)} |
 | data | {data}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
 | optimizer | {plain_text(config.optimizer.name)}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
-| schedule | {plain_text(config.schedule.chosen)}{_settings(config.schedule.given())} |
+| schedule | {plain_text(config.schedule.chosen)}{_settings(config.schedule.given() | config.schedule.warm_up)} |
 | epochs, batch size, seed | {config.epochs}, {config.data.batch_size}, {config.seed} |
 | versions | {plain_text(_versions(run))} |
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from buttress.components.construct import choose
 from buttress.components.own_modules import describe_exception
 from buttress.components.signature import late_epochs
 from buttress.console.tables import percent
@@ -48,7 +49,8 @@ def radius_of_zero(assembly: Assembly) -> Iterator[str]:
 def epochs_that_never_come(assembly: Assembly) -> Iterator[str]:
     file, epochs = assembly.file, assembly.file.config.epochs
     target = file.place / "schedule" / "target"
-    made_by = file.own.imported("schedule", target) if file.config.schedule.target else type(assembly.schedule)
+    section = file.config.schedule
+    made_by = file.own.imported("schedule", target) if section.target else choose("schedule", section.chosen).factory
     given = assembly.resolved["schedule"]
     settings = [("schedule", made_by, given.get("args", given))]
     settings += [(plugin.label, type(plugin.plugin), plugin.settings) for plugin in assembly.engine.plugins]
