@@ -117,7 +117,8 @@ def test_a_recipe_builds_and_takes_a_step(path: Path, tmp_path: Path):
     overrides = [*narrow, "model.memory_format=contiguous", "data.batch_size=2", "device=cpu"]
     overrides += files_for(recipe, overrides, Data(split, split, classes), tmp_path)
     file = load_config(recipe, overrides)
-    schedule, _ = file.schedule()
+    assert file.config.epochs is not None
+    schedule, _ = file.schedule(file.config.epochs)
     lr = file.config.optimizer.lr
     expected = ON_DIGITS.get(method, DIGITS) if dataset == "digits" else RATES.get(method, RO)
     epochs = EPOCHS_ON_DIGITS.get(method, 48) if dataset == "digits" else EPOCHS.get(method, 200)

@@ -37,7 +37,7 @@ Epoch = Annotated[int | float, BeforeValidator(expect_epoch)]
 """An integer is a 0-based epoch, a float in (0, 1) a fraction of all epochs, floored."""
 
 
-def resolve_epoch(value: int | float, epochs: int | None) -> int:
+def resolve_epoch(value: int | float, epochs: float | None) -> int:
     """The 0-based epoch of an ``Epoch`` setting, in exact decimal arithmetic: 0.29 of 100 is 29.
 
     Raises:
@@ -50,7 +50,7 @@ def resolve_epoch(value: int | float, epochs: int | None) -> int:
             f"{value} is a fraction of the epochs, but their number is unknown: pass Engine(epochs=...), "
             "or give the epoch as an integer"
         )
-    return floor(Fraction(str(value)) * epochs)
+    return floor(Fraction(str(value)) * Fraction(epochs))
 
 
 def _moment(value: object) -> int | float:

@@ -244,7 +244,7 @@ def test_whatever_stands_in_a_sealed_checkpoint_is_one_error_or_harmless(runs: P
     file = load_config(folder.config)
     data, settings = load_data(file)
     assembly = assemble(file, data, settings, folder.history)
-    state = ResumableState(assembly.engine, data.fingerprint, folder, 2, lambda text: None)
+    state = ResumableState(assembly.engine, assembly.length, data.fingerprint, folder, 2, lambda text: None)
     path, refused = newest(folder.path), 0
     for older in list_checkpoints(folder.checkpoints)[1:]:
         older.unlink()

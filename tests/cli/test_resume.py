@@ -63,8 +63,8 @@ def start_and_stop(after: int, name: str, *overrides: str) -> Path:
     assembly = assemble(file, data, settings, folder.history)
     torch.manual_seed(file.config.seed)
     folder.create(yaml.safe_dump(assembly.resolved), {"hardware": {"torch_threads": torch.get_num_threads()}})
-    epoch, done = divmod(after, assembly.steps)
-    place = f"epoch {epoch + 1}/{file.config.epochs}, {done} of its {assembly.steps} steps done"
+    epoch, done = divmod(after, assembly.length.steps_per_epoch)
+    place = f"epoch {epoch + 1}/{file.config.epochs}, {done} of its {assembly.length.steps_per_epoch} steps done"
     with pytest.raises(InterruptionError, match=f": {place}; everything is saved; continue with: buttress resume"):
         Trainer(assembly, folder, InterruptingReporter(after)).run()
     return folder.path

@@ -300,7 +300,7 @@ class Plugin:
 def schedule_of(name: str, more: str = "") -> Any:
     text = "name: a\ndata: {name: digits}\nmodel: {name: mlp}\nthreat: {norm: l2, eps: 1}\nplugins: [clean]\n"
     text += f"optimizer: {{lr: 0.1}}\nepochs: 3\nschedule: {{name: {name}, low: 0.25{more}}}\n"
-    return ConfigFile(parse_yaml(text, "a.yaml")).schedule()
+    return ConfigFile(parse_yaml(text, "a.yaml")).schedule(3)
 
 
 def test_schedules_are_listed_shown_and_taken_from_distributions_too(install: Install):

@@ -44,9 +44,9 @@ def message(text: str) -> str:
 
 
 def test_a_mistyped_key_is_named_before_the_one_that_is_missing_for_it():
-    first, second = message(changed("epochs: 4", "epochz: 4")).splitlines()
-    assert first == "c.yaml:11: epochz: unknown key; did you mean 'epochs'?"
-    assert second.endswith("epochs: required, and not given")
+    first, second = message(changed("name: small", "nmae: small")).splitlines()
+    assert first == "c.yaml:1: nmae: unknown key; did you mean 'name'?"
+    assert second.endswith("name: required, and not given")
 
 
 def test_a_small_config_gets_every_default():
@@ -67,7 +67,13 @@ def test_a_small_config_gets_every_default():
         ("epochs: 4", "epochs: 4.0", "c.yaml:11: epochs: expected a valid integer, got 4.0"),
         ("epochs: 4", "epochs: '4'", "c.yaml:11: epochs: expected a valid integer, got '4'"),
         ("epochs: 4", "epochs: true", "c.yaml:11: epochs: expected a valid integer, got True"),
-        ("epochs: 4", "", "c.yaml:1: epochs: required, and not given"),
+        ("epochs: 4", "", "c.yaml:1: epochs: expected either epochs or steps as the length of the run, got neither"),
+        (
+            "epochs: 4",
+            "epochs: 4\nsteps: 9",
+            "c.yaml:11: epochs: expected either epochs or steps as the length of the run",
+        ),
+        ("epochs: 4", "steps: 0", "c.yaml:11: steps: expected greater than or equal to 1, got 0"),
         ("norm: linf", "norm: l1", "c.yaml:4: threat.norm: expected 'linf' or 'l2', got 'l1'"),
         ("eps: 1/10", "eps: 1/0", "c.yaml:4: threat.eps: expected a finite fraction like 8/255, got '1/0'"),
         ("eps: 1/10", "eps: .nan", "c.yaml:4: threat.eps: expected a finite number"),
@@ -113,7 +119,7 @@ def test_a_config_is_a_mapping(text: str, kind: str):
 
 def test_a_schedule_is_built_and_resolved():
     text = CONFIG + "schedule: {name: piecewise, milestones: [0.5, 3]}\n"
-    schedule, settings = parsed(text).schedule()
+    schedule, settings = parsed(text).schedule(4)
     assert schedule.drops(4) == [2, 3]
     assert settings == {"milestones": [0.5, 3], "factor": 0.1, "per": "epoch"}
 
@@ -127,18 +133,21 @@ def test_a_schedule_is_built_and_resolved():
         ("{name: piecewise, milestones: [3, 2]}", "schedule.milestones: expected increasing epochs, got [3, 2]"),
         (
             "{name: piecewise, milestones: [2, 4]}",
-            "c.yaml:12: schedule.milestones: 4 never comes: the run has 4 epochs",
+            "c.yaml:12: schedule.milestones: a time of 4 epochs never comes: the run has 4;",
         ),
-        ("{name: piecewise, milestones: [2.5]}", "c.yaml:12: schedule.milestones: 2.5 lies inside an epoch"),
+        ("{name: piecewise, milestones: [2.5]}", "c.yaml:12: schedule.milestones: a drop at 2.5 lies inside an epoch"),
         ("{name: piecewise, milestones: [1, 2], factor: [0.5]}", "schedule: factor: expected one factor, or one for"),
-        ("{name: linear, knots: [9], factors: [1], final: 0.1}", "c.yaml:12: schedule.knots: 9 never comes"),
-        ("{name: cosine, start: 4}", "c.yaml:12: schedule.start: 4 never comes"),
+        (
+            "{name: linear, knots: [9], factors: [1], final: 0.1}",
+            "c.yaml:12: schedule.knots: a time of 9 epochs never comes",
+        ),
+        ("{name: cosine, start: 4}", "c.yaml:12: schedule.start: a time of 4 epochs never comes"),
     ],
 )
 def test_a_wrong_schedule_is_refused(section: str, expected: str):
     file = parsed(CONFIG + f"schedule: {section}\n")
     with pytest.raises(InputError) as caught:
-        file.schedule()
+        file.schedule(4)
     assert expected in str(caught.value)
 
 
@@ -203,7 +212,7 @@ def test_of_several_keys_the_one_that_an_override_set_is_blamed():
     with pytest.raises(ConfigError, match=r"^override 'checkpoint.every=3': checkpoint.every: roll_back needs"):
         ConfigFile(apply_override(parse_yaml(text, "c.yaml"), "checkpoint.every=3"))
     with pytest.raises(ConfigError, match=r"^override 'epochs=2': epochs: expected increasing epochs"):
-        ConfigFile(apply_override(parse_yaml(text, "c.yaml"), "epochs=2")).schedule()
+        ConfigFile(apply_override(parse_yaml(text, "c.yaml"), "epochs=2")).schedule(2)
     with pytest.raises(
         ConfigError, match=r"^override 'threat.box=\[0, 0.01\]': threat.box: threat.eps: 1/10 reaches beyond"
     ):
@@ -387,7 +396,7 @@ def test_wrong_weights_are_refused(written: str, expected: str):
 
 def test_the_schema_describes_every_key():
     json_schema = schema()
-    assert set(json_schema["required"]) == {"name", "data", "model", "threat", "plugins", "optimizer", "epochs"}
+    assert set(json_schema["required"]) == {"name", "data", "model", "threat", "plugins", "optimizer"}
 
     def undescribed(node: dict[str, Any], path: str) -> list[str]:
         missing = []

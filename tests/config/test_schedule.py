@@ -66,7 +66,7 @@ def test_another_number_of_factors_than_of_milestones_is_refused(factor: list[fl
 
 
 def test_a_drop_inside_an_epoch_needs_a_learning_rate_of_every_batch():
-    with pytest.raises(ConfigError, match=r"^milestones: 7\.5 lies inside an epoch, .*; set per: batch"):
+    with pytest.raises(ConfigError, match=r"^milestones: a drop at 7\.5 lies inside an epoch, .*; set per: batch"):
         Piecewise(milestones=[7.5]).drops(10)
     assert Linear(knots=[7.5], factors=[1.0], final=0.0).factor(8, 10) == pytest.approx(0.8)
 
@@ -74,11 +74,11 @@ def test_a_drop_inside_an_epoch_needs_a_learning_rate_of_every_batch():
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        (Piecewise(milestones=[5, 10]), r"^milestones: 10 never comes: the run has 10 epochs"),
-        (MultiStep(milestones=[12]), r"^milestones: 12 never comes: the run has 10 epochs"),
-        (Piecewise(milestones=[10.5], per="batch"), r"^milestones: 10\.5 never comes"),
-        (Linear(knots=[3, 30], factors=[1.0, 0.1], final=0.0), r"^knots: 30 never comes"),
-        (Cosine(start=10), r"^start: 10 never comes"),
+        (Piecewise(milestones=[5, 10]), r"^milestones: a time of 10 epochs never comes: the run has 10;"),
+        (MultiStep(milestones=[12]), r"^milestones: a time of 12 epochs never comes: the run has 10;"),
+        (Piecewise(milestones=[10.5], per="batch"), r"^milestones: a time of 10\.5 epochs never comes"),
+        (Linear(knots=[3, 30], factors=[1.0, 0.1], final=0.0), r"^knots: a time of 30 epochs never comes"),
+        (Cosine(start=10), r"^start: a time of 10 epochs never comes"),
     ],
 )
 def test_a_time_after_the_end_of_the_run_is_refused(schedule: Schedule, message: str):

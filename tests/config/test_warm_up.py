@@ -91,7 +91,7 @@ class Halves:
 
 
 def scheduled(section: str, folder: Path = Path()) -> tuple[Schedule, dict[str, Any]]:
-    return ConfigFile(parse_yaml(CONFIG + f"schedule: {section}\n", str(folder / "a.yaml"))).schedule()
+    return ConfigFile(parse_yaml(CONFIG + f"schedule: {section}\n", str(folder / "a.yaml"))).schedule(10)
 
 
 @pytest.mark.parametrize(

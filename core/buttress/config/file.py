@@ -62,6 +62,7 @@ class ConfigFile:
         self.plugins_file = plugins_file or self._read_plugins_file()
         for name, section in self._sections().items():
             self._expect_one_choice(name, section)
+        self._expect_one_length()
         self._expect_way_back()
         targets = self.targets()
         args = {name: section.args for name, section in self._sections().items() if name in targets}
@@ -103,6 +104,15 @@ class ConfigFile:
         if section.name is not None and section.args:
             raise ConfigError("args belong to target; write settings beside name", key=place / "args")
 
+    def _expect_one_length(self) -> None:
+        """A run has a number of epochs or a number of steps."""
+        epochs, steps = self.config.epochs, self.config.steps
+        if (epochs is None) == (steps is None):
+            given = "neither" if epochs is None else f"epochs {epochs} and steps {steps}"
+            cure = "" if epochs is None else "; take one out, on the command line by epochs=null or steps=null"
+            place = self.source.blame(("epochs",), ("steps",))
+            raise ConfigError(f"expected either epochs or steps as the length of the run, got {given}{cure}", key=place)
+
     def _expect_way_back(self) -> None:
         """A roll-back needs a checkpoint that is as old as the last evaluation but one."""
         saved, every = self.config.checkpoint, self.config.evaluation.every
@@ -136,13 +146,22 @@ class ConfigFile:
         chosen = {name: section.target for name, section in self._sections().items()}
         return {name: target for name, target in chosen.items() if target is not None}
 
-    def schedule(self) -> tuple[Schedule, dict[str, Any]]:
-        """The schedule, with its warm-up, and its own settings.
+    def check_schedule(self) -> None:
+        """Make the schedule, if it is known before the data are loaded how many epochs the run has.
+
+        Raises:
+            PluginError, ConfigError: see ``schedule``.
+        """
+        if self.config.epochs is not None:
+            self.schedule(self.config.epochs)
+
+    def schedule(self, epochs: float) -> tuple[Schedule, dict[str, Any]]:
+        """The schedule of a run of so many epochs, with its warm-up, and its own settings.
 
         Raises:
             PluginError, ConfigError: an unknown schedule, wrong settings, or a target that is no schedule.
         """
-        section, epochs = self.config.schedule, self.config.epochs
+        section = self.config.schedule
         schedule, settings = self._schedule_alone(epochs)
         if section.warmup:
             schedule = WarmUp(schedule, section.warmup, section.warmup_from or 0.0)
@@ -150,7 +169,7 @@ class ConfigFile:
             schedule.factor(0.0, epochs)
             schedule.drops(epochs)
         except ConfigError as problem:
-            place = self.source.blame(("schedule", problem.key), ("epochs",))
+            place = self.source.blame(("schedule", problem.key), ("epochs",), ("steps",))
             raise ConfigError(problem.message, key=place) from None
         return schedule, settings
 

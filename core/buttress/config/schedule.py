@@ -72,8 +72,8 @@ def expect_reached(moment: int | float, epochs: float, key: str) -> int | float:
     """
     if moment >= epochs and (isinstance(moment, int) or moment > 1):
         raise ConfigError(
-            f"{moment} never comes: the run has {epochs:g} epochs; take an earlier time, a share of the run in (0, 1), "
-            "or more epochs",
+            f"a time of {moment} epochs never comes: the run has {epochs:g}; take an earlier one, a share of the run "
+            "in (0, 1), or more epochs",
             key=key,
         )
     return moment

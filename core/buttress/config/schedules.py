@@ -44,9 +44,9 @@ class Piecewise:
     """The learning rate times a factor at each milestone.
 
     Args:
-        milestones: increasing times: 0-based epochs; parts of an epoch with ``per: batch`` (7.5: in the middle of epoch
-            7); or shares of the epochs in (0, 1), floored to an epoch, which are never the first epoch: in a run of few
-            epochs drops fall together at the second one.
+        milestones: increasing times: 0-based epochs, or with ``per: batch`` times inside one (7.5: in the middle of
+            epoch 7), or shares in (0, 1). A share of ``epochs`` is floored to an epoch, and never to the first one: in
+            a run of few epochs drops fall together at the second one. A share of ``steps`` is exact.
         factor: factor of every drop on the learning rate before it, or a list of factors, one for each milestone.
         per: unit of time at which the factor changes, ``epoch`` or ``batch``.
     """
@@ -79,8 +79,8 @@ class Piecewise:
         inside = [time for time in times if time % 1]
         if inside and self.per == "epoch":
             raise ConfigError(
-                f"{inside[0]:g} lies inside an epoch, and the learning rate changes between epochs; set per: batch, or "
-                "take a whole epoch",
+                f"a drop at {inside[0]:g} lies inside an epoch, and the learning rate changes between epochs; set per: "
+                "batch, or take a whole epoch",
                 key="milestones",
             )
         return times
@@ -103,8 +103,8 @@ class Linear:
     """Straight lines between knots, from the initial learning rate at the start to ``final`` times it at the end.
 
     Args:
-        knots: increasing times: 0-based epochs, with parts of an epoch (7.5: in the middle of epoch 7), or shares of
-            the epochs in (0, 1), floored to an epoch.
+        knots: increasing times: 0-based epochs, times inside one (7.5: in the middle of epoch 7), or shares in (0, 1),
+            of ``epochs`` floored to an epoch, of ``steps`` exact.
         factors: factors on the initial learning rate, one for each knot; the first holds before the first knot, too.
         final: factor at the end of the run.
         per: unit of time at which the factor changes, ``epoch`` or ``batch``.
@@ -137,8 +137,8 @@ class Cosine:
 
     Args:
         final: factor at the end of the run.
-        start: time at which the half cosine begins, before which the factor is 1: 0-based epoch, with parts of an epoch
-            (2.5), or a share of the run in (0, 1), which is not floored.
+        start: time at which the half cosine begins, before which the factor is 1: 0-based epoch, time inside one (2.5),
+            or share of the run in (0, 1), which is not floored.
         per: unit of time at which the factor changes, ``epoch`` or ``batch``.
     """
 

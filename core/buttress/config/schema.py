@@ -245,7 +245,12 @@ class Config(_Section):
     )
     optimizer: OptimizerSection
     schedule: ScheduleSection = Field(default_factory=ScheduleSection)
-    epochs: Annotated[int, Field(ge=1, le=10**6)] = Field(description="passes over the training data")
+    epochs: Annotated[int, Field(ge=1, le=10**6)] | None = Field(
+        None, description="number of passes over the training data; a config has either epochs or steps"
+    )
+    steps: Count | None = Field(
+        None, description="number of training steps in the place of epochs; the last epoch may be a part of one"
+    )
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
     loggers: list[ComponentEntry] = Field(

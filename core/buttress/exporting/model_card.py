@@ -35,6 +35,7 @@ def model_card(run: SavedRun, digests: Mapping[str, str]) -> str:
     config, shape = run.file.config, run.data.train.example_shape
     architecture, data = plain_text(_architecture(run)), plain_text(config.data.chosen)
     files = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in digests.items())
+    length = "epochs" if config.epochs else "steps"
     takes = "of any range" if run.threat.box is None else "in [{:g}, {:g}]".format(*run.threat.box)
     return f"""# {config.name}, {plain_text(run.track)}
 
@@ -66,7 +67,7 @@ The worst case is the number to quote: right without an attack and under each of
 | data | {data}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
 | optimizer | {plain_text(config.optimizer.name)}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
 | schedule | {plain_text(config.schedule.chosen)}{_settings(config.schedule.given() | config.schedule.warm_up)} |
-| epochs, batch size, seed | {config.epochs}, {config.data.batch_size}, {config.seed} |
+| {length}, batch size, seed | {config.epochs or config.steps}, {config.data.batch_size}, {config.seed} |
 | versions | {plain_text(_versions(run))} |
 
 ## Files

@@ -213,10 +213,13 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 def _drops(file: ConfigFile, manifest: Mapping[str, Any]) -> Sequence[float]:
     """Drops as the run has recorded them; none for an older run whose schedule is code that came with it."""
     recorded, epochs = manifest.get("drops"), file.config.epochs
-    if isinstance(recorded, list) and all(type(each) in (int, float) and 0 <= each <= epochs for each in recorded):
+    latest = epochs or file.config.steps or 0  # an epoch has a step at least
+    if isinstance(recorded, list) and all(type(each) in (int, float) and 0 <= each <= latest for each in recorded):
         return recorded
+    if epochs is None:
+        return []
     try:
-        return file.schedule()[0].drops(epochs)
+        return file.schedule(epochs)[0].drops(epochs)
     except TrustError:
         return []
 

@@ -296,4 +296,4 @@ def _sources(run: Run) -> dict[str, str]:
 
 
 def _finished(run: Run) -> bool:
-    return any(record.epoch == run.config.epochs for record in run.records)
+    return run.folder.summary.is_file()

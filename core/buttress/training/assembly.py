@@ -29,6 +29,7 @@ from buttress.scoring.evaluator import Evaluator
 from buttress.training.data_paths import relative_paths, weights_path
 from buttress.training.dataset import DataSettings, load_data
 from buttress.training.extra_examples import expect_fitting_plugins
+from buttress.training.length import Length, length_of
 from buttress.training.loggers import load_loggers
 from buttress.training.model import build_model, place_of_model
 from buttress.training.optimizer import optimizer_factory
@@ -49,6 +50,7 @@ class Assembly:
         loggers: loggers of the metrics.
         training_set: examples of training, in the batches of any epoch.
         batches: number of batches in an epoch, each of which is trained ``data.replays`` times.
+        length: length of the run.
         resolved: config with every default filled in.
     """
 
@@ -60,12 +62,8 @@ class Assembly:
     loggers: tuple[LoadedPlugin, ...]
     training_set: TrainingSet
     batches: int
+    length: Length
     resolved: dict[str, Any]
-
-    @property
-    def steps(self) -> int:
-        """Number of steps in an epoch."""
-        return self.batches * self.file.config.data.replays
 
     @property
     def evaluated_splits(self) -> dict[str, Split]:
@@ -98,6 +96,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
     config = file.config
     training_set = _training_set(file, data)
     batches = training_set.batches_per_epoch
+    length = length_of(config, batches)
     entries = [dict(entry) for entry in config.plugins]
     facts = {"num_classes": data.num_classes}
     local = file.own.components
@@ -107,14 +106,14 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
         {attack_name: attack_settings}, file.place.under("evaluation", "attack", attack_name), facts, local=local
     )
     loggers = load_loggers(config.loggers, file.place / "loggers")
-    schedule, schedule_settings = file.schedule()
+    schedule, schedule_settings = file.schedule(length.time)
     model, model_settings = build_model(file, data)
     with place_of_model(file).error_context():
         expect_learnable(model, f"model {type(model).__name__}")
     factory, optimizer_settings = optimizer_factory(file)
     threat = threat_of(file)
-    TrainingThreat(threat, config.threat.training_eps, config.epochs, file.place.under("threat", "training_eps"))
-    expect_curves_fit(plugins, config.epochs, file.place / "plugins")
+    TrainingThreat(threat, config.threat.training_eps, length.epochs, file.place.under("threat", "training_eps"))
+    expect_curves_fit(plugins, length.epochs, file.place / "plugins")
     with (file.place / "plugins").error_context():
         engine = Engine(
             model,
@@ -123,8 +122,8 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
             threat,
             training_eps=config.threat.training_eps,
             seed=config.seed,
-            epochs=config.epochs,
-            steps_per_epoch=batches * config.data.replays,
+            epochs=length.epochs,
+            steps_per_epoch=length.steps_per_epoch,
             replays=config.data.replays,
             examples=training_set.examples,
             classes=training_set.class_counts(data.num_classes),
@@ -142,7 +141,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
     resolved["loggers"] = _entries(loggers, config.loggers)
     resolved["optimizer"] |= optimizer_settings
     resolved["evaluation"]["attack"] = _entries([attack], [config.evaluation.attack])[0]
-    return Assembly(file, data, engine, evaluator, schedule, loggers, training_set, batches, resolved)
+    return Assembly(file, data, engine, evaluator, schedule, loggers, training_set, batches, length, resolved)
 
 
 def _training_set(file: ConfigFile, data: Data) -> TrainingSet:
@@ -200,6 +199,7 @@ def check_config(file: ConfigFile) -> Assembly:
     """
     file.own.expect_trusted()
     expect_known_names(file)
+    file.check_schedule()
     data, settings = load_data(file)
     with tempfile.TemporaryDirectory() as scratch:
         assembly = assemble(file, data, settings, Path(scratch))

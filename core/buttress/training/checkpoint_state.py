@@ -13,10 +13,10 @@ from pydantic import Field, StringConstraints, model_validator
 from torch import Tensor
 from torch.optim import Optimizer
 
-from buttress.engine.engine import Engine
 from buttress.errors import CheckpointError, ModelError, kind_and_text
 from buttress.storage.names import PlainName
 from buttress.storage.shapes import Shape
+from buttress.training.length import Length
 
 Count = Annotated[int, Ge(0), Le(2**62)]
 Digest = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
@@ -88,21 +88,19 @@ class CheckpointState(Shape):
         return self
 
 
-def expect_place(run: CheckpointState, engine: Engine) -> None:
-    """Compare the counters of a state with the run that is to take it.
+def expect_place(run: CheckpointState, length: Length) -> None:
+    """Compare the counters of a state with the length of the run that is to take it.
 
     Raises:
-        CheckpointError: no run of so many epochs of so many steps comes to them, or its last evaluation is missing.
+        CheckpointError: no run of that length comes to them, or its last evaluation is missing.
     """
-    state, epochs, steps = run.engine, engine.epochs, engine.steps_per_epoch
-    if epochs is None or steps is None:
-        return
-    if state.epoch == epochs and not any(each.epoch == epochs for each in run.records):
-        raise CheckpointError(f"the checkpoint is of the end of the run, and holds no evaluation of epoch {epochs}")
-    if state.global_step != state.epoch * steps + state.step or state.step > steps or state.epoch > epochs:
+    state, last = run.engine, length.epochs
+    if state.epoch == last and not any(each.epoch == last for each in run.records):
+        raise CheckpointError(f"the checkpoint is of the end of the run, and holds no evaluation of epoch {last}")
+    if not length.reaches(state.epoch, state.step, state.global_step):
         raise CheckpointError(
             f"the checkpoint is of epoch {state.epoch}, step {state.step}, global step {state.global_step} (from 0), "
-            f"and a run of {epochs} epochs of {steps} steps never comes there"
+            f"and a run of {length} never comes there"
         )
 
 

@@ -41,7 +41,7 @@ def conclude(assembly: Assembly, folder: RunFolder, state: ResumableState, repor
         "tracks": [row.to_json() for row in rows],
     }
     write_summary(folder.summary, summary)
-    drops = assembly.schedule.drops(config.epochs)
+    drops = assembly.schedule.drops(assembly.length.time)
     draw_curves(folder.curves, state.records, rows, drops, f"{config.name}, seed {seed}", attack, by)
     reporter.say(
         f"\n{summary_table(rows, attack)}\n\nTest accuracies in %, n = {rows[0].n}, seed {seed}, one run; best epoch "

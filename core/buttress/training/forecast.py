@@ -132,14 +132,14 @@ def forecast(scratch: Assembly) -> Forecast:
     config, engine = scratch.file.config, scratch.engine
     fewest, most, step_seconds = _cost_of_steps(scratch)
     examples = sum(map(len, scratch.evaluated_splits.values()))
-    evaluations = -(-config.epochs // config.evaluation.every)  # rounded up: the last epoch always has one
+    evaluations = -(-scratch.length.epochs // config.evaluation.every)  # rounded up: the last epoch always has one
     tracks = engine.tracks()
     measured = [track for track in tracks if track.buffers == "reestimate"]
     return Forecast(
         passes=fewest,
         most_passes=most,
         step_seconds=step_seconds,
-        steps=scratch.steps * config.epochs,
+        steps=scratch.length.steps,
         example_seconds=_evaluation_seconds(scratch),
         examples=examples * (1 + len(tracks)) * evaluations,
         batch_seconds=fmean(_reestimation_seconds(scratch, track) for track in measured) if measured else 0,
@@ -152,7 +152,7 @@ def _cost_of_steps(scratch: Assembly) -> tuple[Passes, Passes, float]:
 
     Of many stages some are measured, and the seconds of those between are interpolated.
     """
-    stages = stages_of(scratch.engine.plugins, scratch.file.config.epochs)
+    stages = stages_of(scratch.engine.plugins, scratch.length.epochs)
     measured = sorted({round(number) for number in np.linspace(0, len(stages) - 1, min(len(stages), MOST_STAGES))})
     share = CALIBRATION_SECONDS / len(measured)
     costs = [_cost_of_step(scratch, stages[number].start, share) for number in measured]

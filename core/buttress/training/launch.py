@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ def start(
     reporter, cost = reporter or Reporter(), None
     with reporter, use_backend(file.config.backend):
         expect_known_names(file)
+        file.check_schedule()
         reporter.doing(f"loading the data: {file.config.data.chosen}")
         data, settings = load_data(file)
         if same_data_as is not None:
@@ -168,7 +169,8 @@ def _facts(assembly: Assembly) -> dict[str, Any]:
         },
         "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
         "seed": file.config.seed,
-        "drops": list(assembly.schedule.drops(file.config.epochs)),  # for reports, which execute nothing of a run
+        "length": asdict(assembly.length),
+        "drops": list(assembly.schedule.drops(assembly.length.time)),  # for reports, which execute nothing of a run
     }
     if file.plugins_file is not None:
         facts["plugins_file"] = {"name": file.plugins_file.name, "sha256": file.plugins_file.sha256}
@@ -225,7 +227,7 @@ def continue_run(
             trainer = Trainer(assembly, folder, reporter)
             if not anew:
                 trainer.resume()
-            if assembly.engine.epoch < file.config.epochs:
+            if assembly.engine.epoch < assembly.length.epochs:
                 surroundings.record(accept_changes)
         return trainer.run()
 

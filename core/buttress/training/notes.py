@@ -47,7 +47,7 @@ def radius_of_zero(assembly: Assembly) -> Iterator[str]:
 
 
 def epochs_that_never_come(assembly: Assembly) -> Iterator[str]:
-    file, epochs = assembly.file, assembly.file.config.epochs
+    file, epochs = assembly.file, assembly.length.epochs
     target = file.place / "schedule" / "target"
     section = file.config.schedule
     made_by = file.own.imported("schedule", target) if section.target else choose("schedule", section.chosen).factory
@@ -63,7 +63,7 @@ def notes_of_plugins(assembly: Assembly) -> Iterator[str]:
     for plugin in assembly.engine.plugins:
         if plugin.traits.notes is not None:
             try:
-                texts = list(plugin.traits.notes(assembly.file.config.epochs, assembly.steps))
+                texts = list(plugin.traits.notes(assembly.length.epochs, assembly.length.steps_per_epoch))
             except Exception as problem:
                 raise PluginError(
                     f"plugin {plugin}: its method notes raised {describe_exception(problem)}"

@@ -28,7 +28,7 @@ class Recovery:
         reporter: Reporter,
         write: Callable[[Mapping[str, object]], None],
     ) -> None:
-        self._engine, self._steps, config = assembly.engine, assembly.steps, assembly.file.config
+        self._engine, self._length, config = assembly.engine, assembly.length, assembly.file.config
         self._state, self._reporter, self._write = state, reporter, write
         self._guards, by = config.guards, config.evaluation.best_by
         self._guard = CollapseGuard(self._engine, by, assembly.data.splits()[by], config.evaluation.batch_size)
@@ -56,7 +56,7 @@ class Recovery:
 
     def _roll_back(self, collapse: Collapse, count: int) -> None:
         engine, guards = self._engine, self._guards
-        path = self._state.restore(at_most=collapse.healthy_epoch * self._steps)
+        path = self._state.restore(at_most=collapse.healthy_epoch * self._length.steps_per_epoch)
         self._state.put_back_files(path)
         self._state.rollbacks = count
         engine.scale_lr(guards.lr_factor)

@@ -19,6 +19,7 @@ from buttress.training.checkpoint import remove_newer, restore_newest, save_chec
 from buttress.training.checkpoint_state import CheckpointState, expect_optimizer_state, expect_place, unusable
 from buttress.training.kept_state import states_named
 from buttress.training.kept_weights import KeptWeights
+from buttress.training.length import Length
 from buttress.training.metrics_file import MetricsFile
 from buttress.training.ownership import owner_of
 from buttress.training.same_data import expect_equal_data
@@ -30,6 +31,7 @@ class ResumableState:
 
     Args:
         engine: with model and optimizer.
+        length: length of the run.
         data: fingerprint of each split.
         folder: folder of the run.
         keep: number of good checkpoints that stay.
@@ -39,12 +41,14 @@ class ResumableState:
     def __init__(
         self,
         engine: Engine,
+        length: Length,
         data: Mapping[str, Fingerprint],
         folder: RunFolder,
         keep: int,
         say: Callable[[str], None],
     ) -> None:
-        self._engine, self._data, self._folder, self._keep, self._say = engine, data, folder, keep, say
+        self._engine, self._length, self._data = engine, length, data
+        self._folder, self._keep, self._say = folder, keep, say
         self.metrics, self.weights = MetricsFile(folder.metrics), KeptWeights(folder)
         self.records: list[Record] = []
         self.epoch_loss, self.interval_loss = RunningMean(engine.device), RunningMean(engine.device)
@@ -121,7 +125,7 @@ class ResumableState:
         engine, state = self._engine, parse_shape(CheckpointState, saved, "the checkpoint's state")
         if state.data is not None:  # where the manifest is damaged, a checkpoint still knows them
             expect_equal_data(self._folder, state.data, self._data)
-        expect_place(state, engine)
+        expect_place(state, self._length)
         expect_optimizer_state(engine.optimizer, state.optimizer)
         with unusable():
             fit_weights(engine.model, state.model, "the checkpoint")

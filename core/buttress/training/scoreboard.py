@@ -112,7 +112,8 @@ class Scoreboard:
 
     def _ahead(self) -> int:
         """Number of evaluations after the epochs that are done."""
-        done, epochs, every = self._assembly.engine.epoch, self._config.epochs, self._config.evaluation.every
+        assembly, every = self._assembly, self._config.evaluation.every
+        done, epochs = assembly.engine.epoch, assembly.length.epochs
         total = -(-epochs // every)  # rounded up: the last epoch always has one
         return total - done // every if done < epochs else 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from time import perf_counter
 
 import torch
@@ -41,10 +42,15 @@ class Trainer:
         self, assembly: Assembly, folder: RunFolder, reporter: Reporter, forecast: Forecast | None = None
     ) -> None:
         self._assembly, self._folder, self._reporter, self._forecast = assembly, folder, reporter, forecast
-        self._config, self._engine = assembly.file.config, assembly.engine
+        self._config, self._engine, self._length = assembly.file.config, assembly.engine, assembly.length
         self._loggers = Loggers(assembly.loggers, assembly.engine, folder.path, reporter.say)
         self._state = ResumableState(
-            assembly.engine, assembly.data.fingerprint, folder, self._config.checkpoint.keep, reporter.say
+            assembly.engine,
+            assembly.length,
+            assembly.data.fingerprint,
+            folder,
+            self._config.checkpoint.keep,
+            reporter.say,
         )
         self._scoreboard = Scoreboard(assembly, self._state, reporter, self._write)
         self._recovery = Recovery(assembly, self._state, reporter, self._write)
@@ -61,19 +67,19 @@ class Trainer:
             HookError, StorageError: a plugin failed, the disk is full; the last good checkpoint is intact.
         """
         engine, config, started = self._engine, self._config, perf_counter()
-        trained = engine.epoch < config.epochs
+        trained = engine.epoch < self._length.epochs
         if config.deterministic:
             torch.use_deterministic_algorithms(True)
         engine.start()
         with self._stop.heard(), self._reporter, use_backend(config.backend):
-            self._reporter.begin(config.epochs * self._assembly.steps, engine.global_step)
+            self._reporter.begin(self._length.steps, engine.global_step)
             self._scoreboard.plan(self._forecast)
             try:
                 if self._is_new:
                     self._state.save()  # step 0: a run that is killed anywhere can go on from a checkpoint
                 if trained:
                     self._loggers.start()
-                while engine.epoch < config.epochs:
+                while engine.epoch < self._length.epochs:
                     self._train_epoch()
                     self._finish_epoch()
             except DataError as problem:  # the data were good when the run began: no wrong input
@@ -104,7 +110,7 @@ class Trainer:
         self._is_new = False
         if self._state.put_back_files(path):
             self._state.save()
-        if engine.epoch == self._config.epochs:
+        if engine.epoch == self._length.epochs:
             say(f"this run has finished: all {engine.epoch} epochs are trained; its results again:")
             return
         say(f"resumed {path.stem}: {self._place()}")
@@ -114,8 +120,9 @@ class Trainer:
     def _train_epoch(self) -> None:
         engine, config = self._engine, self._config
         first, done = divmod(engine.epoch_step, config.data.replays)
-        batches = self._assembly.training_set.batches(engine.epoch, start=first)
-        for batch in self._saved_if_unreadable(replayed(batches, config.data.replays, done)):
+        batches = replayed(self._assembly.training_set.batches(engine.epoch, start=first), config.data.replays, done)
+        left = self._length.steps_of(engine.epoch) - engine.epoch_step
+        for batch in self._saved_if_unreadable(islice(batches, left)):
             self._stop_if_asked()
             self._set_lr()
             losses, _ = engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
@@ -124,7 +131,7 @@ class Trainer:
             self._state.interval_loss.add(losses, taken)
             if engine.global_step % config.log_every == 0:
                 self._log_training()
-            self._reporter.advance(f"epoch {engine.epoch + 1}/{config.epochs}")
+            self._reporter.advance(f"epoch {engine.epoch + 1}/{self._length.epochs}")
 
     def _saved_if_unreadable(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches; before the error about one that cannot be read, the run is saved."""
@@ -145,13 +152,13 @@ class Trainer:
         done = engine.epoch  # epochs completed
         lr = engine.optimizer.param_groups[0]["lr"]
         self._write({"event": "epoch", "epoch": done, "loss": loss, "lr": lr, **scheduled, **self._skipped()})
-        last = done == config.epochs
+        last = done == self._length.epochs
         if last or done % config.evaluation.every == 0:
             live = self._scoreboard.score(done)
             if self._recovery.rolled_back():
                 return
             scores = self._scoreboard.finish(live, last=last)
-            self._reporter.say(f"epoch {done}/{config.epochs}  loss {loss:.3f}  {scores}")
+            self._reporter.say(f"epoch {done}/{self._length.epochs}  loss {loss:.3f}  {scores}")
         if last or done % config.checkpoint.every == 0:
             self._save()
 
@@ -159,8 +166,8 @@ class Trainer:
         engine, schedule = self._engine, self._assembly.schedule
         t = float(engine.epoch)
         if schedule.per == "batch":
-            t += (engine.epoch_step + 1) / self._assembly.steps
-        engine.set_lr(schedule.factor(t, self._config.epochs), t)
+            t += (engine.epoch_step + 1) / self._length.steps_per_epoch
+        engine.set_lr(schedule.factor(t, self._length.time), t)
 
     def _stop_if_asked(self) -> None:
         if self._stop.signal is None:
@@ -179,8 +186,9 @@ class Trainer:
 
     def _place(self) -> str:
         """``"epoch 3/12, 4 of its 10 steps done"``: epochs count from 1, as in progress lines."""
-        engine, epochs = self._engine, self._config.epochs
-        return f"epoch {engine.epoch + 1}/{epochs}, {engine.epoch_step} of its {self._assembly.steps} steps done"
+        engine, length = self._engine, self._length
+        steps = length.steps_of(engine.epoch)
+        return f"epoch {engine.epoch + 1}/{length.epochs}, {engine.epoch_step} of its {steps} steps done"
 
     def _log_training(self) -> None:
         engine = self._engine
