@@ -61,8 +61,9 @@ def test_recipes_are_found_by_metadata_alone(acme: Path):
 
 
 def test_they_are_listed(acme: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["recipes", "list"]) == 0
-    assert "Acme-Defense:small" in capsys.readouterr().out
+    assert main(["recipes", "list", "acme"]) == 0
+    lines = ["Acme-Defense 1.2", "", "Acme-Defense:deep/down/other", "Acme-Defense:small", "    A small run."]
+    assert capsys.readouterr().out.splitlines() == lines
     assert main(["recipes", "list", "--json"]) == 0
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["recipe"] == "Acme-Defense:small"]
     assert row == {
@@ -71,7 +72,84 @@ def test_they_are_listed(acme: Path, capsys: pytest.CaptureFixture[str]):
         "version": "1.2",
         "summary": "A small run.",
         "path": str(acme / "acme" / "recipes" / "small.yaml"),
+        "name": "small",
+        "paper": None,
+        "tables": [],
+        "row": None,
+        "dataset": "npz",
+        "norm": "linf",
+        "model": "preact_tiny",
+        "plugins": ["pgd", "meat", "ema", "swa"],
+        "source": None,
+        "published": {},
     }
+
+
+ROW = """
+targets:
+  source: Doe et al., 2026
+  paper: acme24
+  tables: [main, ablation]
+  row: ACME+
+  note: published, not measured here
+  values: {clean: 80, pgd-20 best: 50.5, pgd-20 last: 49, odd: .nan}
+"""
+
+
+@pytest.fixture
+def row(acme: Path) -> Path:
+    """A recipe of ``Acme-Defense`` that is a row of a paper's tables."""
+    path = acme / "acme" / "recipes" / "row.yaml"
+    path.write_text(RECIPE + ROW)
+    return path
+
+
+def test_rows_of_papers_are_listed_with_what_is_published(row: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["recipes", "list", "--paper", "acme24", "--dataset", "npz", "--model", "preact_tiny", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    facts = {"paper": "acme24", "tables": ["main", "ablation"], "row": "ACME+", "source": "Doe et al., 2026"}
+    assert facts.items() <= listed.items()
+    assert listed["published"] == {"clean": 80.0, "pgd-20 best": 50.5, "pgd-20 last": 49.0}
+    assert main(["recipes", "list", "--paper", "acme24"]) == 0
+    table = ["", "recipe            pgd-20", "----------------  -----------", "Acme-Defense:row  50.50/49.00"]
+    assert capsys.readouterr().out.splitlines() == [
+        "In %, best/last; published by the authors, not measured here.",
+        "",
+        "main (Doe et al., 2026)",
+        *table,
+        "",
+        "ablation (Doe et al., 2026)",
+        *table,
+    ]
+    assert main(["recipes", "list", "--model", "preact_tiny", "small"]) == 0
+    assert "Acme-Defense:small\n" in capsys.readouterr().out
+    assert main(["recipes", "list", "small", "--paper", "acme24"]) == 0
+    assert capsys.readouterr().out == "no such recipe holds 'small'\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("paper", "acme42", "no recipe has the paper 'acme42'; did you mean 'acme24'?"),
+        ("model", "preact_tine", "no recipe has the model 'preact_tine'; did you mean 'preact_tiny'?"),
+        ("dataset", "cifar11", "no recipe has the data set 'cifar11'; did you mean 'cifar10'?"),
+    ],
+)
+def test_a_paper_that_no_recipe_has_is_refused(
+    option: str, name: str, message: str, row: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["recipes", "list", "row", f"--{option}", name]) == 2
+    assert capsys.readouterr().err == f"error: --{option}: {message}\n"
+
+
+@pytest.mark.parametrize(
+    "broken", ["\x00", "- 1", "a: [", "a: !!python/name:os.system x", "a: 1\n" * 40_000, "[" * 2000]
+)
+def test_a_file_that_is_no_config_is_listed_without_facts(broken: str, row: Path, capsys: pytest.CaptureFixture[str]):
+    row.write_text(broken)
+    assert main(["recipes", "list", "acme", "--json"]) == 0
+    (listed,) = [each for each in json.loads(capsys.readouterr().out) if each["recipe"] == "Acme-Defense:row"]
+    assert (listed["name"], listed["plugins"], listed["published"]) == (None, [], {})
 
 
 def test_they_are_listed_by_a_pattern(acme: Path, capsys: pytest.CaptureFixture[str]):

@@ -5,7 +5,7 @@
 - ``inspect``: ``audit``, ``analyze``, ``report``
 - ``compare``: ``compare``
 - ``weights``: ``ensemble``, ``export``
-- ``plugins``, ``config``, ``doctor``, ``completion``: the verbs of these names, and ``recipes``
+- ``plugins``, ``recipes``, ``config``, ``doctor``, ``completion``: the verbs of these names
 
 ``main`` collects them.
 """

@@ -1,4 +1,4 @@
-"""Verbs about configs: ``recipes list``, ``config show``, ``validate``, ``schema``."""
+"""Verbs about configs: ``config show``, ``validate``, ``schema``."""
 
 from __future__ import annotations
 
@@ -11,42 +11,6 @@ from buttress.cli.options import config_arguments, json_option, trust_option
 from buttress.cli.verb import Group
 from buttress.console.output import Exact, notice
 from buttress.errors import TrustError
-
-
-@click.group(cls=Group)
-def recipes() -> None:
-    """List the configs that come with distributions."""
-
-
-@recipes.command("list")
-@click.argument(
-    "pattern",
-    default="",
-    metavar="[PATTERN]",
-    help="part of the names to list, or a pattern for it: cifar10, 'digits/*awp'",
-)
-@json_option
-def recipes_list(pattern: str, as_json: bool) -> str:
-    """List everything that can be given as a config; import none of it."""
-    from buttress.config.recipes import recipes as installed
-    from buttress.console.tables import table
-
-    rows = [
-        {
-            "recipe": str(recipe),
-            "distribution": recipe.distribution,
-            "version": recipe.version,
-            "summary": recipe.summary,
-            "path": str(recipe.path),
-        }
-        for recipe in installed(pattern)
-    ]
-    if as_json:
-        return json_answer(rows)
-    if not rows:
-        return f"no recipe holds {pattern!r}" if pattern else "no recipes"
-    columns = ("recipe", "version", "summary")
-    return table(columns, [[row[column] for column in columns] for row in rows])
 
 
 @click.group(cls=Group)

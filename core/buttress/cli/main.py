@@ -14,13 +14,14 @@ import click
 from buttress._version import __version__
 from buttress.cli.compare import compare
 from buttress.cli.completion import VARIABLE, complete, completion
-from buttress.cli.config import config, recipes
+from buttress.cli.config import config
 from buttress.cli.doctor import doctor
 from buttress.cli.evaluate import evaluate
 from buttress.cli.inspect import analyze, audit, report
 from buttress.cli.mistakes import usage_error
 from buttress.cli.plugins import plugins
 from buttress.cli.pseudo_label import pseudo_label
+from buttress.cli.recipes import recipes
 from buttress.cli.train import reproduce, resume, train
 from buttress.cli.verb import Group
 from buttress.cli.weights import ensemble, export

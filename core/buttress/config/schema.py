@@ -226,6 +226,11 @@ class TargetsSection(_Section):
     """``targets``: what the authors of a method published; a run does not read it."""
 
     source: str = Field(description="paper, model and number of runs")
+    paper: str | None = Field(
+        None, description="short name of the paper of whose tables the config is a row: buttress recipes list --paper"
+    )
+    tables: list[str] = Field(default_factory=list, description="names of the tables that have the row")
+    row: str | None = Field(None, description="name of the row in the paper")
     note: Literal["published, not measured here"] = Field(description="origin of these numbers")
     values: dict[str, float] = Field(description="measure to value, in percent: pgd-20 best, pgd-20 last")
 

@@ -94,6 +94,24 @@ def read_yaml(path: Path) -> YamlSource:
         raise ConfigError(f"expected UTF-8 text: {problem}", key=path) from None
 
 
+class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """libyaml's parser, where PyYAML has it, with the scalars of ``_Loader``; knows no merge keys."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+_FastLoader.add_constructor("tag:yaml.org,2002:word", lambda _, node: node.value)
+
+
+def read_values(path: Path) -> Any:
+    """The values of a config file without their lines, in a tenth of the time; for lists of many files.
+
+    Raises:
+        OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError: the file cannot be read.
+    """
+    return yaml.load(read_regular_file(path, MAX_BYTES).decode("utf-8"), _FastLoader)
+
+
 def parse_yaml(text: str, name: str) -> YamlSource:
     """Parse text; ``name`` is what error messages call it."""
     try:
