@@ -20,12 +20,27 @@ from lineages import (
     ro,
     self_training,
     single_step,
+    tables,
     trades,
     vit,
 )
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-LINEAGES = (ro, meat, trades, self_training, piat, single_step, vit, pretraining, kd_swa, digits, mnist5k, photos)
+LINEAGES = (
+    ro,
+    meat,
+    trades,
+    self_training,
+    piat,
+    single_step,
+    vit,
+    pretraining,
+    kd_swa,
+    digits,
+    mnist5k,
+    photos,
+    tables,
+)
 
 
 def all_recipes() -> dict[Path, str]:

@@ -1,19 +1,25 @@
-"""Every recipe under configs/: written by its generator, loads, has its lineage's learning rates, and takes a step."""
+"""Every recipe under configs/: written by its generator, loads, has its lineage's learning rates, and takes steps."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from recipes import all_recipes, measured
 
-from buttress import Data, Split
+from buttress.cli import main
 from buttress.config.file import load_config
 from buttress.training.assembly import assemble
+from buttress.training.dataset import load_data
 
-from .recipe_files import files_for
+from .paper_rows import IMPOSSIBLE, PUBLISHED, ROWS, TABLES
+from .recipe_files import DataFiles, cut_down, data_files, files_for
 
 ROOT = Path(__file__).parent.parent
 RECIPES = all_recipes()
+PAPERS = [path for path in RECIPES if path.parts[0] == "papers"]
 TRANSFORMERS = [path.stem for path in RECIPES if path.stem.startswith(("deit_", "vit_"))]
 PRETRAINING, KD = ["pretraining", "pretraining_amp"], ["kd_swa", "kd_standard", "kd_robust"]
 RO = {0: 0.1, 99.999: 0.1, 100: 0.01, 149.999: 0.01, 150: 0.001, 200: 0.001}
@@ -65,22 +71,45 @@ ON_DIGITS = {
     "free_at": FREE,
     "pretraining_rotation": {0: 0.1, 6: 0.01, 12: 0.001, 15: 0.001},
 }
+PIAT_WIDE = {0: 0.1, 90: 0.1, 112.5: 0.055, 135: 0.01, 157.5: 0.0055, 179: 0.0012}
+PIAT_TRANSFORMERS = {0: 0.1, 35: 0.1, 36: 0.01, 37: 0.01, 38: 0.001, 39: 0.001}
+# Rates and epochs of the rows of papers' tables: by network, or else by method, or else by paper.
+Course = tuple[dict[float, float], int]
+OF_NETWORK: dict[str, Course] = {
+    "wrn_32_10": (PIAT_WIDE, 180),
+    **dict.fromkeys(["convit_b", "vit_b", "deit_s"], (PIAT_TRANSFORMERS, 40)),
+}
+OF_METHOD: dict[str, Course] = {
+    **dict.fromkeys(PRETRAINING, (FROM_IMAGENET, 50)),
+    **dict.fromkeys(["rst", "rst_awp", "rst_rwp", "rst_amp"], (COSINE, 200)),
+}
+OF_PAPER: dict[str, Course] = {
+    "meat": (MEAT, 120),
+    "piat": (PIAT, 120),
+    **dict.fromkeys(["amp", "rwp", "rat"], (RO, 200)),
+}
 DIGITS = {0: 0.3, 18: 0.3, 19: 0.03, 37: 0.03, 38: 0.003, 47: 0.003}
 EPOCHS_ON_DIGITS = {"free_at": 12, "pretraining_rotation": 16}
-MNIST5K = {0: 0.1, 12: 0.1, 13: 0.01, 25: 0.01, 26: 0.001, 31: 0.001}
+MNIST5K = {0: 0.1, 11: 0.1, 12: 0.01, 24: 0.01, 25: 0.001, 31: 0.001}
 PHOTOS = {0: 0.1, 4: 0.1, 5: 0.01, 7: 0.01, 8: 0.001, 9: 0.001}
 OF_PACKAGES = {"mnist5k": (MNIST5K, 32), "photos": (PHOTOS, 10)}
-MEASURES = [
-    {"pgd-20 best"},
-    {"pgd-20 best", "pgd-20 last"},
-    {"clean best", "pgd-20 best", "aa best"},
-    {"clean", "pgd-20", "aa"},
-    {"clean", "pgd-50", "aa"},
-]
-SHAPES = {
-    **{"cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100), "svhn": (3, 32, 32, 10)},
-    **{"digits": (1, 8, 8, 10), "mnist5k": (1, 28, 28, 10), "photos": (3, 32, 32, 6)},
-}
+MEASURE = re.compile(r"(clean|fgsm|pgd-20|pgd-50|pgd-100|cw|spsa|aa)( best| last)?")
+
+
+def body(text: str) -> str:
+    """A recipe without its name, its comment and the published numbers."""
+    config = yaml.safe_load(text)
+    return yaml.safe_dump({key: value for key, value in config.items() if key not in ("name", "targets")})
+
+
+BODIES = {body(text): path for path, text in RECIPES.items()}
+"""Distinct trainings, each with one of the recipes that have it."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield data_files(tmp_path_factory.mktemp("data"), patch)
 
 
 def test_the_files_are_those_that_the_generator_writes():
@@ -99,39 +128,81 @@ def test_make_compare_needs_no_file_of_another_run():
     assert all("kd" not in plugin for config in configs for plugin in config.plugins)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=str)
-def test_a_recipe_builds_and_takes_a_step(path: Path, tmp_path: Path):
+def test_every_row_of_every_table_is_a_recipe():
+    assert {path.as_posix() for path in PAPERS} == ROWS
+    targets = [yaml.safe_load(RECIPES[path])["targets"] for path in PAPERS]
+    assert Counter((each["paper"], table) for each in targets for table in each["tables"]) == TABLES
+
+
+@pytest.mark.parametrize("row", PUBLISHED)
+def test_the_published_numbers_are_those_of_the_paper(row: str):
+    values = yaml.safe_load(RECIPES[Path(f"papers/{row}.yaml")])["targets"]["values"]
+    assert {measure: values[measure] for measure in PUBLISHED[row]} == PUBLISHED[row]
+
+
+def test_a_row_that_no_model_can_have_says_so():
+    impossible = set()
+    for path in PAPERS:
+        values = yaml.safe_load(RECIPES[path])["targets"]["values"]
+        for measure, value in values.items():
+            attack, time = measure.partition(" ")[::2]
+            if value < values.get(f"aa {time}".strip(), 0):
+                assert attack != "clean"
+                assert f"{attack} " in re.search("# Oddity: (.*below AutoAttack)", RECIPES[path])[1]
+                impossible.add(path.with_suffix("").as_posix().removeprefix("papers/"))
+    assert impossible == IMPOSSIBLE
+
+
+def test_the_lists_of_the_rows_fit_a_terminal(capsys: pytest.CaptureFixture[str]):
+    for paper in {paper for paper, _ in TABLES}:
+        assert main(["recipes", "list", "--paper", paper]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) > 20
+        assert max(map(len, lines)) <= 80
+
+
+def expected(path: Path) -> Course:
+    """Learning rates by hand, at times in epochs, and the number of epochs of a recipe."""
     dataset, method = path.parts[0], path.stem
-    channels, height, width, classes = SHAPES[dataset]
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.rand(classes, channels, height, width, generator=generator), torch.arange(classes)
-    split = Split(x, y)
+    if dataset == "digits":
+        return ON_DIGITS.get(method, DIGITS), EPOCHS_ON_DIGITS.get(method, 48)
+    if dataset in OF_PACKAGES:
+        return OF_PACKAGES[dataset]
+    if dataset == "papers":
+        paper, _, _, network, _ = path.parts[1:]
+        return OF_NETWORK.get(network) or OF_METHOD.get(method) or OF_PAPER[paper]
+    rates = RATES.get(method, RO)
+    scale = 0.1 if dataset == "svhn" and rates is RO else 1.0
+    return {t: rate * scale for t, rate in rates.items()}, EPOCHS.get(method, 200)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=str)
+def test_a_recipe_loads_with_the_learning_rates_of_its_lineage(path: Path):
+    file = load_config(ROOT / "configs" / path)
+    config, (rates, epochs) = file.config, expected(path)
+    schedule, _ = file.schedule(epochs)
+    for t, rate in rates.items():
+        assert config.optimizer.lr * schedule.factor(t, epochs) == pytest.approx(rate, rel=1e-9)
+    assert config.epochs == epochs
+    assert config.name == path.with_suffix("").as_posix().replace("/", "-")
+    values = config.targets.values if config.targets else {}
+    assert all(MEASURE.fullmatch(measure) and 0 < value < 100 for measure, value in values.items())
+    if path.parts[0] == "papers":
+        place = (config.targets.paper, config.data.name, config.threat.norm, config.model.name)
+        assert place == path.parts[1:-1]
+
+
+@pytest.mark.parametrize("path", BODIES.values(), ids=str)
+def test_a_recipe_trains_in_its_first_and_in_its_last_epoch(path: Path, files: DataFiles, tmp_path: Path):
     recipe = ROOT / "configs" / path
-    name = load_config(recipe).config.model.name
-    narrow = ["model.widen=1" if "wrn" in name else "model.width=2"]
-    if name == "mlp":
-        narrow = ["model.hidden=[4]"]
-    if name == "timm":
-        narrow = [f"model.options.{size}" for size in ("depth=1", "embed_dim=16", "num_heads=2")]
-    # A narrow network is not safe in the channels-last layout (tests/nn/test_layout.py).
-    overrides = [*narrow, "model.memory_format=contiguous", "data.batch_size=2", "device=cpu"]
-    overrides += files_for(recipe, overrides, Data(split, split, classes), tmp_path)
-    file = load_config(recipe, overrides)
-    assert file.config.epochs is not None
-    schedule, _ = file.schedule(file.config.epochs)
-    lr = file.config.optimizer.lr
-    expected = ON_DIGITS.get(method, DIGITS) if dataset == "digits" else RATES.get(method, RO)
-    epochs = EPOCHS_ON_DIGITS.get(method, 48) if dataset == "digits" else EPOCHS.get(method, 200)
-    expected, epochs = OF_PACKAGES.get(dataset, (expected, epochs))
-    scale = 0.1 if dataset == "svhn" and expected is RO else 1.0
-    for t, rate in expected.items():
-        assert lr * schedule.factor(t, file.config.epochs) == pytest.approx(rate * scale, rel=1e-9)
-    assert file.config.epochs == epochs
-    torch.manual_seed(0)
-    extra = split if file.config.data.extra else None
-    assembly = assemble(file, Data(split, split, classes, split, extra=extra), {}, tmp_path)
-    assembly.engine.set_lr(1.0, 0.0)
-    batch = next(assembly.training_set.batches(0))
-    result = assembly.engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
-    assert bool(torch.isfinite(result.losses).all())
-    assert file.config.targets is None or file.config.targets.values.keys() in MEASURES
+    overrides = [*cut_down(recipe), *files.overrides(recipe)]
+    data, settings = load_data(load_config(recipe, overrides))
+    file = load_config(recipe, [*overrides, *files_for(recipe, overrides, data, tmp_path)])
+    assembly = assemble(file, data, settings, tmp_path)
+    engine, epochs = assembly.engine, assembly.length.epochs
+    for epoch, batch in zip((0, epochs - 1), assembly.training_set.batches(0), strict=False):
+        engine.epoch = epoch
+        engine.set_lr(assembly.schedule.factor(epoch, epochs), epoch)
+        result = engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
+        assert bool(torch.isfinite(result.losses).all())
+    assert engine.global_step == 2

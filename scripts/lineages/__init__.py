@@ -12,6 +12,7 @@
     digits         every method on label-noise digits, for ``make compare``
     mnist5k        five of them on MNIST's digits with label noise, for ``make compare-mnist5k``
     photos         PGD-AT on crops of photographs
+    tables         every row of every table of five papers, in the setting of that paper
 
     recipe, papers parts of all of them: a recipe as text, numbers that papers publish
 

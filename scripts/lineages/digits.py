@@ -130,10 +130,14 @@ def _sweep(method: str) -> str:
     """The lines of a comment that name the command of a diagnostic sweep, if the method is one."""
     if method not in SWEEPS:
         return ""
-    sets = "[1],[2],[3],[4],[1,2],[1,3],[1,4],[2,3],[2,4],[3,4],[1,2,3],[1,2,4],[1,3,4],[2,3,4]"
-    sets += ",[1,2,3,4]" if method != "fix_param" else ""
     return (
         "\nThe sweep over sets of layer groups (Nguyen et al., TMLR 2024, section 3), with the standard run:"
         f"\nbuttress compare configs/digits/at.yaml configs/digits/{method}.yaml \\"
-        f"\n  '{SWEEPS[method]}.layers={sets}'"
+        f"\n  '{SWEEPS[method]}.layers={layer_sets(method)}'"
     )
+
+
+def layer_sets(method: str) -> str:
+    """Sets of layer groups of a diagnostic sweep; all groups with their initial weights would train nothing."""
+    sets = "[1],[2],[3],[4],[1,2],[1,3],[1,4],[2,3],[2,4],[3,4],[1,2,3],[1,2,4],[1,3,4],[2,3,4]"
+    return sets + (",[1,2,3,4]" if method != "fix_param" else "")

@@ -23,9 +23,16 @@ def wide(body: Body) -> Body:
     return {**body, "model": {**body["model"], "name": "wrn_34_10"}}
 
 
+MEAT: dict[str, Any] = {"meat": {"start": 60}}
+
+
 def meat(dataset: str, norm: str) -> Body:
-    """120 epochs: constant until 40, linear to a tenth at 80 and a hundredth at the end; MEAT from 60."""
-    body = wide(ro(dataset, norm, {"meat": {"start": 60}}, attack_mode="eval"))
+    return setting(dataset, norm, MEAT)
+
+
+def setting(dataset: str, norm: str, *plugins: Any, **attack: Any) -> Body:
+    """120 epochs: constant until 40, linear to a tenth at 80 and a hundredth at the end."""
+    body = wide(ro(dataset, norm, *plugins, **{"attack_mode": "eval", **attack}))
     schedule = {"name": "linear", "knots": [40, 80], "factors": [1.0, 0.1], "final": 0.01}
     return {**body, "optimizer": {**body["optimizer"], "lr": 0.1}, "schedule": schedule, "epochs": 120}
 
@@ -38,7 +45,10 @@ def with_idbh(dataset: str, body: Body) -> Body:
 
 def consistency(dataset: str, norm: str) -> Body:
     """CCG: 2 x 128 augmented images a batch, AutoAugment from half-time on, attack in eval mode."""
-    body = wide(ro(dataset, norm, attack_mode="eval"))
+    return in_two_views(wide(ro(dataset, norm, attack_mode="eval")))
+
+
+def in_two_views(body: Body) -> Body:
     augment, *rest = body["plugins"]
     plugins: list[Any] = ["consistency", augment, "autoaugment", *rest]
     return {**body, "plugins": plugins}

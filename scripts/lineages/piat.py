@@ -26,17 +26,20 @@ def piat(dataset: str, norm: str, *plugins: Any, **attack: Any) -> Body:
     """ResNet-18, 120 epochs: constant until 60, then linear to a tenth at 90 and a hundredth at the end."""
     schedule = {"name": "linear", "knots": [60, 90], "factors": [1.0, 0.1], "final": 0.01}
     options: dict[str, Any] = {"epochs": 120, "schedule": schedule, "lr": 0.01, "decay": 3.5e-3}
-    body = trades.lineage(dataset, norm, *plugins, **options, **attack)
-    if norm == "linf":  # PIAT's tables do not say .031; 8/255 and 2/255 are the project's default
-        body["threat"]["eps"], body["plugins"][1]["pgd"]["step_size"] = "8/255", "2/255"
-        body["evaluation"]["attack"]["pgd"]["step_size"] = "2/255"
-    return body
+    # PIAT's tables do not say .031; 8/255 and 2/255 are the project's default.
+    return trades.in_255ths(trades.lineage(dataset, norm, *plugins, **options, **attack))
+
+
+MAIL: dict[str, Any] = {"mail": {"form": "trades", "beta": 5.0, "start": 0.625}}
+"""MAIL's public code, whose weights begin at this share of its own 120 epochs."""
 
 
 def piat_mail(dataset: str, norm: str) -> Body:
+    return wide(piat(dataset, norm, "piat", MAIL, **trades.KL))
+
+
+def wide(body: Body) -> Body:
     """WRN-32-10, 180 epochs: constant until 90, linear to a tenth at 135 and a hundredth at the end."""
-    settings = {"form": "trades", "beta": 5.0, "start": 0.625}  # the share of its own 120 epochs
-    body = piat(dataset, norm, "piat", {"mail": settings}, **trades.KL)
     return {
         **body,
         "model": {"name": "wrn_32_10"},

@@ -19,10 +19,16 @@ class Published:
     Args:
         source: authors, number of the paper, and network.
         values: measure (``pgd-20 best``) to accuracy in %.
+        paper: short name of the paper, if the recipe is a row of its tables.
+        tables: names of the tables that have the row.
+        row: name of the row.
     """
 
     source: str
     values: Mapping[str, float]
+    paper: str | None = None
+    tables: tuple[str, ...] = ()
+    row: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,15 @@ def _targets(published: Published | None) -> list[str]:
     return [
         "targets:  # published by the authors, not measured here",
         f"  source: {_inline(published.source)}",
+        *([] if published.paper is None else _row(published)),
         "  note: published, not measured here",
         f"  values: {{{', '.join(f'{measure}: {value}' for measure, value in published.values.items())}}}",
     ]
+
+
+def _row(published: Published) -> list[str]:
+    place = {"paper": published.paper, "tables": list(published.tables), "row": published.row}
+    return [f"  {key}: {_inline(value)}" for key, value in place.items()]
 
 
 class _Dumper(yaml.SafeDumper):

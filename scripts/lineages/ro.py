@@ -53,14 +53,20 @@ def stacks(dataset: str, norm: str) -> dict[str, list[Any]]:
     }
 
 
+CFA_CODE: dict[str, Any] = {"steps": 10, "step_size": "2/255", "begin": 10, "clean_forwards": 2, "class_size": "mean"}
+"""CFA's public code for TRADES."""
+FAWA_CODE = {"threshold": 0.2, "attack": "pgd"}
+"""The average of CFA's public code, with the threshold of its instructions."""
+
+
 def cfa() -> Body:
     """CFA's public code for TRADES, and FAWA on 100 images of each class, which are held out; drops by epoch."""
-    body = ro("cifar10", "linf", {"fawa": {"threshold": 0.2, "attack": "pgd"}})  # the threshold of its instructions
+    body = ro("cifar10", "linf", {"fawa": FAWA_CODE})
     augment, _, fawa = body["plugins"]
     return {
         **body,
         "data": {**body["data"], "validation": 1000},
-        "plugins": [augment, {"cfa": {"steps": 10, "step_size": "2/255", "begin": 10}}, fawa],
+        "plugins": [augment, {"cfa": CFA_CODE}, fawa],
         "schedule": {"name": "piecewise", "milestones": [100, 150], "factor": 0.1},
     }
 
@@ -69,6 +75,12 @@ def weights(name: str, dataset: str, norm: str, **settings: Any) -> dict[str, An
     """A perturbation of the weights with its settings."""
     start = AWP_START.get((dataset, norm))
     return {name: {"gamma": 0.01, **settings, **({"start": start} if start else {})}}
+
+
+def as_printed(dataset: str, norm: str, *plugins: Any, **attack: Any) -> Body:
+    """The lineage as its papers print it: learning rate 0.1 on SVHN too, where the code has 0.01."""
+    body = ro(dataset, norm, *plugins, **attack)
+    return {**body, "optimizer": {**body["optimizer"], "lr": 0.1}}
 
 
 def ro(dataset: str, norm: str, *plugins: Any, **attack: Any) -> Body:

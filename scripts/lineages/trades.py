@@ -10,6 +10,8 @@ from .recipe import Body, Recipe
 
 KL = {"loss": "kl", "start": "gaussian"}
 """Settings of the attack of TRADES, which goes up the divergence from the clean prediction."""
+RANDOMIZED_AT: dict[str, Any] = {"randomized_at": {"forwards_each": 4, "noise_on": "named"}}
+"""The public code for TRADES."""
 
 
 def recipes() -> Iterator[Recipe]:
@@ -77,10 +79,29 @@ def mail(dataset: str, norm: str) -> Body:
 def randomized_at(dataset: str, norm: str) -> Body:
     """The public code's settings on the ResNet-18 of PIAT's tables: drops by epoch from 99 and 149 on, eps 8/255."""
     drops = {"name": "piecewise", "milestones": [99, 149], "factor": 0.1}
-    options: dict[str, Any] = {"epochs": 200, "schedule": drops, "lr": 0.1, "decay": 5e-4, "step_size": "2/255"}
-    body = lineage(dataset, norm, "randomized_at", **options, **KL)
+    options: dict[str, Any] = {"epochs": 200, "schedule": drops, "lr": 0.1, "decay": 5e-4}
+    return in_255ths(lineage(dataset, norm, RANDOMIZED_AT, **options, **KL))
+
+
+def in_awp_code(dataset: str, norm: str, *plugins: Any, **settings: Any) -> Body:
+    """AWP's code for TRADES: 200 epochs, drops at 100 and 150; with a ``model`` and changes of its PGD."""
+    drops = {"name": "piecewise", "milestones": [100, 150], "factor": 0.1}
+    options: dict[str, Any] = {"epochs": 200, "schedule": drops, "lr": 0.1, "decay": 5e-4, **settings}
+    return in_255ths(lineage(dataset, norm, *plugins, **options))
+
+
+def in_255ths(body: Body) -> Body:
+    """L-inf: eps 8/255, and steps of 2/255 in training and test, in place of .031, .007 and .003."""
+    if body["threat"]["norm"] == "l2":
+        return body
+    augment, pgd, *rest = body["plugins"]
     test = {"pgd": {"steps": 20, "step_size": "2/255"}}
-    return {**body, "threat": {"norm": norm, "eps": "8/255"}, "evaluation": {**body["evaluation"], "attack": test}}
+    return {
+        **body,
+        "threat": {**body["threat"], "eps": "8/255"},
+        "plugins": [augment, {"pgd": {**pgd["pgd"], "step_size": "2/255"}}, *rest],
+        "evaluation": {**body["evaluation"], "attack": test},
+    }
 
 
 def by_instance(dataset: str, norm: str, attack: str, settings: dict[str, Any], *plugins: Any) -> Body:
@@ -89,7 +110,12 @@ def by_instance(dataset: str, norm: str, attack: str, settings: dict[str, Any], 
     drops = {"name": "linear", "knots": knots, "factors": factors, "final": 0.005}
     options: dict[str, Any] = {"epochs": 120, "schedule": drops, "lr": 0.1, "decay": 2e-4, "model": "wrn_34_10"}
     body = lineage(dataset, norm, *plugins, **options)
-    augment, pgd, *rest = body["plugins"]
-    body["plugins"] = [augment, {attack: {**pgd["pgd"], **settings}}, *rest]
+    body = attacked_by(attack, body, **settings)
     body["evaluation"]["attack"]["pgd"]["step_size"] = 0.00775  # .031 / 4
     return body
+
+
+def attacked_by(attack: str, body: Body, **settings: Any) -> Body:
+    """The body with another attack in the place of PGD, and with its settings beside PGD's."""
+    plugins = [{attack: {**plugin["pgd"], **settings}} if "pgd" in plugin else plugin for plugin in body["plugins"]]
+    return {**body, "plugins": plugins}
