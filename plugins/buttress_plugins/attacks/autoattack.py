@@ -8,10 +8,10 @@ targeted DLR loss is not defined, the version ``without-apgd-t`` has the other t
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pyautoattack import AutoAttack as Package
@@ -84,8 +84,25 @@ def autoattack(
     package.apgd_targeted.n_target_classes = package.fab.n_target_classes = targets
     if version == "without-apgd-t":
         package.attacks_to_run.remove("apgd-t")
+    if threat.norm == "l2":
+        package.square.attack_single_run = where_a_margin_is_left(package.square)
     x_adv: Tensor = package.run_standard_evaluation(x, y, batch_size=len(x))[0]
     return x_adv
+
+
+def where_a_margin_is_left(square: Any) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The run of the package's Square, but for batches in which no label is ahead of all other classes.
+
+    An example with equal or NaN logits may count as correct, and has no margin that an L2 run could reduce; alone with
+    its like it ends the package in an error. Such a batch is returned as it is.
+    """
+    run = square.attack_single_run
+
+    def guarded(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        margins, _ = square.margin_and_loss(x, y)
+        return run(x, y) if bool((margins > 0).any()) else (torch.ones_like(margins), x.clone())
+
+    return guarded
 
 
 def target_count(num_classes: int, version: Version = "standard") -> int:
