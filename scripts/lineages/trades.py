@@ -106,8 +106,7 @@ def in_255ths(body: Body) -> Body:
 
 def by_instance(dataset: str, norm: str, attack: str, settings: dict[str, Any], *plugins: Any) -> Body:
     """FAT and GAIRAT: 120 epochs, a tenth, a hundredth and a 200th from epochs 59, 89 and 109 on; MEAT's WRN-34-10."""
-    knots, factors = [58, 59, 88, 89, 108, 109], [1.0, 0.1, 0.1, 0.01, 0.01, 0.005]
-    drops = {"name": "linear", "knots": knots, "factors": factors, "final": 0.005}
+    drops = {"name": "piecewise", "milestones": [59, 89, 109], "factor": [0.1, 0.1, 0.5]}
     options: dict[str, Any] = {"epochs": 120, "schedule": drops, "lr": 0.1, "decay": 2e-4, "model": "wrn_34_10"}
     body = lineage(dataset, norm, *plugins, **options)
     body = attacked_by(attack, body, **settings)
