@@ -68,6 +68,11 @@ NOTES = {
         ["evaluation.attack.spsa.lr is 0.5", "evaluation.attack.spsa.radius is 3"],
     ),
     "no radius": (["threat.eps=0", "pgd.step_size=2"], ["threat.eps is 0: adversarial examples equal the clean ones"]),
+    "no radius in training": (["threat.training_eps=0"], ["threat.training_eps is 0: training sees clean examples"]),
+    "steps that do not reach the border of training": (
+        ["threat.training_eps={linear: [[0, 0], [1, 20/255]]}", "pgd.step_size=4/255"],
+        ["pgd: its steps reach no farther than 2 x 4/255, and threat.training_eps is 4/51"],
+    ),
     "a batch larger than the data": (
         ["data.batch_size=41"], ["data.batch_size is 41, and there are 40 training examples: an epoch is one step"],
     ),
@@ -113,7 +118,7 @@ def test_what_is_in_order_is_not_noted(overrides: list[str], noted: Noted):
 
 
 def ranges(train: Split, test: Split, threat: ThreatModel) -> list[str]:
-    assembly: Any = SimpleNamespace(data=Data(train, test, 2), engine=SimpleNamespace(threat=threat))
+    assembly: Any = SimpleNamespace(data=Data(train, test, 2), evaluator=SimpleNamespace(threat=threat))
     return list(ranges_of_the_data(assembly))
 
 

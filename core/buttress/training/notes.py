@@ -74,11 +74,14 @@ def notes_of_plugins(assembly: Assembly) -> Iterator[str]:
 def steps_of_attacks(assembly: Assembly) -> Iterator[str]:
     training, evaluation = assembly.engine.hooks.provider("generate_adv"), assembly.evaluator.attack
     if training is not None:
-        yield from steps_of_attack(training.label, training.settings, assembly.engine.training_threat.widest)
+        key = "threat.eps" if assembly.file.config.threat.training_eps is None else "threat.training_eps"
+        yield from steps_of_attack(training.label, training.settings, assembly.engine.training_threat.widest, key)
     yield from steps_of_attack(f"evaluation.attack.{evaluation.label}", evaluation.settings, assembly.evaluator.threat)
 
 
-def steps_of_attack(name: str, settings: Mapping[str, Any], threat: ThreatModel) -> Iterator[str]:
+def steps_of_attack(
+    name: str, settings: Mapping[str, Any], threat: ThreatModel, key_of_radius: str = "threat.eps"
+) -> Iterator[str]:
     """Notes on the lengths among the settings of an attack called ``name``, against the radius of the ball."""
     if threat.eps == 0:
         return
@@ -87,13 +90,13 @@ def steps_of_attack(name: str, settings: Mapping[str, Any], threat: ThreatModel)
         if length is not None and length > 2 * threat.eps:
             meant = f"; did you mean {length}/255?" if length.denominator == 1 else ""
             yield (
-                f"{name}.{key} is {settings[key]}, and the ball is {2 * threat.eps} across (twice threat.eps): every "
-                f"step leaves it and is put back onto its border{meant}"
+                f"{name}.{key} is {settings[key]}, and the ball is {2 * threat.eps} across (twice {key_of_radius}): "
+                f"every step leaves it and is put back onto its border{meant}"
             )
     step, steps = _length(settings, "step_size"), settings.get("steps", 1)
     if step is not None and isinstance(steps, int) and steps * step < threat.eps:
         reach = f"{steps} x {settings['step_size']}" if steps > 1 else settings["step_size"]
-        yield f"{name}: its steps reach no farther than {reach}, and threat.eps is {threat.eps}"
+        yield f"{name}: its steps reach no farther than {reach}, and {key_of_radius} is {threat.eps}"
 
 
 def _length(settings: Mapping[str, Any], key: str) -> Fraction | None:
