@@ -118,6 +118,8 @@ CASES: list[tuple[Any, str, Any, Any]] = [
     (PerEpoch[float], "{linear: [[0, 0], [10, 1/2]]}", LINE, {"linear": [[0, 0.0], [10, 0.5]]}),
     (PerEpoch[int] | None, "{piecewise: [[1, 2.0], [0.5, 3]]}", Curve("piecewise", [(1, 2), (0.5, 3)]), None),
     (PerEpoch[Fraction], "{cosine: [[0, 8/255]]}", Curve("cosine", [(0, EIGHT)]), {"cosine": [[0, "8/255"]]}),
+    (PerEpoch[int | float], "{piecewise: [[0, 1], [1, 1.0]]}", Curve("piecewise", [(0, 1), (1, 1.0)]), None),
+    (Annotated[PerEpoch[int] | None, Ge(1)], "{linear: [[0, 2]]}", Curve("linear", [(0, 2)]), {"linear": [[0, 2]]}),
     (PerEpoch[Color], "{piecewise: [[0, red]]}", Curve("piecewise", [(0, Color.RED)]), {"piecewise": [[0, "red"]]}),
     (
         list[PerEpoch[float]],
@@ -197,6 +199,8 @@ def test_a_value_that_code_gives_and_a_default_stand_as_they_are(annotation: Any
             {"linear": [[1.5, 1]]},
             r"value: linear, point 1: expected a 0-based epoch .* got 1.5$",
         ),
+        (Annotated[PerEpoch[int] | None, Ge(1)], {"linear": [[0, 0]]}, r"linear, point 1: .* equal to 1, got 0$"),
+        (Annotated[PerEpoch[int] | None, Ge(1)], 0, r"value: expected greater than or equal to 1, got 0$"),
         (PerEpoch[Annotated[int, Ge(1)]], {"linear": [[0, 0]]}, r"value: linear, point 1: .* equal to 1, got 0$"),
         (
             PerEpoch[Fraction],

@@ -1,6 +1,6 @@
 """Settings that may change over the epochs, of every built-in plugin that has some."""
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from buttress.testing.subject import STEPS, Subject, batch_of
 from .catalogue import CATALOGUE
 
 SCHEDULED = {
-    name: [each.name for each in signature_of(load(find("plugin", name))) if curve_in(get_args(each.annotation))]
+    name: [each.name for each in signature_of(load(find("plugin", name))) if curve_in(each.annotation)]
     for name in CATALOGUE
 }
 

@@ -99,6 +99,6 @@ def _adapter_of(plugin: LoadedPlugin, setting: str) -> TypeAdapter[Any] | None:
     if plugin.source is None:
         return None
     for parameter in signature_of(type(plugin.plugin)):
-        if parameter.name == setting and (curve := curve_in(get_args(parameter.annotation))):
+        if parameter.name == setting and (curve := curve_in(parameter.annotation)):
             return TypeAdapter(readable(get_args(curve)[0]), config=STRICT)
     return None

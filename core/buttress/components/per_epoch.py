@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema
@@ -19,9 +20,23 @@ TITLE = "schedule over epochs"
 """Title of curves in a JSON schema."""
 
 
-def curve_in(parts: Sequence[Any]) -> Any:
-    """The member of a union that is a ``Curve``, or None."""
-    return next((part for part in parts if get_origin(part) is Curve), None)
+def curve_in(annotation: Any) -> Any:
+    """The ``Curve[T]`` that a type such as ``PerEpoch[T] | None`` has as a member; None for other types."""
+    if get_origin(annotation) is Annotated:
+        return curve_in(bounds_inside(annotation)) if curve_in(get_args(annotation)[0]) else None
+    return next((part for part in get_args(annotation) if get_origin(part) is Curve), None)
+
+
+def bounds_inside(annotation: Any) -> Any:
+    """``Annotated[PerEpoch[T], Ge(0)]`` as ``PerEpoch[Annotated[T, Ge(0)]]``: the values have bounds, not the curve."""
+    union, *bounds = get_args(annotation)
+
+    def bounded(part: Any) -> Any:
+        if get_origin(part) is Curve:
+            return Curve[bounded(get_args(part)[0])]  # type: ignore[misc]
+        return part if part is NoneType else Annotated[(part, *bounds)]
+
+    return Union[tuple(map(bounded, get_args(union)))]  # noqa: UP007
 
 
 @dataclass(frozen=True)

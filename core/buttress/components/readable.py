@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, PlainSerializer, Strict
 
-from buttress.components.per_epoch import CurveReader, curve_in
+from buttress.components.per_epoch import CurveReader, bounds_inside, curve_in
 from buttress.components.plain import LENIENT, read_fields, read_member
 from buttress.number_text import FLAGS, Word, is_fraction, read_flag, read_number
 from buttress.settings import ExactFraction
@@ -71,6 +71,8 @@ def readable(annotation: Any) -> Any:
     if annotation is Fraction:
         return ExactFraction
     if kind is Annotated:
+        if curve_in(annotation):
+            return readable(bounds_inside(annotation))
         inner, *metadata = parts
         if inner is Fraction and any(isinstance(each, BeforeValidator) for each in metadata):
             return annotation
@@ -92,9 +94,9 @@ def readable(annotation: Any) -> Any:
 
 def _with_readable_parts(annotation: Any) -> Any:
     kind, parts = get_origin(annotation), get_args(annotation)
-    if kind in (Union, UnionType) and (curve := curve_in(parts)):
-        read: Any = tuple(part if part is curve else readable(part) for part in parts)
-        return Annotated[Union[read], CurveReader(readable(get_args(curve)[0]))]  # noqa: UP007
+    if kind in (Union, UnionType) and (curve := curve_in(annotation)):
+        others: Any = tuple(part for part in parts if part is not curve)
+        return Annotated[Union[readable(Union[others]), curve], CurveReader(readable(get_args(curve)[0]))]  # noqa: UP007
     if kind in (Union, UnionType):
         # Beside float, 1.0 is not 1.
         read = (part if part is int and float in parts else readable(part) for part in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from buttress.components.construct import construct
 from buttress.components.members import attributes_of
@@ -171,7 +171,7 @@ def _scheduled(subject: Subject) -> dict[str, Any]:
     given = {
         parameter.name: subject.settings.get(parameter.name, parameter.default)
         for parameter in signature_of(subject.component)
-        if curve_in(get_args(parameter.annotation))
+        if curve_in(parameter.annotation)
     }
     return {name: plain(value) for name, value in given.items() if value is not None and not isinstance(value, Curve)}
 
