@@ -56,7 +56,10 @@ class Paper:
         """
         dataset, norm, model = body["data"]["name"], body["threat"]["norm"], body["model"]["name"]
         tables = (tables,) if isinstance(tables, str) else tables
-        head = [f"{name} on {dataset}, {norm}, {NETWORKS[model]}: a row of the {self.key.upper()} paper, not run here."]
+        head = [
+            f"{name} on {dataset}, {norm}, {NETWORKS[model]}: a row of the {self.key.upper()} paper.",
+            "Not run here.",
+        ]
         return Recipe(
             f"papers/{self.key}/{dataset}/{norm}/{model}/{stack}",
             "\n".join([*head, *self.setting, *notes, *impossible(values)]),
