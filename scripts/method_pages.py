@@ -7,7 +7,7 @@ A page is written by hand, but for its parts between ``<!-- generated: PART -->`
     cost [SETTINGS, ...]  passes that the plugin adds to a training step, counted; also with each of the settings
     refused               the plugins that the core refuses beside it, and why
     digits                what was measured on label-noise digits (``method_results.py``)
-    index                 all pages, by hook
+    index                 the catalogue: all pages, by hook
 
 ``python scripts/method_pages.py`` brings them up to date.
 """
@@ -25,10 +25,11 @@ from typing import Any
 import generated
 import yaml
 from generated import table
-from method_results import COMMON, TRACKS, digits, plugins_of
+from method_results import COMMON, TRACKS, digits, plugins_of, summary
 
 from buttress.authoring import inventory
 from buttress.components.sources import find, load, sources
+from buttress.hookspecs import TITLES, main_hook
 from buttress.testing.passes import KINDS, NOTHING, Added, added_by
 from buttress.testing.subject import Subject
 
@@ -36,16 +37,6 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for the table of refusals, which a test tries pair by pair
 PAGES = ROOT / "docs" / "methods"
 
-# In the order of a step, and what the index calls them.
-HOOKS = {
-    "param_groups": "Parameter groups, once before the first step",
-    "transform_batch": "Batches",
-    "generate_adv": "Attacks",
-    "perturb_weights": "Weight perturbations",
-    "compute_loss": "Losses",
-    "adjust_grads": "Gradients",
-    "ensemble_weights": "Ensembles",
-}
 # Folders of recipes, and the plugins that nearly every recipe in them uses beside its method.
 RECIPES = {"digits": COMMON, "cifar10/linf": COMMON | {"augment", "clip_grad"}}
 # Settings for the counts of the index, for plugins whose defaults would do nothing in the counted step: the losses of
@@ -175,23 +166,25 @@ def refused(name: str, _: str) -> str:
 
 
 def index(*_: str) -> str:
+    """All methods, a table for each main hook; ``docs/assets/catalogue.js`` filters them by their hooks."""
     described = {name: describe("plugin", name) for name in plugins()}
+    header = ["method", "hooks", "adds to a step", "paper", "on digits"]
     parts = []
-    for hook, title in HOOKS.items():
+    for hook, title in TITLES.items():
         rows = [
-            [f"[`{name}`]({name}.md)", _code_list(_own(known)), what(name), short(known["paper"]), _added(name)]
+            [f"[`{name}`]({name}.md)<br>{what(name)}", _code_list(_own(known)), _added(name), short(known["paper"]),
+             summary(name)]
             for name, known in described.items()
-            if _own(known)[0] == hook
-        ]
-        header = ["name", "hook", "what", "source", "adds to a step"]
+            if main_hook(_hooks(known)) == hook
+        ]  # fmt: skip
         if rows:
-            parts.append(f"## {title}\n\n{table(header, rows)}")
+            parts.append(f"## {title.capitalize()}: `{hook}`\n\n{table(header, rows)}")
     return "\n\n".join(parts)
 
 
 def _own(known: Mapping[str, Any]) -> list[str]:
     """The hooks that say what a plugin is, in the order of a step."""
-    return [hook for hook in HOOKS if hook in _hooks(known)]
+    return [hook for hook in TITLES if hook in _hooks(known) and hook not in ("start_run", "end_run")]
 
 
 def what(name: str) -> str:

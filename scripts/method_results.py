@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -42,11 +43,13 @@ RESULTS: list[dict[str, Any]] = [
         "command": "`buttress compare configs/digits/at.yaml configs/digits/apgd.yaml`, later and on another processor",
         "columns": COMPARED,
         "only": {"apgd"},
+        "remark": "measured later",
     },
     {
         "file": "compare-digits-stages.json",
         "command": "`make compare-stages`, all on one split",
         "columns": COMPARED,
+        "remark": "one split",
     },
     {
         "file": "demo-seeds.json",
@@ -58,25 +61,53 @@ RESULTS: list[dict[str, Any]] = [
             "PGD-20 last": "pgd-20 last",
             "best - last": "pgd-20 diff",
         },
+        "remark": "5 seeds",
     },
 ]
 
 
 def digits(name: str, _: str) -> str:
     """A table for each file of results that has the method."""
-    parts = [part for result in RESULTS if (part := _measured(name, **result))]
+    parts = [part for result in RESULTS if (part := _measured(name, result))]
     return "\n\n".join(parts) or "Not measured on digits yet; `make compare` measures it."
 
 
-def _measured(
-    name: str, file: str, command: str, columns: Mapping[str, str], only: Collection[str] | None = None
-) -> str:
+def summary(name: str) -> str:
+    """A cell about the row that has the method and the fewest others: PGD-20 last, difference to PGD-AT, remarks.
+
+    It is ``-`` where the method is not measured.
+    """
+    rows = [
+        (len(remarks), order, row, result, remarks)
+        for order, result in enumerate(RESULTS)
+        for row in read(result["file"])["rows"]
+        if (remarks := _others(row, name)) is not None and name in result.get("only", {name})
+    ]
+    if not rows:
+        return "-"
+    _, _, row, result, remarks = min(rows, key=lambda each: each[:2])
+    baseline, *_ = read(result["file"])["rows"]
+    [last] = _cells(row, {"PGD-20 last": "pgd-20 last"})
+    return "<br>".join([last, _paired(row, baseline), *remarks, *([result["remark"]] if "remark" in result else [])])
+
+
+def _others(row: Mapping[str, Any], name: str) -> list[str] | None:
+    """Remarks about what a row has beside the method and the baseline's plugins; None where it has not the method."""
+    stack = _stack(row)
+    if name not in stack and name != "cross_entropy":
+        return None
+    others = [f"with `{each}`" for each in stack if each != name and each not in BASELINE]
+    return [*others, *_particulars(row)]
+
+
+def _measured(name: str, result: Mapping[str, Any]) -> str:
     """One file's rows that have the method, after the baseline's, and its settings; empty where none has.
 
     A file with ``only`` is shown on the pages of these methods, and not on those of the baseline.
     """
-    if only is not None and name not in only:
+    if name not in result.get("only", {name}):
         return ""
+    file, command, columns = result["file"], result["command"], result["columns"]
     result = read(file)
     baseline, *_ = result["rows"]
     rows, settings, shown = [], [], []
@@ -120,6 +151,7 @@ def every_stack(file: str) -> str:
     return table(["stack", "n", *COMPARED, PAIRED], lines)
 
 
+@cache
 def read(file: str) -> dict[str, Any]:
     """A recorded comparison, a file of ``benchmarks/results``."""
     result: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
@@ -152,10 +184,14 @@ def _settings(row: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _link(row: Mapping[str, Any], stack: Sequence[str], configs: str) -> str:
+    return f"[{', '.join([' + '.join(stack), *_particulars(row)])}]({configs}/{_config(row)}.yaml)"
+
+
+def _particulars(row: Mapping[str, Any]) -> list[str]:
+    """Words for another network than that of the other recipes, and for weights that come from another run."""
     model = yaml.safe_load(_path(row).read_text(encoding="utf-8"))["model"]
-    network = f", {model['arch'].partition('_')[0]}" if "arch" in model else ""
-    begun = ", pre-trained" if "weights" in model else ""
-    return f"[{' + '.join(stack)}{network}{begun}]({configs}/{_config(row)}.yaml)"
+    network = [model["arch"].partition("_")[0]] if "arch" in model else []
+    return [*network, *(["pre-trained"] if "weights" in model else [])]
 
 
 def _paired(row: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:

@@ -1,13 +1,18 @@
 """One thread (results depend on no machine, tests do not fight for cores), long lines, no own home, no syncing."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,6 +47,31 @@ def disk_not_waited_for() -> Iterator[None]:
 def long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said is one line in tests, also in the processes that they start."""
     monkeypatch.setenv("COLUMNS", "1000")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, driven by selenium. Under CI=true all of it has to be there."""
+    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    there = {"selenium (pip)": find_spec("selenium"), "chromium": binary, "chromedriver (chromium-driver)": driver}
+    missing = [name for name, place in there.items() if not place]
+    if missing:
+        reason = f"no browser to open a page in: {', '.join(missing)} not found"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    # No sandbox: containers have none, and the page is our own. SwiftShader draws WebGL without a GPU.
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield made
+    finally:
+        made.quit()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

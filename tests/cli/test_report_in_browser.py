@@ -1,9 +1,6 @@
 """The report in a real browser: it draws, its legend answers a click, and the console stays free of errors."""
 
-import os
 import shutil
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +8,6 @@ import pytest
 
 from buttress.cli import main
 from buttress.report.run import write_report
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium, driven by selenium. Under CI=true all of it has to be there."""
-    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    there = {"selenium (pip)": find_spec("selenium"), "chromium": binary, "chromedriver (chromium-driver)": driver}
-    missing = [name for name, place in there.items() if not place]
-    if missing:
-        reason = f"no browser to open the report in: {', '.join(missing)} not found"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    # No sandbox: containers have none, and the page is our own. SwiftShader draws WebGL without a GPU.
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        yield made
-    finally:
-        made.quit()
 
 
 @pytest.fixture(scope="module")
