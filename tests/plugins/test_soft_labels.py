@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from buttress import Batch, PluginError, hookimpl
+from buttress_plugins.attacks.cw import CW
+from buttress_plugins.attacks.spsa import SPSA
 
 from ..models import ConvNet
 from .conftest import batch_of, engine_of
@@ -27,6 +29,14 @@ class Smooth:
     @hookimpl
     def transform_batch(self, batch: Batch) -> Batch:
         return replace(batch, y=0.9 * F.one_hot(batch.y, 3).to(batch.x.dtype) + 0.1 / 3)
+
+
+@pytest.mark.parametrize("attack", [CW(), SPSA()], ids=["cw", "spsa"])
+def test_an_attack_on_the_margin_refuses_soft_labels(attack: Any):
+    with pytest.raises(
+        PluginError, match=r"refuses soft labels, which plugin 'label_smoothing' .*: its loss, the margin"
+    ):
+        engine_of(ConvNet(), attack, {"label_smoothing": {"num_classes": 3}})
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)

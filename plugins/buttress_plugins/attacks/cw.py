@@ -17,6 +17,8 @@ from buttress import Adv, Batch, Context, EarlyStop, hookimpl
 from buttress.functional import first_perturbation, margin, pgd
 from buttress.settings import NonNegativeFraction, Times
 
+NO_SOFT_LABELS = {"soft labels": "its loss, the margin, is of one label against the others"}
+
 
 @dataclass(eq=False, kw_only=True)
 class CW:
@@ -33,6 +35,8 @@ class CW:
 
     The draw ``cw.start`` may be injected: the finished first perturbation, ``[B,*]``.
     """
+
+    refuses = NO_SOFT_LABELS
 
     steps: Times = 100
     step_size: NonNegativeFraction | None = None

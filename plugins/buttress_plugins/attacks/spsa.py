@@ -28,6 +28,8 @@ StackedLoss = Callable[[Tensor, Tensor], Tensor]
 # attack down by scaling them.
 BETA1, BETA2 = 0.9, 0.999
 
+NO_SOFT_LABELS = {"soft labels": "its loss, the margin, is of one label against the others"}
+
 
 @dataclass(eq=False, kw_only=True)
 class SPSA:
@@ -46,6 +48,7 @@ class SPSA:
     The draw ``spsa.signs`` may be injected: 1 and -1, ``[steps,samples,B,*]``.
     """
 
+    refuses = NO_SOFT_LABELS
     hookspec = "1.0"  # where radius is a setting, no trait
 
     steps: Times = 100
