@@ -100,7 +100,7 @@ PUBLISHED = {
 }
 """Some of the published numbers."""
 
-IMPOSSIBLE = {
+ODD = {
     "piat/svhn/linf/preact_resnet18/randomized_at",
     "amp/cifar10/linf/wrn_34_10/trades_amp",
     "amp/cifar10/linf/wrn_34_10/pretraining",

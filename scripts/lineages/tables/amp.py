@@ -61,8 +61,9 @@ NOTES = {
     "pretraining": [
         "50 epochs at a learning rate of 0.001 are the paper's; all else is as in the code of pre-training.",
         "It starts from a WRN-34-10 that was trained on ImageNet at 32x32 by PGD-10 at 8/255, in the file",
-        "imagenet32_wrn_34_10.pt beside the config; Hendrycks et al., arXiv:1901.09960, publish one for WRN-28-10:",
-        "model.name=wrn_28_10 model.weights.file=FILE",
+        "imagenet32_wrn_34_10.pt beside the config. A run on such images (data.name=npz) makes it:",
+        "model.weights.file=RUN/weights/last-live.safetensors",
+        "Hendrycks et al., arXiv:1901.09960, publish one of a WRN-28-10: model.name=wrn_28_10 model.weights.file=FILE",
     ],
     "rst": ABOUT_RST,
 }

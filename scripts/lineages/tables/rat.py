@@ -100,7 +100,7 @@ def trades_by_groups() -> Iterator[Recipe]:
             notes.append("All groups are the whole network: this is TRADES-AWP.")
         body = in_awp_code("cifar10", "linf", *plugins, **KL)
         stack = f"trades_rat_wp_{''.join(map(str, layers))}" if layers else "trades"
-        name = f"TRADES, RAT_WP on {list(layers)}" if layers else "TRADES"
+        name = f"TRADES [{','.join(map(str, layers))}]" if layers else "TRADES"
         yield PAPER.row(GROUPS, name, stack, body, numbers("clean pgd-20 aa", printed), *notes)
 
 

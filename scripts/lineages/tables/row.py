@@ -62,7 +62,7 @@ class Paper:
         ]
         return Recipe(
             f"papers/{self.key}/{dataset}/{norm}/{model}/{stack}",
-            "\n".join([*head, *self.setting, *notes, *impossible(values)]),
+            "\n".join([*head, *self.setting, *notes, *odd(values)]),
             body,
             Published(self.source, values, self.key, tables, name),
         )
@@ -87,13 +87,17 @@ def numbers(measures: str, printed: str, single: str = " best") -> dict[str, flo
     return values
 
 
-def impossible(values: Mapping[str, float]) -> list[str]:
+def odd(values: Mapping[str, float]) -> list[str]:
     """A line of a comment if AutoAttack, which is the strongest, leaves more accuracy than another attack."""
     pairs = [(measure, value, values.get(f"aa {measure.rpartition(' ')[2]}", 0.0)) for measure, value in values.items()]
     weaker = " and ".join(
         measure.rpartition(" ")[0] for measure, value, of_autoattack in pairs if of_autoattack > value
     )
-    return [f"Oddity: {weaker} below AutoAttack, which is impossible if measured on one model."] if weaker else []
+    return (
+        [f"Oddity: {weaker} below AutoAttack, which is the stronger attack: they are hardly of one model."]
+        if weaker
+        else []
+    )
 
 
 def of_code(body: Body) -> list[str]:
