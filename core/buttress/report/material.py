@@ -13,7 +13,7 @@ from buttress.analysis.answer_files import read_answer
 from buttress.audit.audit_file import read_audit
 from buttress.config.file import ConfigFile, load_config
 from buttress.config.schema import Config
-from buttress.errors import CheckpointError, RunFolderError, TrustError
+from buttress.errors import CheckpointError, ConfigError, RunFolderError, TrustError
 from buttress.evaluation.result_file import read_evaluation
 from buttress.scoring.attacks import name_of_entry
 from buttress.storage.files import finished_files
@@ -130,7 +130,7 @@ def read_run(path: Path) -> Run:
     return Run(
         folder=folder,
         config=config,
-        drops=_drops(file, manifest),
+        drops=drops_of(file, manifest),
         attack=name_of_entry(config.evaluation.attack),
         trained=[Trained(line["epoch"], line["loss"], line["lr"]) for line in metrics.events("epoch")],
         records=records,
@@ -210,8 +210,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
-def _drops(file: ConfigFile, manifest: Mapping[str, Any]) -> Sequence[float]:
-    """Drops as the run has recorded them; none for an older run whose schedule is code that came with it."""
+def drops_of(file: ConfigFile, manifest: Mapping[str, Any]) -> Sequence[float]:
+    """Drops as the run has recorded them; those of an older run are asked of its schedule, where that may be made."""
     recorded, epochs = manifest.get("drops"), file.config.epochs
     latest = epochs or file.config.steps or 0  # an epoch has a step at least
     if isinstance(recorded, list) and all(type(each) in (int, float) and 0 <= each <= latest for each in recorded):
@@ -220,7 +220,7 @@ def _drops(file: ConfigFile, manifest: Mapping[str, Any]) -> Sequence[float]:
         return []
     try:
         return file.schedule(epochs)[0].drops(epochs)
-    except TrustError:
+    except (TrustError, ConfigError):  # older versions took times after the end
         return []
 
 
