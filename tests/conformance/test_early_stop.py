@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from buttress import Batch, ThreatModel
 from buttress.engine.context import Context
@@ -60,6 +61,18 @@ def queries(model: nn.Module) -> Iterator[list[int]]:
         yield sizes
     finally:
         counting.remove()
+
+
+class Operations(TorchDispatchMode):
+    """The names of all operations on tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
 
 
 def inside(z: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
@@ -134,8 +147,11 @@ def test_in_training_the_answers_are_the_same_and_the_batch_stays_whole(attack: 
     state = RunState(threat, torch.device("cpu"), phase="attack")
     state.draws = {} if start is None else {f"{name}.start": start}
     plugin: Any = load_attack(settings, given={"num_classes": CLASSES}).plugin
-    with queries(model) as sizes:
+    with queries(model) as sizes, Operations() as operations:
         answer = plugin.generate_adv(model, Batch(x, y), Context(state, name)).x
+    assert not operations.names & {"nonzero", "_local_scalar_dense", "index", "masked_select"}, (
+        "it waits for the device"
+    )
     torch.testing.assert_close(answer, expected, rtol=0, atol=1e-12)
     assert set(sizes) == {N}
     assert not answer.requires_grad
