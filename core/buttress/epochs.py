@@ -70,9 +70,12 @@ epoch 7), a float in (0, 1) a share of the run."""
 
 
 def resolve_moment(value: int | float, epochs: float) -> float:
-    """The time of a ``Moment`` setting in a run of ``epochs``, in epochs; the share of a run is not floored."""
+    """The time of a ``Moment`` setting in a run of ``epochs``, in epochs; the share of a run is not floored.
+
+    It is rounded to 1e-10: 0.7 of 130 / 7 epochs is 13, and no time behind it.
+    """
     is_share = isinstance(value, float) and value < 1
-    return float(Fraction(str(value)) * Fraction(epochs)) if is_share else value
+    return round(float(Fraction(str(value)) * Fraction(epochs)), 10) if is_share else value
 
 
 CurveShape = Literal["linear", "piecewise", "cosine"]

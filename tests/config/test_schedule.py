@@ -13,6 +13,7 @@ from buttress.components.signature import settings_model
 from buttress.components.validation import validate
 from buttress.config.schedule import Schedule, expect_factors
 from buttress.config.schedules import Constant, Cosine, Cyclic, Linear, MultiStep, OneCycle, Piecewise
+from buttress.config.warm_up import WarmUp
 from buttress.errors import ConfigError
 
 
@@ -57,6 +58,14 @@ def test_a_drop_inside_an_epoch_comes_with_the_step_that_ends_there():
     schedule = Piecewise(milestones=[1.3], per="batch")  # 1.3 of epochs of ten steps: after step 13
     factors = [schedule.factor(epoch + (i + 1) / 10, 2) for epoch in range(2) for i in range(10)]
     assert factors == [1.0] * 12 + [0.1] * 8
+
+
+def test_a_share_of_steps_that_is_a_whole_epoch_is_exactly_that():
+    epochs = 130 / 7  # 130 steps, seven an epoch; in floats, 0.7 of them is 13.000000000000002
+    assert Piecewise(milestones=[0.7]).drops(epochs) == [13]
+    schedule = WarmUp(Piecewise(milestones=[13]), 0.7)
+    assert (schedule.factor(13.0, epochs), schedule.factor(13 + 1 / 7, epochs)) == (1.0, 0.1)
+    assert schedule.drops(epochs) == [13]
 
 
 @pytest.mark.parametrize("factor", [[0.1], [0.1, 0.1, 0.1], []])
