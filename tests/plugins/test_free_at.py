@@ -47,6 +47,18 @@ def test_the_first_step_is_natural_training_and_the_second_one_of_fgsm():
     assert torch.equal(second, (batch.x + delta_of_sign(batch.x, batch.y)).clamp(0, 1))
 
 
+def test_the_perturbation_shrinks_with_the_radius():
+    one = engine(training_eps={"piecewise": [[0, "1/10"], [1, "1/20"]]})
+    batch = batch_of(6, dtype=torch.float64)
+    one.step(batch.x, batch.y)
+    one.end_epoch()
+    half = delta_of(one) / 2  # 0.05 times a sign
+    adv = one.step(batch.x, batch.y).adv.x
+    torch.testing.assert_close(adv, (batch.x + half).clamp(0, 1), rtol=0, atol=1e-15)
+    moved = [delta_of(one).abs() - length for length in (0.0, 0.05)]  # back to zero, or held at the new radius
+    assert bool(torch.minimum(*(distance.abs() for distance in moved)).max() <= 1e-15)
+
+
 def delta_of_sign(x: Tensor, y: Tensor) -> Tensor:
     """0.1 times the sign of the gradient of the untrained model."""
     x = x.clone().requires_grad_()

@@ -44,12 +44,12 @@ ATTACKS = [name for name, row in CATALOGUE.items() if "attack" in row.places]
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_trains_while_the_radius_grows_from_zero(name: str, norm: Any):
+def test_an_attack_trains_while_the_radius_grows_from_zero_and_falls(name: str, norm: Any):
     subject = Subject(load(find("plugin", name)), CATALOGUE[name].settings, name, find("plugin", name))
-    radii = {"piecewise": [[0, 0], [1, "1/10"]]}
+    radii = {"piecewise": [[0, 0], [1, "1/10"], [2, "1/20"]]}
     with subject.scratch() as scratch:
         engine = subject.engine(scratch, threat=ThreatModel(norm, "1/10"), training_eps=radii)
-        for radius in (0.0, 0.1 * subject.traits.radius):
+        for radius in (0.0, 0.1 * subject.traits.radius, 0.05 * subject.traits.radius):
             for seed in range(STEPS):
                 batch = batch_of(seed)
                 result = engine.step(batch.x, batch.y, index=batch.index)

@@ -38,7 +38,7 @@ class FreeAT:
 
     @hookimpl
     def generate_adv(self, batch: Batch, ctx: Context) -> Adv:
-        perturbed = batch.x.detach() + rows(self._delta, batch.x)
+        perturbed = batch.x.detach() + within(rows(self._delta, batch.x), ctx.threat)
         x_adv = ctx.threat.clamp(perturbed)
         self._uncut = x_adv == perturbed
         return Adv(x_adv)
@@ -49,7 +49,8 @@ class FreeAT:
         assert grad is not None
         assert uncut is not None
         step_size = ctx.threat.eps if self.step_size is None else ctx.value(self.step_size)
-        moved = move(rows(self._delta, grad), torch.where(uncut, grad, 0.0), ctx.threat, float(step_size))
+        delta = within(rows(self._delta, grad), ctx.threat)
+        moved = move(delta, torch.where(uncut, grad, 0.0), ctx.threat, float(step_size))
         self._moved = moved if self._delta is None else torch.cat([moved, self._delta[len(moved) :]])
         self._uncut = None
 
@@ -77,5 +78,9 @@ def rows(delta: Tensor | None, like: Tensor) -> Tensor:
 def move(delta: Tensor, grad: Tensor, threat: ThreatModel, step_size: float) -> Tensor:
     """``delta [B,*]`` moved by ``step_size`` up ``grad [B,*]``, and brought back into the ball around zero."""
     direction = grad.sign() if threat.norm == "linf" else unit_l2(grad)
-    ball = ThreatModel(threat.norm, threat.eps, box=None)
-    return ball.project(delta + step_size * direction, torch.zeros_like(delta))
+    return within(delta + step_size * direction, threat)
+
+
+def within(delta: Tensor, threat: ThreatModel) -> Tensor:
+    """``delta [B,*]`` brought into the ball around zero, which may have shrunk since the last epoch."""
+    return ThreatModel(threat.norm, threat.eps, box=None).project(delta, torch.zeros_like(delta))
