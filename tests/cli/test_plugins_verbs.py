@@ -25,6 +25,30 @@ def test_plugins_list_names_every_built_in_with_its_distribution(buttress: Run):
     ):
         assert rows[key]["distribution"] == "buttress"
         assert rows[key]["status"] == "listed"
+    assert rows["plugin", "gairat"]["hooks"] == "generate_adv, compute_loss"
+    assert rows["logger", "tensorboard"]["hooks"] == "start_run, log, end_run"
+    assert rows["model", "preact_tiny"]["hooks"] == ""
+
+
+def test_plugins_list_groups_plugins_by_hook_in_80_columns(capsys: pytest.CaptureFixture[str]):
+    assert main(["plugins", "list"]) == 0
+    groups = [group.splitlines() for group in capsys.readouterr().out.rstrip().split("\n\n")]
+    assert max(len(line) for group in groups for line in group) <= 80
+    assert [heading for heading, *_ in groups][:8] == [
+        "parameter groups: param_groups",
+        "batches: transform_batch",
+        "attacks: generate_adv",
+        "weight perturbations: perturb_weights",
+        "losses: compute_loss",
+        "gradients: adjust_grads",
+        "ensembles: ensemble_weights",
+        "attacks of evaluations",
+    ]
+    assert [line.split()[0] for line in groups[3][1:]] == ["amp", "awp", "rat_wp", "rwp"]
+    assert main(["plugins", "list", "--hook", "compute_loss", "--kind", "plugin", "--json"]) == 0
+    names = {row["name"] for row in json.loads(capsys.readouterr().out)}
+    assert {"trades", "gairat", "consistency"} <= names
+    assert "pgd" not in names
 
 
 def loaded_by(statement: str) -> set[str]:

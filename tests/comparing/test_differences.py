@@ -13,7 +13,7 @@ from buttress.comparing.groups import groups_of
 PLUGINS: dict[str, list[Any]] = {
     "d-at": [{"pgd": {"steps": 2}}, {"meat": {"track": "median"}}],
     "d-more-steps": [{"pgd": {"steps": 9}}],
-    "d-awp": ["pgd", "awp"],
+    "d-awp": ["pgd", "buttress:awp"],
     "d-fgsm": ["fgsm"],
     "d-two": ["pgd", "buttress:rwp", "trades"],
     "d-swa": ["pgd", {"swa": None}],
