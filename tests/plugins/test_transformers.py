@@ -9,7 +9,7 @@ from torch import nn
 from buttress import Engine, ThreatModel
 from buttress.errors import ModelError
 from buttress.nn import layer_groups, matrices
-from buttress_plugins.models.zoo import convit_b, deit_s, vit_b
+from buttress_plugins.models.zoo import convit_b, deit_s, timm_model, vit_b
 
 NARROW = {"depth": 4, "embed_dim": 16, "num_heads": 2}
 MAKERS = {
@@ -99,3 +99,25 @@ def test_a_step_against_an_attack_moves_the_weights(network: str):
 def test_patches_that_do_not_divide_the_image_are_refused(network: str, settings: dict[str, Any], message: str):
     with pytest.raises(ModelError, match=f"^{network}: .*{message}"):
         MAKERS[network][0](in_channels=3, num_classes=10, **settings)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"img_size": 8, "patch_size": 3}, "8, got 3; the divisors are 1, 2, 4, 8"),
+        ({"img_size": (8, 9), "patch_size": 4}, "9, got 4; the divisors are 1, 3, 9"),
+        ({"img_size": 30}, "30, got 16; the divisors are 1, 2, 3, 5, 6, 10, 15, 30"),
+    ],
+    ids=str,
+)
+def test_sizes_given_to_timm_are_checked_alike(sizes: dict[str, Any], expected: str):
+    """Without the check the network does not see the last rows and columns, and nothing says so."""
+    arch = "vit_tiny_patch16_224"
+    with pytest.raises(ModelError, match=f"^{arch}: patch_size: expected a divisor of the image size, {expected}"):
+        timm_model(arch=arch, in_channels=3, num_classes=10, options={"depth": 1, **sizes})
+
+
+def test_a_network_of_timm_that_takes_inputs_of_several_sizes_is_not_refused():
+    sizes = {"depth": 1, "embed_dim": 6, "num_heads": 2, "img_size": 9, "patch_size": 4, "dynamic_img_size": True}
+    network = timm_model(arch="vit_tiny_patch16_224", in_channels=3, num_classes=5, options=sizes)
+    assert network(torch.zeros(1, 3, 8, 8)).shape == (1, 5)

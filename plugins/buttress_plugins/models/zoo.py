@@ -57,6 +57,7 @@ def timm_model(
     """
     try:
         import timm
+        from timm.layers.patch_embed import PatchEmbed
     except ImportError:
         raise ModelError("timm is not installed; pip install timm, or pip install 'buttress[timm]'") from None
     if arch not in timm.list_models():
@@ -64,10 +65,16 @@ def timm_model(
     reading = next((name for name in _READ_BY_TIMM if name in options), None)
     if reading is not None:
         raise ModelError(f"timm: option {reading!r} is not taken; weights to start from are named by model.weights")
-    return _built(
+    network = _built(
         lambda: timm.create_model(arch, num_classes=num_classes, in_chans=in_channels, **options),
         arch,
     )
+    if options.keys() & {"img_size", "patch_size"}:  # a published size may be one that its patches do not divide
+        for module in network.modules():
+            if isinstance(module, PatchEmbed) and module.strict_img_size:
+                for image_size, patch_size in zip(module.img_size, module.patch_size, strict=True):
+                    _expect_whole_patches(arch, image_size, patch_size)
+    return network
 
 
 def vit_b(
@@ -139,16 +146,20 @@ def _transformer(
     patch_size: int,
     options: dict[str, Any],
 ) -> nn.Module:
-    if image_size % patch_size:  # timm leaves out the pixels beyond the last whole patch
-        raise ModelError(
-            f"{name}: patch_size: expected a divisor of the image size, {image_size}, got {patch_size}; the divisors "
-            f"are {', '.join(str(size) for size in range(1, image_size + 1) if image_size % size == 0)}"
-        )
+    _expect_whole_patches(name, image_size, patch_size)
     sizes = {"img_size": image_size, "patch_size": patch_size}
     taken = next((key for key in sizes if key in options), None)
     if taken is not None:
         raise ModelError(f"{name}: option {taken!r} is set by image_size and patch_size; leave it out of options")
     return timm_model(arch=arch, num_classes=num_classes, in_channels=in_channels, options={**options, **sizes})
+
+
+def _expect_whole_patches(name: str, image_size: int, patch_size: int) -> None:
+    if image_size % patch_size:  # timm leaves out the pixels beyond the last whole patch
+        raise ModelError(
+            f"{name}: patch_size: expected a divisor of the image size, {image_size}, got {patch_size}; the divisors "
+            f"are {', '.join(str(size) for size in range(1, image_size + 1) if image_size % size == 0)}"
+        )
 
 
 def _built(make: Callable[[], nn.Module], arch: str) -> nn.Module:
