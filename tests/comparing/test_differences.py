@@ -9,6 +9,7 @@ import pytest
 from buttress.comparing.comparison import ComparedTrack, Comparison
 from buttress.comparing.differences import Differences, differences_of, draw_differences, figure_of
 from buttress.comparing.groups import groups_of
+from buttress.comparing.picture import draw_comparison
 
 PLUGINS: dict[str, list[Any]] = {
     "d-at": [{"pgd": {"steps": 2}}, {"meat": {"track": "median"}}],
@@ -123,3 +124,25 @@ def test_a_row_far_off_is_an_arrow_with_its_numbers_and_nothing_else():
 def test_one_row_is_drawn_whatever_it_is(tmp_path: Path):
     draw_differences(tmp_path / "b.png", [row("far", "losses", -90.0)], ["pgd-2", "cw"], "at")
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_dollar_sign_is_no_formula(tmp_path: Path, comparison: Comparison):
+    name = r"data.path=$\nothing$"
+    draw_differences(tmp_path / "c.png", [row(name, "losses", 1.0)], [name], name)
+    comparison.rows[0].label = name
+    draw_comparison(tmp_path / "d.png", Comparison([name], comparison.rows[:1], {}, {name: name}, "test"))
+
+
+def test_the_picture_of_the_documentation_has_every_recorded_row():
+    from differences_picture import rows_of
+    from method_results import read
+
+    _, rows = rows_of("compare-digits.json")
+    recorded = [(row["method"], row["track"]) for row in read("compare-digits.json")["rows"]]
+    assert len({row.name for row in rows}) == len(rows) == len(recorded) - 1
+    assert {row.group for row in rows if row.name in ("trades", "at: meat", "vit_at", "trades_rwp")} == {
+        "losses",
+        "ensembles",
+        "another model",
+        "several of these",
+    }

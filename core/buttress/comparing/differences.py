@@ -13,7 +13,7 @@ import matplotlib
 
 from buttress.comparing.comparison import ComparedTrack, Comparison
 from buttress.comparing.groups import ORDER
-from buttress.console.drawing import without_latex
+from buttress.console.drawing import literal, without_latex
 from buttress.storage.files import write_with
 from buttress.training.curves import COLOURS
 
@@ -106,13 +106,13 @@ def figure_of(rows: Sequence[Differences], attacks: Sequence[str], baseline: str
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, attack in zip(panels, names, strict=True):
         _panel(axes, lines, attack)
-        axes.set_title("without an attack" if attack == "clean" else attack, fontsize=9)
-    panels[0].set_yticks(range(len(lines)), [line if isinstance(line, str) else line.name for line in lines])
+        axes.set_title("without an attack" if attack == "clean" else literal(attack), fontsize=9)
+    panels[0].set_yticks(range(len(lines)), [line if isinstance(line, str) else literal(line.name) for line in lines])
     for label, line in zip(panels[0].get_yticklabels(), lines, strict=True):
         label.set_fontweight("bold" if isinstance(line, str) else "normal")
     panels[0].set_ylim(len(lines) - 0.3, -0.7)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
-    figure.supxlabel(f"test accuracy minus that of {baseline}, percentage points, seed by seed", fontsize=9)
+    figure.supxlabel(literal(f"test accuracy minus that of {baseline}, percentage points, seed by seed"), fontsize=9)
     return figure
 
 

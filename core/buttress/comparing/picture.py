@@ -9,7 +9,7 @@ from statistics import mean, stdev
 import matplotlib
 
 from buttress.comparing.comparison import ComparedTrack, Comparison
-from buttress.console.drawing import without_latex
+from buttress.console.drawing import literal, without_latex
 from buttress.storage.files import write_with
 from buttress.training.curves import COLOURS
 
@@ -30,7 +30,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
     lines = -(-len(labels) // 4)
     columns = -(-len(labels) // lines)  # as even as can be: five panels are three and two
     against = sorted({label for label in comparison.baselines.values() if label in labels})
-    baseline = f"baseline: {against[0]}" if len(against) == 1 else "baseline"
+    baseline = literal(f"baseline: {against[0]}") if len(against) == 1 else "baseline"
     figure = Figure(figsize=(max(5.0, 3.0 * columns + 0.6), 2.5 * lines + 1.0), dpi=120, layout="constrained")
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, label in zip(panels, labels, strict=False):
@@ -46,7 +46,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
             axes.fill_between(epochs, low, high, color=colours[row.track], alpha=0.18, linewidth=0)
         chosen = [row.track for row in own if comparison.is_chosen(row)]
         mark = f"\n* best on validation: {', '.join(chosen)}" if chosen else ""
-        axes.set_title(textwrap.fill(label, 40) + mark, fontsize=8, fontweight="bold" if chosen else "normal")
+        axes.set_title(literal(textwrap.fill(label, 40) + mark), fontsize=8, fontweight="bold" if chosen else "normal")
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=7, labelbottom=True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -64,7 +64,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
         title_fontsize=8,
     )
     figure.supxlabel("epochs trained", fontsize=9)
-    figure.supylabel(f"robust test accuracy ({comparison.attacks[0]}), %", fontsize=9)
+    figure.supylabel(literal(f"robust test accuracy ({comparison.attacks[0]}), %"), fontsize=9)
     write_with(path, lambda temporary: figure.savefig(temporary))
 
 

@@ -16,3 +16,8 @@ def without_latex() -> Iterator[None]:
 
     with matplotlib.rc_context({"text.usetex": False}):
         yield
+
+
+def literal(text: str) -> str:
+    """Text for matplotlib to draw as it is: two dollar signs would enclose a formula, and a wrong one is an error."""
+    return text.replace("$", r"\$")
