@@ -68,6 +68,13 @@ def test_a_share_of_steps_that_is_a_whole_epoch_is_exactly_that():
     assert schedule.drops(epochs) == [13]
 
 
+@pytest.mark.parametrize("drop", range(1, 10))
+def test_a_share_of_a_run_of_steps_is_exactly_so_many_steps(drop: int):
+    schedule = Piecewise(milestones=[drop / 10], per="batch")  # of ten steps, three an epoch: times are rounded
+    factors = [schedule.factor(step // 3 + (step % 3 + 1) / 3, 10 / 3) for step in range(10)]
+    assert factors == [1.0] * (drop - 1) + [0.1] * (11 - drop)
+
+
 @pytest.mark.parametrize("factor", [[0.1], [0.1, 0.1, 0.1], []])
 def test_another_number_of_factors_than_of_milestones_is_refused(factor: list[float]):
     with pytest.raises(ConfigError, match=rf"^factor: .*one for each of the 2 milestones, got {len(factor)}$"):
