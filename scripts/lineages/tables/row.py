@@ -68,22 +68,17 @@ class Paper:
         )
 
 
-def numbers(measures: str, printed: str, single: str = " best") -> dict[str, float]:
+def numbers(measures: str, printed: str) -> dict[str, float]:
     """``numbers("clean aa", "84.28/85.62 46.33")``: ``{"clean best": 84.28, "clean last": 85.62, "aa best": 46.33}``.
 
     Args:
         measures: names of the columns.
-        printed: values as printed; two with a bar between them are those of the best and of the last checkpoint.
-        single: end of the name of a measure with one value.
+        printed: values as printed: of the best checkpoint, or of the best and of the last one with a bar between them.
     """
     values: dict[str, float] = {}
     for measure, cell in zip(measures.split(), printed.split(), strict=True):
-        best, bar, last = cell.partition("/")
-        values |= (
-            {f"{measure} best": float(best), f"{measure} last": float(last)}
-            if bar
-            else {f"{measure}{single}": float(best)}
-        )
+        for checkpoint, value in zip(("best", "last"), cell.split("/"), strict=False):
+            values[f"{measure} {checkpoint}"] = float(value)
     return values
 
 
