@@ -109,7 +109,7 @@ def test_plugin_is_listed_with_distribution_and_version(installed: Installed, tm
     (row,) = [row for row in rows if row["name"] == "centralize"]
     assert list(row.values()) == [
         *("plugin", "centralize", "buttress-centralize", "0.1.0"),
-        *("buttress_centralize:Centralize", "listed"),
+        *("buttress_centralize:Centralize", "listed", "adjust_grads"),
     ]
     assert {"buttress", "buttress-centralize"} <= {row["distribution"] for row in rows}
 
