@@ -135,7 +135,7 @@ def test_config_show_fills_in_every_default(buttress: Run):
 def test_config_validate_and_schema(buttress: Run):
     assert buttress("config", "validate", "small.yaml").stdout == "small.yaml: valid\n"
     schema = json.loads(buttress("config", "schema").stdout)
-    assert {"data", "model", "threat", "plugins", "optimizer", "epochs"} <= set(schema["required"]) | {"name"}
+    assert {"data", "model", "threat", "plugins", "optimizer"} <= set(schema["required"]) | {"name"}
 
 
 def test_an_instruction_set_that_is_none_is_refused(apart: Run):
