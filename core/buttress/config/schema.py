@@ -4,58 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
-from buttress.components.entries import attack_entry_of, entry_of
 from buttress.components.per_epoch import CurveReader
 from buttress.config.component_section import ComponentSection, ExtraSection, OpenSection
-from buttress.errors import ConfigError
+from buttress.config.values import AttackEntry, ComponentEntry, Count, RequirementText, Seed
 from buttress.settings import Flag, Moment, NonNegative, NonNegativeFraction, Number, PerEpoch
 
 FORMAT = 1
 """Version of the format of configs. It rises with every change that gives an older config another meaning, or none."""
-
-
-Count = Annotated[int, Field(ge=1, le=10**9)]
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-def _entry(value: object) -> dict[str, dict[str, Any]]:
-    try:
-        name, settings = entry_of(value)
-    except ConfigError:
-        raise ValueError(f"expected a name or 'name: {{settings}}', got {value!r}") from None
-    return {name: settings}
-
-
-ComponentEntry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_entry)]
-"""A component with its settings: ``pgd``, or ``pgd: {steps: 20}``."""
-
-
-def _attack_entry(value: object) -> dict[str, dict[str, Any]]:
-    try:
-        name, settings = attack_entry_of(value)
-    except ConfigError as problem:
-        raise ValueError(str(problem)) from None
-    return {name: settings}
-
-
-AttackEntry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_attack_entry)]
-"""An attack of evaluations with its settings, as ``Entry``, or with its steps: ``pgd-20``."""
-
-
-def _requirement(value: object) -> str:
-    try:
-        return str(Requirement(str(value)))
-    except InvalidRequirement as problem:
-        raise ValueError(f"expected a requirement like my-defense>=1.2, got {value!r} ({problem})") from None
-
-
-Requirement_ = Annotated[str, BeforeValidator(_requirement)]
-"""A distribution and its versions, as in a ``pyproject.toml``."""
 
 
 class _Section(BaseModel):
@@ -287,7 +244,7 @@ class Config(_Section):
         description="folder in which relative paths of the data are looked up first, relative to the config (default: "
         "that of the config)",
     )
-    requires: list[Requirement_] = Field(
+    requires: list[RequirementText] = Field(
         default_factory=list, description="distributions with versions that must be installed: my-defense>=1.2"
     )
     disable: list[str] = Field(
