@@ -165,6 +165,18 @@ def test_a_row_with_more_accuracy_under_the_stronger_attack_says_so():
     assert odd == ODD
 
 
+def test_a_comment_says_what_its_paper_does_not():
+    for path in PAPERS:
+        comment, config = RECIPES[path].partition("name: ")[0], yaml.safe_load(RECIPES[path])
+        plugins = {name for each in config["plugins"] for name in ([each] if isinstance(each, str) else each)}
+        augment = next((each["augment"] for each in config["plugins"] if "augment" in each), {})
+        of_code = config["data"]["name"] == "svhn" and config["optimizer"]["lr"] == 0.1
+        assert ("by up to 15 degrees" in comment) == ("rotation" in augment), path
+        assert ("public code of its lineage has 0.01" in comment) == of_code, path
+        assert ("PIAT on top of ARD and PRM" in comment) == ({"piat", "ard_prm"} <= plugins), path
+        assert max(len(line) for line in comment.splitlines() if "import timm" not in line) <= 120, path
+
+
 def test_the_lists_of_the_rows_fit_a_terminal(capsys: pytest.CaptureFixture[str]):
     for paper in {paper for paper, _ in TABLES}:
         assert main(["recipes", "list", "--paper", paper]) == 0

@@ -8,7 +8,7 @@ from functools import partial
 from ..meat import MEAT, in_two_views, setting, with_idbh
 from ..recipe import Body, Recipe
 from ..trades import KL, attacked_by
-from .row import Paper, numbers
+from .row import Paper, numbers, of_code
 
 PAPER = Paper(
     "meat",
@@ -78,7 +78,7 @@ def recipes() -> Iterator[Recipe]:
             name, *printed = ROWS[stack]
             tables = (COMPARISON, ABLATION) if dataset == "cifar10" and stack in IN_BOTH else (COMPARISON,)
             values = numbers("clean pgd-20 aa", printed[dataset == "cifar100"])
-            yield PAPER.row(tables, name, stack, body, values, *_notes(stack, dataset))
+            yield PAPER.row(tables, name, stack, body, values, *of_code(body), *_notes(stack, dataset))
     for stack, body in ablation().items():
         name, values = ADDED[stack]
         yield PAPER.row(ABLATION, name, stack, body, values, *NOTES.get(stack, []))

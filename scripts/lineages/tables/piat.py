@@ -107,6 +107,7 @@ NOTES = {
     "nmse": ["The weight of NMSE is not legible in the paper (here 4)."],
     "piat": ["The coefficients of eq. 10 are not legible in the paper (here those of docs/methods/piat.md)."],
 }
+ON_TOP = "The table has columns for ARD&PRM and for PIAT; the latter is taken for PIAT on top of ARD and PRM."
 UNFAIR = [
     "The code knows CIFAR-10 alone: with 100 classes every epoch is averaged, as the worst class never reaches 0.2.",
 ]
@@ -171,5 +172,5 @@ def transformers() -> Iterator[Recipe]:
             made["schedule"] = {"name": "piecewise", "milestones": [36, 38], "factor": 0.1}
             name = loss.upper() + ("+ARD&PRM" if "ard_prm" in stack else "") + ("+PIAT" if "piat" in stack else "")
             values = dict(zip(vit.MEASURES, printed, strict=True))
-            notes = [*NOTES["piat"]] if "piat" in stack else []
+            notes = [ON_TOP, *NOTES["piat"]] if "piat" in stack else []
             yield TRANSFORMERS.row(VIT, name, stack, made, values, *notes, vit.from_imagenet(model))

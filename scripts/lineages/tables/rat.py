@@ -14,7 +14,7 @@ from ..trades import KL, in_awp_code
 from .row import Paper, numbers, of_code
 
 PAPER = Paper(
-    "rat", "Nguyen et al., TMLR 2024", ("Setting of RAT's paper, and where it says nothing of the code of AWP.",)
+    "rat", "Nguyen et al., TMLR 2024", ("Setting of RAT's paper; where it says nothing, that of the code of AWP.",)
 )
 MAIN, NATURAL, GROUPS, SWEEP = "data sets and networks", "natural accuracy", "TRADES by layer groups", "sweep"
 NARROW, WIDE = "preact_resnet18", "wrn_34_10"
@@ -53,8 +53,8 @@ BY_GROUPS: dict[tuple[int, ...], str] = {
 # Name of each sweep in the paper, and what it found.
 FINDINGS = {
     "fix_param": ("AT-fix-param", "robust overfitting is mitigated if and only if group 4 is in the set."),
-    "fix_lr": ("AT-fix-lr", "relief if and only if group 4 is in the set; none is left with groups 3 and 4."),
-    "awp_layers": ("AT-awp", "overcome only by [3,4], [1,3,4], [2,3,4], and all."),
+    "fix_lr": ("AT-fix-lr", "less overfitting if and only if group 4 is in the set, none with groups 3 and 4."),
+    "awp_layers": ("AT-awp", "robust overfitting is overcome only by [3,4], [1,3,4], [2,3,4], and all."),
 }
 WIDE_GROUPS = "A wide ResNet has three stages: its fourth group is the head, which the paper does not say."
 NO_GAIN = "The paper reports that RAT_LR does not help on SVHN."
@@ -121,7 +121,7 @@ def sweeps() -> Iterator[Recipe]:
             {},
             "One of a sweep over sets of layer groups (section 3), which this command runs, with the standard run:",
             command,
-            f"Finding of the paper, which prints no numbers: {finding}",
+            f"The paper's finding, without numbers: {finding}",
         )
 
 
