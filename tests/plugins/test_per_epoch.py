@@ -28,6 +28,12 @@ def test_a_constant_schedule_of_the_step_size_trains_as_the_value_does(name: str
     promise.check()
 
 
+def test_a_plugin_that_is_examined_with_a_schedule_is_not_compared_with_a_value():
+    made = {str(each) for each in promises(load(find("plugin", "trades")), {"beta": {"linear": [[0, 0.0], [2, 6.0]]}})}
+    assert "trains" in made
+    assert "follows_schedules" not in made
+
+
 def test_the_settings_that_may_change_over_the_epochs_are_these():
     assert " ".join(sorted(f"{name}.{key}" for name, keys in SCHEDULED.items() for key in keys)) == (
         "alp.weight amp.delta apgd.steps ard_prm.step_size ard_prm.steps awp.gamma cfa.beta cfa.step_size "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import NoneType
 from typing import Any
 
 from buttress.components.construct import construct
@@ -173,7 +174,7 @@ def _scheduled(subject: Subject) -> dict[str, Any]:
         for parameter in signature_of(subject.component)
         if curve_in(parameter.annotation)
     }
-    return {name: plain(value) for name, value in given.items() if value is not None and not isinstance(value, Curve)}
+    return {name: plain(value) for name, value in given.items() if not isinstance(value, (NoneType, Curve, Mapping))}
 
 
 def _is_default(subject: Subject, value: object) -> bool:
