@@ -68,6 +68,24 @@ def test_a_run_records_the_values_of_each_epoch_and_goes_on_with_them(
     assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("threat.eps=2", "threat.eps: 2 reaches beyond the whole box"),
+        ("threat.training_eps={linear: [[0, 0], [1, 2]]}", "threat.training_eps: 2 reaches beyond the whole box"),
+        (
+            "threat.training_eps={linear: [[0, 0], [9, 1/10]]}",
+            "threat.training_eps: linear, point 2: expected an epoch of the run, 0 to 3, got 9",
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", [["train"], ["config", "validate"]], ids="-".join)
+def test_a_radius_that_does_not_fit_is_refused_before_the_data_are_loaded(
+    config: str, expect: Verb, verb: list[str], override: str, message: str
+):
+    assert message in expect(*verb, config, override, "data.path=gone.npz", code=2)
+
+
 def test_an_evaluation_of_the_command_line_takes_no_schedule(config: str, expect: Verb):
     expect("train", config, "--run", "whole", "--runs", "out", "epochs=4", "evaluation.every=4")
     said = expect("evaluate", "out/small/whole", "--attack", "pgd: {steps: {linear: [[0, 1], [2, 3]]}}", code=2)

@@ -20,7 +20,6 @@ from buttress.data import Data, Split
 from buttress.data.order import fixed_order
 from buttress.data.training_set import TrainingSet
 from buttress.engine.engine import Engine
-from buttress.engine.training_threat import TrainingThreat
 from buttress.errors import ConfigError
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
 from buttress.nn.loading import trains_on_one
@@ -33,7 +32,7 @@ from buttress.training.length import Length, length_of
 from buttress.training.loggers import load_loggers
 from buttress.training.model import build_model, place_of_model
 from buttress.training.optimizer import optimizer_factory
-from buttress.training.threat_model import threat_of
+from buttress.training.threat_model import check_radii, threat_of
 from buttress.types import Batch
 
 
@@ -112,7 +111,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
         expect_learnable(model, f"model {type(model).__name__}")
     factory, optimizer_settings = optimizer_factory(file)
     threat = threat_of(file)
-    TrainingThreat(threat, config.threat.training_eps, length.epochs, file.place.under("threat", "training_eps"))
+    check_radii(file, length.epochs)
     expect_curves_fit(plugins, length.epochs, file.place / "plugins")
     with (file.place / "plugins").error_context():
         engine = Engine(
@@ -200,6 +199,7 @@ def check_config(file: ConfigFile) -> Assembly:
     file.own.expect_trusted()
     expect_known_names(file)
     file.check_schedule()
+    check_radii(file, file.config.epochs)
     data, settings = load_data(file)
     with tempfile.TemporaryDirectory() as scratch:
         assembly = assemble(file, data, settings, Path(scratch))

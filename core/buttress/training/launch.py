@@ -34,6 +34,7 @@ from buttress.training.notes import before_training
 from buttress.training.records import read_metrics
 from buttress.training.same_data import expect_same_data
 from buttress.training.selection import TrackSummary
+from buttress.training.threat_model import check_radii
 from buttress.training.trainer import Trainer
 
 
@@ -104,6 +105,7 @@ def start(
     with reporter, use_backend(file.config.backend):
         expect_known_names(file)
         file.check_schedule()
+        check_radii(file, file.config.epochs)
         reporter.doing(f"loading the data: {file.config.data.chosen}")
         data, settings = load_data(file)
         if same_data_as is not None:
