@@ -92,7 +92,8 @@ def check_logits(model: nn.Module, x: Tensor, num_classes: int) -> None:
             logits = _tried(model, x)
     except Exception as problem:
         raise ModelError(
-            f"model {type(model).__name__} cannot take inputs of shape {tuple(x.shape)}: {describe(problem)}"
+            f"model {type(model).__name__} cannot take inputs of shape {tuple(x.shape)}: "
+            f"{describe(problem).rstrip('.')}; choose a model, or settings of it, for inputs of that shape"
         ) from problem
     classes = expect_logits(model, logits, len(x))
     if classes != num_classes:
