@@ -136,7 +136,7 @@ def test_a_schedule_is_built_and_resolved():
             "c.yaml:12: schedule.milestones: a time of 4 epochs never comes: the run has 4;",
         ),
         ("{name: piecewise, milestones: [2.5]}", "c.yaml:12: schedule.milestones: a drop at 2.5 lies inside an epoch"),
-        ("{name: piecewise, milestones: [1, 2], factor: [0.5]}", "schedule: factor: expected one factor, or one for"),
+        ("{name: piecewise, milestones: [1, 2], factor: [0.5]}", "schedule.factor: expected one factor, or one for"),
         (
             "{name: linear, knots: [9], factors: [1], final: 0.1}",
             "c.yaml:12: schedule.knots: a time of 9 epochs never comes",

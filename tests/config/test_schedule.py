@@ -267,3 +267,8 @@ def test_a_share_of_few_epochs_does_not_drop_the_learning_rate_from_the_start(
 def test_an_early_share_behind_an_epoch_is_no_increasing_milestone():
     with pytest.raises(ConfigError, match=r"expected increasing epochs, got \[1, 0\]"):
         Piecewise(milestones=[1, 0.1]).drops(5)
+
+
+def test_the_first_epoch_behind_an_early_share_is_no_increasing_milestone():
+    with pytest.raises(ConfigError, match="expected increasing epochs, got"):
+        Piecewise(milestones=[0.05, 0]).drops(5)

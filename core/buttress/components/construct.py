@@ -171,6 +171,8 @@ def construct(
     except InputError as problem:
         if problem.key.startswith(str(place)):
             raise
+        if problem.key in model.model_fields:  # the component names the setting that is at fault
+            raise type(problem)(problem.message, key=place / problem.key, place=problem.place) from problem.__cause__
         raise keyed(problem, place) from problem.__cause__
     return made, {key: _as_written(value, place / key) for key, value in checked.model_dump(warnings=False).items()}
 

@@ -75,7 +75,8 @@ class Piecewise:
         # Shares that are floored to the first epoch, whose learning rate is the initial one.
         pairs = zip(self.milestones, times, strict=True)
         early = len(list(takewhile(lambda pair: isinstance(pair[0], float) and pair[1] == 0, pairs)))
-        times = [1] * early + _expect_increasing(times[early:], epochs, "milestones")
+        _expect_increasing([0] * bool(early) + times[early:], epochs, "milestones")
+        times = [1] * early + times[early:]
         inside = [time for time in times if time % 1]
         if inside and self.per == "epoch":
             raise ConfigError(
