@@ -290,9 +290,12 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_lists_can_be_narrowed_to_a_hook(buttress: Run):
-    rows = json.loads(buttress("plugins", "list", "--kind", "plugin", "--hook", "adjust_grads", "--json").stdout)
-    assert {row["name"] for row in rows} == {"clip_grad", "free_at", "l1", "rat_lr"}
-    (l1,) = [row for row in rows if row["name"] == "l1"]
+    narrowed = ["plugins", "list", "--kind", "plugin", "--hook", "adjust_grads", "--json"]
+    rows = json.loads(buttress(*narrowed).stdout)
+    assert {row["name"]: row["status"] for row in rows} == dict.fromkeys(
+        ["clip_grad", "free_at", "l1", "rat_lr"], "listed"
+    )
+    (l1,) = [row for row in json.loads(buttress(*narrowed, "--check").stdout) if row["name"] == "l1"]
     assert l1["status"] == "ok"
     assert l1["hooks"] == "adjust_grads, start_run"
     assert '"Overfitting in adversarially robust deep learning", arXiv:2002.11569' in l1["paper"]

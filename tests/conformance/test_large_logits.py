@@ -6,6 +6,7 @@ method is about: the most misclassified ones in training, the most confident one
 
 from collections.abc import Callable
 from fractions import Fraction
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -111,7 +112,8 @@ def of_plugin(plugin: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """Its losses from clean and adversarial logits."""
 
     def losses(z: Tensor, z_adv: Tensor) -> Tensor:
-        answer: Loss = plugin.compute_loss(Given(), Batch(z, Y), Adv(z_adv))
+        given = {"ctx": context()} if "ctx" in signature(plugin.compute_loss).parameters else {}
+        answer: Loss = plugin.compute_loss(Given(), Batch(z, Y), Adv(z_adv), **given)
         return answer.per_example
 
     return losses
