@@ -69,6 +69,14 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5, weight_decay=0.01)
 
 
+def fused_sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01, fused=True)
+
+
+def fused_adamw(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)
+
+
 def plain_sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -95,7 +103,7 @@ def everything(engine: Engine) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("checks", ["always", "interval", "off"])
-@pytest.mark.parametrize("optimizer", [sgd, plain_sgd, adamw])
+@pytest.mark.parametrize("optimizer", [sgd, plain_sgd, adamw, fused_sgd, fused_adamw])
 @pytest.mark.parametrize("spoil", [spoiled_loss, spoiled_gradient, lambda: spoiled_gradient(value=math.nan)])
 def test_a_bad_step_changes_nothing_and_is_named(spoil: Any, optimizer: Any, checks: Any):
     engine = skipping(ConvNet(), spoil(), optimizer=optimizer, checks=checks)
@@ -114,7 +122,7 @@ def test_a_bad_step_changes_nothing_and_is_named(spoil: Any, optimizer: Any, che
     assert engine.read_checks() == ""
 
 
-@pytest.mark.parametrize("optimizer", [sgd, plain_sgd, adamw])
+@pytest.mark.parametrize("optimizer", [sgd, plain_sgd, adamw, fused_sgd, fused_adamw])
 def test_a_first_step_that_is_bad_leaves_the_optimizer_as_new(optimizer: Any):
     engine = skipping(ConvNet(), spoiled_loss(at=0), optimizer=optimizer)
     before = everything(engine)

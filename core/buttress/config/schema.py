@@ -108,7 +108,11 @@ class ThreatSection(_Section):
 
 
 class OptimizerSection(OpenSection):
-    """``optimizer``: further keys are the arguments of the class in torch.optim."""
+    """``optimizer``: further keys are the arguments of the class in torch.optim.
+
+    Its step is fused where torch has that form, unless ``fused``, ``foreach``, ``differentiable`` or ``capturable`` is
+    given.
+    """
 
     name: str = Field("sgd", description="a class of torch.optim, case ignored")
     lr: Annotated[Number, Field(gt=0)] = Field(description="initial learning rate")

@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 
 from buttress.engine.attacking import Attack
 from buttress.engine.checks import ValueChecks
+from buttress.engine.fused import take_step
 from buttress.engine.gradients import gradients
 from buttress.engine.hooks import Hooks
 from buttress.engine.objective import Objective
@@ -163,7 +164,7 @@ class Step:
 
     def _take_step(self) -> None:
         try:
-            self.optimizer.step()
+            take_step(self.optimizer)
         except ButtressError:
             raise
         except Exception as problem:

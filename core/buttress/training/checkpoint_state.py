@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import isfinite
+from types import NoneType
 from typing import Annotated, Any, Self
 
 import torch
@@ -133,7 +134,8 @@ def expect_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> No
         if before.get("params") != now["params"]:
             raise CheckpointError("the optimizer's state is of other parameters than those of the model")
         for key in now:
-            if key in before and not _is_like(before[key], now[key]):
+            is_form = key == "fused" and isinstance(before.get(key), (bool, NoneType))  # that of an older run is None
+            if key in before and not is_form and not _is_like(before[key], now[key]):
                 raise CheckpointError(f"the optimizer's state: {key}: expected {now[key]!r} or the like")
     if not isinstance(states, dict) or not all(isinstance(each, dict) for each in states.values()):
         raise CheckpointError("the optimizer's state: expected a state of each parameter")

@@ -21,6 +21,7 @@ from buttress.training.kept_state import states_named
 from buttress.training.kept_weights import KeptWeights
 from buttress.training.length import Length
 from buttress.training.metrics_file import MetricsFile
+from buttress.training.optimizer import load_optimizer_state
 from buttress.training.ownership import owner_of
 from buttress.training.same_data import expect_equal_data
 from buttress.training.selection import Record
@@ -130,7 +131,7 @@ class ResumableState:
         with unusable():
             fit_weights(engine.model, state.model, "the checkpoint")
             engine.load_state_dict(saved["engine"])
-            engine.optimizer.load_state_dict(state.optimizer)
+            load_optimizer_state(engine.optimizer, state.optimizer)
             torch.set_rng_state(state.global_rng)
             if state.cuda_rng is not None and engine.device.type == "cuda":
                 torch.cuda.set_rng_state(state.cuda_rng, engine.device)

@@ -1,0 +1,82 @@
+"""The optimizer's step in torch's three forms, for the weights of PreActResNet-18.
+
+*plain* updates one weight after the other, *foreach* all of them operation by operation, *fused* each weight in one
+pass. *prepared* is the fused form as the engine takes it, which looks at the layouts of gradients and state first. One
+process, rounds interleaved; the medians, and those of the ratios to the plain form.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from common import facts, summary, write
+from torch import nn
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
+
+from buttress.engine.fused import take_step
+from buttress_plugins.models.preact_resnet import preact_resnet18
+
+OPTIMIZERS = {
+    "SGD": partial(SGD, lr=0.1),
+    "SGD, momentum": partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-4),
+    "SGD, Nesterov": partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
+    "Adam": partial(Adam, lr=1e-3),
+    "AdamW": partial(AdamW, lr=1e-3),
+    "Adagrad": partial(Adagrad, lr=1e-2),
+}
+FORMS: dict[str, dict[str, bool]] = {
+    "plain": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+    "prepared": {"fused": True},
+}
+
+
+def measure(make: Any, rounds: int) -> dict[str, list[float]]:
+    """Form to the seconds of each round."""
+    torch.manual_seed(0)
+    model = preact_resnet18(in_channels=3, num_classes=10)
+    grads = [0.01 * torch.randn_like(weight) for weight in model.parameters()]
+
+    def optimizer(form: dict[str, bool]) -> Optimizer:
+        weights = [nn.Parameter(weight.detach().clone()) for weight in model.parameters()]
+        for weight, grad in zip(weights, grads, strict=True):
+            weight.grad = grad
+        made: Optimizer = make(weights, **form)
+        made.step()  # makes its state
+        return made
+
+    optimizers = {name: optimizer(form) for name, form in FORMS.items()}
+    times: dict[str, list[float]] = {name: [] for name in FORMS}
+    for number in range(rounds + 2):
+        for name, each in optimizers.items():
+            begin = perf_counter()
+            take_step(each) if name == "prepared" else each.step()
+            if number >= 2:
+                times[name].append(perf_counter() - begin)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results = {}
+    for name, make in OPTIMIZERS.items():
+        times = measure(make, options.rounds)
+        ratios = {form: median(map(float.__truediv__, each, times["plain"])) for form, each in times.items()}
+        results[name] = {form: {**summary(each), "over_plain": ratios[form]} for form, each in times.items()}
+        texts = (f"{form} {1e3 * median(each):.2f} ms ({ratios[form]:.2f})" for form, each in times.items())
+        print(f"{name}: {', '.join(texts)}")
+    write(options.json, facts(benchmark="bench_optimizer", rounds=options.rounds, results=results))
+
+
+if __name__ == "__main__":
+    main()
