@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 CONTRACTS, PAGE = ROOT / "pyproject.toml", ROOT / "docs" / "architecture.md"
 LINTER = Path(sys.executable).with_name("lint-imports")
 
-MOST_MODULES = 16
+MOST_MODULES = 17
 """Modules directly in the package: the author's shelf and the ground. Everything else has a room."""
 
 MOST_LINES = 320

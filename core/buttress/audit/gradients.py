@@ -8,9 +8,9 @@ from torch import Tensor
 from buttress.audit.finding import Finding, graded
 from buttress.audit.probe import Probe, share
 from buttress.console.tables import percent
+from buttress.engine.attacking import ModelAtWork
 from buttress.errors import kind_and_first_line
 from buttress.functional import cross_entropy
-from buttress.nn.modes import Modes
 
 # Half the distance of the two sides, in units of the input; in float64 both rounding and curvature are far below it.
 SIDE = 1e-5
@@ -66,7 +66,7 @@ def _apart(probe: Probe) -> tuple[float, int]:
     def loss(point: Tensor) -> Tensor:
         return cross_entropy(model(point), probe.y)
 
-    with Modes(model).attacking("eval"):
+    with ModelAtWork(model, who="audit").attacking("eval"):
         inputs = x.clone().requires_grad_(True)
         with torch.enable_grad():
             total = loss(inputs).sum()

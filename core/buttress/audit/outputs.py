@@ -40,7 +40,7 @@ def _matters(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def _differing(probe: Probe, x: Tensor) -> float:
-    with probe.modes.buffers_as_found():
+    with probe.at_work.doing("score"), probe.at_work.modes.buffers_as_found():
         outputs = torch.stack([probe.model(x) for _ in range(FORWARDS)])
     return float((outputs - outputs[0]).abs().nan_to_num().amax())
 

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from buttress.audit.search import random_search
 from buttress.data import Split
 from buttress.data.order import subset
+from buttress.engine.attacking import ModelAtWork
 from buttress.errors import DataError
 from buttress.functional import AttackLoss, attack_loss, is_correct, pgd
-from buttress.nn.modes import Modes
+from buttress.precision import Precision
 from buttress.streams import seeded_generator
 from buttress.threat import ThreatModel
 
@@ -29,15 +30,23 @@ class Probe:
         threat: the threat model.
         examples: number of them to look at, see ``data.subset``.
         seed: seed of every random draw.
+        precision: precision of the passes, of which ``score`` holds; None: that of the weights.
     """
 
     def __init__(
-        self, model: nn.Module, split: Split, threat: ThreatModel, *, examples: int = 200, seed: int = 0
+        self,
+        model: nn.Module,
+        split: Split,
+        threat: ThreatModel,
+        *,
+        examples: int = 200,
+        seed: int = 0,
+        precision: Precision | None = None,
     ) -> None:
         if not len(split):
             raise DataError("audit: expected at least one example, got an empty split")
         self.model, self.split, self.threat, self.seed = model, split, threat, seed
-        self.modes = Modes(model)
+        self.at_work = ModelAtWork(model, precision, who="audit")
         chosen = subset(len(split), examples)
         batch = next(iter(split.batches(chosen, len(chosen))))
         self.x, self.y = threat.clamp(batch.x), batch.y
@@ -50,11 +59,9 @@ class Probe:
         """A stream of its own."""
         return seeded_generator(self.x.device, self.seed, "audit", purpose)
 
-    @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """``[B,K]`` for ``x [B,*]``, in eval mode."""
-        with self.modes.evaluating():
-            return torch.cat([self.model(part) for part in torch.split(x, BATCH)])
+        return torch.cat([self.at_work.logits(part) for part in torch.split(x, BATCH)])
 
     def correct(self, x: Tensor) -> Tensor:
         """``[n]`` bools: which of ``x [n,*]``, in the place of the examples, are classified correctly."""
@@ -62,7 +69,7 @@ class Probe:
 
     def gradient(self, x: Tensor) -> Tensor:
         """``[n,*]`` gradients of the cross-entropies at ``x``, in eval mode; zero where the input is not used."""
-        with self.modes.attacking("eval"), torch.enable_grad():
+        with self.at_work.attacking("eval", work="score"), torch.enable_grad():
             x = x.detach().clone().requires_grad_(True)
             total = attack_loss("ce", self.model, x, self.y)(x).sum()
             if not total.requires_grad:
@@ -76,7 +83,7 @@ class Probe:
         """``[n,*]`` examples attacked by PGD from a random start, the stream ``start``, in eval mode."""
         threat = threat or self.threat
         begin = threat.random_start(self.x, self.generator(start)) - self.x
-        with self.modes.attacking("eval"):
+        with self.at_work.attacking("eval", work="score"):
 
             def objective(x: Tensor) -> Tensor:
                 losses = attack_loss(loss, self.model, self.x, self.y)(x)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_valid
 
 from buttress.components.per_epoch import CurveReader
 from buttress.config.component_section import ComponentSection, ExtraSection, OpenSection
-from buttress.config.values import AttackEntry, ComponentEntry, Count, RequirementText, Seed
+from buttress.config.values import AttackEntry, ComponentEntry, Count, PrecisionValue, RequirementText, Seed
 from buttress.settings import Flag, Moment, NonNegative, NonNegativeFraction, Number, PerEpoch
 
 FORMAT = 1
@@ -227,6 +227,11 @@ class Config(_Section):
     device: str = Field("auto", description="device of the run: auto, cpu, cuda or cuda:N")
     backend: Literal["auto", "native", "torch"] = Field(
         "auto", description="implementation of the kernels: compiled or pure torch"
+    )
+    precision: PrecisionValue = Field(
+        "float32",
+        description="precision of the model's passes: float32, bf16, tf32 (on CUDA), float64; or {attack: bf16, train: "
+        "float32, score: float32}. One word leaves the score in float32",
     )
     checks: Literal["auto", "always", "interval", "off"] = Field(
         "auto", description="checks of the values that plugins return: auto is always on the CPU, interval on CUDA"

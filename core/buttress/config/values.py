@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from buttress.components.entries import attack_entry_of, entry_of
 from buttress.errors import ConfigError
+from buttress.precision import Precision
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -33,6 +34,16 @@ def _attack_entry(value: object) -> dict[str, dict[str, Any]]:
         raise ValueError(str(problem)) from None
     return {name: settings}
 
+
+def _precision(value: object) -> str | dict[str, str]:
+    try:
+        return Precision.read(value).as_config()
+    except ConfigError as problem:
+        raise ValueError(str(problem)) from None
+
+
+PrecisionValue = Annotated[str | dict[str, str], BeforeValidator(_precision)]
+"""A precision: a word, or a word for each kind of work."""
 
 AttackEntry = Annotated[dict[str, dict[str, Any]], BeforeValidator(_attack_entry)]
 """An attack of evaluations with its settings, as ``ComponentEntry``, or with its steps: ``pgd-20``."""

@@ -1,77 +1,118 @@
-"""Call the attack plugin with the model in the attack mode: in a step, and for plugins that ask between steps."""
+"""The one way into a model that is attacked, trained or scored: mode, precision and memory format of every pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from buttress.engine.answers import Caller
-from buttress.engine.hooks import Hooks
-from buttress.engine.state import RunState
-from buttress.nn.contract import form_of
-from buttress.nn.modes import AttackMode, Modes, takes_gradients, usable
-from buttress.streams import Streams
-from buttress.types import Adv, Batch
+from buttress.nn.calls import ModelCall, calls_replaced
+from buttress.nn.contract import device_of
+from buttress.nn.layout import has_channels_last_weights, in_channels_last
+from buttress.nn.modes import AttackMode, Modes
+from buttress.nn.passes import PassCounter
+from buttress.nn.precision import arithmetic, expect_no_autocast, fitting, region
+from buttress.precision import Precision, Work
 
 
-@dataclass(eq=False)
-class Attack:
-    """Makes adversarial examples of any batch, at the current weights.
+class ModelAtWork:
+    """A model and the way in which its passes are made.
+
+    While a block of ``doing``, ``attacking`` or ``scoring`` is open, every call ``model(x)``, whoever makes it, is a
+    forward in the precision of that work, in an autocast region of its own where the precision needs one, with inputs
+    in the memory format of the weights; the output is of the weights' dtype. All passes are counted. Blocks may be
+    nested; the innermost holds.
 
     Args:
-        model: left with its modes, ``requires_grad`` and ``.grad`` as they were.
-        hooks: hooks of the run, one of which provides ``generate_adv``.
-        state: state of the run; its phase is ``attack`` meanwhile.
-        modes: switch for the modes of the model.
-        mode: attack mode in training.
+        model: model that is called.
+        precision: precision of the passes; None is that of the weights.
+        who: name of the caller, for errors.
+
+    Raises:
+        ConfigError: the precision does not fit the weights or the device.
+        ModelError: the parameters are not on one device.
     """
 
-    model: nn.Module
-    hooks: Hooks
-    state: RunState
-    modes: Modes
-    mode: AttackMode
-
-    @takes_gradients
-    def __call__(self, batch: Batch, mode: AttackMode | None = None) -> Adv:
-        """``generate_adv`` for ``batch``, in ``mode`` or in that of training.
-
-        Raises:
-            HookError: a plugin raised, gave a wrong answer or changed a thing that it must not.
-        """
-        if batch.x.is_inference():  # made by a loader in inference mode
-            aux = {name: usable(value) for name, value in batch.aux.items()}
-            batch = replace(batch, x=usable(batch.x), y=usable(batch.y), aux=aux)
-        with self.state.attacking(partial(self._losses, batch)), self.modes.attacking(mode or self.mode):
-            return self.hooks.generate_adv(self.model, batch)
-
-    def _losses(self, batch: Batch, x_adv: Tensor) -> Tensor:
-        """``[B]`` training losses at ``x_adv``, for attacks that maximise them; the weights take no gradients."""
-        losses = self.hooks.compute_loss(self.model, batch, Adv(x_adv)).per_example
-        if torch.is_grad_enabled() and not losses.requires_grad:
-            raise self.hooks.unattackable()
-        return losses
+    def __init__(self, model: nn.Module, precision: Precision | None = None, *, who: str) -> None:
+        self.model = model
+        self.device = device_of(model, who)
+        self.precision = fitting(precision, model, who)
+        self.modes = Modes(model)
+        self.counter = PassCounter()
+        self._after_forward: Callable[[], None] = _nothing
+        self._who = who
+        self._word: str | None = None
+        self._parameters = tuple(model.parameters())
+        self._channels_last = has_channels_last_weights(model)
 
     @contextmanager
-    def offered(self) -> Iterator[None]:
-        """Let plugins attack batches of their own in the block, by ``ctx.attack``."""
-        streams: dict[str, Streams] = {}  # by plugin; they continue from one attack of the block to the next
+    def doing(self, work: Work) -> Iterator[None]:
+        """Make the passes of the block in the precision of ``work``, in whatever modes the modules have.
 
-        def attack(plugin: str, batch: Batch) -> Adv:
-            if not isinstance(batch, Batch):
-                raise TypeError(f"ctx.attack: expected a Batch, got {form_of(batch)}")
-            self.hooks.answers.inputs(batch, Caller("ctx.attack"))
-            own = streams.setdefault(plugin, {})
-            with self.state.streams_apart(f"plugin {plugin}", own), self.state.records_apart():
-                return self(batch, "eval")
+        Raises:
+            ConfigError: the caller has opened an autocast region.
+        """
+        word, before = self.precision.of(work), self._word
+        if word == before:
+            yield
+            return
+        self._word = word
+        try:
+            with arithmetic(word, self.device):
+                if before is not None:
+                    yield
+                    return
+                expect_no_autocast(self.device, self._who)
+                with calls_replaced(self.model, self._made_here):
+                    yield
+        finally:
+            self._word = before
 
-        self.state.attack = attack
+    @contextmanager
+    def attacking(self, mode: AttackMode = "eval", work: Work = "attack") -> Iterator[None]:
+        """Attack in the block: the modules in ``mode``, the weights without gradients (see ``Modes.attacking``)."""
+        with self.doing(work), self.modes.attacking(mode):
+            yield
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Give verdicts in the block: eval mode, the buffers as they were found."""
+        with self.doing("score"), self.modes.evaluating(), self.modes.buffers_as_found():
+            yield
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """``[B,K]`` logits for ``x [B,*]`` as an evaluation sees them, without a graph."""
+        with self.scoring():
+            logits: Tensor = self.model(x)
+        return logits
+
+    @contextmanager
+    def telling(self, listener: Callable[[], None]) -> Iterator[None]:
+        """ModelCall ``listener`` after every forward of the block, for progress bars."""
+        before, self._after_forward = self._after_forward, listener
         try:
             yield
         finally:
-            self.state.attack = None
+            self._after_forward = before
+
+    def _made_here(self, forward: ModelCall) -> ModelCall:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._channels_last:
+                args = tuple(map(in_channels_last, args))
+            with region(self._word or "float32", self.device):
+                output = forward(*args, **kwargs)
+            if self._word == "bf16" and isinstance(output, Tensor):
+                output = output.float()
+            self.counter.count(output, to_weights=any(each.requires_grad for each in self._parameters))
+            self._after_forward()
+            return output
+
+        return call
+
+
+def _nothing() -> None:
+    """Do nothing."""

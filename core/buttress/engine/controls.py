@@ -7,7 +7,7 @@ from typing import Any
 from buttress.components.curves import current_values
 from buttress.components.loaded import LoadedPlugin
 from buttress.engine.arguments import expect_word
-from buttress.engine.attacking import Attack
+from buttress.engine.attack import Attack
 from buttress.engine.groups import Groups
 from buttress.engine.run_view import RunView
 from buttress.engine.training_threat import TrainingThreat

@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from buttress.components.curves import expect_curves_fit
 from buttress.engine.arguments import expect_replays, expect_sizes, expect_word
-from buttress.engine.attacking import Attack
+from buttress.engine.attack import Attack
+from buttress.engine.attacking import ModelAtWork
 from buttress.engine.bad_steps import BadSteps
 from buttress.engine.between_steps import BetweenSteps
 from buttress.engine.checks import CheckLevel, ValueChecks
@@ -29,7 +30,8 @@ from buttress.engine.training_threat import TrainingThreat
 from buttress.errors import ModelError
 from buttress.nn.contract import device_of, expect_learnable
 from buttress.nn.finite import FiniteTensors
-from buttress.nn.modes import ATTACK_MODES, AttackMode, Modes, takes_gradients
+from buttress.nn.modes import ATTACK_MODES, AttackMode, takes_gradients
+from buttress.precision import Precision
 from buttress.storage.history import Store
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch, Track
@@ -55,6 +57,8 @@ class Engine(Controls):
         examples: number of training examples, for plugins that keep a value per example; positions ``index`` are below.
         classes: number of labelled training examples of each class, for plugins that ask.
         attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
+        precision: ``float32``, ``bf16``, ``tf32`` or ``float64``, or one of these for each of ``attack``, ``train`` and
+            ``score``; None: that of the weights.
         checks: level of the checks of values: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
         nonfinite: policy for loss, gradients or weights that are not finite: ``stop`` raises, ``skip`` takes the step
             back on the device.
@@ -87,6 +91,7 @@ class Engine(Controls):
         examples: int | None = None,
         classes: Sequence[int] | None = None,
         attack_mode: AttackMode | None = None,
+        precision: Precision | str | Mapping[str, str] | None = None,
         checks: CheckLevel | None = None,
         nonfinite: Literal["stop", "skip"] = "stop",
         max_skipped: int = 20,
@@ -96,6 +101,8 @@ class Engine(Controls):
     ) -> None:
         device = device_of(model, "engine")
         expect_learnable(model, "engine")
+        self.at_work = ModelAtWork(model, None if precision is None else Precision.read(precision), who="engine")
+        """The model and the way its passes are made, for attacks and verdicts beside the steps."""
         expect_threat(threat, "engine")
         checks = checks or ("always" if device.type == "cpu" else "interval")
         expect_word("checks", checks, get_args(CheckLevel))
@@ -128,7 +135,7 @@ class Engine(Controls):
     def _build(self, optimizer: Optimizer | OptimizerFactory, attack_mode: AttackMode | None) -> None:
         """Make the parts of the engine, which share model, hooks, state and memory for copies."""
         model, hooks, state = self.model, self.hooks, self._state
-        modes, copies = Modes(model), Copies()
+        at_work, copies = self.at_work, Copies()
         self._between_steps = BetweenSteps(model, hooks, state, copies)
         with self._between_steps():
             self._groups = Groups(model, optimizer, hooks)
@@ -136,9 +143,9 @@ class Engine(Controls):
         attack = hooks.provider("generate_adv")
         mode: AttackMode = attack_mode or (attack and attack.traits.attack_mode) or "eval"
         expect_word("attack_mode", mode, ATTACK_MODES)
-        self._attack = Attack(model, hooks, state, modes, mode)
-        self._step = Step(model, self.optimizer, hooks, state, modes, self._attack, copies, self._checks)
-        self._tracks = Tracks(model, hooks, state, self._attack, self._between_steps, self._checks.finite)
+        self._attack = Attack(at_work, hooks, state, mode)
+        self._step = Step(at_work, self.optimizer, hooks, state, self._attack, copies, self._checks)
+        self._tracks = Tracks(at_work, hooks, state, self._attack, self._between_steps, self._checks.finite)
 
     # One training step
 
@@ -176,7 +183,9 @@ class Engine(Controls):
                 "engine.step: the model is in eval mode; call model.train() after evaluating (to train with frozen "
                 "batch norm, put only those modules into eval mode)"
             )
-        return self._step(self.hooks.answers.inputs(Batch(x, y, index, {} if aux is None else aux)), draws or {})
+        batch = self.hooks.answers.inputs(Batch(x, y, index, {} if aux is None else aux))
+        with self.at_work.doing("train"):
+            return self._step(batch, draws or {})
 
     # Epochs and tracks
 

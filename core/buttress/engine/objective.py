@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from buttress.engine.attacking import ModelAtWork
 from buttress.engine.gradients import gradients
 from buttress.engine.hooks import Hooks
-from buttress.nn.modes import Modes
 from buttress.types import Adv, Batch
 
 
@@ -21,10 +21,9 @@ class Objective:
     run's loss and its wrappers. Batch-norm buffers stay as found unless ``update_bn=True``.
     """
 
-    def __init__(
-        self, model: nn.Module, batch: Batch, hooks: Hooks, modes: Modes, attack: Callable[[Batch], Adv]
-    ) -> None:
-        self._model, self._batch, self._hooks, self._modes = model, batch, hooks, modes
+    def __init__(self, at_work: ModelAtWork, batch: Batch, hooks: Hooks, attack: Callable[[Batch], Adv]) -> None:
+        self._model, self._modes = at_work.model, at_work.modes
+        self._batch, self._hooks = batch, hooks
         self._attack: Callable[[Batch], Adv] | None = attack
         self._moves_buffers = True  # of the last forward of losses, which ``grads`` may run again
 

@@ -22,10 +22,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from buttress.engine.attacking import Attack
+from buttress.engine.attack import Attack
+from buttress.engine.attacking import ModelAtWork
 from buttress.engine.checks import ValueChecks
 from buttress.engine.fused import take_step
 from buttress.engine.gradients import gradients
@@ -36,7 +37,6 @@ from buttress.engine.state import RunState
 from buttress.errors import ButtressError, WorkError, describe
 from buttress.nn.as_found import AsFound
 from buttress.nn.contract import Forwards
-from buttress.nn.modes import Modes
 from buttress.nn.weights import trainable
 from buttress.types import Adv, Batch, Loss
 
@@ -60,26 +60,25 @@ class Step:
     Checks at level ``always`` wait for the device. At other levels a step waits for it only where ``BadSteps`` does.
 
     Args:
-        model: model, trained in place.
+        at_work: model, trained in place.
         optimizer: optimizer over its parameters, which steps on ``.grad``.
         hooks: hooks of the run, which call the plugins in order and check every answer.
         state: state of the run: position and random streams.
-        modes: modes of the model. They can keep its buffers unchanged while ``perturb_weights`` computes losses.
         attack: attack on training batches. It runs with the model in the engine's ``attack_mode``.
         copies: memory for the copies of weights and buffers.
         checks: checks of the values that plugins answer. They also know which steps must be undone.
     """
 
-    model: nn.Module
+    at_work: ModelAtWork
     optimizer: Optimizer
     hooks: Hooks
     state: RunState
-    modes: Modes
     attack: Attack
     copies: Copies
     checks: ValueChecks
 
     def __post_init__(self) -> None:
+        self.model = self.at_work.model
         self._forwards = Forwards(self.model, self.hooks.answers.expect_classes)
         self._never_skipped = torch.zeros((), dtype=torch.bool, device=self.state.device)
 
@@ -126,7 +125,7 @@ class Step:
     @contextmanager
     def _perturbed(self, batch: Batch, adv: Adv, saved: Sequence[Tensor]) -> Iterator[Perturbed]:
         self.state.phase = "perturb"
-        with closing(Objective(self.model, batch, self.hooks, self.modes, self.attack)) as objective:
+        with closing(Objective(self.at_work, batch, self.hooks, self.attack)) as objective:
             manager = self.hooks.perturb_weights(self.model, batch, adv, objective)
             weights, order = self.model.parameters(), self.hooks.exit_order
             with perturbed(manager, adv, weights, order, saved, self.copies.after) as perturbation:

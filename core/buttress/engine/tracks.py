@@ -11,7 +11,8 @@ from weakref import proxy
 from torch import Tensor, nn
 
 from buttress.engine.arguments import expect_function
-from buttress.engine.attacking import Attack
+from buttress.engine.attack import Attack
+from buttress.engine.attacking import ModelAtWork
 from buttress.engine.between_steps import BetweenSteps
 from buttress.engine.hooks import Hooks
 from buttress.engine.state import RunState
@@ -30,7 +31,7 @@ class Tracks:
     """The tracks of an engine's plugins, and the model with the weights of one of them in it.
 
     Args:
-        model: model that holds the live weights outside of ``swapped_in``.
+        at_work: model that holds the live weights outside of ``swapped_in``.
         hooks: hooks that return the tracks, and transform the batches on which batch norm is measured.
         state: state of the run, with the training set and the random streams.
         attack: makes the inputs of tracks whose batch norm is measured on adversarial examples.
@@ -38,7 +39,7 @@ class Tracks:
         finite: tensors of the model that must be finite in a track; None checks nothing.
     """
 
-    model: nn.Module
+    at_work: ModelAtWork
     hooks: Hooks
     state: RunState
     attack: Attack
@@ -62,7 +63,7 @@ class Tracks:
     def all(self) -> list[Track]:
         """``ensemble_weights`` at event ``evaluate``."""
         with self.state.in_phase("ensemble"), self.between_steps():
-            return self.hooks.tracks(self.model)
+            return self.hooks.tracks(self.at_work.model)
 
     @contextmanager
     def swapped_in(self, track: Track, batches: Batches | None = None) -> Iterator[nn.Module]:
@@ -78,12 +79,14 @@ class Tracks:
         needs_inputs = track.buffers == "reestimate" and track.weights is not None
         inputs = self._bn_inputs(track, batches) if needs_inputs else []
         buffers = dict(track.given_buffers) if track.buffers == "given" else {}
-        with weights_swapped(self.model, dict(track.weights or {}), buffers):
+        model = self.at_work.model
+        with weights_swapped(model, dict(track.weights or {}), buffers):
             if inputs:
-                reestimate(self.model, inputs)
+                with self.at_work.doing("score"):
+                    reestimate(model, inputs)
             if self.finite is not None:
                 self.finite.expect(f"in track {track.name!r}")
-            yield self.model
+            yield model
 
     def training_batches(self, batches: Batches, reader: str) -> Iterator[Batch]:
         """The training set as ``transform_batch`` makes it, with random draws of the reader's own."""

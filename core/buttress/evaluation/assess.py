@@ -91,7 +91,7 @@ def assess(
     try:
         with interrupted_by_signals():
             verdicts = attack_all(
-                subject.model,
+                subject.at_work,
                 loaded,
                 subject.threat,
                 data,
@@ -128,8 +128,9 @@ def result_table(result: Mapping[str, Any], subject: ModelUnderAttack) -> str:
     accuracy, spread = _percent(result["worst"])
     note = "" if each else "\nleft: right without an attack and under all attacks so far"
     some = "" if result["n"] == result["split_size"] else f" ({result['n']} of {result['split_size']} examples)"
+    setting = f"{result['threat']}, {result['precision']}, seed {result['seed']}"
     return (
-        f"{subject}, {result['split']} split{some}, {result['threat']}, seed {result['seed']}\n\n"
+        f"{subject}, {result['split']} split{some}, {setting}\n\n"
         f"{fitted(header, rows, names=1)}{note}\n\n"
         f"worst case: {accuracy} % ({spread}, n = {result['n']})\nwritten to {result['file']}"
     )

@@ -24,16 +24,14 @@ from buttress.data import NO_LABEL, Data, Split, check_data
 from buttress.errors import ConfigError, DataError, InterruptionError, ModelError
 from buttress.evaluation.image_array import ImageArray
 from buttress.evaluation.subject import ModelUnderAttack
-from buttress.nn.contract import device_of
 from buttress.nn.finite import remark_on
-from buttress.nn.modes import Modes
 from buttress.processes import interrupted_by_signals
 from buttress.scoring.worst_case import share_of
 from buttress.storage.files import write_with
 from buttress.storage.new_file import expect_new_file
 from buttress.storage.seals import write_sealed
 from buttress.training.dataset import load_section
-from buttress.training.device import memory_format_of
+from buttress.training.device import placed
 from buttress.training.manifest import hardware
 
 _OPTION = Place("--data")
@@ -187,9 +185,8 @@ def _load_images(subject: ModelUnderAttack, request: Request) -> _Images:
     with _OPTION.error_context():
         check_data(replace(subject.data, extra=split), subject.threat)
         _expect_same_classes(data, split, subject.data.num_classes)
-    device = device_of(subject.model, "pseudo-label")
     dataset = {"name": section.chosen, "settings": settings}
-    return _Images(split.to(device, memory_format_of(subject.file)), name, dataset)
+    return _Images(placed(split, subject.file), name, dataset)
 
 
 def _with_data(file: ConfigFile, text: str) -> ConfigFile:
@@ -225,13 +222,12 @@ def _label(
     subject: ModelUnderAttack, split: Split, min_confidence: float, reporter: Reporter
 ) -> tuple[NDArray[Any], _Labels]:
     """The images that are kept, as they are written, and the labels of all."""
-    n, batch_size, modes = len(split), subject.file.config.evaluation.batch_size, Modes(subject.model)
+    n, batch_size = len(split), subject.file.config.evaluation.batch_size
     images = ImageArray(n, split.example_shape)
     columns: list[tuple[Tensor, ...]] = []
     reporter.begin(-(-n // batch_size), 0, "labelling")
     for number, batch in enumerate(split.batches(torch.arange(n), batch_size)):
-        with modes.evaluating():
-            logits = subject.model(batch.x)
+        logits = subject.at_work.logits(batch.x)
         _expect_finite(subject, logits, number * batch_size)
         confidence = logits.double().softmax(1).amax(1)
         kept = confidence >= min_confidence

@@ -14,7 +14,9 @@ from buttress.config.file import ConfigFile, load_config
 from buttress.config.overrides import apply_override
 from buttress.config.yaml_source import YamlSource
 from buttress.data import Data, Split
+from buttress.engine.attacking import ModelAtWork
 from buttress.errors import CheckpointError, ConfigError
+from buttress.precision import Precision
 from buttress.storage.reading import file_sha256, read_facts
 from buttress.storage.seals import after_epoch
 from buttress.storage.user_path import user_path
@@ -60,6 +62,11 @@ class ModelUnderAttack:
     track: str | None
     checkpoint: str | None
 
+    @cached_property
+    def at_work(self) -> ModelAtWork:
+        """The model, in the precision of the config: ``score`` holds."""
+        return ModelAtWork(self.model, Precision.read(self.file.config.precision), who="evaluation")
+
     def __str__(self) -> str:
         if self.checkpoint is None:
             return f"weights {self.weights}"
@@ -84,6 +91,7 @@ class ModelUnderAttack:
             "checkpoint": self.checkpoint,
             "epoch": self.epoch,
             "threat": str(self.threat),
+            "precision": self.at_work.precision.score,
             "model": config.model.model_dump(mode="json"),
             "data": config.data.model_dump(mode="json", exclude={"batch_size"}),
         }

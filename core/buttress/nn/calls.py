@@ -12,23 +12,20 @@ from torch import Tensor, nn
 _COMPILED = "_compiled_call_impl"
 
 
-@contextmanager
-def calls_seen(model: nn.Module, see: Callable[[object, object], None]) -> Iterator[None]:
-    """Call ``see(x, output)`` after every call ``model(x)`` of the block.
+ModelCall = Callable[..., Any]
+"""A call of a model: ``call(x)`` gives its output."""
 
-    ``see`` takes the place of a compiled forward and calls the model's own one. A forward hook would be traced by
-    ``torch.compile``, which compiles the model again for it, or fails; and a copy of the model would keep the hook.
+
+@contextmanager
+def calls_replaced(model: nn.Module, replacement: Callable[[ModelCall], ModelCall]) -> Iterator[None]:
+    """Let every call ``model(x)`` of the block be one of ``replacement(forward)``, with the model's own forward.
+
+    It takes the place of a compiled forward. A forward hook would be traced by ``torch.compile``, which compiles the
+    model again for it, or fails; and a copy of the model would keep the hook.
     """
     attributes = model.__dict__
-    compiled: Callable[..., Any] | None = attributes.get(_COMPILED)
-    forward = compiled or model._call_impl
-
-    def seen(*args: Any, **kwargs: Any) -> Any:
-        output = forward(*args, **kwargs)
-        see(args[0] if args else next(iter(kwargs.values()), None), output)
-        return output
-
-    attributes[_COMPILED] = seen
+    compiled: ModelCall | None = attributes.get(_COMPILED)
+    attributes[_COMPILED] = replacement(compiled or model._call_impl)
     try:
         yield
     finally:
@@ -36,6 +33,22 @@ def calls_seen(model: nn.Module, see: Callable[[object, object], None]) -> Itera
             attributes.pop(_COMPILED, None)
         else:
             attributes[_COMPILED] = compiled
+
+
+@contextmanager
+def calls_seen(model: nn.Module, see: Callable[[object, object], None]) -> Iterator[None]:
+    """Call ``see(x, output)`` after every call ``model(x)`` of the block."""
+
+    def seen_by(forward: ModelCall) -> ModelCall:
+        def seen(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            see(args[0] if args else next(iter(kwargs.values()), None), output)
+            return output
+
+        return seen
+
+    with calls_replaced(model, seen_by):
+        yield
 
 
 class Outputs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +35,7 @@ def expect_safe_layout(who: str, model: nn.Module, x: Tensor) -> None:
     if x.device.type != "cpu" or not torch.backends.mkldnn.enabled:
         return
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    if not _is_channels_last(x) and not any(_is_channels_last(module.weight) for module in convolutions.values()):
+    if not is_channels_last(x) and not any(is_channels_last(module.weight) for module in convolutions.values()):
         return
     for name, module in convolutions.items():
         strided = any(stride > 1 for stride in module.stride)
@@ -45,7 +47,20 @@ def expect_safe_layout(who: str, model: nn.Module, x: Tensor) -> None:
             )
 
 
-def _is_channels_last(tensor: Tensor) -> bool:
+def has_channels_last_weights(model: nn.Module) -> bool:
+    """Whether some convolution of ``model`` has its weights in the channels-last layout."""
+    return any(is_channels_last(weight) for weight in model.parameters())
+
+
+def in_channels_last(value: Any) -> Any:
+    """Images ``[B,C,H,W]`` in the channels-last layout, copied where they are in another; anything else as it is."""
+    if isinstance(value, Tensor) and value.dim() == 4:
+        return plain_strides(value.contiguous(memory_format=torch.channels_last))
+    return value
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is in the channels-last layout, and in no other."""
     if tensor.dim() != 4 or not tensor.is_contiguous(memory_format=torch.channels_last):
         return False
     return not tensor.is_contiguous()

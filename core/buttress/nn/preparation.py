@@ -12,10 +12,17 @@ from torch.nn.parameter import is_lazy
 from buttress.errors import InputError, ModelError, describe
 
 
-def prepared(model: nn.Module, x: Tensor, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
+def prepared(
+    model: nn.Module,
+    x: Tensor,
+    device: torch.device,
+    memory_format: torch.memory_format,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
     """``model`` in training mode, on ``device``, with the shapes of its lazy parameters taken from ``x [b,*]``.
 
-    The first values of lazy parameters are drawn from the CPU's global generator, as those of other layers are.
+    Where a ``dtype`` is given, its parameters get that. The first values of lazy parameters are drawn from the CPU's
+    global generator, as those of other layers are.
 
     Raises:
         ModelError: the model has no parameters, cannot be moved, or cannot take ``x``.
@@ -28,7 +35,7 @@ def prepared(model: nn.Module, x: Tensor, device: torch.device, memory_format: t
         if next(model.parameters(), None) is None:
             raise ModelError(f"model {type(model).__name__} has no parameters: there is nothing to train")
         model.train()
-        moved = model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+        moved = model.to(device, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
     return moved if isinstance(moved, nn.Module) else model  # a method ``to`` of its own may return nothing
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from buttress.components.loaded import LoadedPlugin
 from buttress.data import Split
 from buttress.engine.answers import Caller
+from buttress.engine.attacking import ModelAtWork
 from buttress.engine.checks import ValueChecks
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies
@@ -18,10 +19,11 @@ from buttress.engine.state import RunState
 from buttress.errors import ConfigError, DataError, HookError
 from buttress.functional import cross_entropy, is_correct
 from buttress.nn.as_found import AsFound
-from buttress.nn.contract import cannot_take, device_of, expect_logits, expect_some_finite, form_of
+from buttress.nn.contract import cannot_take, expect_logits, expect_some_finite, form_of
 from buttress.nn.finite import remark_on
 from buttress.nn.lost_gradient import expect_gradient_through
-from buttress.nn.modes import Modes, takes_gradients
+from buttress.nn.modes import takes_gradients
+from buttress.precision import Precision
 from buttress.scoring.attacks import load_attack
 from buttress.threat import ThreatModel, expect_threat
 from buttress.types import Adv, Batch
@@ -56,7 +58,8 @@ class Evaluator:
     """Scores a model under one attack, any number of times.
 
     Args:
-        model: model to evaluate in eval mode; its modes, weights, buffers and gradients stay as they are.
+        model: model to evaluate in eval mode; its modes, weights, buffers and gradients stay as they are. One that is
+            at work already, such as an engine's, is evaluated in its own precision of ``score``.
         attack: an attack plugin.
         threat: the threat model.
         seed: seed of the attack's random draws, which depend only on it and on the batch number.
@@ -69,17 +72,24 @@ class Evaluator:
 
     @takes_gradients
     def __init__(
-        self, model: nn.Module, attack: LoadedPlugin, threat: ThreatModel, *, seed: int = 0, batch_size: int = 500
+        self,
+        model: nn.Module | ModelAtWork,
+        attack: LoadedPlugin,
+        threat: ThreatModel,
+        *,
+        seed: int = 0,
+        batch_size: int = 500,
     ) -> None:
-        device = device_of(model, "evaluation")
+        self.at_work = model if isinstance(model, ModelAtWork) else ModelAtWork(model, who="evaluation")
+        device = self.at_work.device
         expect_threat(threat, "evaluation")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"evaluation: batch_size: expected a number >= 1, got {batch_size!r}")
         self.attack, self.threat = attack, threat
-        self._model, self._batch_size = model, batch_size
+        self._model, self._batch_size = self.at_work.model, batch_size
         self._state = RunState(threat, device, seed=seed, phase="evaluate")
         self.hooks = Hooks([attack], self._state, ValueChecks("always", device))
-        self._modes, self._copies = Modes(model), Copies()
+        self._copies = Copies()
         self._name = "evaluation"
 
     @takes_gradients
@@ -108,7 +118,7 @@ class Evaluator:
         values = as_found.values_kept(copies.before, copies.buffers)
         try:
             injecting = self._state.injecting(draws or {}, self._name)
-            with as_found.kept_on_error(), values, self._modes.attacking("eval"), injecting:
+            with as_found.kept_on_error(), values, self.at_work.attacking("eval", work="score"), injecting:
                 return self.hooks.generate_adv(self._model, batch)
         except HookError as fault:
             expect_gradient_through(self._name, self._model, batch.x, fault)
@@ -148,7 +158,7 @@ class Evaluator:
                 f"{self._name}: draws: expected a mapping for each of the {count} batches of {self._batch_size}, got "
                 f"{len(draws)}; give one for each, or another batch_size"
             )
-        with self._modes.evaluating(), self._modes.buffers_as_found():
+        with self.at_work.scoring():
             for number, given in enumerate(split.batches(order, self._batch_size)):
                 batch = self._accept(given)
                 logits = self._logits(batch)
@@ -191,6 +201,7 @@ def evaluate(
     *,
     seed: int = 0,
     batch_size: int = 500,
+    precision: str | None = None,
     draws: Sequence[Mapping[str, Tensor]] | None = None,
 ) -> Score:
     """Clean and robust accuracy of ``model`` on ``split`` under ``attack``.
@@ -202,10 +213,12 @@ def evaluate(
         threat: the threat model.
         seed: seed of the attack's random draws.
         batch_size: number of examples per forward.
+        precision: precision of attack and verdict, ``bf16`` for example; None: that of the weights, TF32 off.
         draws: random draws of each batch that take the place of the attack's own: ``[{"pgd.start": start}]``.
     """
     loaded = attack if isinstance(attack, LoadedPlugin) else load_attack(attack)
-    evaluator = Evaluator(model, loaded, threat, seed=seed, batch_size=batch_size)
+    at_work = ModelAtWork(model, None if precision is None else Precision.scoring(precision), who="evaluation")
+    evaluator = Evaluator(at_work, loaded, threat, seed=seed, batch_size=batch_size)
     if remark := remark_on(model):
         logger.warning("evaluation: %s", remark)
     score = evaluator.score(split, draws=draws)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from torch import nn
-
 from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
+from buttress.engine.attacking import ModelAtWork
 
 
 def most_forwards(attack: LoadedPlugin | None, examples: int) -> int:
@@ -25,14 +24,16 @@ class Meter:
 
     Args:
         reporter: reporter that shows the bar.
-        model: model whose forwards are counted.
+        at_work: model whose forwards are counted.
         activity: name of the work, beside the bar.
         costs: largest number of forwards of every batch.
         first: number of the batch to begin with; earlier ones are done.
     """
 
-    def __init__(self, reporter: Reporter, model: nn.Module, activity: str, costs: Sequence[int], first: int) -> None:
-        self._reporter, self._model, self._activity, self._costs = reporter, model, activity, costs
+    def __init__(
+        self, reporter: Reporter, at_work: ModelAtWork, activity: str, costs: Sequence[int], first: int
+    ) -> None:
+        self._reporter, self._at_work, self._activity, self._costs = reporter, at_work, activity, costs
         reporter.begin(sum(costs), sum(costs[:first]), activity)
 
     @contextmanager
@@ -40,15 +41,12 @@ class Meter:
         """Count the forwards of the block, which attacks batch ``number``; at its end the whole share is done."""
         left = self._costs[number]
 
-        def count(*_: object) -> None:
+        def count() -> None:
             nonlocal left
             if left > 1:  # the last one is the end of the batch
                 left -= 1
                 self._reporter.advance(self._activity)
 
-        counting = self._model.register_forward_pre_hook(count)
-        try:
+        with self._at_work.telling(count):
             yield
-        finally:
-            counting.remove()
         self._reporter.advance(self._activity, left)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.data import Split
+from buttress.engine.attacking import ModelAtWork
 from buttress.errors import CheckpointError
 from buttress.functional import is_correct
 from buttress.nn.contract import expect_some_finite
 from buttress.nn.finite import remark_on
-from buttress.nn.modes import Modes
 from buttress.scoring.evaluator import Evaluator
 from buttress.scoring.meter import Meter, most_forwards
 from buttress.storage.files import write_with
@@ -99,7 +99,7 @@ def interval(right: int, n: int) -> tuple[float, float]:
 
 
 def attack_all(
-    model: nn.Module,
+    model: nn.Module | ModelAtWork,
     attacks: Sequence[tuple[str, LoadedPlugin]],
     threat: ThreatModel,
     split: Split,
@@ -117,7 +117,8 @@ def attack_all(
     and not on other batches.
 
     Args:
-        model: module that maps ``[B,*]`` to logits ``[B,K]``; attacked in eval mode, it stays as it is.
+        model: module that maps ``[B,*]`` to logits ``[B,K]``; attacked in eval mode, it stays as it is. One that is at
+            work already is attacked in its own precision.
         attacks: names, each once, and attacks, in order.
         threat: the threat model.
         split: the examples.
@@ -133,10 +134,11 @@ def attack_all(
         HookError, InputError: an attack failed, or refused the model.
         ModelError: the logits are not finite for any example.
     """
-    modes, reporter = Modes(model), reporter or Reporter()
+    at_work = model if isinstance(model, ModelAtWork) else ModelAtWork(model, who="evaluation")
+    model, reporter = at_work.model, reporter or Reporter()
     batches = [torch.arange(len(index))[first : first + batch_size] for first in range(0, len(index), batch_size)]
     work = _Work.resume(partial, (1 + len(attacks), len(index)))
-    evaluators = [Evaluator(model, attack, threat, seed=seed, batch_size=batch_size) for _, attack in attacks]
+    evaluators = [Evaluator(at_work, attack, threat, seed=seed, batch_size=batch_size) for _, attack in attacks]
     names = ["clean", *(name for name, _ in attacks)]
     if remark := remark_on(model):
         reporter.say(f"note: {remark}")
@@ -146,8 +148,7 @@ def attack_all(
         nonlocal nonfinite
         (batch,) = split.batches(index[columns], len(columns))
         x = batch.x if evaluator is None else evaluator.attacked(batch, number).x
-        with torch.no_grad(), modes.evaluating():
-            logits = model(x)
+        logits = at_work.logits(x)
         if evaluator is None:
             nonfinite += int((~torch.isfinite(logits)).any(1).sum())
         return is_correct(logits, batch.y).cpu()
@@ -160,7 +161,7 @@ def attack_all(
             attack = None if evaluator is None else evaluator.attack
             remaining = batches if each else [work.left(row, batch) for batch in batches]
             costs = [most_forwards(attack, len(columns)) for columns in remaining]
-            meter = Meter(reporter, model, f"{name} ({row + 1} of {len(names)})", costs, first)
+            meter = Meter(reporter, at_work, f"{name} ({row + 1} of {len(names)})", costs, first)
             for number in range(first, len(batches)):
                 began, columns = monotonic(), remaining[number]
                 with meter.batch(number):

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from buttress.nn.passes import PassCounter, counted
 from buttress.testing.subject import EPOCHS, EXAMPLES, STEPS, Subject, step
-from buttress.training.forecast import Passes, count_pass, counted
 
 Tree = dict[str, Any]
 """Numbers by name, or trees of them."""
@@ -27,14 +27,6 @@ PLACES = {"whole": "", "parts": " through parts of the model"}
 
 
 @dataclass
-class Tally:
-    """Numbers of passes by kind, and numbers of the examples in them."""
-
-    passes: Passes = field(default_factory=Passes)
-    examples: Passes = field(default_factory=Passes)
-
-
-@dataclass
 class Counts:
     """Passes of one step.
 
@@ -43,8 +35,8 @@ class Counts:
         parts: those that begin at one of its modules.
     """
 
-    whole: Tally = field(default_factory=Tally)
-    parts: Tally = field(default_factory=Tally)
+    whole: PassCounter = field(default_factory=PassCounter)
+    parts: PassCounter = field(default_factory=PassCounter)
 
 
 @dataclass(frozen=True)
@@ -121,10 +113,11 @@ def all_counted(model: nn.Module) -> Iterator[Counts]:
         nonlocal depth
         depth -= 1
         if not depth and module is not model:
-            count_pass(model, output, counts.parts.passes, counts.parts.examples)
+            learning = any(parameter.requires_grad for parameter in model.parameters())
+            counts.parts.count(output, to_weights=learning)
 
     counts = Counts()
-    with counted(model, counts.whole.examples) as counts.whole.passes, ExitStack() as hooks:
+    with counted(model) as counts.whole, ExitStack() as hooks:
         for module in model.modules():
             hooks.callback(module.register_forward_pre_hook(enter).remove)
             hooks.callback(module.register_forward_hook(leave, always_call=True).remove)

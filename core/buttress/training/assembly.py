@@ -23,6 +23,7 @@ from buttress.engine.engine import Engine
 from buttress.errors import ConfigError
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
 from buttress.nn.loading import trains_on_one
+from buttress.precision import Precision
 from buttress.scoring.attacks import load_attack
 from buttress.scoring.evaluator import Evaluator
 from buttress.training.data_paths import relative_paths, weights_path
@@ -126,6 +127,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
             replays=config.data.replays,
             examples=training_set.examples,
             classes=training_set.class_counts(data.num_classes),
+            precision=Precision.read(config.precision),
             checks=None if config.checks == "auto" else config.checks,
             nonfinite=config.guards.nonfinite,
             max_skipped=config.guards.max_skipped,
@@ -134,7 +136,9 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
             validation=_validation_of(data, config.data.batch_size),
         )
     expect_fitting_plugins(engine, data, file.place / "data" / "extra")
-    evaluator = Evaluator(model, attack, threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size)
+    evaluator = Evaluator(
+        engine.at_work, attack, threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
+    )
     resolved = _resolve_sections(file, data_settings, model=model_settings, schedule=schedule_settings)
     resolved["plugins"] = _entries(plugins, config.plugins)
     resolved["loggers"] = _entries(loggers, config.loggers)

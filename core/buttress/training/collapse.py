@@ -20,7 +20,6 @@ from buttress.data import Split
 from buttress.engine.engine import Engine
 from buttress.errors import WorkError
 from buttress.functional import is_correct
-from buttress.nn.modes import Modes
 from buttress.training.selection import Record
 
 
@@ -73,7 +72,6 @@ class CollapseGuard:
 
     def __init__(self, engine: Engine, name: str, split: Split, batch_size: int) -> None:
         self._engine, self._name, self._split, self._batch_size = engine, name, split, batch_size
-        self._modes = Modes(engine.model)
         self._chance: float | None = None
 
     def look(self, records: Sequence[Record]) -> Collapse | None:
@@ -97,8 +95,7 @@ class CollapseGuard:
         try:
             for batch in self._split.batches(torch.arange(len(self._split)), self._batch_size):
                 adv = self._engine.attack(replace(batch, index=None), "collapse")
-                with torch.no_grad(), self._modes.evaluating():
-                    right += is_correct(self._engine.model(adv.x), batch.y).sum()
+                right += is_correct(self._engine.at_work.logits(adv.x), batch.y).sum()
         except WorkError:  # an attack that keeps state for training examples has none for these
             return None
         return int(right) / len(self._split)

@@ -16,7 +16,7 @@ from buttress.config.targets import DATA
 from buttress.data import Data, Split, check_data
 from buttress.errors import ConfigError, DataError, InputError, extended, raising_line
 from buttress.training.data_paths import relative_paths_of, where_looked
-from buttress.training.device import configured_device, memory_format_of
+from buttress.training.device import memory_format_of, placed
 from buttress.training.threat_model import threat_of
 
 DataSettings = dict[str, dict[str, Any]]
@@ -43,14 +43,13 @@ def load_data(file: ConfigFile) -> tuple[Data, DataSettings]:
             "on; set data.validation, or evaluation.best_by: test (the papers' protocol, biased upward)",
             key=place,
         )
-    device, layout = configured_device(file), memory_format_of(file)
     shape = data.train.example_shape
-    if layout == torch.channels_last and len(shape) != 3:
+    if memory_format_of(file) == torch.channels_last and len(shape) != 3:
         raise ConfigError(
             f"channels_last is a layout of images [C,H,W], and these examples have shape {list(shape)}; use contiguous",
             key=file.place / "model" / "memory_format",
         )
-    moved = {name: split.to(device, layout) for name, split in data.splits().items()}
+    moved = {name: placed(split, file) for name, split in data.splits().items()}
     moved_data = replace(
         data, train=moved["train"], test=moved["test"], validation=moved.get("validation"), extra=moved.get("extra")
     )

@@ -1,10 +1,12 @@
-"""The device of a run and the memory format of its images, as the config names them."""
+"""The device of a run, and memory format and dtype of its images, as the config names them."""
 
 from __future__ import annotations
 
 import torch
 
 from buttress.config.file import ConfigFile
+from buttress.data import Split
+from buttress.data.double import DoubleSplit
 from buttress.errors import ConfigError
 
 
@@ -34,3 +36,14 @@ def configured_device(file: ConfigFile) -> torch.device:
 def memory_format_of(file: ConfigFile) -> torch.memory_format:
     """The memory format of a config's images and model."""
     return torch.channels_last if file.config.model.memory_format == "channels_last" else torch.contiguous_format
+
+
+def dtype_of(file: ConfigFile) -> torch.dtype | None:
+    """The dtype of a config's images and model; None leaves both as they are."""
+    return torch.float64 if file.config.precision == "float64" else None
+
+
+def placed(split: Split, file: ConfigFile) -> Split:
+    """The examples of ``split`` on the device of a config, with batches in its memory format and dtype."""
+    moved = split.to(configured_device(file), memory_format_of(file))
+    return moved if dtype_of(file) is None else DoubleSplit(moved)

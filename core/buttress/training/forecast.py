@@ -1,18 +1,16 @@
 """Forecast the cost of a run before its first step, from passes counted on the model and a short calibration."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from statistics import fmean, median
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from buttress.console.tables import duration
 from buttress.data import Split
+from buttress.nn.passes import Passes
 from buttress.training.assembly import Assembly
 from buttress.training.stages import stages_of
 from buttress.types import Batch, Track
@@ -23,15 +21,6 @@ CALIBRATION_SECONDS = 1.0
 MOST_STAGES = 8
 # Examples attacked to time an evaluation, after as many to warm up.
 CALIBRATION_EXAMPLES = 256
-
-
-@dataclass
-class Passes:
-    """Forwards and backwards through the model."""
-
-    forwards: int = 0
-    input_backwards: int = 0
-    weight_backwards: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,48 +69,6 @@ class Forecast:
             f"the weights, {step}; about {duration(self.train_seconds)} of training and "
             f"up to {duration(self.evaluation_seconds)} of evaluation"
         )
-
-
-@contextmanager
-def counted(model: nn.Module, examples: Passes | None = None) -> Iterator[Passes]:
-    """Count the passes through ``model``; a backward counts as one to the input where no weight requires gradients.
-
-    Args:
-        model: the module.
-        examples: counter to which the number of examples in the passes is added, or None.
-    """
-    passes, examples = Passes(), examples or Passes()
-
-    def after_forward(module: nn.Module, _: Any, output: Any) -> None:
-        count_pass(module, output, passes, examples)
-
-    handle = model.register_forward_hook(after_forward)
-    try:
-        yield passes
-    finally:
-        handle.remove()
-
-
-def count_pass(model: nn.Module, output: Any, passes: Passes, examples: Passes) -> None:
-    """Count a forward through ``model``, or a part of it, that gave ``output``, and every backward through that.
-
-    Args:
-        model: the whole module, whose weights say of which kind a backward is.
-        output: ``[B,*]``, or something else, of which only the forward is counted.
-        passes: counter of the passes.
-        examples: counter of the examples in them.
-    """
-    size = len(output) if isinstance(output, Tensor) and output.dim() else 0
-    _add("forwards", size, passes, examples)
-    if isinstance(output, Tensor) and output.requires_grad:
-        to_weights = any(parameter.requires_grad for parameter in model.parameters())
-        kind = "weight_backwards" if to_weights else "input_backwards"
-        output.register_hook(lambda _: _add(kind, size, passes, examples))  # type: ignore[no-untyped-call]
-
-
-def _add(kind: str, size: int, passes: Passes, examples: Passes) -> None:
-    setattr(passes, kind, getattr(passes, kind) + 1)
-    setattr(examples, kind, getattr(examples, kind) + size)
 
 
 def forecast(scratch: Assembly) -> Forecast:
@@ -178,8 +125,9 @@ def _cost_of_step(scratch: Assembly, epoch: int, share: float) -> tuple[Passes, 
         engine.model.load_state_dict(initial)
         return seconds
 
-    with counted(engine.model) as passes:
-        seconds_of(next(_batches(scratch)))
+    before = replace(engine.at_work.counter.passes)
+    seconds_of(next(_batches(scratch)))
+    passes = engine.at_work.counter.passes - before
     begin, times, batches = perf_counter(), list[float](), _batches(scratch)
     while len(times) < 3 or perf_counter() - begin < share:
         times.append(seconds_of(next(batches)))

@@ -20,7 +20,7 @@ from buttress.nn.loading import check_logits, load_weights
 from buttress.nn.preparation import prepared
 from buttress.storage.user_path import user_path
 from buttress.training.data_paths import weights_path, where_looked
-from buttress.training.device import configured_device, memory_format_of
+from buttress.training.device import configured_device, dtype_of, memory_format_of
 from buttress.training.normalizing import normalize, read_old_keys
 
 
@@ -63,7 +63,7 @@ def build_model(
             raise ModelError(f"{chosen}: expected an nn.Module, got {type(model).__name__}")
         model = normalize(model, normalization, shape, place / "normalize")
         with chosen.error_context():
-            model = prepared(model, first.x, configured_device(file), memory_format_of(file))
+            model = prepared(model, first.x, configured_device(file), memory_format_of(file), dtype_of(file))
     if weights is not None:
         load_weights(model, weights, key=key)
     elif section.weights is not None:

@@ -12,13 +12,13 @@ from buttress.engine.hooks import Hooks
 from buttress.engine.state import RunState
 from buttress.errors import PluginError
 from buttress.functional import cross_entropy
+from buttress.nn.passes import counted
 from buttress.testing.promise import expect, refused_settings, rule
 from buttress.testing.same_draws import SameDraws
 from buttress.testing.subject import CLASSES, EPS, Subject, batch_of, copied, differing
 from buttress.testing.use import attacked, believed, victim
 from buttress.testing.views import flags, gradient_copies, modes
 from buttress.threat import ThreatModel
-from buttress.training.forecast import counted
 
 # Largest difference, in nats, between the mean losses that an attack reaches in float32 and in float64. The two may
 # step differently where a gradient is zero up to rounding.
@@ -120,6 +120,7 @@ def forwards_counted(subject: Subject) -> None:
     batch = believed(model, batch_of())
     forwards = subject.plugin().traits.forwards
     stated = forwards(len(batch.x)) if forwards else 0
-    with counted(model) as passes:
+    with counted(model) as counter:
         attacked(subject, batch, model=model)
-    expect(passes.forwards <= stated, f"forwards({len(batch.x)}) says {stated}, and it made {passes.forwards}")
+    made = counter.passes.forwards
+    expect(made <= stated, f"forwards({len(batch.x)}) says {stated}, and it made {made}")
