@@ -122,5 +122,6 @@ def averaged(model: nn.Module, buffers: bool) -> dict[str, Tensor]:
 @torch.no_grad()
 def lerp_(average: Mapping[str, Tensor], values: Mapping[str, Tensor], weight: Tensor) -> None:
     """``average <- average + weight * (values - average)``, in place; ``weight`` is 0-dim."""
-    weights = [weight.to(value.dtype) for value in average.values()]
+    in_dtype = {dtype: weight.to(dtype) for dtype in {value.dtype for value in average.values()}}
+    weights = [in_dtype[value.dtype] for value in average.values()]  # of all tensors: torch takes no single one
     torch._foreach_lerp_(list(average.values()), [values[name] for name in average], weights)

@@ -115,6 +115,8 @@ def floats(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 @torch.no_grad()
 def averaged(average: Mapping[str, Tensor], model: nn.Module, decay: float) -> dict[str, Tensor]:
     """``decay * average + (1 - decay) * theta``, or a copy of theta where there is no average yet."""
+    names, values = zip(*floats(model), strict=True)
     if not average:
-        return {name: value.clone() for name, value in floats(model)}
-    return {name: average[name].lerp(value, 1 - decay) for name, value in floats(model)}
+        return {name: value.clone() for name, value in zip(names, values, strict=True)}
+    moved = torch._foreach_lerp([average[name] for name in names], list(values), 1 - decay)
+    return dict(zip(names, moved, strict=True))

@@ -11,6 +11,7 @@ clean and augmented as in training, as in SWA. Before the first snapshot the tra
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 import torch
@@ -93,9 +94,9 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
         ValueError: a parameter holds NaN or infinity: the median of such a history would be NaN.
     """
     kept = {name: weight.detach().flatten().cpu() for name, weight in model.named_parameters()}
-    for name, weight in kept.items():
-        bad = int((~torch.isfinite(weight)).sum())
-        if bad:
+    norms = torch.stack(torch._foreach_norm(list(kept.values()), dtype=torch.float64))
+    for name, norm in zip(kept, norms.tolist(), strict=True):
+        if not isfinite(norm) and (bad := int((~torch.isfinite(kept[name])).sum())):
             raise ValueError(
                 f"parameter {name!r} holds {bad} non-finite values, so its snapshot is refused: the run has diverged; "
                 "lower the learning rate and start again"

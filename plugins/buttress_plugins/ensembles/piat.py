@@ -88,8 +88,7 @@ class PIAT:
             if self.buffers == "reestimate":
                 reestimate(model, (batch.x for batch in ctx.batches()))
             ctx.record("lambda", lam)
-        for name, value in weights.items():
-            self._previous[name].copy_(value.detach())
+        copy_(self._previous, weights)
 
     def coefficient(self, epoch: int) -> float:
         """Lambda at the end of a 0-based epoch."""
@@ -109,8 +108,7 @@ class PIAT:
         return {"previous": dict(self._previous)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name, value in state["previous"].items():
-            self._previous[name].copy_(value)
+        copy_(self._previous, state["previous"])
 
 
 def schedule(n: int, a: float = 0.99, b: float = 1.0, c: float = 10.0) -> float:
@@ -122,3 +120,9 @@ def schedule(n: int, a: float = 0.99, b: float = 1.0, c: float = 10.0) -> float:
 def interpolate_(current: Mapping[str, Tensor], previous: Mapping[str, Tensor], lam: float) -> None:
     """``current <- lam * previous + (1 - lam) * current`` (eq. 9), in place: optimizer state stays attached."""
     torch._foreach_lerp_(list(current.values()), [previous[name] for name in current], lam)
+
+
+@torch.no_grad()
+def copy_(places: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """``places[name] <- values[name]``, in place."""
+    torch._foreach_copy_(list(places.values()), [values[name] for name in places])

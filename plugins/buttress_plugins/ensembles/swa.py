@@ -56,7 +56,8 @@ class SWA:
 @torch.no_grad()
 def running_mean(average: Mapping[str, Tensor], model: nn.Module, count: int) -> dict[str, Tensor]:
     """The mean of ``count`` earlier weights (``average``) and those of ``model``, parameter by parameter."""
-    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    names, weights = zip(*model.named_parameters(), strict=True)
     if count == 0:
-        return {name: weight.clone() for name, weight in weights.items()}
-    return {name: average[name].lerp(weight, 1 / (count + 1)) for name, weight in weights.items()}
+        return {name: weight.clone() for name, weight in zip(names, weights, strict=True)}
+    moved = torch._foreach_lerp([average[name] for name in names], list(weights), 1 / (count + 1))
+    return dict(zip(names, moved, strict=True))
