@@ -21,6 +21,9 @@ from typing import IO, Any
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 STOP_SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
 
+# Signals whose handlers may raise: those above, of an alarm (a time limit), and of a child's end (torch's DataLoader).
+_RAISING = (*STOP_SIGNALS, *(signal.Signals[name] for name in ("SIGALRM", "SIGCHLD") if hasattr(signal, name)))
+
 _ANSWER = b"\nstopping after this step or evaluation; Ctrl-C once more stops at once\n"
 
 
@@ -195,6 +198,28 @@ class StopRequest:
             signal.default_int_handler(number, frame)
         elif number == signal.SIGINT and self._at_once is not None:
             self._at_once()
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let signals be heard after the block, so that no exception of a handler ends it half-way.
+
+    Python calls handlers in the main thread alone; in another one there is nothing to hold.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own = {number: handler for number in _RAISING if callable(handler := signal.getsignal(number))}
+    heard: dict[int, FrameType | None] = {}
+    try:
+        for each in own:
+            signal.signal(each, heard.__setitem__)
+        yield
+    finally:
+        for each, handler in own.items():
+            signal.signal(each, handler)
+        for number, frame in heard.items():
+            own[signal.Signals(number)](number, frame)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -11,6 +11,7 @@ from torch import nn
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies
 from buttress.engine.state import RunState
+from buttress.engine.writers import BETWEEN_STEPS, Writers
 from buttress.nn.as_found import AsFound
 
 
@@ -30,10 +31,14 @@ class BetweenSteps:
     state: RunState
     copies: Copies
 
+    def __post_init__(self) -> None:
+        self._writers = Writers(self.hooks, BETWEEN_STEPS)
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
+        self.hooks.watch.settle()
         self.hooks.watch.begin(self.model)
         as_found = AsFound(self.model)
-        values = as_found.values_kept_on_error(self.copies.before, self.copies.buffers)
+        values = as_found.values_kept_on_error(self.copies.weights(self._writers.exist), self.copies.buffers)
         with self.state.outside_of_steps(), as_found.kept_on_error(), values:
             yield

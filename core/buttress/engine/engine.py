@@ -159,7 +159,7 @@ class Engine(Controls):
         aux: Mapping[str, Tensor] | None = None,
         draws: Mapping[str, Tensor] | None = None,
     ) -> StepResult:
-        """Make one training step; nothing here waits for the device.
+        """Make one training step; nothing here waits for the device. Ctrl-C ends it before the update, or after it.
 
         Args:
             x: ``[B,*]`` inputs inside the threat model's box.
@@ -175,7 +175,7 @@ class Engine(Controls):
             HookError: a plugin raised, gave a wrong answer or changed a thing that it must not; the model is as before
                 the step (after an error of ``ensemble_weights``, which follows the update, the weights stay updated).
             DivergenceError: ``max_skipped`` bad steps in a row.
-            WorkError: the optimizer raised.
+            WorkError: the optimizer raised; weights of which there was no copy (docs/guards.md) may be half updated.
         """
         self.start()
         if not self.model.training:

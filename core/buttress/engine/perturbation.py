@@ -32,6 +32,12 @@ class Copies:
         self.before, self.after = Scratch(), Scratch()
         self.buffers = Scratch()
 
+    def weights(self, needed: bool) -> Scratch | None:
+        """Memory for copies of the weights; None, and the memory given back, where they are not ``needed``."""
+        if not needed:
+            self.before.free()
+        return self.before if needed else None
+
 
 @contextmanager
 def perturbed(

@@ -34,10 +34,12 @@ from buttress.engine.hooks import Hooks
 from buttress.engine.objective import Objective
 from buttress.engine.perturbation import Copies, Perturbed, perturbed
 from buttress.engine.state import RunState
+from buttress.engine.writers import BEFORE_UPDATE, Writers, is_torchs_own
 from buttress.errors import ButtressError, WorkError, describe
 from buttress.nn.as_found import AsFound
 from buttress.nn.contract import Forwards
 from buttress.nn.weights import trainable
+from buttress.processes import signals_held
 from buttress.types import Adv, Batch, Loss
 
 
@@ -79,13 +81,15 @@ class Step:
 
     def __post_init__(self) -> None:
         self.model = self.at_work.model
+        self._writers = Writers(self.hooks, BEFORE_UPDATE)
         self._forwards = Forwards(self.model, self.hooks.answers.expect_classes)
         self._never_skipped = torch.zeros((), dtype=torch.bool, device=self.state.device)
 
     def __call__(self, batch: Batch, draws: Mapping[str, Tensor]) -> StepResult:
         """Train on ``batch``, with ``draws`` injected; restore the model where anything raises.
 
-        An error of ``ensemble_weights`` comes after the update: the weights stay the updated ones.
+        An error of ``ensemble_weights`` comes after the update: the weights stay the updated ones. So do they where
+        Ctrl-C comes after it, and where an optimizer raises half-way, unless they were copied.
         """
         self.state.begin_step(draws)
         self.hooks.watch.begin(self.model)
@@ -93,9 +97,9 @@ class Step:
         # Two blocks restore the model after an error. ``kept_on_error`` restores objects: modules, parameters, hooks,
         # modes, ``.grad``. ``values_kept_on_error`` restores the numbers in parameters and buffers.
         with self._forwards.watched(batch.x), as_found.kept_on_error():
-            # Every step copies all weights, perturbed or not, because any hook may raise or damage them. The copies
-            # reuse their memory, so they cost less than a search for damage.
-            values = as_found.values_kept_on_error(self.copies.before, self.copies.buffers)
+            # Copies reuse their memory, so they cost less than a search for damage. Few steps need those of weights.
+            weights = self.copies.weights(self._weights_may_need_restoring())
+            values = as_found.values_kept_on_error(weights, self.copies.buffers)
             with self._undone_if_bad(), values as saved:
                 result = self._update(batch, saved)
             with self.state.after_update(self._skipped()):
@@ -105,8 +109,12 @@ class Step:
             self.checks.bad_steps.expect_progress()
         return result
 
+    def _weights_may_need_restoring(self) -> bool:
+        """Whether somebody may write into weights and raise, or let somebody else raise, in the same step."""
+        return self._writers.exist or self.checks.bad_steps is not None or not is_torchs_own(self.optimizer)
+
     def _update(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:
-        """Transform the batch, attack, compute gradients and update; ``saved`` holds copies of the weights."""
+        """Transform the batch, attack, compute gradients and update; ``saved`` holds copies of the weights, or none."""
         self.state.phase = "train"
         with self.state.draws_of_first_replay():
             batch = self.hooks.transform_batch(batch)
@@ -119,6 +127,7 @@ class Step:
             with self.state.adjusting(input_grad):
                 self.hooks.adjust_grads(self.model, self.optimizer)
             self.state.expect_draws_used("engine.step")
+            self._writers.compare(self.model, saved)
             self._take_step()
         return StepResult(loss.per_example.detach(), perturbation.adv)
 
@@ -163,7 +172,8 @@ class Step:
 
     def _take_step(self) -> None:
         try:
-            take_step(self.optimizer)
+            with signals_held():  # Ctrl-C comes before the update or after it
+                take_step(self.optimizer)
         except ButtressError:
             raise
         except Exception as problem:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from buttress.engine.checks import ValueChecks
 from buttress.engine.first_bad import Giver
@@ -32,14 +32,34 @@ class Watch:
         """Whether nothing is refused, for the examination of a plugin, which looks at one thing after the other."""
         self.process = os.getpid()
         self.parts: Parts | None = None
-        self.weights_move = False
-        """Whether the model's own forward writes into its parameters, so that no plugin is to blame for a write."""
+        self.weights_move: bool | None = None
+        """Whether the model's own forward writes into its parameters, so that no plugin is to blame for a write; None
+        where that is not known yet."""
+        self._moved: Tensor | None = None
 
     def begin(self, model: nn.Module) -> None:
         """Expect after every turn from now on that ``model`` consists of the parts that it has now."""
         self.process = os.getpid()
         if self.parts is None or self.parts.model is not model or self.parts.exchanged():
             self.parts = Parts(model)
+
+    def compare(self, model: nn.Module, before: Sequence[Tensor]) -> None:
+        """Find out whether forwards write into the weights of ``model``, of which ``before`` holds earlier copies.
+
+        Once for an engine. Without level ``always`` the verdict stays on the device until ``settle``.
+        """
+        if self.weights_move is None and self._moved is None:
+            with torch.no_grad():
+                changed = [(weight != old).any() for weight, old in zip(model.parameters(), before, strict=True)]
+                self._moved = torch.stack(changed).any()
+            if self.thorough:
+                self.settle()
+
+    def settle(self) -> None:
+        """Read the verdict of ``compare``, where there is one; may wait for the device."""
+        if self._moved is not None:
+            self.weights_move = bool(self._moved) or self.weights_move is True
+            self._moved = None
 
     def turn(self, who: Giver, arguments: Mapping[str, Any], writes: bool) -> Turn:
         """Begin a turn.
@@ -52,7 +72,7 @@ class Watch:
         model = arguments.get("model")
         if model is not None and (self.parts is None or self.parts.model is not model):
             self.parts = Parts(model)
-        return Turn(self, who, arguments, writes or self.weights_move)
+        return Turn(self, who, arguments, writes or self.weights_move is True)
 
 
 class Turn:
@@ -137,8 +157,9 @@ class Turn:
         before = parts.versions()
         with torch.no_grad(), Modes(parts.model).buffers_as_found(), suppress(Exception):
             parts.model(batch.x.clone())
-        self._watch.weights_move = bool(parts.written_since(before))
-        return self._watch.weights_move
+        if moved := bool(parts.written_since(before)):
+            self._watch.weights_move = True
+        return moved
 
     def _leave_child(self) -> NoReturn:
         """End a process that was forked in this turn; the run, its folder and its locks belong to the parent."""

@@ -49,10 +49,11 @@ class AsFound:
             raise
 
     @contextmanager
-    def values_kept_on_error(self, weights: Scratch, buffers: Scratch) -> Iterator[list[Tensor]]:
+    def values_kept_on_error(self, weights: Scratch | None, buffers: Scratch) -> Iterator[list[Tensor]]:
         """Restore the values of parameters and buffers, in their recorded memory, where the block raises.
 
-        Gives copies of the parameters' values. The copies lie in the memory of ``weights`` and ``buffers``.
+        Gives copies of the parameters' values. The copies lie in the memory of ``weights`` and ``buffers``. With None
+        for ``weights`` those of the parameters are neither copied nor restored.
         """
         saved, put_back = self._values(weights, buffers)
         try:
@@ -62,19 +63,19 @@ class AsFound:
             raise
 
     @contextmanager
-    def values_kept(self, weights: Scratch, buffers: Scratch) -> Iterator[None]:
-        """Restore the values of parameters and buffers after the block, whether it raises or not."""
-        _, put_back = self._values(weights, buffers)
+    def values_kept(self, weights: Scratch | None, buffers: Scratch) -> Iterator[list[Tensor]]:
+        """Like ``values_kept_on_error``, but restore the values also where the block does not raise."""
+        saved, put_back = self._values(weights, buffers)
         try:
-            yield
+            yield saved
         finally:
             put_back()
 
-    def _values(self, weights: Scratch, buffers: Scratch) -> tuple[list[Tensor], Callable[[], None]]:
+    def _values(self, weights: Scratch | None, buffers: Scratch) -> tuple[list[Tensor], Callable[[], None]]:
         """Copies of the parameters' values, and a function that restores these and the buffers'."""
-        places = [each.memory for each in self._parameters]
+        places = [] if weights is None else [each.memory for each in self._parameters]
         others = [memory for _, memory in self._buffers if _can_be_written(memory)]
-        saved, saved_others = weights.copies(places), buffers.copies(others)
+        saved, saved_others = [] if weights is None else weights.copies(places), buffers.copies(others)
 
         def put_back() -> None:
             copy_(places, saved)

@@ -30,6 +30,10 @@ class Scratch:
             self._held, self._like = [torch.empty_like(each, requires_grad=False) for each in tensors], wanted
         return list(self._held)
 
+    def free(self) -> None:
+        """Give the memory back."""
+        self._held, self._like = [], []
+
     def copies(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Tensors as from ``like``, with the values of ``tensors``."""
         held = self.like(tensors)

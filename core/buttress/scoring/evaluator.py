@@ -16,6 +16,7 @@ from buttress.engine.checks import ValueChecks
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies
 from buttress.engine.state import RunState
+from buttress.engine.writers import Writers
 from buttress.errors import ConfigError, DataError, HookError
 from buttress.functional import cross_entropy, is_correct
 from buttress.nn.as_found import AsFound
@@ -89,7 +90,7 @@ class Evaluator:
         self._model, self._batch_size = self.at_work.model, batch_size
         self._state = RunState(threat, device, seed=seed, phase="evaluate")
         self.hooks = Hooks([attack], self._state, ValueChecks("always", device))
-        self._copies = Copies()
+        self._copies, self._writers = Copies(), Writers(self.hooks, ["generate_adv"])
         self._name = "evaluation"
 
     @takes_gradients
@@ -114,12 +115,15 @@ class Evaluator:
         self._state.step, self._state.elsewhere = number, f"{self._name}, batch {number + 1}"
         self._state.rewind()
         self.hooks.watch.begin(self._model)
-        as_found, copies = AsFound(self._model), self._copies
-        values = as_found.values_kept(copies.before, copies.buffers)
+        as_found = AsFound(self._model)
+        values = as_found.values_kept(self._copies.weights(self._writers.exist), self._copies.buffers)
         try:
             injecting = self._state.injecting(draws or {}, self._name)
-            with as_found.kept_on_error(), values, self.at_work.attacking("eval", work="score"), injecting:
-                return self.hooks.generate_adv(self._model, batch)
+            attacking = self.at_work.attacking("eval", work="score")
+            with as_found.kept_on_error(), values as saved, attacking, injecting:
+                adv = self.hooks.generate_adv(self._model, batch)
+                self._writers.compare(self._model, saved)
+                return adv
         except HookError as fault:
             expect_gradient_through(self._name, self._model, batch.x, fault)
             raise

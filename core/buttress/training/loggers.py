@@ -17,6 +17,7 @@ from buttress.engine.implementation import Implementation
 from buttress.engine.perturbation import Copies
 from buttress.engine.resolution import resolve
 from buttress.engine.state import RunState
+from buttress.engine.writers import is_own
 from buttress.errors import ButtressError, PluginError
 from buttress.hookspecs import LOGGER_HOOKS
 from buttress.nn.as_found import AsFound
@@ -68,6 +69,8 @@ class Loggers:
         table = resolve(as_loaded(loggers), self._state)
         self._calls = {hook: table[hook].providers for hook in LOGGER_HOOKS}
         self._failed: set[str] = set()
+        loaded = (each for hook in LOGGER_HOOKS for each in self._calls[hook])
+        self._may_write = {each.plugin.label for each in loaded if not is_own(each.function)}
         self._copies = Copies()
 
     def start(self) -> None:
@@ -91,7 +94,8 @@ class Loggers:
 
     def _try(self, logger: Implementation, values: dict[str, Any]) -> None:
         as_found, copies = AsFound(self._engine.model), self._copies
-        values_kept = as_found.values_kept_on_error(copies.before, copies.buffers)
+        weights = copies.weights(logger.plugin.label in self._may_write)
+        values_kept = as_found.values_kept_on_error(weights, copies.buffers)
         try:
             with as_found.kept_on_error(), values_kept:
                 logger.tell(values)
