@@ -5,7 +5,8 @@ Two files hold the model, and neither needs buttress:
 - ``model.safetensors``: the ``state_dict`` of the network, by the names of its own code, so that it loads there.
 - ``model.pt2``: the program itself, by ``torch.export``, which works for any module and needs no source code. It takes
   inputs as they are attacked (pixels in [0, 1]): the normalisation is a part of it, as is all else that a module keeps
-  out of its ``state_dict``.
+  out of its ``state_dict``. Where the model was trained in channels_last, the program runs in that layout, and brings
+  inputs of any layout into it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch._dynamo import OptimizedModule
 from buttress.errors import RunFolderError, WorkError, kind_and_first_line
 from buttress.evaluation.saved_run import SavedRun, load_run
 from buttress.exporting.model_card import model_card, robustbench_entry
+from buttress.nn.layout import has_channels_last_weights
 from buttress.nn.modes import Modes
 from buttress.storage.files import write_json, write_text, write_with
 from buttress.storage.new_folder import new_folder
@@ -76,20 +78,32 @@ def _write_model(run: SavedRun, folder: Path) -> dict[str, str]:
     model = bare_copy(run.model)
     x = run.data.test.batches(torch.arange(min(COMPARED, len(run.data.test))), COMPARED)
     inputs = next(iter(x)).x.cpu().contiguous()
+    if has_channels_last_weights(model):
+        model.register_forward_pre_hook(_relaid)
     with Modes(model).evaluating():
         program = _program(model, inputs)
         with torch.no_grad():
             expected = model(inputs)
     digests = {WEIGHTS: write_weights(folder / WEIGHTS, model.state_dict(), {})}
-    digests[PROGRAM] = write_with(folder / PROGRAM, lambda temporary: torch.export.save(program, temporary))
+    with warnings.catch_warnings():  # of weights in channels_last, which are saved whole
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+        digests[PROGRAM] = write_with(folder / PROGRAM, lambda temporary: torch.export.save(program, temporary))
     _expect_same_logits(folder, inputs, expected)
     return digests
 
 
 def bare_copy(model: nn.Module) -> nn.Module:
     """A copy on the CPU without gradients, and without the wrappers that compile or parallelise and change names."""
-    own: nn.Module = copy.deepcopy(model).to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return _unwrapped(own).requires_grad_(False)
+    return _unwrapped(copy.deepcopy(model).to("cpu")).requires_grad_(False)
+
+
+def _relaid(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``inputs``, of which images are copied into channels_last: always, so that the program holds the copy."""
+    images = (isinstance(each, Tensor) and each.dim() == 4 for each in inputs)
+    return tuple(
+        each.clone(memory_format=torch.channels_last) if is_image else each
+        for each, is_image in zip(inputs, images, strict=True)
+    )
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
@@ -131,5 +145,6 @@ def load_exported(folder: Path) -> nn.Module:
     with warnings.catch_warnings():  # the loader maps the program's own weights, which are replaced in a moment
         warnings.filterwarnings("ignore", message="The given buffer is not writable")
         model: nn.Module = torch.export.load(folder / PROGRAM).module()
+    layout = torch.channels_last if has_channels_last_weights(model) else torch.contiguous_format
     model.load_state_dict(weights, assign=True)
-    return model
+    return model.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]

@@ -16,6 +16,7 @@ from buttress.errors import CheckpointError
 from buttress.evaluation.result_file import read_worst
 from buttress.evaluation.saved_run import SavedRun
 from buttress.exporting.markdown import plain_text
+from buttress.nn.layout import has_channels_last_weights
 from buttress.scoring.attacks import name_of_entry
 from buttress.scoring.worst_case import Flags, interval, share_of
 from buttress.training.manifest import read_manifest
@@ -26,8 +27,10 @@ from safetensors.torch import load_file
 
 model = torch.export.load("model.pt2").module()  # in eval mode already: it has no train() and eval()
 model.load_state_dict(load_file("model.safetensors"), assign=True)
-logits = model(x)
+{layout}logits = model(x)
 ```"""
+# A line of the code above, for a model that was trained in that layout.
+CHANNELS_LAST = "model.to(memory_format=torch.channels_last)  # files of weights keep no layout; x may have any\n"
 
 
 def model_card(run: SavedRun, digests: Mapping[str, str]) -> str:
@@ -36,6 +39,7 @@ def model_card(run: SavedRun, digests: Mapping[str, str]) -> str:
     architecture, data = plain_text(_architecture(run)), plain_text(config.data.chosen)
     files = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in digests.items())
     length = "epochs" if config.epochs else "steps"
+    layout = CHANNELS_LAST if has_channels_last_weights(run.model) else ""
     takes = "of any range" if run.threat.box is None else "in [{:g}, {:g}]".format(*run.threat.box)
     return f"""# {config.name}, {plain_text(run.track)}
 
@@ -44,7 +48,7 @@ numbers below say. It takes `x [B, {", ".join(map(str, shape))}]` {takes} and gi
 
 ## Use
 
-{LOADING}
+{LOADING.format(layout=layout)}
 
 Load files only from where you trust them, and compare their sha256.
 
