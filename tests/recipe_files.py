@@ -11,6 +11,7 @@ from torchvision import datasets
 
 from buttress import Data
 from buttress.config.file import load_config
+from buttress.config.schema import Config
 from buttress.training.model import build_model
 
 from .image_sets import cifar, images, svhn
@@ -25,9 +26,8 @@ _NARROW = {
 }
 
 
-def cut_down(recipe: Path) -> list[str]:
+def cut_down(config: Config) -> list[str]:
     """Overrides with which a recipe trains in a fraction of a second: few channels, two examples, two attack steps."""
-    config = load_config(recipe).config
     small = _NARROW[config.model.name.partition("_")[0]]
     plugins = [(name, settings) for entry in config.plugins for name, settings in entry.items()]
     counts = [f"{name}.{key}=2" for name, settings in plugins for key in ("steps", "k2") if key in settings]
@@ -41,9 +41,9 @@ class DataFiles:
 
     folder: Path
 
-    def overrides(self, recipe: Path) -> list[str]:
+    def overrides(self, config: Config) -> list[str]:
         """Overrides that let a recipe use the files; of held-out images, one or two of each class remain."""
-        data = load_config(recipe).config.data
+        data = config.data
         if data.name not in ("cifar10", "cifar100", "svhn"):  # they come with packages
             return []
         extra = [f"data.extra.path={self.folder / 'extra.npz'}"] if data.extra else []

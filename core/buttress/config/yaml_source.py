@@ -112,22 +112,32 @@ def read_values(path: Path) -> Any:
     return yaml.load(read_regular_file(path, MAX_BYTES).decode("utf-8"), _FastLoader)
 
 
+class _StrictLoader(_Loader):
+    """Refuses tags, and files that are too large or too deep, as it reads; ``name`` is what messages call the file."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self._name, self._depth, self._nodes = name, 0, 0
+
+    def get_event(self) -> yaml.Event:
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
+        self._nodes += isinstance(event, yaml.NodeEvent)
+        if self._nodes > 2 * MAX_NODES:  # keys are nodes too
+            raise ConfigError(f"more than {2 * MAX_NODES:,} keys and values", key=self._name)
+        tag, mark = getattr(event, "tag", None), event.start_mark
+        place = f"{self._name}:{mark.line + 1}" if mark else self._name
+        if tag:
+            raise ConfigError(f"YAML tag {tag!r} is refused; write the plain value", key=place)
+        self._depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if self._depth > MAX_DEPTH:
+            raise ConfigError(f"nested too deeply; expected at most {MAX_DEPTH} levels", key=place)
+        return event
+
+
 def parse_yaml(text: str, name: str) -> YamlSource:
     """Parse text; ``name`` is what error messages call it."""
     try:
-        depth = nodes = 0
-        for event in yaml.parse(text, Loader=_Loader):
-            nodes += isinstance(event, yaml.NodeEvent)
-            if nodes > 2 * MAX_NODES:  # keys are nodes too
-                raise ConfigError(f"more than {2 * MAX_NODES:,} keys and values", key=name)
-            tag, mark = getattr(event, "tag", None), event.start_mark
-            place = f"{name}:{mark.line + 1}" if mark else name
-            if tag:
-                raise ConfigError(f"YAML tag {tag!r} is refused; write the plain value", key=place)
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise ConfigError(f"nested too deeply; expected at most {MAX_DEPTH} levels", key=place)
-        node = yaml.compose(text, Loader=_Loader)
+        node = _StrictLoader(text, name).get_single_node()
         reader = _Reader(name)
         value = None if node is None else reader.read(node, ())
     except yaml.YAMLError as problem:
