@@ -13,6 +13,7 @@ import pluggy
 
 from buttress import hookspecs
 from buttress.components.loaded import LoadedPlugin, hooks_of
+from buttress.components.members import marked
 from buttress.components.plugin_class import check_class
 from buttress.engine.checks import ValueChecks
 from buttress.engine.given import Given
@@ -152,9 +153,20 @@ def resolve(plugins: Sequence[LoadedPlugin], state: RunState, watch: Watch | Non
     return resolved
 
 
+class _Manager(pluggy.PluginManager):
+    """pluggy's manager, which looks at hooks alone, and not at each of the hundred attributes of an object."""
+
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
+        return super().parse_hookspec_opts(module_or_class, name) if name in HOOKS else None
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        names = {member.name for member in marked(type(plugin))}  # ``check_class`` lets no others through
+        return super().parse_hookimpl_opts(plugin, name) if name in names else None
+
+
 def _registered(plugins: Sequence[LoadedPlugin]) -> pluggy.PluginManager:
     """pluggy's manager of ``plugins``, which has compared their signatures with the specification."""
-    manager = pluggy.PluginManager("buttress")
+    manager = _Manager("buttress")
     manager.add_hookspecs(hookspecs)
     for plugin in plugins:
         check_class(plugin.plugin, plugin.source)
