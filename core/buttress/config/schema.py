@@ -233,6 +233,11 @@ class Config(_Section):
         description="precision of the model's passes: float32, bf16, tf32 (on CUDA), float64; or {attack: bf16, train: "
         "float32, score: float32}. One word leaves the score in float32",
     )
+    compile: Literal["off", "model", "graphs"] = Field(
+        "off",
+        description="compilation of the model's forwards: model (torch.compile; a minute or more at the start), graphs "
+        "(CUDA graphs of the attack steps)",
+    )
     checks: Literal["auto", "always", "interval", "off"] = Field(
         "auto", description="checks of the values that plugins return: auto is always on the CPU, interval on CUDA"
     )

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from buttress.engine.compiling import compiled_passes
+from buttress.errors import HookError, extended
 from buttress.nn.calls import ModelCall, calls_replaced
 from buttress.nn.contract import device_of
 from buttress.nn.layout import has_channels_last_weights, in_channels_last
@@ -16,6 +18,9 @@ from buttress.nn.modes import AttackMode, Modes
 from buttress.nn.passes import PassCounter
 from buttress.nn.precision import arithmetic, expect_no_autocast, fitting, region
 from buttress.precision import Precision, Work
+
+# Words of torch's error about a gradient of a gradient through a compiled graph.
+_NO_SECOND_GRADIENT = "does not currently support double backward"
 
 
 class ModelAtWork:
@@ -29,22 +34,24 @@ class ModelAtWork:
     Args:
         model: model that is called.
         precision: precision of the passes; None is that of the weights.
+        compile: ``off``, ``model`` (forwards by ``torch.compile``) or ``graphs`` (CUDA graphs of attack steps).
         who: name of the caller, for errors.
 
     Raises:
-        ConfigError: the precision does not fit the weights or the device.
+        ConfigError: precision or compilation does not fit the weights or the device.
         ModelError: the parameters are not on one device.
     """
 
-    def __init__(self, model: nn.Module, precision: Precision | None = None, *, who: str) -> None:
+    def __init__(self, model: nn.Module, precision: Precision | None = None, *, compile: str = "off", who: str) -> None:
         self.model = model
         self.device = device_of(model, who)
         self.precision = fitting(precision, model, who)
-        self.modes = Modes(model)
+        self._compiled = compiled_passes(compile, model, self.device, who)
+        self.modes = Modes(model, by_copies=self._compiled is not None)
         self.counter = PassCounter()
         self._after_forward: Callable[[], None] = _nothing
         self._who = who
-        self._word: str | None = None
+        self._work: Work | None = None
         self._parameters = tuple(model.parameters())
         self._channels_last = has_channels_last_weights(model)
 
@@ -55,21 +62,25 @@ class ModelAtWork:
         Raises:
             ConfigError: the caller has opened an autocast region.
         """
-        word, before = self.precision.of(work), self._word
-        if word == before:
-            yield
-            return
-        self._word = word
+        before, self._work = self._work, work
         try:
-            with arithmetic(word, self.device):
+            if before is not None and self.precision.of(before) == self._word:
+                yield
+                return
+            with arithmetic(self._word, self.device):
                 if before is not None:
                     yield
                     return
                 expect_no_autocast(self.device, self._who)
-                with calls_replaced(self.model, self._made_here):
+                with calls_replaced(self.model, self._made_here), self._explained():
                     yield
         finally:
-            self._word = before
+            self._work = before
+
+    @property
+    def _word(self) -> str:
+        """The precision of the present work."""
+        return self.precision.of(self._work or "train")
 
     @contextmanager
     def attacking(self, mode: AttackMode = "eval", work: Work = "attack") -> Iterator[None]:
@@ -79,8 +90,9 @@ class ModelAtWork:
 
     @contextmanager
     def scoring(self) -> Iterator[None]:
-        """Give verdicts in the block: eval mode, the buffers as they were found."""
-        with self.doing("score"), self.modes.evaluating(), self.modes.buffers_as_found():
+        """Give verdicts in the block: eval mode, the buffers as they were found; compiled, in the graph of attacks."""
+        in_eval_mode = self.modes.evaluating() if self._compiled is None else self.modes.attacking("eval")
+        with self.doing("score"), in_eval_mode, self.modes.buffers_as_found():
             yield
 
     @torch.no_grad()
@@ -92,7 +104,7 @@ class ModelAtWork:
 
     @contextmanager
     def telling(self, listener: Callable[[], None]) -> Iterator[None]:
-        """ModelCall ``listener`` after every forward of the block, for progress bars."""
+        """Call ``listener`` after every forward of the block, for progress bars."""
         before, self._after_forward = self._after_forward, listener
         try:
             yield
@@ -103,8 +115,11 @@ class ModelAtWork:
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._channels_last:
                 args = tuple(map(in_channels_last, args))
-            with region(self._word or "float32", self.device):
-                output = forward(*args, **kwargs)
+            with region(self._word, self.device):
+                if self._compiled is not None and not kwargs and len(args) == 1 and isinstance(args[0], Tensor):
+                    output = self._compiled.call(forward, args[0], scoring=self._work == "score")
+                else:
+                    output = forward(*args, **kwargs)
             if self._word == "bf16" and isinstance(output, Tensor):
                 output = output.float()
             self.counter.count(output, to_weights=any(each.requires_grad for each in self._parameters))
@@ -112,6 +127,16 @@ class ModelAtWork:
             return output
 
         return call
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Name the cure where a hook of the block takes a gradient of a gradient, which compiled graphs do not have."""
+        try:
+            yield
+        except HookError as fault:
+            if self._compiled is not None and _NO_SECOND_GRADIENT in str(fault):
+                raise extended(fault, "; set compile: off for this stack") from fault.__cause__
+            raise
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ from buttress.components.curves import current_values
 from buttress.components.loaded import LoadedPlugin
 from buttress.engine.arguments import expect_word
 from buttress.engine.attack import Attack
+from buttress.engine.checks import ValueChecks
 from buttress.engine.groups import Groups
 from buttress.engine.run_view import RunView
 from buttress.engine.training_threat import TrainingThreat
@@ -23,6 +24,7 @@ class Controls(RunView):
 
     plugins: tuple[LoadedPlugin, ...]
     _attack: Attack
+    _checks: ValueChecks
     _groups: Groups
 
     @property
@@ -81,3 +83,20 @@ class Controls(RunView):
     def scale_lr(self, factor: float) -> None:
         """Multiply every group's initial learning rate, from which all later ones follow; the optimizer saves it."""
         self._groups.scale_lr(factor)
+
+    def records(self) -> dict[str, float]:
+        """Means of the metrics that plugins recorded since the last call; synchronises with the device."""
+        return self._state.take_records()
+
+    def read_checks(self) -> str:
+        """Raise the first fault on record at level ``interval``, or that of the weights; synchronises with the device.
+
+        Returns:
+            A sentence about the steps skipped since the last call, or nothing.
+
+        Raises:
+            HookError: a plugin gave a wrong answer at an earlier step.
+            DivergenceError: a parameter or a buffer that was finite holds NaN or infinity, or too many consecutive
+                steps had to be skipped.
+        """
+        return self._checks.read(self._state.between_steps)

@@ -18,6 +18,7 @@ from buttress.engine.attacking import ModelAtWork
 from buttress.engine.bad_steps import BadSteps
 from buttress.engine.between_steps import BetweenSteps
 from buttress.engine.checks import CheckLevel, ValueChecks
+from buttress.engine.compiling import Compile
 from buttress.engine.controls import Controls
 from buttress.engine.groups import Groups, OptimizerFactory
 from buttress.engine.hooks import Hooks
@@ -59,6 +60,7 @@ class Engine(Controls):
         attack_mode: ``train``, ``train_notrack`` or ``eval``; None takes the attack plugin's own setting, else eval.
         precision: ``float32``, ``bf16``, ``tf32`` or ``float64``, or one of these for each of ``attack``, ``train`` and
             ``score``; None: that of the weights.
+        compile: ``off``, ``model`` (forwards by ``torch.compile``) or ``graphs`` (CUDA graphs of attack steps).
         checks: level of the checks of values: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
         nonfinite: policy for loss, gradients or weights that are not finite: ``stop`` raises, ``skip`` takes the step
             back on the device.
@@ -92,6 +94,7 @@ class Engine(Controls):
         classes: Sequence[int] | None = None,
         attack_mode: AttackMode | None = None,
         precision: Precision | str | Mapping[str, str] | None = None,
+        compile: Compile = "off",
         checks: CheckLevel | None = None,
         nonfinite: Literal["stop", "skip"] = "stop",
         max_skipped: int = 20,
@@ -101,7 +104,9 @@ class Engine(Controls):
     ) -> None:
         device = device_of(model, "engine")
         expect_learnable(model, "engine")
-        self.at_work = ModelAtWork(model, None if precision is None else Precision.read(precision), who="engine")
+        self.at_work = ModelAtWork(
+            model, None if precision is None else Precision.read(precision), compile=compile, who="engine"
+        )
         """The model and the way its passes are made, for attacks and verdicts beside the steps."""
         expect_threat(threat, "engine")
         checks = checks or ("always" if device.type == "cpu" else "interval")
@@ -250,23 +255,6 @@ class Engine(Controls):
         """
         with self._state.streams_apart(reader), self._between_steps():
             return self._attack(batch, "eval")
-
-    def records(self) -> dict[str, float]:
-        """Means of the metrics that plugins recorded since the last call; synchronises with the device."""
-        return self._state.take_records()
-
-    def read_checks(self) -> str:
-        """Raise the first fault on record at level ``interval``, or that of the weights; synchronises with the device.
-
-        Returns:
-            A sentence about the steps skipped since the last call, or nothing.
-
-        Raises:
-            HookError: a plugin gave a wrong answer at an earlier step.
-            DivergenceError: a parameter or a buffer that was finite holds NaN or infinity, or too many consecutive
-                steps had to be skipped.
-        """
-        return self._checks.read(self._state.between_steps)
 
     def log(self, record: Mapping[str, object]) -> None:
         """Hand a record to the plugins that log."""

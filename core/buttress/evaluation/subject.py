@@ -65,7 +65,8 @@ class ModelUnderAttack:
     @cached_property
     def at_work(self) -> ModelAtWork:
         """The model, in the precision of the config: ``score`` holds."""
-        return ModelAtWork(self.model, Precision.read(self.file.config.precision), who="evaluation")
+        config = self.file.config
+        return ModelAtWork(self.model, Precision.read(config.precision), compile=config.compile, who="evaluation")
 
     def __str__(self) -> str:
         if self.checkpoint is None:

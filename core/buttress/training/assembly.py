@@ -128,6 +128,7 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
             examples=training_set.examples,
             classes=training_set.class_counts(data.num_classes),
             precision=Precision.read(config.precision),
+            compile=config.compile,
             checks=None if config.checks == "auto" else config.checks,
             nonfinite=config.guards.nonfinite,
             max_skipped=config.guards.max_skipped,

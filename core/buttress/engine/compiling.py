@@ -1,0 +1,192 @@
+"""Run the forwards of a model as compiled graphs of one batch size: one for attacks and scores, one for training."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from buttress.errors import ConfigError, ModelError, nearest
+from buttress.nn.calls import ModelCall
+
+logger = logging.getLogger("buttress")
+
+Compile = Literal["off", "model", "graphs"]
+"""``model``: ``torch.compile``. ``graphs``: the passes of an attack step as CUDA graphs."""
+
+# A part of a batch that is smaller than this share of the graphs' batch size is not worth to be filled up.
+_SMALLEST_SHARE = 1 / 4
+
+Graph = Callable[[Tensor], Tensor]
+
+
+def compiled_passes(choice: str, model: nn.Module, device: torch.device, who: str) -> CompiledPasses | None:
+    """The compiled form of the forwards of ``model``; None for ``off``.
+
+    Raises:
+        ConfigError: an unknown choice, or ``graphs`` on a device that is not CUDA. The message begins with ``who``.
+    """
+    if choice not in get_args(Compile):
+        raise ConfigError(
+            f"{who}: compile: expected one of {', '.join(get_args(Compile))}, got {choice!r}"
+            f"{nearest(str(choice), get_args(Compile))}"
+        )
+    if choice == "graphs" and device.type != "cuda":
+        raise ConfigError(
+            f"{who}: compile: graphs are CUDA graphs, and the model is on {device}; use compile: model, or off"
+        )
+    return None if choice == "off" else CompiledPasses(model) if choice == "model" else GraphedPasses(model)
+
+
+class CompiledPasses:
+    """Forwards of a model in two graphs of ``torch.compile``, both of the batch size that training has.
+
+    One graph is that of attacks and scores: eval mode, weights without gradients. In eval mode examples do not depend
+    on one another, so batches of other sizes are cut into parts of that size, and the last part is filled up. The
+    other is that of training: live weights, with the batch size of training alone. Every other forward is not compiled:
+    the incomplete last batch of an epoch in train mode, the re-estimation of batch norm, small rests of a batch.
+
+    Args:
+        model: the model.
+        backend: backend of ``torch.compile``.
+    """
+
+    def __init__(self, model: nn.Module, backend: str = "inductor") -> None:
+        self._model = model
+        self._graph: Graph = torch.compile(_own_function(model), backend=backend, fullgraph=True, dynamic=False)
+        self._size: int | None = None
+        self._from_training = False
+
+    def call(self, forward: ModelCall, x: Tensor, *, scoring: bool) -> Tensor:
+        """``forward(x)``, compiled where it is one of the two kinds.
+
+        Args:
+            forward: the model's own forward.
+            x: ``[B,*]`` inputs.
+            scoring: whether the forward belongs to an evaluation, whose batch size is not that of training.
+
+        Raises:
+            ModelError: the model does not compile.
+        """
+        if self._size is None or (not scoring and not self._from_training):
+            self._size, self._from_training = len(x), not scoring
+        live = any(weight.requires_grad for weight in self._model.parameters())
+        if not self._model.training and not live:
+            return self._attacked(forward, x)
+        if self._model.training and torch.is_grad_enabled() and len(x) == self._size:
+            return self._trained(forward, x)
+        output: Tensor = forward(x)
+        return output
+
+    def _trained(self, forward: ModelCall, x: Tensor) -> Tensor:
+        """``forward(x)`` of a batch of the graphs' size in train mode."""
+        return _compiled(self._graph, forward, self._model, x)
+
+    def _whole(self, forward: ModelCall, x: Tensor) -> Tensor:
+        """``forward(x)`` of a batch of the graphs' size in eval mode, for ``x`` that requires a gradient."""
+        return _compiled(self._graph, forward, self._model, x)
+
+    def _attacked(self, forward: ModelCall, x: Tensor) -> Tensor:
+        """``forward(x)`` in eval mode, in parts of the graphs' size."""
+        wanted = torch.is_grad_enabled() and x.requires_grad
+        with torch.enable_grad():  # a score runs the graph of attacks, and forgets the gradient
+            given = x if wanted else x.detach().requires_grad_()
+            if len(x) == self._size:  # as it is: torch looks at a view in another way
+                logits = self._whole(forward, given)
+            else:
+                logits = torch.cat([self._part(forward, part) for part in torch.split(given, self._size or len(x))])
+        return logits if wanted else logits.detach()
+
+    def _part(self, forward: ModelCall, x: Tensor) -> Tensor:
+        size = self._size or len(x)
+        if len(x) == size:
+            return self._whole(forward, x)
+        if len(x) < _SMALLEST_SHARE * size:
+            output: Tensor = forward(x)
+            return output
+        filled = torch.cat([x, x[:1].detach().expand(size - len(x), *x.shape[1:])])
+        return self._whole(forward, filled)[: len(x)]
+
+
+class GraphedPasses(CompiledPasses):
+    """Forwards and input backwards of an attack step as CUDA graphs with static buffers; training is not captured.
+
+    A graph reads weights and buffers where they lay when it was captured, so weights that are changed in place count.
+    Where they lie elsewhere (a track's batch norm), and in train mode, the forward runs without a graph.
+
+    Args:
+        model: the model, on CUDA.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._size = None
+        self._from_training = False
+        self._captured: dict[tuple[object, ...], Graph] = {}
+        self._kinds: set[tuple[object, ...]] = set()
+
+    def _trained(self, forward: ModelCall, x: Tensor) -> Tensor:
+        output: Tensor = forward(x)
+        return output
+
+    def _whole(self, forward: ModelCall, x: Tensor) -> Tensor:
+        kind = (x.shape, x.dtype, x.stride(), torch.is_autocast_enabled(x.device.type))
+        key = (*kind, *(tensor.data_ptr() for tensor in (*self._model.parameters(), *self._model.buffers())))
+        if key not in self._captured:
+            if kind in self._kinds:
+                output: Tensor = forward(x)
+                return output
+            self._capture(key, x)
+            self._kinds.add(kind)
+        return self._captured[key](x)
+
+    def _capture(self, key: tuple[object, ...], x: Tensor) -> None:
+        if self._captured:
+            logger.warning("compile: graphs: another CUDA graph is captured, for inputs of shape %s", tuple(x.shape))
+        sample = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+        captured: Any = torch.cuda.make_graphed_callables(_own_function(self._model), (sample,))
+        self._captured[key] = captured
+
+
+def _compiled(graph: Graph, forward: ModelCall, model: nn.Module, x: Tensor) -> Tensor:
+    """``graph(x)``, with one error where the model does not compile, and its own error where it cannot take ``x``."""
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import InductorError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The .grad attribute")  # of torch about x, where it is no leaf
+            return graph(x)
+    except (TorchDynamoException, InductorError) as problem:
+        with torch.no_grad():
+            forward(x)
+        raise ModelError(
+            f"model {type(model).__name__} does not compile: {_reason(problem)}; set compile: off, or take "
+            "what torch names out of its forward"
+        ) from problem
+
+
+def _reason(problem: Exception) -> str:
+    """The first line of an error of torch, and the explanation that may follow."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    explained = [line for line in lines[1:2] if line.startswith("Explanation:")]
+    return " ".join([type(problem).__name__ + ":", *lines[:1], *explained]).rstrip(".")
+
+
+def _own_function(model: nn.Module) -> Graph:
+    """A function that calls the forward of ``model``, with code of its own.
+
+    ``torch.compile`` counts graphs by code: with shared code, the engines of one process would use up one limit.
+    """
+
+    def passes(x: Tensor) -> Tensor:
+        output: Tensor = model._call_impl(x)  # type: ignore[no-untyped-call]
+        return output
+
+    code = passes.__code__.replace(co_name=f"passes_of_{type(model).__name__}")
+    return FunctionType(code, passes.__globals__, closure=passes.__closure__)
