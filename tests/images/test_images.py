@@ -15,10 +15,12 @@ from torchvision.transforms import functional as official
 from buttress.images import (
     OPERATIONS,
     Edit,
+    Edits,
     crop_shift,
     edited,
     from_8bit,
     on_device,
+    pixels_at,
     rotation,
     shear,
     to_8bit,
@@ -116,6 +118,17 @@ def test_images_of_several_operations_come_back_in_their_places():
         assert torch.equal(result, numbers(apply(picture(array))))
 
 
+def test_edits_are_chosen_from_a_table_by_position():
+    table: list[Edit] = [("identity",), ("contrast", 1.7), ("affine", *translation(2, 1)), ("solarize", 99.0)]
+    rows = torch.tensor([3, 2, 2, 0, 1, 3])
+    image = torch.stack([numbers(picture(pixels(9, 7, 3, seed))) for seed in range(6)])
+    assert torch.equal(edited(image, Edits.of(table)[rows]), edited(image, [table[k] for k in rows.tolist()]))
+
+
+def test_no_images_are_edited_to_no_images():
+    assert edited(torch.zeros(0, 3, 4, 4, dtype=torch.int32), []).shape == (0, 3, 4, 4)
+
+
 def test_an_unknown_operation_is_refused():
     with pytest.raises(ValueError, match=r"expected operations among identity, .* got equalise"):
         edited(torch.zeros(1, 1, 2, 2, dtype=torch.int32), [("equalise",)])
@@ -170,6 +183,25 @@ def test_a_crop_moves_to_its_place_over_black():
     expected[0, :, 2:4, 2:5] = image[0, :, 1:3, 0:3]
     expected[1, :, :, 1:2] = image[1, :, :, 4:5]
     assert torch.equal(actual, expected)
+
+
+def test_images_may_be_turned_left_to_right_before_they_are_moved():
+    image = torch.arange(1, 41, dtype=torch.int32).view(2, 1, 4, 5)
+    size, start, end = (torch.tensor(each) for each in ([[3, 4], [2, 2]], [[1, 0], [2, 3]], [[0, 1], [1, 0]]))
+    turned = torch.stack([image[0].flip(2), image[1]])
+    expected = crop_shift(turned, size, start, end)
+    assert torch.equal(crop_shift(image, size, start, end, torch.tensor([True, False])), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pixels_are_taken_from_rows_and_columns_and_the_layout_stays(layout: torch.memory_format, channels: int):
+    image = torch.rand(2, channels, 4, 5).contiguous(memory_format=layout)
+    row, column = torch.randint(4, (2, 4, 5)), torch.randint(5, (2, 1, 5))
+    taken = pixels_at(image, row, column)
+    assert taken.is_contiguous(memory_format=layout)
+    for b, c, v, u in product(range(2), range(channels), range(4), range(5)):
+        assert taken[b, c, v, u] == image[b, c, row[b, v, u], column[b, 0, u]]
 
 
 def test_values_for_the_host_s_own_device_stay_where_they_are():

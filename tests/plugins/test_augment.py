@@ -50,6 +50,14 @@ def test_flips_mirror_left_and_right_where_asked():
         assert torch.equal(result, image.flip(2) if mirrored else image)
 
 
+@pytest.mark.parametrize("padding", ["reflect", "zeros"])
+def test_images_are_mirrored_after_the_crop(padding: str):
+    x, offsets, flip = images(3), torch.tensor([[0, 1], [4, 2], [3, 0]]), torch.tensor([True, False, True])
+    cropped = crop(x, offsets, 2, padding)
+    expected = torch.where(flip[:, None, None, None], cropped.flip(3), cropped)
+    assert torch.equal(crop(x, offsets, 2, padding, flip), expected)
+
+
 @pytest.mark.parametrize("size", [6, 7])
 @pytest.mark.parametrize("quarter", [0, 1, 2, 3])
 def test_quarter_turns_are_exact(quarter: int, size: int):

@@ -51,11 +51,13 @@ def autocontrast(image: Tensor) -> Tensor:
 
 def equalize(image: Tensor) -> Tensor:
     """The numbers of each channel spread so that each range of them holds as many pixels as any other."""
-    pixels = image.flatten(2)
-    smaller = torch.searchsorted(pixels.sort(2).values, pixels)  # number of pixels below each, in its channel
-    step = smaller.amax(2, keepdim=True) // LAST
+    pixels = image.flatten(2).long()
+    counts = pixels.new_zeros((*pixels.shape[:2], LAST + 1)).scatter_add_(2, pixels, torch.ones_like(pixels))
+    smaller = counts.cumsum(2) - counts  # number of pixels below each number, in its channel
+    step = smaller.where(counts > 0, 0).amax(2, keepdim=True) // LAST
     spread = ((step // 2 + smaller) // step.clamp(min=1)).clamp(max=LAST)
-    return torch.where(step > 0, spread.to(image.dtype), pixels).view_as(image)
+    spread = torch.where(step > 0, spread, torch.arange(LAST + 1, device=image.device))
+    return spread.to(image.dtype).gather(2, pixels).view(image.shape)
 
 
 def invert(image: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """One operation for each image of a batch, chosen on the host, and computed on the device of the images."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,25 +34,52 @@ The number of the four blends is their factor, that of ``posterize`` the bits th
 smallest number that is inverted; ``affine`` has the six of a ``Matrix``.
 """
 
+_NAMES = tuple(OPERATIONS)
 _MOST_NUMBERS = 6
 
 
-def edited(image: Tensor, edits: Sequence[Edit]) -> Tensor:
+@dataclass(frozen=True)
+class Edits:
+    """Edits of n images as tensors on the host; ``edits[rows]`` gives those at ``rows [m]``, int64.
+
+    Args:
+        operations: ``[n]`` int64, positions of the operations among ``OPERATIONS``.
+        numbers: ``[n,6]`` float64, their numbers, followed by zeros.
+    """
+
+    operations: Tensor
+    numbers: Tensor
+
+    @staticmethod
+    def of(edits: Sequence[Edit]) -> Edits:
+        """Make them of single edits.
+
+        Raises:
+            ValueError: an edit names no operation.
+        """
+        unknown = sorted({edit[0] for edit in edits} - OPERATIONS.keys())
+        if unknown:
+            raise ValueError(f"expected operations among {', '.join(OPERATIONS)}, got {', '.join(unknown)}")
+        rows = [[*edit[1:], *[0.0] * (_MOST_NUMBERS + 1 - len(edit))] for edit in edits]
+        numbers = torch.tensor(rows, dtype=torch.float64).view(-1, _MOST_NUMBERS)
+        return Edits(torch.tensor([_NAMES.index(edit[0]) for edit in edits], dtype=torch.int64), numbers)
+
+    def __getitem__(self, rows: Tensor) -> Edits:
+        return Edits(self.operations[rows], self.numbers[rows])
+
+
+def edited(image: Tensor, edits: Edits | Sequence[Edit]) -> Tensor:
     """Images ``[B,C,H,W]``, int32, C 1 or 3, each after its edit; images of one operation go through it together.
 
     Raises:
         ValueError: an edit names no operation.
     """
-    unknown = sorted({edit[0] for edit in edits} - OPERATIONS.keys())
-    if unknown:
-        raise ValueError(f"expected operations among {', '.join(OPERATIONS)}, got {', '.join(unknown)}")
-    order = sorted(range(len(edits)), key=lambda position: edits[position][0])
-    rows = [[position, *edits[position][1:]] for position in order]
-    plan = torch.tensor([row + [0.0] * (1 + _MOST_NUMBERS - len(row)) for row in rows], dtype=torch.float64)
-    parts = [(name, len(list(group))) for name, group in groupby(edits[position][0] for position in order)]
-    answer = torch.empty_like(image)
-    plans = torch.split(on_device(plan, image.device), [count for _, count in parts])
-    for (name, _), part in zip(parts, plans, strict=True):
-        positions = part[:, 0].long()
-        answer[positions] = OPERATIONS[name](image[positions], part[:, 1:])
-    return answer
+    edits = edits if isinstance(edits, Edits) else Edits.of(edits)
+    order = edits.operations.argsort(stable=True)
+    counts = edits.operations.bincount(minlength=len(_NAMES)).tolist()
+    plan = torch.cat([order[:, None], order.argsort()[:, None], edits.numbers[order]], 1)  # whole numbers are exact
+    there, back, numbers = torch.split(on_device(plan, image.device), [1, 1, _MOST_NUMBERS], 1)
+    ordered = image.index_select(0, there[:, 0].long())
+    parts = zip(OPERATIONS.values(), torch.split(ordered, counts), torch.split(numbers, counts), strict=True)
+    made = [operation(images, own) for operation, images, own in parts if len(images)]
+    return torch.cat(made).index_select(0, back[:, 0].long()) if made else image

@@ -45,18 +45,42 @@ def affine(image: Tensor, matrices: Tensor) -> Tensor:
 
     u, v = place(a, b, c), place(d, e, f)
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    source = (v.clamp(0, height - 1) * width + u.clamp(0, width - 1)).flatten(1)
-    pixels = image.flatten(2).gather(2, source[:, None].expand(-1, image.shape[1], -1))
-    return torch.where(inside[:, None], pixels.view_as(image), 0)
+    return torch.where(inside[:, None], pixels_at(image, v.clamp(0, height - 1), u.clamp(0, width - 1)), 0)
 
 
-def crop_shift(image: Tensor, size: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """The window of ``size [B,2]`` at ``start [B,2]`` moved to ``end [B,2]``, the rest 0; each (rows, columns)."""
+def pixels_at(image: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Images ``[B,C,H,W]`` made of other pixels of each, in the layout of ``image``; for a batch, in one operation.
+
+    Args:
+        image: images ``[B,C,H,W]``.
+        row: ``[B,H,W]`` int64, or a shape that becomes it: rows of the pixels that are taken.
+        column: their columns.
+    """
+    channels, height, width = image.shape[1:]
+    source = (row * width + column).flatten(1)
+    if image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous():
+        first = torch.arange(len(image), device=image.device)[:, None] * (height * width)
+        pixels = image.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, (first + source).flatten())
+        return pixels.view(-1, height, width, channels).permute(0, 3, 1, 2)
+    return image.flatten(2).gather(2, source[:, None].expand(-1, channels, -1)).view(image.shape)
+
+
+def crop_shift(image: Tensor, size: Tensor, start: Tensor, end: Tensor, mirrored: Tensor | None = None) -> Tensor:
+    """The window of ``size [B,2]`` at ``start [B,2]`` moved to ``end [B,2]``, the rest 0; each (rows, columns).
+
+    Images are turned left to right before, where ``mirrored [B]`` says so.
+    """
     height, width = image.shape[2:]
-    down, right = (start - end).double().unbind(1)
-    one, zero = torch.ones_like(down), torch.zeros_like(down)
-    moved = affine(image, torch.stack([one, zero, right, zero, one, down], 1))
-    return torch.where(window(end, size, height, width), moved, 0)
+    row, column = (
+        torch.arange(n, device=image.device) + (start - end)[:, axis, None] for axis, n in enumerate((height, width))
+    )
+    in_rows = (row >= 0) & (row < height) & _span(end[:, :1], size[:, :1], height)
+    in_columns = (column >= 0) & (column < width) & _span(end[:, 1:], size[:, 1:], width)
+    row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
+    if mirrored is not None:
+        column = torch.where(mirrored[:, None], width - 1 - column, column)
+    moved = pixels_at(image, row[:, :, None], column[:, None, :])
+    return moved.masked_fill_(~_rectangle(in_rows, in_columns), 0)
 
 
 def window(start: Tensor, size: Tensor, height: int, width: int) -> Tensor:
@@ -64,8 +88,15 @@ def window(start: Tensor, size: Tensor, height: int, width: int) -> Tensor:
 
     Rows come first in both. A rectangle may reach beyond the image.
     """
-    rows, columns = (torch.arange(n, device=start.device) for n in (height, width))
-    top, left = start[:, :1], start[:, 1:]
-    in_rows = (rows >= top) & (rows < top + size[:, :1])
-    in_columns = (columns >= left) & (columns < left + size[:, 1:])
+    return _rectangle(_span(start[:, :1], size[:, :1], height), _span(start[:, 1:], size[:, 1:], width))
+
+
+def _span(start: Tensor, size: Tensor, length: int) -> Tensor:
+    """``[B,length]`` bools: among the ``size [B,1]`` places from ``start [B,1]`` on."""
+    places = torch.arange(length, device=start.device)
+    return (places >= start) & (places < start + size)
+
+
+def _rectangle(in_rows: Tensor, in_columns: Tensor) -> Tensor:
+    """``[B,1,H,W]`` bools: in the rows ``[B,H]`` and in the columns ``[B,W]``."""
     return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]

@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from buttress import Batch, Context, hookimpl
+from buttress.images import pixels_at
 
 
 @dataclass(eq=False, kw_only=True)
@@ -44,42 +45,71 @@ class Augment:
         x = batch.x
         if x.dim() != 4:
             raise ValueError(f"expected images [B,C,H,W], got x of shape {tuple(x.shape)}; leave augment out")
-        n, device = len(x), x.device
-        if self.pad:
-            if self.padding == "reflect" and self.pad >= min(x.shape[2:]):
-                raise ValueError(
-                    f"pad: reflection needs less than the image's {min(x.shape[2:])} pixels, got {self.pad}"
-                )
-            offsets = ctx.draw("crop", (n, 2))
-            if offsets is None:
-                generator = ctx.generator("crop")
-                offsets = torch.randint(2 * self.pad + 1, (n, 2), generator=generator, device=device)
-            x = crop(x, offsets, self.pad, self.padding)
-        if self.flip:
-            mirrored = ctx.draw("flip", (n,))
-            if mirrored is None:
-                mirrored = torch.rand(n, generator=ctx.generator("flip"), device=device) < 0.5
-            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+        if self.pad or self.flip:
+            x = crop(x, self._offsets(x, ctx), self.pad, self.padding, self._mirrored(x, ctx))
         if self.rotation:
-            degrees = ctx.draw("rotation", (n,))
-            if degrees is None:
-                uniform = torch.rand(n, generator=ctx.generator("rotation"), dtype=x.dtype, device=device)
-                degrees = self.rotation * (2 * uniform - 1)
-            x = rotate(x, degrees, self.interpolation)
+            x = rotate(x, self._degrees(x, ctx), self.interpolation)
         layout = torch.channels_last if _is_channels_last(batch.x) else torch.contiguous_format
         return replace(batch, x=x.contiguous(memory_format=layout))
 
+    def _offsets(self, x: Tensor, ctx: Context) -> Tensor | None:
+        if not self.pad:
+            return None
+        if self.padding == "reflect" and self.pad >= min(x.shape[2:]):
+            raise ValueError(f"pad: reflection needs less than the image's {min(x.shape[2:])} pixels, got {self.pad}")
+        offsets = ctx.draw("crop", (len(x), 2))
+        if offsets is not None:
+            return offsets
+        return torch.randint(2 * self.pad + 1, (len(x), 2), generator=ctx.generator("crop"), device=x.device)
 
-def crop(x: Tensor, offsets: Tensor, pad: int, padding: str) -> Tensor:
-    """Crops ``[B,C,H,W]`` of the padded images, ``offsets [B,2]`` (rows, columns) from their upper left corner."""
-    padded = F.pad(x, [pad] * 4, mode="reflect" if padding == "reflect" else "constant")
+    def _mirrored(self, x: Tensor, ctx: Context) -> Tensor | None:
+        if not self.flip:
+            return None
+        mirrored = ctx.draw("flip", (len(x),))
+        return (
+            torch.rand(len(x), generator=ctx.generator("flip"), device=x.device) < 0.5 if mirrored is None else mirrored
+        )
+
+    def _degrees(self, x: Tensor, ctx: Context) -> Tensor:
+        degrees = ctx.draw("rotation", (len(x),))
+        if degrees is not None:
+            return degrees
+        uniform = torch.rand(len(x), generator=ctx.generator("rotation"), dtype=x.dtype, device=x.device)
+        return self.rotation * (2 * uniform - 1)
+
+
+def crop(x: Tensor, offsets: Tensor | None, pad: int, padding: str, mirrored: Tensor | None = None) -> Tensor:
+    """Crops ``[B,C,H,W]`` of the padded images, mirrored left to right where ``mirrored [B]`` says so.
+
+    Args:
+        x: images ``[B,C,H,W]``.
+        offsets: ``[B,2]`` int64, row and column of the crops in the padded images; None: no crop.
+        pad: number of pixels added on every side.
+        padding: content of the added pixels, ``reflect`` or ``zeros``.
+        mirrored: ``[B]`` bools; None: no image.
+    """
     height, width = x.shape[2:]
-    rows = offsets[:, :1] + torch.arange(height, device=x.device)
-    columns = offsets[:, 1:] + torch.arange(width, device=x.device)
-    examples = torch.arange(len(x), device=x.device)
-    return padded.permute(0, 2, 3, 1)[examples[:, None, None], rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
+    row, column = (torch.arange(n, device=x.device).expand(len(x), n) for n in (height, width))
+    if mirrored is not None:
+        column = torch.where(mirrored[:, None], width - 1 - column, column)
+    if offsets is None:
+        return pixels_at(x, row[:, :, None], column[:, None, :])
+    row, column = row + (offsets[:, :1] - pad), column + (offsets[:, 1:] - pad)
+    nearest = _reflected if padding == "reflect" else _inside
+    made = pixels_at(x, nearest(row, height)[:, :, None], nearest(column, width)[:, None, :])
+    if padding == "reflect":
+        return made
+    is_image = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None, :]
+    return torch.where(is_image[:, None], made, 0)
+
+
+def _reflected(place: Tensor, size: int) -> Tensor:
+    """Places beyond 0 and ``size - 1`` mirrored at these."""
+    return size - 1 - (size - 1 - place.abs()).abs()
+
+
+def _inside(place: Tensor, size: int) -> Tensor:
+    return place.clamp(0, size - 1)
 
 
 def rotate(x: Tensor, degrees: Tensor, interpolation: str = "nearest") -> Tensor:

@@ -8,7 +8,6 @@ at the nearest pixel, and the numbers are those of torchvision on Pillow images.
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Annotated, Literal
 
 import torch
@@ -19,6 +18,7 @@ from torchvision.transforms import AutoAugmentPolicy
 from buttress import Batch, Context, hookimpl
 from buttress.images import (
     Edit,
+    Edits,
     HostDraws,
     below,
     coins,
@@ -62,6 +62,9 @@ class AutoAugment:
 
     def __post_init__(self) -> None:
         self._sub_policies = Torchvision(AutoAugmentPolicy(self.policy)).policies
+        chances = [[probability for _, probability, _ in pair] for pair in self._sub_policies]
+        self._probabilities = torch.tensor(chances, dtype=torch.float64)
+        self._tables: dict[tuple[int, int], Edits] = {}
 
     @hookimpl
     def transform_batch(self, batch: Batch, ctx: Context) -> Batch:
@@ -78,29 +81,30 @@ class AutoAugment:
             sides = torch.tensor([height, width]).expand(n, 2)
             centre = on_device(draws("centre", (n, 2), lambda generator: below(sides, generator)), x.device)
             corner, area = centre - half, torch.full_like(centre, 2 * half)
-            image = image.masked_fill(window(corner, area, height, width), 0)
+            image = image.masked_fill_(window(corner, area, height, width), 0)
         return replace(batch, x=from_8bit(image, x, box))
 
-    def _edits(self, n: int, height: int, width: int, draws: HostDraws) -> list[list[Edit]]:
+    def _edits(self, n: int, height: int, width: int, draws: HostDraws) -> list[Edits]:
         """The first operation for each image, and the second."""
         count = len(self._sub_policies)
-        chosen = draws("policy", (n,), lambda generator: torch.randint(count, (n,), generator=generator)).tolist()
-        chance = draws("chance", (n, 2), lambda generator: torch.rand(n, 2, generator=generator)).tolist()
-        positive = draws("sign", (n, 2), coins(n, 2)).tolist()
-        return [
-            [
-                edit(self._sub_policies[k][turn], u[turn], plus[turn], height, width)
-                for k, u, plus in zip(chosen, chance, positive, strict=True)
-            ]
-            for turn in (0, 1)
-        ]
+        chosen = draws("policy", (n,), lambda generator: torch.randint(count, (n,), generator=generator))
+        chance = draws("chance", (n, 2), lambda generator: torch.rand(n, 2, generator=generator))
+        positive = draws("sign", (n, 2), coins(n, 2))
+        table, is_applied = self._table(height, width), chance <= self._probabilities[chosen]
+        rows = torch.where(is_applied, 4 * chosen[:, None] + torch.tensor([0, 2]) + positive, 4 * count)
+        return [table[rows[:, 0]], table[rows[:, 1]]]
+
+    def _table(self, height: int, width: int) -> Edits:
+        """The edits of all sub-policies, two operations each, negative and positive, and last that of no operation."""
+        if (height, width) not in self._tables:
+            operations = [operation for pair in self._sub_policies for operation in pair]
+            edits = [edit(name, level, plus, height, width) for name, _, level in operations for plus in (False, True)]
+            self._tables[height, width] = Edits.of([*edits, ("identity",)])
+        return self._tables[height, width]
 
 
-def edit(operation: tuple[str, float, int | None], u: float, positive: bool, height: int, width: int) -> Edit:
-    """The edit of an operation of a policy (name, probability, level 0 to 9), for a draw ``u`` and a sign."""
-    name, probability, level = operation
-    if u > probability:
-        return ("identity",)
+def edit(name: str, level: int | None, positive: bool, height: int, width: int) -> Edit:
+    """The edit of an operation of a policy at a level, 0 to 9, with a sign."""
     size = magnitude(name, level or 0, height, width)
     signed = size if positive else -size
     match name:
@@ -117,7 +121,6 @@ def edit(operation: tuple[str, float, int | None], u: float, positive: bool, hei
     return (name.lower(), size)  # Posterize, Solarize; AutoContrast, Equalize and Invert have no magnitude
 
 
-@cache
 def magnitude(name: str, level: int, height: int, width: int) -> float:
     """The magnitude of an operation at ``level``: slope, pixels, degrees, change of a factor, bits or threshold."""
     if name == "Posterize":

@@ -7,16 +7,18 @@ device. Every step draws anew, which is one draw an example and epoch.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor
 
 from buttress import Batch, Context, hookimpl
 from buttress.images import (
-    Edit,
+    Edits,
     HostDraws,
     below,
     coins,
@@ -126,8 +128,7 @@ class IDBH:
         columns = (mirrored[:, None] & self.flip, torch.tensor([height, width]) - cut, start, end, rectangle)
         plan = on_device(torch.cat([each.long() for each in columns], 1), x.device)
         flips, size, start, end, corner, area = torch.split(plan, [1, 2, 2, 2, 2, 2], 1)
-        image = torch.where(flips.bool()[..., None, None], image.flip(3), image)
-        made = edited(crop_shift(image, size, start, end), edits)
+        made = edited(crop_shift(image, size, start, end, flips[:, 0].bool()), edits)
         made.masked_fill_(window(corner, area, height, width), 0)
         return replace(batch, x=from_8bit(made, x, box))
 
@@ -147,7 +148,7 @@ class IDBH:
         start, end = (draws(name, (n, 2), lambda generator: below(cut + 1, generator)) for name in ("start", "end"))
         return cut, start, end
 
-    def _edits(self, n: int, height: int, width: int, draws: HostDraws) -> list[Edit]:
+    def _edits(self, n: int, height: int, width: int, draws: HostDraws) -> Edits:
         """An operation for each image."""
         operations = VARIANTS[self.variant].operations
         chances = torch.tensor([each.probability for each in operations])
@@ -156,11 +157,7 @@ class IDBH:
         )
         strength = draws("strength", (n,), lambda generator: torch.rand(n, generator=generator))
         along_rows, other_way = (draws(name, (n,), coins(n)) for name in ("axis", "sign"))
-        numbers = (chosen.tolist(), strength.tolist(), along_rows.tolist(), other_way.tolist())
-        return [
-            edit(operations[k], u, rows, minus, (width / 2, height / 2))
-            for k, u, rows, minus in zip(*numbers, strict=True)
-        ]
+        return edits_of(operations, chosen, strength, along_rows, other_way, (width / 2, height / 2))
 
     def _rectangles(self, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
         """``[n,4]`` corner, height and width of what RandomErasing erases."""
@@ -181,12 +178,35 @@ SMALLEST, RATIOS, TRIES = 0.02, (0.3, 3.3), 10
 """Constants of torchvision's RandomErasing: smallest share of the area, height over width, tries to fit."""
 
 
-def edit(operation: Operation, u: float, along_rows: bool, other_way: bool, centre: tuple[float, float]) -> Edit:
-    """The edit of ``operation`` at position ``u`` in [0, 1) of its range; ``centre`` is the image's."""
-    strength = operation.low + u * (operation.high - operation.low)
-    signed = -strength if other_way else strength
-    if operation.name == "shear":
-        return ("affine", *shear(math.tan(signed), along_rows, centre))
-    if operation.name == "rotation":
-        return ("affine", *rotation(math.trunc(signed), centre))
-    return (operation.name, strength)
+def edits_of(
+    operations: Sequence[Operation],
+    chosen: Tensor,
+    strength: Tensor,
+    along_rows: Tensor,
+    other_way: Tensor,
+    centre: tuple[float, float],
+) -> Edits:
+    """The edits of the operations at ``chosen [n]``, at positions ``strength [n]`` in [0, 1) of their ranges.
+
+    Args:
+        operations: the operations.
+        chosen: ``[n]`` int64, positions among them.
+        strength: ``[n]``.
+        along_rows: ``[n]`` bools: a shear moves pixels along their rows, not columns.
+        other_way: ``[n]`` bools: the shear or turn is negative.
+        centre: column and row of the images' centre.
+    """
+    low, high = (torch.tensor([each[side] for each in operations], dtype=torch.float64)[chosen] for side in (2, 3))
+    size = low + strength.double() * (high - low)
+    signed = torch.where(other_way, -size, size)
+    slopes = zip(map(math.tan, signed.tolist()), along_rows.tolist(), strict=True)
+    degrees, turn = torch.unique(signed.trunc(), return_inverse=True)
+    matrices = {
+        "shear": torch.tensor([shear(slope, rows, centre) for slope, rows in slopes], dtype=torch.float64),
+        "rotation": torch.tensor([rotation(each, centre) for each in degrees.tolist()], dtype=torch.float64)[turn],
+    }
+    numbers = F.pad(size[:, None], (0, 5))
+    for name, own in matrices.items():
+        numbers = torch.where(torch.tensor([each.name == name for each in operations])[chosen, None], own, numbers)
+    kinds = Edits.of([("affine" if each.name in matrices else each.name,) for each in operations])
+    return Edits(kinds.operations[chosen], numbers)
