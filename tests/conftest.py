@@ -1,5 +1,6 @@
 """One thread (results depend on no machine, tests do not fight for cores), long lines, no own home, no syncing."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+gc.disable()  # until all tests are collected: what they import stays, and to look through it again takes seconds
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -72,6 +74,10 @@ def browser() -> Iterator[Any]:
         yield made
     finally:
         made.quit()
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from filelock import lock_descriptor
 
 from buttress.cli import main
 from buttress.config.file import load_config
+from buttress.processes import Apart, start_apart
 from buttress.storage.run_folder import RunFolder
 from buttress.training.records import read_metrics
 
@@ -200,7 +202,12 @@ def test_several_machines_share_the_runs_by_parts_and_leave_each_other_s_alone(h
     assert [list(row["seeds"]) for row in whole["rows"]] == [["0", "1"]] * 3
 
 
-def test_a_run_that_fails_is_a_row_and_not_the_end(two: Path, capfd: Said):
+def test_a_run_that_fails_is_a_row_and_not_the_end(two: Path, capfd: Said, monkeypatch: pytest.MonkeyPatch):
+    def start(function: Apart, orders: Sequence[object], **options: Any) -> Any:
+        """The run that kills its process has one of its own."""
+        return (start_apart if "end: kill" in str(orders) else Done)(function, orders, **options)
+
+    monkeypatch.setattr("buttress.comparing.pool.start_apart", start)
     (two / "net.py").write_text(NET)
     config = yaml.safe_load((two / "one.yaml").read_text())
     config |= {"name": "net", "model": {"target": "net:Net"}, "plugins": [{"pgd": {"steps": 2}}]}
@@ -222,7 +229,7 @@ def test_a_run_that_fails_is_a_row_and_not_the_end(two: Path, capfd: Said):
     assert "failed, see runs/again/logs/" in said.out
 
 
-def test_an_interrupted_comparison_goes_on_to_the_same_numbers(two: Path, capfd: Said):
+def test_an_interrupted_comparison_goes_on_to_the_same_numbers(two: Path, capfd: Said, monkeypatch: pytest.MonkeyPatch):
     words = ["compare", "one.yaml", "epochs=60", "evaluation.every=20", "--seeds", "1"]
     command = [sys.executable, "-m", "buttress", *words, "--name", "cut"]
     process = subprocess.Popen(command, cwd=two, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -246,6 +253,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(two: Path, capfd:
     assert main([*words, "--name", "cut"]) == 2
     assert "one-s0 holds a run of another config: optimizer.lr is 0.1 there and 0.2 here" in capfd.readouterr().err
     (two / "one.yaml").write_text(text)
+    monkeypatch.setattr("buttress.comparing.pool.start_apart", Done)
     for name in ("cut", "whole"):
         assert main([*words, "--name", name]) == 0
     assert "resumed step-" in (run / "log.txt").read_text()

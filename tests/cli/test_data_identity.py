@@ -17,6 +17,7 @@ from buttress.storage.seals import read_sealed, write_sealed
 from buttress.training.checkpoint import list_checkpoints
 from buttress.training.checkpoint_file import load_checkpoint
 
+from ..here import Done
 from .conftest import Verb, make_workspace, stopped_at
 
 Arrays = dict[str, Any]
@@ -176,7 +177,8 @@ def test_the_numbers_of_other_data_are_not_quoted(run: str, expect: Verb):
     assert "test split of other data than the run&#39;s" in Path(run, "report.html").read_text()
 
 
-def test_a_comparison_is_not_continued_on_other_data(expect: Verb):
+def test_a_comparison_is_not_continued_on_other_data(expect: Verb, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("buttress.comparing.pool.start_apart", Done)
     words = ("compare", "small.yaml", "epochs=1", "evaluation.every=1", "--name", "c")
     expect(*words, "--seeds", "1")
     shutil.copy("small.npz", "before.npz")

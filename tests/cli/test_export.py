@@ -1,6 +1,7 @@
 """An exported model needs torch and safetensors, and nothing else; its card says what was measured."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from buttress.storage.reading import file_sha256
 from buttress.storage.seals import read_sealed, write_sealed
 from tests.sealing import rewrite_metrics
 
-from .conftest import CONFIG
+from .conftest import CONFIG, make_workspace
 
 # A reader without buttress: whatever imports it ends the process.
 READER = """
@@ -46,17 +47,28 @@ MODEL = {
 }
 
 
-@pytest.fixture
-def exported(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """The best weights of the track meat, of a run whose model has normalisation, beside their folder ``out``."""
+@pytest.fixture(scope="module")
+def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose model has normalisation, and of its exported weights; not to be written to."""
+    folder = tmp_path_factory.mktemp("exported")
+    make_workspace(folder)
     config = {**CONFIG, "model": MODEL, "epochs": 2, "evaluation": {"every": 1, "attack": {"pgd": {"steps": 2}}}}
-    (workspace / "normal.yaml").write_text(yaml.safe_dump(config))
-    run = "runs/small/a"
-    assert main(["train", "normal.yaml", "--run", "a"]) == 0
-    assert main(["evaluate", run, "--track", "meat", "--checkpoint", "last", "--attack", "fgsm"]) == 0
-    assert main(["export", run, "--track", "meat", "--checkpoint", "last", "--output", "shelf/out"]) == 0
-    capsys.readouterr()
-    return workspace / "shelf" / "out"
+    (folder / "normal.yaml").write_text(yaml.safe_dump(config))
+    last = ["runs/small/a", "--track", "meat", "--checkpoint", "last"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", "normal.yaml", "--run", "a"]) == 0
+        assert main(["evaluate", *last, "--attack", "fgsm"]) == 0
+        assert main(["export", *last, "--output", "shelf/out"]) == 0
+    return folder
+
+
+@pytest.fixture
+def exported(exported_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The last weights of the track meat in the folder ``shelf/out``, beside a copy of their run."""
+    shutil.copytree(exported_once, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "shelf" / "out"
 
 
 def test_the_exported_model_needs_torch_and_safetensors_only(exported: Path):
