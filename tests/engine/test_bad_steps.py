@@ -378,3 +378,15 @@ def test_state_that_an_optimizer_keeps_in_lists_is_taken_back_too():
         states.append((weights_of(model), [len(own["held"]) for own in optimizer.state.values()]))
     assert_same(states[0][0], states[1][0])
     assert states[0][1] == states[1][1] == [2] * 5
+
+
+@pytest.mark.parametrize("checks", ["always", "interval"])
+@pytest.mark.parametrize("buffer", [torch.eye(3).to_sparse(), torch.zeros(1).expand(4)], ids=["sparse", "expanded"])
+def test_a_buffer_without_memory_of_its_own_is_left_alone(buffer: Tensor, checks: Any):
+    model = ConvNet()
+    model.register_buffer("table", buffer)
+    engine = skipping(model, spoiled_loss(1), checks=checks)
+    step(engine)
+    before = weights_of(model)
+    step(engine, seed=1)
+    assert_same(before, weights_of(model))

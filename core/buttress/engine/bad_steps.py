@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 
 from buttress.engine.first_bad import FirstBad, Giver
 from buttress.errors import DivergenceError, describe, moment
+from buttress.nn.as_found import can_be_written
 from buttress.nn.finite import FiniteTensors
+from buttress.nn.scratch import Scratch
 from buttress.nn.weights import norms_of
 
 
@@ -54,7 +56,7 @@ class BadSteps:
     """
 
     def __init__(self, limit: int, device: torch.device, finite: FiniteTensors) -> None:
-        self._limit, self._finite = limit, finite
+        self._limit, self._finite, self._memory = limit, finite, Scratch()
         self._first_bad = FirstBad(device)
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)  # all, in a row now, longest row since read
         self._reported = 0
@@ -63,18 +65,20 @@ class BadSteps:
         self.taken = torch.ones((), dtype=torch.bool, device=device)
         """0-dim bool: whether the last step was taken."""
 
-    def begin(self, model: nn.Module, optimizer: Optimizer, records: Mapping[str, list[Any]]) -> Before:
-        """Copy all that a step changes, before the step."""
+    def begin(
+        self, model: nn.Module, weights: Sequence[Tensor], optimizer: Optimizer, records: Mapping[str, list[Any]]
+    ) -> Before:
+        """Copy all that a step changes, before the step; ``weights`` holds copies of the parameters of ``model``."""
         self.taken = torch.ones_like(self.taken)
-        return Before(model, optimizer, records)
+        return Before(model, weights, optimizer, records, self._memory)
 
     def note(self, who: Giver, good: Tensor, when: tuple[int, int], names: Sequence[str]) -> None:
         """Mark the step as bad unless all of ``good`` is true, and remember the first culprit since ``read``."""
         self.taken = self.taken & good.all()
         self._first_bad.note(who, good, when, names)
 
-    def end(self, before: Before, when: tuple[int, int]) -> None:
-        """Take the step back if it was a bad one."""
+    def end(self, before: Before, when: tuple[int, int], *, wait: bool) -> None:
+        """Take the step back if it was a bad one; with ``wait`` the host reads the verdict, and does nothing else."""
         weights = dict(before.model.named_parameters())
         good = torch.isfinite(norms_of([weight.detach() for weight in weights.values()]))
         # The update is not to blame where the loss or the gradients were bad already.
@@ -82,7 +86,8 @@ class BadSteps:
         names, fine = self._finite.finite_buffers()
         if names:
             self.note(_FORWARDS, fine | ~self.taken, when, [f"the buffer {name!r}" for name in names])
-        before.restore_unless(self.taken)
+        if not wait or not self.taken:
+            before.restore_unless(self.taken)
         total, row, longest = self._counts.unbind()
         total.add_(~self.taken)
         row.copy_(torch.where(self.taken, 0, row + 1))
@@ -130,36 +135,52 @@ class Before:
     """A copy of all that a step changes, made before the step.
 
     Args:
-        model: model whose parameters and buffers are copied.
+        model: model whose buffers are copied.
+        weights: copies of its parameters.
         optimizer: optimizer whose ``state`` is copied; values that it keeps elsewhere (in its groups) are not.
         records: metrics of plugins: name to total and count.
+        memory: memory for the copies, used again in every step.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, records: Mapping[str, list[Any]]) -> None:
-        self.model, self._optimizer, self._records = model, optimizer, records
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: Sequence[Tensor],
+        optimizer: Optimizer,
+        records: Mapping[str, list[Any]],
+        memory: Scratch,
+    ) -> None:
+        self.model, self._weights, self._optimizer, self._records = model, weights, optimizer, records
         self._totals = {name: list(total) for name, total in records.items()}
-        self._tensors = {name: value.detach().clone() for name, value in _tensors(model).items()}
+        buffers = {name: value for name, value in model.named_buffers() if can_be_written(value)}
+        state = optimizer.state
+        tensors = [*buffers.values(), *(v for own in state.values() for v in own.values() if isinstance(v, Tensor))]
+        copies = iter(memory.copies(tensors))
+        self._buffers = {name: next(copies) for name in buffers}
         self._state = {
-            weight: {key: value.clone() if isinstance(value, Tensor) else deepcopy(value) for key, value in own.items()}
-            for weight, own in optimizer.state.items()
+            weight: {key: next(copies) if isinstance(value, Tensor) else deepcopy(value) for key, value in own.items()}
+            for weight, own in state.items()
         }
 
     @torch.no_grad()
     def restore_unless(self, taken: Tensor) -> None:
         """Restore everything where ``taken``, a 0-dim bool on the device, is false."""
-        for name, value in _tensors(self.model).items():
-            _choose(taken, value, self._tensors[name])
+        for weight, old in zip(self.model.parameters(), self._weights, strict=True):
+            _choose(taken, weight, old)
+        buffers = dict(self.model.named_buffers())
+        for name, old in self._buffers.items():
+            _choose(taken, buffers[name], old)
         for name, total in self._records.items():
             earlier = self._totals.get(name, [0.0, 0.0])
             total[:] = [torch.where(taken, now, old) for now, old in zip(total, earlier, strict=True)]
         if self._on_device(taken.device):
-            for weight, own in self._optimizer.state.items():
+            for parameter, own in self._optimizer.state.items():
                 for key, value in own.items():
                     if value is not None:
-                        _choose(taken, value, self._state[weight][key])
+                        _choose(taken, value, self._state[parameter][key])
         elif not taken:
             self._optimizer.state.clear()
-            self._optimizer.state.update(self._state)
+            self._optimizer.state.update({weight: _cloned(own) for weight, own in self._state.items()})
 
     def _on_device(self, device: torch.device) -> bool:
         """Whether every entry of the optimizer's state existed before the step and lies on the device."""
@@ -172,9 +193,9 @@ class Before:
         )
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+def _cloned(own: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in own.items()}
 
 
 def _choose(taken: Tensor, value: Tensor, old: Tensor) -> None:
-    value.detach().copy_(torch.where(taken, value, old))
+    torch.where(taken, value.detach(), old, out=value.detach())

@@ -100,7 +100,7 @@ class Step:
             # Copies reuse their memory, so they cost less than a search for damage. Few steps need those of weights.
             weights = self.copies.weights(self._weights_may_need_restoring())
             values = as_found.values_kept_on_error(weights, self.copies.buffers)
-            with self._undone_if_bad(), values as saved:
+            with values as saved, self._undone_if_bad(saved):
                 result = self._update(batch, saved)
             with self.state.after_update(self._skipped()):
                 self.hooks.ensemble_weights(self.model, "step")
@@ -187,13 +187,13 @@ class Step:
         return ~guard.taken if guard else self._never_skipped
 
     @contextmanager
-    def _undone_if_bad(self) -> Iterator[None]:
+    def _undone_if_bad(self, saved: Sequence[Tensor]) -> Iterator[None]:
         """Run the block, and undo its changes if it met a value that is not finite and bad steps are to be skipped.
 
-        The device decides and restores, so the host need not wait for the verdict.
+        The device decides and restores, so the host need not wait for the verdict; at level ``always`` it does.
         """
         guard = self.checks.bad_steps
-        before = guard and guard.begin(self.model, self.optimizer, self.state.records)
+        before = guard and guard.begin(self.model, saved, self.optimizer, self.state.records)
         yield
         if guard and before:
-            guard.end(before, (self.state.epoch, self.state.step))
+            guard.end(before, (self.state.epoch, self.state.step), wait=self.checks.level == "always")

@@ -74,7 +74,7 @@ class AsFound:
     def _values(self, weights: Scratch | None, buffers: Scratch) -> tuple[list[Tensor], Callable[[], None]]:
         """Copies of the parameters' values, and a function that restores these and the buffers'."""
         places = [] if weights is None else [each.memory for each in self._parameters]
-        others = [memory for _, memory in self._buffers if _can_be_written(memory)]
+        others = [memory for _, memory in self._buffers if can_be_written(memory)]
         saved, saved_others = [] if weights is None else weights.copies(places), buffers.copies(others)
 
         def put_back() -> None:
@@ -147,7 +147,7 @@ def _once(registries: Iterable[dict[str, Tensor | None]]) -> list[Tensor]:
     return list(tensors.values())
 
 
-def _can_be_written(tensor: Tensor) -> bool:
+def can_be_written(tensor: Tensor) -> bool:
     """Whether every element has memory of its own, unlike in a tensor that was expanded or is sparse."""
     return tensor.layout is torch.strided and (tensor.numel() == 0 or 0 not in tensor.stride())
 
