@@ -46,16 +46,16 @@ class Modes:
     Args:
         model: the model.
         by_copies: whether the forwards of ``buffers_as_found`` write into copies of all buffers, also those of batch
-            norm, which is otherwise obedient to leave them: a compiled graph would be compiled again for that.
+            norm, which are otherwise asked to leave them: a compiled graph would be compiled again for that.
     """
 
     def __init__(self, model: nn.Module, *, by_copies: bool = False) -> None:
         self._modules = tuple(model.modules())
-        obedient = [module for module in self._modules if _obeys_track_running_stats(module) and not by_copies]
-        self._norms = tuple(obedient)
+        norms = () if by_copies else self._modules
+        self._norms = tuple(module for module in norms if _obeys_track_running_stats(module))
         # Any forward may write into all other buffers (spectral norm's vectors, masks, the statistics of norms with a
         # forward of their own), so a forward that must leave no trace gets copies.
-        self._others = tuple(module for module in self._modules if module not in obedient)
+        self._others = tuple(module for module in self._modules if module not in {*self._norms})
         self._parameters = tuple(model.parameters())
 
     @contextmanager
