@@ -40,7 +40,7 @@ class Precision:
     score: str = "float32"
 
     @classmethod
-    def read(cls, given: object, place: object = None) -> Precision:
+    def read(cls, given: object, place: object = "") -> Precision:
         """The precision that ``given`` stands for: one word, or a word for each kind of work that is named.
 
         One word is that of attack and train; score stays float32 unless it is named, or the word is ``float64``.

@@ -1,5 +1,6 @@
 """Runs in channels_last: inputs, weights and activations have that layout in every forward of every verb."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,34 @@ class Net(nn.Module):
         return self.linear(self.second(hidden).flatten(2).mean(2))
 '''
 
+# A layer with a wrong gradient in channels_last, as avg_pool2d with padding has on CUDA in some versions of torch.
+WRONG = """
+import torch
+from torch import nn
+
+from buttress.nn.layout import is_channels_last
+
+
+class _Wrong(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.is_wrong = is_channels_last(x)
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.roll(1, 2) if ctx.is_wrong else 2 * grad
+
+
+class Wrong(nn.Module):
+    def forward(self, x):
+        return _Wrong.apply(x)
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), Wrong(), nn.Flatten(), nn.Linear(36, 4))
+"""
+
 CONFIG = {
     "name": "last",
     "data": {"name": "npz", "path": "images.npz", "batch_size": 8},
@@ -74,6 +103,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         arrays |= {f"x_{split}": rng.random((n, 3, 5, 5), dtype=np.float32), f"y_{split}": np.arange(n) % 4}
     np.savez(folder / "images.npz", **arrays)
     (folder / "watching_layouts.py").write_text(WATCHING)
+    (folder / "wrong_in_one.py").write_text(WRONG)
+    (folder / "wrong.yaml").write_text(
+        yaml.safe_dump(
+            {**CONFIG, "name": "wrong", "model": {"target": "wrong_in_one:net", "memory_format": "channels_last"}}
+        )
+    )
     (folder / "last.yaml").write_text(yaml.safe_dump(CONFIG))
     with stopped_at(3), pytest.raises(InterruptionError):
         launch(load_config(folder / "last.yaml"), folder, "a", forecast=False)
@@ -136,3 +171,31 @@ def test_of_what_are_no_images_weights_alone_are_refused_too(folder: Path, capsy
     words = ["model.name=mlp", "model.memory_format=channels_last", "data.name=circles"]
     assert main(["evaluate", weights, *words, "threat={norm: l2, eps: 1/10, box: null}"]) == 2
     assert "channels_last is a layout of images [C,H,W], and these examples have shape" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "wrong.yaml"], ["doctor", "--model", "wrong.yaml"]], ids=lambda words: words[0]
+)
+def test_a_gradient_that_is_wrong_in_the_layout_is_one_error(
+    words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(folder)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "wrong.yaml:11: model.memory_format: model Sequential: in channels_last its input gradients are" in said
+    assert "in float64, by layer '1' (Wrong)" in said
+    assert "use memory_format: contiguous" in said
+    assert not Path("runs").exists()
+
+
+def test_in_the_contiguous_layout_that_model_trains_and_doctor_says_why(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(folder)
+    words = ["model.memory_format=contiguous", "epochs=1", "--run", "b", "--runs", str(folder)]
+    assert main(["train", "wrong.yaml", *words]) == 0
+    capsys.readouterr()
+    assert main(["doctor", "--json", "--model", "wrong/b/config.yaml"]) == 0
+    facts = json.loads(capsys.readouterr().out)["model"]
+    assert facts["channels_last"].startswith("not usable: in channels_last its input gradients are wrong, by ")
+    assert facts["bf16"] == facts["float64"] == "input gradients and weight gradients"

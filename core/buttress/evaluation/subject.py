@@ -64,9 +64,10 @@ class ModelUnderAttack:
 
     @cached_property
     def at_work(self) -> ModelAtWork:
-        """The model, in the precision of the config: ``score`` holds."""
+        """The model, in the precision that the config has for ``score``."""
         config = self.file.config
-        return ModelAtWork(self.model, Precision.read(config.precision), compile=config.compile, who="evaluation")
+        precision = Precision.scoring(Precision.read(config.precision).score)
+        return ModelAtWork(self.model, precision, compile=config.compile, who="evaluation")
 
     def __str__(self) -> str:
         if self.checkpoint is None:
@@ -180,7 +181,7 @@ def _subject(
     if not weights.is_file():
         raise CheckpointError(f"{weights} does not exist; expected best, last, or a file of weights", path=weights)
     data, _ = load_data(file)
-    model, _ = build_model(file, data, weights, key)
+    model, _ = build_model(file, data, weights, key, ("score",))
     return ModelUnderAttack(model, data, threat_of(file), file, weights, home, track, checkpoint)
 
 

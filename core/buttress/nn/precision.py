@@ -29,7 +29,7 @@ def fitting(precision: Precision | None, model: nn.Module, who: str) -> Precisio
     if weight.dtype != dtype:
         raise ConfigError(
             f"{who}: precision {precision}: expected weights of {dtype}, got {weight.dtype}; give the model that dtype "
-            "before the optimizer is made, or leave precision out"
+            "before the optimizer is made, or choose a precision for these weights"
         )
     if "tf32" in words and weight.device.type != "cuda":
         raise ConfigError(

@@ -30,8 +30,9 @@ def prepared(
     with _its_own_fault(model):
         if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
             model.eval()  # so that statistics keep their first values
+            given = x.cpu() if dtype is None else x.cpu().to(torch.get_default_dtype())  # the model gets dtype later
             with torch.no_grad():
-                model(x.cpu())
+                model(given)
         if next(model.parameters(), None) is None:
             raise ModelError(f"model {type(model).__name__} has no parameters: there is nothing to train")
         model.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,20 @@ from buttress.data import Data
 from buttress.errors import CheckpointError, ModelError, extended
 from buttress.nn.loading import check_logits, load_weights
 from buttress.nn.preparation import prepared
+from buttress.precision import WORKS, Work
 from buttress.storage.user_path import user_path
 from buttress.training.data_paths import weights_path, where_looked
 from buttress.training.device import configured_device, dtype_of, memory_format_of
 from buttress.training.normalizing import normalize, read_old_keys
+from buttress.training.trial import expect_works
 
 
 def build_model(
-    file: ConfigFile, data: Data, weights: Path | None = None, key: str | None = None
+    file: ConfigFile,
+    data: Data,
+    weights: Path | None = None,
+    key: str | None = None,
+    works: Sequence[Work] = WORKS,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Build the model of a config on its device; returns also all settings of the model.
 
@@ -34,6 +41,7 @@ def build_model(
         data: data of which two examples are tried.
         weights: file of weights to load, in place of the one that the config may name.
         key: key of the weights in a file that holds several sets.
+        works: kinds of work that the model will do.
 
     Raises:
         ConfigError, PluginError, ModelError, CheckpointError: it cannot be built, or the weights are not its own.
@@ -68,6 +76,7 @@ def build_model(
         load_weights(model, weights, key=key)
     elif section.weights is not None:
         _start_from(model, file, section.weights)
+    expect_works(model, first.x, file, works)
     with chosen.error_context():
         check_logits(model, first.x, data.num_classes)
     return model, settings
