@@ -1,8 +1,8 @@
 """Run checks of the throwaway plugin in several folders, each in a child process that writes ``outcome.json``.
 
-``python -m tests.newcomer.check FOLDER...``: a child is forked after torch has been imported, which takes longer than
-its checks. ``checks.json`` of a folder has the arguments of pytest; ``outcome.json`` gets the names of the tests that
-passed, and of those that failed or could not be collected.
+``python -m tests.newcomer.check FOLDER...``: a child is forked after torch and other packages have been imported, which
+takes longer than its checks. ``checks.json`` of a folder has the arguments of pytest; ``outcome.json`` gets the names
+of the tests that passed, and of those that failed or could not be collected.
 """
 
 import contextlib
@@ -68,9 +68,12 @@ def check(folder: Path) -> None:
 
 
 def main(folders: list[str]) -> None:
+    # Shared by all children; none of them imports a plugin.
+    import sklearn.datasets  # noqa: F401
     import torch
+    import torchvision  # noqa: F401
 
-    import buttress.training.assembly  # noqa: F401 - shared by all children; imports no plugin
+    import buttress.training.assembly  # noqa: F401
 
     torch.set_num_threads(1)
     for folder in folders:

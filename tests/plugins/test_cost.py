@@ -11,10 +11,11 @@ import torch
 from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import dump_yaml, parse_yaml
 from buttress.data.training_set import TrainingSet
+from buttress.nn.passes import Passes, counted
 from buttress.training import forecast as forecasts
 from buttress.training.assembly import assemble
 from buttress.training.dataset import load_data
-from buttress.training.forecast import Passes, counted, forecast
+from buttress.training.forecast import forecast
 from buttress.types import Batch
 
 from .catalogue import CATALOGUE
@@ -50,9 +51,9 @@ def test_a_step_costs_what_is_written_here_and_what_is_forecast(
     assert forecast(scratch).passes == expected
     again = assemble(file, data, settings, tmp_path)
     batch = next(iter(again.data.train.batches(torch.arange(5), 5)))
-    with counted(again.engine.model) as passes:
+    with counted(again.engine.model) as counter:
         again.engine.step(batch.x, batch.y, index=batch.index)
-    assert passes == expected
+    assert counter.passes == expected
 
 
 @pytest.mark.parametrize("bn_data", ["clean", "adv"])
