@@ -119,7 +119,25 @@ def test_the_cost_of_a_plugin_that_costs_in_some_steps_is_a_spread_over_all_of_t
     rows = [re.split("  +", line) for line in lines]
     assert rows[2:4] == [["forwards", "2 to 3, mean 2.67", "2"], ["examples in them", "12 to 15, mean 14", "12"]]
     assert rows[8:11] == [["at the end of an epoch:"], ["forwards", "1", "0"], ["examples in them", "6", "0"]]
+    assert (cost.waits, lines[-2]) == ([], "waits for no device")
     assert lines[-1] == "bench: conv, batch norm, conv, linear (336 weights); batches of 6x1x16x16"
+
+
+class Reads:
+    """Reads the largest loss in every step."""
+
+    @hookimpl(wrapper=True)
+    def compute_loss(self, ctx):
+        loss = yield
+        ctx.record("largest", loss.per_example.max().item())
+        return loss
+
+
+def test_the_cost_names_the_line_that_waits_for_the_device():
+    cost = cost_of(Subject(Reads))
+    line = Reads.compute_loss.__code__.co_firstlineno + 3
+    assert cost.waits == [f"test_cost.py:{line}: _local_scalar_dense"]
+    assert str(cost).splitlines()[-3:-1] == ["waits for the device in a step:", f"  {cost.waits[0]}"]
 
 
 def test_nothing_in_a_cost_is_negative():
@@ -132,5 +150,5 @@ def _numbers(tree: dict[str, Any]) -> Iterator[float]:
     for value in tree.values():
         if isinstance(value, dict):
             yield from _numbers(value)
-        elif not isinstance(value, str):
+        elif isinstance(value, (int, float)):
             yield value

@@ -14,6 +14,7 @@ report of ``buttress plugins check``. An attack of evaluations is examined with 
 from buttress.testing.promise import BrokenPromiseError, Promise
 from buttress.testing.report import Report, Result, check_plugin, examine, promises
 from buttress.testing.subject import Subject
+from buttress.testing.waiting import Waits
 
 __all__ = [
     "BrokenPromiseError",
@@ -21,6 +22,7 @@ __all__ = [
     "Report",
     "Result",
     "Subject",
+    "Waits",
     "check_plugin",
     "examine",
     "promises",

@@ -9,7 +9,8 @@ from time import perf_counter
 from buttress.console.tables import WIDTH, fitted
 from buttress.engine.engine import Engine
 from buttress.testing.passes import KINDS, Spread, Tree, attack_beside, run_counted, spread_of
-from buttress.testing.subject import EPOCHS, STEPS, Subject, bench_text, step
+from buttress.testing.subject import EPOCHS, STEPS, Net, Subject, batch_of, bench_text, step
+from buttress.testing.waiting import Waits
 
 # Columns that a report leaves free to the left.
 _INDENT = 4
@@ -41,12 +42,14 @@ class Cost:
         steps: number of steps that were counted.
         own: work of the stack with the plugin.
         without: work of the stack without it.
+        waits: places at which the host waits for the device in a step with the plugin, as on CUDA.
     """
 
     bench: str
     steps: int
     own: Load
     without: Load
+    waits: Sequence[str]
 
     def __str__(self) -> str:
         loads = self.own, self.without
@@ -58,7 +61,9 @@ class Cost:
             [f"milliseconds, of {_ROUNDS} steps", *(load.milliseconds.text(".2f") for load in loads)],
         ]
         header = [f"of {self.steps} steps", "with it", "without it"]
-        return f"{fitted(header, rows, WIDTH - _INDENT, names=1)}\nbench: {self.bench}"
+        table = fitted(header, rows, WIDTH - _INDENT, names=1)
+        waits = "\n  ".join(["waits for the device in a step:", *self.waits]) if self.waits else "waits for no device"
+        return f"{table}\n{waits}\nbench: {self.bench}"
 
 
 def _rows(tallies: Sequence[Tree], title: str = "", *, always: bool = False) -> Iterator[list[str]]:
@@ -88,7 +93,21 @@ def cost_of(subject: Subject) -> Cost:
     for without, milliseconds in zip((False, True), _timed(subject), strict=True):
         steps, ends = run_counted(subject, without=without)
         loads.append(Load(spread_of(steps), spread_of(ends), milliseconds))
-    return Cost(bench_text(), EPOCHS * STEPS, *loads)
+    return Cost(bench_text(), EPOCHS * STEPS, own=loads[0], without=loads[1], waits=_waits(subject))
+
+
+def _waits(subject: Subject) -> list[str]:
+    """The places at which steps of the bench would wait for a GPU, but for the first, in which state is made."""
+    batches, model, places = [batch_of(number) for number in range(EPOCHS * STEPS)], Net(), dict[str, None]()
+    with subject.scratch() as scratch, Waits() as waits:
+        engine = subject.engine(scratch, model=model, attack=attack_beside(subject), checks="interval")
+        for number, batch in enumerate(batches):
+            waits.places.clear()
+            engine.step(batch.x, batch.y, index=batch.index)
+            places |= dict.fromkeys(waits.places if number else [])
+            if (number + 1) % STEPS == 0:
+                engine.end_epoch()
+    return list(places)
 
 
 def _timed(subject: Subject) -> list[Spread]:

@@ -23,6 +23,7 @@ from buttress.components.place import Place
 from buttress.components.plugin_class import check_class
 from buttress.components.sources import HOOKED, Source
 from buttress.components.traits import declared_name, traits_of
+from buttress.engine.checks import CheckLevel
 from buttress.engine.engine import Engine
 from buttress.errors import ButtressError, InputError, PluginError, describe
 from buttress.threat import ThreatModel
@@ -159,6 +160,7 @@ class Subject:
         without: bool = False,
         optimizer: Callable[..., Any] = partial(SGD, lr=0.5, momentum=0.9),  # noqa: B008  (made once, never changed)
         threat: ThreatModel | None = None,
+        checks: CheckLevel = "always",
         **options: Any,
     ) -> Engine:
         """An engine with the plugin in the smallest stack that it works in.
@@ -171,6 +173,7 @@ class Subject:
             without: leave the plugin out.
             optimizer: a factory.
             threat: by default L-inf.
+            checks: level of the checks of values.
             options: further options of the engine.
         """
         without = without or self.kind != "plugin"
@@ -187,7 +190,7 @@ class Subject:
             steps_per_epoch=STEPS,
             examples=POSITIONS,
             classes=[POSITIONS // CLASSES] * CLASSES,
-            checks="always",
+            checks=checks,
             history=scratch,
             batches=lambda: [batch_of(step, dtype=dtype) for step in range(STEPS)],
             validation=lambda: [batch_of(STEPS + step, dtype=dtype) for step in range(STEPS)],
