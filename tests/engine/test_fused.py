@@ -10,7 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
+from buttress import Context, Engine
 from buttress.engine.fused import take_step
+
+from ..core.helpers import LINF, batch_of, plugin
+from ..models import ConvNet
 
 Make = Callable[..., Optimizer]
 
@@ -94,3 +98,38 @@ def test_groups_stay_fused_after_a_step_in_the_plain_form():
         early.grad, late.grad = torch.ones(3), grad
         take_step(optimizer)
         assert optimizer.param_groups[0]["fused"] is True
+
+
+def spoiled(self: object, model: nn.Module, ctx: Context) -> None:
+    if ctx.global_step == 2:
+        model.linear.weight.grad.fill_(torch.nan)
+
+
+GROUPS = {"1": ["conv.*"], "2": ["bn.*", "linear.*"]}
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        ["l2_groups"],
+        [{"rat_lr": {"groups": GROUPS, "layers": [1]}}],
+        [{"freeze_layers": {"groups": GROUPS, "layers": [1]}}],
+        ["amp"],
+        ["awp"],
+    ],
+    ids=str,
+)
+def test_runs_are_those_of_the_plain_form_with_groups_perturbations_and_skipped_steps(stack: list[Any]):
+    results = []
+    for form in ({"foreach": False}, {"fused": True}):
+        model = ConvNet().double()
+        optimizer = partial(SGD, lr=0.1, momentum=0.9, weight_decay=0.01, **form)
+        spoil = plugin("spoil", adjust_grads=spoiled)
+        engine = Engine(model, optimizer, ["fgsm", *stack, spoil], LINF, epochs=2, nonfinite="skip")
+        for number in range(4):
+            batch = batch_of(seed=number, dtype=torch.float64)
+            engine.step(batch.x, batch.y)
+            engine.set_lr(0.5, number / 2)
+        assert engine.read_checks().startswith("1 bad step skipped")
+        results.append(torch.cat([weight.detach().flatten() for weight in model.parameters()]))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-14)

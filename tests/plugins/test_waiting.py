@@ -1,5 +1,7 @@
 """Nothing in a step waits for the device, with any built-in plugin: a GPU is kept busy."""
 
+from typing import Any
+
 import pytest
 
 from buttress import load_plugins
@@ -22,7 +24,7 @@ SETTINGS = {
 READS_ON_THE_CPU = {"rwp"}  # whether an example is kept; on CUDA the steps that are left go on with a factor of 0
 
 
-def stepped(name: str, device: str = "cpu", nonfinite: str = "skip") -> list[str]:
+def stepped(name: str, device: str = "cpu", **options: Any) -> list[str]:
     """Places at which steps wait, at the start and at the end of a run, but for the first, which makes state."""
     *before, own = stack_of(name)
     entries = [*before, {name: {**own[name], **SETTINGS.get(name, {})}}]
@@ -30,7 +32,7 @@ def stepped(name: str, device: str = "cpu", nonfinite: str = "skip") -> list[str
     inputs = [tuple(each.to(device) for each in (batch.x, batch.y, batch.index)) for batch in batches]
     with Waits(device) as waits:
         plugins = load_plugins(entries, given={"num_classes": 3})
-        engine = engine_of(model, *plugins, checks="interval", nonfinite=nonfinite)
+        engine = engine_of(model, *plugins, **{"checks": "interval", "nonfinite": "skip", **options})
         for epoch, (x, y, index) in zip((0, 0, 5), inputs, strict=True):
             engine.epoch = epoch
             engine.step(x, y, index=index)
@@ -47,8 +49,9 @@ def test_no_step_waits_for_the_device(name: str):
     assert bool(places) == bool(own)
 
 
-def test_no_step_waits_for_the_device_where_bad_steps_stop_the_run():
-    assert stepped("pgd", nonfinite="stop") == []
+@pytest.mark.parametrize("options", [{"nonfinite": "stop"}, {"precision": "bf16"}, {"checks": "off"}], ids=str)
+def test_no_step_waits_for_the_device_with_options_of_the_engine(options: dict[str, Any]):
+    assert stepped("pgd", **options) == []
 
 
 @pytest.mark.parametrize("name", ["awp", "rwp", "amp"])
