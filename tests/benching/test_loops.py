@@ -29,7 +29,7 @@ def hand_written(model: nn.Module, ascent: Ascent, *, on_divergence: bool, gamma
         "attack": ascent.on_divergence if on_divergence else ascent.on_cross_entropy,
         "losses": Trades(6.0) if on_divergence else cross_entropy,
     }
-    return Loop(**parts) if gamma is None else LoopAWP(**parts, gamma=gamma)
+    return Loop(**parts) if gamma is None else LoopAWP(**parts, proxy=copy.deepcopy(model), gamma=gamma)
 
 
 def weights_of(model: nn.Module) -> Tensor:

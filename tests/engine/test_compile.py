@@ -198,3 +198,13 @@ def test_attack_steps_are_captured_once_and_what_lies_elsewhere_runs_without_a_g
         model.train()
     assert captures.replayed == 6
     assert len(captures.captured) == 1
+
+
+def test_an_eager_block_has_no_compiled_passes():
+    at_work = ModelAtWork(ConvNet(), compile="model", who="test")
+    x = batch_of(6).x
+    with at_work.eagerly():
+        eager = at_work.logits(x)
+    assert graphs() == 0
+    torch.testing.assert_close(at_work.logits(x), eager)
+    assert graphs() == 1

@@ -10,7 +10,6 @@ What the public codes compute and do not need is computed here too:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -167,16 +166,16 @@ class LoopAWP(Loop):
     """Adversarial weight perturbation by a proxy.
 
     Args:
+        proxy: a second model of the same kind, whatever its weights.
         gamma: size of the perturbation, relative to each layer's norm.
     """
 
+    proxy: nn.Module
     gamma: float
 
-    proxy: nn.Module = field(init=False, repr=False)
     proxy_optimizer: Optimizer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.proxy = copy.deepcopy(self.model)
         self.proxy_optimizer = SGD(self.proxy.parameters(), lr=PROXY_LR)
 
     def update(self, x: Tensor, x_adv: Tensor, y: Tensor) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from buttress._version import __version__
+from buttress.cli.bench import bench
 from buttress.cli.compare import compare
 from buttress.cli.completion import VARIABLE, complete, completion
 from buttress.cli.config import config
@@ -29,7 +30,7 @@ from buttress.components.metadata import pass_over_unreadable
 from buttress.console.lasting import Lasting, lasting_streams
 from buttress.console.output import account_for, exit_code_of, say
 
-_TRAINING = (train, resume, reproduce)
+_TRAINING = (train, resume, reproduce, bench)
 _RESULTS = (evaluate, audit, analyze, report, compare, export, ensemble, pseudo_label)
 _INSTALLATION = (plugins, recipes, config, doctor, completion)
 

@@ -111,6 +111,15 @@ class ModelAtWork:
         finally:
             self._after_forward = before
 
+    @contextmanager
+    def eagerly(self) -> Iterator[None]:
+        """Make the passes of the block operator by operator, also where they are compiled."""
+        before, self._compiled = self._compiled, None
+        try:
+            yield
+        finally:
+            self._compiled = before
+
     def _made_here(self, forward: ModelCall) -> ModelCall:
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._channels_last:

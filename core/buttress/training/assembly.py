@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,8 +195,9 @@ def _entries(plugins: Sequence[LoadedPlugin], entries: Sequence[Mapping[str, Any
     return [{next(iter(entry)): dict(plugin.settings)} for entry, plugin in zip(entries, plugins, strict=True)]
 
 
-def check_config(file: ConfigFile) -> Assembly:
-    """Build everything that a run of ``file`` would build, and write nothing that stays.
+@contextmanager
+def scratch_assembly(file: ConfigFile) -> Iterator[Assembly]:
+    """Build everything that a run of ``file`` would build, for a block at whose end all that it has written goes.
 
     Raises:
         TrustError: that would execute code that the user has not trusted.
@@ -210,7 +212,17 @@ def check_config(file: ConfigFile) -> Assembly:
         assembly = assemble(file, data, settings, Path(scratch))
         assembly.engine.tracks()  # starts it; names of tracks are settings too
         check_last_batch(assembly)
-    return assembly
+        yield assembly
+
+
+def check_config(file: ConfigFile) -> Assembly:
+    """Build everything that a run of ``file`` would build, and write nothing that stays.
+
+    Raises:
+        InputError: see ``scratch_assembly``.
+    """
+    with scratch_assembly(file) as assembly:
+        return assembly
 
 
 def check_last_batch(assembly: Assembly) -> None:

@@ -89,7 +89,7 @@ def forecast(scratch: Assembly) -> Forecast:
         steps=scratch.length.steps,
         example_seconds=_evaluation_seconds(scratch),
         examples=examples * (1 + len(tracks)) * evaluations,
-        batch_seconds=fmean(_reestimation_seconds(scratch, track) for track in measured) if measured else 0,
+        batch_seconds=fmean(reestimation_seconds(scratch, track) for track in measured) if measured else 0,
         batches=scratch.batches * len(measured) * evaluations,
     )
 
@@ -144,16 +144,21 @@ def _batches(scratch: Assembly) -> Iterator[Batch]:
 
 def _evaluation_seconds(scratch: Assembly) -> float:
     """Seconds of evaluating one example."""
-    test = scratch.data.test
-    batch = next(iter(test.batches(torch.arange(min(CALIBRATION_EXAMPLES, len(test))), CALIBRATION_EXAMPLES)))
-    sample = Split(batch.x, batch.y, test.memory_format, batch.aux)
+    sample = test_sample(scratch, CALIBRATION_EXAMPLES)
     scratch.evaluator.score(sample)
     start = perf_counter()
     scratch.evaluator.score(sample)
     return (perf_counter() - start) / len(sample)
 
 
-def _reestimation_seconds(scratch: Assembly, track: Track) -> float:
+def test_sample(scratch: Assembly, examples: int) -> Split:
+    """The first ``examples`` of the test split, in memory on the device."""
+    test = scratch.data.test
+    batch = next(iter(test.batches(torch.arange(min(examples, len(test))), examples)))
+    return Split(batch.x, batch.y, test.memory_format, batch.aux)
+
+
+def reestimation_seconds(scratch: Assembly, track: Track) -> float:
     """Seconds of measuring the batch norm of a track on one batch."""
     engine, batch = scratch.engine, next(_batches(scratch))
     begun = replace(track, weights={name: weight.detach() for name, weight in engine.model.named_parameters()})
