@@ -14,6 +14,20 @@ import torch
 torch.set_num_threads(1)
 gc.disable()  # until all tests are collected: what they import stays, and to look through it again takes seconds
 
+SLOWEST = (
+    "testing/test_promises.py",
+    "torture/test_resume_points.py",
+    "tests/test_recipes.py",
+    "tests/test_examples.py",
+    "cli/test_compare.py",
+    "newcomer/test_newcomer.py",
+    "composition/test_pairs.py",
+    "tests/test_external_plugin.py",
+    "cli/test_export.py",
+    "cli/test_evaluate.py",
+)
+"""Files that take longest, the first of them most. They run first: one at the end would leave other cores idle."""
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -42,6 +56,16 @@ def disk_not_waited_for() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_forecasts() -> Iterator[None]:
+    """The forecast of a run measures three steps of each stage, and not for a second: most runs here are shorter."""
+    from buttress.training import forecast
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecast, "CALIBRATION_SECONDS", 0.0)
         yield
 
 
@@ -80,7 +104,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def _rank(item: pytest.Item) -> int:
+    name = "/".join(item.path.parts[-2:])
+    return SLOWEST.index(name) if name in SLOWEST else len(SLOWEST)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_rank)
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs a CUDA device; torch sees none")

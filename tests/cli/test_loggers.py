@@ -1,7 +1,8 @@
 """Loggers are told the metrics, and change nothing."""
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from buttress import Engine, ThreatModel, hookimpl
 from buttress.comparing.jobs import Job
+from buttress.components import sources as installed_sources
 from buttress.components.loaded import as_loaded
 from buttress.errors import PluginError, RunFolderError
 from buttress.training.loggers import Loggers, check_logger
@@ -18,6 +20,17 @@ from .conftest import Run
 from .test_resume import fingerprint, start_and_stop
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "csv_logger.py"
+
+
+@pytest.fixture
+def installed_here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Distributions in the working folder are installed for this process."""
+    monkeypatch.syspath_prepend(workspace)
+    installed_sources._listed.cache_clear()
+    yield
+    installed_sources._listed.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("acme_")]:
+        del sys.modules[name]
 
 
 def install(folder: Path, name: str, source: str) -> None:
@@ -76,7 +89,7 @@ def test_a_resumed_run_continues_its_curves(workspace: Path, monkeypatch: pytest
     assert [step for step, _ in whole] == list(range(1, 17))
 
 
-def test_loggers_change_nothing_in_training(buttress: Run, apart: Run, workspace: Path):
+def test_loggers_change_nothing_in_training(installed_here: None, buttress: Run, workspace: Path):
     install(
         workspace,
         "nosy",
@@ -84,31 +97,31 @@ def test_loggers_change_nothing_in_training(buttress: Run, apart: Run, workspace
         "        ctx.record('told', 1.0)\n        ctx.generator('x').manual_seed(1)\n",
     )
     assert buttress("train", "small.yaml", "--run", "without", "log_every=2").returncode == 0
-    assert apart("train", "small.yaml", "--run", "with", "log_every=2", "loggers=[nosy]").returncode == 0
+    assert buttress("train", "small.yaml", "--run", "with", "log_every=2", "loggers=[nosy]").returncode == 0
     without, with_logger = (fingerprint(workspace / "runs" / "small" / name) for name in ("without", "with"))
     assert without == with_logger
 
 
-def test_the_example_logger_is_found_and_told(apart: Run, workspace: Path):
+def test_the_example_logger_is_found_and_told(installed_here: None, buttress: Run, workspace: Path):
     install(workspace, "csv", EXAMPLE.read_text())
-    done = apart("train", "small.yaml", "--run", "a", "loggers=[{csv: {file: all.csv}}]")
+    done = buttress("train", "small.yaml", "--run", "a", "loggers=[{csv: {file: all.csv}}]")
     assert done.returncode == 0, done.stderr
     run = workspace / "runs" / "small" / "a"
     lines = (run / "all.csv").read_text().splitlines()
     assert lines == [
         ",".join(str(value) for key, value in r.items() if key != "event") for r in records(run, "evaluation")
     ]
-    rows = json.loads(apart("plugins", "list", "--kind", "logger", "--json").stdout)
+    rows = json.loads(buttress("plugins", "list", "--kind", "logger", "--json").stdout)
     assert {row["name"] for row in rows} == {"csv", "tensorboard"}
 
 
-def test_a_logger_that_fails_is_named_once_and_training_goes_on(apart: Run, workspace: Path):
+def test_a_logger_that_fails_is_named_once_and_training_goes_on(installed_here: None, buttress: Run, workspace: Path):
     install(
         workspace,
         "broken",
         "from buttress import hookimpl\nclass Logger:\n    @hookimpl\n    def log(self, metrics):\n        1 / 0\n",
     )
-    done = apart("train", "small.yaml", "--run", "a", "loggers=[broken]", "log_every=1")
+    done = buttress("train", "small.yaml", "--run", "a", "loggers=[broken]", "log_every=1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("a logger failed and is left out from now on") == 1
     assert "'broken' (acme-broken 1.2)" in done.stdout

@@ -173,3 +173,34 @@ def test_the_forecast_reads_as_many_batches_as_it_steps_on(tmp_path: Path, monke
     file = ConfigFile(parse_yaml(dump_yaml(config), "cost.yaml"))
     forecast(assemble(file, *load_data(file), tmp_path))
     assert [torch.equal(batch.x, made[0].x) for batch in made] == [True, True, False, True]  # two batches an epoch
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (4, 8)])
+def test_the_forecast_of_a_short_run_takes_no_more_steps_than_the_run_and_three_at_least(
+    epochs: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """On a clock that stands still."""
+    monkeypatch.setattr(forecasts, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr(forecasts, "CALIBRATION_SECONDS", 1.0)
+    monkeypatch.setattr(forecasts, "CALIBRATION_EXAMPLES", 2)
+    config = {
+        "name": "cost",
+        "data": {"name": "digits", "train_per_class": 1, "validation": 10, "batch_size": 5},
+        "model": {"name": "preact_tiny", "width": 2},
+        "threat": {"norm": "linf", "eps": "1/10"},
+        "plugins": ["fgsm"],
+        "optimizer": {"lr": 0.1},
+        "epochs": epochs,
+        "evaluation": {"attack": "clean"},
+    }
+    file = ConfigFile(parse_yaml(dump_yaml(config), "cost.yaml"))
+    scratch = assemble(file, *load_data(file), tmp_path)
+    step, taken = scratch.engine.step, count()
+
+    def counting(*args: Any, **options: Any) -> Any:
+        assert next(taken) <= steps, "measures longer than the run"
+        return step(*args, **options)
+
+    monkeypatch.setattr(scratch.engine, "step", counting)
+    forecast(scratch)
+    assert next(taken) == 1 + steps  # one is counted, and not timed

@@ -111,7 +111,10 @@ def _cost_of_steps(scratch: Assembly) -> tuple[Passes, Passes, float]:
 
 
 def _cost_of_step(scratch: Assembly, epoch: int, share: float) -> tuple[Passes, float]:
-    """Passes and median seconds of one training step of an epoch, measured for ``share`` seconds or so."""
+    """Passes and median seconds of one training step of an epoch.
+
+    They are measured for ``share`` seconds or so, but on no more steps than the run has.
+    """
     engine = scratch.engine
     initial = {name: value.clone() for name, value in engine.model.state_dict().items()}
     if epoch != engine.epoch:
@@ -129,7 +132,7 @@ def _cost_of_step(scratch: Assembly, epoch: int, share: float) -> tuple[Passes, 
     seconds_of(next(_batches(scratch)))
     passes = engine.at_work.counter.passes - before
     begin, times, batches = perf_counter(), list[float](), _batches(scratch)
-    while len(times) < 3 or perf_counter() - begin < share:
+    while len(times) < 3 or (len(times) < scratch.length.steps and perf_counter() - begin < share):
         times.append(seconds_of(next(batches)))
         if perf_counter() - begin > 10 * share:
             break
