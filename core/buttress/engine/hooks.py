@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -155,7 +154,8 @@ class Hooks:
         """Expect finite gradients of the training objective, in ``.grad`` and with respect to adversarial examples."""
 
         def named() -> dict[str, Tensor]:
-            return _grads_of(model) if input_grad is None else {**_grads_of(model), "adv.x": input_grad}
+            grads = self.watch.parts_of(model).grads()
+            return grads if input_grad is None else {**grads, "adv.x": input_grad}
 
         self.answers.gradients(self.table["compute_loss"].providers[0], named)
 
@@ -198,7 +198,7 @@ class Hooks:
     def adjust_grads(self, model: nn.Module, optimizer: Optimizer) -> None:
         for implementation in self.table["adjust_grads"].providers:
             implementation.tell({"model": model, "optimizer": optimizer})
-            self.answers.gradients(implementation, partial(_grads_of, model))
+            self.answers.gradients(implementation, self.watch.parts_of(model).grads)
 
     def ensemble_weights(self, model: nn.Module, event: Literal["step", "epoch"]) -> None:
         for implementation in self.table["ensemble_weights"].providers:
@@ -231,7 +231,3 @@ class Hooks:
     def _all(self, hook: str, values: Values) -> None:
         for implementation in self.table[hook].providers:
             implementation.tell(values)
-
-
-def _grads_of(model: nn.Module) -> dict[str, Tensor]:
-    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}

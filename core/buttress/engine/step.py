@@ -38,7 +38,6 @@ from buttress.engine.writers import BEFORE_UPDATE, Writers, is_torchs_own
 from buttress.errors import ButtressError, WorkError, describe
 from buttress.nn.as_found import AsFound
 from buttress.nn.contract import Forwards
-from buttress.nn.weights import trainable
 from buttress.processes import signals_held
 from buttress.types import Adv, Batch, Loss
 
@@ -147,13 +146,13 @@ class Step:
 
     def _loss(self, batch: Batch, adv: Adv) -> Loss:
         self.state.phase = "train"
-        for weight in trainable(self.model):
+        for weight in self.hooks.watch.parts_of(self.model).trainable():
             weight.grad = None
         return self.hooks.compute_loss(self.model, batch, adv)
 
     def _backward(self, loss: Loss, x: Tensor) -> Tensor | None:
         """Put the gradients of the training loss into ``.grad``; return that of x ``[B,*]``, where x takes one."""
-        weights, total = trainable(self.model), loss.total()
+        weights, total = self.hooks.watch.parts_of(self.model).trainable(), loss.total()
         inputs = [x] if x.requires_grad else []
         self.hooks.expect_gradient(total)
         try:

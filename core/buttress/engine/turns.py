@@ -43,6 +43,12 @@ class Watch:
         if self.parts is None or self.parts.model is not model or self.parts.exchanged():
             self.parts = Parts(model)
 
+    def parts_of(self, model: nn.Module) -> Parts:
+        """The parts that ``model`` is expected to have."""
+        if self.parts is None or self.parts.model is not model:
+            self.parts = Parts(model)
+        return self.parts
+
     def compare(self, model: nn.Module, before: Sequence[Tensor]) -> None:
         """Find out whether forwards write into the weights of ``model``, of which ``before`` holds earlier copies.
 
@@ -69,9 +75,8 @@ class Watch:
             arguments: arguments of the hook, by name.
             writes: whether the hook may write into the model's parameters.
         """
-        model = arguments.get("model")
-        if model is not None and (self.parts is None or self.parts.model is not model):
-            self.parts = Parts(model)
+        if (model := arguments.get("model")) is not None:
+            self.parts_of(model)
         return Turn(self, who, arguments, writes or self.weights_move is True)
 
 
