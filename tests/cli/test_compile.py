@@ -9,7 +9,7 @@ import yaml
 from torch._dynamo.utils import counters
 
 from buttress.config.file import load_config
-from buttress.engine.compiling import CompiledPasses
+from buttress.engine.torch_compile import CompiledPasses
 from buttress.errors import ConfigError, InterruptionError
 from buttress.training.launch import continue_run, launch
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from buttress import Split, Track
-from buttress.engine import compiling
+from buttress.engine import attacking
 from buttress.engine.attacking import ModelAtWork
-from buttress.engine.compiling import CompiledPasses, GraphedPasses
+from buttress.engine.cuda_graphs import GraphedPasses
+from buttress.engine.torch_compile import CompiledPasses
 from buttress.errors import ConfigError, HookError, ModelError
 from buttress.scoring.attacks import load_attack
 from buttress.scoring.evaluator import Evaluator
@@ -160,30 +161,48 @@ def test_other_choices_are_refused():
 
 
 class Captures:
-    """A stand-in for ``torch.cuda.make_graphed_callables``, which counts captures and copies into a static input."""
+    """A stand-in for ``torch.cuda.make_graphed_callables``: it counts captures, and its memory is static too."""
 
     def __init__(self) -> None:
         self.captured: list[torch.Size] = []
         self.replayed = 0
 
     def __call__(self, function, samples):
-        (static,) = samples
-        self.captured.append(static.shape)
+        (sample,) = samples
+        self.captured.append(sample.shape)
+        static_x, static_grad = sample.detach().clone().requires_grad_(), torch.empty_like(sample)
+        static_logits = function(static_x).detach().clone()
+        counts = self
 
-        def replay(x: Tensor) -> Tensor:
-            assert x.shape == static.shape
-            assert x.dtype == static.dtype
-            self.replayed += 1
-            return function(x)
+        activations = {}  # static too: those of the newest replay
 
-        return replay
+        class Replay(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                counts.replayed += 1
+                static_x.data.copy_(x)
+                with torch.enable_grad():
+                    activations["logits"] = function(static_x)
+                static_logits.copy_(activations["logits"].detach())
+                return static_logits.detach()
+
+            @staticmethod
+            def backward(ctx, grad):
+                static_grad.copy_(torch.autograd.grad(activations["logits"], static_x, grad)[0])
+                return static_grad.detach()
+
+        return Replay.apply
 
 
-def test_attack_steps_are_captured_once_and_what_lies_elsewhere_runs_without_a_graph(monkeypatch):
+@pytest.fixture
+def captures(monkeypatch: pytest.MonkeyPatch) -> Captures:
     captures = Captures()
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", captures)
-    monkeypatch.setattr(compiling, "compiled_passes", lambda choice, model, device, who: GraphedPasses(model))
-    monkeypatch.setattr("buttress.engine.attacking.compiled_passes", lambda choice, model, *_: GraphedPasses(model))
+    monkeypatch.setattr(attacking, "compiled_passes", lambda choice, model, *_: GraphedPasses(model))
+    return captures
+
+
+def test_attack_steps_are_captured_once_and_what_lies_elsewhere_runs_without_a_graph(captures: Captures):
     engine = engine_of(ConvNet(), {"pgd": {"steps": 3}}, {"awp": {"gamma": 0.1}})
     for _ in range(2):
         step(engine)
@@ -200,11 +219,56 @@ def test_attack_steps_are_captured_once_and_what_lies_elsewhere_runs_without_a_g
     assert len(captures.captured) == 1
 
 
-def test_an_eager_block_has_no_compiled_passes():
-    at_work = ModelAtWork(ConvNet(), compile="model", who="test")
-    x = batch_of(6).x
-    with at_work.eagerly():
-        eager = at_work.logits(x)
-    assert graphs() == 0
-    torch.testing.assert_close(at_work.logits(x), eager)
-    assert graphs() == 1
+def test_what_a_captured_step_gave_outlives_the_next(captures: Captures):
+    model, batch = ConvNet(), batch_of(12)
+    seen = []
+    for at_work in (without_graphs(copy.deepcopy(model)), ModelAtWork(model, who="x")):
+        kept = []
+        with at_work.attacking("eval"):
+            for part in (slice(6), slice(6, 12)):
+                x = batch.x[part].clone().requires_grad_()
+                logits = at_work.model(x)
+                kept += [logits, *torch.autograd.grad(logits.square().sum(), x)]
+        seen.append(kept)
+    assert captures.replayed == 2
+    for ours, theirs in zip(*seen, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_two_forwards_before_a_backward_are_an_error_where_activations_are_static(captures: Captures):
+    batch = batch_of(6)
+    at_work = ModelAtWork(ConvNet(), who="x")
+    x = batch.x.clone().requires_grad_()
+    with at_work.attacking("eval"):
+        first, second = at_work.model(x), at_work.model(x)
+        with pytest.raises(
+            RuntimeError, match=r"two forwards before the backward of the first.*set compile: model, or off"
+        ):
+            (first + second).sum().backward()
+
+
+def test_further_shapes_run_without_a_graph_and_a_notice_says_so(captures: Captures, caplog):
+    engine = engine_of(ConvNet(), "fgsm")
+    for size in (6, 4, 5, 5, 6):
+        batch = batch_of(size)
+        engine.step(batch.x, batch.y)
+    assert captures.captured == [torch.Size([6, 1, 4, 4]), torch.Size([4, 1, 4, 4])]
+    notices = [record.message for record in caplog.records if "run without a graph" in record.message]
+    assert notices == ["compile: graphs: inputs of shape (5, 1, 4, 4) run without a graph"]
+
+
+def without_graphs(model: nn.Module) -> ModelAtWork:
+    at_work = ModelAtWork(model, who="x")
+    at_work._compiled = None
+    return at_work
+
+
+def test_a_score_through_captured_steps_is_that_of_the_model(captures: Captures):
+    batch, scores = batch_of(13), []
+    for at_work in (without_graphs(ConvNet()), ModelAtWork(ConvNet(), who="x")):
+        evaluator = Evaluator(at_work, load_attack({"pgd": {"steps": 3}}), LINF, batch_size=5)
+        score = evaluator.score(Split(batch.x, batch.y))
+        scores.append((score.clean_correct.tolist(), score.robust_correct.tolist(), score.robust_losses))
+    assert captures.captured == [torch.Size([5, 1, 4, 4]), torch.Size([3, 1, 4, 4])]
+    assert scores[0][:2] == scores[1][:2]
+    torch.testing.assert_close(scores[0][2], scores[1][2])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from buttress.engine.compiling import compiled_passes
+from buttress.engine.compilation import compiled_passes
 from buttress.errors import HookError, extended
 from buttress.nn.calls import ModelCall, calls_replaced
 from buttress.nn.contract import device_of
@@ -47,7 +47,7 @@ class ModelAtWork:
         self.device = device_of(model, who)
         self.precision = fitting(precision, model, who)
         self._compiled = compiled_passes(compile, model, self.device, who)
-        self.modes = Modes(model, by_copies=self._compiled is not None)
+        self.modes = Modes(model, by_copies=compile == "model")
         self.counter = PassCounter()
         self._after_forward: Callable[[], None] = _nothing
         self._who = who

@@ -18,7 +18,7 @@ from buttress.engine.attacking import ModelAtWork
 from buttress.engine.bad_steps import BadSteps
 from buttress.engine.between_steps import BetweenSteps
 from buttress.engine.checks import CheckLevel, ValueChecks
-from buttress.engine.compiling import Compile
+from buttress.engine.compilation import Compile
 from buttress.engine.controls import Controls
 from buttress.engine.groups import Groups, OptimizerFactory
 from buttress.engine.hooks import Hooks

@@ -1,46 +1,22 @@
-"""Run the forwards of a model as compiled graphs of one batch size: one for attacks and scores, one for training."""
+"""Run the forwards of a model as two compiled graphs of one batch size: for attacks and scores, and for training."""
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from buttress.errors import ConfigError, ModelError, nearest
+from buttress.errors import ModelError
 from buttress.nn.calls import ModelCall
 
-logger = logging.getLogger("buttress")
-
-Compile = Literal["off", "model", "graphs"]
-"""``model``: ``torch.compile``. ``graphs``: the passes of an attack step as CUDA graphs."""
+Graph = Callable[[Tensor], Tensor]
+"""Inputs to logits, both ``[B,*]``, for one B."""
 
 # A part of a batch that is smaller than this share of the graphs' batch size is not worth to be filled up.
 _SMALLEST_SHARE = 1 / 4
-
-Graph = Callable[[Tensor], Tensor]
-
-
-def compiled_passes(choice: str, model: nn.Module, device: torch.device, who: str) -> CompiledPasses | None:
-    """The compiled form of the forwards of ``model``; None for ``off``.
-
-    Raises:
-        ConfigError: an unknown choice, or ``graphs`` on a device that is not CUDA. The message begins with ``who``.
-    """
-    if choice not in get_args(Compile):
-        raise ConfigError(
-            f"{who}: compile: expected one of {', '.join(get_args(Compile))}, got {choice!r}"
-            f"{nearest(str(choice), get_args(Compile))}"
-        )
-    if choice == "graphs" and device.type != "cuda":
-        raise ConfigError(
-            f"{who}: compile: graphs are CUDA graphs, and the model is on {device}; use compile: model, or off"
-        )
-    return None if choice == "off" else CompiledPasses(model) if choice == "model" else GraphedPasses(model)
 
 
 class CompiledPasses:
@@ -58,7 +34,7 @@ class CompiledPasses:
 
     def __init__(self, model: nn.Module, backend: str = "inductor") -> None:
         self._model = model
-        self._graph: Graph = torch.compile(_own_function(model), backend=backend, fullgraph=True, dynamic=False)
+        self._graph: Graph = torch.compile(own_function(model), backend=backend, fullgraph=True, dynamic=False)
         self._size: int | None = None
         self._from_training = False
 
@@ -79,16 +55,12 @@ class CompiledPasses:
         if not self._model.training and not live:
             return self._attacked(forward, x)
         if self._model.training and torch.is_grad_enabled() and len(x) == self._size:
-            return self._trained(forward, x)
+            return self._whole(forward, x)
         output: Tensor = forward(x)
         return output
 
-    def _trained(self, forward: ModelCall, x: Tensor) -> Tensor:
-        """``forward(x)`` of a batch of the graphs' size in train mode."""
-        return _compiled(self._graph, forward, self._model, x)
-
     def _whole(self, forward: ModelCall, x: Tensor) -> Tensor:
-        """``forward(x)`` of a batch of the graphs' size in eval mode, for ``x`` that requires a gradient."""
+        """``forward(x)`` of a batch of the graphs' size."""
         return _compiled(self._graph, forward, self._model, x)
 
     def _attacked(self, forward: ModelCall, x: Tensor) -> Tensor:
@@ -111,46 +83,6 @@ class CompiledPasses:
             return output
         filled = torch.cat([x, x[:1].detach().expand(size - len(x), *x.shape[1:])])
         return self._whole(forward, filled)[: len(x)]
-
-
-class GraphedPasses(CompiledPasses):
-    """Forwards and input backwards of an attack step as CUDA graphs with static buffers; training is not captured.
-
-    A graph reads weights and buffers where they lay when it was captured, so weights that are changed in place count.
-    Where they lie elsewhere (a track's batch norm), and in train mode, the forward runs without a graph.
-
-    Args:
-        model: the model, on CUDA.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._size = None
-        self._from_training = False
-        self._captured: dict[tuple[object, ...], Graph] = {}
-        self._kinds: set[tuple[object, ...]] = set()
-
-    def _trained(self, forward: ModelCall, x: Tensor) -> Tensor:
-        output: Tensor = forward(x)
-        return output
-
-    def _whole(self, forward: ModelCall, x: Tensor) -> Tensor:
-        kind = (x.shape, x.dtype, x.stride(), torch.is_autocast_enabled(x.device.type))
-        key = (*kind, *(tensor.data_ptr() for tensor in (*self._model.parameters(), *self._model.buffers())))
-        if key not in self._captured:
-            if kind in self._kinds:
-                output: Tensor = forward(x)
-                return output
-            self._capture(key, x)
-            self._kinds.add(kind)
-        return self._captured[key](x)
-
-    def _capture(self, key: tuple[object, ...], x: Tensor) -> None:
-        if self._captured:
-            logger.warning("compile: graphs: another CUDA graph is captured, for inputs of shape %s", tuple(x.shape))
-        sample = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-        captured: Any = torch.cuda.make_graphed_callables(_own_function(self._model), (sample,))
-        self._captured[key] = captured
 
 
 def _compiled(graph: Graph, forward: ModelCall, model: nn.Module, x: Tensor) -> Tensor:
@@ -178,7 +110,7 @@ def _reason(problem: Exception) -> str:
     return " ".join([type(problem).__name__ + ":", *lines[:1], *explained]).rstrip(".")
 
 
-def _own_function(model: nn.Module) -> Graph:
+def own_function(model: nn.Module) -> Graph:
     """A function that calls the forward of ``model``, with code of its own.
 
     ``torch.compile`` counts graphs by code: with shared code, the engines of one process would use up one limit.
