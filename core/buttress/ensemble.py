@@ -93,7 +93,7 @@ def ensemble(
         else:
             weights = combine(progress=progress)
     if engine is not None:
-        facts["reestimated"] = str(source)
+        facts |= {"reestimated": str(source), "precision": engine.at_work.precision.score}
         _write_reestimated(output, engine, weights, facts)
     elif all(len(shape) == 1 for shape in shapes.values()):
         notes.append(

@@ -12,6 +12,8 @@ PrecisionName = Literal["float32", "bf16", "tf32", "float64"]
 Work = Literal["attack", "train", "score"]
 """A kind of work: attacks of training, losses and gradients of training, evaluations."""
 WORKS: tuple[Work, ...] = get_args(Work)
+FULL: PrecisionName = "float32"
+"""The precision of evaluations that name none: those of older versions."""
 
 _FLOAT16 = (
     "float16 is not offered: input gradients underflow in it, so attacks stall and a model looks robust; use bf16, "
@@ -84,13 +86,17 @@ class Precision:
         word: str = getattr(self, work)
         return word
 
+    @property
+    def words(self) -> dict[str, str]:
+        """Each kind of work to its word, for files of results."""
+        return asdict(self)
+
     def as_config(self) -> str | dict[str, str]:
         """One word where that says all, else the word of each kind of work."""
-        words: dict[str, str] = asdict(self)
-        for word in dict.fromkeys(words.values()):
+        for word in dict.fromkeys(self.words.values()):
             if word in get_args(PrecisionName) and Precision.read(word) == self:
                 return word
-        return words
+        return self.words
 
     def __str__(self) -> str:
         if self.attack == self.train == self.score:

@@ -15,7 +15,8 @@ def test_an_audit_is_printed_and_kept(workspace: Path, capsys: pytest.CaptureFix
     code = main(["audit", "runs/small/a", "--track", "meat", "--checkpoint", "last", "--examples", "10"])
     said = capsys.readouterr()
     rows = read_sealed(workspace / "runs/small/a/audit.json")["findings"]
-    assert {*rows[0]} == {"check", "status", "reason", "cure", "track", "checkpoint", "epoch", "weights_sha256"}
+    about = {"track", "checkpoint", "epoch", "weights_sha256", "precision"}
+    assert {*rows[0]} == {"check", "status", "reason", "cure", *about}
     assert {(row["track"], row["checkpoint"]) for row in rows} == {("meat", "last")}
     failed = [row["check"] for row in rows if row["status"] == "FAIL"]
     assert code == (1 if failed else 0)

@@ -48,7 +48,7 @@ def test_the_history_of_a_run_gives_its_meat_weights_bit_for_bit(
     )
     equal_files(workspace / "out.safetensors", run / "weights" / "last-meat.safetensors")
     assert read_facts(workspace / "out.safetensors") == {
-        "method": "median", "even": "lower", "n": 3, "reestimated": "runs/small/a",
+        "method": "median", "even": "lower", "n": 3, "reestimated": "runs/small/a", "precision": "float32",
         "inputs": [
             {"name": str(path.relative_to(workspace)), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
             for path in history

@@ -174,7 +174,8 @@ def test_the_card_and_the_entry_say_what_was_measured(exported: Path):
         assert f"| {name} | {100 * accuracy:.2f} | " in card
     for said in (
         "linf eps 8/255, box [0, 1]",
-        "| 20 | 0 |",
+        "| 20 | float32 | 0 |",
+        "| precision | attack float32, train float32, score float32 |",
         "AutoAttack has not been run",
         "seed | 2, 12, 3 |",
         '"steps": 2',
@@ -202,11 +203,11 @@ def test_the_entry_quotes_autoattack_and_the_audit(exported: Path, monkeypatch: 
     write_findings(run, [{"check": "inputs", "status": "FAIL", "reason": "outside", "cure": "scale"}])
     entry = robustbench_entry(run)
     assert (entry["autoattack_acc"], entry["reported"], entry["unreliable"]) == ("25.00", "25.00", True)
-    assert entry["footnote"].endswith("AutoAttack on what other attacks had left of 20 test examples.")
+    assert entry["footnote"].endswith("AutoAttack on what other attacks had left of 20 test examples, in float32.")
     card = model_card(run, {})
     assert "FAIL inputs: outside" in card
     assert "Audit: 0 PASS, 0 SKIP, 0 WARN, 1 FAIL." in card
-    assert "| autoattack | broke 4 of 9 that others had left | | 20 | 0 |" in card
+    assert "| autoattack | broke 4 of 9 that others had left | | 20 | float32 | 0 |" in card
     assert "AutoAttack has not been run" not in card
     assert "The run has not finished" not in card
     run.folder.summary.unlink()
@@ -239,7 +240,7 @@ def test_the_worst_case_is_over_all_evaluations_of_the_same_examples(exported: P
     rows = worst_cases(run)
     assert [row["n"] for row in rows] == [7, 20]
     assert rows[1]["accuracy"] == 1 / 20
-    assert "| **worst case** | 5.00 | 0.89 to 23.61 | 20 | |" in model_card(run, {})
+    assert "| **worst case** | 5.00 | 0.89 to 23.61 | 20 | | |" in model_card(run, {})
     Path(first).unlink()
     with pytest.raises(CheckpointError, match="is missing or damaged"):
         worst_cases(run)

@@ -89,7 +89,7 @@ def predictions(x: torch.Tensor, **which: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_rst_trains_on_the_labels_of_a_run_and_resumes_exactly(trained: Path, expect: Verb):
     said = expect("pseudo-label", RUN, "--data", UNLABELLED, "--batch-size", "33", "--output", "more.npz")
-    assert "live weights, best (epoch 20), extra split of digits\n" in said
+    assert "live weights, best (epoch 20), extra split of digits, float32\n" in said
     assert "correct" not in said  # nothing is known about them
     split = Digits(**SPLIT, unlabelled_per_class=8).load(0).extra
     assert split is not None

@@ -40,7 +40,7 @@ def test_a_run_leaves_everything_that_it_promises(buttress: Run, workspace: Path
     assert {path.name for path in (run / "weights").iterdir()} == {
         f"{which}-{track}.safetensors" for which in ("best", "last") for track in ("live", "meat", "ema", "swa")
     }
-    assert "n = 20, seed 3, one run; best epoch chosen on validation" in done.stdout
+    assert "n = 20, float32, seed 3, one run; best epoch chosen on validation" in done.stdout
     assert "cost: each step: 3 forwards, 2 backwards to the input, 1 to the weights" in done.stdout
     assert "cross_entropy" in done.stdout  # the default loss is said
     assert len(list((run / "checkpoints").glob("*.json"))) == 2  # keep: 2

@@ -9,6 +9,7 @@ import pytest
 from buttress.comparing.comparison import ComparedTrack, Comparison
 from buttress.comparing.picture import draw_comparison
 from buttress.console.tables import wrapped
+from buttress.precision import Precision
 
 
 def values(best: float, last: float, validation: float | None = None) -> dict[str, float]:
@@ -144,6 +145,18 @@ def test_markdown_has_as_many_cells_in_every_line(found: Comparison):
     assert {line.count("|") for line in lines} == {11}
     assert lines[1].startswith("|:---")
     assert [cell.strip() for cell in lines[2].split("|")][1:4] == ["at", "live", "80.3 +- 1.5"]
+
+
+def test_the_precision_is_noted_and_scores_of_several_are_a_caution(found: Comparison):
+    assert "seed by seed. Precision: float32." in found.notes()
+    assert "Caution" not in found.notes()
+    found.rows[2].precision = Precision.read("bf16")
+    assert "Precision: float32 in at; bf16 in awp." in found.notes()
+    assert "Caution" not in found.notes()  # bf16 leaves the score in float32
+    found.rows[2].precision = Precision.read({"score": "bf16"})
+    assert "float32 in at; attack float32, train float32, score bf16 in awp. Caution: not all were" in found.notes()
+    words = [row["precision"]["score"] for row in found.to_json()["rows"]]
+    assert words == ["float32", "float32", "bf16"]
 
 
 def test_notes_say_what_the_numbers_are(found: Comparison):

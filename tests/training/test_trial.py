@@ -163,9 +163,12 @@ def test_an_evaluation_asks_for_the_precision_of_its_score_alone(config: Path):
     engine = check_config(load_config(config)).engine
     weights = config.parent / "w.pt"
     torch.save(engine.model.state_dict(), weights)
+    text, other = config.read_text(), config.with_name("other.yaml")
     for precision in ("tf32", "bf16", "{attack: bf16, train: tf32}"):
-        subject = load_subject(weights, config=config, overrides=[f"precision={precision}"])
-        assert subject.facts["precision"] == "float32"
+        other.write_text(text.replace("precision: float32", f"precision: {precision}"))
+        assert load_subject(weights, config=other).facts["precision"] == "float32"
+        with pytest.raises(ConfigError, match=r"override 'precision=.*leaves evaluations in float32; give precision={"):
+            load_subject(weights, config=config, overrides=[f"precision={precision}"])
     with pytest.raises(ModelError, match=r"model Sequential does not give input gradients in bf16: .*: float32$"):
         load_subject(weights, config=config, overrides=["precision={score: bf16}"])
 

@@ -69,12 +69,14 @@ def analyze(
         for part in parts or PARTS:
             doing(f"{path}: {part}")
             try:
-                for answer in PARTS[part].ask(study, options):
-                    file, numbers = study.folder.analysis / f"{answer.stem}.json", json_value(answer.numbers)
-                    write_answer(file, numbers)
-                    PARTS[part].draw(file.with_suffix(".png"), numbers)
-                    analysis.written.append(file)
-                    say(f"{part}: {file}")
+                with study.engine.at_work.doing("score"):
+                    for answer in PARTS[part].ask(study, options):
+                        file = study.folder.analysis / f"{answer.stem}.json"
+                        numbers = {**json_value(answer.numbers), "precision": study.precision}
+                        write_answer(file, numbers)
+                        PARTS[part].draw(file.with_suffix(".png"), numbers)
+                        analysis.written.append(file)
+                        say(f"{part}: {file}")
             except Missing as reason:
                 analysis.missing[part] = str(reason)
                 say(f"{part}: not there: {reason}")

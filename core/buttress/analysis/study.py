@@ -61,6 +61,11 @@ class Study:
         self.test_examples = fixed_order(len(self.data.test), self.file.config.seed)[:examples]
 
     @property
+    def precision(self) -> str:
+        """The precision of all forwards of an analysis: that of evaluations."""
+        return self.engine.at_work.precision.score
+
+    @property
     def drawn(self) -> str:
         """A phrase that says which examples the parts attack."""
         n, total, seed = len(self.examples), len(self.data.train), self.file.config.seed

@@ -19,8 +19,10 @@ from buttress.audit.finding import Finding
 from buttress.audit.gradients import gradients_exist, gradients_match_differences
 from buttress.audit.inputs import inputs_in_box
 from buttress.audit.outputs import outputs_are_logits, outputs_repeat
+from buttress.audit.precision import audit_is_precise
 from buttress.audit.probe import Probe
 from buttress.data import Split
+from buttress.precision import Precision
 from buttress.threat import ThreatModel
 
 __all__ = ["CHECKS", "Finding", "audit"]
@@ -36,6 +38,7 @@ CHECKS = (
     starts_agree,
     black_box_is_weaker,
     epsilon_grows_to_zero,
+    audit_is_precise,
 )
 """Every check of a model, each a function of a ``Probe``, in the order of what explains what."""
 
@@ -47,6 +50,7 @@ def audit(
     *,
     examples: int = 200,
     seed: int = 0,
+    precision: Precision | None = None,
     doing: Callable[[str], None] = lambda name: None,
 ) -> list[Finding]:
     """Look for everything that would make a robustness number of ``model`` meaningless.
@@ -57,6 +61,7 @@ def audit(
         threat: the threat model.
         examples: number of examples of the split to look at: those that an evaluation of so many takes.
         seed: seed of every random draw.
+        precision: precision of the attacks and of the verdicts, of which ``score`` holds; None: that of the weights.
         doing: function that receives the name of each check before it begins.
 
     Returns:
@@ -65,7 +70,7 @@ def audit(
     Raises:
         DataError: the split is empty.
     """
-    probe = Probe(model, split, threat, examples=examples, seed=seed)
+    probe = Probe(model, split, threat, examples=examples, seed=seed, precision=precision)
     findings = []
     for number, check in enumerate(CHECKS, 1):
         doing(f"check {number} of {len(CHECKS)}: {check.__name__.replace('_', ' ')}")

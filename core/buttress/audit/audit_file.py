@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from buttress.audit.finding import Status
+from buttress.precision import FULL
 from buttress.storage.results import NOT_VERIFIED, read_result
 from buttress.storage.seals import write_sealed
 from buttress.storage.shapes import Epoch, Shape, expect_shape
@@ -25,6 +26,7 @@ class RecordedFinding(Shape):
     checkpoint: str | None
     epoch: Epoch | None
     weights_sha256: str
+    precision: str = FULL
     mark: str = ""
 
 

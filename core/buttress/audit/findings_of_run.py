@@ -34,7 +34,8 @@ def write_findings(run: SavedRun, findings: Sequence[Mapping[str, str]]) -> None
     except CheckpointError:  # missing or damaged: this audit begins the file anew
         before = []
     others = [row for row in before if (row["track"], row["checkpoint"]) != which]
-    write_audit(run.folder.audit, [*others, *({**row, **_weights(run)} for row in findings)])
+    about = {**_weights(run), "precision": run.at_work.precision.score}
+    write_audit(run.folder.audit, [*others, *({**row, **about} for row in findings)])
 
 
 def _weights(run: SavedRun) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def audit(run: Path, track: str, checkpoint: str, examples: int, trust: bool, as
     if as_json:
         say(json_answer([finding.to_json() for finding in findings]))
     else:
-        say(f"{audited}, {audited.threat}\n\n{findings_text(findings)}\n\nwritten to {audited.folder.audit}")
+        about = f"{audited}, {audited.threat}, {audited.at_work.precision.score}"
+        say(f"{about}\n\n{findings_text(findings)}\n\nwritten to {audited.folder.audit}")
     failed = [finding.check for finding in findings if finding.status == "FAIL"]
     if failed:
         raise WorkError(f"{run} fails: {', '.join(failed)}")

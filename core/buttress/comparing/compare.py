@@ -213,9 +213,8 @@ def _rows(
         for track in read_summary(job.folder.summary).body["tracks"]:
             name = track["track"]
             _expect_scored(job, name, records, scores, columns)
-            row = rows.setdefault(
-                (job.label, name), ComparedTrack(job.label, name, track["n"], method=methods[job.label])
-            )
+            new = ComparedTrack(job.label, name, track["n"], method=methods[job.label], precision=job.precision)
+            row = rows.setdefault((job.label, name), new)
             values = {
                 f"{column} {measure}": track[f"{key}_{measure}"]
                 for column, key in (("clean", "clean"), (own, "robust"))

@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from buttress.console.tables import WIDTH, fitted, markdown_table, percent, wrapped
+from buttress.precision import Precision
 from buttress.training.selection import Record
 
 MEASURES = ("best", "last", "diff")
@@ -31,6 +32,7 @@ class ComparedTrack:
         best_epochs: seed to the epoch (from 1) that was chosen.
         records: evaluations of all seeds and tracks, for the learning curves.
         method: method of the variant; variants of one method differ in swept settings.
+        precision: precision of its attacks, of its training and of its evaluations.
     """
 
     label: str
@@ -40,6 +42,7 @@ class ComparedTrack:
     best_epochs: dict[int, int] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     method: str = ""
+    precision: Precision = field(default_factory=Precision)
 
     @property
     def measures(self) -> list[str]:
@@ -168,6 +171,7 @@ class Comparison:
         )
 
     def _more_notes(self) -> Iterator[str]:
+        yield from self._precision_notes()
         if self._validation_header:
             yield f"validation: {self.attacks[0]} on the validation split, at the best epoch."
         if any(map(self.is_chosen, self.rows)):
@@ -178,6 +182,18 @@ class Comparison:
             runs = "; ".join(f"{label}, seed {seed}" for label, seed in self.unfinished[:_NAMED])
             more = f"; and {len(self.unfinished) - _NAMED} more" if len(self.unfinished) > _NAMED else ""
             yield f"Not finished yet, and not in the numbers: {runs}{more}."
+
+    def _precision_notes(self) -> Iterator[str]:
+        labels: dict[Precision, list[str]] = {}
+        for label, precision in {row.label: row.precision for row in self.rows}.items():
+            labels.setdefault(precision, []).append(label)
+        if len(labels) == 1:
+            yield f"Precision: {next(iter(labels))}."
+        elif labels:
+            whose = [f"{precision} in {', '.join(own)}" for precision, own in labels.items()]
+            yield f"Precision: {'; '.join(whose)}."
+        if len({each.score for each in labels}) > 1:
+            yield "Caution: not all were evaluated in one precision: compare their accuracies with care."
 
     def to_json(self) -> dict[str, Any]:
         """Everything, accuracies in [0, 1]; a deviation needs two seeds, else it is null."""
@@ -191,6 +207,7 @@ class Comparison:
                     "method": row.label,
                     "track": row.track,
                     "n": row.n,
+                    "precision": row.precision.words,
                     "seeds": row.values,
                     "best_epochs": row.best_epochs,
                     "chosen": self.is_chosen(row),

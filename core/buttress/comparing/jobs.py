@@ -25,6 +25,7 @@ from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluation.assess import assess
 from buttress.evaluation.subject import load_subject
+from buttress.precision import FULL, Precision
 from buttress.processes import Channel
 from buttress.storage.differences import ABSENT, differences
 from buttress.storage.locks import locked
@@ -73,6 +74,11 @@ class Job:
 
     def __str__(self) -> str:
         return f"{self.label}, seed {self.seed}"
+
+    @property
+    def precision(self) -> Precision:
+        """The precision of its config."""
+        return Precision.read(self._source.value.get("precision", FULL))
 
     @property
     def folder(self) -> RunFolder:

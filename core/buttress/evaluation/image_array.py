@@ -30,6 +30,7 @@ class ImageArray:
     def append(self, x: Tensor) -> None:
         """Append images ``x [B,C,H,W]``."""
         x = x.cpu().movedim(1, -1)
+        x = x.float() if x.dtype == torch.float64 else x
         if self._array.dtype == np.uint8:
             eight_bits = (x * 255).round().clamp(0, 255).to(torch.uint8)
             if torch.equal(eight_bits.to(x.dtype) / 255, x):

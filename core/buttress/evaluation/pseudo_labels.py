@@ -162,7 +162,7 @@ def result_table(result: Mapping[str, Any], subject: ModelUnderAttack) -> str:
     note = "" if not labelled else f"\ncorrect: share of the kept images whose given label it is (n = {whole['n']})"
     limit = f", confidence >= {result['min_confidence']}" if result["min_confidence"] else ""
     return (
-        f"{subject}, {result['split']} split of {result['dataset']['name']}{limit}\n\n"
+        f"{subject}, {result['split']} split of {result['dataset']['name']}, {result['precision']}{limit}\n\n"
         f"{fitted(header, rows, names=1)}{note}\n\nwritten to {result['file']}"
     )
 
@@ -182,11 +182,12 @@ def _load_images(subject: ModelUnderAttack, request: Request) -> _Images:
         raise ConfigError(
             f"the data set has no {name} split; choose one of {', '.join(data.splits())}", key=f"--split {name}"
         )
+    split = placed(split, subject.file)
     with _OPTION.error_context():
         check_data(replace(subject.data, extra=split), subject.threat)
         _expect_same_classes(data, split, subject.data.num_classes)
     dataset = {"name": section.chosen, "settings": settings}
-    return _Images(placed(split, subject.file), name, dataset)
+    return _Images(split, name, dataset)
 
 
 def _with_data(file: ConfigFile, text: str) -> ConfigFile:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from buttress.errors import CheckpointError
+from buttress.precision import FULL
 from buttress.storage.reading import has_sha256
 from buttress.storage.regular_file import open_regular_file
 from buttress.storage.results import Content, read_object
@@ -54,6 +55,7 @@ class EvaluationResult(Shape):
     checkpoint: str | None
     epoch: Epoch | None
     threat: str
+    precision: str = FULL  # older versions wrote none
     split: str
     split_size: Size
     fingerprint: dict[str, Any] | None = None

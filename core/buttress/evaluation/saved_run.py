@@ -8,6 +8,7 @@ from typing import Any
 from buttress.errors import CheckpointError, extended
 from buttress.evaluation.result_file import read_evaluation
 from buttress.evaluation.subject import ModelUnderAttack, load_subject
+from buttress.precision import FULL, Precision
 from buttress.storage.files import finished_files
 from buttress.storage.results import NOT_VERIFIED
 from buttress.storage.run_folder import RunFolder
@@ -24,14 +25,16 @@ class SavedRun(ModelUnderAttack):
     def evaluations(self) -> list[dict[str, Any]]:
         """Results of ``buttress evaluate`` for these weights on the test split, the newest last.
 
-        Results under another threat model, on other data or with another model than the run's own are left out. The key
-        ``mark`` warns the reader of numbers that are not verified.
+        Results under another threat model, on other data or with another model than the run's own are left out; those
+        of any precision are there. The key ``mark`` warns the reader of numbers that are not verified.
 
         Raises:
             CheckpointError: a file is damaged, so that a low number might be missing.
         """
         results = []
-        wanted, own = {**self.facts, "split": "test"}, self.data.fingerprint["test"]
+        wanted = {**self.facts, "split": "test"}
+        del wanted["precision"]
+        own = self.data.fingerprint["test"]
         for path in finished_files(self.folder.eval, "*.json"):
             try:
                 result, verified = read_evaluation(path)
@@ -39,11 +42,14 @@ class SavedRun(ModelUnderAttack):
                 raise extended(problem, "; delete it, and evaluate again what it was about") from None
             if wanted.items() <= result.items() and result.get("fingerprint", own) == own:  # older versions wrote none
                 samples = str(path.with_suffix(".npz"))  # also after the run was moved
-                results.append({**result, "samples": samples, "mark": "" if verified else NOT_VERIFIED})
+                mark = "" if verified else NOT_VERIFIED
+                results.append({"precision": FULL, **result, "samples": samples, "mark": mark})
         return results
 
     def own_result(self) -> dict[str, Any] | None:
         """The run's own evaluation of these weights on the test split: ``clean``, ``robust``, ``n``, and its ``mark``.
+
+        The key ``precision`` says in which precision.
 
         Raises:
             CheckpointError: the metrics are damaged or edited.
@@ -52,7 +58,8 @@ class SavedRun(ModelUnderAttack):
         for number, record in enumerate(metrics.records):
             place = (record["event"], record.get("track"), record.get("split"), record.get("epoch"))
             if place == ("evaluation", self.track, "test", self.epoch):
-                return {**record, "mark": metrics.mark_of(number)}
+                precision = Precision.read(self.file.config.precision).score
+                return {**record, "precision": precision, "mark": metrics.mark_of(number)}
         return None
 
 

@@ -16,7 +16,7 @@ from buttress.config.yaml_source import YamlSource
 from buttress.data import Data, Split
 from buttress.engine.attacking import ModelAtWork
 from buttress.errors import CheckpointError, ConfigError
-from buttress.precision import Precision
+from buttress.precision import FULL, Precision
 from buttress.storage.reading import file_sha256, read_facts
 from buttress.storage.seals import after_epoch
 from buttress.storage.user_path import user_path
@@ -144,11 +144,14 @@ def load_subject(
     if path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir()):
         if track is not None or checkpoint is not None:
             raise ConfigError(f"{path} is a file of weights: --track and --checkpoint choose among those of a run")
-        return _subject(_config_of_file(path, config, overrides, trust), path, path.parent, key=key)
+        file = _config_of_file(path, config, overrides, trust)
+        _expect_effect(file, overrides)
+        return _subject(file, path, path.parent, key=key)
     folder = existing_folder(path)
     if config is not None:
         raise ConfigError(f"{path} is a run folder and has a config: give changes as key=value, without --config")
     file = load_config(folder.config, overrides, trust=trust)
+    _expect_effect(file, overrides)
     if checkpoint in (None, "best", "last"):
         track, checkpoint = track or "live", checkpoint or "best"
         if key is not None:
@@ -163,6 +166,23 @@ def load_subject(
     if _data_settings(file) == _data_settings(load_config(folder.config)):  # else the user has chosen other data
         expect_same_data(folder, subject.data.fingerprint)
     return subject
+
+
+def _expect_effect(file: ConfigFile, overrides: Sequence[str]) -> None:
+    """Refuse a precision that leaves the score, which is all that an evaluation has, as it was.
+
+    Raises:
+        ConfigError: ``precision=bf16``.
+    """
+    precision = Precision.read(file.config.precision)
+    given = [override for override in overrides if override.partition("=")[0].strip() == "precision"]
+    if given and precision.score == FULL and precision != Precision():
+        word = next(each for each in precision.words.values() if each != FULL)
+        raise ConfigError(
+            "it changes attacks and losses of training, and leaves evaluations in float32; give "
+            f"precision={{score: {word}}}",
+            key=f"override {given[-1]!r}",
+        )
 
 
 def _data_settings(file: ConfigFile) -> tuple[object, int]:

@@ -17,6 +17,7 @@ from buttress.evaluation.result_file import read_worst
 from buttress.evaluation.saved_run import SavedRun
 from buttress.exporting.markdown import plain_text
 from buttress.nn.layout import has_channels_last_weights
+from buttress.precision import Precision
 from buttress.scoring.attacks import name_of_entry
 from buttress.scoring.worst_case import Flags, interval, share_of
 from buttress.training.manifest import read_manifest
@@ -40,6 +41,7 @@ def model_card(run: SavedRun, digests: Mapping[str, str]) -> str:
     files = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in digests.items())
     length = "epochs" if config.epochs else "steps"
     layout = CHANNELS_LAST if has_channels_last_weights(run.model) else ""
+    config_precision = ", ".join(f"{work} {word}" for work, word in Precision.read(config.precision).words.items())
     takes = "of any range" if run.threat.box is None else "in [{:g}, {:g}]".format(*run.threat.box)
     return f"""# {config.name}, {plain_text(run.track)}
 
@@ -70,6 +72,7 @@ The worst case is the number to quote: right without an attack and under each of
 | method | {_listing(config.plugins)} |
 | data | {data}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
 | optimizer | {plain_text(config.optimizer.name)}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
+| precision | {config_precision} |
 | schedule | {plain_text(config.schedule.chosen)}{_settings(config.schedule.given() | config.schedule.warm_up)} |
 | {length}, batch size, seed | {config.epochs or config.steps}, {config.data.batch_size}, {config.seed} |
 | versions | {plain_text(_versions(run))} |
@@ -92,7 +95,7 @@ def robustbench_entry(run: SavedRun) -> dict[str, Any]:
     measured = "AutoAttack has not been run"
     if auto is not None:
         seen = "on what other attacks had left of" if auto["accuracy"] is None else "on"
-        measured = f"AutoAttack {seen} {auto['n']} test examples"
+        measured = f"AutoAttack {seen} {auto['n']} test examples, in {auto['precision']}"
     marks = "".join(dict.fromkeys(_mark(row) for row in (clean, auto) if row is not None))
     accuracy = None if auto is None else _percent(auto["left"]["accuracy"])
     return {
@@ -119,20 +122,27 @@ def _autoattack(run: SavedRun) -> tuple[dict[str, Any] | None, dict[str, Any] | 
     for result in reversed(run.evaluations()):
         for row in result["attacks"]:
             if row["attack"] == "autoattack":  # whole, not its parts for two and three classes
-                return {**row, "mark": result["mark"]}, {**result["attacks"][0], "mark": result["mark"]}
+                return {**row, **_circumstances(result)}, {**result["attacks"][0], **_circumstances(result)}
     for result in run.evaluations():
-        clean = {**result["attacks"][0], "mark": result["mark"]}
+        clean = {**result["attacks"][0], **_circumstances(result)}
     return None, clean
 
 
+def _circumstances(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: result[key] for key in ("seed", "precision", "mark")}
+
+
 def numbers(run: SavedRun) -> list[dict[str, Any]]:
-    """The newest row of each attack on equally many examples; one without an ``accuracy`` saw what others had left."""
-    rows: dict[tuple[str, int], dict[str, Any]] = {(row["attack"], row["n"]): row for row in _own_rows(run)}
+    """The newest row of each attack on equally many examples, in each precision.
+
+    A row without an ``accuracy`` saw what others had left.
+    """
+    rows = {(row["attack"], row["n"], row["precision"]): row for row in _own_rows(run)}
     for result in run.evaluations():
         for row in result["attacks"]:
-            key = row["attack"], row["n"]
+            key = row["attack"], row["n"], result["precision"]
             if row["accuracy"] is not None or rows.get(key, row)["accuracy"] is None:
-                rows[key] = {**row, "seed": result["seed"], "mark": result["mark"]}
+                rows[key] = {**row, **_circumstances(result)}
     return sorted(rows.values(), key=lambda row: int(row["n"]))
 
 
@@ -162,12 +172,13 @@ def _own_rows(run: SavedRun) -> list[dict[str, Any]]:
     for name, key in (("clean", "clean"), (attack, "robust")):
         low, high = interval(round(own[key] * own["n"]), own["n"])
         bounds = {"accuracy": own[key], "low": low, "high": high, "n": own["n"]}
-        rows.append({"attack": name, **bounds, "seed": evaluation.seed, "mark": own["mark"]})
+        about = {"seed": evaluation.seed, "precision": own["precision"], "mark": own["mark"]}
+        rows.append({"attack": name, **bounds, **about})
     return rows
 
 
 def _numbers(run: SavedRun) -> str:
-    lines = ["| attack | accuracy % | 95 % interval | n | seed |", "|---|---|---|---|---|"]
+    lines = ["| attack | accuracy % | 95 % interval | n | precision | seed |", "|---|---|---|---|---|---|"]
     worst = {row["n"]: row for row in worst_cases(run)}
     rows = numbers(run)
     for n in dict.fromkeys(row["n"] for row in rows):
@@ -175,14 +186,14 @@ def _numbers(run: SavedRun) -> str:
         for row in same:
             if row["accuracy"] is None:
                 broken = f"broke {row['wrong']} of {row['attacked']} that others had left"
-                lines.append(f"| {_attack(row)} | {broken} | | {n} | {row['seed']} |")
+                lines.append(f"| {_attack(row)} | {broken} | | {n} | {row['precision']} | {row['seed']} |")
             else:
-                lines.append(f"| {_attack(row)} | {_interval(row)} | {n} | {row['seed']} |")
+                lines.append(f"| {_attack(row)} | {_interval(row)} | {n} | {row['precision']} | {row['seed']} |")
         if n in worst:
             # The run's own attack has no verdicts, but the worst case is not above its accuracy either.
             own = [row for row in same if row["accuracy"] is not None]
             lowest = min([worst[n], *own], key=lambda row: float(row["accuracy"]))
-            lines.append(f"| **worst case**{_mark(lowest)} | {_interval(lowest)} | {n} | |")
+            lines.append(f"| **worst case**{_mark(lowest)} | {_interval(lowest)} | {n} | | |")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from buttress.config.file import ConfigFile, load_config
 from buttress.config.schema import Config
 from buttress.errors import CheckpointError, ConfigError, RunFolderError, TrustError
 from buttress.evaluation.result_file import read_evaluation
+from buttress.precision import Precision
 from buttress.scoring.attacks import name_of_entry
 from buttress.storage.files import finished_files
 from buttress.storage.fingerprints import Fingerprint
@@ -77,6 +78,11 @@ class Run:
     def name(self) -> str:
         """``"demo/20260101-120000"``: the last two parts of the path."""
         return "/".join(self.folder.path.resolve().parts[-2:])
+
+    @property
+    def precision(self) -> Precision:
+        """The precision of its attacks, of its training and of its evaluations."""
+        return Precision.read(self.config.precision)
 
     def examples(self, split: str) -> Fingerprint | None:
         """The fingerprint of a split; None for a run of a version that recorded none."""

@@ -13,6 +13,7 @@ from buttress.analysis.figures import HIGHEST
 from buttress.analysis.parts import distance, histogram, label_noise, landscape, loss_groups, surface
 from buttress.config.file import dump_config
 from buttress.console.tables import percent
+from buttress.precision import FULL
 from buttress.report import figures, training_figures
 from buttress.report.bundle import packed, plotly_bundle
 from buttress.report.class_sections import class_section, image_section
@@ -55,6 +56,7 @@ def _facts(methods: Sequence[RunsOfConfig]) -> list[tuple[str, str]]:
         "data": (run.config.data.chosen for run in runs),
         "model": (run.config.model.chosen for run in runs),
         "attack of the curves": (run.attack for run in runs),
+        "precision": (str(run.precision) for run in runs),
         "best epoch chosen on": (run.config.evaluation.best_by for run in runs),
         "test examples": (str(run.rows[0].n) for run in runs if run.rows),
         "seeds": (str(run.config.seed) for run in runs),
@@ -108,6 +110,7 @@ def _summary(methods: Sequence[RunsOfConfig]) -> Section:
         ("threat model", {_threat(run) for run in runs}),
         ("attack", set(attacks)),
         ("data", {run.config.data.chosen for run in runs}),
+        ("precision of the evaluations", {run.precision.score for run in runs}),
     ):
         if len(kinds) > 1:
             note += f" The methods differ in {subject}: their robust accuracies do not compare."
@@ -177,6 +180,7 @@ def _evaluation(run: Run, result: Mapping[str, Any]) -> Table:
         (result["checkpoint"] or "") + ("" if epoch is None else f" (epoch {epoch})"),
         f"{result['split']} split{others}",
         result["threat"],
+        result.get("precision", FULL),
         f"seed {result['seed']}",
     ]
     meaning = (

@@ -27,12 +27,13 @@ def conclude(assembly: Assembly, folder: RunFolder, state: ResumableState, repor
         StorageError: the disk is full or refuses.
     """
     config, attack, guard = assembly.file.config, attack_name(assembly.evaluator.attack), assembly.engine.bad_steps
-    by, seed = config.evaluation.best_by, config.seed
+    by, seed, precision = config.evaluation.best_by, config.seed, assembly.engine.at_work.precision
     rows = summarize(state.records, by)
     summary = {
         "best_by": by,
         "attack": assembly.resolved["evaluation"]["attack"],
         "seed": seed,
+        "precision": precision.words,
         "data": assembly.data.fingerprint,
         "rollbacks": state.rollbacks,
         "metrics_bytes": state.metrics.size,
@@ -44,8 +45,8 @@ def conclude(assembly: Assembly, folder: RunFolder, state: ResumableState, repor
     drops = assembly.schedule.drops(assembly.length.time)
     draw_curves(folder.curves, state.records, rows, drops, f"{config.name}, seed {seed}", attack, by)
     reporter.say(
-        f"\n{summary_table(rows, attack)}\n\nTest accuracies in %, n = {rows[0].n}, seed {seed}, one run; best epoch "
-        f"chosen on {by}.\nLearning curves: {folder.curves}\nRun folder: {folder.path}"
+        f"\n{summary_table(rows, attack)}\n\nTest accuracies in %, n = {rows[0].n}, {precision.score}, seed {seed}, "
+        f"one run; best epoch chosen on {by}.\nLearning curves: {folder.curves}\nRun folder: {folder.path}"
     )
     chance = majority_share(assembly.data.splits()[by], config.evaluation.batch_size)
     note = never_above_chance(state.records, by, chance)

@@ -171,6 +171,7 @@ def _facts(assembly: Assembly) -> dict[str, Any]:
         },
         "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
         "seed": file.config.seed,
+        "precision": assembly.engine.at_work.precision.words,
         "length": asdict(assembly.length),
         "drops": list(assembly.schedule.drops(assembly.length.time)),  # for reports, which execute nothing of a run
     }

@@ -119,6 +119,7 @@ class Manifest(Shape):
     plugins: dict[str, PluginRecord] = Field({})
     attack_losses: dict[str, CodeRecord] = Field({})
     hooks: dict[str, list[str]] = Field({})
+    precision: dict[str, str] = Field({})
     data: DataRecord = DataRecord()
     plugins_file: PluginsFileRecord | None = None
     files: dict[str, NamedFile] = Field({})

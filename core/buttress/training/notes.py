@@ -21,6 +21,7 @@ from buttress.console.tables import percent
 from buttress.errors import PluginError
 from buttress.nn.modes import Modes
 from buttress.number_text import exact_fraction
+from buttress.precision import is_low
 from buttress.threat import ThreatModel
 from buttress.training.assembly import Assembly
 from buttress.training.collapse import chance_error
@@ -177,8 +178,18 @@ def _differ(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return widths[0] * _FAR < widths[1] or one[1] < other[0] or other[1] < one[0]
 
 
+def evaluations_of_low_precision(assembly: Assembly) -> Iterator[str]:
+    word = assembly.engine.at_work.precision.score
+    if is_low(word):
+        yield (
+            f"evaluations attack in {word}, in which an attack may stall and a model look robust: report numbers of "
+            "buttress evaluate RUN 'precision={score: float32}'"
+        )
+
+
 NOTES: Sequence[Note] = (
     radius_of_zero,
+    evaluations_of_low_precision,
     epochs_that_never_come,
     notes_of_plugins,
     steps_of_attacks,

@@ -32,6 +32,7 @@ class Summary(Shape):
 
     best_by: Literal["validation", "test"]
     seed: int
+    precision: dict[str, str] = Field(default_factory=dict)  # older versions wrote none: float32
     data: dict[str, dict[str, Any]] = Field(default_factory=dict)
     rollbacks: Count = 0
     metrics_bytes: Count | None = None  # older versions left them to the checkpoints
