@@ -4,19 +4,21 @@ Forward and backward of ``lsc_cross_entropy`` (``compiled``) against the mask by
 ``F.cross_entropy(reduction="none")`` with autograd (``masked``) and against the pure-torch twin, on logits ``[B,K]`` of
 which the condition keeps about half. ``graph`` is the same for the sum of one number: what starting autograd costs
 whatever is in the graph, and what a training step pays anyway. ``operators`` calls the compiled forward and backward
-themselves, without autograd. All in one process, rounds interleaved; medians and the fastest rounds.
+themselves, without autograd. All in one process, rounds interleaved; medians and the fastest rounds. On CUDA
+(``--device cuda``) a round is timed between two events of the stream.
 """
 
 import argparse
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import torch
 import torch.nn.functional as F
 from common import facts, write
+from devices import add_device, device_facts, stopwatch
 from torch import Tensor
 
 from buttress.console.tables import table
@@ -33,11 +35,12 @@ def by_hand(logits: Tensor, targets: Tensor, c_min: float) -> tuple[Tensor, Tens
     return torch.where(kept, losses, 0.0).sum() / len(losses), kept.sum()
 
 
-def candidates(b: int, k: int) -> dict[str, Candidate]:
+def candidates(b: int, k: int, device: torch.device) -> dict[str, Candidate]:
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn((b, k), generator=generator).requires_grad_()
-    targets = torch.randint(0, k, (b,), generator=generator)
-    c_min, number, one = math.log(k) + 0.5, torch.ones(1, requires_grad=True), torch.ones(())
+    logits = torch.randn((b, k), generator=generator).to(device).requires_grad_()
+    targets = torch.randint(0, k, (b,), generator=generator).to(device)
+    c_min, one = math.log(k) + 0.5, torch.ones((), device=device)
+    number = torch.ones(1, device=device, requires_grad=True)
     detached, ops = logits.detach(), torch.ops.buttress
 
     def fused() -> object:
@@ -61,18 +64,20 @@ def candidates(b: int, k: int) -> dict[str, Candidate]:
     }
 
 
-def measure(b: int, k: int, rounds: int) -> dict[str, list[float]]:
+def repeated(call: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        call()
+
+
+def measure(b: int, k: int, rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Microseconds of a call, by candidate and round."""
-    repeats = max(3, 300_000 // (b * k))  # some milliseconds a round
+    repeats, seconds = max(3, 300_000 // (b * k)), stopwatch(device)  # some milliseconds a round
     times: dict[str, list[float]] = {}
-    timed = candidates(b, k)
+    timed = candidates(b, k, device)
     for number in range(rounds + 1):
         for name, (call, backend) in timed.items():
             with use_backend(backend):
-                begin = perf_counter()
-                for _ in range(repeats):
-                    call()
-                spent = 1e6 * (perf_counter() - begin) / repeats
+                spent = 1e6 * seconds(partial(repeated, call, repeats)) / repeats
             if number:  # the first round warms up
                 times.setdefault(name, []).append(spent)
     return times
@@ -83,13 +88,14 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["128x10", "128x100", "1024x1000"], metavar="BxK")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=50)
+    add_device(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results, lines = [], []
     for shape in options.shapes:
         b, k = map(int, shape.split("x"))
-        times = measure(b, k, options.rounds)
+        times = measure(b, k, options.rounds, options.device)
         result = {"shape": [b, k]}
         for what, pick in (("median", median), ("fastest", min)):
             us = {name: pick(each) for name, each in times.items()}
@@ -103,9 +109,11 @@ def main() -> None:
             lines.append([shape, what, *(f"{value:.1f}" for value in (*us.values(), *ratios.values()))])
         results.append(result)
     header = ["BxK", "round", *(f"{name}, us" for name in times), *(f"{name}, x" for name in ratios)]
-    print(f"float32, {options.threads} threads, {options.rounds} rounds\n")
+    where = f"{options.threads} threads" if options.device.type == "cpu" else options.device
+    print(f"float32, {where}, {options.rounds} rounds\n")
     print(table(header, lines))
-    write(options.json, facts(benchmark="bench_lsc", rounds=options.rounds, results=results))
+    sizes = {**device_facts(options.device), "rounds": options.rounds}
+    write(options.json, facts(benchmark="bench_lsc", **sizes, results=results))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ the share of it is the median's (N + 1) arrays moved over that bandwidth. Peers:
 On one thread the clock is that thread's processor time: it stands still while other processes have the core.
 Before each call other data are read through the caches: no candidate pays for writing back what the one before left.
 ``BUTTRESS_SIMD=avx2`` in the environment measures another instruction set than the processor's best.
+
+On CUDA (``--device cuda``) all inputs are placed as its allocator does, ``numpy.partition`` is left out, and a call is
+timed between two events of the stream.
 """
 
 import argparse
@@ -19,27 +22,28 @@ from time import perf_counter, thread_time
 import numpy as np
 import torch
 from common import facts, write
+from devices import add_device, device_facts, stopwatch
 from torch import Tensor
 
 from buttress.console.tables import table
 from buttress.kernels import median, status, use_backend
 
 PAGE = 4096
-OTHER = torch.zeros(1 << 26)  # 256 MiB: larger than the caches
+OTHER = 1 << 26  # elements of other data, 256 MiB: larger than the caches
 
 
-def placed(n: int, size: int, dtype: torch.dtype, congruent: bool) -> list[Tensor]:
+def placed(n: int, size: int, dtype: torch.dtype, congruent: bool, device: torch.device) -> list[Tensor]:
     """N arrays of one offset within their pages, or of N different ones; one after another, as a system maps large
     allocations, whatever was allocated before (at a distance of a large power of two they would share the sets of the
     address translation's cache, too)."""
     item = torch.empty(0, dtype=dtype).element_size()
     stride = (size * item + 2 * PAGE - 1) // PAGE * PAGE
-    memory = torch.empty((n + 1) * stride, dtype=torch.uint8)
+    memory = torch.empty((n + 1) * stride, dtype=torch.uint8, device=device)
     first, rows = -memory.data_ptr() % PAGE, []
     for i in range(n):
         start = first + i * stride + (0 if congruent else 64 * (7 * i % 64))
         row = memory[start : start + size * item].view(dtype)
-        row.copy_(torch.randn(size))
+        row.copy_(torch.randn(size, device=device))
         rows.append(row)
     return rows
 
@@ -51,11 +55,12 @@ def numpy_partition(rows: list[Tensor], chunk: int = 1 << 14) -> None:
 
 
 def measure(n: int, options: argparse.Namespace, congruent: bool) -> dict[str, float]:
-    """Nanoseconds for an element, by candidate; and bytes a nanosecond of read and copy."""
-    dtype = getattr(torch, options.dtype)
-    rows = placed(n, options.size, dtype, congruent)
+    """Nanoseconds for an element, by candidate."""
+    dtype, device = getattr(torch, options.dtype), options.device
+    rows = placed(n, options.size, dtype, congruent, device)
     short = [row[: options.size // 16] for row in rows]  # the peers are a hundred times slower
-    out, copied = torch.zeros(options.size, dtype=dtype), torch.zeros(options.size, dtype=dtype)
+    out, copied = torch.zeros_like(rows[0]), torch.zeros_like(rows[0])
+    other = torch.zeros(OTHER, device=device)
 
     def compiled() -> None:
         with use_backend("native"):
@@ -72,17 +77,16 @@ def measure(n: int, options: argparse.Namespace, congruent: bool) -> dict[str, f
         "torch.stack().median(0)": (lambda: torch.stack(short).median(0), len(short[0])),
         "chunked torch.median": (chunked, len(short[0])),
     }
-    if dtype in (torch.float32, torch.float64):
+    if device.type == "cpu" and dtype in (torch.float32, torch.float64):
         candidates["numpy.partition"] = (lambda: numpy_partition(short), len(short[0]))
-    clock = thread_time if options.threads == 1 else perf_counter
+    seconds = stopwatch(device, thread_time if options.threads == 1 else perf_counter)
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(options.rounds + 1):
         for name, (call, size) in candidates.items():
-            OTHER.sum()
-            begin = clock()
-            call()
+            other.sum()
+            time = seconds(call)
             if number:  # the first round warms up
-                times[name].append(1e9 * (clock() - begin) / size)
+                times[name].append(1e9 * time / size)
     return {name: middle(each) for name, each in times.items()}
 
 
@@ -93,13 +97,14 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    add_device(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     item = torch.empty(0, dtype=getattr(torch, options.dtype)).element_size()
     results, lines = [], []
     for n in options.n:
-        for congruent in (False, True):
+        for congruent in (False, True) if options.device.type == "cpu" else (True,):
             measured = measure(n, options, congruent)
             limit = max(n * item / measured["read"], 2 * item / measured["copy"])
             share = (n + 1) * item / measured["compiled"] / limit
@@ -112,10 +117,11 @@ def main() -> None:
             lines.append([*row, f"{best[0] / measured['compiled']:.0f}", best[1]])
     header = ["N", "placed", "ns an element", "share of limit", "x over stack", "x over best peer", "which"]
     simd = status().get("SIMD", "none").split()[-1]
-    print(f"{options.dtype}, {simd}, {options.threads} threads, {options.size:,} elements, {options.rounds} rounds\n")
+    where = f"{simd}, {options.threads} threads" if options.device.type == "cpu" else str(options.device)
+    print(f"{options.dtype}, {where}, {options.size:,} elements, {options.rounds} rounds\n")
     print(table(header, lines))
     sizes = {"dtype": options.dtype, "simd": simd, "size": options.size, "rounds": options.rounds}
-    write(options.json, facts(benchmark="bench_median", **sizes, results=results))
+    write(options.json, facts(benchmark="bench_median", **device_facts(options.device), **sizes, results=results))
 
 
 if __name__ == "__main__":

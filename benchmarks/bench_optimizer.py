@@ -2,23 +2,24 @@
 
 *plain* updates one weight after the other, *foreach* all of them operation by operation, *fused* each weight in one
 pass. *prepared* is the fused form as the engine takes it, which looks at the layouts of gradients and state first. One
-process, rounds interleaved; the medians, and those of the ratios to the plain form.
+process, rounds interleaved; the medians, and those of the ratios to the plain form. On CUDA (``--device cuda``) a step
+is timed between two events of the stream.
 """
 
 import argparse
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
 from common import facts, summary, write
+from devices import add_device, device_facts, stopwatch
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
 from buttress.engine.fused import take_step
-from buttress_plugins.models.preact_resnet import preact_resnet18
+from buttress_plugins.models.preact_resnet import preact_resnet18, preact_tiny
 
 OPTIMIZERS = {
     "SGD": partial(SGD, lr=0.1),
@@ -36,10 +37,10 @@ FORMS: dict[str, dict[str, bool]] = {
 }
 
 
-def measure(make: Any, rounds: int) -> dict[str, list[float]]:
+def measure(make: Any, forms: dict[str, dict[str, bool]], options: argparse.Namespace) -> dict[str, list[float]]:
     """Form to the seconds of each round."""
     torch.manual_seed(0)
-    model = preact_resnet18(in_channels=3, num_classes=10)
+    model = network(options)(in_channels=3, num_classes=10).to(options.device)
     grads = [0.01 * torch.randn_like(weight) for weight in model.parameters()]
 
     def optimizer(form: dict[str, bool]) -> Optimizer:
@@ -50,32 +51,44 @@ def measure(make: Any, rounds: int) -> dict[str, list[float]]:
         made.step()  # makes its state
         return made
 
-    optimizers = {name: optimizer(form) for name, form in FORMS.items()}
-    times: dict[str, list[float]] = {name: [] for name in FORMS}
-    for number in range(rounds + 2):
+    optimizers, seconds = {name: optimizer(form) for name, form in forms.items()}, stopwatch(options.device)
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for number in range(options.rounds + 2):
         for name, each in optimizers.items():
-            begin = perf_counter()
-            take_step(each) if name == "prepared" else each.step()
+            spent = seconds(partial(take_step, each) if name == "prepared" else each.step)
             if number >= 2:
-                times[name].append(perf_counter() - begin)
+                times[name].append(spent)
     return times
+
+
+def network(options: argparse.Namespace) -> Any:
+    return preact_tiny if options.quick else preact_resnet18
+
+
+def forms_of(make: Any, device: torch.device) -> dict[str, dict[str, bool]]:
+    """The forms that torch has of an optimizer on a device: Adagrad is fused on the CPU alone."""
+    fused = make.func is not Adagrad or device.type == "cpu"
+    return {name: form for name, form in FORMS.items() if fused or "fused" not in form}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--quick", action="store_true", help="a small network instead, for tests")
+    add_device(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results = {}
     for name, make in OPTIMIZERS.items():
-        times = measure(make, options.rounds)
+        times = measure(make, forms_of(make, options.device), options)
         ratios = {form: median(map(float.__truediv__, each, times["plain"])) for form, each in times.items()}
         results[name] = {form: {**summary(each), "over_plain": ratios[form]} for form, each in times.items()}
         texts = (f"{form} {1e3 * median(each):.2f} ms ({ratios[form]:.2f})" for form, each in times.items())
         print(f"{name}: {', '.join(texts)}")
-    write(options.json, facts(benchmark="bench_optimizer", rounds=options.rounds, results=results))
+    sizes = {"model": network(options).__name__, "rounds": options.rounds}
+    write(options.json, facts(benchmark="bench_optimizer", **device_facts(options.device), **sizes, results=results))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ load the first one's state, an optimizer steps one, differences of the weights a
 ``torch._foreach_norm`` and in-place additions, weights saved and brought back by copies; ``subtract``: the same without
 the copies, taken back by subtraction, which leaves rounding in the weights; ``floor``: the floats that must move (8 P
 and 6 P), at the speed of a copy in the same run. All in one process, rounds interleaved; the median of the rounds and,
-because other programs may share the machine, the fastest.
+because other programs may share the machine, the fastest. On CUDA (``--device cuda``) a call is timed between two
+events of the stream.
 """
 
 import argparse
@@ -17,17 +18,17 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median as middle
-from time import perf_counter
 from typing import Any
 
 import torch
 from common import facts, write
+from devices import Stopwatch, add_device, device_facts, stopwatch
 from torch import Tensor, nn
 
 from buttress.console.tables import table
 from buttress.kernels import perturb_, restore_, rwp_first_step_, rwp_step_, use_backend
 from buttress.nn.weights import matrices
-from buttress_plugins.models.preact_resnet import preact_resnet18
+from buttress_plugins.models.preact_resnet import preact_resnet18, preact_tiny
 
 GAMMA, TINY = 0.01, 1e-20
 PEERS = ("floor", "subtract", "foreach", "torch", "proxy")
@@ -106,15 +107,14 @@ def copied(source: Tensor, target: Tensor) -> Callable[[], object]:
     return lambda: target.copy_(source)
 
 
-def measure(candidates: Candidates, rounds: int) -> dict[str, list[float]]:
+def measure(candidates: Candidates, rounds: int, seconds: Stopwatch) -> dict[str, list[float]]:
     """Milliseconds of every round by candidate."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         for name, call in candidates.items():
-            begin = perf_counter()
-            call()
+            spent = 1e3 * seconds(call)
             if number:  # the first round warms up
-                times[name].append(1e3 * (perf_counter() - begin))
+                times[name].append(spent)
     return times
 
 
@@ -150,7 +150,7 @@ def rwp(model: nn.Module) -> Candidates:
         weights = matrices(copy.deepcopy(model))
         directions = [torch.randn_like(w) for w in weights]
         origin, total = ([torch.zeros_like(w) for w in weights] for _ in range(2))
-        state = torch.zeros((2, len(weights)), dtype=torch.float64)
+        state = torch.zeros((2, len(weights)), dtype=torch.float64, device=weights[0].device)
         rwp_first_step_(weights, directions, origin, total, state, GAMMA)
         return lambda: call(weights, directions, origin, total, state)
 
@@ -169,29 +169,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="a small network instead, for tests")
+    add_device(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = preact_resnet18(in_channels=3, num_classes=10)
+    network = preact_tiny if options.quick else preact_resnet18
+    model = network(in_channels=3, num_classes=10).to(options.device)
     size = sum(weight.numel() for weight in matrices(model))
-    flat = torch.randn(size)
-    copy_once = copied(flat, torch.zeros(size))
+    flat = torch.randn(size, device=options.device)
+    copy_once = copied(flat, torch.zeros_like(flat))
     results: dict[str, dict[str, dict[str, float]]] = {}
     lines = []
     for method, candidates, moved in (("AWP", awp(model), 8), ("RWP", rwp(model), 6)):
-        times = measure({**candidates, "copy": copy_once}, options.rounds)
+        times = measure({**candidates, "copy": copy_once}, options.rounds, stopwatch(options.device))
         times["floor"] = [ms * moved / 2 for ms in times.pop("copy")]
         for rounds, choose in (("median", middle), ("fastest", min)):
             chosen = {name: choose(each) for name, each in times.items()}
             ratios = [f"{chosen[name] / chosen['compiled']:.2f}" if name in chosen else "" for name in PEERS]
-            lines.append([method, rounds, f"{chosen['compiled']:.1f}", *ratios])
+            lines.append([method, rounds, f"{chosen['compiled']:.3g}", *ratios])
             results.setdefault(method, {})[rounds] = chosen
-    print(f"PreActResNet-18: {size:,} weights, float32, {options.threads} threads, {options.rounds} rounds\n")
+    where = f"{options.threads} threads" if options.device.type == "cpu" else options.device
+    print(f"{network.__name__}: {size:,} weights, float32, {where}, {options.rounds} rounds\n")
     header = ["method", "rounds", "compiled, ms", *(f"x over {name}" for name in PEERS)]
     print(table(header, lines))
-    sizes = {"model": "preact_resnet18", "weights": size, "rounds": options.rounds}
-    write(options.json, facts(benchmark="bench_perturb", **sizes, ms=results))
+    sizes = {"model": network.__name__, "weights": size, "rounds": options.rounds}
+    write(options.json, facts(benchmark="bench_perturb", **device_facts(options.device), **sizes, ms=results))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Images a second of the transforms of training batches.
 
-Each plugin transforms batches of random 8-bit images, drawing anew each time; rounds interleaved, the median.
+Each plugin transforms batches of random 8-bit images, drawing anew each time; rounds interleaved, the median. On CUDA
+(``--device cuda``) a batch is timed between two events of the stream.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
 from common import facts, summary, write
+from devices import add_device, device_facts, stopwatch
 
 from buttress import Batch, ThreatModel
 from buttress.components.loaded import as_loaded
@@ -35,11 +37,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--device", default="cpu")
+    add_device(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
+    device, seconds = options.device, stopwatch(options.device)
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
     torch.manual_seed(0)
     x = (torch.randint(256, (options.batch, 3, 32, 32)) / 255).to(device).contiguous(memory_format=layout)
@@ -51,16 +53,14 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in TRANSFORMS}
     for number in range(options.rounds + 2):
         for (name, context), plugin in zip(contexts.items(), plugins, strict=True):
-            begin = perf_counter()
-            plugin.plugin.transform_batch(batch, context)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            spent = seconds(partial(plugin.plugin.transform_batch, batch, context))
             if number >= 2:
-                times[name].append(perf_counter() - begin)
+                times[name].append(spent)
     for name, each in times.items():
         print(f"{name}: {options.batch / median(each):,.0f} images/s, {1e3 * median(each):.2f} ms a batch")
     results = {name: {**summary(each), "images_per_s": options.batch / median(each)} for name, each in times.items()}
-    write(options.json, facts(benchmark="bench_transforms", device=str(device), batch=options.batch, results=results))
+    sizes = {**device_facts(device), "batch": options.batch}
+    write(options.json, facts(benchmark="bench_transforms", **sizes, results=results))
 
 
 if __name__ == "__main__":

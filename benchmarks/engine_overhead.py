@@ -9,19 +9,17 @@ after a backward. Beside it the same with a plugin from elsewhere in the stack, 
 
 from collections.abc import Callable
 from statistics import median
-from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from common import summary
+from devices import now
 from torch import Tensor, nn
 
 from buttress import Batch, Engine, ThreatModel, hookimpl
-from buttress_plugins.models.preact_resnet import preact_resnet18
+from buttress_plugins.models.preact_resnet import preact_resnet18, preact_tiny
 
-# Examples of a batch of PreActResNet-18.
-BATCH = 32
 # Steps without attack work, by the names of their results.
 OVERHEADS = {
     "engine": "built-in plugins alone",
@@ -52,7 +50,7 @@ class Idle(nn.Module):
         self.grads = [torch.randn_like(weight) for weight in network.parameters()]
 
     def forward(self, x: Tensor) -> Tensor:
-        return Given.apply(torch.zeros(len(x), 10), self.grads, *self.parameters())  # type: ignore[no-any-return]
+        return Given.apply(torch.zeros(len(x), 10, device=x.device), self.grads, *self.parameters())  # type: ignore[no-any-return]
 
 
 class Untouched:
@@ -63,14 +61,29 @@ class Untouched:
         return batch
 
 
-def measure_overhead(rounds: int, calls: int = 8) -> dict[str, Any]:
+class Sizes(NamedTuple):
+    """The sizes of the measured steps.
+
+    Args:
+        network: network that is trained.
+        batch: number of examples in a batch.
+        other: number of elements that are changed between two calls; more than any cache holds.
+    """
+
+    network: Callable[..., nn.Module] = preact_resnet18
+    batch: int = 32
+    other: int = 2**26
+
+
+SMALL = Sizes(preact_tiny, 4, 16)
+"""Sizes for tests."""
+
+
+def measure_overhead(rounds: int, device: torch.device, sizes: Sizes, calls: int = 8) -> dict[str, Any]:
     """Seconds of whole steps, and of steps without attack, forward and backward: by the engine and by hand."""
     torch.manual_seed(0)
-    network, x, y = (
-        preact_resnet18(in_channels=3, num_classes=10),
-        torch.rand(BATCH, 3, 32, 32),
-        torch.arange(BATCH) % 10,
-    )
+    network = sizes.network(in_channels=3, num_classes=10).to(device)
+    x, y = torch.rand(sizes.batch, 3, 32, 32, device=device), torch.arange(sizes.batch, device=device) % 10
     model, weights = Idle(network), list(network.parameters())
 
     def sgd() -> torch.optim.Optimizer:
@@ -94,13 +107,13 @@ def measure_overhead(rounds: int, calls: int = 8) -> dict[str, Any]:
         "from_elsewhere": step_of(model, "clean", Untouched()),
         "skipping": step_of(model, "clean", nonfinite="skip"),
     }
-    whole, others = step_of(network, {"pgd": {"steps": 10}}), torch.zeros(2**26)  # more than any cache holds
+    whole, others = step_of(network, {"pgd": {"steps": 10}}), torch.zeros(sizes.other, device=device)
 
     def seconds(call: Callable[[], object]) -> float:
         others.add_(1)
-        begin = perf_counter()
+        begin = now(device)
         call()
-        return perf_counter() - begin
+        return now(device) - begin
 
     times: dict[str, list[float]] = {name: [] for name in (*steps, "pgd10_step")}
     for number in range(rounds + 1):
