@@ -1,0 +1,162 @@
+"""The scripts behind the parts: what they find and record, with stand-ins for CUDA."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gpu import layouts, suite, waits
+
+
+class Stream:
+    """A stand-in for ``torch.cuda`` that writes down what happens, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def event(self, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(
+            record=lambda: self.calls.append("record"),
+            synchronize=lambda: self.calls.append("synchronize"),
+            elapsed_time=lambda other: 1500.0,
+        )
+
+
+def test_on_cuda_a_call_is_timed_between_two_events(benchmarks: Path, monkeypatch: pytest.MonkeyPatch):
+    from devices import stopwatch
+
+    stream = Stream()
+    monkeypatch.setattr(torch.cuda, "Event", stream.event)
+    assert stopwatch(torch.device("cuda"))(lambda: stream.calls.append("call")) == 1.5
+    assert stream.calls == ["record", "call", "record", "synchronize"]
+
+
+def test_on_the_cpu_a_call_is_timed_by_the_clock(benchmarks: Path):
+    from devices import stopwatch
+
+    readings = iter([2.0, 5.0])
+    assert stopwatch(torch.device("cpu"), lambda: next(readings))(lambda: None) == 3.0
+
+
+def test_a_device_that_is_not_there_is_named(benchmarks: Path, monkeypatch: pytest.MonkeyPatch):
+    from devices import device_of
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Exception, match=r"cuda:1 asked for, and torch .* sees no CUDA device"):
+        device_of("cuda:1")
+
+
+def test_a_case_that_fails_is_recorded_and_the_others_go_on(
+    benchmarks: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    import bench_images
+
+    words = "--models preact_tiny --precisions tf32 float32 --formats contiguous --batch 2 --steps 1 --rounds 1"
+    monkeypatch.setattr("sys.argv", ["bench_images.py", *words.split(), "--warmup", "0"])
+    assert bench_images.main() == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "tf32 is an arithmetic of CUDA devices" in lines[2]
+    assert lines[3].split()[:4] == ["off", "float32", "preact_tiny", "contiguous"]
+
+
+# Tests
+
+
+def test_the_files_of_tests_are_those_with_the_mark():
+    names = {Path(file).name for file in suite.files()}
+    assert {"test_median.py", "test_waiting.py", "test_devices.py"} <= names
+    assert "test_tracks.py" not in names
+
+
+def test_outcomes_are_kept_by_test():
+    kept = suite.Outcomes()
+    for name, when, outcome in (
+        ("good", "setup", "passed"),
+        ("good", "call", "passed"),
+        ("good", "teardown", "passed"),
+        ("bad", "call", "failed"),
+        ("no device", "setup", "skipped"),
+    ):
+        report = SimpleNamespace(nodeid=name, when=when, outcome=outcome, longreprtext=f"why {outcome}")
+        kept.pytest_runtest_logreport(report)  # type: ignore[arg-type]
+    assert suite.result(kept) == {
+        "collected": 0,
+        "passed": 1,
+        "failed": 1,
+        "skipped": 1,
+        "outcomes": {"good": "passed", "bad": "failed", "no device": "skipped"},
+        "reasons": {"bad": "why failed", "no device": "why skipped"},
+    }
+
+
+def test_no_test_that_ran_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("sys.argv", ["suite.py"])
+    monkeypatch.setattr(suite.os, "environ", {})
+    monkeypatch.setattr(pytest, "main", lambda words, plugins: 0)
+    assert suite.main() == 1
+    assert "no test ran" in capsys.readouterr().err
+
+
+# Waiting
+
+
+def test_waiting_is_refused_within_the_block_on_cuda(monkeypatch: pytest.MonkeyPatch):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with waits.waiting_refused(torch.device("cpu")):
+        assert not modes
+    with waits.waiting_refused(torch.device("cuda")):
+        assert modes == ["error"]
+    assert modes == ["error", 0]
+
+
+def test_a_step_that_fails_is_the_reason(monkeypatch: pytest.MonkeyPatch):
+    entered = []
+
+    def refused(device: torch.device) -> Any:
+        entered.append(device)
+        if len(entered) == 2:
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return nullcontext()
+
+    monkeypatch.setattr(waits, "waiting_refused", refused)
+    assert "called a synchronizing CUDA operation" in waits.reason("fgsm", "torch", torch.device("cpu"))
+    assert waits.reason("fgsm", "torch", torch.device("cpu")) == ""
+
+
+# Layouts
+
+
+class WrongInChannelsLast(torch.autograd.Function):
+    """The identity, whose gradient is half of the right one for inputs in channels_last."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.factor = 0.5 if not x.is_contiguous() else 1.0
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.factor * grads[0]
+
+
+class WrongPool(nn.Module):
+    """A pool as torch issue 188344 has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return WrongInChannelsLast.apply(x)  # type: ignore[no-any-return]
+
+
+def test_a_wrong_gradient_that_is_named_is_as_expected(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    found = layouts.examined(WrongPool(), torch.device("cpu"))
+    assert found["differences"] == {"contiguous": 0.0, "channels_last": pytest.approx(0.5)}
+    assert "by layer '1' (WrongPool)" in found["fault"]
+    assert found["as_expected"]
+    monkeypatch.setattr(layouts, "compared", lambda model, x: SimpleNamespace(fault=""))
+    assert not layouts.examined(WrongPool(), torch.device("cpu"))["as_expected"]
