@@ -212,6 +212,8 @@ BAD = {
     "an optimizer that cannot step": (None, ["optimizer={name: sgd, lr: 0.1, differentiable: true}"], ["optimizer", "SGD"]),
     "an override within a list": (None, ["schedule.milestones.0=3"], ["'milestones' is a list: override it as a whole"]),
     "an L2 radius beyond floats": (None, ["threat={norm: l2, eps: '1e999999'}"], ["threat.eps", "that a float can hold"]),
+    "half precision of a small range": (None, ["precision=float16"], ["override 'precision=float16': precision: float16 is not offered", "use bf16"]),
+    "a precision that the device lacks": (None, ["precision={attack: tf32}", "device=cpu"], ["override 'precision={attack: tf32}': precision: model", "on cpu"]),
     "channels_last of what are no images": (
         lambda folder: np.savez(
             folder / "small.npz", x_train=np.zeros((8, 5)), y_train=np.arange(8) % 4, x_test=np.zeros((4, 5)),

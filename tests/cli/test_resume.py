@@ -115,6 +115,17 @@ def test_resume_twice_and_with_dropout_equals_the_uninterrupted_run(workspace: P
     assert fingerprint(run) == fingerprint(Path("runs/small/whole"))
 
 
+@pytest.mark.parametrize("precision", ["bf16", "{attack: bf16, train: float32, score: bf16}", "float64"])
+def test_resume_is_exact_in_every_precision(precision: str, workspace: Path):
+    overrides = [f"precision={precision}", "epochs=2"]
+    launch(load_config(Path("small.yaml"), overrides), Path("runs"), "whole", forecast=False)
+    whole = fingerprint(Path("runs/small/whole"))
+    for after in (3, 5):
+        run = start_and_stop(after, f"stopped-{after}", *overrides)
+        continue_run(run)
+        assert fingerprint(run) == whole, f"stopped after {after} steps"
+
+
 def test_order_of_the_data_differs_between_epochs(workspace: Path):
     from buttress.data.order import epoch_order
 
