@@ -24,7 +24,7 @@ def main() -> int:
         "MAX_JOBS": str(os.cpu_count()),
     }
     command = [sys.executable, "setup.py", "build_ext", "--inplace"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | switches, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | switches, stdout=sys.stderr, check=False)
     if done.returncode:
         return done.returncode
     from buttress.kernels import status  # the library that is there now

@@ -8,7 +8,7 @@ from typing import Any
 from gpu.parts import Part
 from gpu.running import Outcome
 
-LAST = 4000
+LAST = 20_000
 """Number of characters that are kept of a part's errors."""
 # The beginning of the line with which a benchmark names its file, which is gone when the page is read.
 _WRITTEN = "written to "

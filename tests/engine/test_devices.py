@@ -1,5 +1,7 @@
 """Training on devices: averages that follow the model, and CUDA against the CPU."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -55,6 +57,29 @@ def test_training_on_cuda_equals_training_on_the_cpu():
         trained.append([value.cpu() for value in (*snapshot(model).values(), *track.weights.values())])
     for on_cpu, on_cuda in zip(*trained, strict=True):
         torch.testing.assert_close(on_cuda, on_cpu, rtol=0, atol=1e-10)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    "stack",
+    [
+        ["pgd", {"awp": {"gamma": 0.1}}],
+        [{"pgd": {"loss": "kl", "start": "gaussian"}}, "trades"],
+        [{"apgd": {"steps": 4}}, {"ema": {"tau": 0.5}}],
+    ],
+    ids=["AWP", "TRADES", "APGD"],
+)
+def test_attack_steps_that_are_captured_on_cuda_give_the_same_numbers(stack: list[Any]):
+    trained = []
+    for choice in ("off", "graphs"):
+        model = ConvNet().double().cuda()
+        engine = engine_of(model, *stack, compile=choice)
+        for seed in range(3):
+            batch = batch_of(seed=seed, dtype=torch.float64)
+            engine.step(batch.x.cuda(), batch.y.cuda())
+        trained.append(snapshot(model))
+    for name, weight in trained[0].items():
+        torch.testing.assert_close(trained[1][name], weight, rtol=0, atol=1e-10)
 
 
 @pytest.mark.cuda

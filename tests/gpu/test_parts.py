@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gpu import layouts, suite, waits
+from gpu import build, layouts, suite, waits
 
 
 class Stream:
@@ -61,6 +61,28 @@ def test_a_case_that_fails_is_recorded_and_the_others_go_on(
     lines = capsys.readouterr().out.splitlines()
     assert "tf32 is an arithmetic of CUDA devices" in lines[2]
     assert lines[3].split()[:4] == ["off", "float32", "preact_tiny", "contiguous"]
+
+
+# The extension
+
+
+@pytest.mark.parametrize(("code", "cuda", "expected"), [(0, "yes", 0), (0, "no", 1), (3, "yes", 3)])
+def test_the_extension_is_built_for_the_gpu_and_must_have_its_cuda_part(
+    code: int, cuda: str, expected: int, monkeypatch: pytest.MonkeyPatch
+):
+    switches = {}
+
+    def run(command: list[str], *, env: dict[str, str], **_: Any) -> SimpleNamespace:
+        switches.update(env)
+        return SimpleNamespace(returncode=code)
+
+    monkeypatch.setattr("sys.argv", ["build.py"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(build.subprocess, "run", run)
+    monkeypatch.setattr("buttress.kernels.status", lambda: {"CUDA": cuda})
+    assert build.main() == expected
+    assert switches["TORCH_CUDA_ARCH_LIST"] == "9.0"
+    assert switches["BUTTRESS_EXTENSION"] == switches["BUTTRESS_CUDA"] == "1"
 
 
 # Tests
