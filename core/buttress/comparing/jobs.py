@@ -46,6 +46,8 @@ BUSY = 75
 # Keys of a config that no number depends on; of ``modules``, the manifest knows the files. ``name`` is that of the
 # comparison, whose folder may be renamed.
 _CHANGES_NOTHING = ("name", "loggers", "modules", "folder")
+# Keys that configs of older versions lack, with the values that these have.
+_LATER = {"precision": "float32", "compile": "off"}
 # Longest value of a key in a message.
 _LONGEST_VALUE = 100
 
@@ -160,8 +162,10 @@ class Job:
 
 
 def without_idle_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without the keys that no number depends on."""
-    return {key: value for key, value in config.items() if key not in _CHANGES_NOTHING}
+    """A config without the keys that no number depends on, and without later keys at the values of older versions."""
+    return {
+        key: value for key, value in config.items() if key not in _CHANGES_NOTHING and _LATER.get(key, ABSENT) != value
+    }
 
 
 def _short(value: object) -> str:
