@@ -48,14 +48,14 @@ class Precision:
         One word is that of attack and train; score stays float32 unless it is named, or the word is ``float64``.
 
         Args:
-            given: a word, or a mapping from kinds of work to words.
+            given: a word, a mapping from kinds of work to words, or a precision.
             place: place of ``given``, for the error.
 
         Raises:
             ConfigError: an unknown word or kind of work, float16, or float64 beside another word.
         """
         if isinstance(given, Precision):
-            return given
+            given = given.words
         if isinstance(given, Mapping):
             if unknown := [key for key in given if key not in WORKS]:
                 raise ConfigError(f"unknown kind of work {unknown[0]!r}{nearest(str(unknown[0]), WORKS)}", key=place)

@@ -25,6 +25,12 @@ def test_a_word_is_that_of_attack_and_train_and_the_score_stays_float32(given, a
     assert (precision.of("attack"), precision.of("train"), precision.of("score")) == (attack, train, score)
 
 
+def test_a_precision_that_was_not_read_is_checked_too():
+    for made in (Precision(train="bf61"), Precision(attack="float64"), Precision(attack="fp16")):
+        with pytest.raises(ConfigError, match=r"expected one of|give float64 alone|float16 is not offered"):
+            Precision.read(made)
+
+
 @pytest.mark.parametrize("name", ["float16", "fp16", "half", 16])
 def test_float16_is_refused_with_the_reason(name):
     with pytest.raises(ConfigError, match="underflow in it, so attacks stall and a model looks robust; use bf16"):

@@ -140,6 +140,26 @@ def test_a_region_around_a_step_an_evaluation_or_an_attack_is_refused():
     step(engine)
 
 
+@pytest.mark.parametrize(("training", "scores"), [("bf16", None), ("float32", "bf16")])
+def test_an_evaluation_within_a_hook_is_in_its_own_precision_and_the_step_goes_on_in_that_of_the_engine(
+    training, scores
+):
+    batch, model, seen = batch_of(), ConvNet(), []
+    split = Split(batch.x, batch.y)
+
+    def evaluating(self, model, batch, adv):
+        seen.append(evaluate(model, split, "fgsm", LINF, precision=scores).robust_losses)
+        return nn.functional.cross_entropy(model(adv.x), batch.y, reduction="none")
+
+    inside = []
+    expected = evaluate(model, split, "fgsm", LINF, precision=scores).robust_losses
+    model.conv.register_forward_hook(lambda module, inputs, output: inside.append(output.dtype))
+    step(engine_of(model, "clean", plugin("evaluating", compute_loss=evaluating), precision=training))
+    assert torch.equal(seen[0], expected)
+    own, engines = (torch.bfloat16 if word == "bf16" else torch.float32 for word in (scores, training))
+    assert inside == [own] * (len(inside) - 1) + [engines]
+
+
 def test_a_region_that_a_plugin_opens_changes_nothing_in_the_model_s_forward():
     seen = []
 

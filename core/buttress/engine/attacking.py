@@ -22,14 +22,17 @@ from buttress.precision import Precision, Work
 # Words of torch's error about a gradient of a gradient through a compiled graph.
 _NO_SECOND_GRADIENT = "does not currently support double backward"
 
+_OPEN: list[ModelAtWork] = []
+"""Those with an open block, the innermost last."""
+
 
 class ModelAtWork:
     """A model and the way in which its passes are made.
 
     While a block of ``doing``, ``attacking`` or ``scoring`` is open, every call ``model(x)``, whoever makes it, is a
     forward in the precision of that work, in an autocast region of its own where the precision needs one, with inputs
-    in the memory format of the weights; the output is of the weights' dtype. All passes are counted. Blocks may be
-    nested; the innermost holds.
+    in the memory format of the weights; the output of a forward in ``bf16`` is float32. All passes are counted. Blocks
+    may be nested, also those of two such objects around one model, as where a hook evaluates; the innermost holds.
 
     Args:
         model: model that is called.
@@ -72,10 +75,22 @@ class ModelAtWork:
                     yield
                     return
                 expect_no_autocast(self.device, self._who)
-                with calls_replaced(self.model, self._made_here), self._explained():
+                with self._innermost(), calls_replaced(self.model, self._made_here), self._explained():
                     yield
         finally:
             self._work = before
+
+    @contextmanager
+    def _innermost(self) -> Iterator[None]:
+        _OPEN.append(self)
+        try:
+            yield
+        finally:
+            _OPEN.remove(self)
+
+    def _holds(self) -> bool:
+        """Whether no other block around the model is further in."""
+        return next((each for each in reversed(_OPEN) if each.model is self.model), self) is self
 
     @property
     def _word(self) -> str:
@@ -122,20 +137,25 @@ class ModelAtWork:
 
     def _made_here(self, forward: ModelCall) -> ModelCall:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._channels_last:
-                args = tuple(map(in_channels_last, args))
-            with region(self._word, self.device):
-                if self._compiled is not None and not kwargs and len(args) == 1 and isinstance(args[0], Tensor):
-                    output = self._compiled.call(forward, args[0], scoring=self._work == "score")
-                else:
-                    output = forward(*args, **kwargs)
-            if self._word == "bf16" and isinstance(output, Tensor):
-                output = output.float()
+            output = self._made(forward, args, kwargs) if self._holds() else forward(*args, **kwargs)
             self.counter.count(output, to_weights=any(each.requires_grad for each in self._parameters))
             self._after_forward()
             return output
 
         return call
+
+    def _made(self, forward: ModelCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``forward(*args, **kwargs)`` in the precision of the present work."""
+        if self._channels_last:
+            args = tuple(map(in_channels_last, args))
+        with region(self._word, self.device):
+            if self._compiled is not None and not kwargs and len(args) == 1 and isinstance(args[0], Tensor):
+                output = self._compiled.call(forward, args[0], scoring=self._work == "score")
+            else:
+                output = forward(*args, **kwargs)
+        if self._word == "bf16" and isinstance(output, Tensor):
+            output = output.float()
+        return output
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
