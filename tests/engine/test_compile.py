@@ -128,6 +128,15 @@ class Printing(ConvNet):
         return super().forward(x)
 
 
+def test_batches_are_not_cut_where_examples_depend_on_one_another():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3, track_running_stats=False))
+    at_work = ModelAtWork(model, compile="model", who="x")
+    for size in (8, 5, 20):
+        x = batch_of(size, seed=size).x
+        torch.testing.assert_close(at_work.logits(x), model(x).detach())
+
+
 def test_a_model_that_does_not_compile_is_one_error():
     model = Printing()
     before = copy.deepcopy(model.state_dict())

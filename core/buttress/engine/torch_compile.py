@@ -8,6 +8,7 @@ from types import FunctionType
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from buttress.errors import ModelError
 from buttress.nn.calls import ModelCall
@@ -25,7 +26,8 @@ class CompiledPasses:
     One graph is that of attacks and scores: eval mode, weights without gradients. In eval mode examples do not depend
     on one another, so batches of other sizes are cut into parts of that size, and the last part is filled up. The
     other is that of training: live weights, with the batch size of training alone. Every other forward is not compiled:
-    the incomplete last batch of an epoch in train mode, the re-estimation of batch norm, small rests of a batch.
+    the incomplete last batch of an epoch in train mode, the re-estimation of batch norm, small rests of a batch, and
+    other sizes where batch norm has no running statistics, so that examples depend on one another in eval mode too.
 
     Args:
         model: the model.
@@ -35,6 +37,7 @@ class CompiledPasses:
     def __init__(self, model: nn.Module, backend: str = "inductor") -> None:
         self._model = model
         self._graph: Graph = torch.compile(own_function(model), backend=backend, fullgraph=True, dynamic=False)
+        self._mixes_examples = any(map(_mixes_examples, model.modules()))
         self._size: int | None = None
         self._from_training = False
 
@@ -65,6 +68,9 @@ class CompiledPasses:
 
     def _attacked(self, forward: ModelCall, x: Tensor) -> Tensor:
         """``forward(x)`` in eval mode, in parts of the graphs' size."""
+        if self._mixes_examples and len(x) != self._size:
+            output: Tensor = forward(x)
+            return output
         wanted = torch.is_grad_enabled() and x.requires_grad
         with torch.enable_grad():  # a score runs the graph of attacks, and forgets the gradient
             given = x if wanted else x.detach().requires_grad_()
@@ -83,6 +89,11 @@ class CompiledPasses:
             return output
         filled = torch.cat([x, x[:1].detach().expand(size - len(x), *x.shape[1:])])
         return self._whole(forward, filled)[: len(x)]
+
+
+def _mixes_examples(module: nn.Module) -> bool:
+    """Whether ``module`` is a batch norm that measures every batch, in eval mode too."""
+    return isinstance(module, _BatchNorm) and module.running_mean is None
 
 
 def _compiled(graph: Graph, forward: ModelCall, model: nn.Module, x: Tensor) -> Tensor:
