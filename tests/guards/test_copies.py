@@ -4,8 +4,9 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -175,6 +176,16 @@ def test_code_of_a_built_in_plugin_is_own():
     for name, row in CATALOGUE.items():
         assert is_own(Subject(load(find("plugin", name)), row.settings, name=name).plugin().plugin), name
     assert not is_own(OwnPGD(steps=1))
+
+
+def test_code_around_that_of_a_built_in_plugin_is_not_own():
+    @wraps(PGD.generate_adv)
+    def around(*arguments: Any) -> Any:
+        return PGD.generate_adv(*arguments)
+
+    assert not is_own(around)
+    assert not is_own(MethodType(around, PGD(steps=1)))
+    assert not is_own(torch.no_grad()(around))
 
 
 class FaultError(Exception):

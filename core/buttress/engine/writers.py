@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import partial
-from inspect import isclass, ismethod, isroutine
+from inspect import isclass, isfunction, ismethod, isroutine
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor, nn
@@ -72,16 +74,28 @@ def is_own(value: object) -> bool:
         if id(each) in seen or isinstance(each, nn.Module):
             continue
         seen[id(each)] = each
-        written = each if isroutine(each) or isclass(each) else type(each)
-        package = (getattr(written, "__module__", None) or "builtins").partition(".")[0]
-        if package not in _KNOWN:
+        if not all(name.partition(".")[0] in _KNOWN for name in _modules_of(each)):
             return False
         left += _held_by(each)
     return True
 
 
+def _modules_of(value: Any) -> Iterator[str]:
+    """Names of the modules that the code of a value is from: as it says, and, of a function, where it was written.
+
+    A function that wraps another (``functools.wraps``) says the other's.
+    """
+    written = value if isroutine(value) or isclass(value) else type(value)
+    yield getattr(written, "__module__", None) or "builtins"
+    if isfunction(written):
+        yield written.__globals__.get("__name__", "")
+
+
 def _held_by(value: Any) -> list[object]:
-    """The objects that a value holds: elements, attributes, the object of a method, what a partial is made of."""
+    """The objects that a value holds: elements, attributes, the object of a method, what a partial is made of.
+
+    Those of a function: what it has of the functions around it.
+    """
     if isinstance(value, Mapping):
         return [*value.values()]
     if isinstance(value, (list, tuple, Set)):
@@ -89,8 +103,19 @@ def _held_by(value: Any) -> list[object]:
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
     if ismethod(value):
-        return [value.__self__]
+        return [value.__func__, value.__self__]
+    if isfunction(value):
+        return _closure_of(value)
     return [] if isclass(value) or isroutine(value) else [*attributes_of(value).values()]
+
+
+def _closure_of(function: FunctionType) -> list[object]:
+    """Values of the variables that a function has of the functions around it."""
+    values: list[object] = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # it has no value yet
+            values.append(cell.cell_contents)
+    return values
 
 
 def is_torchs_own(optimizer: Optimizer) -> bool:
