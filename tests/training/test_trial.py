@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from buttress.config.file import load_config
 from buttress.errors import ConfigError, InputError, ModelError
@@ -186,3 +187,26 @@ def test_no_trace_stays(config: Path):
         assert value.grad is None
     assert all(module.training for module in model.modules())
     assert all(weight.requires_grad for weight in model.parameters())
+
+
+class Cached(nn.Module):
+    """Keeps a tensor of its first forward, as positions of a network are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.utils.spectral_norm(nn.Linear(3, 3))
+        self.scale: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.scale is None:
+            self.scale = torch.ones(3).to(x) * self.layer.weight_orig.sum().detach()
+        return self.layer(x * self.scale)
+
+
+def test_no_tensor_of_a_trial_stays_in_an_attribute():
+    model, x = Cached(), torch.rand(2, 3)
+    expect_precision(model, x, Precision.read("float64"), ("attack",))
+    expect_precision(model, x, Precision.read("bf16"), ("attack", "train"))
+    assert model.scale is None
+    copy.deepcopy(model)  # torch refuses a tensor with a graph
+    assert model(x).dtype == torch.float32

@@ -44,7 +44,7 @@ class Trial:
         args, kwargs = tuple(map(self._copy, given.args)), {key: self._copy(each) for key, each in given.kwargs.items()}
         targets = list(_learnable([*args, *kwargs.values()] if of == "inputs" else parameters.values()))
         device = next(each.device for each in [*parameters.values(), *targets])
-        with _undisturbed(device), arithmetic(self.word, device):
+        with _undisturbed(device), _attributes_kept(module), arithmetic(self.word, device):
             with region(self.word, device):
                 output = torch.func.functional_call(module, {**parameters, **buffers}, args, kwargs)
             outputs = [each for each in _tensors(output) if each.requires_grad]
@@ -98,6 +98,18 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, (tuple, list)):
         for each in output:
             yield from _tensors(each)
+
+
+@contextmanager
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Take back what forwards leave in attributes: made of stand-ins, in their dtype (old spectral norm, caches)."""
+    before = [(each.__dict__, each.__dict__.copy()) for each in module.modules()]
+    try:
+        yield
+    finally:
+        for attributes, kept in before:
+            attributes.clear()
+            attributes.update(kept)
 
 
 @contextmanager
