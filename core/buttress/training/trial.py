@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from buttress.config.file import ConfigFile
+from buttress.engine.compilation import expect_compilation
 from buttress.errors import ModelError, describe
 from buttress.nn.layout import expect_safe_layout
 from buttress.nn.modes import Modes
@@ -27,9 +28,11 @@ def expect_works(model: nn.Module, x: Tensor, file: ConfigFile, works: Sequence[
     """Expect that ``model`` can do its kinds of work at ``x [b,*]`` as ``file`` says; leaves no trace.
 
     Raises:
-        ConfigError: the device or the weights have no such precision.
+        ConfigError: the device or the weights have no such precision, or the device no such compilation.
         ModelError: the model raises in it, or its input gradients are wrong in its layout.
     """
+    with (file.place / "compile").error_context():
+        expect_compilation(file.config.compile, x.device)
     precision = Precision.read(file.config.precision)
     if "train" not in works:
         precision = Precision.scoring(precision.score)
