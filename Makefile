@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each does all of its own set-up in .venv, on any machine with Python >= 3.11.
 BIN := .venv/bin
 
-.PHONY: demo test check docs pages compare compare-stages compare-mnist5k torture sanitize format setup clean
+.PHONY: demo test check docs pages compare compare-stages compare-mnist5k speed torture sanitize format setup clean
 
 demo: setup
 	$(BIN)/buttress train configs/demo.yaml
@@ -21,6 +21,7 @@ pages: setup
 	$(BIN)/python -m tests.composition.pairs
 	$(BIN)/python scripts/method_pages.py
 	$(BIN)/python scripts/results_page.py
+	$(BIN)/python scripts/speed_page.py
 	$(BIN)/python scripts/reference_pages.py
 
 # The recipes on label-noise digits over three seeds, but for those that start from the weights of another run: each run
@@ -44,6 +45,13 @@ compare-mnist5k: MNIST5K = $(patsubst %,configs/mnist5k/%.yaml,at trades awp rwp
 compare-mnist5k: setup
 	$(BIN)/buttress compare $(MNIST5K) --seeds 3 --jobs 2 --name mnist5k \
 	  --attack 'pgd: {steps: 20, step_size: 1/80, loss: margin}'
+
+# The engine over the public codes and over other libraries of attacks, and the page of these numbers; the machine should
+# have nothing else to do, for about half an hour.
+speed: setup
+	$(BIN)/python benchmarks/bench_step.py --json benchmarks/results/step-1thread.json
+	$(BIN)/python benchmarks/bench_peers.py --json benchmarks/results/peers-1thread.json
+	$(BIN)/python scripts/speed_page.py
 
 # What could lose a run, tried many times; prints the counts and writes them into docs/reliability.md.
 torture: setup

@@ -1,121 +1,88 @@
-"""The engine's training step over that of the common hand-written PGD-AT loop.
+"""The engine's training step over that of the public code of each method.
 
-The hand-written loop is the one found in most scripts: its attack calls ``loss.backward()`` and so computes the
-gradients of all weights in each of its ten steps, and throws them away. The engine differentiates with respect to the
-input only. Both sides: PreActResNet-18, 32x32, batch 32, PGD-10 L-inf 8/255 with step 2/255 in eval mode, SGD with
-momentum and weight decay, the same random start, in the same memory format; one process, rounds interleaved, the
-median of the rounds' ratios. With channels_last the loop in the plain format, which is what most scripts run, is timed
-too. Before timing, one step of each from equal weights: the largest differences of their adversarial examples from the
-engine's are printed.
+Both sides train PreActResNet-18 on 32x32 images in batches of 32, with PGD-10 (L-inf 8/255, step 2/255, eval mode), SGD
+with momentum and weight decay, and the same random start. The public codes, as ``step/official.py`` has them, run in
+float32 and in the plain format of memory; the engine runs in each of the settings of ``step/settings.py``. The public
+code in channels_last is timed as well, to tell how much the format does. All in one process, rounds interleaved; the
+ratio is the median of the rounds' ratios. With one thread on the CPU the clock is that of the thread, which other
+programs on the machine hardly move.
+
+Before timing, both sides take one step from equal weights, and the largest differences of their adversarial examples
+and weights are printed: in float32 on the measured network, where rounding turns the signs of small gradients and takes
+digits from the proxies of AWP and RWP, and in float64 on a small network, where it hides nothing.
 """
 
 import argparse
-import copy
-from collections.abc import Callable
-from pathlib import Path
-from statistics import median
-from time import perf_counter
+from time import perf_counter, thread_time
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from common import facts, summary, write
-from torch import Tensor, nn
+from common import facts, interleaved, load, parser, ratio, summary, write
+from devices import add_device, device_facts, stopwatch
+from step.problem import REAL, SMALL, Problem, Sizes
+from step.proof import proof
+from step.settings import EAGER, SETTINGS
+from step.stacks import STACKS
 
-from buttress import Engine, ThreatModel
-from buttress_plugins.models.preact_resnet import preact_resnet18
+from buttress.console.tables import table
 
-EPS, STEP, STEPS, BATCH = 8 / 255, 2 / 255, 10, 32
-
-
-def hand_written_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, start: Tensor
-) -> Tensor:
-    """One step as everybody writes it; returns the adversarial examples."""
-    model.eval()
-    x_adv = (x + start).detach()
-    for _ in range(STEPS):
-        x_adv.requires_grad_()
-        loss = F.cross_entropy(model(x_adv), y)
-        model.zero_grad()
-        loss.backward()
-        x_adv = x_adv.detach() + STEP * x_adv.grad.sign()
-        x_adv = torch.min(torch.max(x_adv, x - EPS), x + EPS).clamp(0, 1)
-    model.train()
-    optimizer.zero_grad()
-    F.cross_entropy(model(x_adv), y).backward()
-    optimizer.step()
-    return x_adv
+PUBLIC, PUBLIC_CHANNELS_LAST = "public", "public, channels_last"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--warmup", type=int, default=2, help="rounds that are not counted")
-    parser.add_argument("--channels-last", action="store_true", help="on both sides; the plain loop is timed as well")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parsed()
     torch.set_num_threads(options.threads)
-    layout = torch.channels_last if options.channels_last else torch.contiguous_format
+    sizes = SMALL if options.quick else REAL._replace(batch=options.batch)
+    results = {name: measured(name, sizes, options) for name in options.stacks}
+    print(f"\nseconds of a step of the public code, and each over it ({options.rounds} rounds):")
+    columns = [PUBLIC_CHANNELS_LAST, *options.settings]
+    print(table(["stack", PUBLIC, *columns], [row(name, result, columns) for name, result in results.items()]))
+    problem = {"model": sizes.model.__name__, "batch": sizes.batch, "attack": "PGD-10, eval mode"}
+    circumstances = {**device_facts(options.device), "load": load()}
+    write(options.json, facts(benchmark="bench_step", **problem, **circumstances, stacks=results))
 
-    torch.manual_seed(0)
-    plain = preact_resnet18(in_channels=3, num_classes=10)
-    ours, theirs = (copy.deepcopy(plain).to(memory_format=layout) for _ in range(2))
-    plain_x = torch.rand(BATCH, 3, 32, 32)
-    y = torch.randint(10, (BATCH,))
-    plain_start = (plain_x + torch.empty_like(plain_x).uniform_(-EPS, EPS)).clamp(0, 1) - plain_x
-    x, start = plain_x.contiguous(memory_format=layout), plain_start.contiguous(memory_format=layout)
 
-    def sgd(model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+def parsed() -> argparse.Namespace:
+    options = parser(__doc__, rounds=7, warmup=2)
+    add_device(options)
+    options.add_argument("--stacks", nargs="+", choices=STACKS, default=list(STACKS), metavar="STACK")
+    options.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="SETTING")
+    options.add_argument("--batch", type=int, default=REAL.batch, help=f"examples of a batch (default: {REAL.batch})")
+    chosen = options.parse_args()
+    chosen.settings = chosen.settings or (EAGER if chosen.quick else list(SETTINGS))
+    return chosen
 
-    threat = ThreatModel("linf", "8/255")
-    engine = Engine(ours, sgd(ours), [{"pgd": {"steps": STEPS, "step_size": "2/255"}}], threat)
-    theirs_sgd, plain_sgd = sgd(theirs), sgd(plain)
 
-    adv = engine.step(x, y, draws={"pgd.start": start}).adv.x
-    others = {"hand-written": hand_written_step(theirs, theirs_sgd, x, y, start)}
-    candidates: dict[str, Callable[[], object]] = {
-        "engine": lambda: engine.step(x, y, draws={"pgd.start": start}),
-        "hand-written": lambda: hand_written_step(theirs, theirs_sgd, x, y, start),
-    }
-    if options.channels_last:
-        candidates["hand-written, plain format"] = lambda: hand_written_step(plain, plain_sgd, plain_x, y, plain_start)
-        others["hand-written, plain format"] = hand_written_step(plain, plain_sgd, plain_x, y, plain_start)
-    differences = {name: float((adv - other).abs().max()) for name, other in others.items()}
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(options.warmup + options.rounds):
-        for name, step in candidates.items():
-            begin = perf_counter()
-            step()
-            if number >= options.warmup:
-                times[name].append(perf_counter() - begin)
-
-    ratios = {
-        name: median(ours / other for ours, other in zip(times["engine"], rounds, strict=True))
-        for name, rounds in times.items()
-        if name != "engine"
-    }
-    layout_name = "channels_last" if options.channels_last else "contiguous"
-    print(
-        f"{layout_name}, {options.threads} threads, {options.rounds} rounds: engine {median(times['engine']):.3f} s; "
-        + "; ".join(
-            f"over {name} ({median(times[name]):.3f} s): {ratio:.3f}, adversarial examples differ by at most "
-            f"{differences[name]:.1e}"
-            for name, ratio in ratios.items()
+def measured(name: str, sizes: Sizes, options: argparse.Namespace) -> dict[str, Any]:
+    """Differences, times and ratios of a stack, printed as soon as they are there."""
+    differences = proof(STACKS[name], sizes, options.device)
+    for dtype, each in differences.items():
+        print(
+            f"{name}, a step in {dtype}: {100 * each['adv_share']:.1f} % of the adversarial examples' elements differ, "
+            f"by at most {each['adv']:.1e}; weights differ by {each['weights']:.1e} of the largest change",
+            flush=True,
         )
-    )
-    result = facts(
-        benchmark="bench_step",
-        model="preact_resnet18",
-        batch=BATCH,
-        attack=f"PGD-{STEPS}, eval mode",
-        memory_format=layout_name,
-        largest_difference_of_adversarial_examples=differences,
-        times={name: summary(rounds) for name, rounds in times.items()},
-        median_of_ratios=ratios,
-    )
-    write(options.json, result)
+    problem = Problem(STACKS[name], sizes, options.device)
+    sides = {
+        PUBLIC: problem.public(),
+        PUBLIC_CHANNELS_LAST: problem.public(torch.channels_last),
+        **{setting: problem.engine(SETTINGS[setting]) for setting in options.settings},
+    }
+    steps = {key: side.step for key, side in sides.items()}
+    seconds = stopwatch(options.device, thread_time if options.threads == 1 else perf_counter)
+    times = interleaved(steps, options.rounds, warmup=options.warmup, seconds=seconds)
+    ratios = {key: ratio(rounds, times[PUBLIC]) for key, rounds in times.items()}
+    print(f"{name}: " + "; ".join(f"{key} {value:.3f}" for key, value in ratios.items()), flush=True)
+    return {
+        "differences": differences,
+        "times": {key: summary(rounds) for key, rounds in times.items()},
+        "median_of_ratios": ratios,
+    }
+
+
+def row(name: str, result: dict[str, Any], columns: list[str]) -> list[str]:
+    seconds, ratios = result["times"][PUBLIC]["median_s"], result["median_of_ratios"]
+    return [name, f"{seconds:.2f} s", *(f"{ratios[each]:.2f}" for each in columns)]
 
 
 if __name__ == "__main__":

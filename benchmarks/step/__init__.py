@@ -1,0 +1,1 @@
+"""The parts of ``bench_step.py``: the public codes' steps, the engine's, and what is measured of both."""
