@@ -38,6 +38,9 @@ WAITING: dict[str, Callable[[Tensor], object]] = {
     "in": lambda x: 1.0 in x,
     "a position in a list": lambda x: [1, 2, 3][x.argmax()],
     "text": lambda x: f"{x[0]:.2f}",
+    "the text of a tensor": lambda x: str(x),
+    "a move of numbers of the host": lambda x: torch.rand(3).to(x.device),
+    "a number put at positions of a list": lambda x: x.clone().__setitem__([0, 1], 0.0),
     "numpy": lambda x: x.numpy(),
     "cpu": lambda x: x.cpu(),
     "to cpu": lambda x: x.to("cpu"),
@@ -101,7 +104,7 @@ def test_what_does_not_wait_is_not_found(name: str):
 def test_numbers_that_have_moved_to_the_device_are_not_read_again():
     x = torch.ones(3)
     with Waits() as waits:
-        moved = torch.rand(3).to(x.device)
+        moved = torch.rand(3).to(x.device, non_blocking=True)
         moved.sum().item()
     assert len(waits.places) == 1
 

@@ -29,8 +29,9 @@ _READS_VALUES = frozenset(
     }
 )
 """Operations of torch for which CUDA hands numbers, or sizes that depend on numbers, to the host."""
-_COPIES_TO_HOST = frozenset({Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__array__})
+_COPIES_TO_HOST = frozenset({Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__array__, Tensor.__repr__})
 _MAKES_OF_VALUES = frozenset({torch.tensor, torch.as_tensor, Tensor.new_tensor})
+_INDEXES = frozenset({Tensor.__getitem__, Tensor.__setitem__})
 _NOT_OWN = (str(Path(torch.__file__).parent), __file__, "<")
 
 
@@ -149,8 +150,7 @@ class _Calls(TorchFunctionMode):
                 answer = function(*args, **kwargs)
         finally:
             self._host.makes_on_device = before
-        moves = function is Tensor.to and any(isinstance(each, torch.device) for each in [*args, *kwargs.values()])
-        return self._host.moved(answer) if moves else answer
+        return self._host.moved(answer) if _moves(function, args, kwargs) else answer
 
     def _wait(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The name of a call that waits, or an empty text."""
@@ -160,7 +160,9 @@ class _Calls(TorchFunctionMode):
         data = args[-1] if args else kwargs.get("data")
         if function in _MAKES_OF_VALUES and made_on_device and not isinstance(data, Tensor):
             return f"{_name(function)} copies numbers to the device"
-        if function is Tensor.__getitem__ and any(isinstance(each, list) for each in _indices(args[1])):
+        if _moves(function, args, kwargs) and self._host.has_all(args[:1]) and not kwargs.get("non_blocking"):
+            return "to copies numbers to the device"
+        if function in _INDEXES and any(isinstance(each, list) for each in _indices(args[1])):
             return "a list as an index is copied to the device"
         return ""
 
@@ -202,6 +204,11 @@ def _reads_values(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 def _checks_on_cpu(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether torch looks at values on the CPU in this call, and on CUDA does not."""
     return function is F.one_hot and (args[1] if len(args) > 1 else kwargs.get("num_classes", -1)) >= 0
+
+
+def _moves(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call moves a tensor to a device that it names."""
+    return function is Tensor.to and any(isinstance(each, torch.device) for each in [*args, *kwargs.values()])
 
 
 def _tensors(tree: object) -> list[Tensor]:
