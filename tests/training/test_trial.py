@@ -170,6 +170,9 @@ def test_an_evaluation_asks_for_the_precision_of_its_score_alone(config: Path):
         assert load_subject(weights, config=other).facts["precision"] == "float32"
         with pytest.raises(ConfigError, match=r"override 'precision=.*leaves evaluations in float32; give precision={"):
             load_subject(weights, config=config, overrides=[f"precision={precision}"])
+    other.write_text(text.replace("precision: float32", "precision: {attack: float32}"))
+    with pytest.raises(ConfigError, match=r"override 'precision.attack=bf16': .*leaves evaluations in float32"):
+        load_subject(weights, config=other, overrides=["precision.attack=bf16"])
     with pytest.raises(ModelError, match=r"model Sequential does not give input gradients in bf16: .*: float32$"):
         load_subject(weights, config=config, overrides=["precision={score: bf16}"])
 

@@ -168,6 +168,10 @@ def load_subject(
     return subject
 
 
+_OF_TRAINING = ("precision", "precision.attack", "precision.train")
+"""Keys of overrides that may leave the precision of the score as it was."""
+
+
 def _expect_effect(file: ConfigFile, overrides: Sequence[str]) -> None:
     """Refuse a precision that leaves the score, which is all that an evaluation has, as it was.
 
@@ -175,7 +179,7 @@ def _expect_effect(file: ConfigFile, overrides: Sequence[str]) -> None:
         ConfigError: ``precision=bf16``.
     """
     precision = Precision.read(file.config.precision)
-    given = [override for override in overrides if override.partition("=")[0].strip() == "precision"]
+    given = [override for override in overrides if override.partition("=")[0].strip() in _OF_TRAINING]
     if given and precision.score == FULL and precision != Precision():
         word = next(each for each in precision.words.values() if each != FULL)
         raise ConfigError(
