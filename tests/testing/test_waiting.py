@@ -41,6 +41,7 @@ WAITING: dict[str, Callable[[Tensor], object]] = {
     "the text of a tensor": lambda x: str(x),
     "a move of numbers of the host": lambda x: torch.rand(3).to(x.device),
     "a number put at positions of a list": lambda x: x.clone().__setitem__([0, 1], 0.0),
+    "positions on the host": lambda x: x[torch.randperm(3)],
     "numpy": lambda x: x.numpy(),
     "cpu": lambda x: x.cpu(),
     "to cpu": lambda x: x.to("cpu"),

@@ -31,7 +31,7 @@ _READS_VALUES = frozenset(
 """Operations of torch for which CUDA hands numbers, or sizes that depend on numbers, to the host."""
 _COPIES_TO_HOST = frozenset({Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__array__, Tensor.__repr__})
 _MAKES_OF_VALUES = frozenset({torch.tensor, torch.as_tensor, Tensor.new_tensor})
-_INDEXES = frozenset({Tensor.__getitem__, Tensor.__setitem__})
+_INDEXES = frozenset({"index", "index_put", "index_put_", "_index_put_impl_"})
 _NOT_OWN = (str(Path(torch.__file__).parent), __file__, "<")
 
 
@@ -162,8 +162,6 @@ class _Calls(TorchFunctionMode):
             return f"{_name(function)} copies numbers to the device"
         if _moves(function, args, kwargs) and self._host.has_all(args[:1]) and not kwargs.get("non_blocking"):
             return "to copies numbers to the device"
-        if function in _INDEXES and any(isinstance(each, list) for each in _indices(args[1])):
-            return "a list as an index is copied to the device"
         return ""
 
 
@@ -184,6 +182,8 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = operation._schema.name.removeprefix("aten::")
         if not on_host and _reads_values(name, args, kwargs):
             self._waits.note(name)
+        elif not on_host and name in _INDEXES and any(self._host.has_all([each]) for each in _tensors(args[1])):
+            self._waits.note(f"{name} copies positions to the device")
         answer = operation(*args, **kwargs)
         if on_host:
             self._host.add(answer)
@@ -191,7 +191,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _reads_values(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+    if name in _INDEXES:
         fills = name != "index" and args[2].numel() == 1  # which torch does by a mask
         return not fills and any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
     if name == "repeat_interleave":
@@ -213,10 +213,6 @@ def _moves(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> b
 
 def _tensors(tree: object) -> list[Tensor]:
     return [each for each in tree_leaves(tree) if isinstance(each, Tensor)]
-
-
-def _indices(index: object) -> tuple[object, ...]:
-    return index if isinstance(index, tuple) else (index,)
 
 
 def _name(function: Any) -> str:
