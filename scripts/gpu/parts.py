@@ -94,7 +94,7 @@ PARTS = (
         "the optimizer's step",
         15,
         "benchmarks/bench_optimizer.py",
-        "--device cuda",
+        "--device cuda --rounds 31",
         "--device cpu --quick --rounds 1",
     ),
     Part(
@@ -102,7 +102,7 @@ PARTS = (
         "transforms of batches",
         10,
         "benchmarks/bench_transforms.py",
-        "--device cuda",
+        "--device cuda --rounds 31",
         "--device cpu --batch 8 --rounds 1",
     ),
     Part(
