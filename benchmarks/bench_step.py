@@ -5,7 +5,9 @@ with momentum and weight decay, and the same random start. The public codes, as 
 float32 and in the plain format of memory; the engine runs in each of the settings of ``step/settings.py``. The public
 code in channels_last is timed as well, to tell how much the format does. All in one process, rounds interleaved; the
 ratio is the median of the rounds' ratios. With one thread on the CPU the clock is that of the thread, which other
-programs on the machine hardly move.
+programs on the machine hardly move. On CUDA (``--device cuda``) a step is timed between two events of the stream, the
+public codes have torch's defaults, so convolutions in TF32, and there are settings of the engine in TF32 and with CUDA
+graphs.
 
 Before timing, both sides take one step from equal weights, and the largest differences of their adversarial examples
 and weights are printed: in float32 on the measured network, where rounding turns the signs of small gradients and takes
@@ -21,7 +23,7 @@ from common import facts, interleaved, load, parser, ratio, summary, write
 from devices import add_device, device_facts, stopwatch
 from step.problem import REAL, SMALL, Problem, Sizes
 from step.proof import proof
-from step.settings import EAGER, SETTINGS
+from step.settings import EAGER, SETTINGS, settings_of
 from step.stacks import STACKS
 
 from buttress.console.tables import table
@@ -49,7 +51,7 @@ def parsed() -> argparse.Namespace:
     options.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="SETTING")
     options.add_argument("--batch", type=int, default=REAL.batch, help=f"examples of a batch (default: {REAL.batch})")
     chosen = options.parse_args()
-    chosen.settings = chosen.settings or (EAGER if chosen.quick else list(SETTINGS))
+    chosen.settings = chosen.settings or (EAGER if chosen.quick else settings_of(chosen.device))
     return chosen
 
 
@@ -82,7 +84,7 @@ def measured(name: str, sizes: Sizes, options: argparse.Namespace) -> dict[str, 
 
 def row(name: str, result: dict[str, Any], columns: list[str]) -> list[str]:
     seconds, ratios = result["times"][PUBLIC]["median_s"], result["median_of_ratios"]
-    return [name, f"{seconds:.2f} s", *(f"{ratios[each]:.2f}" for each in columns)]
+    return [name, f"{seconds:.3g} s", *(f"{ratios[each]:.2f}" for each in columns)]
 
 
 if __name__ == "__main__":

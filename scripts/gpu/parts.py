@@ -106,6 +106,15 @@ PARTS = (
         "--device cpu --batch 8 --rounds 1",
     ),
     Part(
+        "step",
+        "the training step of each method over that of its public code",
+        45,
+        "benchmarks/bench_step.py",
+        "--device cuda --batch 128 --rounds 3 --warmup 1 --settings float32 channels_last tf32 bf16 bf16-attack graphs "
+        "bf16-graphs",
+        "--device cpu --quick --rounds 1 --warmup 0 --stacks pgd-at --settings float32 bf16",
+    ),
+    Part(
         "images",
         "images a second of PreActResNet-18 and WRN-34-10, eager and by CUDA graphs",
         70,

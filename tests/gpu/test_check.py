@@ -12,7 +12,7 @@ from gpu.running import Outcome
 from gpu import __main__ as check
 from gpu import packages
 
-from .conftest import ROOT
+ROOT = Path(__file__).parents[2]
 
 
 def started(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
