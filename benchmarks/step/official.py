@@ -1,6 +1,8 @@
 """The training steps of the public codes, each from its mathematics: plain torch in float32, nothing of buttress.
 
-The attacks run in eval mode, the losses in train mode. What these codes compute and do not need is computed here too:
+The attacks run in eval mode, the losses in train mode. What these codes compute and do not need is computed here too.
+Where they differ among themselves, the leaner form is here: no forward after the attack to choose among restarts, and
+no gradients of weights that add up over the attack.
 
 - *PGD-AT*: the attack calls ``loss.backward()``, so it computes the gradients of all weights in each of its steps.
 - *TRADES*: the attack forwards the clean batch in each of its steps, and the loss forwards it twice.
