@@ -47,9 +47,11 @@ compare-mnist5k: setup
 	  --attack 'pgd: {steps: 20, step_size: 1/80, loss: margin}'
 
 # The engine over the public codes and over other libraries of attacks, and the page of these numbers; the machine should
-# have nothing else to do, for about half an hour.
+# have nothing else to do, for about an hour.
 speed: setup
 	$(BIN)/python benchmarks/bench_step.py --json benchmarks/results/step-1thread.json
+	$(BIN)/python benchmarks/bench_step.py --stacks pgd-at --settings float32 channels_last bf16 bf16-compile --batch 128 \
+	  --rounds 3 --warmup 1 --json benchmarks/results/step-1thread-batch128.json
 	$(BIN)/python benchmarks/bench_peers.py --json benchmarks/results/peers-1thread.json
 	$(BIN)/python scripts/speed_page.py
 
