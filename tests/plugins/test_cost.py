@@ -23,6 +23,17 @@ from .teachers import FOLDER
 
 COSTS = [(plugins, row.data, expected) for row in CATALOGUE.values() for plugins, expected in row.costs]
 
+FORECAST = {
+    "name": "cost",
+    "data": {"name": "digits", "train_per_class": 1, "validation": 10, "batch_size": 5},
+    "model": {"name": "preact_tiny", "width": 2},
+    "threat": {"norm": "linf", "eps": "1/10"},
+    "plugins": ["fgsm"],
+    "optimizer": {"lr": 0.1},
+    "evaluation": {"attack": "clean"},
+}
+"""A config of two batches an epoch, without its epochs."""
+
 
 @pytest.mark.parametrize(
     ("plugins", "data_settings", "expected"),
@@ -160,16 +171,7 @@ def test_the_forecast_reads_as_many_batches_as_it_steps_on(tmp_path: Path, monke
     monkeypatch.setattr(forecasts, "perf_counter", lambda: float(next(ticks)))
     monkeypatch.setattr(forecasts, "CALIBRATION_SECONDS", 5.0)
     monkeypatch.setattr(forecasts, "CALIBRATION_EXAMPLES", 2)
-    config = {
-        "name": "cost",
-        "data": {"name": "digits", "train_per_class": 1, "validation": 10, "batch_size": 5},
-        "model": {"name": "preact_tiny", "width": 2},
-        "threat": {"norm": "linf", "eps": "1/10"},
-        "plugins": ["fgsm"],
-        "optimizer": {"lr": 0.1},
-        "epochs": 2,
-        "evaluation": {"attack": "clean"},
-    }
+    config = {**FORECAST, "epochs": 2}
     file = ConfigFile(parse_yaml(dump_yaml(config), "cost.yaml"))
     forecast(assemble(file, *load_data(file), tmp_path))
     assert [torch.equal(batch.x, made[0].x) for batch in made] == [True, True, False, True]  # two batches an epoch
@@ -183,16 +185,7 @@ def test_the_forecast_of_a_short_run_takes_no_more_steps_than_the_run_and_three_
     monkeypatch.setattr(forecasts, "perf_counter", lambda: 0.0)
     monkeypatch.setattr(forecasts, "CALIBRATION_SECONDS", 1.0)
     monkeypatch.setattr(forecasts, "CALIBRATION_EXAMPLES", 2)
-    config = {
-        "name": "cost",
-        "data": {"name": "digits", "train_per_class": 1, "validation": 10, "batch_size": 5},
-        "model": {"name": "preact_tiny", "width": 2},
-        "threat": {"norm": "linf", "eps": "1/10"},
-        "plugins": ["fgsm"],
-        "optimizer": {"lr": 0.1},
-        "epochs": epochs,
-        "evaluation": {"attack": "clean"},
-    }
+    config = {**FORECAST, "epochs": epochs}
     file = ConfigFile(parse_yaml(dump_yaml(config), "cost.yaml"))
     scratch = assemble(file, *load_data(file), tmp_path)
     step, taken = scratch.engine.step, count()
