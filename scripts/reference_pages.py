@@ -2,7 +2,7 @@
 
     commands      verbs of the command line and their options, from its click commands
     config        sections and keys of a config, from its schema
-    components    data sets, models, schedules, loggers and attack losses that come with buttress, with their settings
+    components    data sets, models, schedules, loggers, attack losses and launchers of buttress, with their settings
     shelf         names that a plugin may import, from ``__all__`` of the author's shelf
 
 ``python scripts/reference_pages.py`` brings the pages up to date.
@@ -33,6 +33,7 @@ _KINDS = {
     "schedule": "Schedules",
     "logger": "Loggers",
     "attack_loss": "Attack losses",
+    "launcher": "Launchers",
 }
 
 

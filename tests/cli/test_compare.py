@@ -49,7 +49,7 @@ MARGIN = "pgd: {steps: 2, loss: margin}"
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of a comparison are made in this process, one after the other; the pool does not know."""
-    monkeypatch.setattr("buttress.comparing.pool.start_apart", Done)
+    monkeypatch.setattr("buttress.launching.local.start_apart", Done)
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_a_run_that_fails_is_a_row_and_not_the_end(two: Path, capfd: Said, monke
         """The run that kills its process has one of its own."""
         return (start_apart if "end: kill" in str(orders) else Done)(function, orders, **options)
 
-    monkeypatch.setattr("buttress.comparing.pool.start_apart", start)
+    monkeypatch.setattr("buttress.launching.local.start_apart", start)
     (two / "net.py").write_text(NET)
     config = yaml.safe_load((two / "one.yaml").read_text())
     config |= {"name": "net", "model": {"target": "net:Net"}, "plugins": [{"pgd": {"steps": 2}}]}
@@ -253,7 +253,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(two: Path, capfd:
     assert main([*words, "--name", "cut"]) == 2
     assert "one-s0 holds a run of another config: optimizer.lr is 0.1 there and 0.2 here" in capfd.readouterr().err
     (two / "one.yaml").write_text(text)
-    monkeypatch.setattr("buttress.comparing.pool.start_apart", Done)
+    monkeypatch.setattr("buttress.launching.local.start_apart", Done)
     for name in ("cut", "whole"):
         assert main([*words, "--name", name]) == 0
     assert "resumed step-" in (run / "log.txt").read_text()

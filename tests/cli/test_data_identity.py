@@ -178,7 +178,7 @@ def test_the_numbers_of_other_data_are_not_quoted(run: str, expect: Verb):
 
 
 def test_a_comparison_is_not_continued_on_other_data(expect: Verb, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("buttress.comparing.pool.start_apart", Done)
+    monkeypatch.setattr("buttress.launching.local.start_apart", Done)
     words = ("compare", "small.yaml", "epochs=1", "evaluation.every=1", "--name", "c")
     expect(*words, "--seeds", "1")
     shutil.copy("small.npz", "before.npz")

@@ -92,12 +92,12 @@ def test_config_has_every_key_with_its_description() -> None:
             assert any(line.startswith(row) and meaning in line for line in text.splitlines()), (name, key)
 
 
-def test_components_have_every_data_set_model_logger_schedule_and_attack_loss() -> None:
+def test_components_have_every_data_set_model_logger_schedule_attack_loss_and_launcher() -> None:
     text = REFERENCE["components"]()
     named = set(re.findall(r"^### `(\w+)`$", text, flags=re.MULTILINE))
     installed = {
         point.name
-        for kind in ("dataset", "model", "logger", "schedule", "attack_loss")
+        for kind in ("dataset", "model", "logger", "schedule", "attack_loss", "launcher")
         for point in entry_points(group=GROUPS[kind])
         if point.dist and point.dist.name == "buttress"
     }

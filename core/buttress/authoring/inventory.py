@@ -20,6 +20,7 @@ from buttress.components.source_hooks import hooks_in_source
 from buttress.components.sources import GROUPS, HOOKED, Source, find, find_any, kinds_of, load, sources
 from buttress.errors import PluginError, nearest
 from buttress.hookspecs import EXCLUSIVE, HOOKS, TITLES
+from buttress.launching.chosen import check_launcher
 from buttress.processes import Channel, run_apart
 
 # A distribution whose components take longer than this to import is examined one by one, and each that still does is
@@ -112,6 +113,8 @@ def facts_of(source: Source) -> dict[str, str]:
         component = load(source)
         if source.kind in HOOKED:
             check_class(component, source)
+        if source.kind == "launcher":
+            check_launcher(component, str(source))
         settings_model(component)
     except PluginError as problem:
         return {"status": f"broken: {problem}"}

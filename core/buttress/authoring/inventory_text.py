@@ -21,6 +21,7 @@ _HEADINGS = {
     "logger": "loggers",
     "schedule": "schedules",
     "attack_loss": "attack losses",
+    "launcher": "launchers",
     "unknown": "distributions that cannot be read",
 }
 _INDENT = "  "

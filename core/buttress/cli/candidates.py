@@ -38,6 +38,13 @@ def components(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
     return sorted(name for name in names if name.startswith(incomplete))
 
 
+def launchers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of launchers."""
+    from buttress.components.sources import sources
+
+    return [source.name for source in sources("launcher") if source.name.startswith(incomplete)]
+
+
 def hooks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names of hooks."""
     from buttress.hookspecs import HOOKS

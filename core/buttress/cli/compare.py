@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from buttress.cli.candidates import configs
-from buttress.cli.options import NUMBER, runs_option, trust_option
+from buttress.cli.options import NUMBER, launcher_options, runs_option, trust_option
 from buttress.cli.verb import option, verb
 from buttress.console.output import notice, say
 
@@ -28,8 +28,8 @@ from buttress.console.output import notice, say
     "--jobs",
     type=NUMBER,
     metavar="N",
-    default=1,
-    help="number of runs at once, each with its share of the CPUs as threads",
+    show_default="1 with the launcher local",
+    help="number of runs at once; local ones have their share of the CPUs as threads each",
 )
 @option("--only", metavar="I/N", default="1/1", help="train the I-th of N parts of the runs, for several machines")
 @option("--name", metavar="NAME", default="compare", help="name of the comparison, and of its folder")
@@ -47,31 +47,35 @@ from buttress.console.output import notice, say
     show_default="the first config",
     help="name of the config that paired differences refer to",
 )
+@launcher_options
 @trust_option("a config in a run folder")
 def compare(
     overrides: tuple[str, ...],
     seeds: str | None,
-    jobs: int,
+    jobs: int | None,
     only: str,
     name: str,
     runs: Path,
     attacks: tuple[str, ...],
     baseline: str | None,
+    launcher: str,
+    launcher_settings: tuple[str, ...],
     trust: bool,
 ) -> str:
     """Train configs x swept settings x seeds, into one table and two pictures."""
     from buttress.comparing.compare import compare as train_all
     from buttress.comparing.sweep import part_of, plan, seeds_of
     from buttress.errors import ConfigError, WorkError
+    from buttress.launching.chosen import load_launcher
     from buttress.storage.user_path import user_path
 
     files = [user_path(word) for word in overrides if "=" not in word]
     if not files:
         raise ConfigError("compare: expected at least one CONFIG, a YAML file, beside key=value")
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise ConfigError("expected a number >= 1", key=f"--jobs {jobs}")
     settings, chosen = seeds_of([word for word in overrides if "=" in word], seeds)
-    variants = plan(files, settings)
+    variants, chosen_launcher = plan(files, settings), load_launcher(launcher, launcher_settings)
     notice(f"checking {len(variants)} configs ..." if len(variants) > 1 else "checking the config ...")
     comparison = train_all(
         variants,
@@ -80,6 +84,7 @@ def compare(
         name,
         attacks=attacks,
         jobs=jobs,
+        launcher=chosen_launcher,
         only=part_of(only),
         baseline=baseline,
         say=say,

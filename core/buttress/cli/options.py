@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from buttress.cli.candidates import configs
-from buttress.cli.verb import option
+from buttress.cli.candidates import configs, launchers
+from buttress.cli.verb import Pairs, option
 from buttress.errors import PathError, nearest
 from buttress.storage.user_path import user_path
 
@@ -122,6 +122,24 @@ json_option = option("--json", "as_json", is_flag=True, help="print JSON")
 def checkpoint_option(default: str) -> Callable[[Function], Function]:
     """``--checkpoint best`` or ``last``."""
     return option("--checkpoint", type=WordType(["best", "last"]), default=default, help="weights of the run to use")
+
+
+def launcher_options(function: Function) -> Function:
+    """``--launcher submitit --launcher-option partition=gpu gpus_per_node=1``, as ``launcher`` and its settings."""
+    function = option(
+        "--launcher-option",
+        "launcher_settings",
+        cls=Pairs,
+        metavar="key=value...",
+        help="settings of the launcher, all words after it up to the next option; may be repeated",
+    )(function)
+    return option(
+        "--launcher",
+        metavar="NAME",
+        default="local",
+        help="where the runs are carried out, listed by: buttress plugins list --kind launcher",
+        shell_complete=launchers,
+    )(function)
 
 
 def trust_option(owner: str = "the run") -> Callable[[Function], Function]:

@@ -13,7 +13,7 @@ from buttress.cli.verb import Group, option
 from buttress.console.output import Exact, say
 
 _HOOKED = ("plugin", "attack", "logger")
-_KINDS = (*_HOOKED, "model", "dataset", "schedule", "attack_loss")
+_KINDS = (*_HOOKED, "model", "dataset", "schedule", "attack_loss", "launcher")
 
 
 @click.group(cls=Group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,11 @@ class Verb(_Command):
         self._imports_torch = imports_torch
         self.params.append(Option(["--traceback"], is_flag=True, help="print the traceback of an error"))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for each in self.params:
+            args = each.spread(args) if isinstance(each, Pairs) else args
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         with_traceback = ctx.params.pop("traceback")
         if self._imports_torch and "torch" not in sys.modules:
@@ -85,6 +90,30 @@ class Option(click.Option):
 
     def get_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [self.get_help_spec(ctx)] if self.required else []
+
+
+class Pairs(Option):
+    """An option that takes every ``key=value`` after it, up to the next other word: ``--launcher-option a=1 b=2``."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, multiple=True, **attributes)
+
+    def spread(self, words: Sequence[str]) -> list[str]:
+        """The words of a command line with the option before each of its pairs, as click takes them."""
+        spread: list[str] = []
+        within, taken = False, False  # whether the words are those of the option, and whether it has one of them
+        for word in words:
+            if word == "--":
+                within = False
+            elif word in self.opts:
+                within, taken = True, False
+            elif within and (word.startswith("-") or "=" not in word):
+                within = False
+            elif within:
+                spread += [self.opts[0]] if taken else []
+                taken = True
+            spread.append(word)
+        return spread
 
 
 option = partial(click.option, cls=Option)

@@ -96,7 +96,9 @@ class Board:
 
     def end(self, name: str) -> None:
         """A run has ended."""
-        run = self._runs.pop(name)
+        run = self._runs.pop(name, None)
+        if run is None:  # a task without a stream of answers
+            return
         run.pipe.close()
         if self._bars is not None and run.task is not None:
             self._bars.remove_task(run.task)

@@ -32,6 +32,8 @@ from buttress.config.file import dump_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.console.tables import WIDTH, wrapped
 from buttress.errors import CheckpointError, ConfigError
+from buttress.launching.chosen import load_launcher
+from buttress.launching.launcher import Launcher
 from buttress.scoring.attacks import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text
 from buttress.storage.locks import locked
@@ -52,7 +54,8 @@ def compare(
     name: str,
     *,
     attacks: Sequence[str] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
+    launcher: Launcher | None = None,
     only: tuple[int, int] = (1, 1),
     baseline: str | None = None,
     say: Callable[[str], None] = print,
@@ -66,7 +69,8 @@ def compare(
         runs: folder of all runs; the comparison lives in ``runs/name/``.
         name: name of the comparison.
         attacks: further attacks on best and last weights of every track, as in ``buttress evaluate --attack``.
-        jobs: number of processes at once; each gets its share of the processors as threads.
+        jobs: largest number of runs at once; None for the launcher's own.
+        launcher: launcher of the runs; by default ``local``.
         only: part and number of parts: of all runs, in their order, every so-manieth is trained here, from that one on.
         baseline: a method or the label of a variant, see ``sweep.baselines``.
         say: function that receives lines of progress.
@@ -78,6 +82,7 @@ def compare(
         InterruptionError: Ctrl-C or another signal asked to stop; the runs have saved themselves, and the same command
             goes on.
     """
+    launcher = launcher or load_launcher("local")
     folder, checked = runs / name, [_check(variant, name, seeds, trust) for variant in variants]
     members, own = [each.member for each in checked], checked[0].attack
     expect_different(members)
@@ -96,7 +101,8 @@ def compare(
     lock = folder / "logs" / "lock"  # of the plan and the table; each run has one of its own
     with locked(lock, wait=True):
         write_plan(folder, plan)
-    failed = Pool(planned[only[0] - 1 :: only[1]], jobs, say).run()
+    launcher.open(folder / "logs", jobs)
+    failed = Pool(planned[only[0] - 1 :: only[1]], launcher, say).run()
     with locked(lock, wait=True):
         plan = read_plan(folder).joined(plan)  # another command may have joined meanwhile
         write_plan(folder, plan)

@@ -8,14 +8,13 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from buttress.comparing.board import listener_to
-from buttress.comparing.job_error import error_kept_in
 from buttress.components.own_modules import expect_unchanged
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.config.file import ConfigFile, load_config
@@ -25,6 +24,8 @@ from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluation.assess import assess
 from buttress.evaluation.subject import load_subject
+from buttress.launching.launcher import Task
+from buttress.launching.task_error import error_kept_in
 from buttress.precision import FULL, Precision
 from buttress.processes import Channel
 from buttress.storage.differences import ABSENT, differences
@@ -105,6 +106,10 @@ class Job:
     def scores_file(self) -> Path:
         """The file of scores of the comparison's own attacks."""
         return self.folder.path / "compare.json"
+
+    def task(self) -> Task:
+        """The work on it, for a launcher."""
+        return Task(str(self), work, asdict(self), self.log, self.error_file)
 
     def scores(self) -> dict[str, dict[str, dict[str, float]]]:
         """Attack to track to accuracy of the ``best`` and the ``last`` weights, as far as measured."""

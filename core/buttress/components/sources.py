@@ -28,9 +28,10 @@ GROUPS = {
     "logger": "buttress.loggers",
     "schedule": "buttress.schedules",
     "attack_loss": "buttress.attack_losses",
+    "launcher": "buttress.launchers",
 }
 """Kind of component to entry-point group. An attack is a plugin with ``generate_adv``, used for evaluation; a logger is
-one with ``log``; an attack loss is what an attack maximises."""
+one with ``log``; an attack loss is what an attack maximises; a launcher carries out the runs of a comparison."""
 
 
 HOOKED = ("plugin", "attack", "logger")

@@ -1,11 +1,11 @@
-"""The error of a job as data, in a file beside its log."""
+"""The error of a task as data, in a file beside its log."""
 
 from pathlib import Path
 
 import pytest
 
-from buttress.comparing.job_error import error_kept_in, kept_error
 from buttress.errors import ConfigError
+from buttress.launching.task_error import error_kept_in, kept_error
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from buttress.errors import ConfigError
             ConfigError("expected a number\n  error: of steps", key="pgd.steps"),
             "pgd.steps: expected a number error: of steps",
         ),
-        (KeyError("x"), "KeyError: 'x' (test_job_error.py:"),
+        (KeyError("x"), "KeyError: 'x' (test_task_error.py:"),
     ],
     ids=["worded", "of somebody else"],
 )

@@ -1,4 +1,4 @@
-"""The error of a job as data: a JSON file beside its log, for the process that started it."""
+"""The error of a task as data: a JSON file beside its log, for the process that started it."""
 
 from __future__ import annotations
 
