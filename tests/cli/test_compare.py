@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from filelock import lock_descriptor
 
 from buttress.cli import main
 from buttress.config.file import load_config
 from buttress.processes import Apart, start_apart
+from buttress.storage.leases import leased
 from buttress.storage.run_folder import RunFolder
 from buttress.training.records import read_metrics
 
@@ -186,8 +186,7 @@ def test_several_machines_share_the_runs_by_parts_and_leave_each_other_s_alone(h
         ("one", ["1"]), ("one", ["1"])
     ]  # fmt: skip
     folder = two / "runs" / "shared"
-    with (folder / "logs" / "other-s0.lock").open("w") as stream:  # a process elsewhere is at work on this run
-        lock_descriptor(stream.fileno())
+    with leased(folder / "logs" / "other-s0.lease"):  # a process elsewhere is at work on this run
         capfd.readouterr()
         assert main(words) == 0
         said = capfd.readouterr().out

@@ -20,14 +20,16 @@ from buttress.console.tables import duration
 from buttress.processes import Channel
 
 
-def listener_to(channel: Channel) -> Listener:
-    """A listener in the process of a run that passes everything on to a board.
+def listener_to(channel: Channel, *others: Listener) -> Listener:
+    """A listener in the process of a run that passes everything on to a board, and to ``others``.
 
     A board that does not read, or has ended, loses messages and holds nobody up.
     """
     channel.never_wait()
 
     def hear(what: str, share: float, left: float | None) -> None:
+        for other in others:
+            other(what, share, left)
         with suppress(OSError):
             channel.send([what, share, left])
 

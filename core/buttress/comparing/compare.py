@@ -36,7 +36,7 @@ from buttress.launching.chosen import load_launcher
 from buttress.launching.launcher import Launcher
 from buttress.scoring.attacks import attack_entry, attack_name, load_attack
 from buttress.storage.files import write_json, write_text
-from buttress.storage.locks import locked
+from buttress.storage.leases import leased
 from buttress.training.assembly import check_config
 from buttress.training.manifest import hardware
 from buttress.training.records import read_metrics
@@ -98,12 +98,12 @@ def compare(
     for job in planned:
         job.check()
     expect_same_data_as_started(planned)
-    lock = folder / "logs" / "lock"  # of the plan and the table; each run has one of its own
-    with locked(lock, wait=True):
+    lease = folder / "logs" / "plan.lease"  # of the plan and the table; each run has one of its own
+    with leased(lease, wait=True):
         write_plan(folder, plan)
     launcher.open(folder / "logs", jobs)
     failed = Pool(planned[only[0] - 1 :: only[1]], launcher, say).run()
-    with locked(lock, wait=True):
+    with leased(lease, wait=True):
         plan = read_plan(folder).joined(plan)  # another command may have joined meanwhile
         write_plan(folder, plan)
         every = [*planned, *kept_jobs(folder, plan, planned, say)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -19,17 +20,17 @@ from buttress.components.own_modules import expect_unchanged
 from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.config.file import ConfigFile, load_config
 from buttress.config.yaml_source import YamlSource, parse_yaml, read_yaml
-from buttress.console.output import exit_code_of
+from buttress.console.output import error, exit_code_of
 from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError, RunFolderError
 from buttress.evaluation.assess import assess
 from buttress.evaluation.subject import load_subject
-from buttress.launching.launcher import Task
+from buttress.launching.launcher import JOB_ID, Task
 from buttress.launching.task_error import error_kept_in
 from buttress.precision import FULL, Precision
 from buttress.processes import Channel
 from buttress.storage.differences import ABSENT, differences
-from buttress.storage.locks import locked
+from buttress.storage.leases import leased
 from buttress.storage.results import read_object
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import write_sealed
@@ -98,9 +99,9 @@ class Job:
         return self.log.with_suffix(".error.json")
 
     @property
-    def lock(self) -> Path:
-        """The file that the one process at work on it has locked."""
-        return self.log.with_suffix(".lock")
+    def lease(self) -> Path:
+        """The lease that the one process at work on it holds."""
+        return self.log.with_suffix(".lease")
 
     @property
     def scores_file(self) -> Path:
@@ -181,10 +182,17 @@ def _short(value: object) -> str:
 def work(order: Mapping[str, Any], channel: Channel) -> None:
     """Do one job, the fields of which are the order, in a process of its own, and tell the board by the channel."""
     job = Job(**{**order, **{key: tuple(order[key]) for key in ("attacks", "code")}})
-    with locked(job.lock, wait=False) as mine:
-        if not mine:
+    with leased(job.lease, job=os.environ.get(JOB_ID), lost=_give_way) as lease:
+        if lease is None:
             sys.exit(BUSY)
-        sys.exit(exit_code_of(lambda: _keep_error(job, Reporter(listener=listener_to(channel)))))
+        reporter = Reporter(listener=listener_to(channel, lease.note))
+        sys.exit(exit_code_of(lambda: _keep_error(job, reporter)))
+
+
+def _give_way() -> None:
+    """End this process at once: another one has taken its run over, and two would spoil it."""
+    error("this process seemed lost, and another one has taken over its run")
+    os._exit(BUSY)
 
 
 def _keep_error(job: Job, reporter: Reporter) -> None:

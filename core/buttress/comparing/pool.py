@@ -11,7 +11,7 @@ from buttress.console.tables import duration
 from buttress.errors import InterruptionError
 from buttress.launching.launcher import Launcher, Task, TaskEnd
 from buttress.processes import StopRequest
-from buttress.storage.locks import locked
+from buttress.storage.leases import holder_of
 
 # Seconds between looks at the tasks.
 _LOOK = 0.05
@@ -73,10 +73,10 @@ class Pool:
         chosen: list[Job] = []
         while self._waiting and len(chosen) < self._launcher.room():
             job = self._waiting.pop(0)
-            with locked(job.lock, wait=False) as free:
-                pass
-            if not free or job.is_done():  # asked here too, since a process takes seconds to find out
-                self._report(job, _ELSEWHERE if not free else "done by another process", 0.0, len(chosen))
+            holder = holder_of(job.lease)
+            if holder or job.is_done():  # asked here too, since a process takes seconds to find out
+                outcome = f"{_ELSEWHERE} ({holder})" if holder else "done by another process"
+                self._report(job, outcome, 0.0, len(chosen))
             else:
                 chosen.append(job)
         tasks = {job.task(): job for job in chosen}

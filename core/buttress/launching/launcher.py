@@ -14,6 +14,9 @@ from typing import IO, Any
 
 from buttress.processes import Apart
 
+JOB_ID = "BUTTRESS_JOB_ID"
+"""Environment variable with the id of a task's job, from a launcher whose queue carries it out once at a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
