@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from buttress.audit.probe import Probe
 from buttress.cli import main
 from buttress.evaluation.saved_run import load_run
+from buttress.scoring.keeper import Keeper
 from buttress.storage.seals import read_sealed
 
 from .conftest import make_workspace
@@ -197,7 +198,7 @@ def test_a_stopped_evaluation_goes_on_with_the_same_command(
     def done() -> int:
         for path in folder.glob("unfinished-*.npz"):
             with np.load(path) as file:
-                return int(file["done"])
+                return int(file["done"].sum())
         return 0
 
     while done() < 23:  # clean and pgd-2 have ten batches each
@@ -228,8 +229,8 @@ def test_an_unfinished_evaluation_is_known_by_everything_that_its_verdicts_depen
 ):
     names: list[str] = []
 
-    def stop(*_: Any, partial: Path, **__: Any) -> None:
-        names.append(partial.name)
+    def stop(*_: Any, keeper: Keeper, **__: Any) -> None:
+        names.append(keeper.work)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("buttress.evaluation.assess.attack_all", stop)

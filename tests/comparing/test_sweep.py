@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from buttress.comparing.sweep import baselines, part_of, plan, seeds_of, split_values
+from buttress.comparing.sweep import baselines, plan, seeds_of, split_values
 from buttress.errors import ConfigError
 
 AT = "name: at\nplugins: [pgd]\nepochs: 4\n"
@@ -78,13 +78,6 @@ def test_a_wrong_seed_as_an_override_is_refused(text: str):
 def test_seeds_given_twice_are_refused(overrides: list[str], option: str | None):
     with pytest.raises(ConfigError, match="seeds are given twice"):
         seeds_of(overrides, option)
-
-
-def test_a_part_of_the_runs_is_one_of_so_many():
-    assert [part_of(text) for text in ("1/1", "2/3", "10/10")] == [(1, 1), (2, 3), (10, 10)]
-    for text in ("", "1", "0/2", "3/2", "1/0", "a/2", "1/-2", "1.5/2", "1/2/3", "\u0661/\u0662", "1/" + "9" * 5000):
-        with pytest.raises(ConfigError, match=r"--only .*: expected a part and the number of parts"):
-            part_of(text)
 
 
 @pytest.mark.parametrize("key", ["rwp.c_min", "plugins.rwp.c_min"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from buttress import errors
-from buttress.comparing.sweep import part_of
+from buttress.cli.options import part_of
 from buttress.components.place import Place
 from buttress.config.file import ConfigFile, load_config
 from buttress.config.yaml_source import parse_yaml
@@ -109,7 +109,7 @@ def test_the_key_of_a_wrong_override_and_of_a_wrong_option_is_data(tmp_path: Pat
         load_config(tmp_path / "none.yaml")
     assert caught.value.key == str(tmp_path / "none.yaml")
     with pytest.raises(ConfigError) as caught:
-        part_of("3/2")
+        part_of("3/2", "--only")
     assert caught.value.key == "--only '3/2'"
     with pytest.raises(CheckpointError) as damaged:
         read_json(tmp_path / "none.json")

@@ -1,7 +1,9 @@
 """AutoAttack: equal to the package called directly, never weaker than PGD and CW, and refused where it cannot work."""
 
 from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pyautoattack import AutoAttack as Package
@@ -10,7 +12,9 @@ from torch import Tensor, nn
 from buttress import Split, ThreatModel
 from buttress.errors import PluginError
 from buttress.scoring.attacks import attack_name, load_attack
+from buttress.scoring.cells import WRONG, Cells, Shard
 from buttress.scoring.evaluator import Evaluator, evaluate
+from buttress.scoring.keeper import Keeper
 from buttress.scoring.worst_case import attack_all
 
 LINF, L2 = ThreatModel("linf", "1/20"), ThreatModel("l2", 0.25)
@@ -100,6 +104,30 @@ def test_a_model_that_resists_costs_the_forwards_that_progress_bars_count_on(set
     made.clear()
     Evaluator(model, attack, LINF).attacked(batch)
     assert len(made) == pytest.approx(attack.plugin.forwards(2), abs=5)  # the conditions are looked at, too
+
+
+@norms
+def test_its_answer_depends_on_the_batch_alone_so_that_shards_equal_one_process(
+    threat: ThreatModel, norm: str, short_autoattack: type[Package], tmp_path: Path
+):
+    model = Net().eval()
+    split = split_of(model)
+    attack = load_attack("autoattack")
+    one, other = Evaluator(model, attack, threat, seed=3), Evaluator(model, attack, threat, seed=3)
+    batches = list(split.batches(torch.arange(24), 7))
+    in_order = [one.attacked(batch, number).x for number, batch in enumerate(batches)]
+    torch.rand(5)  # the process's own draws play no part
+    assert torch.equal(other.attacked(batches[2], 9).x, in_order[2])
+
+    attacks = [("pgd", load_attack({"pgd": {"steps": 1}})), ("autoattack", attack)]
+    whole = attack_all(model, attacks, threat, split, torch.arange(24), seed=3, batch_size=7)
+    for index in (2, 0, 1):
+        keeper = Keeper(tmp_path, "work", Cells.empty(3, 24, 7), Shard(index, 3))
+        attack_all(model, attacks, threat, split, torch.arange(24), seed=3, batch_size=7, keeper=keeper)
+    merged = keeper.merged()
+    assert merged.done.all()
+    assert np.array_equal(merged.table, whole.table)
+    assert (whole.table[2] == WRONG).any()  # it breaks what PGD leaves
 
 
 @norms

@@ -14,7 +14,9 @@ from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.errors import CheckpointError
 from buttress.scoring.attacks import load_attack
-from buttress.scoring.worst_case import NOT_ATTACKED, RIGHT, WRONG, Verdicts, attack_all, interval
+from buttress.scoring.cells import NOT_ATTACKED, RIGHT, WRONG, Cells, Shard
+from buttress.scoring.keeper import Keeper
+from buttress.scoring.worst_case import Verdicts, attack_all, interval
 
 from ..core.helpers import LINF, batch_of, plugin
 from ..models import ConvNet, Halfspace
@@ -128,21 +130,21 @@ def random_split(n: int = 23) -> Split:
     return Split(batch.x, batch.y)
 
 
-def table(partial: Path | None = None, attacks: Any = None, model: Any = None) -> np.ndarray:
+def table(folder: Path | None = None, attacks: Any = None, model: Any = None, shard: Shard | None = None) -> np.ndarray:
     chosen = attacks or [
         ("pgd", load_attack({"pgd": {"steps": 2}})),
         ("spsa", load_attack({"spsa": {"steps": 2, "samples": 4}})),
     ]
     positions = torch.arange(22, -1, -2)
+    keeper = None if folder is None else Keeper(folder, "work", Cells.empty(1 + len(chosen), len(positions), 5), shard)
     return attack_all(
-        model or ConvNet(), chosen, LINF, random_split(), positions, seed=4, batch_size=5, partial=partial
+        model or ConvNet(), chosen, LINF, random_split(), positions, seed=4, batch_size=5, keeper=keeper
     ).table
 
 
 @pytest.mark.parametrize("calls", [2, 3, 7, 12, 14, 18])
 def test_an_interrupted_evaluation_goes_on_and_equals_the_uninterrupted_one(calls: int, tmp_path: Path):
     whole = table()
-    partial = tmp_path / "partial.npz"
     model, made = ConvNet(), []
 
     def count(*_: object) -> None:
@@ -152,12 +154,12 @@ def test_an_interrupted_evaluation_goes_on_and_equals_the_uninterrupted_one(call
 
     handle = model.register_forward_pre_hook(count)
     with pytest.raises(KeyboardInterrupt):
-        table(partial, model=model)
+        table(tmp_path, model=model)
     handle.remove()
     done = len(made)
     rest: list[int] = []
     model.register_forward_pre_hook(lambda *_: rest.append(1))
-    assert np.array_equal(table(partial, model=model), whole)
+    assert np.array_equal(table(tmp_path, model=model), whole)
     full: list[int] = []
     other = ConvNet()
     other.register_forward_pre_hook(lambda *_: full.append(1))
@@ -167,10 +169,9 @@ def test_an_interrupted_evaluation_goes_on_and_equals_the_uninterrupted_one(call
 
 
 def test_a_damaged_partial_result_is_named(tmp_path: Path):
-    partial = tmp_path / "partial.npz"
-    partial.write_bytes(b"PK\x03\x04 and no more")
-    with pytest.raises(CheckpointError, match=r"partial\.npz is damaged.*delete it"):
-        table(partial)
+    (tmp_path / "unfinished-work-1of1.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(CheckpointError, match=r"unfinished-work-1of1\.npz is damaged.*delete it"):
+        table(tmp_path)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (5, 10), (10, 10), (381, 500)])

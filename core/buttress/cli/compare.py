@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from buttress.cli.candidates import configs
-from buttress.cli.options import NUMBER, launcher_options, runs_option, trust_option
+from buttress.cli.options import NUMBER, launcher_options, part_of, runs_option, trust_option
 from buttress.cli.verb import option, verb
 from buttress.console.output import notice, say
 
@@ -64,7 +64,7 @@ def compare(
 ) -> str:
     """Train configs x swept settings x seeds, into one table and two pictures."""
     from buttress.comparing.compare import compare as train_all
-    from buttress.comparing.sweep import part_of, plan, seeds_of
+    from buttress.comparing.sweep import plan, seeds_of
     from buttress.errors import ConfigError, WorkError
     from buttress.launching.chosen import load_launcher
     from buttress.storage.user_path import user_path
@@ -85,7 +85,7 @@ def compare(
         attacks=attacks,
         jobs=jobs,
         launcher=chosen_launcher,
-        only=part_of(only),
+        only=part_of(only, "--only"),
         baseline=baseline,
         say=say,
         trust=trust,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from buttress.cli.answer import json_answer, reporter_aside
-from buttress.cli.options import FOLDER, NUMBER, WordType, json_option, subject_arguments, trust_option
+from buttress.cli.options import FOLDER, NUMBER, WordType, json_option, part_of, subject_arguments, trust_option
 from buttress.cli.verb import option, verb
 
 
@@ -36,6 +36,13 @@ from buttress.cli.verb import option, verb
     show_default="eval/ in the run, or beside the file",
     help="folder for the results",
 )
+@option(
+    "--shard",
+    metavar="I/N",
+    show_default="1/1",
+    help="attack the I-th of N parts of the batches, for N jobs that share FOLDER; the last to finish writes the "
+    "result",
+)
 @trust_option()
 @json_option
 def evaluate(
@@ -50,16 +57,33 @@ def evaluate(
     examples: int | None,
     each: bool,
     output: Path | None,
+    shard: str | None,
     trust: bool,
     as_json: bool,
 ) -> str:
     """Measure the accuracy of weights under attack."""
-    from buttress.evaluation.assess import assess, result_table
+    from buttress.evaluation.assess import assess_shard
+    from buttress.evaluation.result_table import result_table
     from buttress.evaluation.subject import load_subject
+    from buttress.scoring.cells import Shard
 
+    part, parts = (1, 1) if shard is None else part_of(shard, "--shard")
     with reporter_aside("loading data and weights") as reporter:
         loaded = load_subject(
             subject, overrides=overrides, config=config, track=track, checkpoint=checkpoint, key=key, trust=trust
         )
-        result = assess(loaded, attacks, split, examples=examples, each=each, output=output, reporter=reporter)
-    return json_answer(result) if as_json else result_table(result, loaded)
+        outcome = assess_shard(
+            loaded,
+            attacks,
+            split,
+            shard=Shard(part - 1, parts),
+            examples=examples,
+            each=each,
+            output=output,
+            reporter=reporter,
+        )
+    if as_json:
+        return json_answer(outcome.to_json())
+    if outcome.result is None or outcome.standing != "completed":
+        return outcome.line
+    return result_table(outcome.result, loaded)

@@ -12,12 +12,13 @@ from click.shell_completion import CompletionItem
 
 from buttress.cli.candidates import configs, launchers
 from buttress.cli.verb import Pairs, option
-from buttress.errors import PathError, nearest
+from buttress.errors import ConfigError, PathError, nearest
 from buttress.storage.user_path import user_path
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
+_PART = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 # Characters of a word that an error quotes, at most.
 _QUOTED = 40
 
@@ -111,6 +112,21 @@ def subject_arguments(function: Function) -> Function:
     for declare in reversed(declarations):
         function = declare(function)
     return function
+
+
+def part_of(text: str, name: str) -> tuple[int, int]:
+    """``"2/3"``, the value of the option ``name``, is the second of three parts.
+
+    Raises:
+        ConfigError: no such part.
+    """
+    match = _PART.fullmatch(text)
+    part, parts = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise ConfigError(
+            "expected a part and the number of parts, like 1/2 and 2/2 on two machines", key=f"{name} {text!r}"
+        )
+    return part, parts
 
 
 run_argument = click.argument("run", type=FOLDER, metavar="RUN", help="run folder")

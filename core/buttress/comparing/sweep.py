@@ -171,21 +171,6 @@ def _seeds(place: str, text: str, expected: str, counted: bool) -> list[int]:
     return seeds
 
 
-def part_of(text: str) -> tuple[int, int]:
-    """``"2/3"`` is the second of three parts.
-
-    Raises:
-        ConfigError: no such part.
-    """
-    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-    part, parts = map(int, match.groups()) if match else (0, 0)
-    if not 1 <= part <= parts:
-        raise ConfigError(
-            "expected a part and the number of parts, like 1/2 and 2/2 on two machines", key=f"--only {text!r}"
-        )
-    return part, parts
-
-
 def split_values(text: str) -> list[str]:
     """``text`` at its commas, those inside of brackets, braces and quotes excepted."""
     parts, depth, quote = [""], 0, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter
 
 from buttress.errors import CheckpointError
 from buttress.precision import FULL
+from buttress.storage.files import finished_files
 from buttress.storage.reading import has_sha256
 from buttress.storage.regular_file import open_regular_file
 from buttress.storage.results import Content, read_object
@@ -60,6 +62,7 @@ class EvaluationResult(Shape):
     split_size: Size
     fingerprint: dict[str, Any] | None = None
     samples_sha256: str | None = None
+    work: str | None = None  # older versions wrote none
     n: Size
     seed: int
     each: bool
@@ -89,6 +92,16 @@ def read_evaluation(path: Path) -> Content:
     if not result.body["attacks"]:
         raise CheckpointError(f"{path}: attacks is not what buttress writes there: it is empty", path=path)
     return result
+
+
+def result_of_work(folder: Path, work: str) -> dict[str, Any] | None:
+    """The newest whole result in ``folder`` of the work of that name; None where there is none."""
+    for path in reversed(finished_files(folder, "*.json")):
+        with suppress(CheckpointError):  # a damaged one is no result
+            result: dict[str, Any] = read_evaluation(path).body
+            if result.get("work") == work and has_sha256(path.with_suffix(".npz"), str(result["samples_sha256"])):
+                return result
+    return None
 
 
 def read_worst(result: Mapping[str, Any], samples: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

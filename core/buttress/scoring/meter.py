@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from buttress.components.loaded import LoadedPlugin
@@ -26,15 +26,16 @@ class Meter:
         reporter: reporter that shows the bar.
         at_work: model whose forwards are counted.
         activity: name of the work, beside the bar.
-        costs: largest number of forwards of every batch.
-        first: number of the batch to begin with; earlier ones are done.
+        costs: number of every batch, to the largest number of its forwards.
+        ahead: numbers of the batches that are not done yet.
     """
 
     def __init__(
-        self, reporter: Reporter, at_work: ModelAtWork, activity: str, costs: Sequence[int], first: int
+        self, reporter: Reporter, at_work: ModelAtWork, activity: str, costs: Mapping[int, int], ahead: Iterable[int]
     ) -> None:
         self._reporter, self._at_work, self._activity, self._costs = reporter, at_work, activity, costs
-        reporter.begin(sum(costs), sum(costs[:first]), activity)
+        total = sum(costs.values())
+        reporter.begin(total, total - sum(costs[number] for number in ahead), activity)
 
     @contextmanager
     def batch(self, number: int) -> Iterator[None]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -18,17 +16,14 @@ from buttress.components.loaded import LoadedPlugin
 from buttress.console.reporter import Reporter
 from buttress.data import Split
 from buttress.engine.attacking import ModelAtWork
-from buttress.errors import CheckpointError
 from buttress.functional import is_correct
 from buttress.nn.contract import expect_some_finite
 from buttress.nn.finite import remark_on
+from buttress.scoring.cells import NOT_ATTACKED, RIGHT, WRONG, Cells, Shard
 from buttress.scoring.evaluator import Evaluator
+from buttress.scoring.keeper import Keeper
 from buttress.scoring.meter import Meter, most_forwards
-from buttress.storage.files import write_with
-from buttress.storage.regular_file import open_regular_file
 from buttress.threat import ThreatModel
-
-NOT_ATTACKED, WRONG, RIGHT = -1, 0, 1
 
 Flags = NDArray[np.bool_]
 
@@ -53,6 +48,11 @@ class Verdicts:
         """``[n]`` bools: right without an attack, and under all attacks up to row ``row``."""
         left: Flags = (self.table[: row + 1] != WRONG).all(0)
         return left
+
+    @staticmethod
+    def of(names: Sequence[str], cells: Cells, each: bool) -> Verdicts:
+        """The verdicts of ``cells``, the rows of which are ``names``."""
+        return Verdicts(names, cells.table, cells.seconds.sum(1), each)
 
     @property
     def worst(self) -> Flags:
@@ -108,7 +108,7 @@ def attack_all(
     seed: int = 0,
     batch_size: int = 500,
     each: bool = False,
-    partial: Path | None = None,
+    keeper: Keeper | None = None,
     reporter: Reporter | None = None,
 ) -> Verdicts:
     """Attack examples with one attack after the other; an example that is wrong already is not attacked again.
@@ -126,9 +126,12 @@ def attack_all(
         seed: seed of the attacks' random draws.
         batch_size: number of examples that an attack gets at once.
         each: whether every attack sees every example, also one that is wrong already.
-        partial: file that keeps the finished work after every batch; if it exists, the work continues from it. It must
-            come from the same call.
+        keeper: keeper of the verdicts after every batch, for the batches of its shard; what it has already is not done
+            again. None for all batches, kept in memory.
         reporter: reporter that shows progress.
+
+    Returns:
+        The verdicts, those of other shards as far as they are done.
 
     Raises:
         HookError, InputError: an attack failed, or refused the model.
@@ -136,91 +139,57 @@ def attack_all(
     """
     at_work = model if isinstance(model, ModelAtWork) else ModelAtWork(model, who="evaluation")
     model, reporter = at_work.model, reporter or Reporter()
-    batches = [torch.arange(len(index))[first : first + batch_size] for first in range(0, len(index), batch_size)]
-    work = _Work.resume(partial, (1 + len(attacks), len(index)))
     evaluators = [Evaluator(at_work, attack, threat, seed=seed, batch_size=batch_size) for _, attack in attacks]
+    cells = Cells.empty(1 + len(attacks), len(index), batch_size) if keeper is None else keeper.begin()
+    own = (Shard() if keeper is None else keeper.shard).batches(cells.batches)
     names = ["clean", *(name for name, _ in attacks)]
+    if cells.done.any():
+        reporter.say(f"note: {cells.progress}")
     if remark := remark_on(model):
         reporter.say(f"note: {remark}")
-    nonfinite = 0
 
-    def still_right(evaluator: Evaluator | None, columns: Tensor, number: int) -> Tensor:
-        nonlocal nonfinite
+    def attacked(evaluator: Evaluator | None, columns: Tensor, number: int) -> tuple[Tensor, int]:
+        """``[b]`` verdicts on the examples of ``columns``, and the number of them whose logits are not finite."""
+        if not len(columns):
+            return columns.bool(), 0
         (batch,) = split.batches(index[columns], len(columns))
         x = batch.x if evaluator is None else evaluator.attacked(batch, number).x
         logits = at_work.logits(x)
-        if evaluator is None:
-            nonfinite += int((~torch.isfinite(logits)).any(1).sum())
-        return is_correct(logits, batch.y).cpu()
+        return is_correct(logits, batch.y).cpu(), int((~torch.isfinite(logits)).any(1).sum())
 
-    for row, (name, evaluator) in enumerate(zip(names, [None, *evaluators], strict=True)):
-        first = min(max(work.done - row * len(batches), 0), len(batches))
-        if first == len(batches):
-            continue
-        with reporter:
-            attack = None if evaluator is None else evaluator.attack
-            remaining = batches if each else [work.left(row, batch) for batch in batches]
-            costs = [most_forwards(attack, len(columns)) for columns in remaining]
-            meter = Meter(reporter, at_work, f"{name} ({row + 1} of {len(names)})", costs, first)
-            for number in range(first, len(batches)):
-                began, columns = monotonic(), remaining[number]
-                with meter.batch(number):
-                    right = still_right(evaluator, columns, number) if len(columns) else columns.bool()
-                    work.keep(row, columns, right, monotonic() - began)
-            if evaluator is None and (remark := expect_some_finite("evaluate", model, nonfinite, len(index))):
-                reporter.say(f"note: {remark}")
-    return Verdicts(names, work.table, work.seconds, each)
+    def fill(row: int, evaluator: Evaluator | None, ahead: Sequence[int]) -> None:
+        """Attack the batches ``ahead``, whose numbers are sorted, and keep their cells of row ``row``."""
+        columns = {number: cells.columns(number) if each else cells.left(row, number) for number in own}
+        attack = None if evaluator is None else evaluator.attack
+        costs = {number: most_forwards(attack, len(chosen)) for number, chosen in columns.items()}
+        meter = Meter(reporter, at_work, f"{names[row]} ({row + 1} of {len(names)})", costs, ahead)
+        for number in ahead:
+            began = monotonic()
+            with meter.batch(number):
+                right, nonfinite = attacked(evaluator, columns[number], number)
+                cell = (row, number, columns[number], right, monotonic() - began, nonfinite)
+                cells.keep(*cell)
+                if keeper is not None:
+                    keeper.keep(*cell)
 
-
-@dataclass
-class _Work:
-    """The finished work, saved after every batch: ``done`` counts batches over all attacks."""
-
-    path: Path | None
-    table: NDArray[np.int8]
-    seconds: NDArray[np.float64]
-    done: int = 0
-
-    @staticmethod
-    def resume(path: Path | None, shape: tuple[int, int]) -> _Work:
-        if path is None or not path.is_file():
-            return _Work(path, np.full(shape, NOT_ATTACKED, np.int8), np.zeros(shape[0]))
-        try:
-            with open_regular_file(path) as stream, np.load(stream, allow_pickle=False) as file:
-                table, seconds, done = (np.asarray(file[name]) for name in ("table", "seconds", "done"))
-                sealed = str(file["sha256"]) == _digest(table, seconds, done)
-        except Exception as problem:  # numpy and zipfile raise many kinds of error about a broken file
-            raise CheckpointError(
-                f"{path} is damaged ({problem}); delete it to start the evaluation anew", path=path
-            ) from None
-        fits = table.shape == shape and table.dtype == np.int8 and seconds.shape == shape[:1]
-        if not (sealed and fits and done.shape == () and done.dtype.kind == "i" and int(done) >= 0):
-            raise CheckpointError(
-                f"{path} is damaged (not as it was written); delete it to start the evaluation anew", path=path
-            )
-        return _Work(path, table, seconds.astype(np.float64), int(done))
-
-    def left(self, row: int, columns: Tensor) -> Tensor:
-        """Those of ``columns [B]`` that are wrong in no row above ``row``."""
-        return columns[torch.from_numpy((self.table[:row, columns.numpy()] != WRONG).all(0))]
-
-    def keep(self, row: int, columns: Tensor, right: Tensor, seconds: float) -> None:
-        """Save one batch under one attack: ``right [B]`` holds the verdicts on ``columns [B]``."""
-        self.table[row, columns.numpy()] = right.numpy()
-        self.seconds[row] += seconds
-        self.done += 1
-        if self.path is not None:
-            write_with(self.path, self._write)
-
-    def _write(self, temporary: Path) -> None:
-        done = np.asarray(self.done)
-        digest = _digest(self.table, self.seconds, done)
-        with temporary.open("wb") as stream:
-            np.savez(stream, table=self.table, seconds=self.seconds, done=done, sha256=np.array(digest))
+    for row, evaluator in enumerate([None, *evaluators]):
+        if ahead := [number for number in own if not cells.done[row, number]]:
+            with reporter:
+                fill(row, evaluator, ahead)
+        if evaluator is None and (remark := remark_on_logits(model, cells)):
+            reporter.say(f"note: {remark}")
+    return Verdicts.of(names, cells, each)
 
 
-def _digest(*arrays: NDArray[Any]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
-    return digest.hexdigest()
+def remark_on_logits(model: nn.Module, cells: Cells) -> str:
+    """A sentence about the number of examples whose logits are not finite, or an empty text where there is none.
+
+    Raises:
+        ModelError: the logits are not finite for any example.
+    """
+    known = cells.done[0]
+    examples = sum(len(cells.columns(int(number))) for number in np.flatnonzero(known))
+    nonfinite = int(cells.nonfinite.sum())
+    if nonfinite == examples and not known.all():  # another shard may have the others
+        return ""
+    return expect_some_finite("evaluate", model, nonfinite, examples)
