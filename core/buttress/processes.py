@@ -76,6 +76,19 @@ Apart = Callable[[Any, Channel], None]
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A function of a module by its names, for whoever starts it and need not import it.
+
+    Args:
+        module: name of the module.
+        name: name of the function in it.
+    """
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of a process of its own.
 
@@ -116,7 +129,12 @@ def run_apart(
 
 
 def start_apart(
-    function: Apart, orders: Sequence[object], *, errors: int | IO[bytes] | None, quiet: bool = False, **options: Any
+    function: Apart | Reference,
+    orders: Sequence[object],
+    *,
+    errors: int | IO[bytes] | None,
+    quiet: bool = False,
+    **options: Any,
 ) -> subprocess.Popen[bytes]:
     """Start the process of ``run_apart``; its ``stdout`` gives the answers.
 
@@ -127,7 +145,8 @@ def start_apart(
         quiet: discard the output of the process, which is shown on its standard error otherwise.
         options: further arguments for ``subprocess.Popen``.
     """
-    arguments = f"{function.__module__!r}, {function.__qualname__!r}, quiet={quiet!r}"
+    names = function if isinstance(function, Reference) else Reference(function.__module__, function.__qualname__)
+    arguments = f"{names.module!r}, {names.name!r}, quiet={quiet!r}"
     with tempfile.TemporaryFile() as written:
         written.write(json.dumps(orders).encode())
         written.seek(0)

@@ -52,7 +52,7 @@ SEARCHES = {
     "fine-tuning": "how-to/fine_tune.md",
     "transfer learning": "how-to/fine_tune.md",
     "hyperparameter": "comparing.md",
-    "slurm": "how-to/resume.md",
+    "slurm": "how-to/slurm.md",
     "custom dataset": "how-to/own_data.md",
     "multi-gpu": "limits.md",
     "exponential moving average": "methods/ema.md",

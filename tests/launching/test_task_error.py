@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from buttress.errors import ConfigError
+from buttress.errors import ConfigError, InterruptionError
 from buttress.launching.task_error import error_kept_in, kept_error
 
 
@@ -36,3 +36,10 @@ def test_a_file_of_something_else_holds_no_error(tmp_path: Path):
     for text in ("", "[]", "{}", '{"error": 3}'):
         path.write_text(text)
         assert kept_error(path) is None
+
+
+def test_a_request_to_stop_is_no_error(tmp_path: Path):
+    path = tmp_path / "run.error.json"
+    with pytest.raises(InterruptionError), error_kept_in(path):
+        raise InterruptionError("stopped by SIGTERM")
+    assert not path.exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from buttress.cli.answer import json_answer
 from buttress.cli.candidates import configs
 from buttress.cli.options import NUMBER, launcher_options, part_of, runs_option, trust_option
 from buttress.cli.verb import option, verb
@@ -16,7 +17,6 @@ from buttress.console.output import notice, say
 @click.argument(
     "overrides",
     nargs=-1,
-    required=True,
     metavar="CONFIG|key=a,b,c...",
     help="YAML files or recipes, and settings for them; several values of a setting are a sweep",
     shell_complete=configs,
@@ -48,6 +48,12 @@ from buttress.console.output import notice, say
     help="name of the config that paired differences refer to",
 )
 @launcher_options
+@option(
+    "--status",
+    is_flag=True,
+    help="show which runs are done, running, failed and waiting, and train nothing; needs no CONFIG",
+)
+@option("--json", "as_json", is_flag=True, help="print the --status as JSON")
 @trust_option("a config in a run folder")
 def compare(
     overrides: tuple[str, ...],
@@ -60,6 +66,8 @@ def compare(
     baseline: str | None,
     launcher: str,
     launcher_settings: tuple[str, ...],
+    status: bool,
+    as_json: bool,
     trust: bool,
 ) -> str:
     """Train configs x swept settings x seeds, into one table and two pictures."""
@@ -69,6 +77,10 @@ def compare(
     from buttress.launching.chosen import load_launcher
     from buttress.storage.user_path import user_path
 
+    if status:
+        return _status(runs, name, as_json)
+    if as_json:
+        raise ConfigError("expected --status beside it; a comparison writes comparison.json", key="--json")
     files = [user_path(word) for word in overrides if "=" not in word]
     if not files:
         raise ConfigError("compare: expected at least one CONFIG, a YAML file, beside key=value")
@@ -94,3 +106,10 @@ def compare(
         count = "1 run" if len(comparison.failed) == 1 else f"{len(comparison.failed)} runs"
         raise WorkError(f"{count} failed; the table has the others; give the same command again to try once more")
     return ""
+
+
+def _status(runs: Path, name: str, as_json: bool) -> str:
+    from buttress.comparing.status import status_json, status_of, status_text
+
+    rows = status_of(runs, name)
+    return json_answer(status_json(rows)) if as_json else status_text(rows)

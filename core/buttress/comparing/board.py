@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import monotonic
+from math import inf
+from pathlib import Path
+from time import monotonic, time
 from types import TracebackType
 from typing import IO
 
@@ -18,6 +20,11 @@ from rich.table import Column
 from buttress.console.reporter import LINE_EVERY, Listener, plain_console
 from buttress.console.tables import duration
 from buttress.processes import Channel
+from buttress.storage.leases import holder_of
+
+# Seconds between looks at the lease of a run that sends no messages.
+_LOOK = 5.0
+_WAITING = "waiting"
 
 
 def listener_to(channel: Channel, *others: Listener) -> Listener:
@@ -38,10 +45,12 @@ def listener_to(channel: Channel, *others: Listener) -> Listener:
 
 @dataclass
 class _Run:
-    """A run that is at work: its last message, and half of the next one."""
+    """A run that is at work: its last message, and half of the next one; or its lease, in which the message stands."""
 
     name: str
-    pipe: IO[bytes]
+    pipe: IO[bytes] | None
+    lease: Path | None = None
+    looked: float = -inf
     task: TaskID | None = None
     what: str = "starting"
     share: float = 0.0
@@ -50,6 +59,8 @@ class _Run:
 
     def read(self) -> bool:
         """Read its messages; returns whether there was a new one."""
+        if self.pipe is None:
+            return self._read_lease()
         try:
             *lines, self.rest = (self.rest + os.read(self.pipe.fileno(), 65536)).split(b"\n")
         except BlockingIOError:
@@ -57,6 +68,15 @@ class _Run:
         if lines:
             self.what, self.share, self.left = json.loads(lines[-1])
         return bool(lines)
+
+    def _read_lease(self) -> bool:
+        if self.lease is None or monotonic() - self.looked < _LOOK:
+            return False
+        self.looked = monotonic()
+        holder = holder_of(self.lease, now=time())
+        news = (_WAITING, 0.0, None) if holder is None else (holder.doing, holder.share, holder.left)
+        before, (self.what, self.share, self.left) = (self.what, self.share, self.left), news
+        return news != before
 
     def __str__(self) -> str:
         left = "" if self.left is None else f", about {duration(self.left)} left"
@@ -92,16 +112,22 @@ class Board:
     def begin(self, name: str, pipe: IO[bytes]) -> None:
         """Show a run, whose process sends messages through ``pipe``; the board closes this end of it."""
         os.set_blocking(pipe.fileno(), False)
-        self._runs[name] = run = _Run(name, pipe)
+        self._add(_Run(name, pipe))
+
+    def _add(self, run: _Run) -> None:
+        self._runs[run.name] = run
         if self._bars is not None:
-            run.task = self._bars.add_task(name, total=1.0, what=run.what, left="")
+            run.task = self._bars.add_task(run.name, total=1.0, what=run.what, left="")
+
+    def watch(self, name: str, lease: Path) -> None:
+        """Show a run that sends no messages, from what its lease says."""
+        self._add(_Run(name, None, lease, what=_WAITING))
 
     def end(self, name: str) -> None:
         """A run has ended."""
-        run = self._runs.pop(name, None)
-        if run is None:  # a task without a stream of answers
-            return
-        run.pipe.close()
+        run = self._runs.pop(name)
+        if run.pipe is not None:
+            run.pipe.close()
         if self._bars is not None and run.task is not None:
             self._bars.remove_task(run.task)
 
@@ -113,8 +139,12 @@ class Board:
                 self._bars.update(run.task, completed=run.share, what=run.what, left=left)
         if self._bars is None and monotonic() - self._last_line > LINE_EVERY:
             self._last_line = monotonic()
+            waiting = [run for run in self._runs.values() if run.what == _WAITING]
             for run in self._runs.values():
-                self._say(str(run))
+                if run.what != _WAITING:
+                    self._say(str(run))
+            if waiting:
+                self._say(f"{len(waiting)} waiting")
 
 
 def _bars(console: Console) -> Progress:

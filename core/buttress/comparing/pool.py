@@ -33,6 +33,7 @@ class Pool:
         self._launcher, self._say, self._board = launcher, say, Board(say)
         self._running: dict[Task, Job] = {}
         self._failed: dict[tuple[str, int], str] = {}
+        self._folder = jobs[0].folder.path.parent if jobs else None
         self._started = monotonic()
         self._stop, self._kill = StopRequest(self._end_at_once), False
 
@@ -61,31 +62,40 @@ class Pool:
             finally:
                 self._launcher.close()  # where something went wrong here, no run goes on without us
         if self._stop.signal:
-            cure = self._launcher.left_behind() or "what was trained is saved; give the same command again to go on"
-            raise InterruptionError(f"stopped by {self._stop.signal}; {cure}")
+            raise InterruptionError(f"stopped by {self._stop.signal}; {self._what_now()}")
         return self._failed
 
     def _end_at_once(self) -> None:
         self._kill = True
 
+    def _what_now(self) -> str:
+        """The end of the message after a stop: what goes on, and how to go on."""
+        left = self._launcher.left_behind()
+        if not left or self._folder is None:
+            return "what was trained is saved; give the same command again to go on"
+        look = f"buttress compare --status --runs {self._folder.parent} --name {self._folder.name}"
+        return f"{left}; {look} shows them"
+
     def _submit(self) -> None:
         """Hand over as many jobs as the launcher has room for."""
-        chosen: list[Job] = []
-        while self._waiting and len(chosen) < self._launcher.room():
+        tasks: dict[Task, Job] = {}
+        while self._waiting and len(tasks) < self._launcher.room():
             job = self._waiting.pop(0)
-            holder = holder_of(job.lease)
-            if holder or job.is_done():  # asked here too, since a process takes seconds to find out
-                outcome = f"{_ELSEWHERE} ({holder})" if holder else "done by another process"
-                self._report(job, outcome, 0.0, len(chosen))
+            task, holder = job.task(), holder_of(job.lease)
+            if job.is_done():  # asked here too, since a process takes seconds to find out
+                self._report(job, "done by another process", 0.0, len(tasks))
+            elif holder and not self._launcher.takes_up(task):
+                self._report(job, f"{_ELSEWHERE} ({holder})", 0.0, len(tasks))
             else:
-                chosen.append(job)
-        tasks = {job.task(): job for job in chosen}
+                tasks[task] = job
         if tasks:
             self._launcher.submit(list(tasks))
         self._running |= tasks
-        for task in tasks:
+        for task, job in tasks.items():
             if (answers := self._launcher.answers(task)) is not None:
                 self._board.begin(task.name, answers)
+            else:
+                self._board.watch(task.name, job.lease)
 
     def _collect(self) -> None:
         for end in self._launcher.ended():

@@ -69,7 +69,8 @@ class Launcher(ABC):
         """Get ready for tasks.
 
         Args:
-            folder: folder for files of the launcher's own, which need not exist; all machines see it.
+            folder: folder of the tasks' logs and of files of the launcher's own, which need not exist; all machines see
+                it.
             jobs: largest number of tasks at work at once; None for the launcher's own.
 
         Raises:
@@ -107,6 +108,10 @@ class Launcher(ABC):
     @abstractmethod
     def close(self) -> None:
         """End every task that ends with the launcher, and wait for it."""
+
+    def takes_up(self, task: Task) -> bool:
+        """Whether an earlier command has handed the task over, and ``submit`` takes it up where it waits or works."""
+        return False
 
     def answers(self, task: Task) -> IO[bytes] | None:
         """The stream of the answers of a task at work, which the caller closes; None where there is no such stream."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from buttress.console.tracebacks import note_of_traceback
 from buttress.console.visible import visible
-from buttress.errors import ButtressError, CheckpointError, StorageError, describe
+from buttress.errors import ButtressError, CheckpointError, InterruptionError, StorageError, describe
 from buttress.storage.files import storage_errors, write_json
 from buttress.storage.reading import read_json
 
@@ -17,6 +17,8 @@ from buttress.storage.reading import read_json
 def error_kept_in(path: Path) -> Iterator[None]:
     """Write the exception that ends the block into ``path``, and raise it again; an older file there is removed.
 
+    A request to stop is no error, and is not written.
+
     Raises:
         StorageError: the older file cannot be removed.
     """
@@ -24,6 +26,8 @@ def error_kept_in(path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
     try:
         yield
+    except InterruptionError:
+        raise
     except Exception as problem:
         with suppress(StorageError):  # the disk may be what has failed
             write_json(path, {"error": visible(_words_of(problem))})

@@ -150,16 +150,18 @@ def holder_of(path: Path, now: float | None = None, silence: float = SILENCE) ->
         now: time to compare signs of life with; by default that of the file system, for which a file is made a moment.
         silence: as in ``leased``.
     """
-    number = _latest_number(path)
-    if number == 0:
-        return None
-    holder = _read(_file(path, number))
-    if holder is None or holder.released:
-        return None
-    if holder.is_here:
-        return holder if holder.is_alive else None
-    age = _age(_file(path, number), now)
+    holder = last_holder(path)
+    if holder is None or holder.is_here:
+        return holder if holder is not None and holder.is_alive else None
+    age = _age(_file(path, _latest_number(path)), now)
     return holder if age is None or age <= silence else None
+
+
+def last_holder(path: Path) -> Holder | None:
+    """The last process that held a lease, lost or not; None where none ever did, or the last one has given it up."""
+    number = _latest_number(path)
+    holder = _read(_file(path, number)) if number else None
+    return None if holder is None or holder.released else holder
 
 
 def _taken(path: Path, job: str | None, beat: float, silence: float) -> Lease | None:
