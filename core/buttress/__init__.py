@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from buttress.engine.step import StepResult
     from buttress.errors import ButtressError, ConfigError, DataError, ModelError, PluginError, describe, nearest
     from buttress.evaluation.saved_model import load_model
-    from buttress.hookspecs import Event, ExitOrder
+    from buttress.hookspecs import Ascent, Event, ExitOrder
     from buttress.scoring.evaluator import Score, evaluate
     from buttress.settings import Epoch
     from buttress.storage.history import History, HistoryReader
@@ -59,6 +59,7 @@ _HOME = {
     "Engine": "engine.engine",
     "Epoch": "settings",
     "Event": "hookspecs",
+    "Ascent": "hookspecs",
     "ExitOrder": "hookspecs",
     "History": "storage.history",
     "HistoryReader": "storage.history",
@@ -90,6 +91,7 @@ _HOME = {
 
 __all__ = [
     "Adv",
+    "Ascent",
     "AttackLossChoice",
     "Batch",
     "ButtressError",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from buttress.streams import Source, noise
 from buttress.threat import Shrink, ThreatModel, l2_norm, per_example, unit_l2
 
 __all__ = [
@@ -204,17 +205,17 @@ Start = Literal["uniform", "gaussian", "none"]
 """The first perturbation of an attack: see ``first_perturbation``."""
 
 
-def first_perturbation(start: Start, x: Tensor, threat: ThreatModel, generator: torch.Generator) -> Tensor | None:
+def first_perturbation(start: Start, x: Tensor, threat: ThreatModel, source: Source) -> Tensor | None:
     """``[B,*]`` perturbation from which an attack on ``x [B,*]`` starts; None with ``none``, which draws nothing.
 
     ``uniform`` ends inside ball and box, as ``ThreatModel.random_start`` draws it. ``gaussian`` is 0.001 N(0, 1), the
-    start of the public codes of TRADES and MART, and is not clamped.
+    start of the public codes of TRADES and MART, and is not clamped. ``source`` is as in ``random_start``.
     """
     if start == "none":
         return None
     if start == "uniform":
-        return threat.random_start(x, generator) - x
-    return 0.001 * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        return threat.random_start(x, source) - x
+    return 0.001 * noise(x, source, "normal")
 
 
 def pgd(

@@ -30,6 +30,9 @@ SPEC_VERSION = "1.1"
 
 Event = Literal["step", "epoch", "evaluate"]
 ExitOrder = Literal["restore_then_step", "step_while_perturbed"]
+Ascent = Literal["global", "local"]
+"""Gradient along which weights are perturbed on several processes: that of the mean over all examples of the step, or
+each process's over its own ones."""
 AttackMode = Literal["train", "train_notrack", "eval"]
 BatchTrait = Literal["soft labels", "mixed inputs", "two views", "extra examples", "unlabelled examples"]
 """Properties of batches: labels are distributions ``[B,K]``; an input is made of several examples; the batch holds two

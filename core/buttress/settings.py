@@ -30,6 +30,7 @@ __all__ = [
     "PerEpoch",
     "Share",
     "Times",
+    "expect_fitting_ascent",
     "resolve_amount",
     "resolve_epoch",
     "resolve_moment",
@@ -115,3 +116,16 @@ Amount = Annotated[int | float, BeforeValidator(_amount)]
 def resolve_amount(value: int | float, n: int) -> int:
     """The number of examples, of ``n``, of an ``Amount`` setting; exact: 0.29 of 100 is 29, 1/3 of 60 is 20."""
     return value if isinstance(value, int) else floor(Fraction(str(value)).limit_denominator(10**9) * n)
+
+
+def expect_fitting_ascent(ascent: str, exit_order: str) -> None:
+    """Expect of a weight perturbation of each process's own that it is taken back before the optimizer's step.
+
+    Raises:
+        ValueError: it is not, so that weight decay, at weights that differ, would make the processes' weights differ.
+    """
+    if ascent == "local" and exit_order != "restore_then_step":
+        raise ValueError(
+            "ascent: local needs exit_order: restore_then_step, since weight decay at perturbed weights, which differ "
+            f"between the processes, would make their weights differ; got exit_order: {exit_order}"
+        )

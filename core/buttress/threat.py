@@ -11,6 +11,7 @@ from torch import Tensor
 
 from buttress.errors import ConfigError
 from buttress.number_text import exact_fraction
+from buttress.streams import Source, noise
 
 Norm = Literal["linf", "l2"]
 Shrink = Literal["exact", "renorm"]
@@ -79,30 +80,30 @@ class ThreatModel:
             return self.clamp(x + shrunk(self.clamp(x_adv) - x, eps))  # clamped again: the sum is rounded
         return self.clamp(x + shrunk(x_adv - x, eps))
 
-    def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def random_start(self, x: Tensor, source: Source) -> Tensor:
         """A random point of the ball around ``x [B,*]``, inside the box.
 
         L-inf: uniform in the cube. L2: uniform direction, radius eps * U(0, 1) (not uniform in volume), as in the
-        public code of the RO lineage.
+        public code of the RO lineage. The numbers are those of ``source``: a generator, or in a plugin
+        ``partial(ctx.noise, "start")``.
         """
         eps = float(self.eps)
         if self.norm == "linf":
-            noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-            return self.clamp(x + noise.mul_(2 * eps).sub_(eps))
-        direction = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        radius = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device) * eps
+            return self.clamp(x + noise(x, source).mul_(2 * eps).sub_(eps))
+        direction = noise(x, source, "normal")
+        radius = noise(x.flatten(1)[:, 0], source) * eps
         return self.clamp(x + unit_l2(direction) * per_example(radius, x))
 
-    def surface_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def surface_start(self, x: Tensor, source: Source) -> Tensor:
         """``[B,*]`` random perturbations of ``x [B,*]`` of length eps, which may leave the box, as those of Auto-PGD.
 
         L-inf: uniform in a cube, stretched to the surface. L2: uniform direction.
         """
         eps = float(self.eps)
         if self.norm == "linf":
-            noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device).mul_(2).sub_(1)
-            return eps * noise / per_example(noise.flatten(1).abs().amax(1), x)
-        return eps * unit_l2(torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
+            cube = noise(x, source).mul_(2).sub_(1)
+            return eps * cube / per_example(cube.flatten(1).abs().amax(1), x)
+        return eps * unit_l2(noise(x, source, "normal"))
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """``[B]`` distances in the norm of the threat model."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 
@@ -100,3 +101,51 @@ class ParamGroup:
     options: Mapping[str, Any] = field(default_factory=dict)
     frozen: bool = False
     lr_scale: Callable[[float], float] | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Every ``ranks``-th row of a batch, from row number ``rank`` on: so each rank has its share of every kind of row.
+
+    A batch with fewer examples than there are ranks is whole on every rank.
+
+    Args:
+        total: number of examples in the whole batch.
+        rank: number of this process, from 0.
+        ranks: number of processes.
+        blocks: number of rows of each example. A transform that makes a batch k times as long makes k blocks of it, and
+            the rows at the same place of each belong to one example.
+    """
+
+    total: int
+    rank: int = 0
+    ranks: int = 1
+    blocks: int = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all rows of the batch."""
+        return self.ranks == 1 or self.total < self.ranks
+
+    @property
+    def count(self) -> int:
+        """Number of rows that this process has."""
+        return self.blocks * (self.total if self.whole else len(range(self.rank, self.total, self.ranks)))
+
+    @property
+    def share(self) -> float:
+        """Share of the rows of the batch that this process has."""
+        return self.count / (self.blocks * self.total)
+
+    def of(self, values: Tensor) -> Tensor:
+        """The rows of ``values [blocks * total,*]``, in memory of their own where they are not all."""
+        return values if self.whole else self._every(values)
+
+    def own(self, values: Tensor) -> Tensor:
+        """Those of the rows ``values [count,*]`` that count for this process alone: no row counts for two."""
+        return self._every(values) if self.whole and self.ranks > 1 else values
+
+    def _every(self, values: Tensor) -> Tensor:
+        rows = torch.arange(self.rank, self.total, self.ranks, device=values.device)
+        starts = torch.arange(self.blocks, device=values.device) * self.total
+        return values.index_select(0, (starts[:, None] + rows).flatten())

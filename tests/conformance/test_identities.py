@@ -318,13 +318,10 @@ def test_examples_dropped_are_those_below():
     from buttress_plugins.losses.drop_easy import drop
 
     losses = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
-    dropped, kept = drop(losses, 1.0, "kept")
-    assert int(kept) == 3
-    assert float(dropped.mean()) == pytest.approx(2.0)
-    dropped, _ = drop(losses, 1.0, "batch")
-    assert dropped.tolist() == [0.0, 1.0, 2.0, 3.0]
-    dropped, kept = drop(losses, 9.0, "kept")
-    assert (float(dropped.sum()), int(kept)) == (0.0, 0)
+    hard = losses >= 1.0
+    assert float(drop(losses, hard, torch.tensor(3), 4, "kept").mean()) == pytest.approx(2.0)
+    assert drop(losses, hard, torch.tensor(3), 4, "batch").tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert float(drop(losses, losses >= 9.0, torch.tensor(0), 4, "kept").sum()) == 0.0
 
 
 def test_frozen_layers_with_frozen_batch_norm_keep_everything():

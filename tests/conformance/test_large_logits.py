@@ -90,6 +90,11 @@ def literal_nmse(z: Tensor, z_adv: Tensor) -> Tensor:
     return ce(z_adv) + 4 * (1 - p_label(z)) * 2 * (1 - cosine)
 
 
+def dropped(losses: Tensor, c_min: float, mean_over: str) -> Tensor:
+    hard = losses >= c_min
+    return drop(losses, hard, hard.sum(), len(losses), mean_over)
+
+
 def literal_drop(z_adv: Tensor) -> Tensor:
     losses = ce(z_adv)
     hard = losses >= 1.7
@@ -155,7 +160,7 @@ FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Ten
         lambda z, z_adv: torch.minimum(best_wrong(z_adv) - z_adv[range(len(Y)), Y], torch.tensor(50.0).double()),
     ),
     "drop_easy.drop": (
-        lambda z, z_adv: drop(cross_entropy(z_adv, Y), 1.7, "kept")[0],
+        lambda z, z_adv: dropped(cross_entropy(z_adv, Y), 1.7, "kept"),
         lambda z, z_adv: literal_drop(z_adv),
     ),
     "lsc_mean": (lambda z, z_adv: lsc_mean(cross_entropy(z_adv, Y), 1.7)[0], lambda z, z_adv: literal_lsc(z_adv)),

@@ -12,6 +12,7 @@ from buttress.engine.context import Context
 from buttress.engine.state import RunState
 from buttress.errors import DataError
 from buttress.streams import Streams, seeded_generator
+from buttress.types import Rows
 
 from ..core.helpers import CPU, LINF, clean_attack, context, engine_of, plugin, step
 from ..models import MLP
@@ -25,8 +26,9 @@ def test_every_part_of_the_key_makes_a_stream_of_its_own():
     drawn = []
     for seed, rank, epoch, number, label, purpose in product(*[(0, 1)] * 4, ("a", "b"), ("noise", "start")):
         state = RunState(LINF, CPU, seed=seed)
-        state.rank, state.epoch, state.step = rank, epoch, number
-        drawn.append(draw(Context(state, label), purpose))
+        state.world.rank, state.epoch, state.step = rank, epoch, number
+        with state.on_rows(Rows(4, rank, 2)):
+            drawn.append(draw(Context(state, label), purpose))
     assert len(set(drawn)) == len(drawn) == 64
 
 

@@ -73,7 +73,9 @@ def exit_code_of(call: Callable[[], object]) -> int:
         call()
         return 0
     except ButtressError as problem:
-        error(f"{problem}{note_of_traceback(problem)}")
+        if not problem.reported:
+            rank = "" if problem.rank is None else f"rank {problem.rank}: "
+            error(f"{rank}{problem}{note_of_traceback(problem)}")
         return problem.exit_code
     except KeyboardInterrupt:
         notice("stopped")

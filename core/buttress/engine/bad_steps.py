@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from buttress.engine.first_bad import FirstBad, Giver
+from buttress.engine.world import World
 from buttress.errors import DivergenceError, describe, moment
 from buttress.nn.as_found import can_be_written
 from buttress.nn.finite import FiniteTensors
@@ -53,10 +54,11 @@ class BadSteps:
         limit: number of consecutive bad steps that ends the run.
         device: device of the model.
         finite: knows which buffers of the model must be finite.
+        world: ranks of the run, which take a step back all together.
     """
 
-    def __init__(self, limit: int, device: torch.device, finite: FiniteTensors) -> None:
-        self._limit, self._finite, self._memory = limit, finite, Scratch()
+    def __init__(self, limit: int, device: torch.device, finite: FiniteTensors, world: World) -> None:
+        self._limit, self._finite, self._memory, self._world = limit, finite, Scratch(), world
         self._first_bad = FirstBad(device)
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)  # all, in a row now, longest row since read
         self._reported = 0
@@ -86,6 +88,7 @@ class BadSteps:
         names, fine = self._finite.finite_buffers()
         if names:
             self.note(_FORWARDS, fine | ~self.taken, when, [f"the buffer {name!r}" for name in names])
+        self.taken = self._world.all(self.taken, "bad steps")
         if not wait or not self.taken:
             before.restore_unless(self.taken)
         total, row, longest = self._counts.unbind()
@@ -113,15 +116,25 @@ class BadSteps:
         if not new:
             return ""
         self._counts[2] = row
-        verdict = self._first_bad.take()
-        assert verdict is not None  # every step that was counted was noted
-        first = f"the first at {moment(verdict.epoch, verdict.step)}: {verdict.part} is not finite ({verdict.who})"
+        first = self._culprit()
         if longest >= self._limit:
             raise DivergenceError(
                 f"the run has diverged: {longest} steps in a row had to be skipped; since the last look, {first}; "
                 "lower the learning rate, or raise max_skipped"
             )
         return f"{new} bad step{'s' if new > 1 else ''} skipped, {first}"
+
+    def _culprit(self) -> str:
+        """A clause about the first bad step, on several ranks that of the one that saw what the fewest others saw."""
+        verdict = self._first_bad.take()
+        here = verdict and (
+            f"the first at {moment(verdict.epoch, verdict.step)}: {verdict.part} is not finite ({verdict.who})"
+        )
+        seen = [(rank, each) for rank, each in enumerate(self._world.gathered(here, "bad steps")) if each]
+        assert seen  # every step that was counted was noted
+        texts = [each for _, each in seen]
+        rank, first = min(seen, key=lambda pair: texts.count(pair[1]))
+        return first if texts.count(first) == self._world.size else f"{first}, on rank {rank}"
 
     def state_dict(self) -> dict[str, Any]:
         return {"counts": self._counts.clone()}

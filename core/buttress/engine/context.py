@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from buttress.components.curves import NO_EPOCHS
-from buttress.engine.gradients import gradients
-from buttress.engine.run_view import RunView
-from buttress.errors import ConfigError, DataError
-from buttress.nn.contract import form_of
+from buttress.engine.drawing import Drawing
+from buttress.engine.sharing import Sharing
+from buttress.errors import ConfigError
 from buttress.settings import Curve, PerEpoch, resolve_epoch
 from buttress.storage.history import History, Store
-from buttress.streams import Span
 
 if TYPE_CHECKING:
     from buttress.engine.state import Phase, RunState
@@ -27,16 +24,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Context(RunView):
+class Context(Sharing, Drawing):
     """One plugin's view of the run; handed to its hooks as ``ctx``."""
 
     def __init__(self, state: RunState, plugin: str) -> None:
-        self._state = state
-        self.plugin = plugin
-
-    @property
-    def seed(self) -> int:
-        return self._state.seed
+        self._state, self.plugin = state, plugin
 
     @property
     def phase(self) -> Phase:
@@ -101,47 +93,13 @@ class Context(RunView):
             raise ConfigError(f"{self.plugin}: {NO_EPOCHS}, got {setting}")
         return setting.at(self.epoch, self.epochs)
 
-    def generator(self, purpose: str, per: Span = "step", device: torch.device | str | None = None) -> torch.Generator:
-        """A random stream of this plugin's own, fixed by (seed, plugin, purpose, epoch, step).
-
-        Asking twice within a step continues the stream. Nothing else in the run can move it, and it moves nothing else.
-
-        Args:
-            purpose: purpose of the draws, which names the stream.
-            per: ``step`` gives every step other draws. With ``epoch`` every step of an epoch begins the stream at the
-                same place, with ``run`` every step of the run, so that one draw can serve all of them.
-            device: device of the generator, by default that of the model.
-
-        Raises:
-            ValueError: ``per`` is none of these words.
-        """
-        if per not in get_args(Span):
-            raise ValueError(f"ctx.generator({purpose!r}): per: expected {', '.join(get_args(Span))}, got {per!r}")
-        return self._state.generator(self.plugin, purpose, per, None if device is None else torch.device(device))
-
-    def draw(self, purpose: str, shape: Sequence[int]) -> Tensor | None:
-        """A draw that the caller of ``engine.step(..., draws={"plugin.purpose": tensor})`` injected, or None.
-
-        In an evaluation it is the caller of ``evaluate(..., draws=...)``.
-
-        Raises:
-            DataError: it is no tensor, or has another shape.
-        """
-        name = f"{self.plugin}.{purpose}"
-        self._state.requested_draws.add(name)
-        given = self._state.draws.get(name)
-        if given is None or (isinstance(given, Tensor) and given.shape == torch.Size(shape)):
-            return given
-        who = "evaluation" if self.phase == "evaluate" else "engine.step"
-        form = tuple(given.shape) if isinstance(given, Tensor) else form_of(given)
-        raise DataError(f"{who}: draws[{name!r}]: expected a tensor of shape {tuple(shape)}, got {form}")
-
     def grads(
         self, loss: Tensor, params: Sequence[Tensor], *, retain_graph: bool | None = None, create_graph: bool = False
     ) -> tuple[Tensor | None, ...]:
         """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
 
-        The one door to weight gradients, which leaves ``.grad`` alone. Within ``perturb_weights`` use
+        The one door to weight gradients, which leaves ``.grad`` alone. In a step on several processes ``loss`` is a
+        mean over the rows of each, and the gradients are those of the mean over all. Within ``perturb_weights`` use
         ``objective.grads``, which comes through here, keeps buffers as found, and expects finite gradients.
 
         Args:
@@ -150,7 +108,9 @@ class Context(RunView):
             retain_graph: whether the graph of ``loss`` stays for another gradient; None: as ``create_graph``.
             create_graph: whether the gradients have a graph of their own, so that a loss may contain them.
         """
-        return gradients(loss, params, retain_graph=retain_graph, create_graph=create_graph)
+        return self._state.part.gradients(
+            loss, params, "ctx.grads", retain_graph=retain_graph, create_graph=create_graph
+        )
 
     @property
     def input_grad(self) -> Tensor | None:
@@ -231,6 +191,8 @@ class Context(RunView):
     def record(self, name: str, value: Tensor | float) -> None:
         """Add to a metric that is averaged over the logging interval; a tensor (0-dim) stays on its device.
 
+        In a step on several processes each gives the mean over its own rows, or a number that all have alike.
+
         Raises:
             TypeError: ``value`` is no number; the error that a user sees names the plugin.
         """
@@ -243,9 +205,7 @@ class Context(RunView):
             value = value.detach()
         elif not isinstance(value, (int, float, np.number)):
             raise TypeError(f"ctx.record({name!r}): expected a number, got {type(value).__name__}")
-        total = self._state.records.setdefault(f"{self.plugin}.{name}", [0.0, 0.0])
-        total[0] = total[0] + value
-        total[1] = total[1] + 1.0
+        self._state.record(f"{self.plugin}.{name}", value)
 
 
 class PluginStore:

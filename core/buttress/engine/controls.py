@@ -26,6 +26,10 @@ class Controls(RunView):
     _attack: Attack
     _checks: ValueChecks
     _groups: Groups
+    stop_asked: bool = False
+    """Whether this process asks all to stop; the next step tells the others."""
+    stop_agreed: bool = False
+    """Whether any process had asked to stop at the last step."""
 
     @property
     def training_threat(self) -> TrainingThreat:

@@ -22,12 +22,14 @@ from buttress.engine.compilation import Compile
 from buttress.engine.controls import Controls
 from buttress.engine.groups import Groups, OptimizerFactory
 from buttress.engine.hooks import Hooks
+from buttress.engine.joined import BatchNorm, joined
 from buttress.engine.perturbation import Copies
 from buttress.engine.stack import load_states, stack_of, states_of
 from buttress.engine.state import RunState
 from buttress.engine.step import Step, StepResult
 from buttress.engine.tracks import Batches, Tracks
 from buttress.engine.training_threat import TrainingThreat
+from buttress.engine.world import World
 from buttress.errors import ModelError
 from buttress.nn.contract import device_of, expect_learnable
 from buttress.nn.finite import FiniteTensors
@@ -35,7 +37,7 @@ from buttress.nn.modes import ATTACK_MODES, AttackMode, takes_gradients
 from buttress.precision import Precision
 from buttress.storage.history import Store
 from buttress.threat import ThreatModel, expect_threat
-from buttress.types import Adv, Batch, Track
+from buttress.types import Adv, Batch, Rows, Track
 
 logger = logging.getLogger("buttress")
 
@@ -69,6 +71,10 @@ class Engine(Controls):
         batches: makes an iterable over the training set, on which batch-norm statistics are measured; its batches pass
             through ``transform_batch`` first, as in training.
         validation: makes an iterable over the validation split, for plugins that measure something on it.
+        world: processes that train the model together; None: those of torch's default process group where there is
+            one, else this process alone.
+        batch_norm: batch-norm statistics of a step on several processes: ``local``, of each process's rows, with the
+            running ones averaged after every step; or ``sync``, of the whole batch as in one process.
 
     Raises:
         PluginError: the plugins do not fit together.
@@ -101,6 +107,8 @@ class Engine(Controls):
         history: Path | str | None = None,
         batches: Callable[[], Iterable[Batch]] | None = None,
         validation: Callable[[], Iterable[Batch]] | None = None,
+        world: World | None = None,
+        batch_norm: BatchNorm = "local",
     ) -> None:
         device = device_of(model, "engine")
         expect_learnable(model, "engine")
@@ -108,7 +116,10 @@ class Engine(Controls):
             model, None if precision is None else Precision.read(precision), compile=compile, who="engine"
         )
         """The model and the way its passes are made, for attacks and verdicts beside the steps."""
+        self.world = World.present() if world is None else world
+        """The processes that train the model together."""
         expect_threat(threat, "engine")
+        expect_word("batch_norm", batch_norm, get_args(BatchNorm))
         checks = checks or ("always" if device.type == "cpu" else "interval")
         expect_word("checks", checks, get_args(CheckLevel))
         expect_word("nonfinite", nonfinite, ("stop", "skip"))
@@ -126,20 +137,24 @@ class Engine(Controls):
             replays=replays,
             examples=examples,
             classes=None if classes is None else tuple(classes),
-            store=Store(Path(history) if history is not None else None),
+            store=Store(Path(history) if history is not None else None, self.world),
+            world=self.world,
         )
         finite = FiniteTensors(model)
-        self.bad_steps = BadSteps(max_skipped, device, finite) if nonfinite == "skip" else None
+        self.bad_steps = BadSteps(max_skipped, device, finite, self.world) if nonfinite == "skip" else None
         """The steps that were skipped, where ``nonfinite`` is ``skip``."""
         self._checks = ValueChecks(checks, device, self.bad_steps, finite)
         self.hooks = Hooks(self.plugins, self._state, self._checks)
-        self._build(optimizer, attack_mode)
+        self._build(optimizer, attack_mode, batch_norm)
         self._tracks.offer_splits(batches, validation)
         self._started = False
 
-    def _build(self, optimizer: Optimizer | OptimizerFactory, attack_mode: AttackMode | None) -> None:
+    def _build(
+        self, optimizer: Optimizer | OptimizerFactory, attack_mode: AttackMode | None, batch_norm: BatchNorm
+    ) -> None:
         """Make the parts of the engine, which share model, hooks, state and memory for copies."""
         model, hooks, state = self.model, self.hooks, self._state
+        averaged = joined(model, state, batch_norm)
         at_work, copies = self.at_work, Copies()
         self._between_steps = BetweenSteps(model, hooks, state, copies)
         with self._between_steps():
@@ -149,7 +164,7 @@ class Engine(Controls):
         mode: AttackMode = attack_mode or (attack and attack.traits.attack_mode) or "eval"
         expect_word("attack_mode", mode, ATTACK_MODES)
         self._attack = Attack(at_work, hooks, state, mode)
-        self._step = Step(at_work, self.optimizer, hooks, state, self._attack, copies, self._checks)
+        self._step = Step(at_work, self.optimizer, hooks, state, self._attack, copies, self._checks, averaged)
         self._tracks = Tracks(at_work, hooks, state, self._attack, self._between_steps, self._checks.finite)
 
     # One training step
@@ -163,8 +178,11 @@ class Engine(Controls):
         index: Tensor | None = None,
         aux: Mapping[str, Tensor] | None = None,
         draws: Mapping[str, Tensor] | None = None,
+        rows: Rows | None = None,
     ) -> StepResult:
         """Make one training step; nothing here waits for the device. Ctrl-C ends it before the update, or after it.
+
+        All processes make it, each with the whole batch, of which it trains on its rows, or with ``rows`` alone.
 
         Args:
             x: ``[B,*]`` inputs inside the threat model's box.
@@ -172,6 +190,7 @@ class Engine(Controls):
             index: ``[B]`` positions in the training set, for plugins that keep a value per example.
             aux: further tensors ``[B,...]`` by name, for plugins that read ``batch.aux``.
             draws: random draws that take the place of a plugin's own: ``{"pgd.start": noise}``.
+            rows: rows of the whole batch that x holds on this process: ``engine.world.rows(total)``.
 
         Raises:
             DataError: x, y, index or aux is of a wrong kind, x is outside the box, a label is none of the model's
@@ -181,16 +200,20 @@ class Engine(Controls):
                 the step (after an error of ``ensemble_weights``, which follows the update, the weights stay updated).
             DivergenceError: ``max_skipped`` bad steps in a row.
             WorkError: the optimizer raised; weights of which there was no copy (docs/guards.md) may be half updated.
+            RanksError: another process has ended, or makes other collectives; no further step can be made.
         """
-        self.start()
-        if not self.model.training:
-            raise ModelError(
-                "engine.step: the model is in eval mode; call model.train() after evaluating (to train with frozen "
-                "batch norm, put only those modules into eval mode)"
-            )
-        batch = self.hooks.answers.inputs(Batch(x, y, index, {} if aux is None else aux))
-        with self.at_work.doing("train"):
-            return self._step(batch, draws or {})
+        with self.world.together():
+            self.start()
+            if not self.model.training:
+                raise ModelError(
+                    "engine.step: the model is in eval mode; call model.train() after evaluating (to train with frozen "
+                    "batch norm, put only those modules into eval mode)"
+                )
+            batch = self.hooks.answers.inputs(Batch(x, y, index, {} if aux is None else aux))
+            with self.at_work.doing("train"):
+                result = self._step(batch, draws or {}, rows)
+            self.stop_agreed = self.world.agree(stop=self.stop_asked)
+            return result
 
     # Epochs and tracks
 

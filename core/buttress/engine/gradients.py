@@ -1,4 +1,4 @@
-"""The one door to gradients of weights: dense, and each in memory of its own."""
+"""Gradients of weights on one rank: dense, and each in memory of its own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def gradients(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of ``loss`` (0-dim) with respect to ``params``, each in its own memory; None where nothing flows.
 
-    Training's backward comes through here as well: N processes will all-reduce here. Where the model recomputes
-    activations (``torch.utils.checkpoint``) its forward runs again in here.
+    Where the model recomputes activations (``torch.utils.checkpoint``) its forward runs again in here. Sums over the
+    ranks are made in ``part.py``.
 
     Args:
         loss: 0-dim loss.

@@ -43,6 +43,8 @@ class Hooks:
     def __init__(self, plugins: Sequence[LoadedPlugin], state: RunState, checks: ValueChecks) -> None:
         self._state = state
         self.watch = Watch(checks)
+        if state.world.size > 1:
+            state.world.place = lambda: f"{self.watch.at_work or 'the core'}, {state.place}"
         self.table = resolve(plugins, state, self.watch)
         self.answers = Answers(state, checks)
         if not self.table["generate_adv"].providers:

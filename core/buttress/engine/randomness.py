@@ -21,7 +21,7 @@ class Randomness:
     """
 
     def __init__(self, device: torch.device, seed: int) -> None:
-        self.device, self.seed, self.rank = device, seed, 0
+        self.device, self.seed = device, seed
         self.epoch = self.step = 0
         self.replays = 1
         self.draws: Mapping[str, Tensor] = {}
@@ -40,7 +40,7 @@ class Randomness:
         self.draws, self.requested_draws = draws, set()
 
     def generator(
-        self, plugin: str, purpose: str, per: Span = "step", device: torch.device | None = None
+        self, plugin: str, purpose: str, per: Span = "step", device: torch.device | None = None, rank: int = 0
     ) -> torch.Generator:
         """The stream of (seed, plugin, purpose, epoch, step, rank); a second call in one step continues it.
 
@@ -50,21 +50,22 @@ class Randomness:
             per: span in which every step begins the stream at the same place; one that is longer than a step has the
                 same stream for every reader.
             device: device of the generator; None: that of the model.
+            rank: number of the process that draws; 0 for draws that all make alike.
         """
         streams = self._generators if per == "step" else self._lasting
-        key, now = (plugin, purpose, per, device or self.device), (self.epoch, self.step - self._steps_back)
+        key, now = (plugin, purpose, per, device or self.device, rank), (self.epoch, self.step - self._steps_back)
         held = streams.get(key)
         if held and held[0] == now:
             return held[1]
-        generator = held[1] if held else torch.Generator(key[-1])
-        streams[key] = (now, generator.manual_seed(seed_of((self.seed, plugin, purpose, *self._beginning(per)))))
+        generator = held[1] if held else torch.Generator(device or self.device)
+        streams[key] = (now, generator.manual_seed(seed_of((self.seed, plugin, purpose, *self._beginning(per, rank)))))
         return generator
 
-    def _beginning(self, per: Span) -> tuple[object, ...]:
+    def _beginning(self, per: Span, rank: int) -> tuple[object, ...]:
         """The part of the key of a stream that depends on the place in the run."""
         if per == "step":
-            return self.epoch, self.step - self._steps_back, self.rank, self._reader
-        return ("epoch", self.epoch, self.rank) if per == "epoch" else ("run", self.rank)
+            return self.epoch, self.step - self._steps_back, rank, self._reader
+        return ("epoch", self.epoch, rank) if per == "epoch" else ("run", rank)
 
     @contextmanager
     def draws_of_first_replay(self) -> Iterator[None]:

@@ -22,6 +22,11 @@ class RunView:
         return self._state.threat
 
     @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return self._state.seed
+
+    @property
     def device(self) -> torch.device:
         """The device of the model."""
         return self._state.device

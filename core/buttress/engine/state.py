@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from buttress.engine.part import Part
 from buttress.engine.randomness import Randomness
 from buttress.engine.training_threat import TrainingThreat
+from buttress.engine.world import World
 from buttress.errors import ConfigError, moment
 from buttress.storage.history import Store
 from buttress.streams import Streams
+from buttress.types import Rows
 
 if TYPE_CHECKING:
     from buttress.nn.calls import Outputs
@@ -43,8 +46,11 @@ class RunState(Randomness):
         classes: tuple[int, ...] | None = None,
         phase: Phase = "setup",
         store: Store | None = None,
+        world: World | None = None,
     ) -> None:
         super().__init__(device, seed)
+        self.world = World() if world is None else world
+        self.part = Part(self.world)
         self.training_threat = threat if isinstance(threat, TrainingThreat) else TrainingThreat(threat)
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
         self.replays, self.examples, self.classes = replays, examples, classes
@@ -66,6 +72,15 @@ class RunState(Randomness):
     def threat(self) -> ThreatModel:
         """The threat model of the present epoch."""
         return self.training_threat.at(self.epoch)
+
+    @contextmanager
+    def on_rows(self, rows: Rows | None) -> Iterator[None]:
+        """Let the batch of the block be the part of a larger one that these rows are; None: a whole one."""
+        before, self.part = self.part, Part(self.world, rows)
+        try:
+            yield
+        finally:
+            self.part = before
 
     # Position
 
@@ -200,10 +215,28 @@ class RunState(Randomness):
         finally:
             self.records = before
 
+    def record(self, name: str, value: Tensor | float) -> None:
+        """Add to a metric; in a step each rank's value weighs as much as its rows."""
+        share = 1 / self.world.size if self.part.is_whole else self.part.share
+        total = self.records.setdefault(name, [0.0, 0.0])
+        value = value.double() if isinstance(value, Tensor) else value
+        total[0] = total[0] + (value if share == 1 else value * share)
+        total[1] = total[1] + share
+
     def take_records(self) -> dict[str, float]:
-        """Means of the metrics that plugins recorded since the last call; synchronises with the device."""
-        records, self.records = self.records, {}
-        return {name: float(total) / float(count) for name, (total, count) in records.items()}
+        """Means of the metrics that plugins recorded since the last call, on any rank; waits for the device."""
+        sums = self._records_of_all_ranks()
+        self.records = {}
+        return {name: total / count for name, (total, count) in sums.items()}
+
+    def _records_of_all_ranks(self) -> dict[str, tuple[float, float]]:
+        own = {name: (float(total), float(count)) for name, (total, count) in self.records.items()}
+        sums: dict[str, tuple[float, float]] = {}
+        for records in self.world.gathered(own, "records"):
+            for name, (total, count) in records.items():
+                before = sums.get(name, (0.0, 0.0))
+                sums[name] = before[0] + total, before[1] + count
+        return sums
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and records: tensors and plain numbers."""
@@ -211,13 +244,18 @@ class RunState(Randomness):
             "epoch": self.epoch,
             "step": self.step,
             "global_step": self.global_step,
-            "records": {name: [_plain(value) for value in total] for name, total in self.records.items()},
+            "records": self._saved_records(),
         }
+
+    def _saved_records(self) -> dict[str, list[Tensor | float]]:
+        if self.world.size == 1:
+            return {name: [_plain(value) for value in total] for name, total in self.records.items()}
+        return {name: list(total) for name, total in self._records_of_all_ranks().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""
         self.epoch, self.step, self.global_step = state["epoch"], state["step"], state["global_step"]
-        self.records = {name: list(total) for name, total in state["records"].items()}
+        self.records = {name: list(total) for name, total in state["records"].items()} if self.world.is_main else {}
         self.rewind()
 
 

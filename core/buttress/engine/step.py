@@ -3,10 +3,11 @@
 ::
 
     transform_batch               another batch: augmentation, Mixup
+    ── several processes: each takes its rows
     generate_adv                  adversarial examples, in the attack mode
     perturb_weights               enter: the plugin adds v to the weights
     │   compute_loss              training losses at w + v
-    │   backward                  gradients of their mean into p.grad
+    │   backward                  gradients of their mean, over the rows of all processes, into p.grad
     │   ── restore_then_step: the weights are w again
     │   adjust_grads              edit p.grad
     │   optimizer.step()
@@ -29,25 +30,26 @@ from buttress.engine.attack import Attack
 from buttress.engine.attacking import ModelAtWork
 from buttress.engine.checks import ValueChecks
 from buttress.engine.fused import take_step
-from buttress.engine.gradients import gradients
 from buttress.engine.hooks import Hooks
 from buttress.engine.objective import Objective
 from buttress.engine.perturbation import Copies, Perturbed, perturbed
+from buttress.engine.split import split_batch
 from buttress.engine.state import RunState
 from buttress.engine.writers import BEFORE_UPDATE, Writers, is_torchs_own
 from buttress.errors import ButtressError, WorkError, describe
 from buttress.nn.as_found import AsFound
 from buttress.nn.contract import Forwards
 from buttress.processes import signals_held
-from buttress.types import Adv, Batch, Loss
+from buttress.types import Adv, Batch, Loss, Rows
 
 
 class StepResult(NamedTuple):
     """The answer of a step.
 
     Args:
-        losses: ``[B]`` training losses in nats, detached, on the device.
-        adv: adversarial examples at which the losses were taken.
+        losses: ``[B]`` training losses in nats, detached, on the device; on several processes those of the rows that
+            count for this one.
+        adv: adversarial examples of this process at which the losses were taken.
     """
 
     losses: Tensor
@@ -68,6 +70,7 @@ class Step:
         attack: attack on training batches. It runs with the model in the engine's ``attack_mode``.
         copies: memory for the copies of weights and buffers.
         checks: checks of the values that plugins answer. They also know which steps must be undone.
+        averaged: buffers that every process moves by its own rows, and whose mean over the processes all get.
     """
 
     at_work: ModelAtWork
@@ -77,6 +80,7 @@ class Step:
     attack: Attack
     copies: Copies
     checks: ValueChecks
+    averaged: Sequence[Tensor] = ()
 
     def __post_init__(self) -> None:
         self.model = self.at_work.model
@@ -84,8 +88,10 @@ class Step:
         self._forwards = Forwards(self.model, self.hooks.answers.expect_classes)
         self._never_skipped = torch.zeros((), dtype=torch.bool, device=self.state.device)
 
-    def __call__(self, batch: Batch, draws: Mapping[str, Tensor]) -> StepResult:
+    def __call__(self, batch: Batch, draws: Mapping[str, Tensor], rows: Rows | None = None) -> StepResult:
         """Train on ``batch``, with ``draws`` injected; restore the model where anything raises.
+
+        The batch is the whole one, the same on every process, or this process's ``rows`` of it.
 
         An error of ``ensemble_weights`` comes after the update: the weights stay the updated ones. So do they where
         Ctrl-C comes after it, and where an optimizer raises half-way, unless they were copied.
@@ -100,7 +106,7 @@ class Step:
             weights = self.copies.weights(self._weights_may_need_restoring())
             values = as_found.values_kept_on_error(weights, self.copies.buffers)
             with values as saved, self._undone_if_bad(saved):
-                result = self._update(batch, saved)
+                result = self._update(batch, rows, saved)
             with self.state.after_update(self._skipped()):
                 self.hooks.ensemble_weights(self.model, "step")
         self.state.end_step()
@@ -112,11 +118,19 @@ class Step:
         """Whether somebody may write into weights and raise, or let somebody else raise, in the same step."""
         return self._writers.exist or self.checks.bad_steps is not None or not is_torchs_own(self.optimizer)
 
-    def _update(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:
-        """Transform the batch, attack, compute gradients and update; ``saved`` holds copies of the weights, or none."""
+    def _update(self, batch: Batch, rows: Rows | None, saved: Sequence[Tensor]) -> StepResult:
+        """Transform the batch, take the rows of this process, and train on them; ``saved``: copies of the weights."""
         self.state.phase = "train"
-        with self.state.draws_of_first_replay():
-            batch = self.hooks.transform_batch(batch)
+        with self.state.on_rows(rows), self.state.draws_of_first_replay():
+            transformed = self.hooks.transform_batch(batch)
+        part, rows = split_batch(self.state.world, batch, transformed, rows)
+        with self.state.on_rows(rows):
+            result = self._trained(part, saved)
+            self.state.part.mean_(self.averaged, "batch norm")
+        return result if rows is None else StepResult(rows.own(result.losses), result.adv)
+
+    def _trained(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:
+        """Attack, compute gradients and update; ``saved`` holds copies of the weights, or none."""
         adv = self.attack(batch)
         with self._perturbed(batch, adv, saved) as perturbation:
             adv = self._with_gradient(perturbation.adv)
@@ -133,7 +147,7 @@ class Step:
     @contextmanager
     def _perturbed(self, batch: Batch, adv: Adv, saved: Sequence[Tensor]) -> Iterator[Perturbed]:
         self.state.phase = "perturb"
-        with closing(Objective(self.at_work, batch, self.hooks, self.attack)) as objective:
+        with closing(Objective(self.at_work, batch, self.hooks, self.state, self.attack)) as objective:
             manager = self.hooks.perturb_weights(self.model, batch, adv, objective)
             weights, order = self.model.parameters(), self.hooks.exit_order
             with perturbed(manager, adv, weights, order, saved, self.copies.after) as perturbation:
@@ -156,7 +170,7 @@ class Step:
         inputs = [x] if x.requires_grad else []
         self.hooks.expect_gradient(total)
         try:
-            grads = gradients(total, [*weights, *inputs])
+            grads = self.state.part.gradients(total, weights, "gradients", inputs=inputs)
         except ButtressError:  # it names the culprit: the model, not a plugin
             raise
         except Exception as problem:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from weakref import proxy
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from buttress.engine.arguments import expect_function
 from buttress.engine.attack import Attack
@@ -16,6 +17,7 @@ from buttress.engine.attacking import ModelAtWork
 from buttress.engine.between_steps import BetweenSteps
 from buttress.engine.hooks import Hooks
 from buttress.engine.state import RunState
+from buttress.errors import DataError
 from buttress.nn.batchnorm import reestimate
 from buttress.nn.finite import FiniteTensors
 from buttress.nn.modes import weights_swapped
@@ -83,10 +85,27 @@ class Tracks:
         with weights_swapped(model, dict(track.weights or {}), buffers):
             if inputs:
                 with self.at_work.doing("score"):
-                    reestimate(model, inputs)
+                    reestimate(model, inputs, self._merge if self._split(track) else None)
             if self.finite is not None:
                 self.finite.expect(f"in track {track.name!r}")
             yield model
+
+    def _split(self, track: Track) -> bool:
+        """Whether each rank measures batch norm on some of the batches alone."""
+        return track.bn_inputs == "clean" and self.state.world.size > 1
+
+    def _merge(self, norms: Sequence[_NormBase], examples: int) -> None:
+        """Give ``norms`` the statistics over the batches of all ranks, weighted by their numbers of examples."""
+        world = self.state.world
+        counts = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+        numbers = world.gathered((examples, int(counts[0]) if counts else 0), "batch norm of a track")
+        total = sum(each for each, _ in numbers)
+        if total == 0:
+            raise DataError("batch-norm re-estimation: expected at least one batch of inputs, got none")
+        statistics = (each for norm in norms for each in (norm.running_mean, norm.running_var) if each is not None)
+        world.mean_(list(statistics), "batch norm of a track", examples / total)
+        for count in counts:
+            count.fill_(sum(each for _, each in numbers))
 
     def training_batches(self, batches: Batches, reader: str) -> Iterator[Batch]:
         """The training set as ``transform_batch`` makes it, with random draws of the reader's own."""
@@ -100,7 +119,8 @@ class Tracks:
         reader = f"track {track.name}"
         batches = self.state.training_batches(reader) if given is None else self.training_batches(given, reader)
         if track.bn_inputs == "clean":
-            return (batch.x for batch in batches)
+            world = self.state.world
+            return (batch.x for number, batch in enumerate(batches) if number % world.size == world.rank)
         # Made at the live weights, whose batch-norm statistics are their own, before the track's weights move in.
         # In eval mode, whatever the training's attack mode: evaluating a track moves nothing of the live model.
         with self.state.streams_apart(reader), self.between_steps():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from buttress.engine.checks import ValueChecks
 from buttress.engine.first_bad import Giver
 from buttress.engine.given import Given
-from buttress.engine.world import World
+from buttress.engine.process_state import ProcessState
 from buttress.nn.modes import Modes
 from buttress.nn.parts import Parts
 
@@ -31,6 +31,8 @@ class Watch:
         self.lenient = False
         """Whether nothing is refused, for the examination of a plugin, which looks at one thing after the other."""
         self.process = os.getpid()
+        self.at_work: Giver | None = None
+        """The plugin whose turn it is."""
         self.parts: Parts | None = None
         self.weights_move: bool | None = None
         """Whether the model's own forward writes into its parameters, so that no plugin is to blame for a write; None
@@ -89,18 +91,20 @@ class Turn:
             changed the process. Inputs, labels and the process are restored.
     """
 
-    __slots__ = ("_arguments", "_given", "_parts", "_versions", "_watch", "_who", "_world")
+    __slots__ = ("_arguments", "_around", "_given", "_parts", "_process", "_versions", "_watch", "_who")
 
     def __init__(self, watch: Watch, who: Giver, arguments: Mapping[str, Any], writes: bool) -> None:
         self._watch, self._who, self._arguments, self._parts = watch, who, arguments, watch.parts
+        self._around = watch.at_work
         self._given = Given(arguments, watch.thorough)
         self._versions = None if writes or self._parts is None else self._parts.versions()
-        self._world = World.now() if watch.thorough else None
+        self._process = ProcessState.now() if watch.thorough else None
 
     def __enter__(self) -> None:
-        return None
+        self._watch.at_work = self._who
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._watch.at_work = self._around
         if os.getpid() != self._watch.process:
             self._leave_child()
         if error is not None:
@@ -111,8 +115,8 @@ class Turn:
     def put_back(self) -> None:
         """Restore inputs, labels and the process, of which level ``always`` keeps copies."""
         self._given.put_back()
-        if self._world is not None:
-            self._world.put_back()
+        if self._process is not None:
+            self._process.put_back()
 
     def expect_unwritten(self) -> None:
         """Expect no writes into the tensors that the plugin was given to read."""
@@ -137,8 +141,8 @@ class Turn:
         self.expect_unwritten()
         self.expect_whole()
         self._expect_weights()
-        if self._world is not None and (change := self._world.changed()):
-            self._world.put_back()
+        if self._process is not None and (change := self._process.changed()):
+            self._process.put_back()
             raise self._who.fault(
                 f"{change}, for everybody; put it back before the hook ends, as a context manager does"
             )

@@ -1,76 +1,270 @@
-"""Record and restore the process-wide state that a hook must not change: settings of torch, working folder."""
+"""The processes that train one model together: one rank each, with sums over them and the rows that each has."""
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from typing import NamedTuple
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from buttress.engine.faults import Faults
+from buttress.errors import ButtressError, RanksError
+from buttress.types import Rows
 
-class World(NamedTuple):
-    """The process-wide state at one moment."""
+T = TypeVar("T")
 
-    dtype: torch.dtype
-    threads: int
-    gradients: bool
-    deterministic: bool
-    folder: str | None
-    seed: int
-    generator: Tensor
+# Bytes of one reduction of gradients.
+BUCKET = 64 * 2**20
+
+_NO_LIMIT = float("inf")
+
+
+class World:
+    """The ranks of a run. ``World()`` is one process alone, for which every method gives back what it is given.
+
+    Every method that takes or gives tensors, ``from_main``, ``gathered``, ``wait`` and ``agree`` are collectives: all
+    ranks call them, in the same order.
+
+    Args:
+        group: process group of ``torch.distributed`` over CPU and device; None is one process alone.
+        faults: board on which ranks tell one another why they end; needed with a group.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None = None, faults: Faults | None = None) -> None:
+        self._group, self._faults = group, faults
+        self.rank = 0 if group is None else dist.get_rank(group)
+        self.size = 1 if group is None else dist.get_world_size(group)
+        self.place: Callable[[], str] = str
+        """Names the plugin and the moment for messages."""
+        self.counts: Counter[str] = Counter()
+        """Number of collectives by purpose."""
+        self._calls: list[str] = []  # collectives since the last agreement
+        self._hash = 0
 
     @staticmethod
-    def now() -> World:
-        return World(
-            torch.get_default_dtype(),
-            torch.get_num_threads(),
-            torch.is_grad_enabled(),
-            torch.are_deterministic_algorithms_enabled(),
-            _folder(),
-            torch.initial_seed(),
-            torch.get_rng_state(),
-        )
+    def present() -> World:
+        """The processes of torch's default process group, where it has been made; else this process alone."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return World()
+        store = dist.distributed_c10d._get_default_store()
+        return World(dist.group.WORLD, Faults(store, _NO_LIMIT))
 
-    def changed(self) -> str:
-        """A sentence about the first change since, or an empty text.
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the rank that writes files and speaks."""
+        return self.rank == 0
 
-        Draws from the global generator do not count as a change: a model's dropout makes them in every forward.
+    def rows(self, total: int, blocks: int = 1) -> Rows:
+        """The rows that this rank has of a batch of ``total`` examples."""
+        return Rows(total, self.rank, self.size, blocks)
+
+    # Tensors
+
+    def sum(self, values: Tensor, purpose: str = "sum") -> Tensor:
+        """The sum of ``values`` over all ranks; with a graph, where ``values`` have one."""
+        if self.size == 1:
+            return values
+        if not values.requires_grad:
+            return self._summed(values, purpose)
+        total: Tensor = _Sum.apply(values, self, purpose)  # type: ignore[no-untyped-call]
+        return total
+
+    def _summed(self, values: Tensor, purpose: str) -> Tensor:
+        total = values.detach().long() if values.dtype == torch.bool else values.detach().clone()
+        total = total.contiguous()
+        self._collective("sum", purpose, f"{tuple(total.shape)} {total.dtype}", lambda: self._reduce(total))
+        return total
+
+    def _reduce(self, values: Tensor, kind: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
+        dist.all_reduce(values, kind, group=self._group)
+
+    def sum_(self, tensors: Sequence[Tensor], purpose: str) -> None:
+        """Give every one of ``tensors`` (floating point) its sum over all ranks, in place, in buckets of 64 MiB."""
+        if self.size == 1 or not tensors:
+            return
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            some = [tensor for tensor in tensors if tensor.dtype == dtype]
+            wide = torch.float64 if dtype == torch.float64 else torch.float32
+            flat = torch.cat([tensor.detach().reshape(-1).to(wide) for tensor in some])
+            form = f"{len(some)} tensors, {flat.numel()} {dtype}"
+            self._collective("sum", purpose, form, lambda flat=flat: self._reduce_in_buckets(flat))  # type: ignore[misc]
+            sums = torch.split(flat, [tensor.numel() for tensor in some])
+            with torch.no_grad():
+                for tensor, total in zip(some, sums, strict=True):
+                    tensor.copy_(total.view(tensor.shape))
+
+    def _reduce_in_buckets(self, flat: Tensor) -> None:
+        buckets = torch.split(flat, BUCKET // flat.element_size())
+        works = [dist.all_reduce(bucket, group=self._group, async_op=True) for bucket in buckets]
+        for work in works:
+            work.wait()
+
+    def mean_(self, tensors: Sequence[Tensor], purpose: str, share: float | None = None) -> None:
+        """Give every one of ``tensors`` its mean over the ranks, in place.
+
+        Args:
+            tensors: floating-point tensors.
+            purpose: purpose of the mean.
+            share: weight of this rank; the weights of all ranks add up to 1. None: all weigh the same.
         """
-        now = World.now()
-        names = {
-            "dtype": "torch's default dtype",
-            "threads": "the number of torch's threads",
-            "gradients": "whether torch takes gradients",
-            "deterministic": "the choice of deterministic algorithms",
-            "folder": "the working folder",
-            "seed": "the seed of torch's global generator",
-        }
-        for field, name in names.items():
-            before, after = getattr(self, field), getattr(now, field)
-            if before != after:
-                return f"{name} was changed from {before} to {after}"
-        return ""
+        if self.size == 1 or not tensors:
+            return
+        with torch.no_grad():
+            torch._foreach_mul_(list(tensors), 1 / self.size if share is None else share)
+        self.sum_(tensors, purpose)
 
-    def put_back(self) -> None:
-        now = World.now()
-        torch.set_default_dtype(self.dtype)
-        torch.set_grad_enabled(self.gradients)
-        torch.use_deterministic_algorithms(
-            self.deterministic, warn_only=torch.is_deterministic_algorithms_warn_only_enabled()
+    def all(self, good: Tensor, purpose: str = "all") -> Tensor:
+        """Whether the 0-dim bool ``good`` is true on every rank, on the device."""
+        if self.size == 1:
+            return good
+        least = good.to(torch.int32)
+        self._collective("all", purpose, "", lambda: self._reduce(least, dist.ReduceOp.MIN))
+        return least > 0
+
+    def from_main_(self, tensors: Sequence[Tensor], purpose: str) -> None:
+        """Give ``tensors`` the values that they have on the main rank."""
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            values = tensor.detach().contiguous()
+            form = f"{tuple(values.shape)} {values.dtype}"
+            call = lambda values=values: dist.broadcast(values, 0, group=self._group)  # noqa: E731
+            self._collective("from main", purpose, form, call)
+            with torch.no_grad():
+                tensor.copy_(values)
+
+    def rows_of_all(self, values: Tensor, rows: Rows, purpose: str) -> Tensor:
+        """``[blocks * total,*]``: the rows of all ranks in order, of which ``values [count,*]`` are this rank's."""
+        if rows.whole:
+            return values
+        places = torch.arange(rows.blocks * rows.total, device=values.device)
+        whole = values.new_zeros(len(places), *values.shape[1:])
+        whole.index_copy_(0, rows.of(places), values.detach())
+        return self._summed(whole, purpose)
+
+    # Values of Python
+
+    def from_main(self, value: T, purpose: str = "value") -> T:
+        """The value of the main rank."""
+        if self.size == 1:
+            return value
+        held: list[Any] = [value]
+        self._collective(
+            "from main", purpose, "", lambda: dist.broadcast_object_list(held, 0, group=self._group, device=_CPU)
         )
-        if now.threads != self.threads:
-            torch.set_num_threads(self.threads)
-        if now.seed != self.seed:
-            torch.set_rng_state(self.generator)
-        if self.folder is not None and now.folder != self.folder:
-            with suppress(OSError):  # it may have been deleted
-                os.chdir(self.folder)
+        return held[0]  # type: ignore[no-any-return]
+
+    def gathered(self, value: T, purpose: str = "value") -> list[T]:
+        """The values of all ranks, in their order."""
+        if self.size == 1:
+            return [value]
+        held: list[Any] = [None] * self.size
+        self._collective("gathered", purpose, "", lambda: dist.all_gather_object(held, value, group=self._group))
+        return held
+
+    def in_turn(self, work: Callable[[], T], purpose: str) -> T:
+        """``work()`` on the main rank first, then on the others: for what the first call leaves for the later ones."""
+        if not self.is_main:
+            self.wait(purpose)
+        answer = work()
+        if self.is_main:
+            self.wait(purpose)
+        return answer
+
+    def wait(self, purpose: str) -> None:
+        """Wait until every rank is here: for what the main rank does alone, so that the others find it done."""
+        self.gathered(None, purpose)
+
+    # Faults
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let an error of the block end the other ranks too, in the place of letting them wait."""
+        if self.size == 1:
+            yield
+            return
+        try:
+            yield
+        except BaseException as problem:
+            self.fail(problem)
+            raise
+
+    def agree(self, *, stop: bool = False) -> bool:
+        """Expect that all ranks have made the same collectives since the last call; one reduction of three numbers.
+
+        Args:
+            stop: whether this rank asks to stop.
+
+        Returns:
+            Whether any rank does.
+
+        Raises:
+            RanksError: they have not; the message names the first collective that differs, with plugin and ranks.
+        """
+        if self.size == 1:
+            return stop
+        numbers = torch.tensor([self._hash, -self._hash, int(stop)])
+        self._collective("agreement", "agreement", "", lambda: self._reduce(numbers, dist.ReduceOp.MAX))
+        largest, least, stops = numbers.tolist()
+        if largest != -least:
+            raise self._lost(None)
+        self._calls.clear()
+        self._hash = 0
+        return bool(stops)
+
+    def fail(self, problem: BaseException) -> None:
+        """Tell the other ranks that this one ends, and why; it makes no more collectives."""
+        if self._group is None or self._faults is None or isinstance(problem, RanksError):
+            return
+        speaks = self._faults.report(self.rank, str(problem) or type(problem).__name__)
+        if isinstance(problem, ButtressError):
+            problem.rank, problem.reported = self.rank, not speaks
+        self._leave()
+
+    def _leave(self) -> None:
+        """Close the connections to the other ranks, so that they wait no longer."""
+        group, self._group = self._group, None
+        with suppress(Exception):
+            dist.destroy_process_group(group)
+
+    def _collective(self, kind: str, purpose: str, form: str, call: Callable[[], object]) -> None:
+        """Make a collective, on record."""
+        if self._group is None:
+            raise RanksError(f"rank {self.rank} has left the other ranks, and was asked for {kind} ({purpose})")
+        self.counts[purpose] += 1
+        described = " ".join(part for part in (self.place(), kind, f"{purpose!r}", form) if part)
+        self._calls.append(described)
+        try:
+            call()
+        except RuntimeError as problem:
+            raise self._lost(problem) from problem
+        if kind != "agreement":
+            self._hash = zlib.crc32(described.encode(), self._hash)
+
+    def _lost(self, problem: BaseException | None) -> RanksError:
+        """The error of ranks that no longer make the same collectives, or of which some have ended."""
+        assert self._faults is not None
+        lost = self._faults.explain(self.rank, self.size, self._calls, problem)
+        self._leave()
+        return lost
 
 
-def _folder() -> str | None:
-    try:
-        return os.getcwd()  # noqa: PTH109  (a Path costs ten times as much)
-    except OSError:
-        return None
+_CPU = torch.device("cpu")
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks; its gradient is the sum of the gradients of all ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, world: World, purpose: str) -> Tensor:
+        ctx.world, ctx.purpose = world, purpose
+        return world._summed(values, purpose)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.world.sum(grads[0], ctx.purpose), None, None

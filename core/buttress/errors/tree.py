@@ -16,6 +16,7 @@
         │   └── NoGradientError   a loss from which no gradient goes to the weights
         ├── DivergenceError     weights that are no longer finite
         ├── StorageError        the disk is full or refuses
+        ├── RanksError          a process of the run has ended, or no longer does the same as the others
         └── InterruptionError   stopped by the user; the run can be resumed
 
 A message says who, what was expected, what came, and what to do about it. What a program needs of it stands in
@@ -37,10 +38,14 @@ class ButtressError(Exception):
     Attributes:
         place: as given, or empty.
         log: file that holds the traceback, or None as long as none does.
+        rank: number of the process of the run that raised it; None where one process trains alone.
+        reported: whether another process of the run has printed why it ends, so that this one says nothing.
     """
 
     exit_code = 1
     place: str = ""
+    rank: int | None = None
+    reported: bool = False
     log: Path | None = None
 
     def __init__(self, message: object = "", *, place: str = "") -> None:
@@ -173,6 +178,13 @@ class DivergenceError(WorkError):
 
 class StorageError(WorkError):
     """The disk is full, or refuses to read or write."""
+
+
+class RanksError(WorkError):
+    """A process of the run has ended or does not answer, or the processes no longer do the same.
+
+    The message names the rank, and the plugin, hook and step where they are known.
+    """
 
 
 class InterruptionError(WorkError):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from buttress.hookspecs import AttackMode as AttackMode
+from buttress.nn.synced_batchnorm import SyncedBatchNorm, SyncedOnCuda
 
 ATTACK_MODES: tuple[AttackMode, ...] = get_args(AttackMode)
 
@@ -127,7 +128,12 @@ def _give_back(parameter: nn.Parameter, required: bool, grad: Tensor | None) -> 
 
 def _obeys_track_running_stats(module: nn.Module) -> TypeGuard[_BatchNorm]:
     """Batch norm whose forward leaves its statistics alone while ``track_running_stats`` is off."""
-    return isinstance(module, _BatchNorm) and type(module).forward in (_BatchNorm.forward, SyncBatchNorm.forward)
+    return isinstance(module, _BatchNorm) and type(module).forward in (
+        _BatchNorm.forward,
+        SyncBatchNorm.forward,
+        SyncedBatchNorm.forward,
+        SyncedOnCuda.forward,
+    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from safetensors import safe_open
@@ -19,15 +19,25 @@ from buttress.storage.seals import write_weights
 from buttress.storage.verified_files import VerifiedFiles
 
 
+class Writers(Protocol):
+    """The processes that train together, of which the main one writes files."""
+
+    @property
+    def is_main(self) -> bool: ...
+
+    def from_main(self, value: str, purpose: str = ...) -> str: ...
+
+
 class Store:
     """The histories of a run.
 
     Args:
         folder: where histories on disk live (``RUN/history``), or None when there is no folder.
+        writers: processes that share the folder; None: this one alone.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None, writers: Writers | None = None) -> None:
+        self.folder, self._writers = folder, writers
 
     def history(self, name: str, where: Literal["disk", "memory"], budget: int | None) -> History:
         if where == "memory":
@@ -37,7 +47,7 @@ class Store:
                 f"{name}: its history is to be kept on disk, but the engine has no folder; pass "
                 "Engine(history=FOLDER), or set the plugin's history to 'memory'"
             )
-        return DiskHistory(self.folder / name)
+        return DiskHistory(self.folder / name, self._writers)
 
 
 class History:
@@ -131,10 +141,14 @@ class DiskHistory(History):
 
     A file is written once and never pruned, so every checkpoint finds what it refers to. A run that resumes from an
     older checkpoint writes the later files again. Each is sealed too, for whoever reads it without a checkpoint.
+
+    Args:
+        folder: folder of the files.
+        writers: processes that have this history together; the main one writes, and the others wait for it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._verified = folder, VerifiedFiles()
+    def __init__(self, folder: Path, writers: Writers | None = None) -> None:
+        self._folder, self._writers, self._verified = folder, writers, VerifiedFiles()
         self._files: list[dict[str, str]] = []
 
     def __len__(self) -> int:
@@ -142,10 +156,15 @@ class DiskHistory(History):
 
     def append(self, tensors: Mapping[str, Tensor], epoch: int | None = None) -> None:
         name = _snapshot_name(len(self._files))
+        sha256 = self._write(name, tensors, epoch) if self._writers is None or self._writers.is_main else ""
+        if self._writers is not None:
+            sha256 = self._writers.from_main(sha256, "history")
+        self._files.append({"name": name, "sha256": sha256})
+
+    def _write(self, name: str, tensors: Mapping[str, Tensor], epoch: int | None) -> str:
         make_folder(self._folder)
         own = {key: value.detach().cpu() for key, value in tensors.items()}
-        sha256 = write_weights(self._folder / name, own, {} if epoch is None else {"epoch": epoch})
-        self._files.append({"name": name, "sha256": sha256})
+        return write_weights(self._folder / name, own, {} if epoch is None else {"epoch": epoch})
 
     def reader(self) -> HistoryReader:
         self._expect_files(self._files)  # they may be days old; hashing them all takes longer than their median

@@ -10,7 +10,7 @@ point, where the code goes on and answers with the last such point.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +121,7 @@ class APGD:
         injected = ctx.draw("start", x.shape if runs == 1 else (runs, *x.shape))
         if injected is not None:
             return iter(injected.view(runs, *x.shape))
-        return (ctx.threat.surface_start(x, ctx.generator("start")) for _ in range(runs))
+        return (ctx.threat.surface_start(x, partial(ctx.noise, "start")) for _ in range(runs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ gaussian start is clipped to the box.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,7 +108,7 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
         injected = ctx.draw("start", x.shape)
         if injected is not None:
             return injected
-        delta = first_perturbation(self.start, x, ctx.threat, ctx.generator("start"))
+        delta = first_perturbation(self.start, x, ctx.threat, partial(ctx.noise, "start"))
         if delta is None:
             return torch.zeros_like(x)
         return ctx.threat.clamp(x + delta) - x if self.start == "gaussian" else delta
@@ -122,7 +123,7 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
         if given is None:
             if not self.ard or kept >= 1:
                 return None
-            given = torch.rand(shape, generator=ctx.generator("branches", device="cpu")) >= kept
+            given = torch.rand(shape, generator=ctx.generator("branches", device="cpu", shared=True)) >= kept
         return [[bool(each) for each in row] for row in given.tolist()]
 
     def _masks(self, kept: float, x: Tensor, ctx: Context) -> Tensor | None:
@@ -137,7 +138,7 @@ class ARD_PRM:  # noqa: N801  (its names in the paper)
             count = int((1 - kept) * patches)
             if count == 0:
                 return None
-            order = torch.rand(shape, generator=ctx.generator("patches"), device=x.device).argsort(1)
+            order = torch.rand(shape, generator=ctx.generator("patches", shared=True), device=x.device).argsort(1)
             given = order < count
         return pixels(given, grid, self._patch)
 

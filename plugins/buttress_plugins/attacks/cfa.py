@@ -10,6 +10,7 @@ terms. Up to the epoch ``begin`` each class has the radius eps and the weight be
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -137,7 +138,9 @@ class CFA:
             adv_logits = model(adv.x)
             losses = cross_entropy(adv_logits, y)
         if ctx.phase == "train":
-            self._counted = count(is_correct(adv_logits.detach(), y), y, self.num_classes)
+            counts = count(is_correct(adv_logits.detach(), y), y, self.num_classes)
+            correct, seen = ctx.sum(torch.stack(counts))
+            self._counted = correct, seen
         return Loss(losses)
 
     @hookimpl
@@ -170,13 +173,11 @@ class CFA:
 
     def _start(self, x: Tensor, radius: Tensor, ctx: Context) -> Tensor:
         start = ctx.draw("start", x.shape)
-        generator = ctx.generator("start")
         if start is None and self.mode == "trades":
-            start = first_perturbation("gaussian", x, ctx.threat, generator)
+            start = first_perturbation("gaussian", x, ctx.threat, partial(ctx.noise, "start"))
         if start is not None:
             return start
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        share = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        noise, share = ctx.noise("start", x, "normal"), ctx.noise("start", x)
         if ctx.threat.norm == "linf":
             return ctx.threat.clamp(x + (2 * share - 1) * per_example(radius, x)) - x
         length = radius * share.flatten(1)[:, 0]

@@ -7,6 +7,7 @@ zero instead, so that their best wrong logit is never below 0.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -52,7 +53,7 @@ class CW:
     def generate_adv(self, model: nn.Module, batch: Batch, ctx: Context) -> Adv:
         start = ctx.draw("start", batch.x.shape)
         if start is None:
-            start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))
+            start = first_perturbation(self.start, batch.x, ctx.threat, partial(ctx.noise, "start"))
         stop = EarlyStop(self.early_stop, model, batch, ctx)
         nonfinite = torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device)
         x_adv = pgd(

@@ -8,6 +8,7 @@ threat model the start has a random direction and a uniform length, and the step
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 from torch import nn
 
@@ -40,6 +41,6 @@ class Fast:
         step_size = STEP * ctx.threat.eps if self.step_size is None else ctx.value(self.step_size)
         start = ctx.draw("start", batch.x.shape)
         if start is None:
-            start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
+            start = ctx.threat.random_start(batch.x, partial(ctx.noise, "start")) - batch.x
         loss = attack_loss("ce", model, batch.x, batch.y)
         return Adv(pgd(loss, batch.x, ctx.threat, steps=1, step_size=step_size, start=start))

@@ -13,6 +13,7 @@ finished example is returned as it is.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -102,7 +103,7 @@ class FAT:
         """The first perturbation [B,*], not projected."""
         start = ctx.draw("start", x.shape)
         if start is None:
-            start = first_perturbation(self.start, x, ctx.threat, ctx.generator("start"))
+            start = first_perturbation(self.start, x, ctx.threat, partial(ctx.noise, "start"))
         return torch.zeros_like(x) if start is None else start
 
     def _noise(self, x: Tensor, ctx: Context) -> Iterator[Tensor | float]:
@@ -115,8 +116,7 @@ class FAT:
             elif injected is not None:
                 yield self.omega * injected[step]
             else:
-                generator = ctx.generator("noise")
-                yield self.omega * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+                yield self.omega * ctx.noise("noise", x, "normal")
 
 
 def friendly(correct: Tensor, active: Tensor, patience: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ gradient.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -56,6 +57,6 @@ class FGSM:
         step_size = default if self.step_size is None else ctx.value(self.step_size)
         start = ctx.draw("start", batch.x.shape)
         if start is None:
-            start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))
+            start = first_perturbation(self.start, batch.x, ctx.threat, partial(ctx.noise, "start"))
         loss = self._loss(model, batch, ctx)
         return Adv(pgd(loss, batch.x, ctx.threat, steps=1, step_size=step_size, start=start))

@@ -38,7 +38,7 @@ class FreeAT:
 
     @hookimpl
     def generate_adv(self, batch: Batch, ctx: Context) -> Adv:
-        perturbed = batch.x.detach() + within(rows(self._delta, batch.x), ctx.threat)
+        perturbed = batch.x.detach() + within(self._delta_of(batch.x, ctx), ctx.threat)
         x_adv = ctx.threat.clamp(perturbed)
         self._uncut = x_adv == perturbed
         return Adv(x_adv)
@@ -49,16 +49,20 @@ class FreeAT:
         assert grad is not None
         assert uncut is not None
         step_size = ctx.threat.eps if self.step_size is None else ctx.value(self.step_size)
-        delta = within(rows(self._delta, grad), ctx.threat)
-        moved = move(delta, torch.where(uncut, grad, 0.0), ctx.threat, float(step_size))
+        delta = within(self._delta_of(grad, ctx), ctx.threat)
+        moved = ctx.whole(move(delta, torch.where(uncut, grad, 0.0), ctx.threat, float(step_size)))
         self._moved = moved if self._delta is None else torch.cat([moved, self._delta[len(moved) :]])
         self._uncut = None
 
     @hookimpl
     def ensemble_weights(self, event: Event, ctx: Context) -> None:
         if event == "step" and self._moved is not None:
-            self._delta = torch.where(ctx.skipped, rows(self._delta, self._moved), self._moved)
+            self._delta = torch.where(ctx.skipped, rows(self._delta, self._moved, len(self._moved)), self._moved)
             self._moved = None
+
+    def _delta_of(self, x: Tensor, ctx: Context) -> Tensor:
+        """The perturbation ``[B,*]`` of the rows of this process."""
+        return ctx.rows(rows(self._delta, x, ctx.size(x)))
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._delta is None else {"delta": self._delta}
@@ -67,12 +71,12 @@ class FreeAT:
         self._delta = state.get("delta")
 
 
-def rows(delta: Tensor | None, like: Tensor) -> Tensor:
-    """The first B rows of ``delta``, for a batch ``like [B,*]``; zero where no batch has had so many."""
+def rows(delta: Tensor | None, like: Tensor, count: int) -> Tensor:
+    """``[count,*]``: the first rows of ``delta``, each as a row of ``like``; zero where no batch has had so many."""
     if delta is None:
-        return torch.zeros_like(like)
-    first = delta[: len(like)].to(like)
-    return torch.cat([first, like.new_zeros((len(like) - len(first), *like.shape[1:]))])
+        return like.new_zeros((count, *like.shape[1:]))
+    first = delta[:count].to(like)
+    return torch.cat([first, like.new_zeros((count - len(first), *like.shape[1:]))])
 
 
 def move(delta: Tensor, grad: Tensor, threat: ThreatModel, step_size: float) -> Tensor:

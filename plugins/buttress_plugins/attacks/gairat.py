@@ -12,6 +12,7 @@ weight is that of an example's whole loss, whatever the loss.
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -85,7 +86,7 @@ class GAIRAT:
 
         start = ctx.draw("start", x.shape)
         if start is None:
-            start = first_perturbation(self.start, x, ctx.threat, ctx.generator("start"))
+            start = first_perturbation(self.start, x, ctx.threat, partial(ctx.noise, "start"))
         step_size = ctx.threat.eps / 4 if self.step_size is None else ctx.value(self.step_size)
         x_adv = pgd(counted, x, ctx.threat, steps=ctx.value(self.steps), step_size=step_size, start=start)
         ctx.record("kappa", kappa.to(x.dtype).mean())
@@ -104,8 +105,8 @@ class GAIRAT:
         kappa = adv.aux["kappa"].to(loss.per_example.dtype)
         steps = ctx.value(self.steps)
         half = steps / 2 if self.variant == "paper" else steps // 2
-        weights = geometry_weights(kappa, steps, self.weighting, self.lam, half)
-        return Loss(weights * loss.per_example, loss.penalty)
+        weights = geometry_weights(ctx.whole(kappa), steps, self.weighting, self.lam, half)
+        return Loss(ctx.rows(weights) * loss.per_example, loss.penalty)
 
 
 def geometry_weights(kappa: Tensor, steps: int, weighting: Weighting, lam: float, half: float | None = None) -> Tensor:

@@ -8,6 +8,7 @@ the input.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -67,7 +68,7 @@ class MIFGSM:
         step_size = ctx.threat.eps / self.steps if self.step_size is None else self.step_size
         stop, start = EarlyStop(self.early_stop, model, batch, ctx), ctx.draw("start", batch.x.shape)
         if start is None:
-            start = first_perturbation(self.start, batch.x, ctx.threat, ctx.generator("start"))
+            start = first_perturbation(self.start, batch.x, ctx.threat, partial(ctx.noise, "start"))
         x_adv = mifgsm(
             stop.loss(lambda model, batch, _: self._loss(model, batch, ctx)),
             batch.x,

@@ -8,6 +8,7 @@ normalised gradient.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge
@@ -48,7 +49,7 @@ class NFGSM:
         noise = ctx.draw("noise", batch.x.shape)
         if noise is None:
             wide = ThreatModel(ctx.threat.norm, self.k * ctx.threat.eps, box=None)
-            noise = ctx.threat.clamp(wide.random_start(batch.x, ctx.generator("noise"))) - batch.x
+            noise = ctx.threat.clamp(wide.random_start(batch.x, partial(ctx.noise, "noise"))) - batch.x
         return Adv(n_fgsm(attack_loss("ce", model, batch.x, batch.y), batch.x, ctx.threat, noise, self.alpha))
 
 

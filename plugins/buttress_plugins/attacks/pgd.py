@@ -11,6 +11,7 @@ Where a gradient is zero the code of TRADES takes a step of normal noise; here s
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -164,8 +165,8 @@ class PGD:
 
     def _start(self, x: Tensor, loss: InputLoss, ctx: Context) -> Tensor | None:
         if self.start == "gradient":
-            return input_gradient(loss, x) / len(x)
-        return first_perturbation(self.start, x, ctx.threat, ctx.generator("start"))
+            return input_gradient(loss, x) / ctx.size(x)
+        return first_perturbation(self.start, x, ctx.threat, partial(ctx.noise, "start"))
 
 
 def seen_in_box(loss: InputLoss, threat: ThreatModel) -> InputLoss:

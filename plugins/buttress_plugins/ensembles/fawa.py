@@ -9,6 +9,7 @@ the cross-entropy, whatever the training attack: ``attack: pgd``.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -81,7 +82,7 @@ class FAWA:
     def _pgd(self, model: nn.Module, batch: Batch, number: int, ctx: Context) -> Tensor:
         start = ctx.draw(f"start.{number}", batch.x.shape)
         if start is None:
-            start = ctx.threat.random_start(batch.x, ctx.generator("start")) - batch.x
+            start = ctx.threat.random_start(batch.x, partial(ctx.noise, "start")) - batch.x
         loss = attack_loss("ce", model, batch.x, batch.y)
         return pgd(loss, batch.x, ctx.threat, steps=10, step_size=ctx.threat.eps / 4, start=start)
 

@@ -34,20 +34,20 @@ class DropEasy:
     @hookimpl(wrapper=True)
     def compute_loss(self, ctx: Context) -> Generator[None, Loss, Loss]:
         loss = yield
-        losses, kept = drop(loss.per_example, self.c_min, self.mean_over)
+        hard = loss.per_example >= self.c_min
+        kept, size = ctx.sum(hard.sum()), ctx.size(hard)
         if ctx.phase == "train":
-            ctx.record("removed", 1 - kept / len(losses))
-        return Loss(losses, loss.penalty)
+            ctx.record("removed", 1 - kept / size)
+        return Loss(drop(loss.per_example, hard, kept, size, self.mean_over), loss.penalty)
 
 
-def drop(losses: Tensor, c_min: float, mean_over: str) -> tuple[Tensor, Tensor]:
-    """``losses [B]`` with those below ``c_min`` set to 0, and the 0-dim number of the others.
+def drop(losses: Tensor, hard: Tensor, kept: Tensor, size: int, mean_over: str) -> Tensor:
+    """``losses [B]`` with 0 in the place of those that are not ``hard`` (``[B]`` bools).
 
-    With ``mean_over = "kept"`` the rest is scaled by B over their number, so that the mean over B is theirs.
+    With ``mean_over = "kept"`` the rest is scaled by ``size``, the number of losses, over the 0-dim number ``kept``, so
+    that the mean over all losses is that of the kept ones.
     """
-    hard = losses >= c_min
-    kept = hard.sum()
     dropped = torch.where(hard, losses, 0.0)
     if mean_over == "kept":
-        dropped = dropped * (len(losses) / kept.clamp_min(1).to(losses.dtype))
-    return dropped, kept
+        dropped = dropped * (size / kept.clamp_min(1).to(losses.dtype))
+    return dropped

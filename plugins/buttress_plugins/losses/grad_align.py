@@ -9,6 +9,7 @@ the gradient at the clean input constant: ``variant: official``.
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -45,7 +46,7 @@ class GradAlign:
         clean = slope(ascent, batch.x, create_graph=self.variant == "paper")
         loss = yield
         disturbed = slope(ascent, batch.x + self._eta(batch.x, ctx), create_graph=True)
-        turn = misalignment(clean, disturbed)
+        turn = misalignment(clean, disturbed, ctx)
         ctx.record("misalignment", turn)
         penalty = lam * turn
         return Loss(loss.per_example, penalty if loss.penalty is None else loss.penalty + penalty)
@@ -54,7 +55,7 @@ class GradAlign:
         eta = ctx.draw("eta", x.shape)
         if eta is None:
             ball = ThreatModel(ctx.threat.norm, ctx.threat.eps, box=None)
-            eta = ball.random_start(x, ctx.generator("eta")) - x
+            eta = ball.random_start(x, partial(ctx.noise, "eta")) - x
         return eta
 
 
@@ -65,7 +66,7 @@ def slope(loss: InputLoss, x: Tensor, *, create_graph: bool) -> Tensor:
     return grad
 
 
-def misalignment(first: Tensor, second: Tensor) -> Tensor:
+def misalignment(first: Tensor, second: Tensor, ctx: Context) -> Tensor:
     """0-dim mean of ``1 - cos`` over the examples of which no gradient ``[B,*]`` is zero; 0 where there is none."""
     grads = [first.flatten(1), second.flatten(1)]
     peaks = [grad.detach().abs().amax(1, keepdim=True) for grad in grads]
@@ -76,5 +77,6 @@ def misalignment(first: Tensor, second: Tensor) -> Tensor:
         for grad, peak in zip(grads, peaks, strict=True)
     )
     cosine = (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1))
-    count = turning.sum().clamp_min(1)
-    return torch.where(turning[:, 0], 1 - cosine, 0.0).sum() / count
+    turning = turning[:, 0]
+    count = ctx.sum(turning.sum()).clamp_min(1)
+    return torch.where(turning, 1 - cosine, 0.0).mean() * (ctx.size(turning) / count)

@@ -78,4 +78,4 @@ class MAIL:
             return torch.ones_like(adv_logits[:, 0])
         margins = margin(F.softmax(adv_logits.detach(), 1), y)
         weights = self.scale * torch.sigmoid(self.slope * (margins + self.bias))
-        return weights / weights.mean() if self.normalize else weights
+        return weights / ctx.mean(weights) if self.normalize else weights

@@ -81,7 +81,7 @@ class RandomizedAT:
         with row_sums(self._head) as features:
             logits, adv_logits = model(batch.x), model(adv.x)
         gaps = [gradient_sums(z, y, s) for z, s in zip((logits, adv_logits), features, strict=True)]
-        targets = [matrix[y] for matrix in self._matrices(*gaps)]
+        targets = [matrix[y] for matrix in self._matrices(*ctx.mean(torch.stack(gaps, 1)))]
         pairs = [(logits, adv_logits) if self.forwards_each == 1 else both(model, batch.x, adv.x) for _ in range(3)]
         return Loss(randomized(logits, pairs, y, targets, ctx.value(self.alpha), ctx.value(self.beta)))
 
@@ -97,7 +97,8 @@ class RandomizedAT:
         noise = ctx.draw("noise", (size,))
         if noise is None:
             like = weights[0]
-            noise = torch.randn(size, generator=ctx.generator("noise"), dtype=like.dtype, device=like.device)
+            generator = ctx.generator("noise", shared=True)
+            noise = torch.randn(size, generator=generator, dtype=like.dtype, device=like.device)
             noise = self.noise * noise
         parts = torch.split(noise, [weight.numel() for weight in weights])
         return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
@@ -150,13 +151,13 @@ def row_sums(layer: nn.Linear) -> Iterator[list[Tensor]]:
 
 
 def gradient_sums(logits: Tensor, y: Tensor, sums: Tensor) -> Tensor:
-    """``[K]`` sums over the features of the gradient of the mean cross-entropy to the last layer's weight ``[K,D]``.
+    """``[B,K]`` sums over the features of each example's gradient of the cross-entropy to the last layer's ``[K,D]``.
 
-    That gradient is the mean of ``(p - onehot(y)) h^T``, h the features; ``sums [B]`` are the sums of h.
+    That gradient is ``(p - onehot(y)) h^T``, h the features; ``sums [B]`` are the sums of h.
     """
     p = F.softmax(logits.detach(), 1)
     error = p - (y[:, None] == torch.arange(p.shape[1], device=y.device)).to(p.dtype)
-    return (error * sums[:, None]).mean(0)
+    return error * sums[:, None]
 
 
 def soft_rows(gap: Tensor, share: float) -> Tensor:

@@ -50,22 +50,23 @@ class RST:
         else:
             logits, adv_logits = model(batch.x), model(adv.x)
         divergence = kl_divergence(adv_logits, F.log_softmax(logits, 1))
-        fit = mean_over_labelled(cross_entropy(logits, batch.y), batch.aux.get("unlabelled"))
+        fit = cross_entropy(logits, batch.y)
+        if (unlabelled := batch.aux.get("unlabelled")) is not None:
+            fit = mean_over_labelled(fit, unlabelled, ctx.sum((~unlabelled).sum()), ctx.size(unlabelled))
         losses = fit + ctx.value(self.beta) * divergence
         return Loss(weighted(losses, batch.aux.get("extra"), ctx.value(self.unlabelled_weight)))
 
 
-def mean_over_labelled(losses: Tensor, unlabelled: Tensor | None) -> Tensor:
-    """``losses [B]`` with 0 for the marked examples, scaled so that the mean over B is that of the others.
+def mean_over_labelled(losses: Tensor, unlabelled: Tensor, labelled: Tensor, size: int) -> Tensor:
+    """``losses [B]`` with 0 for the marked examples, scaled so that the mean over the batch is that of the others.
 
     Args:
         losses: ``[B]``.
-        unlabelled: ``[B]`` bools, or None where every example has a label.
+        unlabelled: ``[B]`` bools.
+        labelled: 0-dim number of examples of the batch with a label.
+        size: number of all examples of the batch.
     """
-    if unlabelled is None:
-        return losses
-    labelled = (~unlabelled).sum().clamp_min(1).to(losses.dtype)
-    return losses.masked_fill(unlabelled, 0.0) * (len(losses) / labelled)
+    return losses.masked_fill(unlabelled, 0.0) * (size / labelled.clamp_min(1).to(losses.dtype))
 
 
 def weighted(losses: Tensor, marked: Tensor | None, weight: float) -> Tensor:

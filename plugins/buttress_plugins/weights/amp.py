@@ -20,7 +20,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Gt
 from torch import nn
 
-from buttress import Adv, Context, ExitOrder, Objective, hookimpl
+from buttress import Adv, Ascent, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import Ball, amp_first_step_, amp_step_
 from buttress.nn import Scratch, trainable
 from buttress.settings import Epoch, NonNegative, PerEpoch, Times
@@ -40,6 +40,8 @@ class AMP:
         clip_norm: largest L2 norm of an inner gradient (50 in the public code); null: none.
         bn_update: forwards that move batch norm's running statistics: the ``final`` one, or ``all``.
         start: first epoch with a perturbation: 0-based epoch, or a fraction of the epochs in (0, 1).
+        ascent: gradient on several processes: that of the mean over all examples of the step (``global``, as in one
+            process), or each process's own, without a collective (``local``).
     """
 
     exit_order: ClassVar[ExitOrder] = "restore_then_step"
@@ -52,6 +54,7 @@ class AMP:
     clip_norm: Annotated[float, Gt(0)] | None = None
     bn_update: Literal["final", "all"] = "final"
     start: Epoch = 0
+    ascent: Ascent = "global"
 
     _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
     _origin: Scratch = field(init=False, repr=False, default_factory=Scratch)
@@ -79,7 +82,7 @@ class AMP:
             step_ = amp_first_step_ if iteration == 0 else amp_step_
             length = step_(
                 weights,
-                objective.grads(loss, weights),
+                objective.grads(loss, weights, ascent=self.ascent),
                 origin,
                 moved,
                 xi=self.xi,

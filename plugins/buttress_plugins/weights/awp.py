@@ -15,10 +15,10 @@ from typing import Annotated, Literal
 from annotated_types import Len
 from torch import nn
 
-from buttress import Adv, Context, ExitOrder, Objective, hookimpl
+from buttress import Adv, Ascent, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import perturb_
 from buttress.nn import matrices, trainable
-from buttress.settings import Epoch, NonNegative, PerEpoch
+from buttress.settings import Epoch, NonNegative, PerEpoch, expect_fitting_ascent
 
 NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
@@ -34,6 +34,8 @@ class AWP:
         norm: ``layer``: each tensor has its own norms; ``global``: all together have one.
         lsc: [p, q]: only examples with losses in it shape the perturbation (RWP paper, section 3.2).
         exit_order: ``step_while_perturbed`` (the public code), or ``restore_then_step``.
+        ascent: gradient on several processes: that of the mean over all examples of the step (``global``, as in one
+            process), or each process's own, without a collective (``local``, with ``restore_then_step``).
     """
 
     refuses = NO_MIXED_INPUTS
@@ -44,10 +46,12 @@ class AWP:
     norm: Literal["layer", "global"] = "layer"
     lsc: Annotated[list[NonNegative], Len(2, 2)] | None = None
     exit_order: ExitOrder = "step_while_perturbed"
+    ascent: Ascent = "global"
 
     _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
+        expect_fitting_ascent(self.ascent, self.exit_order)
         if self.lsc is not None and self.lsc[0] > self.lsc[1]:
             raise ValueError(f"lsc: expected [p, q] with p <= q, got {self.lsc}")
 
@@ -67,5 +71,6 @@ class AWP:
         losses = objective(adv)
         if self.lsc is not None:
             losses = losses * ((losses >= self.lsc[0]) & (losses <= self.lsc[1]))
-        perturb_(self._weights, objective.grads(losses.mean(), self._weights), gamma, norm=self.norm)
+        grads = objective.grads(losses.mean(), self._weights, ascent=self.ascent)
+        perturb_(self._weights, grads, gamma, norm=self.norm)
         yield

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from buttress import Adv, Context, ExitOrder, Objective, hookimpl
+from buttress import Adv, Ascent, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import perturb_
 from buttress.nn import Patterns, layer_names, matrices
-from buttress.settings import Epoch, NonNegative, PerEpoch
+from buttress.settings import Epoch, NonNegative, PerEpoch, expect_fitting_ascent
 
 NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
@@ -29,6 +29,8 @@ class RAT_WP:  # noqa: N801  (its name in the paper)
         head_group: the group that the last norm and the classifier join; null: none.
         start: first epoch with a perturbation: 0-based epoch, or a fraction of the epochs in (0, 1).
         exit_order: ``step_while_perturbed`` (the public code of AWP), or ``restore_then_step``.
+        ascent: gradient on several processes: that of the mean over all examples of the step (``global``, as in one
+            process), or each process's own, without a collective (``local``, with ``restore_then_step``).
     """
 
     refuses = NO_MIXED_INPUTS
@@ -39,8 +41,12 @@ class RAT_WP:  # noqa: N801  (its name in the paper)
     head_group: int | None = None
     start: Epoch = 0
     exit_order: ExitOrder = "step_while_perturbed"
+    ascent: Ascent = "global"
 
     _weights: list[nn.Parameter] = field(init=False, repr=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        expect_fitting_ascent(self.ascent, self.exit_order)
 
     @hookimpl
     def start_run(self, model: nn.Module) -> None:
@@ -57,5 +63,6 @@ class RAT_WP:  # noqa: N801  (its name in the paper)
 
     @contextmanager
     def _perturbed(self, adv: Adv, objective: Objective, gamma: float) -> Iterator[None]:
-        perturb_(self._weights, objective.grads(objective(adv).mean(), self._weights), gamma, norm="layer")
+        grads = objective.grads(objective(adv).mean(), self._weights, ascent=self.ascent)
+        perturb_(self._weights, grads, gamma, norm="layer")
         yield

@@ -20,10 +20,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from buttress import Adv, Context, ExitOrder, Objective, hookimpl
+from buttress import Adv, Ascent, Context, ExitOrder, Objective, hookimpl
 from buttress.kernels import rwp_first_step_, rwp_step_
 from buttress.nn import Scratch, matrices
-from buttress.settings import Epoch, NonNegative, NonNegativeOrInf, PerEpoch, Times
+from buttress.settings import Epoch, NonNegative, NonNegativeOrInf, PerEpoch, Times, expect_fitting_ascent
 
 NO_MIXED_INPUTS = {"mixed inputs": "the public code of AWP refuses Mixup, and nobody has measured the two together"}
 
@@ -44,6 +44,8 @@ class RWP:
             variant.
         start: first epoch with a perturbation: 0-based epoch, or a fraction of the epochs in (0, 1).
         exit_order: ``step_while_perturbed`` (Algorithm 1), or ``restore_then_step``.
+        ascent: gradient on several processes: that of the mean over all examples of the step (``global``, as in one
+            process), or each process's own, without a collective (``local``, with ``restore_then_step``).
     """
 
     refuses = NO_MIXED_INPUTS
@@ -57,6 +59,7 @@ class RWP:
     accumulate: Literal["rescaled", "raw"] | None = None
     start: Epoch = 0
     exit_order: ExitOrder = "step_while_perturbed"
+    ascent: Ascent = "global"
 
     _inclusive: bool = field(init=False, repr=False)
     _rescale: bool = field(init=False, repr=False)
@@ -65,6 +68,7 @@ class RWP:
     _total: Scratch = field(init=False, repr=False, default_factory=Scratch)
 
     def __post_init__(self) -> None:
+        expect_fitting_ascent(self.ascent, self.exit_order)
         self._inclusive = self.variant == "paper" if self.inclusive is None else self.inclusive
         self._rescale = (self.accumulate or ("rescaled" if self.variant == "paper" else "raw")) == "rescaled"
 
@@ -85,12 +89,12 @@ class RWP:
         origin, total = self._origin.like(weights), self._total.like(weights)
         state = torch.empty((2, len(weights)), dtype=torch.float64, device=weights[0].device)
         for step in range(self.k2):
-            loss, kept = objective.masked(adv, self.c_min, inclusive=self._inclusive)
+            loss, kept = objective.masked(adv, self.c_min, inclusive=self._inclusive, ascent=self.ascent)
             if step == 0:
-                ctx.record("easy", kept / len(adv.x))
+                ctx.record("easy", kept / (len(adv.x) if self.ascent == "local" else ctx.size(adv.x)))
             if ctx.device.type == "cpu" and not kept:
                 break
-            lists = weights, objective.grads(loss, weights), origin, total
+            lists = weights, objective.grads(loss, weights, ascent=self.ascent), origin, total
             if step == 0:
                 rwp_first_step_(*lists, state, gamma, norm=self.norm, kept=kept)
             else:

@@ -10,7 +10,7 @@ import torch
 
 from buttress import Split, evaluate
 from buttress.components.loaded import LoadedPlugin
-from buttress.engine.world import World
+from buttress.engine.process_state import ProcessState
 from buttress.errors import HookError, StorageError
 from buttress.storage.run_folder import RunFolder
 from tests.core.helpers import LINF, batch_of, engine_of, plugin, step
@@ -29,7 +29,7 @@ CHANGES: dict[str, Callable[[], object]] = {
 @pytest.fixture(autouse=True)
 def _put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    before = World.now()
+    before = ProcessState.now()
     yield
     before.put_back()
 
@@ -46,7 +46,7 @@ def attack(change: Callable[[], object], error: BaseException | None = None) -> 
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_hook_that_changes_the_process_is_named(what: str):
-    before = World.now()
+    before = ProcessState.now()
     with pytest.raises(HookError, match=rf"(?s)plugin 'bad' .*\n  .*{what} .*changed from"):
         step(engine_of(MLP(), attack(CHANGES[what])))
     assert not before.changed()
@@ -54,7 +54,7 @@ def test_a_hook_that_changes_the_process_is_named(what: str):
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_an_attack_of_an_evaluation_that_does_is_named(what: str):
-    before, given = World.now(), batch_of()
+    before, given = ProcessState.now(), batch_of()
     with pytest.raises(HookError, match=what):
         evaluate(MLP(), Split(given.x, given.y), LoadedPlugin("bad", attack(CHANGES[what])), LINF)
     assert not before.changed()
@@ -62,8 +62,8 @@ def test_an_attack_of_an_evaluation_that_does_is_named(what: str):
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_what_a_hook_that_raises_has_changed_is_put_back(what: str):
-    before = World.now()
-    with pytest.raises(HookError, match=r"ValueError: no \(test_world\.py:\d+\)$"):
+    before = ProcessState.now()
+    with pytest.raises(HookError, match=r"ValueError: no \(test_process_state\.py:\d+\)$"):
         step(engine_of(MLP(), attack(CHANGES[what], ValueError("no"))))
     assert not before.changed()
 

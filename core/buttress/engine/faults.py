@@ -1,0 +1,99 @@
+"""The board on which the ranks of a run tell one another why they end, so that one of them can tell the user."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from time import monotonic, sleep
+from typing import Any
+
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from buttress.errors import RanksError
+
+# Seconds in which the other ranks are to notice that one has ended, and between two looks at the board.
+_PATIENCE, _LOOK = 5.0, 0.05
+
+
+class Faults:
+    """The reasons why ranks end, and the last collectives of each.
+
+    Args:
+        store: key-value store that all ranks of a run reach.
+        timeout: number of seconds after which a collective fails; for messages.
+    """
+
+    def __init__(self, store: Store, timeout: float) -> None:
+        self._store, self._timeout = PrefixStore("buttress", store), timeout
+
+    def report(self, rank: int, reason: str) -> bool:
+        """Say that ``rank`` ends by an error of its own.
+
+        Returns:
+            Whether it is the first to say so, and is the one to tell the user.
+        """
+        try:
+            first = bool(self._store.add("speakers", 1) == 1)
+            if first:
+                self._store.set("fault", json.dumps([rank, reason]))
+        except RuntimeError:  # the store went with the rank that kept it
+            return True
+        return first
+
+    def explain(self, rank: int, size: int, calls: Sequence[str], problem: BaseException | None) -> RanksError:
+        """The reason why ``rank`` cannot go on: another one has ended, or does something else.
+
+        Args:
+            rank: number of this rank.
+            size: number of ranks.
+            calls: collectives of this rank since the last agreement, the last of which failed.
+            problem: error of the last collective; None where all succeeded, and were not the same.
+        """
+        others = self._calls_of_all(rank, size, calls)
+        fault = self._fault()
+        if fault is not None:
+            error = RanksError(f"rank {fault[0]}: {fault[1]}")
+            error.reported = True
+            return error
+        error = RanksError(
+            f"{self._reason(size, others, problem)}; continue with buttress resume, which takes any number of processes"
+        )
+        with suppress(RuntimeError):
+            error.reported = self._store.add("speakers", 1) != 1
+        return error
+
+    def _reason(self, size: int, calls: Mapping[int, Sequence[str]], problem: BaseException | None) -> str:
+        here = next(iter(calls.values()))[-1]
+        if silent := [rank for rank in range(size) if rank not in calls]:
+            names = f"rank {silent[0]}" if len(silent) == 1 else f"ranks {', '.join(map(str, silent))}"
+            return f"{names} of {size}: ended without a word, or does not answer any more; the others were at: {here}"
+        for number in range(max(map(len, calls.values()))):
+            at = {rank: own[number] if number < len(own) else "nothing more" for rank, own in calls.items()}
+            if len(set(at.values())) > 1:
+                by_rank = "; ".join(f"rank {rank}: {call}" for rank, call in sorted(at.items()))
+                return f"the ranks no longer make the same collectives, which all have to make in one order: {by_rank}"
+        return f"the ranks lost one another within {self._timeout:g} s at: {here} ({problem})"
+
+    def _calls_of_all(self, rank: int, size: int, calls: Sequence[str]) -> dict[int, list[str]]:
+        """The collectives of every rank that still answers, this one first."""
+        known = {rank: list(calls)}
+        end = monotonic() + _PATIENCE
+        with suppress(RuntimeError):
+            self._store.set(f"calls {rank}", json.dumps(known[rank]))
+            while len(known) < size and self._fault() is None and monotonic() < end:
+                for other in range(size):
+                    if other not in known and (value := self._value(f"calls {other}")) is not None:
+                        known[other] = value
+                sleep(_LOOK)
+        return known
+
+    def _fault(self) -> tuple[int, str] | None:
+        value = self._value("fault")
+        return None if value is None else (int(value[0]), str(value[1]))
+
+    def _value(self, key: str) -> Any:
+        try:
+            return json.loads(self._store.get(key)) if self._store.check([key]) else None
+        except RuntimeError:
+            return None
