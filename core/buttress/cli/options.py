@@ -131,6 +131,13 @@ def part_of(text: str, name: str) -> tuple[int, int]:
 
 run_argument = click.argument("run", type=FOLDER, metavar="RUN", help="run folder")
 runs_option = option("--runs", type=FOLDER, metavar="FOLDER", default=Path("runs"), help="folder of all runs")
+processes_option = option(
+    "--processes",
+    type=NUMBER,
+    metavar="N",
+    show_default="one, or those that torchrun or srun has started",
+    help="number of processes on this machine that train together, started as by torchrun; each takes a GPU",
+)
 track_option = option("--track", metavar="TRACK", default="live", help="live, or the name of an ensemble")
 json_option = option("--json", "as_json", is_flag=True, help="print JSON")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from buttress.cli.options import config_arguments, run_argument, runs_option, trust_option
+from buttress.cli.options import config_arguments, processes_option, run_argument, runs_option, trust_option
+from buttress.cli.processes import start_processes
 from buttress.cli.verb import option, verb
 from buttress.console.output import say
 
@@ -16,13 +17,26 @@ _new_name = option("--run", "name", metavar="NAME", show_default="the time", hel
 @option("--dry-run", is_flag=True, help="check everything and forecast the cost; write nothing")
 @_new_name
 @runs_option
+@processes_option
 @trust_option("a config in a run folder")
-def train(config: Path, overrides: tuple[str, ...], dry_run: bool, name: str | None, runs: Path, trust: bool) -> str:
+def train(
+    config: Path,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    name: str | None,
+    runs: Path,
+    processes: int | None,
+    trust: bool,
+) -> str:
     """Train as a config describes."""
+    if processes is not None:
+        return start_processes(processes)
     from buttress.config.file import load_config
     from buttress.training.launch import launch
+    from buttress.training.ranks import ranks
 
-    launch(load_config(config, overrides, trust=trust), runs, name, dry_run=dry_run)
+    with ranks() as world:
+        launch(load_config(config, overrides, trust=trust), runs, name, dry_run=dry_run, world=world)
     return ""
 
 
@@ -33,12 +47,17 @@ def train(config: Path, overrides: tuple[str, ...], dry_run: bool, name: str | N
     is_flag=True,
     help="continue with other versions of the run's plugins than those it was started with",
 )
+@processes_option
 @trust_option()
-def resume(run: Path, accept_changes: bool, trust: bool) -> str:
+def resume(run: Path, accept_changes: bool, processes: int | None, trust: bool) -> str:
     """Continue a run from its newest good checkpoint."""
+    if processes is not None:
+        return start_processes(processes)
     from buttress.training.launch import continue_run
+    from buttress.training.ranks import ranks
 
-    continue_run(run, trust=trust, accept_changes=accept_changes)
+    with ranks() as world:
+        continue_run(run, trust=trust, accept_changes=accept_changes, world=world)
     return ""
 
 

@@ -94,6 +94,10 @@ class ModelSection(ComponentSection):
     memory_format: Literal["contiguous", "channels_last"] = Field(
         "contiguous", description="layout of weights and inputs; channels_last is faster for convolutions"
     )
+    batch_norm: Literal["local", "sync"] = Field(
+        "local",
+        description="batch-norm statistics on several processes: of each one's rows, or of the whole batch as in one",
+    )
 
 
 class ThreatSection(_Section):

@@ -1,7 +1,7 @@
 """Measure clean and robust accuracy in eval mode, at un-perturbed weights, with random streams of its own."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from buttress.engine.checks import ValueChecks
 from buttress.engine.hooks import Hooks
 from buttress.engine.perturbation import Copies
 from buttress.engine.state import RunState
+from buttress.engine.world import World
 from buttress.engine.writers import Writers
 from buttress.errors import ConfigError, DataError, HookError
 from buttress.functional import cross_entropy, is_correct
@@ -65,6 +66,7 @@ class Evaluator:
         threat: the threat model.
         seed: seed of the attack's random draws, which depend only on it and on the batch number.
         batch_size: number of examples per forward.
+        world: processes of which each scores some of the batches; all have the whole score. None: this one alone.
 
     Raises:
         ModelError: the model is no module, or its parameters are not on one device.
@@ -80,7 +82,9 @@ class Evaluator:
         *,
         seed: int = 0,
         batch_size: int = 500,
+        world: World | None = None,
     ) -> None:
+        self._world = World() if world is None else world
         self.at_work = model if isinstance(model, ModelAtWork) else ModelAtWork(model, who="evaluation")
         device = self.at_work.device
         expect_threat(threat, "evaluation")
@@ -155,7 +159,7 @@ class Evaluator:
             raise DataError(f"{self._name}: expected a split, buttress.Split(x, y), got {form_of(split)}")
         if not len(split):
             raise DataError("evaluation: expected at least one example, got an empty split")
-        clean, robust, losses, finite = [], [], [], []
+        scored_batches: dict[int, list[Tensor]] = {}
         order, count = torch.arange(len(split)), -(-len(split) // self._batch_size)
         if draws is not None and len(draws) != count:
             raise DataError(
@@ -163,23 +167,38 @@ class Evaluator:
                 f"{len(draws)}; give one for each, or another batch_size"
             )
         with self.at_work.scoring():
-            for number, given in enumerate(split.batches(order, self._batch_size)):
+            for number, given in self._own_batches(split, order):
                 batch = self._accept(given)
                 logits = self._logits(batch)
                 adv = self._attack(batch, number, None if draws is None else draws[number])
                 with torch.no_grad():
                     logits_adv = self._model(adv.x)
-                clean.append(is_correct(logits, batch.y))
-                robust.append(is_correct(logits_adv, batch.y))
-                losses.append(cross_entropy(logits_adv, batch.y))
-                finite.append(torch.isfinite(logits).all(1))
-                scored(len(batch.y))
-        clean_correct, robust_correct = torch.cat(clean), torch.cat(robust)
-        n = len(clean_correct)
-        counts = torch.stack([clean_correct.sum(), robust_correct.sum(), torch.cat(finite).sum()]).tolist()
-        return Score(
-            counts[0] / n, counts[1] / n, n, clean_correct, robust_correct, torch.cat(losses), nonfinite=n - counts[2]
-        )
+                scored_batches[number] = [
+                    is_correct(logits, batch.y),
+                    is_correct(logits_adv, batch.y),
+                    cross_entropy(logits_adv, batch.y),
+                    torch.isfinite(logits).all(1),
+                ]
+                scored(len(batch.y) * self._world.size)
+        return _score_of(self._of_all_ranks(scored_batches))
+
+    def _own_batches(self, split: Split, order: Tensor) -> Iterator[tuple[int, Batch]]:
+        """Number and batch, of the batches that this process scores: the number modulo that of processes."""
+        size, world = self._batch_size, self._world
+        if world.size == 1:
+            yield from enumerate(split.batches(order, size))
+            return
+        for number in range(world.rank, -(-len(order) // size), world.size):
+            (batch,) = split.batches(order[number * size : (number + 1) * size], size)
+            yield number, batch
+
+    def _of_all_ranks(self, own: dict[int, list[Tensor]]) -> list[list[Tensor]]:
+        """The verdicts on all batches in their order."""
+        if self._world.size > 1:
+            on_host = {number: [each.cpu() for each in verdicts] for number, verdicts in own.items()}
+            merged = {k: each for some in self._world.gathered(on_host, "evaluation") for k, each in some.items()}
+            own = {number: [each.to(self.at_work.device) for each in merged[number]] for number in merged}
+        return [own[number] for number in sorted(own)]
 
     def _accept(self, batch: Batch) -> Batch:
         accepted = self.hooks.answers.inputs(batch, Caller(self._name))
@@ -195,6 +214,12 @@ class Evaluator:
             raise cannot_take(self._name, self._model, batch.x, problem) from problem
         self.hooks.answers.expect_classes(expect_logits(self._model, logits, len(batch.x)))
         return logits
+
+
+def _score_of(batches: Sequence[Sequence[Tensor]]) -> Score:
+    clean, robust, losses, finite = (torch.cat(list(each)) for each in zip(*batches, strict=True))
+    counts, n = torch.stack([clean.sum(), robust.sum(), finite.sum()]).tolist(), len(clean)
+    return Score(counts[0] / n, counts[1] / n, n, clean, robust, losses, nonfinite=n - counts[2])
 
 
 def evaluate(

@@ -21,6 +21,7 @@ from buttress.data import Data, Split
 from buttress.data.order import fixed_order
 from buttress.data.training_set import TrainingSet
 from buttress.engine.engine import Engine
+from buttress.engine.world import World
 from buttress.errors import ConfigError
 from buttress.nn.contract import ONE_EXAMPLE, expect_learnable
 from buttress.nn.loading import trains_on_one
@@ -88,8 +89,12 @@ def _validation_of(data: Data, size: int) -> Callable[[], Iterator[Batch]] | Non
     return None if split is None else lambda: split.batches(torch.arange(len(split)), size)
 
 
-def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history: Path | None) -> Assembly:
+def assemble(
+    file: ConfigFile, data: Data, data_settings: DataSettings, history: Path | None, world: World | None = None
+) -> Assembly:
     """Make model, plugins, optimizer and evaluator for ``data``. Two calls give equal objects that share only data.
+
+    ``world``: processes that train the model together; None: this one alone.
 
     Raises:
         ConfigError, PluginError, ModelError, CheckpointError: something does not fit.
@@ -136,10 +141,17 @@ def assemble(file: ConfigFile, data: Data, data_settings: DataSettings, history:
             history=history,
             batches=lambda: _fixed_batches(data.train, file, batches),
             validation=_validation_of(data, config.data.batch_size),
+            world=World() if world is None else world,
+            batch_norm=config.model.batch_norm,
         )
     expect_fitting_plugins(engine, data, file.place / "data" / "extra")
     evaluator = Evaluator(
-        engine.at_work, attack, threat, seed=config.evaluation.seed, batch_size=config.evaluation.batch_size
+        engine.at_work,
+        attack,
+        threat,
+        seed=config.evaluation.seed,
+        batch_size=config.evaluation.batch_size,
+        world=engine.world,
     )
     resolved = _resolve_sections(file, data_settings, model=model_settings, schedule=schedule_settings)
     resolved["plugins"] = _entries(plugins, config.plugins)

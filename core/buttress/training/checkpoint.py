@@ -153,6 +153,15 @@ def restore_newest(
     )
 
 
+def restore_checkpoint(
+    path: Path, restore: Callable[[dict[str, Any]], None], accept: Callable[[Path, Mapping[str, Any]], None]
+) -> None:
+    """Restore the checkpoint that another process has chosen; arguments and errors as in ``restore_newest``."""
+    body = read_body(path)
+    accept(path, body)
+    _restore_from(path, state_of(path, body), restore)
+
+
 def _restore_from(path: Path, state: dict[str, Any], restore: Callable[[dict[str, Any]], None]) -> None:
     """Have ``state`` restored; an error names the checkpoint that it is from."""
     try:

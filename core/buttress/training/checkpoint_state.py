@@ -42,6 +42,13 @@ class EvaluationRecord(Shape):
     n: Annotated[Count, Ge(1)]
 
 
+class RngStates(Shape):
+    """The states of the random generators of one rank."""
+
+    cpu: Tensor
+    cuda: Tensor | None
+
+
 class EngineState(Shape):
     """Counters of the engine, what plugins record, and their states."""
 
@@ -68,6 +75,8 @@ class CheckpointState(Shape):
     engine: EngineState
     global_rng: Tensor
     cuda_rng: Tensor | None
+    processes: Annotated[int, Ge(1), Le(2**20)] = 1  # older versions trained in one
+    other_rngs: list[RngStates] = Field([])
     records: list[EvaluationRecord]
     rollbacks: Count
     epoch_loss: Tensor

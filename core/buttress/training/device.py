@@ -7,6 +7,7 @@ import torch
 from buttress.config.file import ConfigFile
 from buttress.data import Split
 from buttress.data.double import DoubleSplit
+from buttress.engine.joining import Launch
 from buttress.errors import ConfigError
 
 
@@ -16,7 +17,15 @@ def configured_device(file: ConfigFile) -> torch.device:
     Raises:
         ConfigError: no such device.
     """
-    name = file.config.device
+    name, launch = file.config.device, Launch.of()
+    if name == "auto" and launch.size > 1 and torch.cuda.is_available():
+        if launch.local_rank >= torch.cuda.device_count():
+            raise ConfigError(
+                f"auto takes a GPU for each process, and process {launch.local_rank + 1} on this machine finds "
+                f"{torch.cuda.device_count()}; start fewer processes, or set device: cpu",
+                key=file.place / "device",
+            )
+        return torch.device("cuda", launch.local_rank)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,5 +1,7 @@
 """Forecast the cost of a run before its first step, from passes counted on the model and a short calibration."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from statistics import fmean, median
@@ -57,6 +59,15 @@ class Forecast:
     def evaluation_seconds(self) -> float:
         """Seconds of all evaluations, without the reading of a history of snapshots."""
         return self.example_seconds * self.examples + self.batch_seconds * self.batches
+
+    def on(self, processes: int) -> Forecast:
+        """The cost where so many processes share every batch and every evaluation, without that of their sums."""
+        return replace(
+            self,
+            step_seconds=self.step_seconds / processes,
+            example_seconds=self.example_seconds / processes,
+            batch_seconds=self.batch_seconds / processes,
+        )
 
     def __str__(self) -> str:
         forwards, to_input, to_weights = (

@@ -66,3 +66,10 @@ class KeptWeights:
                     f"{path} is damaged or missing, and so is its copy {copy}: these weights are lost; training is not "
                     "touched by it"
                 )
+
+
+class UnwrittenWeights(KeptWeights):
+    """The kept weights of a process that leaves writing to the main one."""
+
+    def keep(self, which: str, track: str, epoch: int, model: nn.Module) -> None:
+        pass

@@ -14,8 +14,8 @@ from buttress.components.own_modules import origin
 from buttress.config.file import ConfigFile, dump_config, load_config
 from buttress.config.known_names import expect_known_names
 from buttress.console.reporter import Reporter
-from buttress.console.tracebacks import tracebacks_in
 from buttress.data import Data
+from buttress.engine.world import World
 from buttress.errors import RunFolderError
 from buttress.kernels import use_backend
 from buttress.storage.files import remove_leftovers, storage_errors
@@ -31,7 +31,9 @@ from buttress.training.kept_state import expect_keepable
 from buttress.training.manifest import code_records, manifest
 from buttress.training.named_files import expect_same_files, named_files
 from buttress.training.notes import before_training
+from buttress.training.ranks import at_work_in, expect_alike, expect_enough, expect_shared, reporter_of
 from buttress.training.records import read_metrics
+from buttress.training.rng_states import seed_globally
 from buttress.training.same_data import expect_same_data
 from buttress.training.selection import TrackSummary
 from buttress.training.threat_model import check_radii
@@ -53,8 +55,7 @@ class Started:
         Raises:
             WorkError: training could not go on; the run can be resumed.
         """
-        with self.folder.held(), tracebacks_in(self.folder.log):
-            self.reporter.write_to(self.folder.log)
+        with at_work_in(self.folder, self.assembly.engine.world, self.reporter):
             return Trainer(self.assembly, self.folder, self.reporter, self.cost).run()
 
 
@@ -81,6 +82,7 @@ def start(
     forecast: bool = True,
     same_data_as: RunFolder | None = None,
     reporter: Reporter | None = None,
+    world: World | None = None,
 ) -> Started | None:
     """Check everything, forecast the cost, and make the folder of a run.
 
@@ -92,6 +94,7 @@ def start(
         forecast: whether to forecast the cost of the run.
         same_data_as: folder of a run whose data and named files the new run has to share, or None.
         reporter: reporter for the user; by default on standard output.
+        world: processes that train the run together, of which each makes this call; None: this one alone.
 
     Returns:
         The run, whose ``finish`` trains it; None for a dry run.
@@ -99,15 +102,21 @@ def start(
     Raises:
         InputError: anything about the input; no run folder has been made.
     """
-    planned_folder(runs, file.config.name, run)  # a name that is taken or wrong is refused before anything is loaded
+    world = World() if world is None else world
+    if world.is_main:
+        planned_folder(
+            runs, file.config.name, run
+        )  # a name that is taken or wrong is refused before anything is loaded
     file.own.expect_trusted()
-    reporter, cost = reporter or Reporter(), None
+    expect_alike(world, file)
+    expect_enough(world, file)
+    reporter, cost = reporter or reporter_of(world), None
     with reporter, use_backend(file.config.backend):
         expect_known_names(file)
         file.check_schedule()
         check_radii(file, file.config.epochs)
         reporter.doing(f"loading the data: {file.config.data.chosen}")
-        data, settings = load_data(file)
+        data, settings = world.in_turn(lambda: load_data(file), "data")
         if same_data_as is not None:
             expect_same_data(same_data_as, data.fingerprint, reporter.say)
             expect_same_files(same_data_as)
@@ -116,48 +125,66 @@ def start(
             probe = assemble(file, data, settings, Path(scratch))
             check_last_batch(probe)
             _describe(reporter, probe)
-            if forecast:
+            if forecast and world.is_main:
                 reporter.doing("timing a few steps")
-                cost = forecast_cost(probe)
+                cost = forecast_cost(probe).on(world.size)
                 reporter.say(f"cost: {cost}")
             expect_keepable(probe.engine)
             del probe
+        world.wait("forecast")
         if dry_run:
             reporter.say("dry run: everything is in order; nothing was written")
             return None
-        folder, assembly = _in_new_folder(file, data, settings, runs, run)
+        folder, assembly = _in_new_folder(file, data, settings, runs, run, world)
     return Started(folder, assembly, reporter, cost)
 
 
 def _in_new_folder(
-    file: ConfigFile, data: Data, settings: dict[str, Any], runs: Path, run: str | None
+    file: ConfigFile, data: Data, settings: dict[str, Any], runs: Path, run: str | None, world: World
 ) -> tuple[RunFolder, Assembly]:
     """Everything that a run needs, and its folder, which is made last: plugins may still refuse their settings."""
-    copied = file.plugins_file
-    copies = {} if copied is None else {copied.name: copied.source}
     while True:
-        folder = planned_folder(runs, file.config.name, run)
-        torch.manual_seed(file.config.seed)  # for dropout in the user's model; nothing built in draws from it
-        assembly = assemble(file, data, settings, folder.history)
+        planned = planned_folder(runs, file.config.name, run).path.absolute() if world.is_main else runs
+        folder = RunFolder(world.from_main(planned, "run folder"))
+        torch.manual_seed(file.config.seed)  # for a user's model; nothing built in draws from it
+        assembly = assemble(file, data, settings, folder.history, world)
         assembly.engine.tracks()
-        try:
-            folder.create(
-                dump_config(assembly.resolved),
-                manifest(
-                    assembly.engine.plugins,
-                    assembly.evaluator.attack,
-                    assembly.engine.hooks.order(),
-                    _facts(assembly),
-                ),
-                copies,
-            )
-        except RunFolderError:
-            if run is not None:
-                raise
+        made = _created(folder, assembly, must_be_new=run is not None) if world.is_main else True
+        if not world.from_main(made, "run folder"):
             continue  # a run that was started in the same second has taken the name
-        # It has run, and is not asked about when this run, whose config has every default, is looked at or continued.
-        load_config(folder.config).own.trust()
+        expect_shared(world, folder.config)
+        if world.is_main:
+            # It has run, and is not asked about when this run, whose config has every default, is looked at or
+            # continued.
+            load_config(folder.config).own.trust()
+        if world.size > 1:
+            seed_globally(world, file.config.seed)
         return folder, assembly
+
+
+def _created(folder: RunFolder, assembly: Assembly, *, must_be_new: bool) -> bool:
+    """Make the folder of a run, with config and manifest.
+
+    Returns:
+        Whether the name was free.
+
+    Raises:
+        RunFolderError: it was not, and it ``must_be_new``.
+    """
+    copied = assembly.file.plugins_file
+    copies = {} if copied is None else {copied.name: copied.source}
+    order = assembly.engine.hooks.order()
+    try:
+        folder.create(
+            dump_config(assembly.resolved),
+            manifest(assembly.engine.plugins, assembly.evaluator.attack, order, _facts(assembly)),
+            copies,
+        )
+    except RunFolderError:
+        if must_be_new:
+            raise
+        return False
+    return True
 
 
 def _facts(assembly: Assembly) -> dict[str, Any]:
@@ -171,6 +198,7 @@ def _facts(assembly: Assembly) -> dict[str, Any]:
         },
         "parameters": sum(weight.numel() for weight in assembly.engine.model.parameters()),
         "seed": file.config.seed,
+        "processes": assembly.engine.world.size,
         "precision": assembly.engine.at_work.precision.words,
         "length": asdict(assembly.length),
         "drops": list(assembly.schedule.drops(assembly.length.time)),  # for reports, which execute nothing of a run
@@ -186,7 +214,12 @@ def _facts(assembly: Assembly) -> dict[str, Any]:
 
 
 def continue_run(
-    path: Path, reporter: Reporter | None = None, *, trust: bool = False, accept_changes: bool = False
+    path: Path,
+    reporter: Reporter | None = None,
+    *,
+    trust: bool = False,
+    accept_changes: bool = False,
+    world: World | None = None,
 ) -> list[TrackSummary]:
     """Continue a run at its newest good checkpoint, to the same end as if it had never stopped.
 
@@ -197,6 +230,7 @@ def continue_run(
         reporter: reporter for the user; by default on standard output.
         trust: whether to execute the code that came with the run, and remember it as trusted.
         accept_changes: whether to go on with other code of its plugins than at the start; its manifest records it.
+        world: processes that train the run together, of which each makes this call; None: this one alone.
 
     Raises:
         TrustError: code came with the run that the user has not trusted.
@@ -204,25 +238,31 @@ def continue_run(
             gone or has been changed, or the code of its plugins is another now.
         DataError: the data are not those that the run was started with.
     """
-    reporter = reporter or Reporter()
-    folder = existing_folder(path, reporter.say)
+    world = World() if world is None else world
+    reporter = reporter or reporter_of(world)
+    expect_shared(world, path)
+    folder = world.in_turn(lambda: existing_folder(path, reporter.say), "run folder")
     file = load_config(folder.config, trust=trust)
     file.own.expect_trusted()
-    with folder.held(), tracebacks_in(folder.log):
-        reporter.write_to(folder.log)
+    expect_alike(world, file)
+    expect_enough(world, file)
+    with at_work_in(folder, world, reporter):
         with reporter, use_backend(file.config.backend):
             expect_known_names(file)
             reporter.doing(f"loading the data: {file.config.data.chosen}")
-            data, settings = load_data(file)
+            data, settings = world.in_turn(lambda: load_data(file), "data")
             expect_same_data(folder, data.fingerprint, reporter.say)
             expect_same_files(folder)
-            anew = _ended_before_its_first_checkpoint(folder, file.config.checkpoint.every)
-            if anew:
+            anew = world.from_main(_ended_before_its_first_checkpoint(folder, file.config.checkpoint.every), "start")
+            if anew and world.is_main:
                 reporter.say("the run ended before its first checkpoint: it begins anew")
                 _remove_results(folder)
+            world.wait("start")
             reporter.doing("loading the newest checkpoint")
             torch.manual_seed(file.config.seed)
-            assembly = assemble(file, data, settings, folder.history)
+            assembly = assemble(file, data, settings, folder.history, world)
+            if world.size > 1:
+                seed_globally(world, file.config.seed)
             surroundings = Surroundings(folder, code_records(assembly.engine.plugins, assembly.evaluator.attack))
             surroundings.expect_same_code(accept_changes)
             surroundings.say(reporter.say)
@@ -230,7 +270,7 @@ def continue_run(
             trainer = Trainer(assembly, folder, reporter)
             if not anew:
                 trainer.resume()
-            if assembly.engine.epoch < assembly.length.epochs:
+            if assembly.engine.epoch < assembly.length.epochs and world.is_main:
                 surroundings.record(accept_changes)
         return trainer.run()
 

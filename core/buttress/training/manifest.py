@@ -233,13 +233,18 @@ def record_continuation(path: Path, entry: Continuation) -> None:
     write_sealed(path, {**body, "continued": [*body.get("continued", []), entry.model_dump()]})
 
 
+def package_versions() -> dict[str, str]:
+    """Name to version of the packages on which numbers depend."""
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "pluggy", "pydantic", "safetensors", "pyautoattack")
+    return {name: version(name) for name in packages}
+
+
 def hardware() -> dict[str, Any]:
     """Versions and hardware, on which numbers may depend."""
-    packages = ("torch", "torchvision", "numpy", "scikit-learn", "pluggy", "pydantic", "safetensors", "pyautoattack")
     return {
         "buttress": __version__,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
+        "packages": package_versions(),
         "platform": platform.platform(),
         "hardware": {
             "cpu": cpu_name(),

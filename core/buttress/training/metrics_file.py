@@ -118,6 +118,16 @@ class MetricsFile:
         return f"{json.dumps(count_later(record, self._later) if self._later else record)}\n".encode()
 
 
+class UnwrittenMetrics(MetricsFile):
+    """The metrics of a process that leaves writing to the main one."""
+
+    def write(self, record: Mapping[str, object]) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+
 def _fault(content: bytes, size: int, sha256: str) -> str:
     """The fault in the first ``size`` bytes of the file; empty where they are as expected."""
     if len(content) < size:

@@ -41,7 +41,10 @@ class Recovery:
             CheckpointError: no checkpoint from before the collapse can be loaded.
         """
         guards, count = self._guards, self._state.rollbacks
-        collapse = None if guards.collapse == "off" else self._guard.look(self._state.records)
+        collapse = None
+        if guards.collapse != "off":
+            seen = self._guard.look(self._state.records) if self._engine.world.is_main else None
+            collapse = self._engine.world.from_main(seen, "collapse guard")
         if collapse is None:
             return False
         if guards.collapse == "warn":

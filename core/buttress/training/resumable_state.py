@@ -11,18 +11,20 @@ import torch
 from torch import Tensor
 
 from buttress.engine.engine import Engine
+from buttress.engine.world import World
 from buttress.nn.loading import fit_weights
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.shapes import parse_shape
-from buttress.training.checkpoint import remove_newer, restore_newest, save_checkpoint
+from buttress.training.checkpoint import remove_newer, restore_checkpoint, restore_newest, save_checkpoint
 from buttress.training.checkpoint_state import CheckpointState, expect_optimizer_state, expect_place, unusable
 from buttress.training.kept_state import states_named
-from buttress.training.kept_weights import KeptWeights
+from buttress.training.kept_weights import KeptWeights, UnwrittenWeights
 from buttress.training.length import Length
-from buttress.training.metrics_file import MetricsFile
+from buttress.training.metrics_file import MetricsFile, UnwrittenMetrics
 from buttress.training.optimizer import load_optimizer_state
 from buttress.training.ownership import owner_of
+from buttress.training.rng_states import restore_rng, rng_states
 from buttress.training.same_data import expect_equal_data
 from buttress.training.selection import Record
 
@@ -49,15 +51,17 @@ class ResumableState:
         say: Callable[[str], None],
     ) -> None:
         self._engine, self._length, self._data = engine, length, data
-        self._folder, self._keep, self._say = folder, keep, say
-        self.metrics, self.weights = MetricsFile(folder.metrics), KeptWeights(folder)
+        self._folder, self._keep, self._say, self._world = folder, keep, say, engine.world
+        writes = self._world.is_main
+        self.metrics = MetricsFile(folder.metrics) if writes else UnwrittenMetrics(folder.metrics)
+        self.weights = KeptWeights(folder) if writes else UnwrittenWeights(folder)
         self.records: list[Record] = []
-        self.epoch_loss, self.interval_loss = RunningMean(engine.device), RunningMean(engine.device)
+        self.epoch_loss, self.interval_loss = (RunningMean(engine.device, self._world) for _ in range(2))
         self.rollbacks = 0
         self._owner = owner_of(folder)
 
     def save(self) -> None:
-        """Write a checkpoint; the caller has made sure that what is saved is good.
+        """Write a checkpoint, on the main rank; the caller has made sure that what is saved is good.
 
         Raises:
             StorageError: the disk is full or refuses, or the run folder is gone; earlier checkpoints are intact.
@@ -67,7 +71,9 @@ class ResumableState:
         self.metrics.sync()
         with states_named():
             step, state = self._engine.global_step, self.state_dict()
-            save_checkpoint(self._folder.checkpoints, step, state, self._keep, self.weights.paths, self._owner)
+            if self._world.is_main:
+                save_checkpoint(self._folder.checkpoints, step, state, self._keep, self.weights.paths, self._owner)
+        self._world.wait("checkpoint")
 
     def restore(self, at_most: int | None = None) -> Path:
         """Go back to the newest good checkpoint, of at most that global step; a damaged one is named and passed over.
@@ -76,7 +82,14 @@ class ResumableState:
             CheckpointError: none can be loaded, or one belongs to another run.
             DataError: it is of a run on other data.
         """
-        return restore_newest(self._folder.checkpoints, self._load_state, self._say, at_most, self._accept)
+        path = None
+        if self._world.is_main:
+            path = restore_newest(self._folder.checkpoints, self._load_state, self._say, at_most, self._accept)
+        path = self._world.from_main(path, "checkpoint")
+        assert path is not None
+        if not self._world.is_main:
+            restore_checkpoint(path, self._load_state, self._accept)
+        return path
 
     def _accept(self, checkpoint: Path, body: Mapping[str, Any]) -> None:
         self._owner = self._owner.accept(checkpoint, body)
@@ -93,9 +106,12 @@ class ResumableState:
         Raises:
             CheckpointError, StorageError: one cannot be read; the disk is full or refuses.
         """
-        remove_newer(checkpoint)
-        self.weights.put_back(checkpoint, self._say)
-        return self.metrics.put_back([asdict(record) for record in self.records], self._say)
+        rewritten = False
+        if self._world.is_main:
+            remove_newer(checkpoint)
+            self.weights.put_back(checkpoint, self._say)
+            rewritten = self.metrics.put_back([asdict(record) for record in self.records], self._say)
+        return self._world.from_main(rewritten, "files of a checkpoint")
 
     def state_dict(self) -> dict[str, Any]:
         """The state that the rest of the run depends on."""
@@ -105,12 +121,11 @@ class ResumableState:
             "model": {name: tensor.contiguous() for name, tensor in engine.model.state_dict().items()},
             "optimizer": engine.optimizer.state_dict(),
             "engine": engine.state_dict(),
-            "global_rng": torch.get_rng_state(),  # for dropout in the user's model; nothing built in draws from it
-            "cuda_rng": torch.cuda.get_rng_state(engine.device) if engine.device.type == "cuda" else None,
+            **rng_states(self._world, engine.device),
             "records": [asdict(record) for record in self.records],
             "rollbacks": self.rollbacks,
-            "epoch_loss": self.epoch_loss.state,
-            "interval_loss": self.interval_loss.state,
+            "epoch_loss": self.epoch_loss.total(),
+            "interval_loss": self.interval_loss.total(),
             "weights": dict(self.weights.sha256),
             "metrics_bytes": self.metrics.size,
             "metrics_sha256": self.metrics.sha256,
@@ -132,9 +147,7 @@ class ResumableState:
             fit_weights(engine.model, state.model, "the checkpoint")
             engine.load_state_dict(saved["engine"])
             load_optimizer_state(engine.optimizer, state.optimizer)
-            torch.set_rng_state(state.global_rng)
-            if state.cuda_rng is not None and engine.device.type == "cuda":
-                torch.cuda.set_rng_state(state.cuda_rng, engine.device)
+            restore_rng(state, self._world, engine.device, (engine.seed, engine.global_step))
             self.epoch_loss.load(state.epoch_loss)
             self.interval_loss.load(state.interval_loss)
         self.records = [Record(**each.model_dump()) for each in state.records]
@@ -144,10 +157,11 @@ class ResumableState:
 
 
 class RunningMean:
-    """A mean that stays on the device until it is taken."""
+    """A mean over the examples of all ranks, which stays on the device until it is taken."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, world: World | None = None) -> None:
         self.state = torch.zeros(2, dtype=torch.float64, device=device)
+        self._world = World() if world is None else world
 
     def load(self, state: Tensor) -> None:
         """Go on from a ``state`` that was saved.
@@ -157,7 +171,8 @@ class RunningMean:
         """
         if state.shape != self.state.shape or state.dtype != self.state.dtype:
             raise ValueError(f"expected a total and a count in float64, got {tuple(state.shape)} in {state.dtype}")
-        self.state = state.to(self.state.device)
+        own = state if self._world.is_main else torch.zeros_like(state)  # it is the sum over the ranks
+        self.state = own.to(self.state.device)
 
     def add(self, losses: Tensor, taken: Tensor | None) -> None:
         """``taken`` is a 0-dim bool: whether the losses count; None: they do."""
@@ -165,8 +180,12 @@ class RunningMean:
         self.state[0] += total if taken is None else torch.where(taken, total, 0)
         self.state[1] += count if taken is None else taken * count
 
+    def total(self) -> Tensor:
+        """Total and count over all ranks."""
+        return self._world.sum(self.state, "loss")
+
     def take(self) -> float:
         """The mean so far, and start again; synchronises with the device."""
-        total, count = self.state.tolist()
+        total, count = self.total().tolist()
         self.state.zero_()
         return float(total / count) if count else float("nan")

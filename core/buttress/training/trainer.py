@@ -43,7 +43,9 @@ class Trainer:
     ) -> None:
         self._assembly, self._folder, self._reporter, self._forecast = assembly, folder, reporter, forecast
         self._config, self._engine, self._length = assembly.file.config, assembly.engine, assembly.length
-        self._loggers = Loggers(assembly.loggers, assembly.engine, folder.path, reporter.say)
+        self._world = assembly.engine.world
+        loggers = assembly.loggers if self._world.is_main else ()
+        self._loggers = Loggers(loggers, assembly.engine, folder.path, reporter.say)
         self._state = ResumableState(
             assembly.engine,
             assembly.length,
@@ -90,10 +92,16 @@ class Trainer:
             finally:
                 self._loggers.close()
                 engine.close()
-        rows = conclude(self._assembly, self._folder, self._state, self._reporter)
+        rows = self._conclude()
         if trained:
             self._reporter.say(f"done in {duration(perf_counter() - started)}")
         return rows
+
+    def _conclude(self) -> list[TrackSummary]:
+        rows: list[TrackSummary] = []
+        if self._world.is_main:
+            rows = conclude(self._assembly, self._folder, self._state, self._reporter)
+        return self._world.from_main(rows, "summary")
 
     def resume(self) -> None:
         """Continue at the newest good checkpoint; a damaged one is named and passed over.
@@ -104,9 +112,10 @@ class Trainer:
         engine, say = self._engine, self._reporter.say
         engine.start()  # start_run sees the initial weights, as it did the first time
         path = self._state.restore()
-        leftovers = remove_leftovers(self._folder.path) + remove_unfinished(self._folder.checkpoints)
-        if leftovers:
-            say(f"removed what a killed process left unfinished: {', '.join(p.name for p in leftovers)}")
+        if self._world.is_main:
+            leftovers = remove_leftovers(self._folder.path) + remove_unfinished(self._folder.checkpoints)
+            if leftovers:
+                say(f"removed what a killed process left unfinished: {', '.join(p.name for p in leftovers)}")
         self._is_new = False
         if self._state.put_back_files(path):
             self._state.save()
@@ -125,6 +134,7 @@ class Trainer:
         for batch in self._saved_if_unreadable(islice(batches, left)):
             self._stop_if_asked()
             self._set_lr()
+            engine.stop_asked = self._stop.signal is not None
             losses, _ = engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
             taken = engine.bad_steps.taken if engine.bad_steps else None
             self._state.epoch_loss.add(losses, taken)
@@ -138,7 +148,8 @@ class Trainer:
         try:
             yield from batches
         except DataError:
-            self._save()
+            if self._world.size == 1:  # other ranks are on their way into the step, and save nothing
+                self._save()
             raise
 
     def _finish_epoch(self) -> None:
@@ -170,11 +181,13 @@ class Trainer:
         engine.set_lr(schedule.factor(t, self._length.time), t)
 
     def _stop_if_asked(self) -> None:
-        if self._stop.signal is None:
+        engine = self._engine
+        if not (engine.stop_agreed if self._world.size > 1 else self._stop.signal):
             return
         self._save()
+        signal = self._stop.signal or "a signal to another rank"
         raise InterruptionError(
-            f"stopped by {self._stop.signal}: {self._place()}; everything is saved; continue with: buttress resume "
+            f"stopped by {signal}: {self._place()}; everything is saved; continue with: buttress resume "
             f"{self._folder.path}"
         )
 
@@ -218,6 +231,7 @@ class Trainer:
             self._reporter.say(message)
 
     def _write(self, record: Mapping[str, object]) -> None:
-        self._state.metrics.write(record)
-        self._engine.log(record)
-        self._loggers.log(record)
+        if self._world.is_main:
+            self._state.metrics.write(record)
+            self._engine.log(record)
+            self._loggers.log(record)
