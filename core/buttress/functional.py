@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from buttress.streams import Source, noise
+from buttress.streams import NoiseSource, noise
 from buttress.threat import Shrink, ThreatModel, l2_norm, per_example, unit_l2
 
 __all__ = [
@@ -205,7 +205,7 @@ Start = Literal["uniform", "gaussian", "none"]
 """The first perturbation of an attack: see ``first_perturbation``."""
 
 
-def first_perturbation(start: Start, x: Tensor, threat: ThreatModel, source: Source) -> Tensor | None:
+def first_perturbation(start: Start, x: Tensor, threat: ThreatModel, source: NoiseSource) -> Tensor | None:
     """``[B,*]`` perturbation from which an attack on ``x [B,*]`` starts; None with ``none``, which draws nothing.
 
     ``uniform`` ends inside ball and box, as ``ThreatModel.random_start`` draws it. ``gaussian`` is 0.001 N(0, 1), the

@@ -11,10 +11,10 @@ from torch import Tensor
 
 Span = Literal["step", "epoch", "run"]
 """The time over which every step begins a stream at the same place."""
-Kind = Literal["uniform", "normal"]
-"""Kind of random numbers: uniform in [0, 1), or normal with mean 0 and deviation 1."""
-Source = torch.Generator | Callable[[Tensor, Kind], Tensor]
-"""Source of random numbers: a generator, or a function of a tensor like them and their kind."""
+NoiseKind = Literal["uniform", "normal"]
+"""NoiseKind of random numbers: uniform in [0, 1), or normal with mean 0 and deviation 1."""
+NoiseSource = torch.Generator | Callable[[Tensor, NoiseKind], Tensor]
+"""NoiseSource of random numbers: a generator, or a function of a tensor like them and their kind."""
 Streams = dict[tuple[str, str, Span, torch.device, int], tuple[tuple[int, int], torch.Generator]]
 """Plugin, purpose, span, device and rank to the (epoch, step) of a stream, and its generator."""
 
@@ -29,7 +29,7 @@ def seed_of(key: Iterable[object]) -> int:
     return int.from_bytes(blake2b(repr(tuple(key)).encode(), digest_size=8).digest(), "little") >> 1
 
 
-def noise(like: Tensor, source: Source, kind: Kind = "uniform") -> Tensor:
+def noise(like: Tensor, source: NoiseSource, kind: NoiseKind = "uniform") -> Tensor:
     """Random numbers with the shape, dtype and device of ``like [*]``."""
     if not isinstance(source, torch.Generator):
         return source(like, kind)

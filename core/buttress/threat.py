@@ -11,7 +11,7 @@ from torch import Tensor
 
 from buttress.errors import ConfigError
 from buttress.number_text import exact_fraction
-from buttress.streams import Source, noise
+from buttress.streams import NoiseSource, noise
 
 Norm = Literal["linf", "l2"]
 Shrink = Literal["exact", "renorm"]
@@ -80,7 +80,7 @@ class ThreatModel:
             return self.clamp(x + shrunk(self.clamp(x_adv) - x, eps))  # clamped again: the sum is rounded
         return self.clamp(x + shrunk(x_adv - x, eps))
 
-    def random_start(self, x: Tensor, source: Source) -> Tensor:
+    def random_start(self, x: Tensor, source: NoiseSource) -> Tensor:
         """A random point of the ball around ``x [B,*]``, inside the box.
 
         L-inf: uniform in the cube. L2: uniform direction, radius eps * U(0, 1) (not uniform in volume), as in the
@@ -94,7 +94,7 @@ class ThreatModel:
         radius = noise(x.flatten(1)[:, 0], source) * eps
         return self.clamp(x + unit_l2(direction) * per_example(radius, x))
 
-    def surface_start(self, x: Tensor, source: Source) -> Tensor:
+    def surface_start(self, x: Tensor, source: NoiseSource) -> Tensor:
         """``[B,*]`` random perturbations of ``x [B,*]`` of length eps, which may leave the box, as those of Auto-PGD.
 
         L-inf: uniform in a cube, stretched to the surface. L2: uniform direction.

@@ -10,19 +10,19 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from buttress import Engine, ThreatModel
-from buttress.benching.loops import Ascent, Loop, LoopAWP, Trades, cross_entropy
+from buttress.benching.loops import Loop, LoopAttack, LoopAWP, Trades, cross_entropy
 
 from ..models import ConvNet
 
-LINF, L2 = Ascent("linf", 0.1, 0.03, 3), Ascent("l2", 0.5, 0.2, 3)
+LINF, L2 = LoopAttack("linf", 0.1, 0.03, 3), LoopAttack("l2", 0.5, 0.2, 3)
 make_sgd = partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
-def pgd(loss: str, ascent: Ascent) -> dict[str, Any]:
+def pgd(loss: str, ascent: LoopAttack) -> dict[str, Any]:
     return {"pgd": {"steps": ascent.steps, "step_size": ascent.step_size, "loss": loss}}
 
 
-def hand_written(model: nn.Module, ascent: Ascent, *, on_divergence: bool, gamma: float | None) -> Loop:
+def hand_written(model: nn.Module, ascent: LoopAttack, *, on_divergence: bool, gamma: float | None) -> Loop:
     parts: dict[str, Any] = {
         "model": model,
         "optimizer": make_sgd(model.parameters()),
@@ -39,7 +39,7 @@ def weights_of(model: nn.Module) -> Tensor:
 @pytest.mark.parametrize("ascent", [LINF, L2], ids=["linf", "l2"])
 @pytest.mark.parametrize("gamma", [None, 0.01], ids=["", "awp"])
 @pytest.mark.parametrize("on_divergence", [False, True], ids=["pgd-at", "trades"])
-def test_a_step_by_hand_is_a_step_of_the_engine(on_divergence: bool, gamma: float | None, ascent: Ascent):
+def test_a_step_by_hand_is_a_step_of_the_engine(on_divergence: bool, gamma: float | None, ascent: LoopAttack):
     torch.manual_seed(0)
     model = ConvNet().double()
     x, y = torch.rand(6, 1, 4, 4, dtype=torch.float64), torch.arange(6) % 3
@@ -58,7 +58,7 @@ def test_a_step_by_hand_is_a_step_of_the_engine(on_divergence: bool, gamma: floa
 
 
 @pytest.mark.parametrize("ascent", [LINF, L2], ids=["linf", "l2"])
-def test_a_random_start_lies_in_the_ball(ascent: Ascent):
+def test_a_random_start_lies_in_the_ball(ascent: LoopAttack):
     x = torch.zeros(50, 1, 4, 4)
     start = ascent.uniform_start(x)
     assert ThreatModel(ascent.norm, ascent.eps, box=None).contains(start, x)

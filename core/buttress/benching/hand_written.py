@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from buttress.benching.loops import Ascent, Loop, LoopAWP, Trades, cross_entropy
+from buttress.benching.loops import Loop, LoopAttack, LoopAWP, Trades, cross_entropy
 from buttress.benching.measured_run import MeasuredRun, StepWork, initial_values
 from buttress.benching.phases import PERTURBATION
 from buttress.components.loaded import LoadedPlugin
@@ -59,7 +59,7 @@ class HandWritten:
         model = _plain_model(assembly)
         threat, kind = engine.threat, type(engine.optimizer)
         eps = float(threat.eps)
-        ascent = Ascent(threat.norm, eps, eps / 4, method.attack_steps, threat.box)
+        ascent = LoopAttack(threat.norm, eps, eps / 4, method.attack_steps, threat.box)
         parts: dict[str, Any] = {
             "model": model,
             "optimizer": kind(model.parameters(), **optimizer_factory(assembly.file)[1]),

@@ -35,7 +35,7 @@ NamedWeights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Ascent:
+class LoopAttack:
     """Projected gradient ascent on the loss of the input.
 
     Args:

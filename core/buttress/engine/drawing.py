@@ -11,7 +11,7 @@ from torch import Tensor
 from buttress.engine.run_view import RunView
 from buttress.errors import DataError
 from buttress.nn.contract import form_of
-from buttress.streams import Kind, Span, noise
+from buttress.streams import NoiseKind, Span, noise
 
 
 class Drawing(RunView):
@@ -35,7 +35,7 @@ class Drawing(RunView):
             raise ValueError(f"ctx.drawn({purpose!r}): expected the {rows.count} rows of the batch, got {count}")
         return rows.of(draw(rows.blocks * rows.total, self.generator(purpose, shared=True)))
 
-    def noise(self, purpose: str, like: Tensor, kind: Kind = "uniform") -> Tensor:
+    def noise(self, purpose: str, like: Tensor, kind: NoiseKind = "uniform") -> Tensor:
         """Random numbers like ``like [B,*]``, which do not depend on the number of processes.
 
         Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from buttress.engine.attacking import ModelAtWork
 from buttress.engine.hooks import Hooks
-from buttress.engine.part import Part
+from buttress.engine.part import StepPart
 from buttress.engine.state import RunState
 from buttress.hookspecs import Ascent
 from buttress.types import Adv, Batch
@@ -61,7 +61,7 @@ class Objective:
             HookError: a gradient is not finite; where bad steps are skipped, this one is skipped instead.
         """
         with self._buffers():
-            part = self._state.part if ascent == "global" else Part(self._state.world)
+            part = self._state.part if ascent == "global" else StepPart(self._state.world)
             grads = part.gradients(loss, params, "ascent")
         self._hooks.expect_ascent(self._model, params, grads)
         return [torch.zeros_like(param) if grad is None else grad for param, grad in zip(params, grads, strict=True)]

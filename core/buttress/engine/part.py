@@ -13,7 +13,7 @@ from buttress.types import Rows
 
 
 @dataclass(frozen=True)
-class Part:
+class StepPart:
     """The rows of a batch that this rank has.
 
     Where every rank has the whole batch, as between steps and in one process, nothing is summed.

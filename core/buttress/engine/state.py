@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from buttress.engine.part import Part
+from buttress.engine.part import StepPart
 from buttress.engine.randomness import Randomness
 from buttress.engine.training_threat import TrainingThreat
 from buttress.engine.world import World
@@ -50,7 +50,7 @@ class RunState(Randomness):
     ) -> None:
         super().__init__(device, seed)
         self.world = World() if world is None else world
-        self.part = Part(self.world)
+        self.part = StepPart(self.world)
         self.training_threat = threat if isinstance(threat, TrainingThreat) else TrainingThreat(threat)
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
         self.replays, self.examples, self.classes = replays, examples, classes
@@ -76,7 +76,7 @@ class RunState(Randomness):
     @contextmanager
     def on_rows(self, rows: Rows | None) -> Iterator[None]:
         """Let the batch of the block be the part of a larger one that these rows are; None: a whole one."""
-        before, self.part = self.part, Part(self.world, rows)
+        before, self.part = self.part, StepPart(self.world, rows)
         try:
             yield
         finally:

@@ -41,7 +41,7 @@ def blocks_of(entries: Mapping[str, Entry], size: int) -> Iterator[Block]:
             done += nbytes
 
 
-class Rows:
+class BlockRows:
     """The buffer of a worker: N rows of ``nbytes`` bytes, and one for the result.
 
     Each row begins at another offset in its page: rows at one offset would push each other's lines out of the
@@ -80,7 +80,7 @@ def share_of(budget: int, n: int, itemsize: int, scratch: int) -> tuple[int, int
     """
 
     def nbytes(size: int) -> int:
-        return Rows.nbytes(n, size * itemsize) + scratch * size
+        return BlockRows.nbytes(n, size * itemsize) + scratch * size
 
     workers = max(1, min(torch.get_num_threads(), budget // nbytes(BLOCK_SIZE)))  # several only with whole blocks
     size = min(BLOCK_SIZE, (budget - nbytes(0)) // (nbytes(1) - nbytes(0)))

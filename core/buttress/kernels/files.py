@@ -23,7 +23,7 @@ from torch import Tensor
 
 from buttress.errors import CheckpointError
 from buttress.kernels.backend import operation
-from buttress.kernels.blocks import AHEAD, Block, Rows, blocks_of, share_of
+from buttress.kernels.blocks import AHEAD, Block, BlockRows, blocks_of, share_of
 from buttress.storage.files import write_with
 from buttress.storage.tensor_file import Entry, TensorFile, header_of, open_tensor_files
 
@@ -177,7 +177,7 @@ class _Work:
         blocks = deque(self._blocks)
 
         def work() -> None:
-            rows = Rows(len(self._files), self._row)
+            rows = BlockRows(len(self._files), self._row)
             try:
                 while blocks:
                     try:
@@ -204,7 +204,7 @@ class _Work:
         """Return the number of files that a block is read from, the last ones."""
         return len(self._files) if block.dtype.is_floating_point or self._integers == "equal" else 1
 
-    def _reduced(self, block: Block, rows: Rows) -> Tensor:
+    def _reduced(self, block: Block, rows: BlockRows) -> Tensor:
         count = self._reads(block)
         views, (*values, result) = rows.shaped(block)
         self._read(block, views, count)

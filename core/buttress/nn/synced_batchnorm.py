@@ -17,7 +17,7 @@ class SyncedBatchNorm(_BatchNorm):
     flows through the statistics to the rows of every process, as it does in one. Sums are made in float64.
     """
 
-    alone: Callable[[], bool]
+    has_all_rows: Callable[[], bool]
     """Whether this process has all rows of the present batch."""
     total: Callable[[Tensor], Tensor]
     """Sums over the processes."""
@@ -28,7 +28,7 @@ class SyncedBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         takes_own = self.training or self.running_mean is None
-        if not takes_own or self.alone():
+        if not takes_own or self.has_all_rows():
             answer: Tensor = super().forward(input)
             return answer
         self._check_input_dim(input)
@@ -69,13 +69,13 @@ class SyncedBatchNorm(_BatchNorm):
 class SyncedOnCuda(SyncBatchNorm):
     """``nn.SyncBatchNorm`` that leaves out the other processes where this one has all rows of the batch."""
 
-    alone: Callable[[], bool]
+    has_all_rows: Callable[[], bool]
 
     def forward(self, input: Tensor) -> Tensor:
-        return _BatchNorm.forward(self, input) if self.alone() else super().forward(input)
+        return _BatchNorm.forward(self, input) if self.has_all_rows() else super().forward(input)
 
 
-def sync_batch_norm(model: nn.Module, alone: Callable[[], bool], total: Callable[[Tensor], Tensor]) -> None:
+def sync_batch_norm(model: nn.Module, has_all_rows: Callable[[], bool], total: Callable[[Tensor], Tensor]) -> None:
     """Let the batch norms of ``model`` take their statistics over the rows of all processes, in place.
 
     Modules stay the objects that they are, with their parameters, buffers and hooks; on CUDA devices the sums are those
@@ -83,7 +83,7 @@ def sync_batch_norm(model: nn.Module, alone: Callable[[], bool], total: Callable
 
     Args:
         model: changed in place.
-        alone: whether this process has all rows of the present batch.
+        has_all_rows: whether this process has all rows of the present batch.
         total: sum over the processes, with a gradient.
     """
     for module in model.modules():
@@ -96,4 +96,4 @@ def sync_batch_norm(model: nn.Module, alone: Callable[[], bool], total: Callable
         else:
             module.__class__ = SyncedBatchNorm
             module.total = total  # type: ignore[assignment]
-        module.alone = alone  # type: ignore[assignment]
+        module.has_all_rows = has_all_rows  # type: ignore[assignment]

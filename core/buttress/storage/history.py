@@ -19,7 +19,7 @@ from buttress.storage.seals import write_weights
 from buttress.storage.verified_files import VerifiedFiles
 
 
-class Writers(Protocol):
+class HistoryWriters(Protocol):
     """The processes that train together, of which the main one writes files."""
 
     @property
@@ -36,7 +36,7 @@ class Store:
         writers: processes that share the folder; None: this one alone.
     """
 
-    def __init__(self, folder: Path | None, writers: Writers | None = None) -> None:
+    def __init__(self, folder: Path | None, writers: HistoryWriters | None = None) -> None:
         self.folder, self._writers = folder, writers
 
     def history(self, name: str, where: Literal["disk", "memory"], budget: int | None) -> History:
@@ -147,7 +147,7 @@ class DiskHistory(History):
         writers: processes that have this history together; the main one writes, and the others wait for it.
     """
 
-    def __init__(self, folder: Path, writers: Writers | None = None) -> None:
+    def __init__(self, folder: Path, writers: HistoryWriters | None = None) -> None:
         self._folder, self._writers, self._verified = folder, writers, VerifiedFiles()
         self._files: list[dict[str, str]] = []
 
