@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from buttress.cli import main
+from buttress.scoring.keeper import Keeper
 
 WORDS = [
     "--attack",
@@ -30,10 +31,10 @@ WORDS = [
 CONFIG = {
     "name": "digits",
     "data": {"name": "digits", "train_per_class": 40, "validation": 397, "batch_size": 80},
-    "model": {"name": "mlp"},
+    "model": {"name": "preact_tiny"},
     "threat": {"norm": "linf", "eps": "1/15"},
     "plugins": ["fgsm"],
-    "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9},
+    "optimizer": {"name": "sgd", "lr": 0.3, "momentum": 0.9},
     "epochs": 8,
     "evaluation": {"every": 8, "attack": "fgsm"},
 }
@@ -140,7 +141,7 @@ def test_one_process_goes_on_where_shards_have_stopped(run: str, capsys: pytest.
     said_by(capsys, run, *WORDS, "--shard", "1/2")
     said_by(capsys, run, *WORDS, "--shard", "3/4")
     out, err = said_by(capsys, run, *WORDS, "--json")
-    assert "note: of 5 batches 3 are done already, 0 are begun and 2 are missing" in err
+    assert "note: of 5 batches 3 are done already, 0 in part and 2 not at all: 6 of 15 rounds are missing" in err
     expect_same(json.loads(out), whole)
     assert not files(run, "of2.npz")
 
@@ -194,6 +195,20 @@ def test_a_damaged_file_of_a_shard_is_one_error_and_what_others_did_is_kept(
     expect_same(evaluated(capsys, run, *WORDS, "--shard", "3/3"), whole)
 
 
+def test_machines_that_share_no_folder_say_what_is_missing_and_their_files_can_be_joined(
+    run: str, capsys: pytest.CaptureFixture[str]
+):
+    whole = evaluated(capsys, run, *WORDS, "--output", "whole")
+    there = str(shutil.copytree(run, Path("elsewhere") / "b").absolute())  # another machine has the run at another path
+    assert evaluated(capsys, run, *WORDS, "--shard", "1/2")["missing"] == [1, 3]
+    assert evaluated(capsys, there, *WORDS, "--shard", "2/2")["missing"] == [0, 2, 4]
+    (unfinished,) = files(there, "2of2.npz")
+    shutil.copy(unfinished, Path(run, "eval"))
+    out, err = said_by(capsys, run, *WORDS, "--shard", "2/2", "--json")
+    assert "note: of 5 batches 5 are done already" in err
+    expect_same(json.loads(out), whole)
+
+
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "x", "1", "1/0", "-1/3", "1/3/5", ""])
 def test_a_shard_that_is_none_is_one_error(shard: str, run: str, capsys: pytest.CaptureFixture[str]):
     out, err = said_by(capsys, run, *WORDS, "--shard", shard, code=2)
@@ -201,3 +216,90 @@ def test_a_shard_that_is_none_is_one_error(shard: str, run: str, capsys: pytest.
     assert f"error: --shard {shard!r}: expected a part and the number of parts, like 1/2 and 2/2" in err
     assert not out
     assert not Path(run, "eval").exists()
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, rank: int, size: int, launcher: str = "torchrun") -> None:
+    """Give this process the variables of one that a launcher has started."""
+    names = {"torchrun": ("RANK", "WORLD_SIZE"), "srun": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")}[launcher]
+    for name, value in zip(names, (rank, size), strict=True):
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize("started", ["torchrun", "--processes"])
+def test_two_processes_give_the_result_of_one_once(started: str, run: str, capsys: pytest.CaptureFixture[str]):
+    whole = evaluated(capsys, run, *WORDS, "--output", "whole")
+    command = [sys.executable, "-m", "buttress", "evaluate", run, *WORDS, "--json", "--processes", "2"]
+    if started == "torchrun":
+        command[2:3] = ["torch.distributed.run", "--nproc-per-node", "2", "-m", "buttress"]
+        del command[-2:]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    expect_same(json.loads(done.stdout), whole)
+    assert done.stderr.count("loading data and weights") == 1  # rank 0 alone shows progress
+    (line,) = [line for line in done.stderr.splitlines() if "buttress: shard" in line]
+    assert "is done; " in line
+    assert [path.suffix for path in sorted(Path(run, "eval").iterdir())] == [".json", ".npz"]
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_each_rank_takes_its_shard_and_the_one_that_completes_it_prints(
+    launcher: str, run: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    for rank, missing in ((1, "3 of 5 batches are missing in a/eval so far (shards 1/3, 3/3)"), (2, "2 of 5 batches")):
+        launched(monkeypatch, rank, 3, launcher)
+        out, err = said_by(capsys, run, *WORDS, "--json")
+        assert not out
+        assert err.startswith(f"buttress: shard {rank + 1}/3 is done; {missing}")
+        assert err.count("\n") == 1
+    launched(monkeypatch, 0, 3, launcher)
+    out, err = said_by(capsys, run, *WORDS, "--json")
+    file = json.loads(out)["file"]
+    assert "loading data and weights ..." in err
+    assert "note: of 5 batches 3 are done already" in err
+    assert said_by(capsys, run, *WORDS, "--json")[0] == out  # the same command again
+    out, err = said_by(capsys, run, *WORDS)
+    assert f"written to {file}" in out
+    assert f"buttress: evaluated already: {file}; delete it to evaluate again" in err
+    launched(monkeypatch, 2, 3, launcher)
+    assert said_by(capsys, run, *WORDS) == ("", "")
+
+
+def test_an_evaluation_that_another_rank_has_completed_meanwhile_is_named(
+    run: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """The first rank is still at work on what one process alone has done in the meantime."""
+    from buttress.evaluation import assess
+
+    attack_all, results = assess.attack_all, []
+
+    def slow(*arguments: Any, keeper: Keeper, **options: Any) -> Any:
+        verdicts = attack_all(*arguments, keeper=keeper, **options)
+        if keeper.shard.count > 1:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.delenv("RANK")
+                results.append(evaluated(capsys, run, *WORDS))
+        return verdicts
+
+    monkeypatch.setattr(assess, "attack_all", slow)
+    launched(monkeypatch, 0, 2)
+    out, err = said_by(capsys, run, *WORDS)
+    assert not out
+    assert f"shard 1/2 is done; another process has completed the evaluation: {results[0]['file']}" in err
+    assert [path.suffix for path in sorted(Path(run, "eval").iterdir())] == [".json", ".npz"]
+
+
+def test_a_shard_for_one_of_several_processes_is_refused_by_the_first(
+    run: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    launched(monkeypatch, 0, 2)
+    err = said_by(capsys, run, *WORDS, "--shard", "1/2", code=2)[1]
+    assert err.startswith("error: --shard '1/2': the 2 processes that torchrun or srun has started take a shard each")
+    assert err.count("\n") == 1
+    launched(monkeypatch, 1, 2)
+    assert said_by(capsys, run, *WORDS, "--shard", "1/2", code=2) == ("", "")
+    assert said_by(capsys, run, "--attack", "pdg", code=2)[1].startswith("error: rank 1: unknown attack 'pdg'")
+    assert not Path(run, "eval").exists()
+    monkeypatch.delenv("RANK")
+    err = said_by(capsys, run, *WORDS, "--shard", "1/2", "--processes", "2", code=2)[1]
+    assert err.startswith("error: --shard '1/2': --processes 2 gives each process its shard; leave one out")

@@ -147,7 +147,7 @@ def test_a_process_says_what_others_have_done_already(tmp_path: Path):
     attack(tmp_path, Shard(1, 4))
     own = keeper(tmp_path, Shard(2, 4))
     attack_all(Net(), loaded(), THREAT, split(), torch.arange(N), batch_size=SIZE, keeper=own, reporter=Saying())
-    assert lines == ["note: of 5 batches 1 are done already, 3 are begun and 1 are missing"]
+    assert lines == ["note: of 5 batches 1 are done already, 3 in part and 1 not at all: 17 of 25 rounds are missing"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "other", "no zip"])

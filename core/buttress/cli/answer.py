@@ -16,10 +16,10 @@ def json_answer(value: object) -> str:
     return Exact(json.dumps(value, indent=1, default=str))
 
 
-def reporter_aside(activity: str) -> Reporter:
-    """A reporter on standard error, apart from the answer of the verb, that shows ``activity``."""
+def reporter_aside(activity: str, *, silent: bool = False) -> Reporter:
+    """A reporter on standard error, apart from the answer of the verb, that shows ``activity``; or a silent one."""
     from buttress.console.reporter import Reporter, plain_console
 
-    reporter = Reporter(console=plain_console(stderr=True))
+    reporter = Reporter(console=plain_console(stderr=True, silent=silent))
     reporter.doing(activity)
     return reporter

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buttress.cli.answer import json_answer, reporter_aside
-from buttress.cli.options import FOLDER, NUMBER, WordType, json_option, part_of, subject_arguments, trust_option
+from buttress.cli.options import (
+    FOLDER,
+    NUMBER,
+    WordType,
+    json_option,
+    part_of,
+    processes_option,
+    subject_arguments,
+    trust_option,
+)
+from buttress.cli.processes import start_processes
 from buttress.cli.verb import option, verb
+from buttress.console.output import notice
+
+if TYPE_CHECKING:
+    from buttress.engine.joining import Launch
+    from buttress.evaluation.shard_outcome import ShardOutcome
+    from buttress.evaluation.subject import ModelUnderAttack
+    from buttress.scoring.cells import Shard
 
 
 @verb(imports_torch=True)
@@ -39,10 +57,11 @@ from buttress.cli.verb import option, verb
 @option(
     "--shard",
     metavar="I/N",
-    show_default="1/1",
+    show_default="1/1, or the rank among the processes of torchrun or srun",
     help="attack the I-th of N parts of the batches, for N jobs that share FOLDER; the last to finish writes the "
     "result",
 )
+@processes_option
 @trust_option()
 @json_option
 def evaluate(
@@ -58,32 +77,77 @@ def evaluate(
     each: bool,
     output: Path | None,
     shard: str | None,
+    processes: int | None,
     trust: bool,
     as_json: bool,
 ) -> str:
     """Measure the accuracy of weights under attack."""
+    from buttress.engine.joining import Launch
+    from buttress.errors import ButtressError, ConfigError
     from buttress.evaluation.assess import assess_shard
-    from buttress.evaluation.result_table import result_table
     from buttress.evaluation.subject import load_subject
+
+    if processes is not None and shard is None:
+        return start_processes(processes)
+    launch = Launch.of()
+    if processes is not None:
+        raise ConfigError(
+            f"--processes {processes} gives each process its shard; leave one out", key=f"--shard {shard!r}"
+        )
+    own = _shard(shard, launch)
+    try:
+        with reporter_aside("loading data and weights", silent=launch.rank > 0) as reporter:
+            loaded = load_subject(
+                subject, overrides=overrides, config=config, track=track, checkpoint=checkpoint, key=key, trust=trust
+            )
+            outcome = assess_shard(
+                loaded,
+                attacks,
+                split,
+                shard=own,
+                examples=examples,
+                each=each,
+                output=output,
+                reporter=reporter,
+            )
+    except ButtressError as problem:
+        if launch.size > 1:
+            problem.rank = launch.rank
+        raise
+    return _answer(outcome, loaded, launch, as_json)
+
+
+def _shard(text: str | None, launch: Launch) -> Shard:
+    """The shard that ``--shard`` names, or that this process has among those of torchrun or srun."""
+    from buttress.errors import ConfigError
     from buttress.scoring.cells import Shard
 
-    part, parts = (1, 1) if shard is None else part_of(shard, "--shard")
-    with reporter_aside("loading data and weights") as reporter:
-        loaded = load_subject(
-            subject, overrides=overrides, config=config, track=track, checkpoint=checkpoint, key=key, trust=trust
+    if launch.size == 1:
+        part, parts = (1, 1) if text is None else part_of(text, "--shard")
+        return Shard(part - 1, parts)
+    if text is not None:
+        problem = ConfigError(
+            f"the {launch.size} processes that torchrun or srun has started take a shard each by themselves; leave "
+            "--shard out, or start one process",
+            key=f"--shard {text!r}",
         )
-        outcome = assess_shard(
-            loaded,
-            attacks,
-            split,
-            shard=Shard(part - 1, parts),
-            examples=examples,
-            each=each,
-            output=output,
-            reporter=reporter,
-        )
+        problem.reported = launch.rank > 0
+        raise problem
+    return Shard(launch.rank, launch.size)
+
+
+def _answer(outcome: ShardOutcome, subject: ModelUnderAttack, launch: Launch, as_json: bool) -> str:
+    """The result, or the state of the evaluation; of the processes of one launch, one alone prints the result."""
+    from buttress.evaluation.result_table import result_table
+
+    completed, known, together = outcome.standing == "completed", outcome.standing == "known", launch.size > 1
+    if together and not completed:
+        if launch.rank == 0 or not known:
+            notice(outcome.line)
+        if launch.rank > 0 or not known:
+            return ""
     if as_json:
         return json_answer(outcome.to_json())
-    if outcome.result is None or outcome.standing != "completed":
+    if outcome.result is None or not (completed or together):
         return outcome.line
-    return result_table(outcome.result, loaded)
+    return result_table(outcome.result, subject)

@@ -136,7 +136,7 @@ processes_option = option(
     type=NUMBER,
     metavar="N",
     show_default="one, or those that torchrun or srun has started",
-    help="number of processes on this machine that train together, started as by torchrun; each takes a GPU",
+    help="number of processes on this machine that work together, started as by torchrun; each takes a GPU",
 )
 track_option = option("--track", metavar="TRACK", default="live", help="live, or the name of an ensemble")
 json_option = option("--json", "as_json", is_flag=True, help="print JSON")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -52,7 +53,7 @@ class Verb(_Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         with_traceback = ctx.params.pop("traceback")
-        if self._imports_torch and "torch" not in sys.modules:
+        if self._imports_torch and "torch" not in sys.modules and _is_first_process():
             notice("importing torch ...")
         try:
             return super().invoke(ctx)
@@ -60,6 +61,11 @@ class Verb(_Command):
             if with_traceback:
                 print_to("stderr", traceback_of(problem).rstrip())
             raise
+
+
+def _is_first_process() -> bool:
+    """Whether this is the first of the processes that torchrun or srun has started, or one process alone."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 class Group(_Command, click.Group):

@@ -30,10 +30,10 @@ Listener = Callable[[str, float, float | None], None]
 """A function of the present activity, the share that is done (0 to 1) and the seconds left, where known."""
 
 
-def plain_console(*, stderr: bool = False) -> Console:
-    """A console that prints text as it is: no markup, no colours, no lines broken by width."""
+def plain_console(*, stderr: bool = False, silent: bool = False) -> Console:
+    """A console that prints text as it is, without markup, colours and lines broken by width; or prints nothing."""
     stream = cast(IO[str], Lasting("stderr" if stderr else "stdout"))
-    return Console(file=stream, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return Console(file=stream, soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=silent)
 
 
 class Reporter:

@@ -82,11 +82,11 @@ class Cells:
 
     @property
     def progress(self) -> str:
-        """``"of 12 batches 4 are done already, 2 are begun and 6 are missing"``."""
+        """``"of 12 batches 4 are done already, 2 in part and 6 not at all: 21 of 36 rounds are missing"``."""
         whole, begun = int(self.done.all(0).sum()), int(self.done.any(0).sum())
         return (
-            f"of {self.batches} batches {whole} are done already, {begun - whole} are begun and "
-            f"{self.batches - begun} are missing"
+            f"of {self.batches} batches {whole} are done already, {begun - whole} in part and "
+            f"{self.batches - begun} not at all: {int((~self.done).sum())} of {self.done.size} rounds are missing"
         )
 
     def columns(self, number: int) -> Tensor:
