@@ -146,6 +146,6 @@ class Rows:
         return self._every(values) if self.whole and self.ranks > 1 else values
 
     def _every(self, values: Tensor) -> Tensor:
-        rows = torch.arange(self.rank, self.total, self.ranks, device=values.device)
+        rows = torch.arange(self.total, device=values.device)[self.rank :: self.ranks]
         starts = torch.arange(self.blocks, device=values.device) * self.total
         return values.index_select(0, (starts[:, None] + rows).flatten())

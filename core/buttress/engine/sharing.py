@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+
 from torch import Tensor
 
 from buttress.engine.run_view import RunView
@@ -50,3 +52,14 @@ class Sharing(RunView):
         """The rows that this process has of ``values [B,*]``, which are those of the whole batch of a step."""
         rows = self._state.part.rows
         return values if rows is None else rows.of(values)
+
+    def shared_out(
+        self, like: Mapping[str, Tensor], compute: Callable[[Collection[str]], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Tensors by name, of which each process computes some, and all get all; for work between steps.
+
+        Args:
+            like: tensors of the shapes, dtypes and devices of the results, by name.
+            compute: computes the tensors of some of these names; in one process it is asked for all at once.
+        """
+        return self._state.world.shared_out(like, compute, "ctx.shared_out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from buttress.errors import ButtressError, RanksError
 from buttress.types import Rows
 
 T = TypeVar("T")
+Compute = Callable[[Collection[str]], Mapping[str, Tensor]]
 
 # Bytes of one reduction of gradients.
 BUCKET = 64 * 2**20
@@ -146,6 +147,31 @@ class World:
         whole = values.new_zeros(len(places), *values.shape[1:])
         whole.index_copy_(0, rows.of(places), values.detach())
         return self._summed(whole, purpose)
+
+    def shared_out(self, like: Mapping[str, Tensor], compute: Compute, purpose: str) -> dict[str, Tensor]:
+        """Tensors by name, of which each rank computes some and all get all.
+
+        Args:
+            like: tensors of the shapes, dtypes and devices of the results, by name.
+            compute: computes the tensors of some of these names.
+            purpose: purpose of the collectives.
+        """
+        owners = self._owners({name: tensor.numel() for name, tensor in like.items()})
+        own = compute([name for name in like if owners[name] == self.rank])
+        results = {name: own[name] if name in own else torch.empty_like(tensor) for name, tensor in like.items()}
+        for name, result in results.items() if self.size > 1 else ():
+            form = f"{name} {tuple(result.shape)}"
+            call = lambda result=result, name=name: dist.broadcast(result, owners[name], group=self._group)  # noqa: E731
+            self._collective("from one", purpose, form, call)
+        return results
+
+    def _owners(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Name to the rank that computes it, so that all have about as many elements."""
+        loads, owners = [0] * self.size, {}
+        for name in sorted(sizes, key=lambda name: -sizes[name]):
+            owners[name] = loads.index(min(loads))
+            loads[owners[name]] += sizes[name]
+        return owners
 
     # Values of Python
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -56,6 +56,7 @@ def combine_files(
     budget: int = BUDGET,
     metadata: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
     """Combine each tensor of N files by ``reduction``; see ``buttress.kernels.median_files``.
 
@@ -68,6 +69,7 @@ def combine_files(
         budget: bytes of working memory.
         metadata: metadata for the header of ``out_path``.
         progress: function that is called with the number of bytes read so far and in all, by one thread at a time.
+        names: names of the tensors to combine; None: all. All files must hold the same tensors in any case.
 
     Returns:
         The tensors by name; an empty dict with ``out_path``.
@@ -77,7 +79,9 @@ def combine_files(
     if out_path is not None and any(_same(Path(path), Path(out_path)) for path in paths):
         raise ValueError(f"{out_path} is one of the files to read; choose another file to write")
     with open_tensor_files(map(Path, paths)) as files:
-        entries = _common(files, prefix)
+        entries = {name: entry for name, entry in _common(files, prefix).items() if names is None or name in names}
+        if not entries and out_path is None:
+            return {}
         work = _Work(files, entries, prefix, reduction, integers, budget, progress)
         if out_path is None:
             results = {name: torch.empty(entry.shape, dtype=entry.dtype) for name, entry in entries.items()}

@@ -3,7 +3,7 @@
 Source: Hu et al., "MEAT: Median-Ensemble Adversarial Training", arXiv:2406.14259, eq. 2-4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -79,6 +79,7 @@ def median_files(
     integers: Integers = "last",
     budget: int = BUDGET,
     progress: Progress | None = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
     """Take the ``median`` of every tensor of N safetensors files, out of core.
 
@@ -91,6 +92,7 @@ def median_files(
             last file's, ``equal`` demands that all files agree.
         budget: bytes of working memory beside the result.
         progress: function that is called with the number of bytes read so far and in all.
+        names: names of the tensors to take the median of; None: all.
 
     Returns:
         The tensors by name, on the CPU; an empty dict with ``out_path``.
@@ -104,7 +106,7 @@ def median_files(
     Cost: one read of the files. As many workers as torch has threads read and compute side by side.
     """
     reduction = median_reduction(even)
-    return combine_files(paths, reduction, out_path, integers=integers, budget=budget, progress=progress)
+    return combine_files(paths, reduction, out_path, integers=integers, budget=budget, progress=progress, names=names)
 
 
 def median_reduction(even: Middle = "lower") -> Reduction:

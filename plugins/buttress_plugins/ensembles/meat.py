@@ -75,7 +75,11 @@ class MEAT:
         if len(snapshots) == 0:
             return Track(self.track, None, bn_inputs=self.bn_data)
         with snapshots.reader() as reader:
-            weights = median_weights(reader, len(snapshots), dict(model.named_parameters()), self.median)
+            like, middle, n = dict(model.named_parameters()), self.median, len(snapshots)
+            weights = ctx.shared_out(
+                {name: weight.detach() for name, weight in like.items()},
+                lambda names: median_weights(reader, n, {name: like[name] for name in names}, middle),
+            )
         return Track(self.track, weights, buffers="reestimate", bn_inputs=self.bn_data)
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,14 +114,14 @@ def median_weights(reader: HistoryReader, n: int, like: Mapping[str, Tensor], ev
     Args:
         reader: reader of the history; it knows the snapshots' files, or reads one slice of every snapshot.
         n: number of snapshots.
-        like: parameters by name; shapes and devices of the result.
+        like: parameters by name, whose medians are taken; shapes and devices of the result.
         even: see ``buttress.kernels.median``.
 
     Returns:
         Parameter name to a new tensor; memory beyond it: one block of 16 MiB (float32), or 64 MiB to read files.
     """
     if reader.paths:
-        flat_weights = median_files(reader.paths, even=even)
+        flat_weights = median_files(reader.paths, even=even, names=like.keys())
         return {name: flat_weights[name].view(weight.shape).to(weight.device) for name, weight in like.items()}
     weights = {}
     for name, parameter in like.items():
