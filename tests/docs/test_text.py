@@ -51,7 +51,7 @@ SEARCHES = {
     "mixed precision": "limits.md",
     "fine-tuning": "how-to/fine_tune.md",
     "transfer learning": "how-to/fine_tune.md",
-    "hyperparameter": "comparing.md",
+    "hyperparameter": "how-to/search.md",
     "slurm": "how-to/slurm.md",
     "custom dataset": "how-to/own_data.md",
     "multi-gpu": "limits.md",

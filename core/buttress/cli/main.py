@@ -23,6 +23,7 @@ from buttress.cli.mistakes import usage_error
 from buttress.cli.plugins import plugins
 from buttress.cli.pseudo_label import pseudo_label
 from buttress.cli.recipes import recipes
+from buttress.cli.search import search
 from buttress.cli.train import reproduce, resume, train
 from buttress.cli.verb import Group
 from buttress.cli.weights import ensemble, export
@@ -31,7 +32,7 @@ from buttress.console.lasting import Lasting, lasting_streams
 from buttress.console.output import account_for, exit_code_of, say
 
 _TRAINING = (train, resume, reproduce, bench)
-_RESULTS = (evaluate, audit, analyze, report, compare, export, ensemble, pseudo_label)
+_RESULTS = (evaluate, audit, analyze, report, compare, search, export, ensemble, pseudo_label)
 _INSTALLATION = (plugins, recipes, config, doctor, completion)
 
 

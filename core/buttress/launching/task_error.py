@@ -8,9 +8,20 @@ from pathlib import Path
 
 from buttress.console.tracebacks import note_of_traceback
 from buttress.console.visible import visible
-from buttress.errors import ButtressError, CheckpointError, InterruptionError, StorageError, describe
+from buttress.errors import (
+    ButtressError,
+    CheckpointError,
+    DivergenceError,
+    HookError,
+    InterruptionError,
+    StorageError,
+    describe,
+)
 from buttress.storage.files import storage_errors, write_json
 from buttress.storage.reading import read_json
+
+# Key of the mark of an error of the training itself.
+_TRAINING = "training"
 
 
 @contextmanager
@@ -30,7 +41,8 @@ def error_kept_in(path: Path) -> Iterator[None]:
         raise
     except Exception as problem:
         with suppress(StorageError):  # the disk may be what has failed
-            write_json(path, {"error": visible(_words_of(problem))})
+            of_training = isinstance(problem, (DivergenceError, HookError))
+            write_json(path, {"error": visible(_words_of(problem)), _TRAINING: of_training})
         raise
 
 
@@ -46,3 +58,12 @@ def kept_error(path: Path) -> str | None:
         return None
     message = content.get("error") if isinstance(content, dict) else None
     return " ".join(line.strip() for line in message.splitlines()) if isinstance(message, str) else None
+
+
+def is_of_training(path: Path) -> bool:
+    """Whether the error in the file of ``error_kept_in`` is one of training itself: it diverged, or a plugin raised."""
+    try:
+        content = read_json(path)
+    except CheckpointError:
+        return False
+    return isinstance(content, dict) and content.get(_TRAINING) is True

@@ -1,0 +1,1 @@
+"""``buttress search``: settings of a config, chosen by validation robust accuracy with Optuna."""
