@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,10 +64,10 @@ class Problem:
         x, start = (each.contiguous(memory_format=layout) for each in (self.x, self.start))
         return Side(model, lambda: official.step(x, self.y, start))
 
-    def engine(self, setting: Setting) -> "Side":
-        """The engine's side, with the optimizer that a config has: fused."""
+    def engine(self, setting: Setting, **options: Any) -> "Side":
+        """The engine's side, with the optimizer that a config has: fused; ``options`` go to ``Engine``."""
         model = self._copied(setting.layout)
-        engine = Engine(model, sgd(model, fused=True), self.stack.plugins, THREAT, **setting.options)
+        engine = Engine(model, sgd(model, fused=True), self.stack.plugins, THREAT, **setting.options, **options)
         x, start = (each.contiguous(memory_format=setting.layout) for each in (self.x, self.start))
         return Side(model, lambda: engine.step(x, self.y, draws={"pgd.start": start}).adv.x)
 
