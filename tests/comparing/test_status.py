@@ -38,6 +38,8 @@ def test_runs_are_done_running_failed_and_waiting(folder: Path, capsys: pytest.C
     (logs / f"{runs[3]}.lease.4").write_text(json.dumps({**far, "doing": "epoch 3/12, loss 1.250", "share": 0.25}))
     (logs / f"{runs[4]}.lease.1").write_text(json.dumps(far))
     os.utime(logs / f"{runs[4]}.lease.1", (time.time() - 1000,) * 2)
+    released = {**far, "doing": "epoch 2/12, loss 1.5", "share": 0.125, "released": True}
+    (logs / f"{runs[5]}.lease.7").write_text(json.dumps(released))  # it was asked to stop
     before = sorted((path.name, path.stat().st_mtime_ns) for path in logs.iterdir())
     rows = status_of(folder.parent, "paper")
     assert [row.state for row in rows] == ["done", "failed", "waiting", "running", "failed", "waiting"]
@@ -49,6 +51,7 @@ def test_runs_are_done_running_failed_and_waiting(folder: Path, capsys: pytest.C
     whole = " ".join(text.split())
     assert whole.startswith("6 runs: 1 done, 1 running, 2 failed, 2 waiting")
     assert "epoch 3/12, 25 %" in whole
+    assert "5 waiting epoch 2/12, 12 %" in whole
     assert f"see{logs / runs[1]}.log" in "".join(text.split())
     assert before == sorted((path.name, path.stat().st_mtime_ns) for path in logs.iterdir())  # it reads only
     with leased(logs / f"{runs[1]}.lease"):  # it is tried once more

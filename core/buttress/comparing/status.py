@@ -84,24 +84,28 @@ def _status(job: Job) -> JobStatus:
     now = time()
     holder, queued = holder_of(job.lease, now), job.log.with_suffix(".job")
     before = None if holder else last_holder(job.lease)
+    is_lost = before is not None and not before.released
     error = None if holder else kept_error(job.error_file)
     state: State = "waiting"
     if holder is not None:
         state = "running"
     elif job.folder.summary.exists():
         state, error = "done", None
-    elif error is not None or before is not None:
+    elif error is not None or is_lost:
         state = "failed"
         error = error or "its process has gone without a word"
-    shown = (holder or before) if state in ("running", "failed") else None
-    facts = {} if shown is None else _facts(shown)
+    facts: dict[str, Any] = {}
+    if holder is not None or (before is not None and state == "failed"):
+        facts = _facts(holder or before)
+    elif before is not None and state == "waiting":
+        facts = {"doing": before.doing, "share": before.share}
     if queued.is_file():
         facts["job"] = read_regular_file(queued).decode()
     log = str(job.log) if job.log.is_file() else None
     return JobStatus(job.label, job.seed, state, job.path, error=error, log=log, **facts)
 
 
-def _facts(holder: Holder) -> dict[str, Any]:
+def _facts(holder: Holder | None) -> dict[str, Any]:
     return {key: getattr(holder, key) for key in ("doing", "share", "left", "host", "pid", "job", "since")}
 
 
@@ -138,7 +142,7 @@ def _age(since: str) -> str:
 
 
 def _progress(row: JobStatus) -> str:
-    if row.state != "running":
+    if row.state == "done" or not row.doing:
         return ""
     epoch = row.doing.partition(",")[0]
     return f"{epoch}, {100 * (row.share or 0):.0f} %"

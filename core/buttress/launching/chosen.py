@@ -38,11 +38,9 @@ def load_launcher(name: str, options: Sequence[str] = ()) -> Launcher:
         if not equals or not key:
             raise ConfigError("expected key=value, as in partition=gpu gpus_per_node=1", key=place)
         if key not in known:
-            raise ConfigError(
-                f"launcher {name!r} has no setting {key!r}{nearest(key, known)}; settings of runs stand before "
-                f"{OPTION}",
-                key=place,
-            )
+            hint = nearest(key, known)
+            cure = "" if hint.endswith("?") else f"; settings of runs stand before {OPTION}"
+            raise ConfigError(f"launcher {name!r} has no setting {key!r}{hint}{cure}", key=place)
         if key in settings:
             raise ConfigError(f"{key} is given twice", key=place)
         settings[key] = parse_yaml(text, place).value

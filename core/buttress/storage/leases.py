@@ -151,17 +151,18 @@ def holder_of(path: Path, now: float | None = None, silence: float = SILENCE) ->
         silence: as in ``leased``.
     """
     holder = last_holder(path)
-    if holder is None or holder.is_here:
-        return holder if holder is not None and holder.is_alive else None
+    if holder is None or holder.released or (holder.is_here and not holder.is_alive):
+        return None
+    if holder.is_here:
+        return holder
     age = _age(_file(path, _latest_number(path)), now)
     return holder if age is None or age <= silence else None
 
 
 def last_holder(path: Path) -> Holder | None:
-    """The last process that held a lease, lost or not; None where none ever did, or the last one has given it up."""
+    """The last process that held a lease, whatever has become of it; None where none ever did."""
     number = _latest_number(path)
-    holder = _read(_file(path, number)) if number else None
-    return None if holder is None or holder.released else holder
+    return _read(_file(path, number)) if number else None
 
 
 def _taken(path: Path, job: str | None, beat: float, silence: float) -> Lease | None:
