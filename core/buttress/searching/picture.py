@@ -75,7 +75,7 @@ def _history(axes: Any, result: SearchResult) -> None:
 
 
 def _slice(axes: Any, result: SearchResult, dimension: Dimension) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     if isinstance(dimension, SearchedChoice):
         positions = {value: place for place, value in enumerate(dimension.values)}
@@ -87,6 +87,9 @@ def _slice(axes: Any, result: SearchResult, dimension: Dimension) -> None:
         _points(axes, result, lambda trial: float(trial.settings[dimension.key]))
         if dimension.log:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())  # labels of every digit would cover one another
         elif dimension.whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(literal(dimension.key), fontsize=8)
