@@ -124,7 +124,7 @@ def test_a_row_beyond_the_end_of_its_file_is_not_filled(tmp_path: Path, backend:
 
 
 def test_rows_begin_at_different_offsets_in_their_pages():
-    rows = blocks.Rows(60, 4_096)
+    rows = blocks.BlockRows(60, 4_096)
     block = blocks.Block("x", torch.float32, 0, 1_024, 4_096, ahead=False)
     _, values = rows.shaped(block)
     assert len({value.data_ptr() % 4_096 for value in values}) == 61
@@ -241,7 +241,7 @@ def test_an_error_in_the_callback_stops_everything_and_leaves_nothing(
 def test_all_workers_together_keep_within_the_budget(n: int, budget: int, scratch: int, threads: int):
     workers, size = blocks.share_of(budget, n, 4, scratch)
     assert 1 <= workers <= threads
-    rows = blocks.Rows(n, size * 4)
+    rows = blocks.BlockRows(n, size * 4)
     held = sum(row.nbytes for row in rows._rows)
     assert 1 <= size <= 1 << 15
     assert workers * (held + scratch * size) <= budget
