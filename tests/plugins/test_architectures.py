@@ -137,7 +137,7 @@ def test_a_padded_shortcut_averages_and_adds_zero_channels():
 
 
 def test_an_mlp_has_the_layers_asked_for():
-    model = mlp(in_features=3, num_classes=2, hidden=[5, 4], batch_norm=True)
+    model = mlp(in_features=3, num_classes=2, hidden=[5, 4], norm=True)
     assert size(model) == (3 * 5 + 5 + 10) + (5 * 4 + 4 + 8) + (4 * 2 + 2)
     assert model(torch.rand(6, 3)).shape == (6, 2)
     assert size(mlp(in_features=3, num_classes=2)) == 3 * 64 + 64 + 64 * 2 + 2

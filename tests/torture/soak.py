@@ -26,7 +26,7 @@ from .report import Section
 CONFIG = """
 name: soak
 data: {{name: circles, per_class: 100, batch_size: 20}}
-model: {{name: mlp, hidden: [8], batch_norm: true}}
+model: {{name: mlp, hidden: [8], norm: true}}
 threat: {{norm: linf, eps: 1/10, box: null}}
 plugins:
   - pgd: {{steps: 2}}

@@ -169,9 +169,12 @@ class Job:
 
 def without_idle_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config without the keys that no number depends on, and without later keys at the values of older versions."""
-    return {
+    kept = {
         key: value for key, value in config.items() if key not in _CHANGES_NOTHING and _LATER.get(key, ABSENT) != value
     }
+    if isinstance(model := kept.get("model"), Mapping) and model.get("batch_norm") == "local":
+        kept["model"] = {key: value for key, value in model.items() if key != "batch_norm"}
+    return kept
 
 
 def _short(value: object) -> str:

@@ -99,6 +99,17 @@ class ModelSection(ComponentSection):
         description="batch-norm statistics on several processes: of each one's rows, or of the whole batch as in one",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older_name(cls, values: Any) -> Any:
+        """``batch_norm: true`` of ``mlp``, as configs of earlier versions have it, is its setting ``norm``."""
+        if isinstance(values, dict) and values.get("name") == "mlp" and isinstance(values.get("batch_norm"), bool):
+            return {
+                **{key: value for key, value in values.items() if key != "batch_norm"},
+                "norm": values["batch_norm"],
+            }
+        return values
+
 
 class ThreatSection(_Section):
     """``threat``: the perturbations that the adversary may make."""

@@ -11,7 +11,7 @@ def mlp(
     in_features: Annotated[int, Ge(1)],
     num_classes: Annotated[int, Ge(1)],
     hidden: list[Annotated[int, Ge(1)]] = [64],  # noqa: B006  (read, never written)
-    batch_norm: bool = False,
+    norm: bool = False,
 ) -> nn.Sequential:
     """Flatten, hidden layers with ReLU, and a linear classifier: ``[B,*]`` to logits ``[B,K]``.
 
@@ -19,11 +19,11 @@ def mlp(
         in_features: elements of an input.
         num_classes: number of classes.
         hidden: widths of the hidden layers.
-        batch_norm: batch norm before each ReLU.
+        norm: whether batch norm stands before each ReLU.
     """
     layers: list[nn.Module] = [nn.Flatten()]
     width_in = in_features
     for width in hidden:
-        layers += [nn.Linear(width_in, width), *([nn.BatchNorm1d(width)] if batch_norm else []), nn.ReLU()]
+        layers += [nn.Linear(width_in, width), *([nn.BatchNorm1d(width)] if norm else []), nn.ReLU()]
         width_in = width
     return nn.Sequential(*layers, nn.Linear(width_in, num_classes))
