@@ -8,6 +8,7 @@ from torch import Tensor
 
 from buttress import Batch, Engine, ThreatModel
 from buttress.components.loaded import load_plugins
+from buttress.engine.split import part_of
 from buttress.engine.world import World
 
 from ..models import ConvNet
@@ -53,14 +54,18 @@ def engine_of(world: World, stack: list[Any], **options: Any) -> Engine:
     )
 
 
-def trained(world: World, stack: list[Any], extra: bool = False, **options: Any) -> dict[str, Any]:
-    """Weights, buffers, tracks, losses, metrics and collectives of 20 steps."""
+def trained(
+    world: World, stack: list[Any], extra: bool = False, by_rows: bool = False, **options: Any
+) -> dict[str, Any]:
+    """Weights, buffers, tracks, losses, metrics and collectives of 20 steps; ``by_rows`` gives each rank its rows."""
     engine = engine_of(world, stack, **options)
     losses: list[Tensor] = []
     records: list[dict[str, float]] = []
     for epoch in range(EPOCHS):
         for batch in batches(epoch, extra):
-            result = engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
+            rows = world.rows(len(batch.x)) if by_rows else None
+            part = batch if rows is None else part_of(batch, rows)
+            result = engine.step(part.x, part.y, index=part.index, aux=part.aux, rows=rows)
             losses.append(world.sum(result.losses.sum()) / len(batch.x))
         records.append(engine.records())
         engine.end_epoch({"loss": 1.0})

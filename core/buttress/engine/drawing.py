@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import get_args
 
 import torch
@@ -12,6 +13,7 @@ from buttress.engine.run_view import RunView
 from buttress.errors import DataError
 from buttress.nn.contract import form_of
 from buttress.streams import NoiseKind, Span, noise
+from buttress.types import Rows
 
 
 class Drawing(RunView):
@@ -19,21 +21,32 @@ class Drawing(RunView):
 
     plugin: str
 
-    def drawn(self, purpose: str, count: int, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+    def drawn(
+        self,
+        purpose: str,
+        count: int,
+        draw: Callable[[int, torch.Generator], Tensor],
+        device: torch.device | str | None = None,
+    ) -> Tensor:
         """Random numbers for ``count`` rows of the batch, which do not depend on the number of processes.
 
         Args:
             purpose: purpose of the draws, which names the stream.
-            count: number of rows of the batch here.
+            count: number of rows of the batch here, or that number times the blocks to which a transform has made it.
             draw: makes ``[n,*]`` random numbers for n rows from a generator; it is asked for those of the whole batch,
                 of which the rows of this process are kept.
+            device: device of the generator, by default that of the model.
+
+        Raises:
+            ValueError: the batch has another number of rows here.
         """
-        rows = self._state.part.rows
-        if rows is None or rows.whole:
-            return draw(count, self.generator(purpose))
-        if count != rows.count:
-            raise ValueError(f"ctx.drawn({purpose!r}): expected the {rows.count} rows of the batch, got {count}")
-        return rows.of(draw(rows.blocks * rows.total, self.generator(purpose, shared=True)))
+        part = self._state.part.rows
+        if part is None or part.whole:
+            return draw(count, self.generator(purpose, device=device))
+        rows = _in_blocks(part, count)
+        if rows is None:
+            raise ValueError(f"ctx.drawn({purpose!r}): expected the {part.count} rows of the batch, got {count}")
+        return rows.of(draw(rows.blocks * rows.total, self.generator(purpose, device=device, shared=True)))
 
     def noise(self, purpose: str, like: Tensor, kind: NoiseKind = "uniform") -> Tensor:
         """Random numbers like ``like [B,*]``, which do not depend on the number of processes.
@@ -88,10 +101,18 @@ class Drawing(RunView):
         name = f"{self.plugin}.{purpose}"
         self._state.requested_draws.add(name)
         given = self._state.draws.get(name)
-        if isinstance(given, Tensor) and (rows := self._state.part.rows) and len(given) == rows.blocks * rows.total:
-            given = rows.of(given)
+        if isinstance(given, Tensor) and given.dim() and len(shape) and (part := self._state.part.rows):
+            rows = _in_blocks(part, shape[0])
+            if rows is not None and len(given) == rows.blocks * rows.total:
+                given = rows.of(given)
         if given is None or (isinstance(given, Tensor) and given.shape == torch.Size(shape)):
             return given
         who = "evaluation" if self._state.phase == "evaluate" else "engine.step"
         form = tuple(given.shape) if isinstance(given, Tensor) else form_of(given)
         raise DataError(f"{who}: draws[{name!r}]: expected a tensor of shape {tuple(shape)}, got {form}")
+
+
+def _in_blocks(rows: Rows, count: int) -> Rows | None:
+    """The rows of a batch that a transform has made longer, so that ``count`` are here; None where this cannot be."""
+    longer, rest = divmod(count, rows.count)
+    return None if rest or not longer else replace(rows, blocks=rows.blocks * longer)

@@ -60,21 +60,28 @@ class Augment:
         offsets = ctx.draw("crop", (len(x), 2))
         if offsets is not None:
             return offsets
-        return torch.randint(2 * self.pad + 1, (len(x), 2), generator=ctx.generator("crop"), device=x.device)
+        places = 2 * self.pad + 1
+        return ctx.drawn(
+            "crop", len(x), lambda n, generator: torch.randint(places, (n, 2), generator=generator, device=x.device)
+        )
 
     def _mirrored(self, x: Tensor, ctx: Context) -> Tensor | None:
         if not self.flip:
             return None
         mirrored = ctx.draw("flip", (len(x),))
-        return (
-            torch.rand(len(x), generator=ctx.generator("flip"), device=x.device) < 0.5 if mirrored is None else mirrored
-        )
+        if mirrored is not None:
+            return mirrored
+        return ctx.drawn("flip", len(x), lambda n, generator: torch.rand(n, generator=generator, device=x.device) < 0.5)
 
     def _degrees(self, x: Tensor, ctx: Context) -> Tensor:
         degrees = ctx.draw("rotation", (len(x),))
         if degrees is not None:
             return degrees
-        uniform = torch.rand(len(x), generator=ctx.generator("rotation"), dtype=x.dtype, device=x.device)
+        uniform = ctx.drawn(
+            "rotation",
+            len(x),
+            lambda n, generator: torch.rand(n, generator=generator, dtype=x.dtype, device=x.device),
+        )
         return self.rotation * (2 * uniform - 1)
 
 

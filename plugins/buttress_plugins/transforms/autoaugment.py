@@ -20,7 +20,6 @@ from buttress.images import (
     Edit,
     Edits,
     HostDraws,
-    below,
     coins,
     edited,
     from_8bit,
@@ -78,8 +77,7 @@ class AutoAugment:
             image = edited(image, edits)
         half = self.cutout // 2
         if half:
-            sides = torch.tensor([height, width]).expand(n, 2)
-            centre = on_device(draws("centre", (n, 2), lambda generator: below(sides, generator)), x.device)
+            centre = on_device(draws.below("centre", torch.tensor([height, width]).expand(n, 2)), x.device)
             corner, area = centre - half, torch.full_like(centre, 2 * half)
             image = image.masked_fill_(window(corner, area, height, width), 0)
         return replace(batch, x=from_8bit(image, x, box))
@@ -87,9 +85,9 @@ class AutoAugment:
     def _edits(self, n: int, height: int, width: int, draws: HostDraws) -> list[Edits]:
         """The first operation for each image, and the second."""
         count = len(self._sub_policies)
-        chosen = draws("policy", (n,), lambda generator: torch.randint(count, (n,), generator=generator))
-        chance = draws("chance", (n, 2), lambda generator: torch.rand(n, 2, generator=generator))
-        positive = draws("sign", (n, 2), coins(n, 2))
+        chosen = draws("policy", (n,), lambda n, generator: torch.randint(count, (n,), generator=generator))
+        chance = draws("chance", (n, 2), lambda n, generator: torch.rand(n, 2, generator=generator))
+        positive = draws("sign", (n, 2), coins(2))
         table, is_applied = self._table(height, width), chance <= self._probabilities[chosen]
         rows = torch.where(is_applied, 4 * chosen[:, None] + torch.tensor([0, 2]) + positive, 4 * count)
         return [table[rows[:, 0]], table[rows[:, 1]]]

@@ -37,6 +37,9 @@ class CutMix:
     Draws that may be injected: ``cutmix.lam`` (0-dim), ``cutmix.permutation`` (``[B]`` int64), ``cutmix.centre``
     (``[2]`` int64, row and column of the middle of the window) and ``cutmix.chance`` (``[2]`` in [0, 1): a batch is
     composed where the first is below ``probability``, and by Mixup where the second is not below 1/2).
+
+    Where each of several processes has its own rows of a batch alone (``image_folder``), an image is composed with
+    another of the same process's rows; coefficient and window are those of all.
     """
 
     gives = ("soft labels", "mixed inputs")
@@ -55,14 +58,14 @@ class CutMix:
         lam, permutation, centre = ctx.draw("lam", ()), ctx.draw("permutation", (len(x),)), ctx.draw("centre", (2,))
         chance = ctx.draw("chance", (2,))
         if chance is None:
-            chance = torch.rand(2, generator=ctx.generator("chance"), device=x.device)
+            chance = torch.rand(2, generator=ctx.generator("chance", shared=True), device=x.device)
         mixes = (chance[1] >= 0.5) & (self.mixup_alpha > 0)
         if lam is None:
             lam = self._lam(mixes, ctx)
         if permutation is None:
             permutation = torch.randperm(len(x), generator=ctx.generator("permutation"), device=x.device)
         if centre is None:
-            generator = ctx.generator("centre")
+            generator = ctx.generator("centre", shared=True)
             centre = torch.cat([torch.randint(n, (1,), generator=generator, device=x.device) for n in x.shape[2:]])
         lam = torch.where(chance[0] < ctx.value(self.probability), lam, 1.0)
         inside = cut(torch.where(mixes, 1.0, lam), centre, *x.shape[2:])
@@ -74,7 +77,7 @@ class CutMix:
 
     def _lam(self, mixes: Tensor, ctx: Context) -> Tensor:
         """A coefficient, 0-dim and float64; that of Mixup where the 0-dim bool ``mixes`` says so."""
-        generator = ctx.generator("lam")
+        generator = ctx.generator("lam", shared=True)
         lam = beta(self.alpha, generator)
         return torch.where(mixes, beta(self.mixup_alpha, generator), lam) if self.mixup_alpha else lam
 

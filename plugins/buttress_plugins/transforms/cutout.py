@@ -5,11 +5,13 @@ adversarial training as in Rice, Wong, Kolter, arXiv:2002.11569, section 4: one 
 image, set to 0 before normalisation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
 from annotated_types import Ge
+from torch import Tensor
 
 from buttress import Batch, Context, hookimpl
 from buttress.images import window
@@ -39,8 +41,13 @@ class Cutout:
             raise ValueError(f"value: expected one in threat.box [{box[0]:g}, {box[1]:g}], got {self.value:g}")
         position = ctx.draw("position", (len(x), 2))
         if position is None:
-            generator = ctx.generator("position")
             room = [side - self.size + 1 for side in x.shape[2:]]
-            position = torch.stack([torch.randint(n, (len(x),), generator=generator, device=x.device) for n in room], 1)
+            position = ctx.drawn("position", len(x), lambda n, generator: corners(n, room, generator))
         square = window(position, torch.full_like(position, self.size), *x.shape[2:])
         return replace(batch, x=x.clone().masked_fill_(square, self.value))
+
+
+def corners(n: int, room: Sequence[int], generator: torch.Generator) -> Tensor:
+    """``[n,2]`` upper left corners, uniform among as many rows and columns as there is ``room``."""
+    drawn = [torch.randint(places, (n,), generator=generator, device=generator.device) for places in room]
+    return torch.stack(drawn, 1)

@@ -121,9 +121,9 @@ class IDBH:
                 f"max_shift: expected less than the image's {min(height, width)} pixels, got {self._max_shift}"
             )
         draws = HostDraws(ctx)
-        mirrored = draws("flip", (n,), coins(n))
+        mirrored = draws("flip", (n,), coins())
         cut, start, end = self._shifts(n, draws)
-        rectangle = draws("rectangle", (n, 4), lambda generator: self._rectangles(n, height, width, generator))
+        rectangle = draws("rectangle", (n, 4), lambda n, generator: self._rectangles(n, height, width, generator))
         edits = self._edits(n, height, width, draws)
         columns = (mirrored[:, None] & self.flip, torch.tensor([height, width]) - cut, start, end, rectangle)
         plan = on_device(torch.cat([each.long() for each in columns], 1), x.device)
@@ -139,24 +139,23 @@ class IDBH:
     def _shifts(self, n: int, draws: HostDraws) -> tuple[Tensor, Tensor, Tensor]:
         """``[n,2]`` cut, start and end of CropShift."""
 
-        def cuts(generator: torch.Generator) -> Tensor:
+        def cuts(n: int, generator: torch.Generator) -> Tensor:
             both = torch.randint(self._max_shift + 1, (n,), generator=generator)
             columns = below(both + 1, generator)
             return torch.stack([both - columns, columns], 1)
 
         cut = draws("cut", (n, 2), cuts)
-        start, end = (draws(name, (n, 2), lambda generator: below(cut + 1, generator)) for name in ("start", "end"))
-        return cut, start, end
+        return cut, draws.below("start", cut + 1), draws.below("end", cut + 1)
 
     def _edits(self, n: int, height: int, width: int, draws: HostDraws) -> Edits:
         """An operation for each image."""
         operations = VARIANTS[self.variant].operations
         chances = torch.tensor([each.probability for each in operations])
         chosen = draws(
-            "operation", (n,), lambda generator: chances.multinomial(n, replacement=True, generator=generator)
+            "operation", (n,), lambda n, generator: chances.multinomial(n, replacement=True, generator=generator)
         )
-        strength = draws("strength", (n,), lambda generator: torch.rand(n, generator=generator))
-        along_rows, other_way = (draws(name, (n,), coins(n)) for name in ("axis", "sign"))
+        strength = draws("strength", (n,), lambda n, generator: torch.rand(n, generator=generator))
+        along_rows, other_way = (draws(name, (n,), coins()) for name in ("axis", "sign"))
         return edits_of(operations, chosen, strength, along_rows, other_way, (width / 2, height / 2))
 
     def _rectangles(self, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:

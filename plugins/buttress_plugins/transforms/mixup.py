@@ -30,6 +30,9 @@ class Mixup:
 
     The draws ``mixup.lam`` (0-dim), ``mixup.permutation`` (``[B]`` int64) and ``mixup.chance`` (0-dim in [0, 1): a
     batch is mixed where it is below ``probability``) may be injected.
+
+    Where each of several processes has its own rows of a batch alone (``image_folder``), an example is mixed with
+    another of the same process's rows; the coefficient is that of all.
     """
 
     gives = ("soft labels", "mixed inputs")
@@ -44,11 +47,11 @@ class Mixup:
         x, y = batch.x, batch.y
         lam, permutation, chance = ctx.draw("lam", ()), ctx.draw("permutation", (len(x),)), ctx.draw("chance", ())
         if lam is None:
-            lam = beta(self.alpha, ctx.generator("lam"))
+            lam = beta(self.alpha, ctx.generator("lam", shared=True))
         if permutation is None:
             permutation = torch.randperm(len(x), generator=ctx.generator("permutation"), device=x.device)
         if chance is None:
-            chance = torch.rand((), generator=ctx.generator("chance"), device=x.device)
+            chance = torch.rand((), generator=ctx.generator("chance", shared=True), device=x.device)
         lam = torch.where(chance < ctx.value(self.probability), lam, 1.0).to(x.dtype)
         soft = soft_labels(y, self.num_classes, x.dtype)
         return replace(batch, x=mix(x, permutation, lam), y=mix(soft, permutation, lam))
