@@ -9,9 +9,12 @@ from torch import Tensor
 
 from buttress import Batch, Data, Split
 from buttress.data import NO_LABEL, check_data
+from buttress.data.double import DoubleSplit
 from buttress.data.order import epoch_order
 from buttress.data.training_set import TrainingSet, mixed
+from buttress.engine.split import part_of
 from buttress.errors import ConfigError, DataError
+from buttress.types import Rows
 
 from ..core.helpers import LINF
 
@@ -204,3 +207,57 @@ def test_extra_examples_without_a_label_pass_and_are_part_of_the_fingerprint():
         other = {name: data.extra if name == wrong else real for name in ("train", "test")}
         with pytest.raises(DataError, match=f"split {wrong}: label out of range at example 0: expected 0 to 2, got -1"):
             check_data(Data(**other, num_classes=3), LINF)
+
+
+# Rows of several processes
+
+
+class Read(Lazy):
+    """A split of which each process reads its own rows; ``asked`` are the positions that were read."""
+
+    reads_rows = True
+
+    def __init__(self, of: Split) -> None:
+        super().__init__(of)
+        self.asked: list[list[int]] = []
+
+    def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
+        assert len(order)
+        self.asked += [part.tolist() for part in order.split(batch_size)[start:]]
+        return super().batches(order, batch_size, start)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+@pytest.mark.parametrize("extra", [None, split(11, 100), Read(split(11, 100))], ids=["none", "in memory", "read"])
+def test_each_process_reads_its_rows_of_every_batch(ranks: int, extra: Split | None):
+    def examples(real: Split) -> TrainingSet:
+        return TrainingSet(real, 7, False, 3, extra, HALF if extra else Fraction(0))
+
+    whole = list(examples(split(23)).batches(1))
+    for rank in range(ranks):
+        real = Read(split(23))
+        own = list(examples(real).own_batches(1, 1, lambda total, rank=rank: Rows(total, rank, ranks)))
+        assert len(own) == len(whole) - 1
+        for (batch, rows), full in zip(own, whole[1:], strict=True):
+            assert rows == Rows(len(full.y), rank, ranks)
+            assert same(batch, part_of(full, rows))
+        taken = [rows.of(full.index) for (_, rows), full in zip(own, whole[1:], strict=True)]
+        assert real.asked == [part for index in taken if (part := index[index < 23].tolist())]
+
+
+def test_sets_in_memory_and_one_process_have_whole_batches():
+    for examples, ranks in ((training_set(), 3), (TrainingSet(Read(split(20)), 6, False, 3), 1)):
+        own = examples.own_batches(1, 1, lambda total, ranks=ranks: Rows(total, 0, ranks))
+        for (batch, rows), full in zip(own, list(examples.batches(1))[1:], strict=True):
+            assert rows is None
+            assert same(batch, full)
+
+
+def test_a_split_in_double_reads_rows_as_its_own_does():
+    read = split(9)
+    read.reads_rows = True
+    double = DoubleSplit(read)
+    assert double.reads_rows
+    (batch,) = double.batches_at([torch.tensor([3, 1])])
+    assert batch.x.dtype == torch.float64
+    assert batch.index.tolist() == [3, 1]

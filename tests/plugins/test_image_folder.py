@@ -1,5 +1,7 @@
 """Folders of images: read while training, in the order asked for."""
 
+import signal
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import datasets
+from torchvision.transforms import v2
 
 from buttress import ThreatModel
 from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import dump_yaml, parse_yaml
-from buttress.errors import DataError
+from buttress.errors import DataError, WorkError
 from buttress.training.launch import launch
 from buttress_plugins.data import image_folder
 from buttress_plugins.data.image_folder import ImageFolder
@@ -69,6 +73,59 @@ def test_what_is_held_out_is_stratified_and_leaves_the_training_set(root: Path):
     data = folder(root, validation=4)
     assert data.validation.y.tolist() == [0, 0, 1, 1]
     assert len(data.train) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_inputs_are_the_numbers_of_torchvision(tmp_path: Path, workers: int, suffix: str):
+    write_photos(tmp_path / "images", {"train": 6, "test": 3}, 32, suffix)
+    transform = v2.Compose([v2.Resize(20), v2.CenterCrop(20), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    expected = torch.stack([image for image, _ in datasets.ImageFolder(tmp_path / "images" / "train", transform)])
+    train = folder(tmp_path / "images", size=20, workers=workers).train.to(torch.device("cpu"), torch.channels_last)
+    read = list(train.batches_at([torch.tensor([7, 0, 3]), torch.tensor([11])]))
+    assert torch.equal(torch.cat([batch.x for batch in read]), expected[[7, 0, 3, 11]])
+    assert read[0].x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_all_8_bit_values_are_inputs_inside_the_box():
+    values = image_folder.inputs(torch.arange(256, dtype=torch.uint8))
+    assert float(values.min()) == 0
+    assert float(values.max()) == 1
+
+
+def test_8_bit_images_beside_a_deep_one_keep_their_numbers(root: Path):
+    plain = next(folder(root).train.batches(torch.tensor([0]), 1)).x
+    deep = np.random.default_rng(0).integers(0, 2**16, (8, 8), dtype=np.uint16)
+    Image.fromarray(deep).save(root / "train" / "cat" / "1.png")
+    both = next(folder(root).train.batches(torch.tensor([0, 1]), 2)).x
+    assert torch.equal(both[:1], plain)
+    assert torch.allclose(
+        both[1], torch.from_numpy(deep / np.float32(65535)).float().expand(3, 8, 8), rtol=0, atol=1e-6
+    )
+
+
+def test_workers_read_ahead_and_end_with_the_reading(root: Path):
+    batches = folder(root, workers=2).train.batches(torch.arange(12), 1)
+    next(batches)
+    workers = active_children()
+    assert len(workers) == 2
+    batches.close()
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_killed_worker_is_one_clear_error_where_its_images_are_waited_for(root: Path):
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = folder(root, workers=1).train.batches(torch.arange(12), 1)
+    next(batches)
+    assert signal.getsignal(signal.SIGCHLD) is before
+    (worker,) = active_children()
+    worker.kill()
+    worker.join()
+    with pytest.raises(
+        WorkError, match=r"^image_folder: a process that reads examples has ended by itself: "
+    ) as caught:
+        list(batches)
+    assert "\n" not in str(caught.value)
 
 
 def test_reading_moves_no_global_generator(root: Path):

@@ -12,6 +12,7 @@ A plugin answers with ``Data``, which has a ``Split`` for training, for the test
     seeded_generator                random numbers of the data set's own
     read_arrays, ArrayHeader        arrays of an ``.npz`` file, examined before they are read
     open_packaged_file              a file that lies in an installed package
+    read_ahead                      examples read by worker processes before they are used
     open_image, visible_image ...   images of files, as a viewer shows them
     sha256_of_tensor ...            entries of a split's own fingerprint
 """
@@ -20,6 +21,7 @@ from buttress.data.checks import check_data
 from buttress.data.eight_bit import EightBitSplit
 from buttress.data.examples import NO_LABEL, check_labels, count_classes
 from buttress.data.making import add_label_noise, draw_parts, flip_labels, hold_out
+from buttress.data.reading import read_ahead
 from buttress.data.split import Data, Split
 from buttress.storage.fingerprints import sha256_of_tensor, sha256_of_values
 from buttress.storage.image_file import (
@@ -52,6 +54,7 @@ __all__ = [
     "image_errors",
     "open_image",
     "open_packaged_file",
+    "read_ahead",
     "read_arrays",
     "seeded_generator",
     "sha256_of_image",

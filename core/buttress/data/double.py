@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ class DoubleSplit(Split):
 
     def __init__(self, split: Split) -> None:
         self._split, self.y, self.aux, self.memory_format = split, split.y, split.aux, split.memory_format
+        self.reads_rows = split.reads_rows
 
     def __len__(self) -> int:
         return len(self._split)
@@ -58,4 +59,8 @@ class DoubleSplit(Split):
 
     def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
         for batch in self._split.batches(order, batch_size, start):
+            yield replace(batch, x=batch.x.double())
+
+    def batches_at(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
+        for batch in self._split.batches_at(parts):
             yield replace(batch, x=batch.x.double())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import repeat
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -9,7 +10,8 @@ from torch import Tensor
 from buttress.data.split import Split
 from buttress.errors import ConfigError, DataError
 from buttress.streams import seeded_generator
-from buttress.types import Batch
+
+T = TypeVar("T")
 
 
 def subset(n: int, examples: int | None) -> Tensor:
@@ -40,7 +42,7 @@ def fixed_order(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=seeded_generator("cpu", seed, "data", "fixed order"))
 
 
-def replayed(batches: Iterable[Batch], replays: int, done: int = 0) -> Iterator[Batch]:
+def replayed(batches: Iterable[T], replays: int, done: int = 0) -> Iterator[T]:
     """Each of ``batches`` ``replays`` times in a row; the first one less by those that are ``done``."""
     for batch in batches:
         yield from repeat(batch, replays - done)

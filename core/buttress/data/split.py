@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +37,8 @@ class Split:
     """
 
     aux: Mapping[str, Tensor] = MappingProxyType({})
+    reads_rows: bool = False
+    """Whether each of several processes reads its own rows of a training batch alone. Else all have the whole batch."""
 
     def __init__(
         self,
@@ -113,6 +115,14 @@ class Split:
             index = order[first : first + batch_size]
             aux = {name: value[index] for name, value in self.aux.items()}
             yield Batch(self.x[index].contiguous(memory_format=self.memory_format), self.y[index], index, aux)
+
+    def batches_at(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
+        """One batch for each of ``parts`` (``[b]`` int64 positions, on the CPU, b at least 1 and not always the same).
+
+        A split that reads while training makes all of them with the same worker processes.
+        """
+        for part in parts:
+            yield from self.batches(part, len(part))
 
 
 def least_label(name: str) -> int:

@@ -7,7 +7,7 @@ an epoch has as many batches as without extra examples, so that it passes over a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,7 +19,7 @@ from buttress.data.order import batches_per_epoch, epoch_order
 from buttress.data.split import Split
 from buttress.errors import ConfigError, DataError
 from buttress.streams import seeded_generator
-from buttress.types import Batch
+from buttress.types import Batch, Rows
 
 EXTRA, UNLABELLED = "extra", "unlabelled"
 """Names in ``Batch.aux``: which examples are extra ones, and which have no label."""
@@ -98,6 +98,46 @@ class TrainingSet:
         for one, other in zip(real, drawn, strict=True):
             yield mixed(one, other, len(self.real))
 
+    def own_batches(
+        self, epoch: int, start: int = 0, rows_of: Callable[[int], Rows] = Rows
+    ) -> Iterator[tuple[Batch, Rows | None]]:
+        """The batches of an epoch as one of several processes gets them, from batch number ``start`` on.
+
+        Where a split reads rows, a batch holds those of this process alone, which come with it; elsewhere it is the
+        whole batch, with None. Order and draws are those of ``batches``, for any number of processes.
+
+        Args:
+            epoch: the epoch.
+            start: number of the first batch.
+            rows_of: the rows that this process has of a batch of so many examples; default: all, in one process.
+
+        Raises:
+            DataError: as ``batches``.
+        """
+        splits = [split for split in (self.real, self.extra) if split is not None]
+        if rows_of(1).ranks == 1 or not any(split.reads_rows for split in splits):
+            yield from ((batch, None) for batch in self.batches(epoch, start))
+            return
+        positions = self._positions(epoch, start)
+        rows = [rows_of(len(real) + len(extra)) for real, extra in positions]
+        own = [own_positions(*each) for each in zip(rows, positions, strict=True)]
+        reals = _batches_at(self.real, [real for real, _ in own])
+        extras = _batches_at(self.extra, [extra for _, extra in own])
+        for each, real, extra in zip(rows, reals, extras, strict=True):
+            if self.extra is None:
+                assert real is not None
+                yield real, each
+            else:
+                yield mixed(_rows_or_none(real, extra), _rows_or_none(extra, real), len(self.real)), each
+
+    def _positions(self, epoch: int, start: int) -> list[tuple[Tensor, Tensor]]:
+        """Positions of the real and of the extra examples of every batch of an epoch from batch ``start`` on."""
+        count, size = self.batches_per_epoch, self.batch_size - self.extra_per_batch
+        real = torch.split(epoch_order(len(self.real), self.seed, epoch)[: count * size], size)[start:]
+        if self.extra is None:
+            return [(part, part[:0]) for part in real]
+        return list(zip(real, torch.split(self._drawn(epoch, start), self.extra_per_batch), strict=True))
+
     def _drawn(self, epoch: int, start: int) -> Tensor:
         """Positions of the extra examples of an epoch from batch ``start`` on, drawn batch by batch."""
         assert self.extra is not None
@@ -135,3 +175,27 @@ def mixed(real: Batch, extra: Batch, n: int) -> Batch:
         None if real.index is None or extra.index is None else torch.cat([real.index, n + extra.index]),
         {**aux, EXTRA: marks, UNLABELLED: unlabelled},
     )
+
+
+def own_positions(rows: Rows, positions: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Those of the positions of a batch's real and extra examples, in this order, that are of ``rows``."""
+    real, extra = positions
+    places = rows.of(torch.arange(len(real) + len(extra)))
+    of_real = places < len(real)
+    return real[places[of_real]], extra[places[~of_real] - len(real)]
+
+
+def _batches_at(split: Split | None, parts: Sequence[Tensor]) -> Iterator[Batch | None]:
+    """The batches of the parts; None for those without an example."""
+    batches = iter(()) if split is None else split.batches_at([part for part in parts if len(part)])
+    for part in parts:
+        yield next(batches) if len(part) else None
+
+
+def _rows_or_none(batch: Batch | None, other: Batch | None) -> Batch:
+    """``batch``, or no row of the other where it is None."""
+    if batch is not None:
+        return batch
+    assert other is not None
+    index = None if other.index is None else other.index[:0]
+    return Batch(other.x[:0], other.y[:0], index, {name: value[:0] for name, value in other.aux.items()})

@@ -188,9 +188,9 @@ class Evaluator:
         if world.size == 1:
             yield from enumerate(split.batches(order, size))
             return
-        for number in range(world.rank, -(-len(order) // size), world.size):
-            (batch,) = split.batches(order[number * size : (number + 1) * size], size)
-            yield number, batch
+        numbers = range(world.rank, -(-len(order) // size), world.size)
+        parts = [order[number * size : (number + 1) * size] for number in numbers]
+        yield from zip(numbers, split.batches_at(parts), strict=True)
 
     def _of_all_ranks(self, own: dict[int, list[Tensor]]) -> list[list[Tensor]]:
         """The verdicts on all batches in their order."""

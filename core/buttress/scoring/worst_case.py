@@ -24,6 +24,7 @@ from buttress.scoring.evaluator import Evaluator
 from buttress.scoring.keeper import Keeper
 from buttress.scoring.meter import Meter, most_forwards
 from buttress.threat import ThreatModel
+from buttress.types import Batch
 
 Flags = NDArray[np.bool_]
 
@@ -148,11 +149,10 @@ def attack_all(
     if remark := remark_on(model):
         reporter.say(f"note: {remark}")
 
-    def attacked(evaluator: Evaluator | None, columns: Tensor, number: int) -> tuple[Tensor, int]:
-        """``[b]`` verdicts on the examples of ``columns``, and the number of them whose logits are not finite."""
-        if not len(columns):
-            return columns.bool(), 0
-        (batch,) = split.batches(index[columns], len(columns))
+    def attacked(evaluator: Evaluator | None, batch: Batch | None, number: int) -> tuple[Tensor, int]:
+        """``[b]`` verdicts on the examples of ``batch``, and the number of them whose logits are not finite."""
+        if batch is None:
+            return torch.zeros(0, dtype=torch.bool), 0
         x = batch.x if evaluator is None else evaluator.attacked(batch, number).x
         logits = at_work.logits(x)
         return is_correct(logits, batch.y).cpu(), int((~torch.isfinite(logits)).any(1).sum())
@@ -163,10 +163,12 @@ def attack_all(
         attack = None if evaluator is None else evaluator.attack
         costs = {number: most_forwards(attack, len(chosen)) for number, chosen in columns.items()}
         meter = Meter(reporter, at_work, f"{names[row]} ({row + 1} of {len(names)})", costs, ahead)
+        batches = split.batches_at([index[columns[number]] for number in ahead if len(columns[number])])
         for number in ahead:
             began = monotonic()
             with meter.batch(number):
-                right, nonfinite = attacked(evaluator, columns[number], number)
+                batch = next(batches) if len(columns[number]) else None
+                right, nonfinite = attacked(evaluator, batch, number)
                 cell = (row, number, columns[number], right, monotonic() - began, nonfinite)
                 cells.keep(*cell)
                 if keeper is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 
@@ -25,7 +26,8 @@ from buttress.training.recovery import Recovery
 from buttress.training.resumable_state import ResumableState
 from buttress.training.scoreboard import Scoreboard
 from buttress.training.selection import TrackSummary
-from buttress.types import Batch
+
+T = TypeVar("T")
 
 
 class Trainer:
@@ -129,13 +131,14 @@ class Trainer:
     def _train_epoch(self) -> None:
         engine, config = self._engine, self._config
         first, done = divmod(engine.epoch_step, config.data.replays)
-        batches = replayed(self._assembly.training_set.batches(engine.epoch, start=first), config.data.replays, done)
+        own = self._assembly.training_set.own_batches(engine.epoch, first, self._world.rows)
         left = self._length.steps_of(engine.epoch) - engine.epoch_step
-        for batch in self._saved_if_unreadable(islice(batches, left)):
+        batches = islice(replayed(own, config.data.replays, done), left)
+        for batch, rows in self._saved_if_unreadable(batches):
             self._stop_if_asked()
             self._set_lr()
             engine.stop_asked = self._stop.signal is not None
-            losses, _ = engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux)
+            losses, _ = engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux, rows=rows)
             taken = engine.bad_steps.taken if engine.bad_steps else None
             self._state.epoch_loss.add(losses, taken)
             self._state.interval_loss.add(losses, taken)
@@ -143,11 +146,11 @@ class Trainer:
                 self._log_training()
             self._reporter.advance(f"epoch {engine.epoch + 1}/{self._length.epochs}")
 
-    def _saved_if_unreadable(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _saved_if_unreadable(self, batches: Iterator[T]) -> Iterator[T]:
         """The batches; before the error about one that cannot be read, the run is saved."""
         try:
             yield from batches
-        except DataError:
+        except (DataError, WorkError):
             if self._world.size == 1:  # other ranks are on their way into the step, and save nothing
                 self._save()
             raise

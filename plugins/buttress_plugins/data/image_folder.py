@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import to_dtype
 
 from buttress import Batch, Data, DataError, Split, ThreatModel
 from buttress.data import (
@@ -25,6 +25,7 @@ from buttress.data import (
     hold_out,
     image_errors,
     open_image,
+    read_ahead,
     sha256_of_image,
     sha256_of_tensor,
     sha256_of_values,
@@ -44,13 +45,14 @@ class ImageFolder:
     """``root/train/<class>/*.png`` and ``root/test/<class>/*.png``; RGB images in [0, 1], resized and cropped square.
 
     Grey images get three equal channels, 16-bit ones are divided by 65535, floating-point ones are taken as they are.
+    Images of 8 bits go to the device as such. On several processes each reads the files of its own rows of a batch.
 
     Args:
         root: folder with the splits, relative to the config; ``root/val`` is used where it is.
         size: side of the images in pixels: the shorter side is resized to it and the centre cut out.
         validation: training images held out for choosing the best epoch, stratified, where there is no ``root/val``:
             their number, or their share (0.2); 0 for none.
-        workers: number of processes that read images; 0 reads in the training process.
+        workers: number of processes that read images, beside each process that trains; 0 reads in the latter.
         background: colour behind transparent pixels: ``white`` or ``black``.
         split_seed: seed of the choice of held-out images; default: the run's seed.
     """
@@ -98,6 +100,8 @@ class ImageFolder:
 class FolderSplit(Split):
     """A split whose images are read from their files batch by batch, in the requested order.
 
+    8-bit images become float32 on the device.
+
     Args:
         images: the ``n`` images.
         y: ``[n]`` int64 labels.
@@ -105,6 +109,8 @@ class FolderSplit(Split):
         device: device of the batches.
         memory_format: memory format of the batches' inputs.
     """
+
+    reads_rows = True
 
     def __init__(
         self,
@@ -158,45 +164,46 @@ class FolderSplit(Split):
 
         Raises:
             DataError: a file cannot be read; at its batch.
+            WorkError: a worker has ended by itself.
         """
-        positions = torch.split(order, batch_size)[start:]
-        loader: DataLoader[Any] = DataLoader(
-            self._images,
-            sampler=[part.tolist() for part in positions],
-            batch_size=None,
-            num_workers=self._workers,
-            pin_memory=self._device.type == "cuda",
-            generator=torch.Generator(),  # of its own: the global one is nobody's here
-        )
-        for part, x in zip(positions, loader, strict=True):
-            if isinstance(x, DataError):
-                raise x
-            x = x.to(self._device, memory_format=self.memory_format, non_blocking=True)
+        return self.batches_at(torch.split(order, batch_size)[start:])
+
+    def batches_at(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
+        pinned = self._device.type == "cuda"
+        read = read_ahead(self._images.read, parts, self._workers, pinned=pinned, who="image_folder")
+        for part, images in zip(parts, read, strict=True):
+            x = inputs(images.to(self._device, non_blocking=True)).contiguous(memory_format=self.memory_format)
             yield Batch(x, self.y[part].to(self._device), part.to(self._device))
 
 
-class _Images(Dataset[Tensor | DataError]):
-    """Positions ``[b]`` to images ``[b,3,size,size]``, or to the error of one of them.
+def inputs(images: Tensor) -> Tensor:
+    """float32 inputs in [0, 1] of images ``[b,3,size,size]``, uint8 or float32: on any device torchvision's numbers."""
+    # One product by the rounded 1 / 255, and no division: torchvision does so, and all devices round it alike.
+    scaled: Tensor = to_dtype(images, torch.float32, scale=True)
+    return scaled
 
-    An error is an answer here: raised in a worker, it would arrive with the worker's traceback for a message.
-    """
+
+class _Images:
+    """Images in files, resized and cropped when they are read."""
 
     def __init__(self, paths: Sequence[str], size: int, root: Path, background: Background) -> None:
         self.paths, self.size = list(paths), size
         self._root, self._background = root, background
-        self._square = v2.Compose(
-            [v2.Resize(size), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-        )
+        self._square = v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.ToImage()])
 
     def subset(self, positions: np.ndarray) -> _Images:
         """The images at ``positions``."""
         return _Images([self.paths[position] for position in positions], self.size, self._root, self._background)
 
-    def __getitem__(self, positions: list[int]) -> Tensor | DataError:
-        try:
-            return torch.stack([self._read(self.paths[position]) for position in positions])
-        except DataError as problem:
-            return problem
+    def read(self, positions: list[int]) -> Tensor:
+        """Images ``[b,3,size,size]`` at ``positions``: uint8, or float32 where one of them has more bits a channel.
+
+        Raises:
+            DataError: one of them cannot be read; names the file.
+        """
+        images = [self._read(self.paths[position]) for position in positions]
+        wide = any(image.dtype != torch.uint8 for image in images)
+        return torch.stack([inputs(image) for image in images] if wide else images)
 
     def check_headers(self) -> None:
         """Open every file, if the files are read before the first step."""
@@ -227,7 +234,8 @@ class _Images(Dataset[Tensor | DataError]):
     def _read(self, path: str) -> Tensor:
         with open_image(path) as image:
             square: Tensor = self._square(crop_strip(visible_image(image, self._background)))
-        return square.as_subclass(torch.Tensor).clamp(0, 1).expand(3, -1, -1)  # resizing rounds a little beyond 1
+        pixels = square.as_subclass(torch.Tensor)
+        return pixels if pixels.dtype == torch.uint8 else pixels.clamp(0, 1).expand(3, -1, -1)  # resizing rounds
 
 
 def _expect_no_loop(folder: Path) -> None:
