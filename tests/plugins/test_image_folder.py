@@ -15,11 +15,12 @@ from torchvision.transforms import v2
 from buttress import ThreatModel
 from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import dump_yaml, parse_yaml
-from buttress.errors import DataError, WorkError
-from buttress.training.launch import launch
+from buttress.errors import DataError, InterruptionError, WorkError
+from buttress.training.launch import continue_run, launch
 from buttress_plugins.data import image_folder
 from buttress_plugins.data.image_folder import ImageFolder
 
+from ..cli.conftest import stopped_at
 from ..photo_folder import write_photos
 
 BOX = ThreatModel("linf", "8/255")
@@ -232,17 +233,29 @@ def test_a_box_that_images_leave_is_refused(root: Path):
         folder(root).train.check("train", 2, ThreatModel("linf", "1/10", (0.0, 0.5)))
 
 
-def test_a_run_trains_on_it(root: Path, tmp_path: Path):
+def run_file(root: Path) -> ConfigFile:
     config = {
         "name": "folders",
-        "data": {"name": "image_folder", "root": str(root), "size": 8, "validation": 4, "batch_size": 4, "workers": 1},
+        "data": {"name": "image_folder", "root": str(root), "size": 8, "validation": 4, "batch_size": 3, "workers": 1},
         "model": {"name": "preact_tiny", "width": 2},
         "threat": {"norm": "linf", "eps": "8/255"},
         "plugins": [{"augment": {"pad": 1}}, "fgsm", {"swa": {"start": 0}}],
         "optimizer": {"lr": 0.1},
-        "epochs": 1,
-        "evaluation": {"attack": "fgsm"},
+        "epochs": 2,
+        "evaluation": {"attack": "fgsm", "every": 2},
     }
-    rows = launch(ConfigFile(parse_yaml(dump_yaml(config), "folders.yaml")), tmp_path / "runs", "a")
+    return ConfigFile(parse_yaml(dump_yaml(config), "folders.yaml"))
+
+
+def test_a_run_trains_on_it_and_resumes_within_an_epoch_exactly(root: Path, tmp_path: Path):
+    rows = launch(run_file(root), tmp_path / "runs", "whole")
     assert [row.track for row in rows] == ["live", "swa"]
     assert rows[0].n == 6
+    with stopped_at(4), pytest.raises(InterruptionError, match=r"epoch 2/2, 1 of its 3 steps done"):
+        launch(run_file(root), tmp_path / "runs", "stopped")
+    continue_run(tmp_path / "runs" / "folders" / "stopped")
+    whole, stopped = (
+        [path.read_bytes() for path in sorted((tmp_path / "runs" / "folders" / name / "weights").iterdir())]
+        for name in ("whole", "stopped")
+    )
+    assert whole == stopped
