@@ -144,7 +144,8 @@ def _in_new_folder(
 ) -> tuple[RunFolder, Assembly]:
     """Everything that a run needs, and its folder, which is made last: plugins may still refuse their settings."""
     while True:
-        planned = planned_folder(runs, file.config.name, run).path.absolute() if world.is_main else runs
+        planned = planned_folder(runs, file.config.name, run).path if world.is_main else runs
+        planned = planned if world.size == 1 else planned.absolute()  # other ranks may begin elsewhere
         folder = RunFolder(world.from_main(planned, "run folder"))
         torch.manual_seed(file.config.seed)  # for a user's model; nothing built in draws from it
         assembly = assemble(file, data, settings, folder.history, world)
