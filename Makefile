@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each does all of its own set-up in .venv, on any machine with Python >= 3.11.
 BIN := .venv/bin
 
-.PHONY: demo test check docs pages compare compare-stages compare-mnist5k speed torture sanitize format setup clean
+.PHONY: demo test check docs pages compare compare-stages compare-mnist5k speed scale torture sanitize format setup clean
 
 demo: setup
 	$(BIN)/buttress train configs/demo.yaml
@@ -22,6 +22,7 @@ pages: setup
 	$(BIN)/python scripts/method_pages.py
 	$(BIN)/python scripts/results_page.py
 	$(BIN)/python scripts/speed_page.py
+	$(BIN)/python scripts/scale_page.py
 	$(BIN)/python scripts/reference_pages.py
 
 # The recipes on label-noise digits over three seeds, but for those that start from the weights of another run: each run
@@ -54,6 +55,11 @@ speed: setup
 	  --rounds 3 --warmup 1 --json benchmarks/results/step-1thread-batch128.json
 	$(BIN)/python benchmarks/bench_peers.py --json benchmarks/results/peers-1thread.json
 	$(BIN)/python scripts/speed_page.py
+
+# Two processes over one, and the page of these numbers; the machine should have two cores and nothing else to do.
+scale: setup
+	$(BIN)/python benchmarks/bench_scale.py --json benchmarks/results/scale-2processes.json
+	$(BIN)/python scripts/scale_page.py
 
 # What could lose a run, tried many times; prints the counts and writes them into docs/reliability.md.
 torture: setup
