@@ -23,6 +23,13 @@ class ConvNet(nn.Module):
         return self.linear(F.relu(self.bn(self.conv(x))).mean((2, 3)))
 
 
+class DroppingNet(ConvNet):
+    """``ConvNet`` with dropout before its classifier, which draws from torch's global generator in train mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(F.dropout(F.relu(self.bn(self.conv(x))).mean((2, 3)), 0.5, self.training))
+
+
 class MLP(nn.Module):
     """``[B,1,4,4]`` to 3 logits, smooth, without buffers."""
 

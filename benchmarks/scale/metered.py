@@ -1,7 +1,8 @@
 """The ranks of a run whose collectives are timed and weighed; the engine itself has no clock in them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import NamedTuple
 
@@ -43,9 +44,18 @@ class MeteredWorld(World):
             each.clear()
         return collectives
 
-    def _collective(self, kind: str, purpose: str, form: str, call: Callable[[], object]) -> None:
+    def agree(self, *, stop: bool = False) -> bool:
+        with self._metered("agreement"):
+            return super().agree(stop=stop)
+
+    def _collective(self, kind: str, purpose: str, form: str | None, call: Callable[[], object]) -> None:
+        with self._metered(purpose):
+            super()._collective(kind, purpose, form, call)
+
+    @contextmanager
+    def _metered(self, purpose: str) -> Iterator[None]:
         self._purpose, begin = purpose, perf_counter()
-        super()._collective(kind, purpose, form, call)
+        yield
         self.seconds[purpose] = self.seconds.get(purpose, 0.0) + perf_counter() - begin
 
     def _reduce(self, values: Tensor, kind: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:

@@ -55,7 +55,7 @@ def small_config(work: Path, stack: Sequence[Any], **keys: Any) -> ConfigFile:
     return ConfigFile(parse_yaml(yaml.safe_dump({**tree, **keys}), "small.yaml"))
 
 
-class _Ear(Reporter):
+class SignallingReporter(Reporter):
     """Hears everything, prints nothing, and sends Ctrl-C when ``stop_at`` steps of the run are behind us."""
 
     def __init__(self, stop_at: int | None) -> None:
@@ -104,7 +104,7 @@ def resume(path: Path, stop_at: int | None = None) -> Outcome:
 
 
 def _train(file: ConfigFile, path: Path, stop_at: int | None, *, new: bool) -> Outcome:
-    folder, ear, outcome = RunFolder(path), _Ear(stop_at), Outcome()
+    folder, ear, outcome = RunFolder(path), SignallingReporter(stop_at), Outcome()
     with quickly():
         data, settings = load_data(file)
         torch.manual_seed(file.config.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from uuid import uuid4
 
 from buttress.errors import ConfigError
 
@@ -28,7 +29,9 @@ def start_processes(count: int) -> str:
     if Launch.of().size > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
         raise ConfigError("torchrun or srun has started this process; leave it out", key=f"--processes {count}")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost process is named by the others, in a sentence
     config = LaunchConfig(
+        run_id=uuid4().hex,
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from shutil import get_terminal_size
 
@@ -26,8 +27,21 @@ def say(text: str) -> None:
 
 
 def notice(text: str) -> None:
-    """Print a notice about the work on standard error: ``buttress: importing torch ...``."""
-    _print_message(f"buttress: {text}")
+    """Print a notice about the work on standard error: ``buttress: importing torch ...``.
+
+    Of the processes that torchrun or srun has started as one run, the first prints it for all.
+    """
+    if _is_first():
+        _print_message(f"buttress: {text}")
+
+
+def _is_first() -> bool:
+    """Whether no launcher has given this process another rank than 0; wrong variables are for ``Launch`` to refuse."""
+    values = os.environ
+    ranks = [values.get("RANK", "0") if "WORLD_SIZE" in values else "0"]
+    if values.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        ranks.append(values.get("SLURM_PROCID", "0"))
+    return all(rank in ("", "0") for rank in ranks)
 
 
 def error(text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from time import monotonic, sleep
 from typing import Any
 
@@ -14,6 +13,8 @@ from buttress.errors import RanksError
 
 # Seconds in which the other ranks are to notice that one has ended, and between two looks at the board.
 _PATIENCE, _LOOK = 5.0, 0.05
+
+_CURE = "continue with buttress resume, which takes any number of processes"
 
 
 class Faults:
@@ -27,8 +28,8 @@ class Faults:
     def __init__(self, store: Store, timeout: float) -> None:
         self._store, self._timeout = PrefixStore("buttress", store), timeout
 
-    def report(self, rank: int, reason: str) -> bool:
-        """Say that ``rank`` ends by an error of its own.
+    def report(self, rank: int, size: int, reason: str, exit_code: int) -> bool:
+        """Say that ``rank`` of ``size`` ends by an error of its own, and with which exit code.
 
         Returns:
             Whether it is the first to say so, and is the one to tell the user.
@@ -36,7 +37,8 @@ class Faults:
         try:
             first = bool(self._store.add("speakers", 1) == 1)
             if first:
-                self._store.set("fault", json.dumps([rank, reason]))
+                self._store.set("fault", json.dumps([rank, reason, exit_code]))
+            self._leave_last(rank, size)
         except RuntimeError:  # the store went with the rank that kept it
             return True
         return first
@@ -47,21 +49,32 @@ class Faults:
         Args:
             rank: number of this rank.
             size: number of ranks.
-            calls: collectives of this rank since the last agreement, the last of which failed.
-            problem: error of the last collective; None where all succeeded, and were not the same.
+            calls: collectives of this rank since the last agreement, at the last of which it is.
+            problem: error of the last one; None where it is another one than that of other ranks.
         """
-        others = self._calls_of_all(rank, size, calls)
-        fault = self._fault()
-        if fault is not None:
-            error = RanksError(f"rank {fault[0]}: {fault[1]}")
-            error.reported = True
-            return error
-        error = RanksError(
-            f"{self._reason(size, others, problem)}; continue with buttress resume, which takes any number of processes"
-        )
-        with suppress(RuntimeError):
-            error.reported = self._store.add("speakers", 1) != 1
+        try:
+            others = self._calls_of_all(rank, size, calls)
+            fault = self._fault()
+            if fault is not None:
+                error = RanksError(f"rank {fault[0]}: {fault[1]}")
+                error.exit_code, error.reported = fault[2], True
+            else:
+                error = RanksError(f"{self._reason(size, others, problem)}; {_CURE}")
+                error.reported = self._store.add("speakers", 1) != 1
+            self._leave_last(rank, size)
+        except RuntimeError:
+            return RanksError(
+                f"rank 0 of {size}: ended, or its machine has, or cannot be reached any more; rank {rank} was at: "
+                f"{calls[-1]}; {_CURE}"
+            )
         return error
+
+    def _leave_last(self, rank: int, size: int) -> None:
+        """Let the rank whose process may keep the store wait for a moment until the others need it no longer."""
+        left, end = self._store.add("left", 1), monotonic() + _PATIENCE
+        while rank == 0 and left < size and monotonic() < end:
+            sleep(_LOOK)
+            left = self._store.add("left", 0)
 
     def _reason(self, size: int, calls: Mapping[int, Sequence[str]], problem: BaseException | None) -> str:
         here = next(iter(calls.values()))[-1]
@@ -79,21 +92,18 @@ class Faults:
         """The collectives of every rank that still answers, this one first."""
         known = {rank: list(calls)}
         end = monotonic() + _PATIENCE
-        with suppress(RuntimeError):
-            self._store.set(f"calls {rank}", json.dumps(known[rank]))
-            while len(known) < size and self._fault() is None and monotonic() < end:
-                for other in range(size):
-                    if other not in known and (value := self._value(f"calls {other}")) is not None:
-                        known[other] = value
-                sleep(_LOOK)
+        self._store.set(f"calls {rank}", json.dumps(known[rank]))
+        while len(known) < size and self._fault() is None and monotonic() < end:
+            for other in range(size):
+                if other not in known and (value := self._value(f"calls {other}")) is not None:
+                    known[other] = value
+            sleep(_LOOK)
         return known
 
-    def _fault(self) -> tuple[int, str] | None:
+    def _fault(self) -> tuple[int, str, int] | None:
+        """Rank, reason and exit code of the first that ended by an error of its own."""
         value = self._value("fault")
-        return None if value is None else (int(value[0]), str(value[1]))
+        return None if value is None else (int(value[0]), str(value[1]), int(value[2]))
 
     def _value(self, key: str) -> Any:
-        try:
-            return json.loads(self._store.get(key)) if self._store.check([key]) else None
-        except RuntimeError:
-            return None
+        return json.loads(self._store.get(key)) if self._store.check([key]) else None

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from buttress.engine.connected_ranks import ConnectedRanks
 from buttress.engine.faults import Faults
-from buttress.errors import ButtressError, RanksError
 from buttress.types import Rows
 
 T = TypeVar("T")
@@ -25,7 +22,7 @@ BUCKET = 64 * 2**20
 _NO_LIMIT = float("inf")
 
 
-class World:
+class World(ConnectedRanks):
     """The ranks of a run. ``World()`` is one process alone, for which every method gives back what it is given.
 
     Every method that takes or gives tensors, ``from_main``, ``gathered``, ``wait`` and ``agree`` are collectives: all
@@ -35,17 +32,6 @@ class World:
         group: process group of ``torch.distributed`` over CPU and device; None is one process alone.
         faults: board on which ranks tell one another why they end; needed with a group.
     """
-
-    def __init__(self, group: dist.ProcessGroup | None = None, faults: Faults | None = None) -> None:
-        self._group, self._faults = group, faults
-        self.rank = 0 if group is None else dist.get_rank(group)
-        self.size = 1 if group is None else dist.get_world_size(group)
-        self.place: Callable[[], str] = str
-        """Names the plugin and the moment for messages."""
-        self.counts: Counter[str] = Counter()
-        """Number of collectives by purpose."""
-        self._calls: list[str] = []  # collectives since the last agreement
-        self._hash = 0
 
     @staticmethod
     def present() -> World:
@@ -80,9 +66,6 @@ class World:
         total = total.contiguous()
         self._collective("sum", purpose, f"{tuple(total.shape)} {total.dtype}", lambda: self._reduce(total))
         return total
-
-    def _reduce(self, values: Tensor, kind: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
-        dist.all_reduce(values, kind, group=self._group)
 
     def sum_(self, tensors: Sequence[Tensor], purpose: str) -> None:
         """Give every one of ``tensors`` (floating point) its sum over all ranks, in place, in buckets of 64 MiB."""
@@ -180,9 +163,8 @@ class World:
         if self.size == 1:
             return value
         held: list[Any] = [value]
-        self._collective(
-            "from main", purpose, "", lambda: dist.broadcast_object_list(held, 0, group=self._group, device=_CPU)
-        )
+        call = lambda: dist.broadcast_object_list(held, 0, group=self._group, device=_CPU)  # noqa: E731
+        self._collective("from main", purpose, None, call)
         return held[0]  # type: ignore[no-any-return]
 
     def gathered(self, value: T, purpose: str = "value") -> list[T]:
@@ -190,7 +172,7 @@ class World:
         if self.size == 1:
             return [value]
         held: list[Any] = [None] * self.size
-        self._collective("gathered", purpose, "", lambda: dist.all_gather_object(held, value, group=self._group))
+        self._collective("gathered", purpose, None, lambda: dist.all_gather_object(held, value, group=self._group))
         return held
 
     def in_turn(self, work: Callable[[], T], purpose: str) -> T:
@@ -205,79 +187,6 @@ class World:
     def wait(self, purpose: str) -> None:
         """Wait until every rank is here: for what the main rank does alone, so that the others find it done."""
         self.gathered(None, purpose)
-
-    # Faults
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Let an error of the block end the other ranks too, in the place of letting them wait."""
-        if self.size == 1:
-            yield
-            return
-        try:
-            yield
-        except BaseException as problem:
-            self.fail(problem)
-            raise
-
-    def agree(self, *, stop: bool = False) -> bool:
-        """Expect that all ranks have made the same collectives since the last call; one reduction of three numbers.
-
-        Args:
-            stop: whether this rank asks to stop.
-
-        Returns:
-            Whether any rank does.
-
-        Raises:
-            RanksError: they have not; the message names the first collective that differs, with plugin and ranks.
-        """
-        if self.size == 1:
-            return stop
-        numbers = torch.tensor([self._hash, -self._hash, int(stop)])
-        self._collective("agreement", "agreement", "", lambda: self._reduce(numbers, dist.ReduceOp.MAX))
-        largest, least, stops = numbers.tolist()
-        if largest != -least:
-            raise self._lost(None)
-        self._calls.clear()
-        self._hash = 0
-        return bool(stops)
-
-    def fail(self, problem: BaseException) -> None:
-        """Tell the other ranks that this one ends, and why; it makes no more collectives."""
-        if self._group is None or self._faults is None or isinstance(problem, RanksError):
-            return
-        speaks = self._faults.report(self.rank, str(problem) or type(problem).__name__)
-        if isinstance(problem, ButtressError):
-            problem.rank, problem.reported = self.rank, not speaks
-        self._leave()
-
-    def _leave(self) -> None:
-        """Close the connections to the other ranks, so that they wait no longer."""
-        group, self._group = self._group, None
-        with suppress(Exception):
-            dist.destroy_process_group(group)
-
-    def _collective(self, kind: str, purpose: str, form: str, call: Callable[[], object]) -> None:
-        """Make a collective, on record."""
-        if self._group is None:
-            raise RanksError(f"rank {self.rank} has left the other ranks, and was asked for {kind} ({purpose})")
-        self.counts[purpose] += 1
-        described = " ".join(part for part in (self.place(), kind, f"{purpose!r}", form) if part)
-        self._calls.append(described)
-        try:
-            call()
-        except RuntimeError as problem:
-            raise self._lost(problem) from problem
-        if kind != "agreement":
-            self._hash = zlib.crc32(described.encode(), self._hash)
-
-    def _lost(self, problem: BaseException | None) -> RanksError:
-        """The error of ranks that no longer make the same collectives, or of which some have ended."""
-        assert self._faults is not None
-        lost = self._faults.explain(self.rank, self.size, self._calls, problem)
-        self._leave()
-        return lost
 
 
 _CPU = torch.device("cpu")

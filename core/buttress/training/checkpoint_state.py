@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Annotated, Any, Self
 
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Len
 from pydantic import Field, StringConstraints, model_validator
 from torch import Tensor
 from torch.optim import Optimizer
@@ -81,6 +81,7 @@ class CheckpointState(Shape):
     rollbacks: Count
     epoch_loss: Tensor
     interval_loss: Tensor
+    rank_losses: list[Annotated[list[Tensor], Len(2, 2)]] = Field([])
     weights: dict[WeightsName, Digest] = Field({})
     metrics_bytes: Count
     metrics_sha256: Digest

@@ -16,6 +16,7 @@ from buttress.nn.loading import fit_weights
 from buttress.storage.fingerprints import Fingerprint
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.shapes import parse_shape
+from buttress.training.alike_states import expect_alike_states
 from buttress.training.checkpoint import remove_newer, restore_checkpoint, restore_newest, save_checkpoint
 from buttress.training.checkpoint_state import CheckpointState, expect_optimizer_state, expect_place, unusable
 from buttress.training.kept_state import states_named
@@ -58,6 +59,8 @@ class ResumableState:
         self.records: list[Record] = []
         self.epoch_loss, self.interval_loss = (RunningMean(engine.device, self._world) for _ in range(2))
         self.rollbacks = 0
+        self.processes = self._world.size
+        """Number of processes that trained up to the last checkpoint."""
         self._owner = owner_of(folder)
 
     def save(self) -> None:
@@ -65,12 +68,14 @@ class ResumableState:
 
         Raises:
             StorageError: the disk is full or refuses, or the run folder is gone; earlier checkpoints are intact.
-            HookError: no checkpoint can hold the state of a plugin; earlier checkpoints are intact.
+            HookError: no checkpoint can hold the state of a plugin, or it differs between ranks; earlier checkpoints
+                are intact.
         """
         self._folder.expect_there()
         self.metrics.sync()
         with states_named():
             step, state = self._engine.global_step, self.state_dict()
+            expect_alike_states(self._world, state["engine"]["plugins"])
             if self._world.is_main:
                 save_checkpoint(self._folder.checkpoints, step, state, self._keep, self.weights.paths, self._owner)
         self._world.wait("checkpoint")
@@ -126,10 +131,16 @@ class ResumableState:
             "rollbacks": self.rollbacks,
             "epoch_loss": self.epoch_loss.total(),
             "interval_loss": self.interval_loss.total(),
+            "rank_losses": self._rank_losses(),
             "weights": dict(self.weights.sha256),
             "metrics_bytes": self.metrics.size,
             "metrics_sha256": self.metrics.sha256,
         }
+
+    def _rank_losses(self) -> list[list[Tensor]]:
+        """Losses of the epoch and of the interval as each of several ranks has them, whose sums round in its order."""
+        own = [each.state.cpu() for each in (self.epoch_loss, self.interval_loss)]
+        return self._world.gathered(own, "losses") if self._world.size > 1 else []
 
     def _load_state(self, saved: Mapping[str, Any]) -> None:
         """Take a checkpoint's state.
@@ -148,12 +159,13 @@ class ResumableState:
             engine.load_state_dict(saved["engine"])
             load_optimizer_state(engine.optimizer, state.optimizer)
             restore_rng(state, self._world, engine.device, (engine.seed, engine.global_step))
-            self.epoch_loss.load(state.epoch_loss)
-            self.interval_loss.load(state.interval_loss)
+            own = state.rank_losses[self._world.rank] if len(state.rank_losses) == self._world.size else [None] * 2
+            self.epoch_loss.load(state.epoch_loss, own[0])
+            self.interval_loss.load(state.interval_loss, own[1])
         self.records = [Record(**each.model_dump()) for each in state.records]
         self.weights.sha256 = dict(state.weights)
         self.metrics.expect(state.metrics_bytes, state.metrics_sha256)
-        self.rollbacks = state.rollbacks
+        self.rollbacks, self.processes = state.rollbacks, state.processes
 
 
 class RunningMean:
@@ -163,16 +175,18 @@ class RunningMean:
         self.state = torch.zeros(2, dtype=torch.float64, device=device)
         self._world = World() if world is None else world
 
-    def load(self, state: Tensor) -> None:
-        """Go on from a ``state`` that was saved.
+    def load(self, total: Tensor, own: Tensor | None = None) -> None:
+        """Go on from the ``total`` over all ranks that was saved, and where as many go on, from this rank's ``own``.
 
         Raises:
-            ValueError: it is none.
+            ValueError: one is no total and count.
         """
-        if state.shape != self.state.shape or state.dtype != self.state.dtype:
-            raise ValueError(f"expected a total and a count in float64, got {tuple(state.shape)} in {state.dtype}")
-        own = state if self._world.is_main else torch.zeros_like(state)  # it is the sum over the ranks
-        self.state = own.to(self.state.device)
+        for state in (total, *([] if own is None else [own])):
+            if state.shape != self.state.shape or state.dtype != self.state.dtype:
+                raise ValueError(f"expected a total and a count in float64, got {tuple(state.shape)} in {state.dtype}")
+        if own is None:
+            own = total if self._world.is_main else torch.zeros_like(total)
+        self.state = own.to(self.state.device, copy=True)
 
     def add(self, losses: Tensor, taken: Tensor | None) -> None:
         """``taken`` is a 0-dim bool: whether the losses count; None: they do."""

@@ -14,6 +14,7 @@ from buttress.console.tables import duration
 from buttress.data.order import replayed
 from buttress.errors import DataError, InterruptionError, WorkError
 from buttress.kernels import use_backend
+from buttress.nn.batchnorm import tracked_norms
 from buttress.processes import StopRequest
 from buttress.storage.files import remove_leftovers
 from buttress.storage.run_folder import RunFolder
@@ -125,6 +126,12 @@ class Trainer:
             say(f"this run has finished: all {engine.epoch} epochs are trained; its results again:")
             return
         say(f"resumed {path.stem}: {self._place()}")
+        before, now = self._state.processes, self._world.size
+        if before != now and self._config.model.batch_norm == "local" and tracked_norms(engine.model):
+            say(
+                f"note: this run was trained by {_processes(before)} and goes on with {now}: with batch_norm: local "
+                "its statistics are those of other shares of a batch from here on"
+            )
 
     # One epoch
 
@@ -188,7 +195,7 @@ class Trainer:
         if not (engine.stop_agreed if self._world.size > 1 else self._stop.signal):
             return
         self._save()
-        signal = self._stop.signal or "a signal to another rank"
+        signal = next(name for name in self._world.gathered(self._stop.signal, "signal") if name)
         raise InterruptionError(
             f"stopped by {signal}: {self._place()}; everything is saved; continue with: buttress resume "
             f"{self._folder.path}"
@@ -238,3 +245,7 @@ class Trainer:
             self._state.metrics.write(record)
             self._engine.log(record)
             self._loggers.log(record)
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
