@@ -154,7 +154,7 @@ class Engine(Controls):
     ) -> None:
         """Make the parts of the engine, which share model, hooks, state and memory for copies."""
         model, hooks, state = self.model, self.hooks, self._state
-        averaged = joined(model, state, batch_norm)
+        local = joined(model, state, batch_norm)
         at_work, copies = self.at_work, Copies()
         self._between_steps = BetweenSteps(model, hooks, state, copies)
         with self._between_steps():
@@ -164,7 +164,7 @@ class Engine(Controls):
         mode: AttackMode = attack_mode or (attack and attack.traits.attack_mode) or "eval"
         expect_word("attack_mode", mode, ATTACK_MODES)
         self._attack = Attack(at_work, hooks, state, mode)
-        self._step = Step(at_work, self.optimizer, hooks, state, self._attack, copies, self._checks, averaged)
+        self._step = Step(at_work, self.optimizer, hooks, state, self._attack, copies, self._checks, local)
         self._tracks = Tracks(at_work, hooks, state, self._attack, self._between_steps, self._checks.finite)
 
     # One training step

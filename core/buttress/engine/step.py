@@ -31,6 +31,7 @@ from buttress.engine.attacking import ModelAtWork
 from buttress.engine.checks import ValueChecks
 from buttress.engine.fused import take_step
 from buttress.engine.hooks import Hooks
+from buttress.engine.joined import LocalBuffers
 from buttress.engine.objective import Objective
 from buttress.engine.perturbation import Copies, Perturbed, perturbed
 from buttress.engine.split import split_batch
@@ -70,7 +71,7 @@ class Step:
         attack: attack on training batches. It runs with the model in the engine's ``attack_mode``.
         copies: memory for the copies of weights and buffers.
         checks: checks of the values that plugins answer. They also know which steps must be undone.
-        averaged: buffers that every process moves by its own rows, and whose mean over the processes all get.
+        local: buffers that every process moves by its own rows, and that all are to have alike; None for one process.
     """
 
     at_work: ModelAtWork
@@ -80,7 +81,7 @@ class Step:
     attack: Attack
     copies: Copies
     checks: ValueChecks
-    averaged: Sequence[Tensor] = ()
+    local: LocalBuffers | None = None
 
     def __post_init__(self) -> None:
         self.model = self.at_work.model
@@ -125,8 +126,11 @@ class Step:
             transformed = self.hooks.transform_batch(batch)
         part, rows = split_batch(self.state.world, batch, transformed, rows)
         with self.state.on_rows(rows):
+            if self.local is not None:
+                self.local.begin()
             result = self._trained(part, saved)
-            self.state.part.mean_(self.averaged, "batch norm")
+            if self.local is not None:
+                self.local.join(self.state.part)
         return result if rows is None else StepResult(rows.own(result.losses), result.adv)
 
     def _trained(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:

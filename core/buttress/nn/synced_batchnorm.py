@@ -14,7 +14,8 @@ class SyncedBatchNorm(_BatchNorm):
     """``nn.BatchNorm`` over the rows of all processes, in train mode.
 
     The mean and the second moment are summed over the processes by a function with a gradient, so that the gradient
-    flows through the statistics to the rows of every process, as it does in one. Sums are made in float64.
+    flows through the statistics to the rows of every process, as it does in one. Sums are made in float64, and numbers
+    of half precision are normalised in float32, as torch does.
     """
 
     has_all_rows: Callable[[], bool]
@@ -34,7 +35,8 @@ class SyncedBatchNorm(_BatchNorm):
         self._check_input_dim(input)
         return self._normalized(input)
 
-    def _normalized(self, x: Tensor) -> Tensor:
+    def _normalized(self, given: Tensor) -> Tensor:
+        x = given if given.dtype == torch.float64 else given.float()
         dims = [0, *range(2, x.dim())]
         count = x.numel() // x.shape[1]
         variance, mean = torch.var_mean(x, dims, correction=0)
@@ -51,7 +53,7 @@ class SyncedBatchNorm(_BatchNorm):
         if self.affine:
             scale, shift = scale * self.weight, shift * self.weight + self.bias
         normalized: Tensor = x * scale.view(shape) + shift.view(shape)
-        return normalized
+        return normalized.to(given.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
@@ -75,6 +77,21 @@ class SyncedOnCuda(SyncBatchNorm):
         return _BatchNorm.forward(self, input) if self.has_all_rows() else super().forward(input)
 
 
+def is_synced(module: nn.Module) -> bool:
+    """Whether ``module`` is a batch norm over the rows of all processes."""
+    return isinstance(module, SyncedBatchNorm | SyncedOnCuda)
+
+
+def _has_torchs_forward(module: _BatchNorm) -> bool:
+    return type(module).forward in (_BatchNorm.forward, SyncBatchNorm.forward)
+
+
+def unsynced(model: nn.Module) -> tuple[str, nn.Module] | None:
+    """Name and module of the first batch norm of ``model`` that has a forward of its own, and cannot be synced."""
+    norms = ((name, each) for name, each in model.named_modules() if isinstance(each, _BatchNorm))
+    return next(((name, each) for name, each in norms if not is_synced(each) and not _has_torchs_forward(each)), None)
+
+
 def sync_batch_norm(model: nn.Module, has_all_rows: Callable[[], bool], total: Callable[[Tensor], Tensor]) -> None:
     """Let the batch norms of ``model`` take their statistics over the rows of all processes, in place.
 
@@ -87,7 +104,7 @@ def sync_batch_norm(model: nn.Module, has_all_rows: Callable[[], bool], total: C
         total: sum over the processes, with a gradient.
     """
     for module in model.modules():
-        if not isinstance(module, _BatchNorm) or type(module).forward is not _BatchNorm.forward:
+        if not isinstance(module, _BatchNorm) or not _has_torchs_forward(module):
             continue
         weight = module.weight if module.weight is not None else module.running_mean
         if weight is not None and weight.device.type == "cuda":
