@@ -17,8 +17,9 @@ def start_processes(count: int) -> str:
 
     Raises:
         ConfigError: the number is below 1, or this process has been started by torchrun or srun itself.
-        SystemExit: a process failed; the exit code is its own.
+        SystemExit: a process failed; the exit code is its own. Or a signal has stopped them: the exit code is 1.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -43,6 +44,8 @@ def start_processes(count: int) -> str:
     command = ["-m", "buttress", *_without_processes(sys.argv[1:])]
     try:
         elastic_launch(config, sys.executable)(*command)
+    except SignalException:  # torchrun has handed it on to the processes, which have ended
+        sys.exit(1)
     except ChildFailedError as problem:
         codes = {failure.exitcode for failure in problem.failures.values()}
         sys.exit(next((code for code in (2, 1) if code in codes and code in _OWN_CODES), 1))
