@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -39,9 +40,26 @@ def python_command(program: str) -> list[str]:
     return [sys.executable, "-P", "-c", f"{_BEGINNING}\n{program}"]
 
 
+# Variables by which torchrun and srun tell a process its place among those that they have started together.
+_PLACE = re.compile(
+    "RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|GROUP_RANK|GROUP_WORLD_SIZE|ROLE_RANK|ROLE_WORLD_SIZE|ROLE_NAME|"
+    "MASTER_ADDR|MASTER_PORT|TORCHELASTIC_.*|SLURM_PROCID|SLURM_LOCALID|SLURM_STEP_NUM_TASKS|SLURM_STEP_TASKS_PER_NODE"
+)
+
+
+def variables_of_place(environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables that make a process one of several of torchrun or srun."""
+    return [name for name in environment if _PLACE.fullmatch(name)]
+
+
 def python_environment() -> dict[str, str]:
-    """The environment for ``python_command``: without the empty parts of PYTHONPATH, which mean the working folder."""
-    environment = dict(os.environ)
+    """The environment for ``python_command``.
+
+    It lacks the empty parts of PYTHONPATH, which mean the working folder; and the variables of torchrun and srun, since
+    the new process is none of those that they have started.
+    """
+    place = variables_of_place(os.environ)
+    environment = {name: value for name, value in os.environ.items() if name not in place}
     parts = [part for part in environment.pop("PYTHONPATH", "").split(os.pathsep) if part]
     return {**environment, "PYTHONPATH": os.pathsep.join(parts)} if parts else environment
 

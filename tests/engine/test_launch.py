@@ -2,7 +2,7 @@
 
 import pytest
 
-from buttress.engine.joining import Launch
+from buttress.engine.joining import Launch, meeting_point
 from buttress.errors import ConfigError
 
 
@@ -31,7 +31,10 @@ def test_srun_gives_ranks():
     }
     launch = Launch.of(environment)
     assert (launch.rank, launch.size, launch.local_rank) == (5, 8, 1)
-    assert launch.address == ("node7", 20_000 + 31 * 12 + 3)
+    assert launch.by_srun
+    assert meeting_point(environment) == ("node7", 20_000 + 31 * 12 + 3)
+    # several machines: Slurm is asked for their names by those alone that meet
+    assert Launch.of({**environment, "SLURM_STEP_NODELIST": "node[7-9]"}) == launch
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from buttress.cli.options import (
     subject_arguments,
     trust_option,
 )
-from buttress.cli.processes import start_processes
+from buttress.cli.processes import refusal, start_processes
 from buttress.cli.verb import option, verb
 from buttress.console.output import notice
 
@@ -119,20 +119,18 @@ def evaluate(
 
 def _shard(text: str | None, launch: Launch) -> Shard:
     """The shard that ``--shard`` names, or that this process has among those of torchrun or srun."""
-    from buttress.errors import ConfigError
     from buttress.scoring.cells import Shard
 
     if launch.size == 1:
         part, parts = (1, 1) if text is None else part_of(text, "--shard")
         return Shard(part - 1, parts)
     if text is not None:
-        problem = ConfigError(
+        raise refusal(
+            launch,
             f"the {launch.size} processes that torchrun or srun has started take a shard each by themselves; leave "
             "--shard out, or start one process",
             key=f"--shard {text!r}",
         )
-        problem.reported = launch.rank > 0
-        raise problem
     return Shard(launch.rank, launch.size)
 
 

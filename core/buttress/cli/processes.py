@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from buttress.errors import ConfigError
+
+if TYPE_CHECKING:
+    from buttress.engine.joining import Launch
 
 # Exit codes that a process of ours gives on purpose; every other one is that of a process that was lost.
 _OWN_CODES = (1, 2)
@@ -50,6 +54,19 @@ def start_processes(count: int) -> str:
         codes = {failure.exitcode for failure in problem.failures.values()}
         sys.exit(next((code for code in (2, 1) if code in codes and code in _OWN_CODES), 1))
     return ""
+
+
+def refusal(launch: Launch, message: str, key: str) -> ConfigError:
+    """The error of a mistake that every process of a launch sees, and rank 0 alone prints.
+
+    Args:
+        launch: place of this process.
+        message: expected, got, and what to do.
+        key: word or option of the command line that is at fault.
+    """
+    problem = ConfigError(message, key=key)
+    problem.reported = launch.rank > 0
+    return problem
 
 
 def _without_processes(words: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ import click
 from buttress.cli.answer import json_answer
 from buttress.cli.candidates import configs
 from buttress.cli.options import FILE, NUMBER, WordType, json_option, launcher_options, runs_option, trust_option
+from buttress.cli.processes import refusal
 from buttress.cli.verb import option, verb
 from buttress.console.output import notice, say
 
@@ -65,12 +66,20 @@ def search(
     """Choose settings by robust accuracy on the validation split, with Optuna."""
     from buttress.comparing.sweep import seeds_of
     from buttress.console.reporter import plain_console
+    from buttress.engine.joining import Launch
     from buttress.errors import ConfigError, WorkError
     from buttress.launching.chosen import load_launcher
     from buttress.searching.search import SearchOrder
     from buttress.searching.search import search as run_search
     from buttress.searching.space import read_space
 
+    if (launch := Launch.of()).size > 1:
+        raise refusal(
+            launch,
+            f"a search is one process, and torchrun or srun has started {launch.size}; start it alone, with --jobs N "
+            "or --launcher NAME for several runs at once",
+            key="search",
+        )
     for option_name, value in (("--trials", trials), ("--jobs", jobs)):
         if value < 1:
             raise ConfigError("expected a number >= 1", key=f"{option_name} {value}")

@@ -15,6 +15,7 @@ from buttress.comparing.comparison import VALIDATION, ComparedTrack, Comparison
 from buttress.comparing.differences import differences_of, draw_differences
 from buttress.comparing.groups import groups_of
 from buttress.comparing.jobs import Job
+from buttress.comparing.partners import Partners, console_of
 from buttress.comparing.picture import draw_comparison
 from buttress.comparing.plan_file import (
     Member,
@@ -31,6 +32,7 @@ from buttress.comparing.sweep import Variant, baselines
 from buttress.config.file import dump_config
 from buttress.config.yaml_source import parse_yaml
 from buttress.console.tables import WIDTH, wrapped
+from buttress.engine.joining import Launch
 from buttress.errors import CheckpointError, ConfigError
 from buttress.launching.chosen import load_launcher
 from buttress.launching.launcher import Launcher
@@ -57,6 +59,7 @@ def compare(
     jobs: int | None = None,
     launcher: Launcher | None = None,
     only: tuple[int, int] = (1, 1),
+    launch: Launch | None = None,
     baseline: str | None = None,
     say: Callable[[str], None] = print,
     trust: bool = False,
@@ -72,6 +75,8 @@ def compare(
         jobs: largest number of runs at once; None for the launcher's own.
         launcher: launcher of the runs; by default ``local``.
         only: part and number of parts: of all runs, in their order, every so-manieth is trained here, from that one on.
+        launch: place of this process among those that share the runs; None for one that shares them with nobody, or
+            by ``only``. Rank 0 waits for the others and makes the table; their own result has their own runs alone.
         baseline: a method or the label of a variant, see ``sweep.baselines``.
         say: function that receives lines of progress.
         trust: whether to execute the code of a config that came with a run, and remember it as trusted.
@@ -79,6 +84,7 @@ def compare(
     Raises:
         TrustError: a config came with a run, and has code that the user has not trusted.
         InputError: wrong input; nothing has been written.
+        RanksError: rank 0 does not come.
         InterruptionError: Ctrl-C or another signal asked to stop; the runs have saved themselves, and the same command
             goes on.
     """
@@ -102,14 +108,23 @@ def compare(
     with leased(lease, wait=True):
         write_plan(folder, plan)
     launcher.open(folder / "logs", jobs)
-    failed = Pool(planned[only[0] - 1 :: only[1]], launcher, say).run()
-    with leased(lease, wait=True):
-        plan = read_plan(folder).joined(plan)  # another command may have joined meanwhile
-        write_plan(folder, plan)
-        every = [*planned, *kept_jobs(folder, plan, planned, say)]
-        comparison = _comparison(every, failed, plan, own)
-        _write(comparison, {job.label: parse_yaml(job.config, "config").value for job in every}, folder, say)
-    return comparison
+    launch = launch or Launch()
+    part, parts = (launch.rank + 1, launch.size) if launch.size > 1 else only
+    jobs_here, partners = planned[part - 1 :: parts], Partners(launch, folder)
+    with partners.met(say):
+        failed = Pool(jobs_here, launcher, say, console_of(launch)).run()
+        if launch.rank == 0:
+            failed |= partners.failures_of_others(planned, say)
+            with leased(lease, wait=True):
+                plan = read_plan(folder).joined(plan)  # another command may have joined meanwhile
+                write_plan(folder, plan)
+                every = [*planned, *kept_jobs(folder, plan, planned, say)]
+                comparison = _comparison(every, failed, plan, own)
+                _write(comparison, {job.label: parse_yaml(job.config, "config").value for job in every}, folder, say)
+            return comparison
+    if failed:
+        partners.wait_for_first()
+    return _comparison(jobs_here, failed, plan, own)
 
 
 @dataclass(frozen=True)

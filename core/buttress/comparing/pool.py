@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 
+from rich.console import Console
+
 from buttress.comparing.board import Board
 from buttress.comparing.jobs import BUSY, Job
 from buttress.console.tables import duration
@@ -25,12 +27,15 @@ class Pool:
         jobs: all jobs of the comparison; those that are done are only counted.
         launcher: launcher, opened.
         say: function that receives lines of progress.
+        console: where bars are drawn, if it is a terminal; standard output by default.
     """
 
-    def __init__(self, jobs: Sequence[Job], launcher: Launcher, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], launcher: Launcher, say: Callable[[str], None], console: Console | None = None
+    ) -> None:
         self._waiting = [job for job in jobs if not job.is_done()]
         self._total, self._new = len(jobs), len(self._waiting)
-        self._launcher, self._say, self._board = launcher, say, Board(say)
+        self._launcher, self._say, self._board = launcher, say, Board(say, console)
         self._running: dict[Task, Job] = {}
         self._failed: dict[tuple[str, int], str] = {}
         self._folder = jobs[0].folder.path.parent if jobs else None

@@ -74,13 +74,14 @@ def status_of(runs: Path, name: str) -> list[JobStatus]:
         beside = sorted(path.parent.name for path in runs.glob("*/plan.json"))
         raise RunFolderError(f"{folder} is no comparison: it has no plan.json{nearest(name, beside)}", path=folder)
     return [
-        _status(Job(member.label, seed, str(folder / member.variant.run(seed)), "", ()))
+        status_of_run(Job(member.label, seed, str(folder / member.variant.run(seed)), "", ()))
         for member in read_plan(folder).members
         for seed in member.seeds
     ]
 
 
-def _status(job: Job) -> JobStatus:
+def status_of_run(job: Job) -> JobStatus:
+    """The state of one run."""
     now = time()
     holder, queued = holder_of(job.lease, now), job.log.with_suffix(".job")
     before = None if holder else last_holder(job.lease)

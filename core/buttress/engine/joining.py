@@ -32,13 +32,13 @@ class Launch:
         rank: number of the process, from 0.
         size: number of processes.
         local_rank: number of the process on its machine, from 0.
-        address: name and port of the machine of rank 0; None where the environment of torch has them.
+        by_srun: whether srun, and not torchrun, has started the process.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    address: tuple[str, int] | None = None
+    by_srun: bool = False
 
     @staticmethod
     def of(environment: Mapping[str, str] = os.environ) -> Launch:
@@ -53,7 +53,7 @@ class Launch:
             launch = Launch(rank, size, local)
         elif _number(environment, "SLURM_STEP_NUM_TASKS", 1) > 1:
             rank, size = _number(environment, "SLURM_PROCID"), _number(environment, "SLURM_STEP_NUM_TASKS")
-            launch = Launch(rank, size, _number(environment, "SLURM_LOCALID"), _meeting_point(environment))
+            launch = Launch(rank, size, _number(environment, "SLURM_LOCALID"), by_srun=True)
         else:
             return Launch()
         if not 0 <= launch.rank < launch.size:
@@ -70,8 +70,12 @@ def _number(environment: Mapping[str, str], name: str, default: int = 0) -> int:
     return int(text)
 
 
-def _meeting_point(environment: Mapping[str, str]) -> tuple[str, int]:
-    """The machine of rank 0 of a step of Slurm, and a port that follows from the numbers of job and step."""
+def meeting_point(environment: Mapping[str, str] = os.environ) -> tuple[str, int]:
+    """The machine of rank 0 of a step of Slurm, and a port that follows from the numbers of job and step.
+
+    Raises:
+        ConfigError: a variable holds no number, or Slurm does not name the machine.
+    """
     own = environment.get("MASTER_ADDR")
     step = 31 * _number(environment, "SLURM_JOB_ID") + _number(environment, "SLURM_STEP_ID")
     port = _number(environment, "MASTER_PORT", 20_000 + step % 20_000)
@@ -99,13 +103,13 @@ def join(launch: Launch | None = None) -> World:
     launch = Launch.of() if launch is None else launch
     if launch.size == 1:
         return World()
-    timeout = _timeout()
+    timeout = meeting_timeout()
     options: dict[str, Any] = {"rank": launch.rank, "world_size": launch.size}
     try:
-        if launch.address is None:
-            store, _, _ = next(rendezvous("env://", launch.rank, launch.size, timeout=timeout))
+        if launch.by_srun:
+            store = TCPStore(*meeting_point(), launch.size, is_master=launch.rank == 0, timeout=timeout)
         else:
-            store = TCPStore(*launch.address, launch.size, is_master=launch.rank == 0, timeout=timeout)
+            store, _, _ = next(rendezvous("env://", launch.rank, launch.size, timeout=timeout))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         dist.init_process_group(backend, store=PrefixStore("group", store), timeout=timeout, **options)
     except (RuntimeError, ValueError) as problem:
@@ -113,7 +117,12 @@ def join(launch: Launch | None = None) -> World:
     return World(dist.group.WORLD, Faults(store, timeout.total_seconds()))
 
 
-def _timeout() -> timedelta:
+def meeting_timeout() -> timedelta:
+    """The longest time that processes of a launch wait for one another.
+
+    Raises:
+        ConfigError: the environment variable holds no number of seconds.
+    """
     text = os.environ.get(TIMEOUT_VARIABLE, "")
     with suppress(ValueError):
         seconds = float(text or TIMEOUT)

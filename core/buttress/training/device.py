@@ -19,7 +19,7 @@ def configured_device(file: ConfigFile) -> torch.device:
     """
     name, launch = file.config.device, Launch.of()
     if name == "auto" and launch.size > 1 and torch.cuda.is_available():
-        if torch.cuda.device_count() == 1 and launch.address is not None:
+        if torch.cuda.device_count() == 1 and launch.by_srun:
             return torch.device("cuda", 0)  # srun may show each process its own GPU alone
         if launch.local_rank >= torch.cuda.device_count():
             raise ConfigError(
