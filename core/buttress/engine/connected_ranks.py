@@ -31,6 +31,8 @@ class ConnectedRanks:
         """Names the plugin and the moment for messages."""
         self.counts: Counter[str] = Counter()
         """Number of collectives by purpose."""
+        only_nccl = group is not None and dist.get_backend(group) == "nccl"  # a group that the caller has made
+        self._device_of_numbers = torch.device("cuda" if only_nccl else "cpu")
         self._calls: list[str] = []  # collectives since the last agreement
         self._hash = 0
 
@@ -114,7 +116,7 @@ class ConnectedRanks:
         Returns:
             Whether any rank asks to stop.
         """
-        numbers = torch.tensor([self._hash, -self._hash, int(stop)])
+        numbers = torch.tensor([self._hash, -self._hash, int(stop)], device=self._device_of_numbers)
         try:
             self._reduce(numbers, dist.ReduceOp.MAX)
         except RuntimeError as problem:

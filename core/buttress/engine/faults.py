@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+<<<<<<< HEAD
+=======
+from contextlib import suppress
+from math import isfinite
+>>>>>>> 2b89a8d (Leave the time limit out of a message where there is none)
 from time import monotonic, sleep
 from typing import Any
 
@@ -86,7 +91,8 @@ class Faults:
             if len(set(at.values())) > 1:
                 by_rank = "; ".join(f"rank {rank}: {call}" for rank, call in sorted(at.items()))
                 return f"the ranks no longer make the same collectives, which all have to make in one order: {by_rank}"
-        return f"the ranks lost one another within {self._timeout:g} s at: {here} ({problem})"
+        limit = f" within {self._timeout:g} s" if isfinite(self._timeout) else ""
+        return f"the ranks lost one another{limit} at: {here} ({problem})"
 
     def _calls_of_all(self, rank: int, size: int, calls: Sequence[str]) -> dict[int, list[str]]:
         """The collectives of every rank that still answers, this one first."""
