@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-<<<<<<< HEAD
-=======
-from contextlib import suppress
 from math import isfinite
->>>>>>> 2b89a8d (Leave the time limit out of a message where there is none)
 from time import monotonic, sleep
 from typing import Any
 
