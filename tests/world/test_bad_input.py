@@ -101,3 +101,14 @@ def test_notices_come_from_one_rank(
         monkeypatch.setenv(name, value)
     notice("importing torch ...")
     assert bool(capsys.readouterr().err) == speaks
+
+
+@pytest.mark.parametrize("words", ["reproduce runs/a/b", "bench configs/demo.yaml"])
+def test_a_verb_of_one_process_refuses_several(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, message in ((0, f"error: {words.split()[0]}: works in one process, got 2"), (1, "")):
+        monkeypatch.setenv("RANK", str(rank))
+        assert main(words.split()) == 2
+        assert capsys.readouterr().err.strip().startswith(message)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from buttress.cli.answer import json_answer, reporter_aside
 from buttress.cli.options import FILE, NUMBER, config_arguments, json_option, trust_option
+from buttress.cli.processes import expect_one_process
 from buttress.cli.verb import option, verb
 
 
@@ -28,6 +29,7 @@ def bench(
     as_json: bool,
 ) -> str:
     """Measure the speed of a config on this machine, phase by phase, beside a hand-written loop."""
+    expect_one_process("bench")
     from buttress.benching.bench import BenchOptions
     from buttress.benching.bench import bench as measure
     from buttress.benching.picture import draw_speed, expect_picture

@@ -69,6 +69,19 @@ def refusal(launch: Launch, message: str, key: str) -> ConfigError:
     return problem
 
 
+def expect_one_process(verb: str) -> None:
+    """Expect that neither torchrun nor srun has started a verb that works in one process in several.
+
+    Raises:
+        ConfigError: one has; rank 0 prints it.
+    """
+    from buttress.engine.joining import Launch
+
+    launch = Launch.of()
+    if launch.size > 1:
+        raise refusal(launch, f"works in one process, got {launch.size}; start it without torchrun and srun", verb)
+
+
 def _without_processes(words: list[str]) -> list[str]:
     """The command line without its option ``--processes N``."""
     kept = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from buttress.cli.options import config_arguments, processes_option, run_argument, runs_option, trust_option
-from buttress.cli.processes import start_processes
+from buttress.cli.processes import expect_one_process, start_processes
 from buttress.cli.verb import option, verb
 from buttress.console.output import say
 
@@ -68,6 +68,7 @@ def resume(run: Path, accept_changes: bool, processes: int | None, trust: bool) 
 @trust_option()
 def reproduce(run: Path, name: str | None, runs: Path, trust: bool) -> str:
     """Run the config of a run again, and report every difference."""
+    expect_one_process("reproduce")
     from buttress.training.reproduce import expect_equal
     from buttress.training.reproduce import reproduce as run_again
 
