@@ -1,5 +1,6 @@
 """Every built-in plugin on several ranks: the numbers of one process."""
 
+from ast import literal_eval
 from functools import cache
 from typing import Any
 
@@ -37,7 +38,7 @@ STACKS = [
 
 @cache
 def alone(name: str, stack: str) -> Any:
-    return trained(World(), eval(stack), extra=name == "rst")
+    return trained(World(), literal_eval(stack), extra=name == "rst")
 
 
 @pytest.mark.parametrize(("ranks", "name", "stack"), STACKS, indirect=["ranks"])
