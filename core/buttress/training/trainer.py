@@ -88,8 +88,9 @@ class Trainer:
                     self._train_epoch()
                     self._finish_epoch()
             except DataError as problem:  # the data were good when the run began: no wrong input
+                kept = "What was trained is saved" if self._world.size == 1 else "The last checkpoint is whole"
                 raise WorkError(
-                    f"{problem}. What was trained is saved; put back the file that the run began with, then continue "
+                    f"{problem}. {kept}; put back the file that the run began with, then continue "
                     f"with: buttress resume {self._folder.path}; with a repaired one, start a new run"
                 ) from problem
             finally:
