@@ -16,6 +16,7 @@ from . import (
     file_operations,
     fuzz,
     hostile,
+    killed_ranks,
     kills,
     misbehaving,
     payloads,
@@ -28,6 +29,7 @@ from .report import write_page
 # One module a section, in the order of the page; each has ``section(work, rng) -> Section``.
 MODULES = {
     "kills": kills,
+    "killed_ranks": killed_ranks,
     "file_operations": file_operations,
     "damage": damage,
     "resume": resume_points,

@@ -9,7 +9,6 @@ import yaml
 
 from buttress.storage.run_folder import RunFolder
 from buttress.training.checkpoint import list_checkpoints
-from buttress.training.checkpoint_file import load_checkpoint
 
 from ..torture.small import small_config
 from .forked import Ended, ForkedRanks
@@ -78,16 +77,6 @@ def folder_of(path: Path, run: str) -> RunFolder:
     return RunFolder(path.parent / "runs" / "small" / run)
 
 
-def end_of(folder: RunFolder) -> dict[str, Any]:
-    """Everything that a run has come to: bytes of its last weights, metrics and summary."""
-    files = [*sorted(folder.weights.glob("*.safetensors")), folder.metrics]
-    return {path.name: path.read_bytes() for path in files} | {"n": len(load_checkpoint(_newest(folder))["records"])}
-
-
-def _newest(folder: RunFolder) -> Path:
-    return list_checkpoints(folder.checkpoints)[-1]
-
-
 def only_error(ended: Ended) -> str:
     assert ended.codes == [1] * len(ended.codes), ended.texts
     (error,) = ended.errors
@@ -112,22 +101,6 @@ def test_a_state_that_differs_between_ranks_is_named_when_it_is_saved(tmp_path: 
     error = only_error(trained(config(tmp_path, "keeps"), 2, "a").end())
     assert "plugin 'keeps': its state on rank 1 is not that on rank 0" in error
     assert "ctx.sum" in error
-
-
-@pytest.mark.parametrize(("size", "rank"), [(2, 1), (3, 0)])
-def test_a_killed_rank_is_named_and_the_run_comes_to_the_same_end(size: int, rank: int, tmp_path: Path):
-    path = config(tmp_path)
-    assert trained(path, size, "whole").end().codes == [0] * size
-    killed, folder = trained(path, size, "killed"), folder_of(path, "killed")
-    assert killed.until(lambda: len(list_checkpoints(folder.checkpoints)) > 1)
-    killed.kill(rank)
-    ended = killed.end()
-    assert ended.codes[rank] == -signal.SIGKILL
-    assert {code for other, code in enumerate(ended.codes) if other != rank} == {1}
-    assert f"rank {rank} of {size}: ended" in ended.errors[0]
-    again = resumed(folder, size)
-    assert again.codes == [0] * size, again.texts
-    assert end_of(folder) == end_of(folder_of(path, "whole"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
