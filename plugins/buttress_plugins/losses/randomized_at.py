@@ -80,8 +80,9 @@ class RandomizedAT:
         y = expect_labels(batch.y)
         with row_sums(self._head) as features:
             logits, adv_logits = model(batch.x), model(adv.x)
-        gaps = [gradient_sums(z, y, s) for z, s in zip((logits, adv_logits), features, strict=True)]
-        targets = [matrix[y] for matrix in self._matrices(*ctx.mean(torch.stack(gaps, 1)))]
+        # Each is summed over the batch by itself, in one order, so that equal logits give gaps of exactly zero.
+        sums = [gradient_sums(z, y, s).sum(0) for z, s in zip((logits, adv_logits), features, strict=True)]
+        targets = [matrix[y] for matrix in self._matrices(*ctx.sum(torch.stack(sums)) / ctx.size(y))]
         pairs = [(logits, adv_logits) if self.forwards_each == 1 else both(model, batch.x, adv.x) for _ in range(3)]
         return Loss(randomized(logits, pairs, y, targets, ctx.value(self.alpha), ctx.value(self.beta)))
 
