@@ -1,6 +1,6 @@
 """Compare named weights with a model; prefixes and markers of wrappers around either make no difference."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -9,13 +9,10 @@ from itertools import product
 from torch import Tensor, nn
 
 from buttress.errors import nearest
+from buttress.storage.tensor_names import AVERAGES, without_markers, without_prefixes
 
-# Parts of names that torch's own wrappers add: compile, FSDP, activation checkpointing.
-_MARKERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 # Batch norm's counter, which files from before torch 0.4.1 lack; it matters without a momentum only.
 _COUNTER = "num_batches_tracked"
-# Counter that torch.optim.swa_utils.AveragedModel saves beside the weights.
-_AVERAGES = "n_averaged"
 # Number of names of a kind that a message lists.
 _LISTED = 3
 
@@ -48,9 +45,9 @@ class Fit:
         self._model, self._weights = model, weights
         self._fresh = dict.fromkeys(fresh, False)  # with whether the pattern matches a name
         self._own = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
-        own = self._without_fresh(_plain(self._own))
-        given = self._without_fresh(_plain(name for name in weights if name != _AVERAGES or name in self._own))
-        pairs = product(_stripped(own), _stripped(given))
+        own = self._without_fresh(without_markers(self._own))
+        given = self._without_fresh(without_markers(name for name in weights if name != AVERAGES or name in self._own))
+        pairs = product(without_prefixes(own), without_prefixes(given))
         alignments = (_Alignment(self._without_fresh(a), self._without_fresh(b)) for a, b in pairs)
         self._names = max(alignments, key=self._agreement)  # among equals the first, with the least stripped off
 
@@ -149,24 +146,6 @@ class Fit:
         shared = [*self._names.own.items(), *self._names.given.items()]
         differing = {*self._missing, *self._reshaped, *self._unexpected}
         return list(dict.fromkeys(_module(name) for name, full in shared if full in differing))
-
-
-def _plain(names: Iterable[str]) -> dict[str, str]:
-    """Full names by their names without markers."""
-    names = list(names)
-    plain = {".".join(part for part in name.split(".") if part not in _MARKERS): name for name in names}
-    return plain if len(plain) == len(names) else {name: name for name in names}
-
-
-def _stripped(names: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """``names``, then the same without the first prefix that all have in common, and so on."""
-    current = dict(names)
-    while True:
-        yield current
-        firsts = {name.partition(".")[::2] for name in current}
-        if len({first for first, _ in firsts}) != 1 or not all(rest for _, rest in firsts):
-            return
-        current = {name.partition(".")[2]: full for name, full in current.items()}
 
 
 def _equal(one: Tensor, two: Tensor) -> bool:
