@@ -1,10 +1,10 @@
-"""``buttress ensemble``: combine weights files into one, element by element, and measure batch norm afresh."""
+"""``buttress ensemble``: combine weights files into one, and measure batch norm afresh."""
 
 from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +19,23 @@ from buttress.config.file import load_config
 from buttress.console.bars import byte_bar
 from buttress.engine.engine import Engine
 from buttress.errors import ConfigError
-from buttress.kernels import Middle, Reduction, combine_files, median_reduction, use_backend
-from buttress.kernels.averages import MEAN, trimmed_mean_reduction
+from buttress.kernels import (
+    MEAN,
+    Middle,
+    Reduction,
+    median_reduction,
+    trimmed_mean_reduction,
+    use_backend,
+)
+from buttress.kernels.agreement import TensorVersions, agreed_versions
+from buttress.kernels.files import combine_versions
 from buttress.nn.loading import fit_weights, load_weights
 from buttress.storage.files import header_facts, write_tensors
 from buttress.storage.new_file import expect_new_file
-from buttress.storage.tensor_file import open_tensor_files
+from buttress.storage.reading import file_sha256
+from buttress.storage.shards import is_index
+from buttress.storage.weights_file import is_pickled
+from buttress.storage.weights_source import WeightsSource, open_sources
 from buttress.training.assembly import assemble
 from buttress.training.checkpoint_file import MODEL_PREFIX, expect_undamaged
 from buttress.training.dataset import load_data
@@ -57,17 +68,22 @@ def ensemble(
     trim: float | None = None,
     source: Path | None = None,
     trust: bool = False,
+    dtype: torch.dtype | None = None,
+    key: str | None = None,
 ) -> Ensemble:
     """Make one weights file of several.
 
     Args:
-        paths: safetensors files of one model: a run's ``weights/``, ``history/`` or ``checkpoints/``, or any others.
+        paths: files of one model: a run's ``weights/``, ``history/`` or ``checkpoints/``, or any others, see
+            ``buttress.kernels.median_files``.
         output: safetensors file, never overwritten.
         method: method of combining.
         even: middle of an even number for the median, see ``buttress.kernels.median``; None for ``lower``.
         trim: share of the files that the trimmed mean leaves out at each end; None for 0.1.
         source: config or run folder, whose model batch norm is re-estimated in, on its training inputs.
         trust: execute the code that came with the run ``source``, and remember it as trusted.
+        dtype: dtype of all floating-point results, see ``buttress.kernels.median_files``.
+        key: key of the weights in files that hold several sets.
 
     Raises:
         TrustError: code came with the run ``source`` that the user has not trusted. Nothing has been written.
@@ -75,43 +91,65 @@ def ensemble(
             they do not fit. Nothing has been written.
         StorageError: the disk is full or refuses; nothing has been left there.
     """
-    reduction, settings = _reduction(method, even, trim, len(paths))
+    combining = _combining(method, even, trim, len(paths))
     expect_new_file(output, ".safetensors")
-    prefix, shapes = _contents(paths)
-    engine = None if source is None else _engine(source, trust)
-    with ThreadPoolExecutor() as pool:
-        inputs = [
-            {"name": str(p), "sha256": sha} for p, sha in zip(paths, pool.map(expect_undamaged, paths), strict=True)
-        ]
-    facts = {"method": method, **settings, "n": len(paths), "inputs": inputs}
-    counted = _Counted(reduction)
-    combine = partial(combine_files, paths, Reduction(counted, reduction.scratch), prefix=prefix)
-    notes = _repetitions(inputs)
-    with byte_bar(f"{method} of {len(paths)} files") as progress:
-        if engine is None:
-            combine(output, metadata=header_facts(facts), progress=progress)
-        else:
-            weights = combine(progress=progress)
+    with open_sources(paths, key, output.parent) as sources:
+        prefix = MODEL_PREFIX if any(name.startswith(MODEL_PREFIX) for name in sources[0].tensors) else ""
+        versions = agreed_versions(sources, prefix, dtype=dtype)
+        engine = None if source is None else _engine(source, trust)
+        with ThreadPoolExecutor() as pool:
+            inputs = list(pool.map(_input, sources))
+        facts: dict[str, Any] = {"method": method, "n": len(paths), "inputs": inputs}
+        facts |= ({} if dtype is None else {"dtype": str(dtype).removeprefix("torch.")}) | ({"key": key} if key else {})
+        reduction, settings, notes = combining(versions, paths)
+        counted = _Counted(reduction, dtype)
+        combine = partial(combine_versions, versions, Reduction(counted, reduction.scratch))
+        facts |= settings
+        with byte_bar(f"{method} of {len(paths)} files") as progress:
+            if engine is None:
+                combine(output, metadata=header_facts(facts), progress=progress)
+            else:
+                weights = combine(progress=progress)
     if engine is not None:
         facts |= {"reestimated": str(source), "precision": engine.at_work.precision.score}
         _write_reestimated(output, engine, weights, facts)
-    elif all(len(shape) == 1 for shape in shapes.values()):
-        notes.append(
-            "these are snapshots of a history, flattened parameters alone, which no model loads; "
-            "--reestimate CONFIG|RUN makes a whole model's weights of them"
-        )
-    elif any(name.endswith("running_mean") for name in shapes):
-        notes.append("batch-norm statistics were combined like weights; --reestimate CONFIG|RUN measures them afresh")
+    notes = [*_repetitions(inputs), *notes, *_cautions(versions, engine)]
     if counted.bad:
         notes.append(f"{counted.bad:,} values are not finite: some file holds NaN or infinity there")
     return Ensemble(facts, notes)
 
 
-def _repetitions(inputs: Sequence[Mapping[str, str]]) -> list[str]:
+def _cautions(versions: Mapping[str, TensorVersions], engine: Engine | None) -> list[str]:
+    """The notes about results that no model loads, or whose batch norm was not measured."""
+    if engine is not None:
+        return []
+    if all(len(each.entry.shape) == 1 for each in versions.values()):
+        return [
+            "these are snapshots of a history, flattened parameters alone, which no model loads; "
+            "--reestimate CONFIG|RUN makes a whole model's weights of them"
+        ]
+    if any(name.endswith("running_mean") for name in versions):
+        return ["batch-norm statistics were combined like weights; --reestimate CONFIG|RUN measures them afresh"]
+    return []
+
+
+def _input(source: WeightsSource) -> dict[str, Any]:
+    """Name and sha256 of a file; of an index those of its files, too."""
+    if [file.path for file in source.files] == [source.path]:
+        return {"name": str(source.path), "sha256": _sha256(source.path)}
+    shards = {file.path.name: _sha256(file.path) for file in source.files}
+    return {"name": str(source.path), "sha256": _sha256(source.path), "shards": shards}
+
+
+def _sha256(path: Path) -> str:
+    return file_sha256(path) if is_index(path) or is_pickled(path) else expect_undamaged(path)
+
+
+def _repetitions(inputs: Sequence[Mapping[str, Any]]) -> list[str]:
     """A note for each content that several of the files share: by mistake, where two patterns overlap."""
     names: dict[str, list[str]] = defaultdict(list)
     for each in inputs:
-        names[each["sha256"]].append(each["name"])
+        names[str([each["sha256"], each.get("shards")])].append(each["name"])
     return [
         f"{', '.join(same)} have the same contents, and each of them counts; leave all but one out if that is a mistake"
         for same in names.values()
@@ -119,17 +157,26 @@ def _repetitions(inputs: Sequence[Mapping[str, str]]) -> list[str]:
     ]
 
 
-def _reduction(method: Method, even: Middle | None, trim: float | None, n: int) -> tuple[Reduction, dict[str, Any]]:
-    """The reduction, and its settings with every default filled in."""
+# A function from the versions of the tensors, and the files, to the reduction, its settings with every default filled
+# in, and notes.
+_Combining = Callable[[Mapping[str, TensorVersions], Sequence[Path]], tuple[Reduction, dict[str, Any], list[str]]]
+
+
+def _combining(method: Method, even: Middle | None, trim: float | None, n: int) -> _Combining:
+    """The way to combine ``n`` files; options that do not belong to it are refused."""
     if even is not None and method != "median":
         raise ConfigError(f"--even belongs to --method median, not {method}; leave it out")
     if trim is not None and method != "trimmed-mean":
         raise ConfigError(f"--trim belongs to --method trimmed-mean, not {method}; leave it out")
+    reduction, settings = _elementwise(method, even or "lower", 0.1 if trim is None else trim, n)
+    return lambda versions, paths: (reduction, settings, [])
+
+
+def _elementwise(method: Method, even: Middle, share: float, n: int) -> tuple[Reduction, dict[str, Any]]:
     if method == "median":
-        return median_reduction(even or "lower"), {"even": even or "lower"}
+        return median_reduction(even), {"even": even}
     if method == "mean":
         return MEAN, {}
-    share = 0.1 if trim is None else trim
     if not 0 < share < 0.5:
         raise ConfigError("expected a share of the files in (0, 0.5)", key=f"--trim {share:g}")
     cut = int(share * n + 1e-9)  # 0.29 * 100 is 28.999...
@@ -138,23 +185,16 @@ def _reduction(method: Method, even: Middle | None, trim: float | None, n: int) 
     return trimmed_mean_reduction(cut), {"trim": share}
 
 
-def _contents(paths: Sequence[Path]) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """How the names of the model's tensors begin in the files, and the shapes by name in the first one."""
-    with open_tensor_files(paths) as files:
-        shapes = {name: entry.shape for name, entry in files[0].entries.items()}
-    return MODEL_PREFIX if any(name.startswith(MODEL_PREFIX) for name in shapes) else "", shapes
-
-
 class _Counted:
-    """A reduction that counts results which are not finite."""
+    """A reduction that counts results which are not finite, in the dtype that they are written in."""
 
-    def __init__(self, reduction: Reduction) -> None:
+    def __init__(self, reduction: Reduction, dtype: torch.dtype | None) -> None:
         self.bad = 0
-        self._reduction, self._lock = reduction, Lock()
+        self._reduction, self._dtype, self._lock = reduction, dtype, Lock()
 
     def __call__(self, rows: Sequence[Tensor], out: Tensor) -> None:
         self._reduction.reduce(rows, out)
-        bad = int(torch.isfinite(out).logical_not_().sum())
+        bad = int(torch.isfinite(out.to(self._dtype or out.dtype)).logical_not_().sum())
         if bad:
             with self._lock:
                 self.bad += bad

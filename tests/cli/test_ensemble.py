@@ -1,6 +1,7 @@
 """``buttress ensemble`` as a user runs it: on the files of a run, batch norm measured afresh, wrong input refused."""
 
 import hashlib
+import json
 import os
 import pty
 import subprocess
@@ -125,6 +126,25 @@ def test_every_method(workspace: Path, options: list[str], expected: float):
     assert load_file(workspace / "out.safetensors")["w"].tolist() == [expected]
 
 
+def test_files_of_every_form_are_combined_and_their_facts_recorded(workspace: Path, capsys: pytest.CaptureFixture[str]):
+    torch.save({"ema": {"module.v": torch.tensor([1.0, 4])}}, workspace / "a.pth")
+    torch.save({"ema": {"v": torch.tensor([2.0, 8]).half()}, "model": {"v": torch.zeros(2)}}, workspace / "b.pt")
+    folder = workspace / "c"
+    folder.mkdir()
+    save_file({"v": torch.tensor([3.0, 3])}, folder / "x.safetensors")
+    index = {"weight_map": {"v": "x.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    options = ["--dtype", "float32", "--key", "ema", "--output", "out.safetensors"]
+    assert main(["ensemble", "a.pth", "b.pt", "c", *options]) == 0
+    assert capsys.readouterr().out.startswith("median of 3 files, written to out.safetensors\n")
+    result = load_file(workspace / "out.safetensors")
+    assert {name: value.tolist() for name, value in result.items()} == {"module.v": [2, 4]}  # named as in the first
+    facts = read_facts(workspace / "out.safetensors")
+    assert (facts["dtype"], facts["key"]) == ("float32", "ema")
+    assert [each["name"] for each in facts["inputs"]] == ["a.pth", "b.pt", "c/model.safetensors.index.json"]
+    assert list(facts["inputs"][2]["shards"]) == ["x.safetensors"]
+
+
 def test_values_that_are_not_finite_are_counted(workspace: Path, capsys: pytest.CaptureFixture[str]):
     save_file({"w": torch.tensor([1.0, torch.nan, torch.inf])}, workspace / "a.safetensors")
     assert main(["ensemble", "a.safetensors", "--output", "out.safetensors"]) == 0
@@ -181,6 +201,18 @@ def no_safetensors(folder: Path) -> None:
     torch.save({"v": torch.zeros(3)}, folder / "b.safetensors")
 
 
+def with_code(folder: Path) -> None:
+    torch.save({"v": torch.zeros(3), "x": Path}, folder / "c.pth")
+
+
+def half(folder: Path) -> None:
+    save_file({"v": torch.zeros(3).half()}, folder / "b.safetensors")
+
+
+def other_model_under_keys(folder: Path) -> None:
+    torch.save({"model": {"v": torch.zeros(3)}, "ema": {"v": torch.zeros(3)}}, folder / "c.pth")
+
+
 def taken(folder: Path) -> None:
     (folder / "out.safetensors").write_text("precious")
 
@@ -190,7 +222,10 @@ BAD = {
     "truncated": (cut, [], ["b.safetensors cannot be read", "truncated"]),
     "no safetensors": (no_safetensors, [], ["b.safetensors cannot be read", "no safetensors"]),
     "missing": (None, ["c.safetensors"], ["c.safetensors does not exist"]),
-    "a folder": (None, ["."], [". cannot be read: Is a directory"]),
+    "a folder": (None, ["."], [". is a folder: expected one index (*.safetensors.index.json)"]),
+    "a pickle with code": (with_code, ["c.pth"], ["c.pth is refused by torch's restricted loader"]),
+    "another dtype": (half, [], ["b.safetensors: 'v' is torch.float16, expected torch.float32", "--dtype float32"]),
+    "another key": (other_model_under_keys, ["--key", "emo", "c.pth"], ["under the key 'emo'", "did you mean"]),
     "even of a mean": (None, ["--method", "mean", "--even", "lower"], ["--even belongs to --method median, not mean"]),
     "trim of a median": (None, ["--trim", "0.1"], ["--trim belongs to --method trimmed-mean, not median"]),
     "trim of all": (None, ["--method", "trimmed-mean", "--trim", "0.5"], ["--trim 0.5: expected a share", "(0, 0.5)"]),

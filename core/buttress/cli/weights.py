@@ -43,10 +43,13 @@ def export(run: Path, track: str, checkpoint: str, output: Path, trust: bool, as
 
 
 @verb(imports_torch=True)
-@click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...", help="safetensors files of one model")
+@click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...", help="files of weights of one model")
 @option("--output", type=FILE, required=True, metavar="FILE", help="safetensors file to write")
 @option(
-    "--method", type=WordType(["median", "mean", "trimmed-mean"]), default="median", help="method, element by element"
+    "--method",
+    type=WordType(["median", "mean", "trimmed-mean"]),
+    default="median",
+    help="method, element by element",
 )
 @option(
     "--even",
@@ -67,6 +70,13 @@ def export(run: Path, track: str, checkpoint: str, output: Path, trust: bool, as
     metavar="CONFIG|RUN",
     help="config or run whose model and training inputs the batch-norm statistics are measured on afresh",
 )
+@option(
+    "--dtype",
+    type=WordType(["float32", "float16", "bfloat16", "float64"]),
+    show_default="that of the files",
+    help="dtype of the result; the files may then differ in dtype",
+)
+@option("--key", metavar="KEY", help="key of the weights in files that hold several sets, such as model_ema")
 @trust_option()
 def ensemble(
     files: tuple[Path, ...],
@@ -75,12 +85,26 @@ def ensemble(
     even: Literal["lower", "upper", "mean"] | None,
     trim: float | None,
     reestimate: Path | None,
+    dtype: str | None,
+    key: str | None,
     trust: bool,
 ) -> str:
-    """Combine several weights files into one, element by element."""
+    """Combine several weights files into one."""
+    import torch
+
     from buttress.ensemble import ensemble as combine
 
-    made = combine(files, output, method=method, even=even, trim=trim, source=reestimate, trust=trust)
+    made = combine(
+        files,
+        output,
+        method=method,
+        even=even,
+        trim=trim,
+        source=reestimate,
+        trust=trust,
+        dtype=getattr(torch, dtype) if dtype else None,
+        key=key,
+    )
     lines = [f"{method} of {made.facts['n']} files, written to {output}"]
     if reestimate is not None:
         lines.append(f"batch norm re-estimated on the training inputs of {reestimate}")

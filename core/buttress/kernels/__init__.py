@@ -4,15 +4,18 @@ The config key ``backend``, the environment variable ``BUTTRESS_BACKEND`` or ``w
 ``auto`` takes compiled code where it exists, ``torch`` never does, ``native`` raises where it does not exist, with the
 reason.
 
-    medians, averages, files    combine N tensors, networks or files into one
+    medians, averages           combine N tensors, networks or files into one, element by element
+    files, file_work, blocks    read N files in bounded memory; agreement: whether they are of one model
     perturbations               move weights by a share of their norm, and back
     losses                      average losses under the loss-stationary condition
     backend                     choose the implementation of an operation
     reference/, native/         the two implementations
 """
 
+from buttress.kernels.averages import MEAN, trimmed_mean_reduction
 from buttress.kernels.backend import Backend, backend, status, use_backend
-from buttress.kernels.files import Integers, Reduction, combine_files
+from buttress.kernels.file_work import Integers, Reduction
+from buttress.kernels.files import combine_files
 from buttress.kernels.losses import lsc_cross_entropy, lsc_mean
 from buttress.kernels.medians import median, median_files, median_many, median_reduction
 from buttress.kernels.perturbations import (
@@ -28,6 +31,7 @@ from buttress.kernels.reference.medians import Middle
 from buttress.kernels.reference.perturbations import Ball, Norm
 
 __all__ = [
+    "MEAN",
     "Backend",
     "Ball",
     "Integers",
@@ -49,6 +53,7 @@ __all__ = [
     "rwp_first_step_",
     "rwp_step_",
     "status",
+    "trimmed_mean_reduction",
     "unperturb_",
     "use_backend",
 ]

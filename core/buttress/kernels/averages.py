@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from buttress.kernels.files import Reduction
+from buttress.kernels.file_work import Reduction
 
 
 def mean(rows: Sequence[Tensor], out: Tensor) -> None:
@@ -31,6 +31,10 @@ MEAN = Reduction(mean, scratch=lambda n, itemsize: 16)  # the sum, and a row in 
 
 
 def trimmed_mean_reduction(cut: int) -> Reduction:
-    """Make a reduction of ``trimmed_mean``."""
+    """Make a reduction of ``trimmed_mean``, coordinate by coordinate, for ``combine_files``.
+
+    Args:
+        cut: number of files whose values are left out at each end; less than half of the files.
+    """
     # Sorting takes the stack, the sorted stack and its indices, and a copy of both on the way.
     return Reduction(partial(trimmed_mean, cut=cut), scratch=lambda n, itemsize: n * (3 * itemsize + 16) + 16)

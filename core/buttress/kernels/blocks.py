@@ -42,7 +42,7 @@ def blocks_of(entries: Mapping[str, Entry], size: int) -> Iterator[Block]:
 
 
 class BlockRows:
-    """The buffer of a worker: N rows of ``nbytes`` bytes, and one for the result.
+    """The buffer of a worker: N rows of ``nbytes`` bytes, one for the result, and ``spare`` bytes for a row as read.
 
     Each row begins at another offset in its page: rows at one offset would push each other's lines out of the
     first-level cache while they are reduced.
@@ -50,9 +50,10 @@ class BlockRows:
 
     LINE = 64
 
-    def __init__(self, n: int, nbytes: int) -> None:
+    def __init__(self, n: int, nbytes: int, spare: int = 0) -> None:
         stride = (-(-nbytes // self.LINE) | 1) * self.LINE  # odd in lines: 64 rows lie at 64 offsets
         self._rows = list(torch.empty((n + 1) * stride, dtype=torch.uint8).view(n + 1, stride))
+        self.spare = torch.empty(spare, dtype=torch.uint8)
         self._shape: tuple[torch.dtype, int] | None = None
         self._views: list[memoryview] = []
         self._values: list[Tensor] = []

@@ -6,11 +6,13 @@ Source: Hu et al., "MEAT: Median-Ensemble Adversarial Training", arXiv:2406.1425
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from buttress.kernels import reference
 from buttress.kernels.backend import operation
-from buttress.kernels.files import BUDGET, Integers, Progress, Reduction, combine_files
+from buttress.kernels.file_work import Integers, Progress, Reduction
+from buttress.kernels.files import BUDGET, combine_files
 from buttress.kernels.reference.checks import expect_choice
 from buttress.kernels.reference.medians import Middle
 
@@ -80,11 +82,16 @@ def median_files(
     budget: int = BUDGET,
     progress: Progress | None = None,
     names: Collection[str] | None = None,
+    dtype: torch.dtype | None = None,
+    key: str | None = None,
 ) -> dict[str, Tensor]:
-    """Take the ``median`` of every tensor of N safetensors files, out of core.
+    """Take the ``median`` of every tensor of N files of weights, out of core.
 
     Args:
-        paths: N >= 1 files with the same names, shapes and dtypes.
+        paths: N >= 1 files with the same names, shapes and dtypes: safetensors, files of ``torch.save`` (through
+            torch's restricted loader, which runs no code), indexes of shards (``model.safetensors.index.json``) or
+            folders that hold one. Prefixes (``module.``) and markers (``_orig_mod.``) of wrappers make no difference;
+            the result has the names of the first file.
         out_path: safetensors file for the result, written atomically; must not be an input. None: the tensors are
             returned.
         even: see ``median``.
@@ -93,20 +100,36 @@ def median_files(
         budget: bytes of working memory beside the result.
         progress: function that is called with the number of bytes read so far and in all.
         names: names of the tensors to take the median of; None: all.
+        dtype: dtype of all floating-point results (float64, float32, float16, bfloat16). The files may then differ in
+            dtype: their values are reduced in the narrowest one that holds them all, and rounded once. None: that of
+            the files, which must be the same.
+        key: key of the weights in files of ``torch.save`` that hold several sets, such as ``model_ema``; None takes
+            the only set that can be a model's.
 
     Returns:
         The tensors by name, on the CPU; an empty dict with ``out_path``.
 
     Raises:
-        CheckpointError: a file is missing, truncated or damaged, or holds other tensors than the first; names file and
-            tensor. Nothing has been written.
+        CheckpointError: a file is missing, truncated or damaged, asks for code, or holds other tensors than the first;
+            names file and tensor. Nothing has been written.
+        ModelError: a file holds several sets of weights, or none under ``key``.
         StorageError: the disk is full or refuses; nothing is left there.
         ValueError: no files, ``out_path`` is one of them, or ``budget`` is too small for one element of each.
 
     Cost: one read of the files. As many workers as torch has threads read and compute side by side.
     """
     reduction = median_reduction(even)
-    return combine_files(paths, reduction, out_path, integers=integers, budget=budget, progress=progress, names=names)
+    return combine_files(
+        paths,
+        reduction,
+        out_path,
+        integers=integers,
+        budget=budget,
+        progress=progress,
+        names=names,
+        dtype=dtype,
+        key=key,
+    )
 
 
 def median_reduction(even: Middle = "lower") -> Reduction:

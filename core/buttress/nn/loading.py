@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from buttress.errors import ModelError, describe, nearest
+from buttress.errors import ModelError, describe
 from buttress.nn.contract import expect_logits, is_too_few
 from buttress.nn.fit import Fit
 from buttress.nn.modes import Modes
 from buttress.nn.public_files import translated
-from buttress.storage.weights_file import read_weight_sets
+from buttress.storage.weights_file import expect_key, read_weight_sets
 
 
 def load_weights(model: nn.Module, path: Path, *, key: str | None = None, fresh: Sequence[str] = ()) -> None:
@@ -33,9 +33,8 @@ def load_weights(model: nn.Module, path: Path, *, key: str | None = None, fresh:
             model normalizes or pads otherwise than the public code.
     """
     sets = read_weight_sets(path)
-    if key is not None and key not in sets:
-        known = ", ".join(map(repr, sets))
-        raise ModelError(f"{path} has no weights under the key {key!r}{nearest(key, sets)}; it has them under {known}")
+    if key is not None:
+        expect_key(sets, key, path)
     fits = {each: _fit(model, sets[each], str(path), fresh) for each in (sets if key is None else [key])}
     whole = {each: fit for each, fit in fits.items() if fit.is_whole}
     if not whole:

@@ -12,7 +12,7 @@ from zipfile import ZipFile, is_zipfile
 import torch
 from torch import Tensor
 
-from buttress.errors import CheckpointError
+from buttress.errors import CheckpointError, ModelError, nearest
 from buttress.storage.regular_file import open_regular_file
 from buttress.storage.seals import read_any_weights
 
@@ -20,7 +20,8 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 """Suffixes of files of weights; files with other suffixes are recognised by their first bytes."""
 
 # A zip archive, a pickle of protocol 2 (torch before 1.6), and the length of a safetensors header with its first brace.
-_BEGINNINGS = re.compile(rb"PK\x03\x04|\x80\x02|.{7}\x00\{", flags=re.DOTALL)
+_PICKLED = re.compile(rb"PK\x03\x04|\x80\x02")
+_BEGINNINGS = re.compile(_PICKLED.pattern + rb"|.{7}\x00\{", flags=re.DOTALL)
 # Training scripts save their command line beside the weights; torch.load sets its attributes and runs nothing.
 _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 
@@ -45,16 +46,31 @@ def holds_weights(path: Path) -> bool:
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}", path=path) from None
 
 
-def read_weight_sets(path: Path) -> dict[str, dict[str, Tensor]]:
+def is_pickled(path: Path) -> bool:
+    """Whether a file says by its name, or else by its first bytes, that ``torch.save`` wrote it."""
+    if path.suffix.lower() in SUFFIXES:
+        return not is_safetensors(path)
+    try:
+        with open_regular_file(path) as file:
+            return _PICKLED.match(file.read(4)) is not None
+    except OSError:  # who opens it to read it says why
+        return False
+
+
+def read_weight_sets(path: Path, *, mapped: bool = False) -> dict[str, dict[str, Tensor]]:
     """Every set of named tensors in a file, on the CPU, by the keys that lead to it: ``state_dict``, ``model.ema``.
 
     The key of tensors at the top is empty, as it is in a safetensors file.
+
+    Args:
+        path: the file.
+        mapped: whether the tensors of a zip archive of ``torch.save`` are mapped from the file instead of read.
 
     Raises:
         CheckpointError: the file is missing, truncated, changed since a run wrote it, asks for anything that could run
             code, or holds no tensor that has a name.
     """
-    loaded = read_any_weights(path) if is_safetensors(path) else _load(path)
+    loaded = read_any_weights(path) if is_safetensors(path) else _load(path, mapped)
     sets = dict(_sets(loaded)) if isinstance(loaded, Mapping) else {}
     if not sets:
         raise CheckpointError(
@@ -65,11 +81,46 @@ def read_weight_sets(path: Path) -> dict[str, dict[str, Tensor]]:
     return sets
 
 
-def _load(path: Path) -> object:
+def expect_key(sets: Mapping[str, object], key: str, path: Path) -> None:
+    """Expect a set of weights under ``key``.
+
+    Raises:
+        ModelError: the file has none there; names the keys that it has.
+    """
+    if key not in sets:
+        known = ", ".join(map(repr, sets))
+        raise ModelError(f"{path} has no weights under the key {key!r}{nearest(key, sets)}; it has them under {known}")
+
+
+def choose_set(sets: Mapping[str, dict[str, Tensor]], key: str | None, path: Path) -> dict[str, Tensor]:
+    """The set under ``key``; with None the only one that can be a model's.
+
+    A model's set lies under no number, as the state of an optimizer does, and holds more than single numbers.
+
+    Raises:
+        ModelError: there is no such set, or there are several.
+    """
+    if key is not None:
+        expect_key(sets, key, path)
+        return sets[key]
+    models = [each for each in sets if _may_be_a_model(each, sets[each])] or list(sets)
+    if len(models) > 1:
+        raise ModelError(
+            f"{path} holds {len(models)} sets of weights: {', '.join(map(repr, models))}; choose one by its key, such "
+            f"as {models[-1]!r} (--key, in Python key=)"
+        )
+    return sets[models[0]]
+
+
+def _may_be_a_model(key: str, tensors: Mapping[str, Tensor]) -> bool:
+    return not any(part.isdigit() for part in key.split(".")) and any(tensor.dim() for tensor in tensors.values())
+
+
+def _load(path: Path, mapped: bool) -> object:
     try:
         _expect_no_growth(path)
         with torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist", path=path) from None
     except OSError as problem:
