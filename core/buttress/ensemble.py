@@ -26,9 +26,11 @@ from buttress.kernels import (
     median_reduction,
     trimmed_mean_reduction,
     use_backend,
+    weighted_mean_reduction,
 )
 from buttress.kernels.agreement import TensorVersions, agreed_versions
 from buttress.kernels.files import combine_versions
+from buttress.kernels.geometric import TOLERANCE, geometric_weights, squared_distances
 from buttress.nn.loading import fit_weights, load_weights
 from buttress.storage.files import header_facts, write_tensors
 from buttress.storage.new_file import expect_new_file
@@ -43,7 +45,7 @@ from buttress.training.existing import existing_folder
 from buttress.training.same_data import expect_same_data
 from buttress.types import Track
 
-Method = Literal["median", "mean", "trimmed-mean"]
+Method = Literal["median", "mean", "trimmed-mean", "geometric-median"]
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ def _combining(method: Method, even: Middle | None, trim: float | None, n: int) 
         raise ConfigError(f"--even belongs to --method median, not {method}; leave it out")
     if trim is not None and method != "trimmed-mean":
         raise ConfigError(f"--trim belongs to --method trimmed-mean, not {method}; leave it out")
+    if method == "geometric-median":
+        return _geometric
     reduction, settings = _elementwise(method, even or "lower", 0.1 if trim is None else trim, n)
     return lambda versions, paths: (reduction, settings, [])
 
@@ -183,6 +187,21 @@ def _elementwise(method: Method, even: Middle, share: float, n: int) -> tuple[Re
     if cut == 0:
         raise ConfigError(f"--trim {share:g} leaves out none of {n} files; raise it, or choose --method mean")
     return trimmed_mean_reduction(cut), {"trim": share}
+
+
+def _geometric(
+    versions: Mapping[str, TensorVersions], paths: Sequence[Path]
+) -> tuple[Reduction, dict[str, Any], list[str]]:
+    with byte_bar(f"distances of {len(paths)} files") as progress:
+        result = geometric_weights(squared_distances(versions, paths, progress=progress))
+    notes = []
+    if result.excess > TOLERANCE:
+        notes.append(
+            f"after {result.iterations:,} iterations the sum of distances exceeds the least one by a part of up to "
+            f"{result.excess:.1g}, not {TOLERANCE:g}"
+        )
+    settings = {"tolerance": TOLERANCE, "iterations": result.iterations, "excess": result.excess}
+    return weighted_mean_reduction(result.weights), {**settings, "weights": list(result.weights)}, notes
 
 
 class _Counted:

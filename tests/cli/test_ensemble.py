@@ -145,6 +145,20 @@ def test_files_of_every_form_are_combined_and_their_facts_recorded(workspace: Pa
     assert list(facts["inputs"][2]["shards"]) == ["x.safetensors"]
 
 
+def test_the_geometric_median_of_files_has_its_weights_in_the_facts(workspace: Path):
+    corners = torch.tensor([[0.0, 0], [4, 0], [1, 3]], dtype=torch.float64)
+    for number, corner in enumerate(corners):
+        save_file({"v": corner}, workspace / f"{number}.safetensors")
+    files = [f"{number}.safetensors" for number in range(3)]
+    assert main(["ensemble", *files, "--method", "geometric-median", "--output", "out.safetensors"]) == 0
+    point, facts = load_file(workspace / "out.safetensors")["v"], read_facts(workspace / "out.safetensors")
+    assert torch.allclose(torch.tensor(facts["weights"], dtype=torch.float64) @ corners, point)
+    assert facts["excess"] <= facts["tolerance"] == 1e-9
+    # from the Fermat point every side is seen at 120 degrees
+    rays = torch.nn.functional.normalize(corners - point, dim=1)
+    assert torch.allclose((rays @ rays.T)[[0, 0, 1], [1, 2, 2]], torch.tensor(-0.5, dtype=torch.float64), atol=1e-6)
+
+
 def test_values_that_are_not_finite_are_counted(workspace: Path, capsys: pytest.CaptureFixture[str]):
     save_file({"w": torch.tensor([1.0, torch.nan, torch.inf])}, workspace / "a.safetensors")
     assert main(["ensemble", "a.safetensors", "--output", "out.safetensors"]) == 0
@@ -209,6 +223,10 @@ def half(folder: Path) -> None:
     save_file({"v": torch.zeros(3).half()}, folder / "b.safetensors")
 
 
+def nan(folder: Path) -> None:
+    save_file({"v": torch.tensor([0, torch.nan, 0])}, folder / "b.safetensors")
+
+
 def other_model_under_keys(folder: Path) -> None:
     torch.save({"model": {"v": torch.zeros(3)}, "ema": {"v": torch.zeros(3)}}, folder / "c.pth")
 
@@ -226,6 +244,8 @@ BAD = {
     "a pickle with code": (with_code, ["c.pth"], ["c.pth is refused by torch's restricted loader"]),
     "another dtype": (half, [], ["b.safetensors: 'v' is torch.float16, expected torch.float32", "--dtype float32"]),
     "another key": (other_model_under_keys, ["--key", "emo", "c.pth"], ["under the key 'emo'", "did you mean"]),
+    "NaN in a geometric median": (nan, ["--method", "geometric-median"], ["b.safetensors holds values", "not finite"]),
+    "trim of a geometric median": (None, ["--method", "geometric-median", "--trim", "0.1"], ["--trim belongs to"]),
     "even of a mean": (None, ["--method", "mean", "--even", "lower"], ["--even belongs to --method median, not mean"]),
     "trim of a median": (None, ["--trim", "0.1"], ["--trim belongs to --method trimmed-mean, not median"]),
     "trim of all": (None, ["--method", "trimmed-mean", "--trim", "0.5"], ["--trim 0.5: expected a share", "(0, 0.5)"]),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from buttress.errors import CheckpointError, ModelError
-from buttress.kernels import MEAN, combine_files, median_files
+from buttress.kernels import MEAN, combine_files, geometric_median_files, median_files
 
 
 def version(number: int) -> dict[str, Tensor]:
@@ -290,6 +290,7 @@ def test_a_dtype_converts_and_rounds_once(tmp_path: Path, dtype: torch.dtype, bu
     assert result["n"].tolist() == 2
     assert seen[-1] == (2_000 * 8 + 8, 2_000 * 8 + 8)
     assert torch.equal(median_files(paths, dtype=dtype)["w"], stack.median(0).values.to(dtype))
+    assert geometric_median_files(paths, dtype=dtype)["w"].dtype == dtype
 
 
 def test_integers_are_not_converted_and_no_other_dtype_is_taken(tmp_path: Path):

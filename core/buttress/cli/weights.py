@@ -47,9 +47,9 @@ def export(run: Path, track: str, checkpoint: str, output: Path, trust: bool, as
 @option("--output", type=FILE, required=True, metavar="FILE", help="safetensors file to write")
 @option(
     "--method",
-    type=WordType(["median", "mean", "trimmed-mean"]),
+    type=WordType(["median", "mean", "trimmed-mean", "geometric-median"]),
     default="median",
-    help="method, element by element",
+    help="method of combining: element by element, or geometric-median of the files as whole vectors",
 )
 @option(
     "--even",
@@ -81,7 +81,7 @@ def export(run: Path, track: str, checkpoint: str, output: Path, trust: bool, as
 def ensemble(
     files: tuple[Path, ...],
     output: Path,
-    method: Literal["median", "mean", "trimmed-mean"],
+    method: Literal["median", "mean", "trimmed-mean", "geometric-median"],
     even: Literal["lower", "upper", "mean"] | None,
     trim: float | None,
     reestimate: Path | None,

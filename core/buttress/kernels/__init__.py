@@ -5,6 +5,7 @@ The config key ``backend``, the environment variable ``BUTTRESS_BACKEND`` or ``w
 reason.
 
     medians, averages           combine N tensors, networks or files into one, element by element
+    geometric                   combine N files into one, as whole vectors
     files, file_work, blocks    read N files in bounded memory; agreement: whether they are of one model
     perturbations               move weights by a share of their norm, and back
     losses                      average losses under the loss-stationary condition
@@ -12,10 +13,11 @@ reason.
     reference/, native/         the two implementations
 """
 
-from buttress.kernels.averages import MEAN, trimmed_mean_reduction
+from buttress.kernels.averages import MEAN, trimmed_mean_reduction, weighted_mean_reduction
 from buttress.kernels.backend import Backend, backend, status, use_backend
 from buttress.kernels.file_work import Integers, Reduction
 from buttress.kernels.files import combine_files
+from buttress.kernels.geometric import geometric_median_files
 from buttress.kernels.losses import lsc_cross_entropy, lsc_mean
 from buttress.kernels.medians import median, median_files, median_many, median_reduction
 from buttress.kernels.perturbations import (
@@ -42,6 +44,7 @@ __all__ = [
     "amp_step_",
     "backend",
     "combine_files",
+    "geometric_median_files",
     "lsc_cross_entropy",
     "lsc_mean",
     "median",
@@ -56,4 +59,5 @@ __all__ = [
     "trimmed_mean_reduction",
     "unperturb_",
     "use_backend",
+    "weighted_mean_reduction",
 ]

@@ -27,6 +27,18 @@ def trimmed_mean(rows: Sequence[Tensor], out: Tensor, cut: int) -> None:
     out[ordered[-1].isnan()] = torch.nan
 
 
+def weighted_mean(rows: Sequence[Tensor], out: Tensor, weights: Sequence[float]) -> None:
+    """Put the sum of N rows ``[B]``, each times its weight, into ``out [B]``, taken in float64 and rounded once.
+
+    Rows of weight 0 have no part, whatever they hold. The weights add up to 1.
+    """
+    first, *others = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]
+    total = first[0].to(torch.float64, copy=True).mul_(first[1])
+    for row, weight in others:
+        total.add_(row, alpha=weight)
+    out.copy_(total)
+
+
 MEAN = Reduction(mean, scratch=lambda n, itemsize: 16)  # the sum, and a row in its dtype
 
 
@@ -38,3 +50,8 @@ def trimmed_mean_reduction(cut: int) -> Reduction:
     """
     # Sorting takes the stack, the sorted stack and its indices, and a copy of both on the way.
     return Reduction(partial(trimmed_mean, cut=cut), scratch=lambda n, itemsize: n * (3 * itemsize + 16) + 16)
+
+
+def weighted_mean_reduction(weights: Sequence[float]) -> Reduction:
+    """Make a reduction of ``weighted_mean`` for ``combine_files``: one weight for each file, of sum 1."""
+    return Reduction(partial(weighted_mean, weights=tuple(weights)), scratch=lambda n, itemsize: 16)
