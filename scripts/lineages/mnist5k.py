@@ -20,7 +20,7 @@ def recipes() -> Iterator[Recipe]:
         body = {
             **digits(*STACKS[method]),
             "data": _NOISY,
-            "model": {"name": "mlp", "hidden": [256, 256], "batch_norm": True},
+            "model": {"name": "mlp", "hidden": [256, 256], "norm": True},
             "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 2e-3},
             "epochs": 32,
         }
