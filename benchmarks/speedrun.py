@@ -33,7 +33,8 @@ from buttress.console.output import exit_code_of
 from buttress.console.reporter import Reporter
 from buttress.console.tables import percent, table
 from buttress.errors import ConfigError, WorkError
-from buttress.evaluation.assess import assess, result_table
+from buttress.evaluation.assess import assess
+from buttress.evaluation.result_table import result_table
 from buttress.evaluation.subject import load_subject
 from buttress.precision import Precision
 from buttress.storage.files import write_text
