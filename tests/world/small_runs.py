@@ -7,14 +7,20 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from buttress.config.file import load_config
+from buttress.config.file import dump_config, load_config
 from buttress.console.reporter import Reporter
+from buttress.data import Data, Split
 from buttress.engine.world import World
 from buttress.errors import InterruptionError
 from buttress.storage.run_folder import RunFolder
 from buttress.storage.seals import read_weights
+from buttress.training.assembly import assemble
+from buttress.training.dataset import load_data
 from buttress.training.launch import continue_run, start
+from buttress.training.ranks import at_work_in
 from buttress.training.records import read_metrics
+from buttress.training.rng_states import seed_globally
+from buttress.training.trainer import Trainer
 
 from ..torture.small import SignallingReporter, quickly, small_config
 
@@ -73,11 +79,25 @@ def _quiet() -> Reporter:
     return Reporter(console=Console(quiet=True))
 
 
-def train_recipe(world: World, recipe: Path, overrides: list[str], runs: Path, run: str) -> RunFolder:
-    """Train a recipe with overrides."""
+def train_recipe(world: World, recipe: Path, overrides: list[str], path: Path) -> RunFolder:
+    """Train a recipe with overrides, and score it on a few images.
+
+    It has no forecast, no manifest and no picture, which would take longer than its steps.
+    """
+    folder = RunFolder(path)
     with quickly():
         file = load_config(recipe, overrides)
-        started = start(file, runs, run, forecast=False, world=world, reporter=_quiet())
-        assert started is not None
-        started.finish()
-    return started.folder
+        data, settings = load_data(file)
+        seed_globally(world, file.config.seed)
+        assembly = assemble(file, _with_few_tests(data), settings, folder.history, world)
+        if world.is_main:
+            folder.create(dump_config(assembly.resolved), {"hardware": {}})
+        world.wait("run folder")
+        with at_work_in(folder, world, _quiet()):
+            Trainer(assembly, folder, _quiet()).run()
+    return folder
+
+
+def _with_few_tests(data: Data) -> Data:
+    test = data.test
+    return dataclasses.replace(data, test=Split(test.x[:20], test.y[:20], test.memory_format))

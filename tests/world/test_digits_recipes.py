@@ -36,7 +36,7 @@ def shortened(recipe: Path, folder: Path) -> list[str]:
 @cache
 def alone(recipe: Path, folder: Path) -> tuple[list[str], dict]:
     overrides = shortened(recipe, folder)
-    return overrides, numbers_of(train_recipe(World(), recipe, overrides, folder, "alone"))
+    return overrides, numbers_of(train_recipe(World(), recipe, overrides, folder / "alone"))
 
 
 @pytest.fixture(scope="session")
@@ -51,5 +51,5 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
 )
 def test_a_recipe_gives_the_numbers_of_one_process(ranks: Ranks, recipe: Path, folders: dict[Path, Path]):
     overrides, one = alone(recipe, folders[recipe])
-    run = ranks.call(train_recipe, recipe, overrides, folders[recipe], f"on-{ranks.size}")[0]
+    run = ranks.call(train_recipe, recipe, overrides, folders[recipe] / f"on-{ranks.size}")[0]
     assert difference(numbers_of(run), one) < 1e-9

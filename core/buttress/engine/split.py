@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from buttress.engine.world import World
 from buttress.errors import DataError
+from buttress.streams import seed_of
 from buttress.types import Batch, Rows
 
 
@@ -45,3 +48,22 @@ def part_of(batch: Batch, rows: Rows) -> Batch:
         x = x.contiguous(memory_format=torch.channels_last)
     index = None if batch.index is None else rows.of(batch.index)
     return Batch(x, rows.of(batch.y), index, {name: rows.of(value) for name, value in batch.aux.items()})
+
+
+@contextmanager
+def drawing_alike(rows: Rows | None, device: torch.device, *key: object) -> Iterator[None]:
+    """Let torch's global generators draw the same on all ranks, where all of them have the whole batch of a step.
+
+    Dropout in a model draws from them. They are put back afterwards, so that the masks of later steps are each rank's.
+
+    Args:
+        rows: rows of this rank; None in one process.
+        device: device of the model.
+        key: seed and place of the step in the run.
+    """
+    if rows is None or not rows.whole:
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_of((*key, "whole batch")))
+        yield

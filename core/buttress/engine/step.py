@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ from buttress.engine.hooks import Hooks
 from buttress.engine.joined import LocalBuffers
 from buttress.engine.objective import Objective
 from buttress.engine.perturbation import Copies, Perturbed, perturbed
-from buttress.engine.split import split_batch
+from buttress.engine.split import drawing_alike, split_batch
 from buttress.engine.state import RunState
 from buttress.engine.writers import BEFORE_UPDATE, Writers, is_torchs_own
 from buttress.errors import ButtressError, WorkError, describe
@@ -125,13 +125,16 @@ class Step:
         with self.state.on_rows(rows), self.state.draws_of_first_replay():
             transformed = self.hooks.transform_batch(batch)
         part, rows = split_batch(self.state.world, batch, transformed, rows)
-        with self.state.on_rows(rows):
+        with self.state.on_rows(rows), self._drawing_alike(rows):
             if self.local is not None:
                 self.local.begin()
             result = self._trained(part, saved)
             if self.local is not None:
                 self.local.join(self.state.part)
         return result if rows is None else StepResult(rows.own(result.losses), result.adv)
+
+    def _drawing_alike(self, rows: Rows | None) -> AbstractContextManager[None]:
+        return drawing_alike(rows, self.state.device, self.state.seed, self.state.global_step)
 
     def _trained(self, batch: Batch, saved: Sequence[Tensor]) -> StepResult:
         """Attack, compute gradients and update; ``saved`` holds copies of the weights, or none."""
