@@ -87,4 +87,4 @@ setup: .venv/ready
 	scripts/setup
 
 clean:
-	rm -rf .venv build site core/buttress/_C.*.so core/*.egg-info *.egg-info
+	rm -rf .venv build site core/buttress/_C*.so core/*.egg-info *.egg-info

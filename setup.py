@@ -1,4 +1,7 @@
-"""The extension: ``buttress._C`` is built when torch and a C++ compiler are there. And the list of packages.
+"""The extension is built when torch and a C++ compiler are there; the list of packages.
+
+It is called ``buttress._C_torch_2_11``, by the minor version of torch that it is built for, and serves Python 3.11 and
+all later versions.
 
 ``BUTTRESS_EXTENSION=0|1|auto``: never, always (fail where it cannot be built), or when torch and a compiler are found;
 auto never fails an installation: what does not compile is a notice, and the package is pure Python.
@@ -18,7 +21,7 @@ from setuptools import Extension, find_namespace_packages, setup
 from setuptools.command.editable_wheel import editable_wheel
 
 # With torch there, this builds the extension; build isolation would hide torch.
-INSTALL = 'pip install "setuptools>=77" pybind11 ninja && pip install --no-build-isolation .'
+INSTALL = 'pip install "setuptools>=77" ninja && pip install --no-build-isolation .'
 
 # at::parallel_for is a plain loop without it. Apple's compiler has none.
 OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
@@ -69,16 +72,19 @@ def sources(with_cuda: bool) -> list[str]:
 
 def module(with_cuda: bool) -> Extension:
     """The extension, with its CUDA part or without."""
+    import torch
     from torch.utils import cpp_extension
 
+    major, minor = torch.__version__.split(".")[:2]
     kind = cpp_extension.CUDAExtension if with_cuda else cpp_extension.CppExtension
     return kind(
-        "buttress._C",
+        f"buttress._C_torch_{major}_{minor}",
         sources=sources(with_cuda),
         include_dirs=[str(Path("csrc").resolve())],
         define_macros=[("BUTTRESS_WITH_CUDA", "1")] if with_cuda else [],
         extra_compile_args={"cxx": ["-O3", "-g0", "-std=c++20", *OPENMP], "nvcc": ["-O3", "-std=c++20"]},
         extra_link_args=OPENMP,
+        py_limited_api=True,
     )
 
 
@@ -130,7 +136,8 @@ def extension() -> dict[str, Any]:
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
     os.environ.setdefault("MAX_JOBS", "2")
     build = builder(may_drop_cuda=with_cuda and cuda == "auto", may_drop_all=wanted == "auto" and cuda != "1")
-    return {"ext_modules": [module(with_cuda)], "cmdclass": {"build_ext": build}}
+    wheel = {"bdist_wheel": {"py_limited_api": "cp311"}}
+    return {"ext_modules": [module(with_cuda)], "cmdclass": {"build_ext": build}, "options": wheel}
 
 
 class PlainPaths:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from buttress.errors import ConfigError
 from buttress.kernels import backend, median, native, reference, status, use_backend
 
 ONE = [torch.tensor([1.0])]
+EXTENSION = "buttress._C_torch_" + "_".join(torch.__version__.split(".")[:2])
 
 
 @pytest.fixture(autouse=True)
@@ -142,8 +144,22 @@ def test_an_extension_that_cannot_be_imported_leaves_its_reason(monkeypatch: pyt
     native._loaded.cache_clear()
     try:
         assert native.build_facts() is None
-        assert "buttress._C: undefined symbol" in native.why_not()
-        assert status()["extension"].startswith("absent: the extension is not there (buttress._C: undefined symbol)")
+        assert f"{EXTENSION}: undefined symbol" in native.why_not()
+        assert status()["extension"].startswith(f"absent: the extension is not there ({EXTENSION}: undefined symbol)")
+    finally:
+        native._loaded.cache_clear()
+
+
+def test_an_extension_for_another_torch_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "__version__", "2.99.1+cu999")
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "kernels" / "native" / "__init__.py"))
+    native._loaded.cache_clear()
+    try:
+        assert "(no module named buttress._C_torch_2_99)" in native.why_not()
+        for version in ("2_11", "2_15"):
+            (tmp_path / f"_C_torch_{version}.abi3.so").touch()
+        native._loaded.cache_clear()
+        assert "(it was built for torch 2.11 and 2.15, and torch 2.99.1+cu999 is installed)" in native.why_not()
     finally:
         native._loaded.cache_clear()
 

@@ -1,8 +1,13 @@
-"""Load the compiled extension ``buttress._C`` once, at its first use; keep the reason where it cannot be loaded."""
+"""Load the compiled extension once, at its first use; keep the reason where it cannot be loaded.
+
+It is called ``buttress._C_torch_2_11``, by the minor version of torch that it is built for: the C++ interface of torch
+changes with each. A wheel may hold several.
+"""
 
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -12,8 +17,10 @@ import torch
 from buttress.errors import ConfigError
 from buttress.kernels.native import fakes
 
-INSTALL = 'pip install "setuptools>=77" pybind11 ninja && pip install --no-build-isolation .'
+INSTALL = 'pip install "setuptools>=77" ninja && pip install --no-build-isolation .'
 CURE = f"build it with: {INSTALL} (needs torch and a C++ compiler; see buttress doctor)"
+
+_PREFIX = "_C_torch_"
 
 # Operators that are called as their twins are, by name.
 _OPERATORS = (
@@ -42,8 +49,11 @@ def _load() -> ModuleType | ImportError:
 
 @cache
 def _loaded() -> ModuleType | ImportError:
+    name = _PREFIX + "_".join(torch.__version__.split(".")[:2])
     try:
-        extension = import_module("buttress._C")
+        extension = import_module(f"buttress.{name}")
+    except ModuleNotFoundError:
+        return ModuleNotFoundError(_why_not_found(name))
     except ImportError as problem:
         return problem
     missing = [name for name in _OPERATORS if not hasattr(torch.ops.buttress, name)]
@@ -51,6 +61,14 @@ def _loaded() -> ModuleType | ImportError:
         return ImportError(f"{extension.__file__} lacks {missing[0]}: it was built from another version of buttress")
     _register_fakes()
     return extension
+
+
+def _why_not_found(name: str) -> str:
+    present = sorted(file.name.partition(".")[0] for file in Path(__file__).parents[2].glob(f"{_PREFIX}*"))
+    if not present:
+        return f"no module named buttress.{name}"
+    versions = " and ".join(each.removeprefix(_PREFIX).replace("_", ".") for each in present)
+    return f"it was built for torch {versions}, and torch {torch.__version__} is installed"
 
 
 @cache
