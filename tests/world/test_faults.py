@@ -29,9 +29,12 @@ class Differs:
 class Raises:
     name = "raises"
 
+    def __init__(self, *, rank: int):
+        self.rank = rank
+
     @hookimpl
     def transform_batch(self, batch, ctx):
-        if ctx.rank == 1 and ctx.global_step == 5:
+        if ctx.rank == self.rank and ctx.global_step == 5:
             raise ValueError("no such thing")
         return batch
 
@@ -91,9 +94,10 @@ def test_a_sum_that_one_rank_alone_makes_is_named(size: int, tmp_path: Path):
     assert "hook compute_loss, epoch 2, step 2 sum 'ctx.sum' (1000,)" in error
 
 
-def test_an_error_of_one_rank_ends_all_and_is_said_once(tmp_path: Path):
-    error = only_error(trained(config(tmp_path, "raises"), 3, "a").end())
-    assert error.startswith("error: rank 1: plugin 'raises'")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_of_one_rank_ends_all_and_is_said_once(rank: int, tmp_path: Path):
+    error = only_error(trained(config(tmp_path, {"raises": {"rank": rank}}), 3, "a").end())
+    assert error.startswith(f"error: rank {rank}: plugin 'raises'")
     assert "no such thing" in error
 
 

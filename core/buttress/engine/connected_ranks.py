@@ -74,10 +74,11 @@ class ConnectedRanks:
         if self._group is None or self._faults is None or isinstance(problem, RanksError):
             return
         reason, code = str(problem) or type(problem).__name__, getattr(problem, "exit_code", 1)
-        speaks = self._faults.report(self.rank, self.size, reason, code)
+        speaks = self._faults.report(self.rank, reason, code)
         if isinstance(problem, ButtressError):
             problem.rank, problem.reported = self.rank, not speaks
         self._leave()
+        self._faults.leave_last(self.rank, self.size)
 
     def _leave(self) -> None:
         """Close the connections to the other ranks, so that they wait no longer."""
@@ -129,9 +130,8 @@ class ConnectedRanks:
     def _lost(self, problem: BaseException | None) -> RanksError:
         """The error of ranks that no longer make the same collectives, or of which some have ended."""
         assert self._faults is not None
-        lost = self._faults.explain(self.rank, self.size, self._calls, problem)
         self._leave()
-        return lost
+        return self._faults.explain(self.rank, self.size, self._calls, problem)
 
     def _reduce(self, values: Tensor, kind: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
         dist.all_reduce(values, kind, group=self._group)

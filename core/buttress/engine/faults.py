@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import isfinite
 from time import monotonic, sleep
 from typing import Any
@@ -12,8 +13,8 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from buttress.errors import RanksError
 
-# Seconds in which the other ranks are to notice that one has ended, and between two looks at the board.
-_PATIENCE, _LOOK = 5.0, 0.05
+# Seconds in which other ranks are to say where they are, and in which they are to end; and between two looks at the board.
+_PATIENCE, _END, _LOOK = 5.0, 20.0, 0.05
 
 _CURE = "continue with buttress resume, which takes any number of processes"
 
@@ -29,8 +30,8 @@ class Faults:
     def __init__(self, store: Store, timeout: float) -> None:
         self._store, self._timeout = PrefixStore("buttress", store), timeout
 
-    def report(self, rank: int, size: int, reason: str, exit_code: int) -> bool:
-        """Say that ``rank`` of ``size`` ends by an error of its own, and with which exit code.
+    def report(self, rank: int, reason: str, exit_code: int) -> bool:
+        """Say that ``rank`` ends by an error of its own, and with which exit code.
 
         Returns:
             Whether it is the first to say so, and is the one to tell the user.
@@ -39,7 +40,6 @@ class Faults:
             first = bool(self._store.add("speakers", 1) == 1)
             if first:
                 self._store.set("fault", json.dumps([rank, reason, exit_code]))
-            self._leave_last(rank, size)
         except RuntimeError:  # the store went with the rank that kept it
             return True
         return first
@@ -56,13 +56,14 @@ class Faults:
         try:
             others = self._calls_of_all(rank, size, calls)
             fault = self._fault()
+            there = size if fault is not None else len(others)
             if fault is not None:
                 error = RanksError(f"rank {fault[0]}: {fault[1]}")
                 error.exit_code, error.reported = fault[2], True
             else:
                 error = RanksError(f"{self._reason(size, others, problem)}; {_CURE}")
                 error.reported = self._store.add("speakers", 1) != 1
-            self._leave_last(rank, size)
+            self.leave_last(rank, there)
         except RuntimeError:
             return RanksError(
                 f"rank 0 of {size}: ended, or its machine has, or cannot be reached any more; rank {rank} was at: "
@@ -70,12 +71,16 @@ class Faults:
             )
         return error
 
-    def _leave_last(self, rank: int, size: int) -> None:
-        """Let the rank whose process may keep the store wait for a moment until the others need it no longer."""
-        left, end = self._store.add("left", 1), monotonic() + _PATIENCE
-        while rank == 0 and left < size and monotonic() < end:
-            sleep(_LOOK)
-            left = self._store.add("left", 0)
+    def leave_last(self, rank: int, there: int) -> None:
+        """Let the rank whose process may keep the store wait until the ``there`` ranks need it no longer.
+
+        A rank notices that another one has left at its next collective, which may be a step away.
+        """
+        with suppress(RuntimeError):  # the store went with the rank that kept it
+            left, end = self._store.add("left", 1), monotonic() + _END
+            while rank == 0 and left < there and monotonic() < end:
+                sleep(_LOOK)
+                left = self._store.add("left", 0)
 
     def _reason(self, size: int, calls: Mapping[int, Sequence[str]], problem: BaseException | None) -> str:
         here = next(iter(calls.values()))[-1]
