@@ -237,8 +237,9 @@ def test_two_processes_give_the_result_of_one_once(started: str, run: str, capsy
     assert done.returncode == 0, done.stderr
     expect_same(json.loads(done.stdout), whole)
     assert done.stderr.count("loading data and weights") == 1  # rank 0 alone shows progress
-    (line,) = [line for line in done.stderr.splitlines() if "buttress: shard" in line]
-    assert "is done; " in line
+    lines = [line for line in done.stderr.splitlines() if "buttress: shard" in line]
+    assert len(lines) <= 1  # none, where both end at once: then one result, and no word of batches that are missing
+    assert all("is done; " in line for line in lines)
     assert [path.suffix for path in sorted(Path(run, "eval").iterdir())] == [".json", ".npz"]
 
 
