@@ -19,6 +19,7 @@ import yaml
 from buttress.cli import main
 from buttress.config.file import ConfigFile
 from buttress.data import Data
+from buttress.engine.world import World
 from buttress.storage import run_folder
 from buttress.storage.seals import read_sealed
 from buttress.training import assembly as build
@@ -303,12 +304,14 @@ def test_runs_that_are_started_in_one_second_count_up(workspace: Path, monkeypat
     for _ in range(2):
         assert main(["train", "small.yaml", "epochs=1"]) == 0
 
-    def assemble(file: ConfigFile, data: Data, settings: dict[str, Any], history: Path) -> Assembly:
+    def assemble(
+        file: ConfigFile, data: Data, settings: dict[str, Any], history: Path, world: World | None = None
+    ) -> Assembly:
         """Another run takes the name between the plan and the folder."""
         other = history.parent
         if other.name == "20260101-120000-3":
             other.mkdir()
-        return build.assemble(file, data, settings, history)
+        return build.assemble(file, data, settings, history, world)
 
     monkeypatch.setattr("buttress.training.launch.assemble", assemble)
     assert main(["reproduce", "runs/small/20260101-120000"]) == 0

@@ -141,7 +141,7 @@ def _answer(outcome: ShardOutcome, subject: ModelUnderAttack, launch: Launch, as
     completed, known, together = outcome.standing == "completed", outcome.standing == "known", launch.size > 1
     if together and not completed:
         if launch.rank == 0 or not known:
-            notice(outcome.line)
+            notice(outcome.line, of_each=True)
         if launch.rank > 0 or not known:
             return ""
     if as_json:

@@ -26,12 +26,12 @@ def say(text: str) -> None:
         print_to("stdout", shown if isinstance(text, Exact) else wrapped(shown, get_terminal_size().columns))
 
 
-def notice(text: str) -> None:
+def notice(text: str, *, of_each: bool = False) -> None:
     """Print a notice about the work on standard error: ``buttress: importing torch ...``.
 
-    Of the processes that torchrun or srun has started as one run, the first prints it for all.
+    Of the processes that torchrun or srun has started together, the first prints it for all; or each prints its own.
     """
-    if _is_first():
+    if of_each or _is_first():
         _print_message(f"buttress: {text}")
 
 
