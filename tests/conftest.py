@@ -16,6 +16,7 @@ gc.disable()  # until all tests are collected: what they import stays, and to lo
 
 SLOWEST = (
     "testing/test_promises.py",
+    "world/test_plugins.py",
     "torture/test_resume_points.py",
     "tests/test_recipes.py",
     "tests/test_examples.py",
@@ -25,6 +26,8 @@ SLOWEST = (
     "tests/test_external_plugin.py",
     "cli/test_export.py",
     "cli/test_evaluate.py",
+    "cli/test_plugins_new.py",
+    "cli/test_evaluate_shards.py",
 )
 """Files that take longest, the first of them most. They run first: one at the end would leave other cores idle."""
 
