@@ -70,12 +70,14 @@ check: setup
 	scripts/check --no-tests
 
 # The C++ headers under the address and undefined-behaviour sanitizers, at every instruction set of this processor: some
-# five minutes, nearly all of it to compile. What the address sanitizer finds anyway is left out of the other.
-sanitize:
+# five minutes, nearly all of it to compile. What the address sanitizer finds anyway is left out of the other. Then the CUDA
+# kernels on the host, under these and ThreadSanitizer, and with every fault that has to be found.
+sanitize: setup
 	mkdir -p build
 	$(CXX) -std=c++20 -O1 -g1 -fno-var-tracking -fsanitize=address,undefined -fno-sanitize=null,alignment,object-size \
 	  -fno-sanitize-recover=undefined -Icsrc tests/sanitize/median.cpp csrc/median/cpu.cpp -o build/sanitize-median
 	build/sanitize-median --levels | while read level; do BUTTRESS_SIMD=$$level build/sanitize-median || exit 1; done
+	$(BIN)/python -m pytest tests/kernels/cuda_on_host/sanitize.py
 
 format: setup
 	$(BIN)/ruff format .

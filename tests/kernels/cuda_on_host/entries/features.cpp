@@ -1,0 +1,1 @@
+// features.cu has its entries itself.

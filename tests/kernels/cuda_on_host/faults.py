@@ -1,0 +1,101 @@
+"""Faults to plant in the kernels, each by one replacement in a source; the checks have to see all of them."""
+
+from dataclasses import dataclass
+
+MEDIAN, LOSSES, PERTURB, UPDATE = "median/cuda.cu", "lsc/cuda.cu", "perturb/cuda.cu", "perturb/update.h"
+
+SHORTER = (MEDIAN, "kInRegisters = 32", "kInRegisters = 4")
+"""No fault, but less to compile: counts of rows with a network of their own."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One replacement in a source. A race needs ThreadSanitizer; the cheap faults are tried on every day."""
+
+    kind: str
+    path: str
+    old: str
+    new: str
+    race: bool = False
+    cheap: bool = False
+
+    @property
+    def family(self) -> str:
+        return self.path.partition("/")[0]
+
+
+FAULTS = (
+    Fault(
+        "tile bound",
+        MEDIAN,
+        "end = begin + kTile < all.at(tensor, 1) ?",
+        "end = begin < all.at(tensor, 1) ?",
+        cheap=True,
+    ),
+    Fault("rank", MEDIAN, "job.upper == job.n / 2", "job.upper == (job.n - 1) / 2", cheap=True),
+    Fault("rank of the bisection", MEDIAN, "if (below <= rank)", "if (below < rank)"),
+    Fault(
+        "off-by-one in the table",
+        MEDIAN,
+        "tensor * (kHead + n) + field",
+        "tensor * (kHead + n - 1) + field",
+        cheap=True,
+    ),
+    Fault(
+        "32-bit index of a tile",
+        MEDIAN,
+        "(number - all.at(tensor, 0)) * kTile",
+        "int(number - all.at(tensor, 0)) * kTile",
+        cheap=True,
+    ),
+    Fault(
+        "shuffle mask",
+        LOSSES,
+        "x += __shfl_xor_sync(~0u, x, step)",
+        "x += __shfl_xor_sync(~0u >> 1, x, step)",
+        cheap=True,
+    ),
+    Fault(
+        "shuffle distance",
+        LOSSES,
+        "__shfl_xor_sync(~0u, x, step);\n    x = x",
+        "__shfl_xor_sync(~0u, x, 1);\n    x = x",
+    ),
+    Fault(
+        "32-bit index of a row", LOSSES, "logits.values + i * logits.classes", "logits.values + int(i * logits.classes)"
+    ),
+    Fault(
+        "uninitialised shared memory",
+        LOSSES,
+        "counts[threadIdx.x] = count;",
+        "if (count > 0) counts[threadIdx.x] = count;",
+        cheap=True,
+    ),
+    Fault("wrong array", PERTURB, "d.widen(t.origin[i]) + multiplier", "d.widen(t.weight[i]) + multiplier", cheap=True),
+    Fault(
+        "barrier in a branch",
+        PERTURB,
+        "    __syncthreads();\n    if (int(threadIdx.x) < half) {",
+        "    if (int(threadIdx.x) < half) {\n      __syncthreads();",
+    ),
+    Fault(
+        "missing barrier",
+        PERTURB,
+        "    __syncthreads();\n    if (int(threadIdx.x) < half)",
+        "    if (int(threadIdx.x) < half)",
+        cheap=True,
+    ),
+    Fault("missing barrier before reuse", PERTURB, "  __syncthreads();  // before", "  // before"),
+    Fault(
+        "off-by-one in the search for an item", UPDATE, "items[middle].first <= block", "items[middle].first < block"
+    ),
+    Fault(
+        "two blocks write one number",
+        PERTURB,
+        "block == item.first && threadIdx.x == 0",
+        "threadIdx.x == 0",
+        race=True,
+        cheap=True,
+    ),
+    Fault("end of an item's blocks", PERTURB, "items[at + 1].first : blocks", "items[at + 1].first + 1 : blocks"),
+)
