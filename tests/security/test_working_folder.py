@@ -195,9 +195,13 @@ def test_nothing_of_a_repository_runs(repository: Path, trap: object) -> None:
 
 def test_every_process_of_ours_is_started_by_the_same_words() -> None:
     """A new ``[sys.executable, ...]`` would look for modules in the working folder again."""
-    sources = {path.name: path.read_text() for path in (Path(buttress.__file__).parent).rglob("*.py")}
+    package = Path(buttress.__file__).parent
+    sources = {path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")}
     starting = {name for name, text in sources.items() if "[sys.executable" in text or '["git"' in text}
-    assert starting == {"processes.py", "git.py"}
+    assert starting == {"processes.py", "storage/git.py"}
+    by_torchrun = {name for name, text in sources.items() if "sys.executable)" in text}
+    assert by_torchrun == {"cli/processes.py"}
+    assert '["-P", "-m", "buttress", ' in sources["cli/processes.py"]
 
 
 DISTRIBUTION = """

@@ -45,7 +45,8 @@ def start_processes(count: int) -> str:
         max_restarts=0,
         monitor_interval=0.1,
     )
-    command = ["-m", "buttress", *_without_processes(sys.argv[1:])]
+    # -P: Python would look for modules in the working folder first, where a ``types.py`` of somebody's lies.
+    command = ["-P", "-m", "buttress", *_without_processes(sys.argv[1:])]
     try:
         elastic_launch(config, sys.executable)(*command)
     except SignalException:  # torchrun has handed it on to the processes, which have ended
