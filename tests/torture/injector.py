@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -187,7 +188,8 @@ def _quickly() -> Iterator[None]:
     """Without what takes longer than the rest of so small a run and writes no file of it."""
     from .small import quickly
 
-    with quickly(), patch("buttress.training.launch.forecast_cost", lambda probe: None):
+    no_forecast = SimpleNamespace(on=lambda processes: None)
+    with quickly(), patch("buttress.training.launch.forecast_cost", lambda probe: no_forecast):
         yield
 
 
