@@ -52,12 +52,12 @@ def test_the_label_of_an_example_without_one_makes_no_difference():
 
 def test_the_mean_is_over_the_labelled_examples():
     losses = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64, requires_grad=True)
-    mean = mean_over_labelled(losses, torch.tensor([False, True, False, True])).mean()
+    unlabelled = torch.tensor([False, True, False, True])
+    mean = mean_over_labelled(losses, unlabelled, (~unlabelled).sum(), 4).mean()
     assert float(mean.detach()) == 2.0
     (grad,) = torch.autograd.grad(mean, losses)
     assert grad.tolist() == [0.5, 0.0, 0.5, 0.0]
-    assert mean_over_labelled(losses, torch.ones(4, dtype=torch.bool)).tolist() == [0.0] * 4
-    assert mean_over_labelled(losses, None) is losses
+    assert mean_over_labelled(losses, torch.ones(4, dtype=torch.bool), torch.tensor(0), 4).tolist() == [0.0] * 4
 
 
 def test_the_factor_is_on_the_marked_examples():

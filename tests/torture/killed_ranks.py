@@ -85,7 +85,8 @@ def _until_done(config: Path, name: str, size: int, rng: random.Random, tally: T
         others = {code for other, code in enumerate(ended.codes) if other != rank}
         if others == {0}:  # killed when the run was done
             return
-        if others != {1} or not any(f"rank {rank} of {size}: ended" in line for line in ended.errors):
+        named = (f"rank {rank} of {size}: ended", "did not meet the others")
+        if others != {1} or not any(words in line for words in named for line in ended.errors):
             tally.lost.append(f"kill {tally.kills}: rank {rank} of {size} is not named: {ended.codes} {ended.errors}")
 
 
@@ -122,7 +123,7 @@ def _launch(config: Path, name: str, size: int) -> ForkedRanks:
     words = ["resume", str(run.path)] if list_checkpoints(run.checkpoints) else begin
     texts = config.parent / "texts" / name
     shutil.rmtree(texts, ignore_errors=True)
-    return ForkedRanks(words, size, texts)
+    return ForkedRanks(words, size, texts, BUTTRESS_TIMEOUT="30")  # for a rank that is killed before all have met
 
 
 def _expected(config: Path, size: int) -> dict[str, str]:
