@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -71,7 +72,8 @@ class ForkedRanks:
         return True
 
     def kill(self, rank: int, number: int = signal.SIGKILL) -> None:
-        os.kill(self.processes[rank].pid, number)
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(self.processes[rank].pid, number)
 
     def end(self) -> Ended:
         """The end of all; one that is still there after a minute hangs."""
