@@ -123,7 +123,7 @@ def _launch(config: Path, name: str, size: int) -> ForkedRanks:
     words = ["resume", str(run.path)] if list_checkpoints(run.checkpoints) else begin
     texts = config.parent / "texts" / name
     shutil.rmtree(texts, ignore_errors=True)
-    return ForkedRanks(words, size, texts, BUTTRESS_TIMEOUT="30")  # for a rank that is killed before all have met
+    return ForkedRanks(words, size, texts, BUTTRESS_TIMEOUT="20")  # for a rank that is killed before all have met
 
 
 def _expected(config: Path, size: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from buttress.errors import RanksError
 
 # Seconds in which other ranks are to say where they are, in which they are to end, and between two looks.
-_PATIENCE, _END, _LOOK = 5.0, 20.0, 0.05
+_PATIENCE, _END, _LOOK = 10.0, 20.0, 0.05
 
 _CURE = "continue with buttress resume, which takes any number of processes"
 
