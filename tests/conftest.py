@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -70,6 +71,17 @@ def short_forecasts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forecast, "CALIBRATION_SECONDS", 0.0)
         yield
+
+
+@pytest.fixture(autouse=True)
+def modules_of_one_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test imports from its own folders is forgotten after it: another test may have a module of that name."""
+    modules, path, folders = set(sys.modules), [*sys.path], f"{tmp_path_factory.getbasetemp()}{os.sep}"
+    yield
+    for name in sys.modules.keys() - modules:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folders):
+            del sys.modules[name]
+    sys.path[:] = path
 
 
 @pytest.fixture(autouse=True)

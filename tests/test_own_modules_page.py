@@ -1,7 +1,6 @@
 """The example of ``docs/own_modules.md`` works as it is shown: its files beside its config, trained and resumed."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from .docs.blocks import blocks
 
 
 def test_the_example_of_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sys.path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "project"
     folder.mkdir()

@@ -131,10 +131,9 @@ class Levels:
 '''
 
 
-def test_a_path_of_a_data_set_of_ones_own_is_looked_up_alike(config: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_path_of_a_data_set_of_ones_own_is_looked_up_alike(config: Path):
     config.with_name("own_levels.py").write_text(OWN)
     config.with_name("level.txt").write_text("0.5")
-    monkeypatch.setattr("sys.path", list(__import__("sys").path))
     text = yaml.safe_load(config.read_text())
     text["data"] = {"target": "own_levels:Levels", "args": {"path": "level.txt"}}
     config.write_text(yaml.safe_dump(text))

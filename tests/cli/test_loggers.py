@@ -1,7 +1,6 @@
 """Loggers are told the metrics, and change nothing."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,8 +28,6 @@ def installed_here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     installed_sources._listed.cache_clear()
     yield
     installed_sources._listed.cache_clear()
-    for name in [name for name in sys.modules if name.startswith("acme_")]:
-        del sys.modules[name]
 
 
 def install(folder: Path, name: str, source: str) -> None:

@@ -1,6 +1,5 @@
 """Models by target of kinds that nobody had in mind: they work, or are one message at their line, never a traceback."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -140,10 +139,8 @@ def __getattr__(name):
 
 
 @pytest.fixture
-def odd(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def odd(workspace: Path) -> Path:
     (workspace / "odd_nets.py").write_text(NETS)
-    monkeypatch.setattr("sys.path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "odd_nets", raising=False)
     return workspace
 
 

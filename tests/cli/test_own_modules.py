@@ -194,15 +194,13 @@ FREE = {
 
 
 @pytest.fixture
-def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(workspace: Path) -> Path:
     """A folder beside the working one, with three modules and ``own.yaml`` in it."""
     folder = workspace / "project"
     folder.mkdir()
     for name, text in (("data", DATA), ("schedule", SCHEDULE), ("net", NET)):
         (folder / f"own_{name}.py").write_text(text)
     write(folder)
-    monkeypatch.setattr("sys.path", list(sys.path))
-    forget()
     return folder
 
 

@@ -38,8 +38,6 @@ def test_the_example_of_a_hook_is_that_of_its_hook_and_keeps_its_promises(
     hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = new_plugin("mine", [hook], tmp_path / "made")
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "buttress_mine", raising=False)  # that of another hook
     subjects = subjects_of(str(folder))  # of its pyproject
     kinds = {"generate_adv": ["plugin", "attack"], "log": ["logger"]}.get(hook, ["plugin"])
     assert [subject.kind for subject in subjects] == kinds
@@ -54,8 +52,6 @@ def test_the_example_of_a_wrapper_wraps_its_hook_and_keeps_its_promises(
     hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = new_plugin("mine", output=tmp_path / "made", wraps=[hook])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "buttress_mine", raising=False)  # that of another hook
     (subject,) = subjects_of(str(folder))
     assert (subject.kind, subject.provides, subject.wraps) == ("plugin", set(), {hook})
     assert examine(subject).broken == []
@@ -135,9 +131,6 @@ def test_a_plugin_is_added_to_a_package_that_exists(layout: str, tmp_path: Path,
         expect_tidy(folder)
     else:
         assert "# kept" in (folder / "pyproject.toml").read_text()
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    for name in ("pkg", "pkg.added_one", "buttress_added_one"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
     plugin, attack = subjects_of(str(folder), only=["added_one"])
     assert [str(plugin), str(attack)] == ["plugin 'added_one'", "attack 'added_one'"]
     monkeypatch.setenv("PYTHONPATH", str(folder / "src" if layout == "src" else folder))

@@ -36,7 +36,6 @@ Install = Callable[..., None]
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Puts a distribution on ``sys.path``: metadata with one plugin entry point, and its module."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    modules = set(sys.modules)
 
     def add(
         distribution: str,
@@ -60,9 +59,6 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     yield add
     installed_sources._listed.cache_clear()
-    for module in set(sys.modules) - modules:
-        if module.endswith("_module"):
-            del sys.modules[module]
 
 
 def statuses(name: str) -> list[tuple[str, str]]:

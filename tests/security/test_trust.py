@@ -265,7 +265,6 @@ def test_forged_bytecode_beside_a_module_is_not_executed(tmp_path: Path, monkeyp
     from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore[attr-defined]
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     for name, package in (("forged_one", ""), ("forged_two", "inside/")):
         path = tmp_path / f"{package}{name}.py"
         path.parent.mkdir(exist_ok=True)

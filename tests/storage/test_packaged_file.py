@@ -1,7 +1,6 @@
 """Files in installed packages: read, or refused with what to install."""
 
 import gzip
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "some_toys" / "__init__.py").touch()
     (tmp_path / "some_toys" / "data" / "a.txt").write_bytes(b"content")
     monkeypatch.syspath_prepend(tmp_path)
-    yield tmp_path / "some_toys"
-    sys.modules.pop("some_toys", None)
+    return tmp_path / "some_toys"
 
 
 def test_a_file_is_read_and_only_the_package_is_imported(package: Path):

@@ -3,7 +3,6 @@
 import gc
 import inspect
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,6 @@ def _one_thread():
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """``plugins check`` examines in this process, which no plugin of the test ends."""
     monkeypatch.setattr("buttress.authoring.examination.run_apart", run_here)
-    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -312,8 +310,7 @@ def test_a_class_of_a_file_is_what_its_hooks_say_and_may_be_installed_already(ho
     assert (subject.kind, subject.name) == (kind, "pgd")
 
 
-def test_a_name_and_a_package_mean_all_kinds_that_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
+def test_a_name_and_a_package_mean_all_kinds_that_they_have(tmp_path: Path):
     assert [subject.kind for subject in subjects_of("pgd")] == ["plugin", "attack"]
     assert [subject.kind for subject in subjects_of("buttress:pgd", kind="attack")] == ["attack"]
     assert [subject.kind for subject in subjects_of("tensorboard")] == ["logger"]

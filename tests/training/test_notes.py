@@ -1,6 +1,5 @@
 """Notes before and after a run: what is no error, but seldom what was meant."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,8 +47,6 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Noted:
     make_workspace(tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "note_nets.py").write_text(NETS)
-    monkeypatch.setattr("sys.path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "note_nets", raising=False)
     return lambda *overrides: before_training(check_config(load_config(tmp_path / "small.yaml", overrides)))
 
 
