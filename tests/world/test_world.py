@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from buttress import Batch
+from buttress.engine.faults import Faults
 from buttress.engine.world import World
+from buttress.errors import RanksError
 from buttress.nn.synced_batchnorm import SyncedBatchNorm, sync_batch_norm
 from buttress.types import Rows
 
@@ -209,3 +212,29 @@ def with_rows_alone(world: World) -> Any:
             engine.step(mine.x, mine.y, index=mine.index, rows=rows)
         engine.end_epoch({"loss": 1.0})
     return {name: value.clone() for name, value in engine.model.state_dict().items()}
+
+
+class Breaking(World):
+    """Loses the other ranks in a sum of one number, as where one of them has died."""
+
+    def _reduce(self, values: Tensor, kind: Any = dist.ReduceOp.SUM) -> None:
+        group = self._group  # as the calls of torch refer to it
+        if values.numel() == 1:
+            raise RuntimeError(f"no answer from a rank of {group}")
+        super()._reduce(values, kind)
+
+
+def broken_on_rank_0(world: World) -> str:
+    store = dist.PrefixStore("broken", dist.distributed_c10d._get_default_store())
+    kind = Breaking if world.rank == 0 else World
+    alone = kind(dist.new_group(), Faults(store, 60.0))
+    try:
+        alone.sum(torch.ones(1))
+    except RanksError as problem:
+        return str(problem)
+    return "summed"
+
+
+def test_a_rank_that_loses_the_others_keeps_none_of_them_waiting(ranks: Ranks):
+    for answer in ranks.call(broken_on_rank_0):
+        assert "the ranks lost one another within 60 s at: sum 'sum' (1,) torch.float32" in answer

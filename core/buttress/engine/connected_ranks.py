@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -77,11 +78,16 @@ class ConnectedRanks:
         speaks = self._faults.report(self.rank, reason, code)
         if isinstance(problem, ButtressError):
             problem.rank, problem.reported = self.rank, not speaks
-        self._leave()
+        self._leave(problem)
         self._faults.leave_last(self.rank, self.size)
 
-    def _leave(self) -> None:
-        """Close the connections to the other ranks, so that they wait no longer."""
+    def _leave(self, problem: BaseException | None) -> None:
+        """Close the connections to the other ranks, so that they wait no longer.
+
+        gloo closes a connection when nothing refers to its group. The calls in which ``problem`` was raised do.
+        """
+        if problem is not None:
+            traceback.clear_frames(problem.__traceback__)
         group, self._group = self._group, None
         with suppress(Exception):
             dist.destroy_process_group(group)
@@ -130,7 +136,7 @@ class ConnectedRanks:
     def _lost(self, problem: BaseException | None) -> RanksError:
         """The error of ranks that no longer make the same collectives, or of which some have ended."""
         assert self._faults is not None
-        self._leave()
+        self._leave(problem)
         return self._faults.explain(self.rank, self.size, self._calls, problem)
 
     def _reduce(self, values: Tensor, kind: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
