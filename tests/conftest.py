@@ -30,7 +30,8 @@ SLOWEST = (
     "cli/test_plugins_new.py",
     "cli/test_evaluate_shards.py",
 )
-"""Files that take longest, the first of them most. They run first: one at the end would leave other cores idle."""
+"""Files that take longest, the first of them most. They run first: one at the end would leave other cores idle. Their
+tests have the mark ``slow``, and ``scripts/matrix`` leaves them out."""
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -126,6 +127,9 @@ def _rank(item: pytest.Item) -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_rank)
+    for item in items:
+        if _rank(item) < len(SLOWEST):
+            item.add_marker(pytest.mark.slow)
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs a CUDA device; torch sees none")
