@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each does all of its own set-up in .venv, on any machine with Python >= 3.11.
 BIN := .venv/bin
 
-.PHONY: demo test check docs pages compare compare-stages compare-mnist5k speed scale torture sanitize format setup clean
+.PHONY: demo test check docs pages compare compare-stages compare-mnist5k speed scale torture sanitize wheel format setup clean
 
 demo: setup
 	$(BIN)/buttress train configs/demo.yaml
@@ -78,6 +78,11 @@ sanitize: setup
 	  -fno-sanitize-recover=undefined -Icsrc tests/sanitize/median.cpp csrc/median/cpu.cpp -o build/sanitize-median
 	build/sanitize-median --levels | while read level; do BUTTRESS_SIMD=$$level build/sanitize-median || exit 1; done
 	$(BIN)/python -m pytest tests/kernels/cuda_on_host/sanitize.py
+
+# One wheel for several versions of torch, into dist/, tested beside each: make wheel TORCH="2.11.0 2.15.0". Without TORCH
+# the version of constraints.txt and the newest one; some half an hour on two cores, and 14 GB in build/ for each.
+wheel:
+	scripts/wheel $(TORCH)
 
 format: setup
 	$(BIN)/ruff format .

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -164,6 +166,21 @@ def test_an_extension_for_another_torch_is_not_loaded(tmp_path: Path, monkeypatc
         native._loaded.cache_clear()
 
 
+@pytest.mark.parametrize(("version", "suffix"), [("2.11.0", "2_11"), ("2.11.1+cpu", "2_11"), ("2.15.0a0", "2_15")])
+def test_the_build_for_the_minor_version_of_torch_is_loaded(version: str, suffix: str, monkeypatch: pytest.MonkeyPatch):
+    names: list[str] = []
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(native, "import_module", lambda name: names.append(name) or os)
+    monkeypatch.setattr(native, "_OPERATORS", ())
+    monkeypatch.setattr(native, "_register_fakes", lambda: None)
+    native._loaded.cache_clear()
+    try:
+        assert native._load() is os
+        assert names == [f"buttress._C_torch_{suffix}"]
+    finally:
+        native._loaded.cache_clear()
+
+
 def test_an_extension_of_another_version_counts_as_absent(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(native, "import_module", lambda name: os)  # any module with a file
     monkeypatch.setattr(native, "_OPERATORS", ("median_of_fishes",))
@@ -205,6 +222,28 @@ def test_the_extension_says_what_it_was_built_with(facts: dict[str, str]):
 
 def test_the_extension_was_built_against_this_torch(facts: dict[str, str]):
     assert facts["built against torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+RUNTIMES = """
+import re, torch
+
+def runtimes():
+    with open("/proc/self/maps") as maps:
+        return set(re.findall(r"/.*/lib(?:gomp|iomp|omp)\\S*", maps.read()))
+
+before = runtimes()
+from buttress.kernels import native
+assert native.build_facts() is not None, native.why_not()
+print(len(before), *(runtimes() - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc; there is no OpenMP in builds for other systems")
+def test_the_extension_brings_no_second_openmp_runtime(facts: dict[str, str]):
+    """It would have threads of its own, beside torch's, and another number of them."""
+    command = [sys.executable, "-c", RUNTIMES]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert process.stdout.split() == ["1"], process.stdout + process.stderr
 
 
 def test_status_shows_every_build_fact(facts: dict[str, str]):
