@@ -1,45 +1,12 @@
-// One thread an element, neighbours in neighbouring threads: every row is read once, in whole lines. A block takes one
-// tile of one tensor at a time, so that a launch serves any number of tensors of any sizes. Up to kInRegisters
-// rows run through a selection network in registers; for more, the key of the wanted rank is taken by bisection of the
-// key's bits, which reads the rows once for each bit, from the first-level cache.
-#include <cuda_runtime.h>
-
-#include <utility>
-
-#include "median/cuda.h"
-#include "median/network.h"
+// Neighbouring elements in neighbouring threads, so that rows are read in whole lines. A block takes one tile of one
+// tensor at a time, so that a launch serves any number of tensors of any sizes. As many rows as registers hold run
+// through a selection network (cuda_networks.h). The key of a rank among more rows is taken by its bits, two at a time
+// from the first that differs, until it is the smallest or the largest of those with the same beginning: a pass over the
+// rows each.
+#include "median/cuda_tile.h"
 
 namespace buttress {
 namespace {
-
-constexpr int kInRegisters = 32, kThreads = 256, kBlocks = 1 << 16;
-
-// The records of all tensors: of the only one, or a table.
-struct Records {
-  std::int64_t in_launch[kHead + kRowsInLaunch];
-  const std::int64_t* table;
-  std::int64_t tensors, tiles;
-  int n;
-  __device__ std::int64_t at(std::int64_t tensor, int field) const {
-    return table != nullptr ? table[tensor * (kHead + n) + field] : in_launch[field];
-  }
-};
-
-// The elements begin to end of one tensor.
-struct Tile {
-  const Records& records;
-  std::int64_t tensor, begin, end;
-  __device__ Tile(const Records& all, std::int64_t number) : records(all), tensor(0) {
-    for (std::int64_t after = all.tensors; after - tensor > 1;) {  // the last tensor that begins at or before this tile
-      const std::int64_t middle = tensor + (after - tensor) / 2;
-      (all.at(middle, 0) <= number ? tensor : after) = middle;
-    }
-    begin = (number - all.at(tensor, 0)) * kTile;
-    end = begin + kTile < all.at(tensor, 1) ? begin + kTile : all.at(tensor, 1);
-  }
-  __device__ void* out() const { return reinterpret_cast<void*>(records.at(tensor, 2)); }
-  __device__ const void* row(int i) const { return reinterpret_cast<const void*>(records.at(tensor, kHead + i)); }
-};
 
 // Numbers as unsigned integers of the same order, and back.
 template <Type type_>
@@ -50,88 +17,110 @@ struct Keys {
   static constexpr int width = int(8 * sizeof(Key));
   static __device__ Key of(Key bits) { return Key(bits & N::sign ? ~bits : bits | N::sign); }
   static __device__ Key back(Key key) { return Key(key & N::sign ? key ^ N::sign : ~key); }
+  static __device__ bool is_nan(Key bits) { return Key(bits & Key(~N::sign)) > N::infinity; }
 };
 
-// Loads one element's key; `nan` becomes true where it is none.
+// One element of all rows.
 template <typename K>
-__device__ typename K::Key load(const Tile& tile, int row, std::int64_t i, bool& nan) {
-  const auto bits = static_cast<const typename K::Key*>(tile.row(row))[i];
-  nan |= typename K::Key(bits & typename K::Key(~K::N::sign)) > K::N::infinity;
-  return K::of(bits);
-}
-
-template <typename K>
-__device__ void store(void* out, std::int64_t i, typename K::Key lower, typename K::Key upper, bool halfway, bool nan) {
+struct Column {
   using Key = typename K::Key;
-  const Key high = K::back(upper);
-  const Key value = halfway ? mean<K::type>(K::back(lower), high) : high;
-  static_cast<Key*>(out)[i] = nan ? K::N::nan : value;
-}
+  const Tile& tile;
+  int n;
+  std::int64_t i;
 
-template <int N, std::size_t C, typename Key>
-__device__ void compare(Key* x) {
-  constexpr Comparator c = StaticNetwork<N, false>::pruned.all[C];
-  const Key a = x[c.a], b = x[c.b];
-  if constexpr ((c.keep & 1) != 0) x[c.a] = b < a ? b : a;
-  if constexpr ((c.keep & 2) != 0) x[c.b] = b < a ? a : b;
-}
+  __device__ Key bits(int row) const { return static_cast<const Key*>(tile.row(row))[i]; }
+  __device__ Key key(int row) const { return K::of(bits(row)); }
 
-template <int N, typename Key, std::size_t... C>
-__device__ void run(Key* x, std::index_sequence<C...>) {
-  (compare<N, C>(x), ...);
-}
+  // The key of rank `rank`; false where there is a NaN.
+  __device__ bool at_rank(int rank, Key& result) const {
+    Key least = Key(~Key(0)), most = 0;
+    bool nan = false;
+#pragma unroll 4
+    for (int row = 0; row < n; ++row) {
+      const Key each = key(row);
+      nan |= K::is_nan(bits(row));
+      least = each < least ? each : least;
+      most = each > most ? each : most;
+    }
+    result = least == most ? least : between(least, most, rank);
+    return !nan;
+  }
 
-template <typename K, int N>
-__global__ void in_registers(const __grid_constant__ Records records, bool higher, bool halfway) {
-  for (std::int64_t number = blockIdx.x; number < records.tiles; number += gridDim.x) {
-    const Tile tile(records, number);
-    for (std::int64_t i = tile.begin + threadIdx.x; i < tile.end; i += blockDim.x) {
-      typename K::Key x[N];
-      bool nan = false;
+  __device__ Key between(Key least, Key most, int rank) const {
+    int shift = K::width - 2;  // of the two bits that are decided next
+    while (Key(least ^ most) >> shift == 0) shift -= 2;
+    Key prefix = Key(least >> shift & ~Key(3)) << shift;  // the smallest key that begins as the wanted one
+    int before = 0, until = n;  // how many keys are smaller, and how many do not exceed the largest that begins so
+    for (;; shift -= 2) {
+      const Key one = Key(Key(1) << shift);
+      int below[3] = {0, 0, 0};
+#pragma unroll 4
+      for (int row = 0; row < n; ++row) {
+        const Key each = key(row);
 #pragma unroll
-      for (int row = 0; row < N; ++row) x[row] = load<K>(tile, row, i, nan);
-      run<N>(x, std::make_index_sequence<StaticNetwork<N, false>::pruned.needed>{});
-      store<K>(tile.out(), i, x[(N - 1) / 2], higher ? x[N / 2] : x[(N - 1) / 2], halfway, nan);
+        for (int digit = 1; digit < 4; ++digit) below[digit - 1] += each < Key(prefix + digit * one);
+      }
+      const int digit = (below[0] <= rank) + (below[1] <= rank) + (below[2] <= rank);
+      before = digit == 0 ? before : digit == 1 ? below[0] : digit == 2 ? below[1] : below[2];
+      until = digit == 0 ? below[0] : digit == 1 ? below[1] : digit == 2 ? below[2] : until;
+      prefix = Key(prefix + digit * one);
+      if (shift == 0) return prefix;
+      if (rank == before) return smallest_from(prefix);
+      if (rank == until - 1) return largest_until(Key(prefix | Key(one - 1)));
     }
   }
-}
 
-// The key of a rank: bit by bit from the top, the smallest prefix that more than `rank` keys do not exceed.
-template <typename K>
-__device__ typename K::Key of_rank(const Tile& tile, int n, int rank, std::int64_t i, bool& nan) {
-  using Key = typename K::Key;
-  Key prefix = 0;
-  for (int bit = K::width - 1; bit >= 0; --bit) {
-    const Key top = Key(prefix | Key((Key(1) << bit) - 1));  // the largest key with this prefix and a 0 here
-    int below = 0;
-    for (int row = 0; row < n; ++row) below += load<K>(tile, row, i, nan) <= top;
-    if (below <= rank) prefix = Key(prefix | Key(Key(1) << bit));
+  __device__ Key smallest_from(Key least) const {
+    Key result = Key(~Key(0));
+#pragma unroll 4
+    for (int row = 0; row < n; ++row) {
+      const Key each = key(row);
+      if (each >= least && each < result) result = each;
+    }
+    return result;
   }
-  return prefix;
-}
+
+  __device__ Key largest_until(Key most) const {
+    Key result = 0;
+#pragma unroll 4
+    for (int row = 0; row < n; ++row) {
+      const Key each = key(row);
+      if (each <= most && each > result) result = each;
+    }
+    return result;
+  }
+
+  // The key of the rank after that of `key`, which is `rank`.
+  __device__ Key after(Key low, int rank) const {
+    int until = 0;
+#pragma unroll 4
+    for (int row = 0; row < n; ++row) until += key(row) <= low;
+    return until > rank + 1 ? low : smallest_from(Key(low + 1));
+  }
+};
 
 template <typename K>
-__global__ void by_bisection(const __grid_constant__ Records records, int lower, int upper, bool halfway) {
+__global__ void __launch_bounds__(kThreads) by_bits(const __grid_constant__ Records records, int rank, bool halfway) {
+  using Key = typename K::Key;
   for (std::int64_t number = blockIdx.x; number < records.tiles; number += gridDim.x) {
     const Tile tile(records, number);
-    for (std::int64_t i = tile.begin + threadIdx.x; i < tile.end; i += blockDim.x) {
-      bool nan = false;
-      const auto high = of_rank<K>(tile, records.n, upper, i, nan);
-      const auto low = halfway ? of_rank<K>(tile, records.n, lower, i, nan) : high;
-      store<K>(tile.out(), i, low, high, halfway, nan);
+    for (std::int64_t i = tile.begin + threadIdx.x; i < tile.end; i += kThreads) {
+      const Column<K> column{tile, records.n, i};
+      Key value = K::N::nan, low;
+      if (column.at_rank(rank, low)) {
+        value = K::back(low);
+        if (halfway) value = mean<K::type>(value, K::back(column.after(low, rank)));
+      }
+      static_cast<Key*>(tile.out())[i] = value;
     }
   }
 }
 
-template <typename K, std::size_t... N>
-void launch(const CudaJob& job, const Records& records, cudaStream_t stream, std::index_sequence<N...>) {
+template <Type type>
+void launch(const CudaJob& job, const Records& records, cudaStream_t stream) {
   const auto blocks = unsigned(job.tiles < kBlocks ? job.tiles : kBlocks);
-  const bool higher = job.upper == job.n / 2;
-  const bool done =
-      ((job.n == int(N) + 1 &&
-        (in_registers<K, int(N) + 1><<<blocks, kThreads, 0, stream>>>(records, higher, job.mean), true)) ||
-       ...);
-  if (!done) by_bisection<K><<<blocks, kThreads, 0, stream>>>(records, job.lower, job.upper, job.mean);
+  if (job.n <= largest_network(type)) return launch_network<type>(job, records, blocks, stream);
+  by_bits<Keys<type>><<<blocks, kThreads, 0, stream>>>(records, job.mean ? job.lower : job.upper, job.mean);
 }
 
 }  // namespace
@@ -142,13 +131,12 @@ int median_cuda(const CudaJob& job, void* stream) {
   for (int field = 0; job.table == nullptr && field < kHead + job.n; ++field) {
     records.in_launch[field] = job.records[field];
   }
-  const auto counts = std::make_index_sequence<kInRegisters>{};
   const auto on = static_cast<cudaStream_t>(stream);
   switch (job.type) {
-    case Type::float32: launch<Keys<Type::float32>>(job, records, on, counts); break;
-    case Type::float64: launch<Keys<Type::float64>>(job, records, on, counts); break;
-    case Type::float16: launch<Keys<Type::float16>>(job, records, on, counts); break;
-    case Type::bfloat16: launch<Keys<Type::bfloat16>>(job, records, on, counts); break;
+    case Type::float32: launch<Type::float32>(job, records, on); break;
+    case Type::float64: launch<Type::float64>(job, records, on); break;
+    case Type::float16: launch<Type::float16>(job, records, on); break;
+    case Type::bfloat16: launch<Type::bfloat16>(job, records, on); break;
   }
   return int(cudaGetLastError());
 }

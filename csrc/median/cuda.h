@@ -10,9 +10,10 @@ namespace buttress {
 // Elements of one tensor that a block takes at a time.
 constexpr int kTile = 1024;
 
-// A launch takes a record of each tensor: kHead + n integers, which are its first tile, its number of
-// elements, the address of its output, and the addresses of its n versions.
-constexpr int kHead = 3;
+// A launch takes a record of each tensor: kHead + n integers, which are its first tile, its number of elements, the
+// address of its output, the bits that are set in any of its addresses (how they are aligned), and the addresses of its
+// n versions.
+constexpr int kHead = 4;
 
 // Versions whose record travels with the launch where there is one tensor only.
 constexpr int kRowsInLaunch = 256;

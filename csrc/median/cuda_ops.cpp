@@ -22,9 +22,12 @@ struct Records {
   Records(Type type, at::TensorList outs, at::TensorList rows, std::int64_t n) {
     for (std::size_t k = 0; k < outs.size(); ++k) {
       if (type_of(outs[k]) != type || outs[k].numel() == 0) continue;
-      fields.insert(fields.end(), {tiles, outs[k].numel(), std::int64_t(outs[k].mutable_data_ptr())});
+      const auto out = std::int64_t(outs[k].mutable_data_ptr());
+      fields.insert(fields.end(), {tiles, outs[k].numel(), out, out});
+      const std::size_t bits = fields.size() - 1;
       for (const at::Tensor& row : rows.slice(k * std::size_t(n), std::size_t(n))) {
         fields.push_back(std::int64_t(row.const_data_ptr()));
+        fields[bits] |= fields.back();
       }
       tiles += (outs[k].numel() + kTile - 1) / kTile;
       ++tensors;

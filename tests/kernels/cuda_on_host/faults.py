@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-MEDIAN, LOSSES, PERTURB, UPDATE = "median/cuda.cu", "lsc/cuda.cu", "perturb/cuda.cu", "perturb/update.h"
+MEDIAN, TILE, NETWORKS = "median/cuda.cu", "median/cuda_tile.h", "median/cuda_networks.h"
+LOSSES, PERTURB, UPDATE = "lsc/cuda.cu", "perturb/cuda.cu", "perturb/update.h"
 
-SHORTER = (MEDIAN, "kInRegisters = 32", "kInRegisters = 4")
-"""No fault, but less to compile: counts of rows with a network of their own."""
+SHORTER = (TILE, "kLargest = 128", "kLargest = 8")
+"""No fault, but less to compile: rows of the largest network."""
 
 
 @dataclass(frozen=True)
@@ -25,28 +26,23 @@ class Fault:
 
 
 FAULTS = (
-    Fault(
-        "tile bound",
-        MEDIAN,
-        "end = begin + kTile < all.at(tensor, 1) ?",
-        "end = begin < all.at(tensor, 1) ?",
-        cheap=True,
-    ),
-    Fault("rank", MEDIAN, "job.upper == job.n / 2", "job.upper == (job.n - 1) / 2", cheap=True),
-    Fault("rank of the bisection", MEDIAN, "if (below <= rank)", "if (below < rank)"),
+    Fault("tile bound", TILE, "end = begin + kTile < record[1] ?", "end = begin < record[1] ?", cheap=True),
+    Fault("rank", NETWORKS, "job.upper != (job.n - 1) / 2", "job.upper != job.n / 2", cheap=True),
+    Fault("infinities that fill up", NETWORKS, "filled = (N - n) / 2", "filled = (N - n + 1) / 2", cheap=True),
+    Fault("numbers left in a row", NETWORKS, "tile.end - i < P::numbers ?", "tile.end - i < 1 ?", cheap=True),
+    Fault("vectors at odd addresses", NETWORKS, "(aligned && count == P::numbers)", "count == P::numbers", cheap=True),
+    Fault("zeros of float64", NETWORKS, "rank < negative[k]", "rank <= negative[k]"),
+    Fault("rank by bits", MEDIAN, "(below[1] <= rank)", "(below[1] < rank)"),
+    Fault("early exit", MEDIAN, "if (rank == before)", "if (rank >= before)"),
     Fault(
         "off-by-one in the table",
-        MEDIAN,
-        "tensor * (kHead + n) + field",
-        "tensor * (kHead + n - 1) + field",
+        TILE,
+        "tensor * (kHead + n) : in_launch",
+        "tensor * (kHead + n - 1) : in_launch",
         cheap=True,
     ),
     Fault(
-        "32-bit index of a tile",
-        MEDIAN,
-        "(number - all.at(tensor, 0)) * kTile",
-        "int(number - all.at(tensor, 0)) * kTile",
-        cheap=True,
+        "32-bit index of a tile", TILE, "(number - record[0]) * kTile", "int(number - record[0]) * kTile", cheap=True
     ),
     Fault(
         "shuffle mask",

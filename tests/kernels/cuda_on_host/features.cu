@@ -42,13 +42,14 @@ __global__ void unread(int* out) {
   if (threadIdx.x == 0) out[blockIdx.x] = shared;
 }
 
-enum Misuse { returned, lines, mask, absent };
+enum Misuse { returned, lines, mask, absent, odd };
 
 __global__ void misused(int how) {
   if (how == returned && threadIdx.x == 7) return;
   if (how == lines && threadIdx.x == 7) __syncthreads();
   if (how == mask) __syncwarp(~0u << 1);
   if (how == absent) __shfl_sync(0xffffu, 1, int(threadIdx.x) == 3 ? 20 : 0);
+  if (how == odd) __ldcs(reinterpret_cast<const uint2*>(4 * threadIdx.x + 8));
   __syncthreads();
 }
 

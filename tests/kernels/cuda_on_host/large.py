@@ -36,7 +36,7 @@ def check_median(device: Device) -> None:
     values = np.arange(15, dtype=np.float16).reshape(3, 5)
     rows, out = [ending(size, row) for row in values], sparse(size, np.float16)
     with device.memory(), device.order(only_last=True):
-        records = device.array(np.array([0, size, address_of(out), *map(address_of, rows)]))
+        records = device.array(np.array([0, size, address_of(out), 0, *map(address_of, rows)]))  # page by page
         device.call("median", FLOAT16.index, 3, 1, -(-size // tile), records, None, 1, 1, False)
     assert np.array_equal(out[-6:], [0, *values[1]]), "median: wrong beyond 2^31 elements"
 

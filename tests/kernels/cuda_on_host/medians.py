@@ -1,6 +1,8 @@
 """Launch the median as ``csrc/median/cuda_ops.cpp`` does, and compare it with a sort."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 import numpy as np
 
@@ -56,8 +58,9 @@ def launch(device: Device, number: Number, lists: Sequence[Array], even: str, *,
         outs.append(device.array(np.full(size, number.nan()), shift))
         if size == 0:
             continue
-        fields += [tiles, size, address_of(outs[-1])]
-        fields += [address_of(device.array(row, shift)) for row in rows]
+        addresses = [address_of(device.array(row, shift)) for row in rows]
+        out = address_of(outs[-1])
+        fields += [tiles, size, out, reduce(or_, addresses, out), *addresses]
         tiles += -(-size // tile)
         tensors += 1
     records = device.array(np.array(fields, np.int64))

@@ -2,15 +2,16 @@
 
 from tests.kernels.cuda_on_host import large, losses, medians, perturbations
 from tests.kernels.cuda_on_host.device import Device
-from tests.kernels.cuda_on_host.numbers import BFLOAT16, FLOAT16, FLOAT32
+from tests.kernels.cuda_on_host.numbers import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 
 
 def check_median(device: Device) -> None:
-    for n in (1, 2, 3, 4, 5, 33, 34, 61):
+    for n in (1, 2, 3, 4, 5, 8, 33, 34, 61):
         for middle in medians.MIDDLES:
             medians.check(device, FLOAT16, n, [1, 0, 1025, 300], middle)
         medians.check(device, FLOAT32, n, [1030], "mean", shift=1)
         medians.check(device, BFLOAT16, n, [1030], "mean", shift=1)
+        medians.check(device, FLOAT64, n, [130], "lower")
     large.check_median(device)
 
 

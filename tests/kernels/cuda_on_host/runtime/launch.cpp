@@ -96,6 +96,11 @@ void expect_in_mask(unsigned lane, unsigned mask, int line) {
   throw Fault{"a shuffle reads lane " + std::to_string(lane) + ", which takes no part, line " + std::to_string(line)};
 }
 
+void expect_aligned(const void* address, std::size_t size, int line) {
+  if (reinterpret_cast<std::uintptr_t>(address) % size == 0) return;
+  throw Fault{std::to_string(size) + " bytes at an address that is no multiple of that, line " + std::to_string(line)};
+}
+
 }  // namespace on_host
 
 void __syncthreads(int line) {

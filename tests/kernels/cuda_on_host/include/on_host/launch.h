@@ -47,4 +47,7 @@ void launch(const char* kernel, const Configuration& configuration, Call<> threa
 // A `__shared__` variable: each block has its own, full of garbage first. `key` says which variable.
 void* shared(const void* key, std::size_t bytes);
 
+// Raises an error of the launch unless the address is a multiple of the size.
+void expect_aligned(const void* address, std::size_t size, int line);
+
 }  // namespace on_host

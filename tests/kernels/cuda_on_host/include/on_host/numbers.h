@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "on_host/launch.h"
+
 template <typename T>
 T min(T a, T b) {
   if constexpr (std::is_floating_point_v<T>) return std::fmin(a, b);
@@ -19,17 +21,19 @@ T max(T a, T b) {
 
 // Loads and stores with hints for the caches.
 template <typename T>
-T __ldg(const T* address) {
+T __ldg(const T* address, int line = __builtin_LINE()) {
+  on_host::expect_aligned(address, sizeof(T), line);
   return *address;
 }
 
 template <typename T>
-T __ldcs(const T* address) {
-  return *address;
+T __ldcs(const T* address, int line = __builtin_LINE()) {
+  return __ldg(address, line);
 }
 
 template <typename T>
-void __stcs(T* address, T value) {
+void __stcs(T* address, T value, int line = __builtin_LINE()) {
+  on_host::expect_aligned(address, sizeof(T), line);
   *address = value;
 }
 
