@@ -1,5 +1,6 @@
-// A block of threads for each kCudaBlock elements of an item, neighbours in neighbouring threads. Factors are computed
-// where they are used, from the items' sums: the host waits for nothing and decides nothing.
+// A block of threads for each kCudaBlock elements of an item, neighbours in neighbouring threads, 16 bytes of each
+// array in one load where all arrays of the item are aligned. Factors are computed where they are used, from the items'
+// sums: the host waits for nothing and decides nothing.
 #include <cuda_runtime.h>
 
 #include "perturb/cuda.h"
@@ -30,27 +31,87 @@ __device__ Sums over_block(const Sums& own) {
   return all;
 }
 
-// The elements of this block of threads, an item's arrays as what they hold; body(arrays, i, number) for each.
-template <typename D>
-struct Arrays {
-  typename D::Stored *weight, *origin, *total;
-  const typename D::Stored* direction;
-};
-
-template <typename D, typename Body>
-__device__ void each_element_as(const Item& item, std::int64_t block, Body& body) {
-  using Stored = typename D::Stored;
-  const Arrays<D> arrays{static_cast<Stored*>(item.weight), static_cast<Stored*>(item.origin),
-                         static_cast<Stored*>(item.total), static_cast<const Stored*>(item.direction)};
-  const std::int64_t begin = (block - item.first) * kCudaBlock;
-  const std::int64_t end = begin + kCudaBlock < item.size ? begin + kCudaBlock : item.size;
-#pragma unroll 4
-  for (std::int64_t i = begin + threadIdx.x; i < end; i += kThreads) body(arrays, i, D{});
+__device__ void write(double* to, const Sums& sums) {
+  for (int k = 0; k < 3; ++k) to[k] = sums.of[k];
 }
 
-template <typename Body>
+// The arrays of an item, as bits: a pass says which of them it reads and writes.
+enum : unsigned { kWeight = 1, kDirection = 2, kOrigin = 4, kTotal = 8 };
+
+// Neighbouring elements of one array: 16 bytes, or one element. Vectors pass by the first-level cache, where nobody
+// would find them again; in the second one the next pass does.
+template <typename Stored, int V>
+struct alignas(V * sizeof(Stored)) Vector {
+  Stored of[V];
+  __device__ Stored& operator[](int k) { return of[k]; }
+  __device__ void load(const void* array, std::int64_t i) {
+    const auto from = static_cast<const Stored*>(array) + i;
+    if constexpr (V == 1) {
+      of[0] = *from;
+    } else {
+      *this = bits_as<Vector>(__ldcg(reinterpret_cast<const uint4*>(from)));
+    }
+  }
+  __device__ void store(void* array, std::int64_t i) const {
+    if (array == nullptr) return;
+    const auto to = static_cast<Stored*>(array) + i;
+    if constexpr (V == 1) {
+      *to = of[0];
+    } else {
+      __stcg(reinterpret_cast<uint4*>(to), bits_as<uint4>(*this));
+    }
+  }
+};
+
+template <typename Stored, int V>
+struct Arrays {
+  Vector<Stored, V> weight, direction, origin, total;
+};
+
+// body(arrays, k, number) for V elements from i on.
+template <typename D, int V, unsigned reads, unsigned writes, typename Body>
+__device__ __forceinline__ void elements(const Item& item, std::int64_t i, Body& body) {
+  Arrays<typename D::Stored, V> t;
+  if constexpr ((reads & kWeight) != 0) t.weight.load(item.weight, i);
+  if constexpr ((reads & kDirection) != 0) t.direction.load(item.direction, i);
+  if constexpr ((reads & kOrigin) != 0) t.origin.load(item.origin, i);
+  if constexpr ((reads & kTotal) != 0) t.total.load(item.total, i);
+#pragma unroll
+  for (int k = 0; k < V; ++k) body(t, k, D{});
+  if constexpr ((writes & kWeight) != 0) t.weight.store(item.weight, i);
+  if constexpr ((writes & kOrigin) != 0) t.origin.store(item.origin, i);
+  if constexpr ((writes & kTotal) != 0) t.total.store(item.total, i);
+}
+
+// Whether the arrays of these bits begin at multiples of 16 bytes, as far as they are there.
+template <unsigned arrays>
+__device__ bool aligned(const Item& item) {
+  const auto address = [](const void* array, bool counts) {
+    return counts ? reinterpret_cast<std::uintptr_t>(array) : std::uintptr_t(0);
+  };
+  const std::uintptr_t bits = address(item.weight, (arrays & kWeight) != 0) |
+                              address(item.direction, (arrays & kDirection) != 0) |
+                              address(item.origin, (arrays & kOrigin) != 0) |
+                              address(item.total, (arrays & kTotal) != 0);
+  return bits % 16 == 0;
+}
+
+// All elements of this block of threads: 16 bytes of each array at a time, the others one by one.
+template <typename D, unsigned reads, unsigned writes, typename Body>
+__device__ void each_element_as(const Item& item, std::int64_t block, Body& body) {
+  constexpr int V = 16 / int(sizeof(typename D::Stored));
+  const std::int64_t begin = (block - item.first) * kCudaBlock;
+  const std::int64_t end = begin + kCudaBlock < item.size ? begin + kCudaBlock : item.size;
+  const std::int64_t middle = aligned<reads | writes>(item) ? end - (end - begin) % V : begin;
+  for (std::int64_t i = begin + V * threadIdx.x; i < middle; i += V * kThreads) {
+    elements<D, V, reads, writes>(item, i, body);
+  }
+  for (std::int64_t i = middle + threadIdx.x; i < end; i += kThreads) elements<D, 1, reads, writes>(item, i, body);
+}
+
+template <unsigned reads, unsigned writes, typename Body>
 __device__ void each_element(const Item& item, std::int64_t block, Body body) {
-  with_number(item.type, [&](auto number) { each_element_as<decltype(number)>(item, block, body); });
+  with_number(item.type, [&](auto number) { each_element_as<decltype(number), reads, writes>(item, block, body); });
 }
 
 template <typename Stored>
@@ -63,7 +124,7 @@ __device__ double product(Stored a, Stored b) {
 struct PerturbSums {
   __device__ Sums operator()(const Item& item, int, std::int64_t block) const {
     Sums own;
-    each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
+    each_element<kWeight | kDirection, 0>(item, block, [&](auto& t, int i, auto d) {
       const auto w = d.widen(t.weight[i]), g = d.widen(t.direction[i]);
       own.of[0] += product(w, w);
       own.of[1] += product(g, g);
@@ -81,7 +142,7 @@ struct RwpFirstSums {
   __device__ Sums operator()(const Item& item, int, std::int64_t block) const {
     Sums own;
     const bool move = some(kept);
-    each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
+    each_element<kWeight | kDirection, kOrigin | kTotal>(item, block, [&](auto& t, int i, auto d) {
       using Wide = typename decltype(d)::Wide;
       const auto w = t.weight[i];
       t.origin[i] = w;
@@ -102,7 +163,7 @@ struct RwpSums {
     Sums own;
     if (!some(kept)) return own;
     const double keep = rescale ? scales[at] : 1.0;
-    each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
+    each_element<kDirection | kTotal, kTotal>(item, block, [&](auto& t, int i, auto d) {
       using Wide = typename decltype(d)::Wide;
       t.total[i] = d.narrow(multiplier<Wide>(keep) * d.widen(t.total[i]) + d.widen(t.direction[i]));
       own.of[1] += product(d.widen(t.total[i]), d.widen(t.total[i]));
@@ -115,7 +176,7 @@ template <bool first>
 struct AmpSums {
   __device__ Sums operator()(const Item& item, int, std::int64_t block) const {
     Sums own;
-    each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
+    each_element<first ? kDirection : kDirection | kTotal, 0>(item, block, [&](auto& t, int i, auto d) {
       const auto g = d.widen(t.direction[i]);
       own.of[0] += product(g, g);
       if (first) return;  // the total is 0
@@ -131,8 +192,9 @@ template <typename Pass>
 __global__ void by_block(const Item* items, int n, double* partial, Pass pass) {
   const std::int64_t block = blockIdx.x;
   const int at = owner(items, n, block);
-  const Sums sums = over_block(pass(items[at], at, block));
-  if (threadIdx.x < 3) partial[3 * block + threadIdx.x] = sums.of[threadIdx.x];
+  const Item item = items[at];  // in registers, whatever is written
+  const Sums sums = over_block(pass(item, at, block));
+  if (threadIdx.x == 0) write(partial + 3 * block, sums);
 }
 
 // Second pass: one block of threads an item.
@@ -145,7 +207,7 @@ __global__ void by_item(const Item* items, int n, std::int64_t blocks, const dou
     for (int k = 0; k < 3; ++k) own.of[k] += partial[3 * block + k];
   }
   const Sums all = over_block(own);
-  if (threadIdx.x < 3) sums[3 * at + threadIdx.x] = all.of[threadIdx.x];
+  if (threadIdx.x == 0) write(sums + 3 * at, all);
 }
 
 // Third pass: the update.
@@ -174,10 +236,10 @@ struct Perturb {
   __device__ void operator()(const Item& item, int at, std::int64_t block) const {
     const Sums s = layer ? of_item(sums, at) : over_items(sums, n);
     const double scale = relative_scale(gamma, sqrt(s.of[0]), sqrt(s.of[1]));
-    each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
+    each_element<kWeight | kDirection, kWeight | kOrigin>(item, block, [&](auto& t, int i, auto d) {
       using Wide = typename decltype(d)::Wide;
       const auto w = t.weight[i];
-      if (t.origin != nullptr) t.origin[i] = w;
+      t.origin[i] = w;
       t.weight[i] = d.narrow(d.widen(w) + multiplier<Wide>(scale) * d.widen(t.direction[i]));
     });
   }
@@ -185,13 +247,13 @@ struct Perturb {
 
 struct Restore {
   __device__ void operator()(const Item& item, int, std::int64_t block) const {
-    each_element(item, block, [](const auto& t, std::int64_t i, auto) { t.weight[i] = t.origin[i]; });
+    each_element<kOrigin, kWeight>(item, block, [](auto& t, int i, auto) { t.weight[i] = t.origin[i]; });
   }
 };
 
 struct Unperturb {
   __device__ void operator()(const Item& item, int, std::int64_t block) const {
-    each_element(item, block, [](const auto& t, std::int64_t i, auto d) {
+    each_element<kWeight | kOrigin | kTotal, kWeight>(item, block, [](auto& t, int i, auto d) {
       t.weight[i] = d.narrow(unperturbed(d.widen(t.weight[i]), d.widen(t.origin[i]), d.widen(t.total[i])));
     });
   }
@@ -226,7 +288,7 @@ struct Rwp {
       if (first) norms[at] = sqrt(sums[3 * at]);
     }
     if (!move) return;
-    each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
+    each_element<kOrigin | kTotal, kWeight>(item, block, [&](auto& t, int i, auto d) {
       using Wide = typename decltype(d)::Wide;
       t.weight[i] = d.narrow(d.widen(t.origin[i]) + multiplier<Wide>(scale) * d.widen(t.total[i]));
     });
@@ -235,6 +297,8 @@ struct Rwp {
 
 template <bool first>
 struct Amp {
+  static constexpr unsigned reads = kDirection | (first ? kWeight : kOrigin | kTotal);
+  static constexpr unsigned writes = kWeight | kTotal | (first ? kOrigin : 0);
   const double* sums;
   int n;
   double* length;
@@ -247,9 +311,9 @@ struct Amp {
   __device__ void operator()(const Item& item, int at, std::int64_t block) const {
     const Sums all = over_items(sums, n);
     const double add = step_size(settings.xi, settings.clip, all.of[0]);
-    const double shrink = shrink_of(settings.together ? all : of_item(sums, at), add);
+    const double shrink = settings.together ? shrink_of(all, add) : shrink_of(of_item(sums, at), add);
     if (block == 0) write_length(all, add);
-    each_element(item, block, [&](const auto& t, std::int64_t i, auto d) {
+    each_element<reads, writes>(item, block, [&](auto& t, int i, auto d) {
       using Wide = typename decltype(d)::Wide;
       const auto origin = first ? t.weight[i] : t.origin[i];
       auto moved = first ? Wide(0) : d.widen(t.total[i]);
@@ -264,7 +328,8 @@ struct Amp {
     Sums own;
     for (int i = int(threadIdx.x); i < n; i += kThreads) {
       const Sums s = of_item(sums, i);
-      const double each = shrink_of(settings.together ? all : s, add) * stepped_norm({s.of[0], s.of[1], s.of[2]}, add);
+      const double shrink = settings.together ? shrink_of(all, add) : shrink_of(s, add);
+      const double each = shrink * stepped_norm({s.of[0], s.of[1], s.of[2]}, add);
       own.of[0] += each * each;
     }
     const Sums whole = over_block(own);
@@ -276,7 +341,8 @@ template <typename Pass>
 __global__ void update(const Item* items, int n, Pass pass) {
   const std::int64_t block = blockIdx.x;
   const int at = owner(items, n, block);
-  pass(items[at], at, block);
+  const Item item = items[at];
+  pass(item, at, block);
 }
 
 template <typename Pass>

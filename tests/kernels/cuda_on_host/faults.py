@@ -93,5 +93,10 @@ FAULTS = (
         race=True,
         cheap=True,
     ),
+    Fault("end of the vectors", PERTURB, "end - (end - begin) % V : begin", "end : begin", cheap=True),
+    Fault("vectors at odd addresses", PERTURB, "bits % 16 == 0", "bits % 2 == 0", cheap=True),
+    Fault(
+        "an array that is not read", PERTURB, "(first ? kWeight : kOrigin | kTotal)", "(first ? 0 : kOrigin | kTotal)"
+    ),
     Fault("end of an item's blocks", PERTURB, "items[at + 1].first : blocks", "items[at + 1].first + 1 : blocks"),
 )

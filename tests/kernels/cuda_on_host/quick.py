@@ -26,6 +26,7 @@ def check_losses(device: Device) -> None:
 
 def check_perturbations(device: Device) -> None:
     perturbations.check(device, [1, 300, 8193])
+    perturbations.check(device, [9, 40], shift=1)
     large.check_perturb(device)
 
 

@@ -32,9 +32,19 @@ T __ldcs(const T* address, int line = __builtin_LINE()) {
 }
 
 template <typename T>
+T __ldcg(const T* address, int line = __builtin_LINE()) {
+  return __ldg(address, line);
+}
+
+template <typename T>
 void __stcs(T* address, T value, int line = __builtin_LINE()) {
   on_host::expect_aligned(address, sizeof(T), line);
   *address = value;
+}
+
+template <typename T>
+void __stcg(T* address, T value, int line = __builtin_LINE()) {
+  __stcs(address, value, line);
 }
 
 // Four of the eight bytes of a (the lower ones) and b, by four digits; bit 3 of a digit spreads the byte's sign.
