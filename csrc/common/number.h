@@ -1,5 +1,5 @@
 // The dtypes that compiled code takes, for the host and the device: how a number of each is stored, computed with and
-// rounded, and its special bits. Without branches, so that loops become vectors.
+// rounded, and its special bits. Without branches, so that loops become vectors; on CUDA the processor converts.
 #pragma once
 
 #include <cstdint>
@@ -50,9 +50,15 @@ struct Number<Type::bfloat16> : Pattern<std::uint16_t, 0x7f80> {
   using Wide = float;
   static BUTTRESS_HOST_DEVICE float widen(Stored x) { return bits_as<float>(std::uint32_t(x) << 16); }
   static BUTTRESS_HOST_DEVICE Stored narrow(float x) {
+#ifdef __CUDA_ARCH__
+    Stored rounded;  // as the formula, but for the bits of NaN
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(rounded) : "f"(x));
+    return x == x ? rounded : nan;
+#else
     const auto bits = bits_as<std::uint32_t>(x);
     const std::uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     return Stored((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded);
+#endif
   }
 };
 
@@ -61,6 +67,11 @@ struct Number<Type::float16> : Pattern<std::uint16_t, 0x7c00> {
   using Stored = std::uint16_t;
   using Wide = float;
   static BUTTRESS_HOST_DEVICE float widen(Stored x) {
+#ifdef __CUDA_ARCH__
+    float wide;  // as the formula
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x));
+    return wide;
+#else
     constexpr std::uint32_t bias = (127 - 15) << 23;
     const std::uint32_t size = std::uint32_t(x & 0x7fff) << 13, negative = std::uint32_t(x & 0x8000) << 16;
     const std::uint32_t exponent = size & 0x0f800000;
@@ -68,8 +79,14 @@ struct Number<Type::float16> : Pattern<std::uint16_t, 0x7c00> {
     // Subnormal: 2^-14 in front of the fraction, and taken away again.
     const auto small = bits_as<std::uint32_t>(bits_as<float>(size + bias + (1 << 23)) - 0x1p-14f);
     return bits_as<float>(negative | (exponent == 0 ? small : normal));
+#endif
   }
   static BUTTRESS_HOST_DEVICE Stored narrow(float x) {
+#ifdef __CUDA_ARCH__
+    Stored rounded;  // as the formula, but for the bits of NaN
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(rounded) : "f"(x));
+    return x == x ? rounded : nan;
+#else
     const auto bits = bits_as<std::uint32_t>(x);
     const std::uint32_t size = bits & 0x7fffffff;
     // Subnormal: a multiple of 2^-24, rounded by adding and reading what 0.5 leaves of the fraction.
@@ -78,6 +95,7 @@ struct Number<Type::float16> : Pattern<std::uint16_t, 0x7c00> {
     const std::uint32_t finite = size < 0x38800000 ? small : normal;   // 2^-14
     const std::uint32_t any = size >= 0x47800000 ? infinity : finite;  // 65536; above 65520 rounding carries
     return Stored(size > 0x7f800000 ? nan : any | ((bits >> 16) & 0x8000));
+#endif
   }
 };
 

@@ -1,8 +1,8 @@
 // Neighbouring elements in neighbouring threads, so that rows are read in whole lines. A block takes one tile of one
 // tensor at a time, so that a launch serves any number of tensors of any sizes. As many rows as registers hold run
 // through a selection network (cuda_networks.h). The key of a rank among more rows is taken by its bits, two at a time
-// from the first that differs, until it is the smallest or the largest of those with the same beginning: a pass over the
-// rows each.
+// from the first that differs, until it is the smallest or the largest of those with the same beginning: a pass over
+// the rows each.
 #include "median/cuda_tile.h"
 
 namespace buttress {

@@ -1,6 +1,6 @@
 // The median by selection networks in registers: a thread loads neighbouring elements of every row at once, 16 bytes
-// where there are few rows, runs all rows through one network, and stores as much. Networks have even sizes, and above
-// 64 rows multiples of 8. Rows are filled up with infinities, as many of them below the middle as above, so that it
+// where there are few rows, runs all rows through one network, and stores as much. Networks have even sizes, above 32
+// rows multiples of 4, above 64 of 8. Rows are filled up with infinities, as many of them below the middle as above, so that it
 // stays where it is.
 #pragma once
 
@@ -11,11 +11,12 @@
 
 namespace buttress {
 
-// Sizes of networks: every second up to kDense rows, then every eighth.
-constexpr int kDense = 64;
-BUTTRESS_HOST_DEVICE constexpr int step_to(int size) { return size <= kDense ? 2 : 8; }
+// Sizes of networks: a step to each, since the larger ones take nvcc seconds.
+BUTTRESS_HOST_DEVICE constexpr int step_to(int size) { return size <= 32 ? 2 : size <= 64 ? 4 : 8; }
 constexpr int size_of_network(int index) {
-  return index < kDense / 2 ? 2 * (index + 1) : kDense + 8 * (index + 1 - kDense / 2);
+  int size = 2;
+  for (int i = 0; i < index; ++i) size += step_to(size + 2);
+  return size;
 }
 constexpr int count_networks(Type type) {
   int count = 0;
