@@ -3,7 +3,8 @@ r"""Everything of buttress that needs a GPU, in one command of at most nine minu
 Builds the extension with its CUDA part, runs the tests that need a GPU, makes steps with every plugin in which the host
 may not wait for the GPU, compares layouts, and runs all benchmarks that have a form for a GPU. Each part is a process
 with a time of its own; one that fails stops no other. FOLDER gets a file of JSON for each part, and summary.md with a
-table of all. Exit code 0: every part passed; 1: one did not; 2: nothing could be run.
+table of all. Where build, tests and waits ran, core/buttress/kernels/gpu-check.json says whether they passed: from then
+on backend auto uses compiled code on CUDA. Exit code 0: every part passed; 1: one did not; 2: nothing could be run.
 
 The machine needs Linux, Python >= 3.11 with torch and torchvision for CUDA, nvcc of torch's major version and a C++
 compiler; no network. buttress is not installed: it runs from this folder. Other packages that the machine lacks are
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
-from gpu import packages, place, summary
+from gpu import packages, place, record, summary
 from gpu.machine import facts
 from gpu.packages import NotReadyError
 from gpu.parts import PARTS, PREPARATION, Part
@@ -103,6 +104,8 @@ def run(parts: Sequence[Part], options: argparse.Namespace, began: float) -> dic
         outcomes[part] = outcome
         print(f"{outcome.state}, {outcome.seconds:.0f} s{f': {outcome.reason}' if outcome.reason else ''}", flush=True)
         (options.folder / "summary.md").write_text(summary.page(outcomes, about), encoding="utf-8")
+    if not options.dry:
+        print(record.write(outcomes, about))
     return outcomes
 
 

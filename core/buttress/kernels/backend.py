@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from buttress.errors import ConfigError
-from buttress.kernels import native, reference
+from buttress.kernels import checked, native, reference
 
 Backend = Literal["auto", "native", "torch"]
 
@@ -45,14 +45,14 @@ def use_backend(name: str) -> Iterator[None]:
 def operation(name: str, tensors: Sequence[Tensor] | None = None) -> Callable[..., Any]:
     """Return the implementation of an operation on ``tensors`` (None: on the host), in the backend in force.
 
-    Compiled code has not run on CUDA yet, so it is used there only if the backend is ``native``. An empty list goes to
-    the twin, because the dispatcher of torch needs a device.
+    On CUDA the backend ``auto`` uses compiled code where that has passed its check on a GPU (``checked.py``), on other
+    devices never. An empty list goes to the twin, because the dispatcher of torch needs a device.
 
     Raises:
         ConfigError: the backend is ``native`` and there is no compiled operation of this name.
     """
     choice = backend()
-    if choice == "native" or (choice == "auto" and (not tensors or tensors[0].device.type == "cpu")):
+    if choice == "native" or (choice == "auto" and (not tensors or _serves(tensors[0].device.type))):
         compiled = native.operations().get(name)
         if compiled is None and choice == "native":
             raise ConfigError(f"backend native: {native.why_not(name)}; use backend auto or torch")
@@ -61,9 +61,14 @@ def operation(name: str, tensors: Sequence[Tensor] | None = None) -> Callable[..
     return getattr(reference, name)  # type: ignore[no-any-return]
 
 
+def _serves(device: str) -> bool:
+    """Whether ``auto`` uses compiled code on a device of this type."""
+    return device == "cpu" or (device == "cuda" and checked.on_cuda())
+
+
 def status() -> dict[str, str]:
     """Return the backend in force and the facts about compiled code, for ``buttress doctor``."""
-    return {"backend": backend(), **native.status()}
+    return {"backend": backend(), **native.status(), "check on a GPU": checked.describe()}
 
 
 def _checked(name: str, where: str) -> Backend:
