@@ -23,6 +23,7 @@ pages: setup
 	$(BIN)/python scripts/results_page.py
 	$(BIN)/python scripts/speed_page.py
 	$(BIN)/python scripts/scale_page.py
+	$(BIN)/python scripts/kernels_page.py
 	$(BIN)/python scripts/reference_pages.py
 
 # The recipes on label-noise digits over three seeds, but for those that start from the weights of another run: each run
