@@ -76,7 +76,8 @@ check: setup
 sanitize: setup
 	mkdir -p build
 	$(CXX) -std=c++20 -O1 -g1 -fno-var-tracking -fsanitize=address,undefined -fno-sanitize=null,alignment,object-size \
-	  -fno-sanitize-recover=undefined -Icsrc tests/sanitize/median.cpp csrc/median/cpu.cpp -o build/sanitize-median
+	  -fno-sanitize-recover=undefined -Icsrc tests/sanitize/median.cpp csrc/median/cpu.cpp csrc/median/level_*.cpp \
+	  -o build/sanitize-median
 	build/sanitize-median --levels | while read level; do BUTTRESS_SIMD=$$level build/sanitize-median || exit 1; done
 	$(BIN)/python -m pytest tests/kernels/cuda_on_host/sanitize.py
 

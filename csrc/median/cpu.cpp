@@ -1,79 +1,14 @@
-// One body of code, compiled for each instruction set, chosen when the program runs.
+// The median on the CPU: of the instruction sets that it is compiled for, the best that the processor runs.
 #include "median/cpu.h"
 
-#include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <stdexcept>
-#include <type_traits>
-#include <utility>
 
-#include "median/network.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define BUTTRESS_X86 1
-#include <immintrin.h>
-#endif
-
-// A function that takes or returns vectors must not be a call: callers under other options pass them otherwise.
-#define INLINE inline __attribute__((always_inline))
-#define INLINE_LAMBDA __attribute__((always_inline))
+#include "median/levels.h"
 
 namespace buttress {
 namespace {
-
-// Bytes of inputs and output together beyond which the output would not stay in a cache: it is written past the caches.
-constexpr std::int64_t kCached = 32 << 20;
-
-// The signed integer that holds a number: numbers are ordered as such keys.
-template <Type type>
-using KeyOf = std::make_signed_t<typename Number<type>::Bits>;
-
-namespace portable {
-constexpr int kBytes = 16, kRegisters = 16;
-template <typename V>
-INLINE void stream(char* to, V x) {
-  std::memcpy(to, &x, sizeof x);
-}
-INLINE void drain() {}
-#include "median/level.inc"
-}  // namespace portable
-
-#ifdef BUTTRESS_X86
-#pragma GCC push_options
-#pragma GCC target("avx2")
-namespace avx2 {
-constexpr int kBytes = 32, kRegisters = 16;
-template <typename V>
-INLINE void stream(char* to, V x) {
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(x));
-}
-INLINE void drain() { _mm_sfence(); }
-#include "median/level.inc"
-}  // namespace avx2
-#pragma GCC pop_options
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")
-namespace avx512 {
-constexpr int kBytes = 64, kRegisters = 32;
-template <typename V>
-INLINE void stream(char* to, V x) {
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(x));
-}
-INLINE void drain() { _mm_sfence(); }
-#include "median/level.inc"
-}  // namespace avx512
-#pragma GCC pop_options
-#endif
-
-struct Level {
-  const char* name;
-  void (*run)(const Job&, std::int64_t, std::int64_t, void*);
-  std::size_t (*scratch)(int);
-};
 
 // The levels that are compiled in and run on this processor, best first.
 std::vector<Level> levels() {
@@ -82,10 +17,10 @@ std::vector<Level> levels() {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq"))
-    supported.push_back({"avx512", avx512::median_any, avx512::scratch_any});
-  if (__builtin_cpu_supports("avx2")) supported.push_back({"avx2", avx2::median_any, avx2::scratch_any});
+    supported.push_back(avx512);
+  if (__builtin_cpu_supports("avx2")) supported.push_back(avx2);
 #endif
-  supported.push_back({"portable", portable::median_any, portable::scratch_any});
+  supported.push_back(portable);
   return supported;
 }
 
