@@ -12,8 +12,8 @@ std::string facts(const at::Tensor& tensor) {
   std::string shape;
   for (const std::int64_t size : tensor.sizes()) shape += (shape.empty() ? "" : ", ") + std::to_string(size);
   if (tensor.dim() == 1) shape += ",";
-  return "shape (" + shape + "), torch." + c10::getDtypeNames(tensor.scalar_type()).first + " on " +
-         tensor.device().str();
+  const std::string dtype(c10::getDtypeNames(tensor.scalar_type()).first);  // a string_view since torch 2.15 at the latest
+  return "shape (" + shape + "), torch." + dtype + " on " + tensor.device().str();
 }
 
 std::string text(double number) {
