@@ -107,6 +107,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:Implicit None:DeprecationWarning")  # from Python 3.12 on, by importlib.metadata
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_distribution_is_named_and_hides_no_other(case: str, site: Path, monkeypatch: pytest.MonkeyPatch):
     write, problem = BROKEN[case]

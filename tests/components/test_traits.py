@@ -129,7 +129,7 @@ BAD: dict[str, list[tuple[Any, str]]] = {
 def test_the_record_is_what_is_tested_here():
     assert {each.name for each in fields(Traits)} == set(TRAITS) == set(BAD)
     assert Traits.__doc__ is not None
-    assert all(f"        {name}: " in Traits.__doc__ for name in TRAITS)
+    assert all(f"    {name}: " in Traits.__doc__ for name in TRAITS)
     assert get_args(BatchTrait) == (
         *("soft labels", "mixed inputs", "two views", "extra examples", "unlabelled examples"),
     )
