@@ -82,7 +82,7 @@ sanitize: setup
 	$(BIN)/python -m pytest tests/kernels/cuda_on_host/sanitize.py
 
 # One wheel for several versions of torch, into dist/, tested beside each: make wheel TORCH="2.11.0 2.15.0". Without TORCH
-# the version of constraints.txt and the newest one; some half an hour on two cores, and 14 GB in build/ for each.
+# the version of constraints.txt and the newest one; some half an hour on two cores, and 5 GB in build/ for each that stay.
 wheel:
 	scripts/wheel $(TORCH)
 
