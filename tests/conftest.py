@@ -19,6 +19,7 @@ SLOWEST = (
     "testing/test_promises.py",
     "world/test_plugins.py",
     "torture/test_resume_points.py",
+    "docs/test_tutorial.py",
     "tests/test_recipes.py",
     "tests/test_examples.py",
     "cli/test_compare.py",
