@@ -71,6 +71,8 @@ def main() -> None:
     options.add_argument("files", nargs="*", type=Path, help="libraries or object files (default: the extension)")
     options.add_argument("--json", type=Path, help="file for the results")
     chosen = options.parse_args()
+    if missing := [str(file) for file in chosen.files if not file.is_file()]:
+        options.error(f"no such file: {', '.join(missing)}")
     result = budget(chosen.files or [extension()])
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
