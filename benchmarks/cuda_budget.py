@@ -6,10 +6,10 @@ through one turn of it (`sass.py`). That gives instructions an element, by the u
 unit, the issue of instructions, as if all of them ran side by side. *In turn* is the share if computing began when the
 bytes had come. A real run lies between the two if the numbers of the hardware hold; latency is not in them.
 
-The hardware is an H200: 132 multiprocessors at 1.75 GHz and a copy of 4.3 TB/s. Results a clock of each, from the CUDA
-programming guide's table of arithmetic throughput for compute capability 9.0: 64 minima, maxima, comparisons,
-selections, integer additions, shifts, logical operations, integer products and float64 operations, 128 instructions in
-all; for conversions the 16 of 8.0 are taken.
+The hardware is an H200: 132 multiprocessors at 1.75 GHz and a copy of 4.3 TB/s. Results a clock of each: 64 minima,
+maxima, comparisons, selections, integer additions, shifts, logical operations, integer products and float64 operations,
+16 conversions, 128 instructions in all. Minima, maxima and conversions are those that the CUDA programming guide has in
+its table of arithmetic throughput for compute capability 7.x; none of these rates was measured on 9.0.
 """
 
 import argparse
