@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from buttress.config.file import ConfigFile
 from buttress.config.yaml_source import dump_yaml, parse_yaml
 from buttress.errors import ConfigError
-from buttress.training.optimizer import load_optimizer_state, optimizer_factory
+from buttress.training.optimizer import configured_optimizer, load_optimizer_state
 
 MOMENTUM = {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
 
@@ -27,8 +27,8 @@ def optimizer_of(settings: dict[str, Any], weights: Iterable[nn.Parameter]) -> O
         "device": "cpu",
         "optimizer": {"lr": 0.1, **settings},
     }
-    factory, _ = optimizer_factory(ConfigFile(parse_yaml(dump_yaml(config), "optimizer.yaml")))
-    return factory([{"params": list(weights)}])
+    file = ConfigFile(parse_yaml(dump_yaml(config), "optimizer.yaml"))
+    return configured_optimizer(file).factory([{"params": list(weights)}])
 
 
 def weight(dtype: torch.dtype = torch.float32) -> nn.Parameter:

@@ -15,7 +15,7 @@ from buttress.benching.phases import PERTURBATION
 from buttress.components.loaded import LoadedPlugin
 from buttress.training.assembly import Assembly
 from buttress.training.model import build_model
-from buttress.training.optimizer import optimizer_factory
+from buttress.training.optimizer import configured_optimizer
 from buttress.types import Batch
 
 # They change what a step learns, and not what it costs; so they are those of the papers, whatever the config has.
@@ -62,7 +62,7 @@ class HandWritten:
         ascent = LoopAttack(threat.norm, eps, eps / 4, method.attack_steps, threat.box)
         parts: dict[str, Any] = {
             "model": model,
-            "optimizer": kind(model.parameters(), **optimizer_factory(assembly.file)[1]),
+            "optimizer": kind(model.parameters(), **configured_optimizer(assembly.file).arguments),
             "attack": ascent.on_divergence if method.trades else ascent.on_cross_entropy,
             "losses": Trades(BETA) if method.trades else cross_entropy,
             "attacks_in_eval_mode": engine.attack_mode == "eval",

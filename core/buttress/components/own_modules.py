@@ -1,9 +1,9 @@
 """A class or function of the user's own in a config: ``target: "package.module:Name"``, with ``args``.
 
-A target is a model, a data set or a schedule in any module that Python finds: in the config's folder (or the folder
-``modules`` of the config), in the working folder, or installed. It needs no entry point. A run keeps no copy of the
-module. Its manifest records the place and the sha256 of the file, and the run resumes with the same file only. Loads no
-torch.
+A target is a model, a data set, an optimizer or a schedule in any module that Python finds: in the config's folder (or
+the folder ``modules`` of the config), in the working folder, or installed. It needs no entry point. A run keeps no copy
+of the module. Its manifest records the place and the sha256 of the file, and the run resumes with the same file only.
+Loads no torch.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def make(
     """
     own = place / "target"
     component = import_target(target, own, folder, kind.error)
-    _expect(kind, component, target, own)
+    expect_kind(kind, component, target, own)
     try:
         if kind.strict:
             return _constructed(kind, component, args, place, given)
@@ -212,8 +212,12 @@ def _expect_not_another(top: str, folders: Sequence[Path], place: Place | str, e
         )
 
 
-def _expect(kind: Kind, component: Any, target: str, place: Place) -> None:
-    """Refuse objects of another kind: a config must not be able to call ``os.system``."""
+def expect_kind(kind: Kind, component: Any, target: str, place: Place) -> None:
+    """Refuse objects of another kind: a config must not be able to call ``os.system``.
+
+    Raises:
+        InputError: a ``kind.error``.
+    """
     made = component if inspect.isclass(component) else returned_by(component)
     if not (inspect.isclass(made) and kind.makes(made)):
         raise kind.error(f"{target} is refused: expected {kind.expected}", key=place)

@@ -84,7 +84,7 @@ class ConfigFile:
         sections: dict[str, ComponentSection] = {"data": config.data}
         if extra is not None:
             sections["data.extra"] = extra
-        return {**sections, "model": config.model, "schedule": config.schedule}
+        return {**sections, "model": config.model, "optimizer": config.optimizer, "schedule": config.schedule}
 
     def _expect_one_choice(self, name: str, section: ComponentSection) -> None:
         """A component has a name with settings beside it, or a target with args."""

@@ -7,8 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from buttress.components.per_epoch import CurveReader
-from buttress.config.component_section import ComponentSection, ExtraSection, OpenSection
-from buttress.config.values import AttackEntry, ComponentEntry, Count, PrecisionValue, RequirementText, Seed
+from buttress.config.component_section import ComponentSection, ExtraSection
+from buttress.config.values import (
+    AttackEntry,
+    ComponentEntry,
+    Count,
+    PrecisionValue,
+    RequirementText,
+    Seed,
+    UndecayedKinds,
+)
 from buttress.settings import Flag, Moment, NonNegative, NonNegativeFraction, Number, PerEpoch
 
 FORMAT = 1
@@ -122,15 +130,29 @@ class ThreatSection(_Section):
     box: list[Number] | None = Field([0.0, 1.0], min_length=2, max_length=2, description="range of inputs; null: none")
 
 
-class OptimizerSection(OpenSection):
+class OptimizerSection(ComponentSection):
     """``optimizer``: further keys are the arguments of the class in torch.optim.
 
     Its step is fused where torch has that form, unless ``fused``, ``foreach``, ``differentiable`` or ``capturable`` is
-    given.
+    given. A ``target`` gets its parameters, the learning rate as ``lr``, and ``args``.
     """
 
-    name: str = Field("sgd", description="a class of torch.optim, case ignored")
+    name: str | None = Field(None, description="a class of torch.optim, case ignored (default: sgd)")
+    target: str | None = Field(
+        None, description="package.module:Name, an optimizer that is not torch's, or a function that makes one"
+    )
     lr: Annotated[Number, Field(gt=0)] = Field(description="initial learning rate")
+    no_decay: UndecayedKinds | None = Field(
+        None,
+        description="kinds of parameters without weight decay: norm (norm layers), bias, vectors (all of one dimension "
+        "or none): norm,bias",
+    )
+
+    @model_validator(mode="after")
+    def _sgd(self) -> OptimizerSection:
+        if self.name is None and self.target is None:
+            self.name = "sgd"
+        return self
 
 
 class ScheduleSection(ComponentSection):

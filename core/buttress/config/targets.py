@@ -1,4 +1,4 @@
-"""Targets that a config may name: a model, a data set or a schedule of the user's own. Loads no torch by itself."""
+"""Targets that a config may name: a model, data set, optimizer or schedule of one's own. Loads no torch by itself."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ def _loads_data(made: type) -> bool:
     return inspect.isclass(returned) and issubclass(returned, Data)
 
 
+def _is_optimizer(made: type) -> bool:
+    from torch.optim import Optimizer
+
+    return issubclass(made, Optimizer)
+
+
 def _is_schedule(made: type) -> bool:
     return all(callable(getattr(made, name, None)) for name in ("factor", "drops"))
 
@@ -38,6 +44,15 @@ DATA = Kind(
     _loads_data,
     "a class with a method load(self, seed: int) -> buttress.Data, or a function annotated to return one: "
     "def data(...) -> Data",
+)
+
+
+OPTIMIZER = Kind(
+    ConfigError,
+    _is_optimizer,
+    "a class derived from torch.optim.Optimizer, or a function annotated to return one: "
+    "def optimizer(params, lr: float) -> Optimizer",
+    strict=False,
 )
 
 

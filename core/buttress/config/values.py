@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BeforeValidator, Field
@@ -58,3 +58,11 @@ def _requirement(value: object) -> str:
 
 RequirementText = Annotated[str, BeforeValidator(_requirement)]
 """A distribution and its versions, as in a ``pyproject.toml``."""
+
+
+def _words(value: object) -> object:
+    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
+UndecayedKinds = Annotated[list[Literal["norm", "bias", "vectors"]], BeforeValidator(_words)]
+"""Kinds of parameters without weight decay: a list, or words with commas between them."""

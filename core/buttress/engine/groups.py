@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -18,6 +19,22 @@ logger = logging.getLogger("buttress")
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 """Makes an optimizer from parameter groups: ``functools.partial(torch.optim.SGD, lr=0.1)``."""
+
+
+@dataclass(frozen=True)
+class GroupingFactory:
+    """An ``OptimizerFactory`` that splits the parameters into groups of its own, before plugins split them further.
+
+    Args:
+        make: makes the optimizer from the groups.
+        split: function from groups by name, and the model, to more groups.
+    """
+
+    make: OptimizerFactory
+    split: Callable[[list[ParamGroup], nn.Module], list[ParamGroup]]
+
+    def __call__(self, groups: list[dict[str, Any]]) -> Optimizer:
+        return self.make(groups)
 
 
 class Groups:
@@ -95,6 +112,8 @@ def _make(
 ) -> tuple[Optimizer, list[Callable[[float], float] | None]]:
     parameters = parameters_of(model)
     groups = [ParamGroup(tuple(name for name, p in parameters.items() if p.requires_grad))]
+    if isinstance(factory, GroupingFactory):
+        groups = factory.split(groups, model)
     groups = [group for group in hooks.param_groups(groups, model) if group.names]
     for group in groups:
         for name in group.names:

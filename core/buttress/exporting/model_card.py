@@ -71,7 +71,7 @@ The worst case is the number to quote: right without an attack and under each of
 | model | {plain_text(config.model.chosen)}{_settings(_given_to(config.model))} |
 | method | {_listing(config.plugins)} |
 | data | {data}{_settings(config.data.given())}; training examples: {len(run.data.train)} |
-| optimizer | {plain_text(config.optimizer.name)}, lr {config.optimizer.lr:g}{_settings(config.optimizer.settings())} |
+| optimizer | {plain_text(config.optimizer.chosen)}, lr {config.optimizer.lr:g}{_settings(config.optimizer.given())} |
 | precision | {config_precision} |
 | schedule | {plain_text(config.schedule.chosen)}{_settings(config.schedule.given() | config.schedule.warm_up)} |
 | {length}, batch size, seed | {config.epochs or config.steps}, {config.data.batch_size}, {config.seed} |

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -25,14 +25,29 @@ def matrices(model: nn.Module) -> list[nn.Parameter]:
 
 def regularised_names(model: nn.Module) -> set[str]:
     """Names of the parameters that are weights: no norm layer's, and neither ``bn`` nor ``bias`` in the name."""
-    norms = {
-        f"{path}.{name}" if path else name
-        for path, module in model.named_modules()
-        if isinstance(module, _NORMS)
-        for name, _ in module.named_parameters(recurse=False)
-    }
+    norms = norm_names(model)
     every = (name for name, _ in model.named_parameters())
     return {name for name in every if name not in norms and "bn" not in name and "bias" not in name}
+
+
+def norm_names(model: nn.Module) -> set[str]:
+    """Names of the parameters of norm layers: torch's, and others with ``Norm`` in the name of their class."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if isinstance(module, _NORMS) or "Norm" in type(module).__name__
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
+def bias_names(model: nn.Module) -> set[str]:
+    """Names of the biases: the last part ends with ``bias``, as in ``fc.bias`` and ``attn.q_bias``."""
+    return {name for name, _ in model.named_parameters() if name.endswith("bias")}
+
+
+def vector_names(model: nn.Module) -> set[str]:
+    """Names of the parameters of one dimension or none: norms, biases, scales of layers."""
+    return {name for name, weight in model.named_parameters() if weight.dim() < 2}
 
 
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:

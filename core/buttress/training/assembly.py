@@ -34,7 +34,7 @@ from buttress.training.extra_examples import expect_fitting_plugins
 from buttress.training.length import Length, length_of
 from buttress.training.loggers import load_loggers
 from buttress.training.model import build_model, place_of_model
-from buttress.training.optimizer import optimizer_factory
+from buttress.training.optimizer import configured_optimizer
 from buttress.training.threat_model import check_radii, threat_of
 from buttress.types import Batch
 
@@ -116,14 +116,14 @@ def assemble(
     model, model_settings = build_model(file, data)
     with place_of_model(file).error_context():
         expect_learnable(model, f"model {type(model).__name__}")
-    factory, optimizer_settings = optimizer_factory(file)
+    optimizer = configured_optimizer(file)
     threat = threat_of(file)
     check_radii(file, length.epochs)
     expect_curves_fit(plugins, length.epochs, file.place / "plugins")
     with (file.place / "plugins").error_context():
         engine = Engine(
             model,
-            factory,
+            optimizer.factory,
             plugins,
             threat,
             training_eps=config.threat.training_eps,
@@ -153,10 +153,11 @@ def assemble(
         batch_size=config.evaluation.batch_size,
         world=engine.world,
     )
-    resolved = _resolve_sections(file, data_settings, model=model_settings, schedule=schedule_settings)
+    resolved = _resolve_sections(
+        file, data_settings, model=model_settings, optimizer=optimizer.settings, schedule=schedule_settings
+    )
     resolved["plugins"] = _entries(plugins, config.plugins)
     resolved["loggers"] = _entries(loggers, config.loggers)
-    resolved["optimizer"] |= optimizer_settings
     resolved["evaluation"]["attack"] = _entries([attack], [config.evaluation.attack])[0]
     return Assembly(file, data, engine, evaluator, schedule, loggers, training_set, batches, length, resolved)
 

@@ -1,0 +1,59 @@
+"""Split the parameters of a model into groups with options of their own, as the optimizer section of a config says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from buttress.config.file import ConfigFile
+from buttress.errors import ConfigError
+from buttress.nn.layers import split_groups
+from buttress.nn.weights import bias_names, norm_names, vector_names
+from buttress.types import ParamGroup
+
+Grouping = Callable[[list[ParamGroup], nn.Module], list[ParamGroup]]
+
+_NAMES = {"norm": norm_names, "bias": bias_names, "vectors": vector_names}
+"""Kind of parameters to the function that names them."""
+
+
+def grouping(file: ConfigFile, make: Callable[..., Optimizer]) -> Grouping:
+    """The function that splits parameters into groups, for an optimizer that ``make`` makes.
+
+    Raises:
+        ConfigError: the optimizer has not what the config asks of its groups.
+    """
+    section, place = file.config.optimizer, file.place / "optimizer"
+    if section.no_decay and not _takes(make, "weight_decay"):
+        raise ConfigError(f"optimizer {section.chosen} has no weight_decay; leave this out", key=place / "no_decay")
+
+    def split(groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:
+        if section.no_decay:
+            groups = without_decay(groups, model, section.no_decay)
+        return groups
+
+    return split
+
+
+def _takes(make: Callable[..., Optimizer], name: str) -> bool:
+    parameters = inspect.signature(make).parameters
+    return name in parameters or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+
+
+def without_decay(groups: Sequence[ParamGroup], model: nn.Module, kinds: Collection[str]) -> list[ParamGroup]:
+    """``groups`` in which no weight decay acts on some ``kinds`` of parameters: ``norm``, ``bias``, ``vectors``."""
+    names = set[str]().union(*(_NAMES[kind](model) for kind in kinds))
+    return _with_options(groups, names, weight_decay=0.0)
+
+
+def _with_options(groups: Sequence[ParamGroup], names: Collection[str], **options: Any) -> list[ParamGroup]:
+    """``groups`` with the parameters ``names`` in groups of their own that have ``options`` besides."""
+    return [
+        replace(group, options={**group.options, **options}) if set(group.names) <= set(names) else group
+        for group in split_groups(groups, names)
+    ]

@@ -1,0 +1,44 @@
+"""Runs with other optimizers than plain SGD that are stopped: they end as the uninterrupted run does, bit for bit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .conftest import CONFIG, Verb, stopped_at
+
+OWN = """
+from torch.optim import SGD
+
+
+class Half(SGD):
+    def __init__(self, params, lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
+        super().__init__(params, lr=lr / 2, momentum=momentum, weight_decay=weight_decay)
+"""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "no_decay": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "no_decay": "norm,bias"},
+    "target": {"target": "own_half:Half", "lr": 0.1, "args": {"weight_decay": 0.1}, "no_decay": ["norm"]},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(workspace: Path, expect: Verb, settings: dict[str, Any]):
+    (workspace / "own_half.py").write_text(OWN)
+    layers = {"layers": [1], "groups": {1: ["layer1.*"], 2: ["layer2.*"], 3: ["layer3.*"]}}
+    plugins = [{"pgd": {"steps": 1}}, {"rat_lr": layers}, "ema"]
+    config = {**CONFIG, "optimizer": settings, "plugins": plugins, "epochs": 2}
+    (workspace / "own.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    expect("train", "own.yaml", "--run", "whole", "--runs", "out")
+    with stopped_at(3):
+        expect("train", "own.yaml", "--run", "parts", "--runs", "out", code=1)
+    expect("resume", "out/small/parts")
+    runs = [workspace / "out" / "small" / name for name in ("whole", "parts")]
+    for name in ("last-live", "last-ema"):
+        one, other = ((run / "weights" / f"{name}.safetensors").read_bytes() for run in runs)
+        assert one == other
+    written = yaml.safe_load((runs[0] / "config.yaml").read_text())["optimizer"]
+    assert {key: written[key] for key in settings if key not in ("no_decay", "args")} == {
+        key: value for key, value in settings.items() if key not in ("no_decay", "args")
+    }
+    expect("reproduce", "out/small/whole")
