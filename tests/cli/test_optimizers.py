@@ -18,6 +18,7 @@ class Half(SGD):
 """
 SETTINGS: dict[str, dict[str, Any]] = {
     "no_decay": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "no_decay": "norm,bias"},
+    "layer_decay": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1, "no_decay": "norm", "layer_decay": 0.7},
     "target": {"target": "own_half:Half", "lr": 0.1, "args": {"weight_decay": 0.1}, "no_decay": ["norm"]},
 }
 

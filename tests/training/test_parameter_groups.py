@@ -109,3 +109,39 @@ def test_nesterov_momentum_is_that_of_sutskever_in_the_form_of_torch():
 def test_nesterov_without_momentum_is_refused():
     with pytest.raises(ConfigError, match=r"SGD: .*[Nn]esterov"):
         configured({"nesterov": True})
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_layer_decay_multiplies_the_learning_rate_once_for_each_layer_from_the_head(fused: bool):
+    model = ConvNet().double()
+    engine = engine_with(model, {**DECAY, "no_decay": "norm", "layer_decay": 0.75, "fused": fused})
+    before, grads = weights_of(model), gradients(model)
+    engine.set_lr(0.5, 0.0)
+    step(engine)
+    for name, weight in model.named_parameters():
+        rate = 0.05 if name.startswith("linear") else 0.05 * 0.75
+        decay = 0.0 if name.startswith("bn") else 0.5
+        expected = before[name] - rate * (grads[name] + decay * before[name])
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=1e-14)
+    assert engine.optimizer.param_groups[0]["lr"] == 0.05  # the one that metrics show
+
+
+def test_layer_decay_with_a_group_that_keeps_its_learning_rate():
+    """RAT_LR's groups go on from the rate of their depth, or from one of their own."""
+    groups = {"groups": {"1": ["conv.*", "bn.*"], "2": ["linear.*"]}, "layers": [1]}
+    for own, expected in ((None, 0.1 * 0.5), (0.3, 0.3)):
+        plugin = {"rat_lr": {**groups, **({} if own is None else {"lr": own})}}
+        engine = engine_with(ConvNet(), {"lr": 0.1, "layer_decay": 0.5}, plugin, epochs=2)
+        engine.set_lr(0.1, 1.0)
+        assert [group["lr"] for group in engine.optimizer.param_groups] == pytest.approx([0.01, expected])
+
+
+def test_layer_decay_is_refused_where_there_is_one_layer():
+    with pytest.raises(ConfigError, match=r"optimizer.layer_decay: model Linear has one layer of depth"):
+        engine_with(nn.Linear(16, 3), {"layer_decay": 0.75})
+
+
+@pytest.mark.parametrize("decay", [0, 1.5, -1, "fast"])
+def test_a_layer_decay_that_is_no_share_is_refused(decay: Any):
+    with pytest.raises(ConfigError, match=r"optimizer.layer_decay"):
+        configured({"layer_decay": decay})

@@ -147,6 +147,10 @@ class OptimizerSection(ComponentSection):
         description="kinds of parameters without weight decay: norm (norm layers), bias, vectors (all of one dimension "
         "or none): norm,bias",
     )
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="factor on the learning rate from each layer of depth to the one before it; the last has lr: 0.75",
+    )
 
     @model_validator(mode="after")
     def _sgd(self) -> OptimizerSection:

@@ -6,6 +6,7 @@ The modules of this room serve the core; the names below serve plugins too.
     evaluating                          forwards in eval mode, and back
     trainable, matrices ...             choices among the weights
     layer_names, split_groups ...       groups of layers, by patterns of parameter names
+    depths                              depth of every parameter, for learning rates by depth
     tracked_norms, reestimate           batch norm's running statistics
     Normalize, normalized               normalisation of the input as part of the model
     load_weights                        weights to start from
@@ -15,6 +16,7 @@ The modules of this room serve the core; the names below serve plugins too.
 
 from buttress.hookspecs import AttackMode
 from buttress.nn.batchnorm import reestimate, tracked_norms
+from buttress.nn.depth import depths
 from buttress.nn.last_output import LastOutput
 from buttress.nn.layers import Patterns, layer_groups, layer_names, split_groups
 from buttress.nn.loading import load_weights
@@ -29,6 +31,7 @@ __all__ = [
     "Normalize",
     "Patterns",
     "Scratch",
+    "depths",
     "evaluating",
     "layer_groups",
     "layer_names",

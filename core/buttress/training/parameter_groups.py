@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from buttress.config.file import ConfigFile
 from buttress.errors import ConfigError
+from buttress.nn.depth import depths
 from buttress.nn.layers import split_groups
 from buttress.nn.weights import bias_names, norm_names, vector_names
 from buttress.types import ParamGroup
@@ -35,6 +36,9 @@ def grouping(file: ConfigFile, make: Callable[..., Optimizer]) -> Grouping:
     def split(groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:
         if section.no_decay:
             groups = without_decay(groups, model, section.no_decay)
+        if section.layer_decay is not None:
+            with (place / "layer_decay").error_context():
+                groups = by_depth(groups, model, section.layer_decay, section.lr)
         return groups
 
     return split
@@ -49,6 +53,31 @@ def without_decay(groups: Sequence[ParamGroup], model: nn.Module, kinds: Collect
     """``groups`` in which no weight decay acts on some ``kinds`` of parameters: ``norm``, ``bias``, ``vectors``."""
     names = set[str]().union(*(_NAMES[kind](model) for kind in kinds))
     return _with_options(groups, names, weight_decay=0.0)
+
+
+def by_depth(groups: Sequence[ParamGroup], model: nn.Module, decay: float, lr: float) -> list[ParamGroup]:
+    """``groups`` split by depth, the deepest first, with ``decay ** (deepest - depth)`` times their learning rates.
+
+    Args:
+        groups: groups by name.
+        model: network, see ``nn.depth``.
+        decay: factor from each layer of depth to the one before it.
+        lr: learning rate of groups that have none of their own.
+
+    Raises:
+        ConfigError: the network has one layer of depth.
+    """
+    depth_of = depths(model)
+    deepest = max(depth_of.values())
+    if deepest == 0:
+        raise ConfigError(f"model {type(model).__name__} has one layer of depth, and none before it; leave this out")
+    parts = []
+    for depth in range(deepest, -1, -1):
+        for group in groups:
+            names = tuple(name for name in group.names if depth_of[name] == depth)
+            scaled = group.options.get("lr", lr) * decay ** (deepest - depth)
+            parts.append(replace(group, names=names, options={**group.options, "lr": scaled}))
+    return [part for part in parts if part.names]
 
 
 def _with_options(groups: Sequence[ParamGroup], names: Collection[str], **options: Any) -> list[ParamGroup]:
