@@ -65,8 +65,8 @@ def test_the_run_records_the_extra_examples_and_refuses_others(more: Path, expec
     assert data["splits"] == {"train": 40, "validation": 20, "test": 20, "extra": 30}
     resolved = yaml.safe_load(Path("runs/small/a/config.yaml").read_text())["data"]["extra"]
     assert resolved == {
-        "name": "npz", "share": "1/2", "path": "more.npz", "num_classes": None, "validation": 0, "layout": None,
-        "split_seed": None,
+        "name": "npz", "share": "1/2", "replacement": True, "path": "more.npz", "num_classes": None,
+        "validation": 0, "layout": None, "split_seed": None,
     }  # fmt: skip
     with np.load(more) as file:
         np.savez(more, image=file["image"], label=(file["label"] + 2) % 4)
@@ -92,7 +92,7 @@ def test_a_target_of_my_own_serves_as_extra_examples(more: Path, expect: Verb):
         "train", "small.yaml", "--run", "a", "epochs=1", 'data.extra={target: "mine:more", args: {n: 9}, share: 1/3}'
     )
     resolved = yaml.safe_load(Path("runs/small/a/config.yaml").read_text())["data"]["extra"]
-    assert resolved == {"target": "mine:more", "args": {"n": 9}, "share": "1/3"}
+    assert resolved == {"target": "mine:more", "args": {"n": 9}, "share": "1/3", "replacement": True}
     manifest = read_sealed(Path("runs/small/a/manifest.json"))
     assert manifest["modules"]["data.extra"]["file"].endswith("mine.py")
     expect("resume", "runs/small/a")
@@ -153,3 +153,60 @@ def test_a_file_of_images_and_labels_is_no_whole_data_set(more: Path, expect: Ve
         "split test: expected at least one example, got none; examples without a test split can serve as data.extra"
         in (said.replace("\n  ", " "))
     )
+
+
+def lists(*sources: dict[str, Any]) -> str:
+    return f"data.extra={yaml.safe_dump(list(sources), default_flow_style=True).strip()}"
+
+
+THIRD = {"name": "npz", "path": "more.npz", "share": "1/3"}
+TARGET = {"target": "mine:more", "args": {"n": 9}, "share": "1/4", "replacement": False}
+
+
+def test_several_sources_are_recorded_and_continued_exactly(more: Path, expect: Verb):
+    Path("mine.py").write_text(OWN)
+    words = ["train", "small.yaml", "epochs=2", lists(THIRD, TARGET)]
+    expect(*words, "--run", "whole")
+    with stopped_at(3):
+        expect(*words, "--run", "parts", code=1)
+    expect("resume", "runs/small/parts")
+    assert fingerprint(Path("runs/small/parts")) == fingerprint(Path("runs/small/whole"))
+    one, other = yaml.safe_load(Path("runs/small/whole/config.yaml").read_text())["data"]["extra"]
+    assert (one["name"], one["share"], one["replacement"], one["layout"]) == ("npz", "1/3", True, None)
+    assert other == TARGET
+    manifest = read_sealed(Path("runs/small/whole/manifest.json"))
+    assert manifest["data"]["splits"]["extra"] == 39
+    assert manifest["modules"]["data.extra.1"]["file"].endswith("mine.py")
+    assert "are equal, to the last bit" in expect("reproduce", "runs/small/whole", "--run", "again")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([{**THIRD, "share": 0.7}, THIRD], "data.extra: expected shares whose sum is below 1, got 7/10 + 1/3 = 31/30"),
+        ([THIRD, {"name": "npz", "path": "more.npz"}], "data.extra.share: required, and not given"),
+        ([THIRD, {**THIRD, "share": 2}], "data.extra.share: expected a share in (0, 1), got 2"),
+        ([THIRD, {**THIRD, "replacement": "maybe"}], "data.extra.replacement: expected true or false, got 'maybe'"),
+        ([THIRD, {**THIRD, "paht": 1}], "data.extra.paht: unknown key; did you mean 'path'?"),
+        ([THIRD, {**THIRD, "name": "nzp"}], "data.extra.name: unknown dataset 'nzp'; did you mean 'npz'"),
+        ([THIRD, {**THIRD, "path": "other.npz"}], "data.extra.path: expected a file, got nothing"),
+        (
+            [THIRD, {**THIRD, "layout": "nchw"}],
+            "split extra, source 2: expected inputs of shape (1, 8, 8), as in source",
+        ),
+        (
+            [THIRD, {"share": "1/3"}],
+            "data.extra: npz sets no extra examples apart; name a data set of them, like {name:",
+        ),
+        ([THIRD, {**THIRD, "share": "1/100"}], "data.extra: expected 1 to 11 extra examples in a batch of 12, got 0"),
+        ([THIRD, 3], "data.extra: expected"),
+        ([], "data.extra: "),
+    ],
+    ids=str,
+)
+def test_a_wrong_source_of_several_is_refused_before_anything_is_written(
+    more: Path, expect: Verb, extra: list[Any], message: str
+):
+    said = expect("train", "small.yaml", "--run", "a", lists(*extra), code=2)
+    assert message in said.replace("\n  ", " "), said
+    assert not Path("runs").exists()

@@ -10,6 +10,7 @@ from torch import Tensor
 from buttress import Batch, Data, Split
 from buttress.data import NO_LABEL, check_data
 from buttress.data.double import DoubleSplit
+from buttress.data.extra_source import ExtraSource
 from buttress.data.order import epoch_order
 from buttress.data.training_set import TrainingSet, mixed
 from buttress.engine.split import part_of
@@ -45,7 +46,7 @@ def split(n: int, first: int = 0) -> Split:
 
 
 def training_set(n: int = 20, batch_size: int = 6, extra: Split | None = None, share: Fraction = HALF) -> TrainingSet:
-    return TrainingSet(split(n), batch_size, False, seed=3, extra=extra or split(11, 100), share=share)
+    return TrainingSet(split(n), batch_size, False, seed=3, extras=[ExtraSource(extra or split(11, 100), share)])
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -106,7 +107,7 @@ def test_draws_differ_from_batch_to_batch_and_from_epoch_to_epoch():
 
 
 def test_splits_that_are_read_while_training_give_the_same_batches():
-    memory, lazy = training_set(), TrainingSet(Lazy(split(20)), 6, False, 3, Lazy(split(11, 100)), HALF)
+    memory, lazy = training_set(), TrainingSet(Lazy(split(20)), 6, False, 3, [ExtraSource(Lazy(split(11, 100)), HALF)])
     assert all(same(a, b) for a, b in zip(memory.batches(1), lazy.batches(1), strict=True))
     assert lazy.class_counts(3) is None
 
@@ -231,7 +232,7 @@ class Read(Lazy):
 @pytest.mark.parametrize("extra", [None, split(11, 100), Read(split(11, 100))], ids=["none", "in memory", "read"])
 def test_each_process_reads_its_rows_of_every_batch(ranks: int, extra: Split | None):
     def examples(real: Split) -> TrainingSet:
-        return TrainingSet(real, 7, False, 3, extra, HALF if extra else Fraction(0))
+        return TrainingSet(real, 7, False, 3, [ExtraSource(extra, HALF)] if extra else [])
 
     whole = list(examples(split(23)).batches(1))
     for rank in range(ranks):

@@ -273,8 +273,9 @@ def _type(entry: Mapping[str, Any], definitions: Mapping[str, Any] = MappingProx
         return " | ".join(map(str, entry["enum"]))
     if "const" in entry:
         return str(entry["const"])
-    if "anyOf" in entry:
-        return " | ".join(_type(each, definitions) for each in entry["anyOf"])
+    for members in ("anyOf", "oneOf"):
+        if members in entry:
+            return " | ".join(_type(each, definitions) for each in entry[members])
     if entry.get("title") == TITLE:
         return TITLE
     if "prefixItems" in entry:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ValidationError
 from buttress.components.place import Place
 from buttress.errors import all_faults, nearest
 
+IN_UNION = ("<a mapping>", "<a list>")
+"""Tags of the members of a union of sections, which stand in pydantic's locations and are no keys."""
+
 
 def validate(model: type[BaseModel], values: dict[str, Any], place: Place) -> BaseModel:
     """Check ``values`` and make an instance of ``model`` of them; every problem is in one message.
@@ -51,6 +54,8 @@ def _path(location: tuple[str | int, ...], values: object) -> tuple[str | int, .
     """The keys of ``location``, without the names that pydantic gives to the members of a union."""
     path: list[str | int] = []
     for part in location:
+        if part in IN_UNION:
+            continue
         if isinstance(values, Mapping):
             path, values = [*path, part], values.get(part)
         elif isinstance(part, int) and isinstance(values, (list, tuple)):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from fractions import Fraction
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from buttress.settings import Share
+from buttress.components.validation import IN_UNION
+from buttress.settings import Flag, Share
+
+
+class ClosedSection(BaseModel):
+    """A section whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class OpenSection(BaseModel):
@@ -42,8 +50,42 @@ class ExtraSection(ComponentSection):
         None, description="a data set, of which the training split is taken; without name and target: that of data"
     )
     share: Share = Field(description="share of the examples of each batch that are extra ones, in (0, 1): 1/2")
+    replacement: Flag = Field(
+        True, description="draw with replacement; false: every example comes once before any comes again"
+    )
 
     @property
     def is_own(self) -> bool:
         """Whether the examples are those that the data set of ``data`` sets apart."""
         return not self.chosen
+
+
+def _expect_room_for_real(sections: list[ExtraSection]) -> list[ExtraSection]:
+    total = sum((section.share for section in sections), Fraction(0))
+    if total >= 1:
+        shares = " + ".join(str(section.share) for section in sections)
+        raise ValueError(f"expected shares whose sum is below 1, got {shares} = {total}; the rest of a batch is real")
+    return sections
+
+
+_MAPPING, _LIST = IN_UNION
+ExtraSections = Annotated[
+    Annotated[ExtraSection, Tag(_MAPPING)]
+    | Annotated[list[ExtraSection], Field(min_length=1), AfterValidator(_expect_room_for_real), Tag(_LIST)],
+    Discriminator(lambda value: _LIST if isinstance(value, list) else _MAPPING),
+]
+"""One source of extra examples, or a list of them."""
+
+
+def sources_of(extra: ExtraSection | list[ExtraSection] | None) -> dict[str, ExtraSection]:
+    """Name of each section (``data.extra``; ``data.extra.0`` in a list) to the section."""
+    if extra is None:
+        return {}
+    if isinstance(extra, list):
+        return {f"data.extra.{number}": section for number, section in enumerate(extra)}
+    return {"data.extra": extra}
+
+
+def path_of(section: str) -> tuple[str | int, ...]:
+    """The keys and positions that lead to a section, from its name."""
+    return tuple(int(part) if part.isdecimal() else part for part in section.split("."))

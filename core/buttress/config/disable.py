@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 from buttress.components.place import KeyPath, Place
 from buttress.components.sources import find, matches
+from buttress.config.component_section import path_of
 from buttress.config.schema import Config
 from buttress.config.yaml_source import YamlSource
 from buttress.errors import ConfigError, PluginError, nearest
@@ -60,10 +61,9 @@ def apply_disable(source: YamlSource, config: Config) -> tuple[YamlSource, Confi
 def _needed(config: Config) -> list[Choice]:
     """The components that a config names and that a run cannot do without."""
     attack = Choice(("evaluation", "attack"), "attack", next(iter(config.evaluation.attack)))
-    extra = config.data.extra
     sections: tuple[tuple[KeyPath, str, str | None], ...] = (
         (("data",), "dataset", config.data.name),
-        (("data", "extra"), "dataset", extra.name if extra else None),
+        *((path_of(name), "dataset", section.name) for name, section in config.data.extras.items()),
         (("model",), "model", config.model.name),
         (("schedule",), "schedule", config.schedule.name),
     )

@@ -15,7 +15,7 @@ from buttress.components.plugins_file import PluginsFile, read_plugins_file
 from buttress.components.signature import signature_of
 from buttress.components.trust import belongs_to_run
 from buttress.components.validation import validate
-from buttress.config.component_section import ComponentSection, ExtraSection
+from buttress.config.component_section import ComponentSection, ExtraSection, path_of
 from buttress.config.disable import apply_disable
 from buttress.config.overrides import apply_override
 from buttress.config.own_code import OwnCode
@@ -80,15 +80,13 @@ class ConfigFile:
 
     def _sections(self) -> dict[str, ComponentSection]:
         """Name to section, of those that take a name or a target."""
-        config, extra = self.config, self.config.data.extra
-        sections: dict[str, ComponentSection] = {"data": config.data}
-        if extra is not None:
-            sections["data.extra"] = extra
-        return {**sections, "model": config.model, "optimizer": config.optimizer, "schedule": config.schedule}
+        config = self.config
+        sections = {"model": config.model, "optimizer": config.optimizer, "schedule": config.schedule}
+        return {"data": config.data, **config.data.extras, **sections}
 
     def _expect_one_choice(self, name: str, section: ComponentSection) -> None:
         """A component has a name with settings beside it, or a target with args."""
-        path = tuple(name.split("."))
+        path = path_of(name)
         place = self.place.under(*path)
         if isinstance(section, ExtraSection) and section.is_own:
             if section.settings() or section.args:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from buttress.components.requirements import check_requirements
 from buttress.components.sources import find, serves_as, usable_names
+from buttress.config.component_section import path_of
 from buttress.errors import PluginError, all_faults
 
 if TYPE_CHECKING:
@@ -38,12 +39,11 @@ def expect_known_names(file: ConfigFile) -> None:
 def _names(file: ConfigFile) -> Iterator[tuple[str, str, Place]]:
     """Kind, name and place of every component, in the order of a config."""
     config, place = file.config, file.place
-    extra = config.data.extra
-    sections = {"data": config.data, **({"data.extra": extra} if extra else {})}
+    sections = {"data": config.data, **config.data.extras}
     for section, chosen in {**sections, "model": config.model, "schedule": config.schedule}.items():
         if chosen.name is not None:
             kind = section if section in ("model", "schedule") else "dataset"
-            yield kind, chosen.name, place.under(*section.split("."), "name")
+            yield kind, chosen.name, place.under(*path_of(section), "name")
     for kind in ("plugin", "logger"):
         for position, entry in enumerate(getattr(config, f"{kind}s")):
             for name in entry:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from buttress.components.per_epoch import CurveReader
-from buttress.config.component_section import ComponentSection, ExtraSection
+from buttress.config.component_section import ClosedSection, ComponentSection, ExtraSection, ExtraSections, sources_of
+from buttress.config.model_section import ModelSection
 from buttress.config.values import (
     AttackEntry,
     ComponentEntry,
@@ -23,10 +24,6 @@ FORMAT = 1
 """Version of the format of configs. It rises with every change that gives an older config another meaning, or none."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
 class DataSection(ComponentSection):
     """``data``: further keys are the data set's settings."""
 
@@ -37,89 +34,19 @@ class DataSection(ComponentSection):
         1,
         description="number of training steps in a row on each batch, augmented alike; an epoch has as many times more",
     )
-    extra: ExtraSection | None = Field(
-        None, description="further training examples, a share of every batch: {name: npz, path: FILE, share: 1/2}"
+    extra: ExtraSections | None = Field(
+        None,
+        description="further training examples, a share of every batch: {name: npz, path: FILE, share: 1/2}; or a "
+        "list of such sources",
     )
 
-
-class WeightsSection(_Section):
-    """``model.weights``: a file, or a mapping of these keys."""
-
-    file: str = Field(description="safetensors, or a file of torch.save, read by its restricted loader")
-    fresh: list[str] = Field(
-        default_factory=list,
-        alias="except",
-        description="parts of the model that start fresh instead of from the file: names or patterns (fc, head.*)",
-    )
-    key: str | None = Field(
-        None, description="key of the weights in a file that holds several: state_dict, ema (default: those that fit)"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_file(cls, value: object) -> object:
-        if not isinstance(value, (str, dict)):
-            raise ValueError(f"expected a file, or {{file: FILE, except: [NAME]}}, got {value!r}")
-        return {"file": value} if isinstance(value, str) else value
-
-    @model_serializer
-    def _as_written(self) -> str | dict[str, Any]:
-        rest = {"except": self.fresh, "key": self.key}
-        return {"file": self.file, **rest} if any(rest.values()) else self.file
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(core)]}
+    @property
+    def extras(self) -> dict[str, ExtraSection]:
+        """Name of the section of each source of extra examples to the section."""
+        return sources_of(self.extra)
 
 
-class NormalizeSection(_Section):
-    """``model.normalize``: one mean and one standard deviation for each channel of the input."""
-
-    mean: list[Number] = Field(min_length=1, description="mean of each channel")
-    std: list[Number] = Field(min_length=1, description="standard deviation of each channel, not 0")
-
-    @model_validator(mode="after")
-    def _fit(self) -> NormalizeSection:
-        if len(self.mean) != len(self.std):
-            raise ValueError(
-                f"expected mean and std of one length, one value a channel, got {len(self.mean)} and {len(self.std)}"
-            )
-        if 0 in self.std:
-            raise ValueError(f"expected std without 0, by which inputs would be divided, got {self.std}")
-        return self
-
-
-class ModelSection(ComponentSection):
-    """``model``: further keys are the settings of the model that is named."""
-
-    name: str | None = Field(None, description="a model: buttress plugins list --kind model")
-    weights: WeightsSection | None = Field(
-        None, description="file of weights to start from, or {file: FILE, except: [fc]} for a fresh head"
-    )
-    normalize: NormalizeSection | None = Field(
-        None, description="{mean: [...], std: [...]}: (x - mean) / std for each channel, as part of the model"
-    )
-    memory_format: Literal["contiguous", "channels_last"] = Field(
-        "contiguous", description="layout of weights and inputs; channels_last is faster for convolutions"
-    )
-    batch_norm: Literal["local", "sync"] = Field(
-        "local",
-        description="batch-norm statistics on several processes: of each one's rows, or of the whole batch as in one",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _older_name(cls, values: Any) -> Any:
-        """``batch_norm: true`` of ``mlp``, as configs of earlier versions have it, is its setting ``norm``."""
-        if isinstance(values, dict) and values.get("name") == "mlp" and isinstance(values.get("batch_norm"), bool):
-            return {
-                **{key: value for key, value in values.items() if key != "batch_norm"},
-                "norm": values["batch_norm"],
-            }
-        return values
-
-
-class ThreatSection(_Section):
+class ThreatSection(ClosedSection):
     """``threat``: the perturbations that the adversary may make."""
 
     norm: Literal["linf", "l2"] = Field(description="norm of the perturbation")
@@ -185,7 +112,7 @@ class ScheduleSection(ComponentSection):
         return self
 
 
-class EvaluationSection(_Section):
+class EvaluationSection(ClosedSection):
     """``evaluation``: when and how the run is scored while it trains."""
 
     every: Count = Field(1, description="number of epochs between evaluations; the last epoch is always evaluated")
@@ -201,14 +128,14 @@ class EvaluationSection(_Section):
     seed: Seed = Field(0, description="seed of the attack's random starts")
 
 
-class CheckpointSection(_Section):
+class CheckpointSection(ClosedSection):
     """``checkpoint``: when the run is saved."""
 
     every: Count = Field(1, description="number of epochs between checkpoints; the last epoch is always saved")
     keep: Count = Field(3, description="number of newest good checkpoints to keep")
 
 
-class GuardsSection(_Section):
+class GuardsSection(ClosedSection):
     """``guards``: what a run does when it goes wrong."""
 
     nonfinite: Literal["stop", "skip"] = Field(
@@ -224,7 +151,7 @@ class GuardsSection(_Section):
     max_rollbacks: Count = Field(3, description="roll_back: number of roll-backs, after which a collapse stops the run")
 
 
-class TargetsSection(_Section):
+class TargetsSection(ClosedSection):
     """``targets``: what the authors of a method published; a run does not read it."""
 
     source: str = Field(description="paper, model and number of runs")
@@ -237,7 +164,7 @@ class TargetsSection(_Section):
     values: dict[str, float] = Field(description="measure to value, in percent: pgd-20 best, pgd-20 last")
 
 
-class Config(_Section):
+class Config(ClosedSection):
     """The whole configuration."""
 
     format: Count = Field(FORMAT, description="version of this description of configs")

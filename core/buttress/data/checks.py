@@ -25,7 +25,7 @@ def check_data(data: Data, threat: ThreatModel) -> None:
         if split.example_shape != shape:
             raise DataError(f"data, split {name}: expected inputs of shape {shape}, got {split.example_shape}")
         split.check(name, data.num_classes, threat)
-        if split.dtype != dtype:
+        if split.dtype != dtype and None not in (split.dtype, dtype):
             raise DataError(f"data, split {name}: expected inputs of {dtype}, as in the train split, got {split.dtype}")
 
 

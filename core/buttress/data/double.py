@@ -22,7 +22,7 @@ class DoubleSplit(Split):
     """
 
     def __init__(self, split: Split) -> None:
-        self._split, self.y, self.aux, self.memory_format = split, split.y, split.aux, split.memory_format
+        self._split, self.aux, self.memory_format = split, split.aux, split.memory_format
         self.reads_rows = split.reads_rows
 
     def __len__(self) -> int:
@@ -32,6 +32,11 @@ class DoubleSplit(Split):
     def x(self) -> Tensor:  # type: ignore[override]
         """``[n,*]`` float64 inputs, made anew each time."""
         return self._split.x.double()
+
+    @property
+    def y(self) -> Tensor:  # type: ignore[override]
+        """Those of the other split, where it has them in memory."""
+        return self._split.y
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -53,6 +58,9 @@ class DoubleSplit(Split):
 
     def extent(self) -> tuple[float, float] | None:
         return self._split.extent()
+
+    def label_range(self) -> tuple[int, int] | None:
+        return self._split.label_range()
 
     def class_counts(self, num_classes: int) -> list[int] | None:
         return self._split.class_counts(num_classes)

@@ -108,6 +108,11 @@ class Split:
         y = getattr(self, "y", None)
         return None if y is None else torch.bincount(y[y > NO_LABEL], minlength=num_classes).tolist()
 
+    def label_range(self) -> tuple[int, int] | None:
+        """The least and the greatest label; None where the labels are not in memory."""
+        y = getattr(self, "y", None)
+        return (int(y.min()), int(y.max())) if isinstance(y, Tensor) and len(y) else None
+
     def batches(self, order: Tensor, batch_size: int, start: int = 0) -> Iterator[Batch]:
         """Batches of ``order`` (``[n]`` int64 positions, on the CPU), from batch number ``start`` on."""
         order = order.to(self.y.device)
@@ -127,7 +132,7 @@ class Split:
 
 def least_label(name: str) -> int:
     """The least label that a split of this name may hold."""
-    return NO_LABEL if name == "extra" else 0
+    return NO_LABEL if name.partition(",")[0] == "extra" else 0
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,26 @@
 
 The rule is that of the public codes of RST (Carmon et al., arXiv:1905.13736) and of Wang et al. (arXiv:2302.04638): a
 batch has its extra examples, drawn uniformly with replacement, and is filled with real ones in the order of the epoch;
-an epoch has as many batches as without extra examples, so that it passes over a part of the real ones only.
+an epoch has as many batches as without extra examples, so that it passes over a part of the real ones only. Sources of
+extra examples may be several, and each may be drawn from without replacement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from buttress.data.examples import NO_LABEL
+from buttress.data.extra_source import ExtraSource
+from buttress.data.joined import JoinedSplit
 from buttress.data.order import batches_per_epoch, epoch_order
 from buttress.data.split import Split
 from buttress.errors import ConfigError, DataError
-from buttress.streams import seeded_generator
 from buttress.types import Batch, Rows
 
 EXTRA, UNLABELLED = "extra", "unlabelled"
@@ -34,27 +37,35 @@ class TrainingSet:
         batch_size: number of examples in a batch.
         drop_last: whether an incomplete last batch is left out.
         seed: seed of the run.
-        extra: extra examples, or None.
-        share: share of the examples of a batch that are extra ones.
+        extras: sources of extra examples, in the order in which a batch has them.
 
     Raises:
-        ConfigError: the share of a batch is no example, or all of them.
+        ConfigError: a share of a batch is no example, or all shares are the whole batch.
+        DataError: inputs of two sources differ in shape or dtype.
     """
 
     real: Split
     batch_size: int
     drop_last: bool
     seed: int
-    extra: Split | None = None
-    share: Fraction = Fraction(0)
+    extras: Sequence[ExtraSource] = ()
 
     def __post_init__(self) -> None:
-        count, most = self.extra_per_batch, self.batch_size - 1
-        if self.extra is not None and not 1 <= count <= most:
+        most = self.batch_size - 1
+        counts = [(each.per_batch(self.batch_size), str(each.share)) for each in self.extras]
+        too_small = [each for each in counts if each[0] < 1]
+        too_many = [(self.extra_per_batch, " + ".join(share for _, share in counts))]
+        for count, share in too_small or (too_many if self.extra_per_batch > most else []):
             raise ConfigError(
                 f"expected 1 to {most} extra examples in a batch of {self.batch_size}, got {count}, which is a share "
-                f"of {self.share}; change it or data.batch_size"
+                f"of {share}; change it or data.batch_size"
             )
+
+    @cached_property
+    def extra(self) -> Split | None:
+        """The extra examples of all sources."""
+        splits = [each.split for each in self.extras]
+        return JoinedSplit(splits) if len(splits) > 1 else next(iter(splits), None)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -67,7 +78,8 @@ class TrainingSet:
 
     @property
     def extra_per_batch(self) -> int:
-        return round(self.share * self.batch_size)
+        """Number of extra examples in a batch, of all sources."""
+        return sum(each.per_batch(self.batch_size) for each in self.extras)
 
     @property
     def examples(self) -> int:
@@ -83,8 +95,8 @@ class TrainingSet:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch number ``start`` on.
 
-        With extra examples, ``index`` counts these after the real ones, ``aux["extra"]`` (bool ``[B]``) marks them, and
-        ``aux["unlabelled"]`` those without a label, whose ``y`` is 0.
+        With extra examples, ``index`` counts these after the real ones, source by source; ``aux["extra"]`` (bool
+        ``[B]``) marks them, and ``aux["unlabelled"]`` those without a label, whose ``y`` is 0.
 
         Raises:
             DataError: an example cannot be read, or extra examples are of another kind than real ones; at its batch.
@@ -139,14 +151,14 @@ class TrainingSet:
         return list(zip(real, torch.split(self._drawn(epoch, start), self.extra_per_batch), strict=True))
 
     def _drawn(self, epoch: int, start: int) -> Tensor:
-        """Positions of the extra examples of an epoch from batch ``start`` on, drawn batch by batch."""
-        assert self.extra is not None
-        n, size = len(self.extra), (self.extra_per_batch,)
-        streams = (
-            seeded_generator("cpu", self.seed, "data", "extra", epoch, number)
-            for number in range(start, self.batches_per_epoch)
-        )
-        return torch.cat([torch.randint(n, size, generator=stream) for stream in streams] or [torch.empty(0).long()])
+        """Positions in ``extra`` of the extra examples of an epoch from batch ``start`` on, batch by batch."""
+        batches = range(start, self.batches_per_epoch)
+        firsts = accumulate((len(each.split) for each in self.extras), initial=0)
+        drawn = [
+            first + source.drawn(source.per_batch(self.batch_size), self.seed, number, epoch, batches)
+            for number, (first, source) in enumerate(zip(firsts, self.extras, strict=False))
+        ]
+        return torch.cat(drawn, 1).flatten()
 
 
 def mixed(real: Batch, extra: Batch, n: int) -> Batch:

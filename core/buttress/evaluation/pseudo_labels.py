@@ -209,8 +209,7 @@ def _with_data(file: ConfigFile, text: str) -> ConfigFile:
 
 def _expect_same_classes(data: Data, split: Split, num_classes: int) -> None:
     """Refuse labels of another number of classes; examples without labels may be of any."""
-    given = getattr(split, "y", None)
-    unlabelled = isinstance(given, Tensor) and not bool((given != NO_LABEL).any())
+    unlabelled = split.label_range() == (NO_LABEL, NO_LABEL)
     if not unlabelled and data.num_classes != num_classes:
         raise DataError(
             f"expected {num_classes} classes, as the model has, got {data.num_classes}; choose images of the same "

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from buttress._version import __version__
 from buttress.audit.finding import Status
 from buttress.audit.findings_of_run import read_findings
-from buttress.config.schema import ModelSection
+from buttress.config.model_section import ModelSection
 from buttress.console.tables import percent
 from buttress.errors import CheckpointError
 from buttress.evaluation.result_file import read_worst

@@ -18,6 +18,8 @@ from buttress.config.file import ConfigFile
 from buttress.config.known_names import expect_known_names
 from buttress.config.schedule import Schedule
 from buttress.data import Data, Split
+from buttress.data.extra_source import ExtraSource
+from buttress.data.joined import JoinedSplit
 from buttress.data.order import fixed_order
 from buttress.data.training_set import TrainingSet
 from buttress.engine.engine import Engine
@@ -163,12 +165,17 @@ def assemble(
 
 
 def _training_set(file: ConfigFile, data: Data) -> TrainingSet:
-    section, seed = file.config.data, file.config.seed
+    section, seed, place = file.config.data, file.config.seed, file.place / "data" / "extra"
     if section.extra is None:
         return TrainingSet(data.train, section.batch_size, section.drop_last, seed)
-    with (file.place / "data" / "extra" / "share").error_context():
-        share = section.extra.share
-        return TrainingSet(data.train, section.batch_size, section.drop_last, seed, data.extra, share)
+    splits = data.extra.parts if isinstance(data.extra, JoinedSplit) else [data.extra]
+    with (place / "share" if len(section.extras) == 1 else place).error_context():
+        sources = [
+            ExtraSource(split, each.share, each.replacement)
+            for split, each in zip(splits, section.extras.values(), strict=True)
+            if split is not None
+        ]
+        return TrainingSet(data.train, section.batch_size, section.drop_last, seed, sources)
 
 
 def _resolve_sections(file: ConfigFile, data: DataSettings, **settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,8 +183,9 @@ def _resolve_sections(file: ConfigFile, data: DataSettings, **settings: Mapping[
     resolved, extra = file.config.model_dump(), file.config.data.extra
     for section, values in {"data": data.get("data", {}), **settings}.items():
         resolved[section] = _component(getattr(file.config, section), values)
+    extras = [_component(each, data.get(name, {})) for name, each in file.config.data.extras.items()]
     if extra is not None:
-        resolved["data"]["extra"] = _component(extra, data.get("data.extra", {}))
+        resolved["data"]["extra"] = extras if isinstance(extra, list) else extras[0]
     if file.targets():
         resolved["modules"] = str(file.modules)
     _record_paths(file, resolved)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buttress.components.place import KeyPath
 from buttress.components.signature import path_settings
 from buttress.components.sources import find, load
-from buttress.config.component_section import ComponentSection
+from buttress.config.component_section import ComponentSection, path_of
 from buttress.config.file import ConfigFile
 from buttress.errors import DataError, PluginError
 from buttress.storage.user_path import user_path
@@ -49,9 +50,9 @@ class RelativePath:
 
 def relative_paths(file: ConfigFile) -> list[RelativePath]:
     """The relative paths in the settings of all data sets of the config, see ``relative_paths_of``."""
-    extra = file.config.data.extra
-    own = [] if extra is None or extra.is_own else relative_paths_of(file, "data.extra", extra)
-    return [*relative_paths_of(file, "data", file.config.data), *own]
+    extras = {name: section for name, section in file.config.data.extras.items() if not section.is_own}
+    sections: dict[str, ComponentSection] = {"data": file.config.data, **extras}
+    return [path for name, section in sections.items() for path in relative_paths_of(file, name, section)]
 
 
 def relative_paths_of(file: ConfigFile, name: str, section: ComponentSection) -> list[RelativePath]:
@@ -59,13 +60,13 @@ def relative_paths_of(file: ConfigFile, name: str, section: ComponentSection) ->
 
     Args:
         file: the config.
-        name: name of the section: ``data`` or ``data.extra``.
+        name: name of the section: ``data``, ``data.extra`` or ``data.extra.0``.
         section: section of the data set.
 
     Raises:
         InputError: the data set does not exist, or cannot be imported.
     """
-    key: tuple[str, ...] = tuple(name.split("."))
+    key = path_of(name)
     place = file.place.under(*key)
     component: Any
     if section.target is None:
@@ -93,11 +94,12 @@ def weights_path(file: ConfigFile) -> RelativePath | None:
     return _relative(file, ("model", "weights", "file"), given.file)
 
 
-def _relative(file: ConfigFile, key: tuple[str, ...], text: str) -> RelativePath:
+def _relative(file: ConfigFile, key: KeyPath, text: str) -> RelativePath:
+    name = str(key[-1])
     if file.source.is_overridden(key):  # as every path of a command line
         here = Path.cwd()
-        return RelativePath(key[-1], text, [here], text if here == file.folder else str(here / text))
-    return RelativePath(key[-1], text, list(dict.fromkeys([file.folder, Path.cwd()])), text)
+        return RelativePath(name, text, [here], text if here == file.folder else str(here / text))
+    return RelativePath(name, text, list(dict.fromkeys([file.folder, Path.cwd()])), text)
 
 
 def where_looked(paths: Sequence[RelativePath]) -> str:

@@ -10,23 +10,24 @@ import torch
 from buttress.components.construct import choose
 from buttress.components.own_modules import describe_exception
 from buttress.components.requirements import check_requirements
-from buttress.config.component_section import ComponentSection
+from buttress.config.component_section import ComponentSection, path_of
 from buttress.config.file import ConfigFile
 from buttress.config.targets import DATA
 from buttress.data import Data, Split, check_data
+from buttress.data.joined import JoinedSplit
 from buttress.errors import ConfigError, DataError, InputError, extended, raising_line
 from buttress.training.data_paths import relative_paths_of, where_looked
 from buttress.training.device import memory_format_of, placed
 from buttress.training.threat_model import threat_of
 
 DataSettings = dict[str, dict[str, Any]]
-"""Name of a section (``data``, ``data.extra``) to all settings of its data set."""
+"""Name of a section (``data``, ``data.extra``, ``data.extra.0``) to all settings of its data set."""
 
 
 def load_data(file: ConfigFile) -> tuple[Data, DataSettings]:
     """Load the data of a config, checked and on its device; returns also all settings of its data sets.
 
-    The split ``extra`` is there where the config has ``data.extra``.
+    The split ``extra`` is there where the config has ``data.extra``; of several sources it is a ``JoinedSplit``.
 
     Raises:
         ConfigError, PluginError, DataError: wrong settings, or data that break the threat model.
@@ -49,7 +50,7 @@ def load_data(file: ConfigFile) -> tuple[Data, DataSettings]:
             f"channels_last is a layout of images [C,H,W], and these examples have shape {list(shape)}; use contiguous",
             key=file.place / "model" / "memory_format",
         )
-    moved = {name: placed(split, file) for name, split in data.splits().items()}
+    moved = {name: _placed(split, file) for name, split in data.splits().items()}
     moved_data = replace(
         data, train=moved["train"], test=moved["test"], validation=moved.get("validation"), extra=moved.get("extra")
     )
@@ -57,20 +58,31 @@ def load_data(file: ConfigFile) -> tuple[Data, DataSettings]:
 
 
 def _load_extra(file: ConfigFile, data: Data) -> tuple[Split | None, DataSettings]:
-    """The extra examples of a config, and the settings of their data set where it is another one than ``data``."""
-    section = file.config.data.extra
-    if section is None:
-        return None, {}
-    if not section.is_own:
-        other, settings = load_section(file, "data.extra", section)
-        return other.train, {"data.extra": settings}
-    if data.extra is None:
-        raise ConfigError(
-            f"{file.config.data.chosen} sets no extra examples apart; name a data set of them, like "
-            f"{{name: npz, path: FILE, share: {section.share}}}",
-            key=file.place / "data" / "extra",
-        )
-    return data.extra, {}
+    """The extra examples of a config, and the settings of their data sets where they are others than ``data``."""
+    splits, settings = [], {}
+    for name, section in file.config.data.extras.items():
+        if not section.is_own:
+            other, settings[name] = load_section(file, name, section)
+            splits.append(other.train)
+        elif data.extra is not None:
+            splits.append(data.extra)
+        else:
+            raise ConfigError(
+                f"{file.config.data.chosen} sets no extra examples apart; name a data set of them, like "
+                f"{{name: npz, path: FILE, share: {section.share}}}",
+                key=file.place.under(*path_of(name)),
+            )
+    with (file.place / "data" / "extra").error_context():
+        return (JoinedSplit(splits) if len(splits) > 1 else next(iter(splits), None)), settings
+
+
+def _placed(split: Split, file: ConfigFile) -> Split:
+    """``placed``; of a joined split its parts are, so that they can be drawn from one by one."""
+    return (
+        JoinedSplit([placed(part, file) for part in split.parts])
+        if isinstance(split, JoinedSplit)
+        else placed(split, file)
+    )
 
 
 def _expect_valid(file: ConfigFile, data: Data) -> None:
@@ -91,13 +103,13 @@ def load_section(file: ConfigFile, name: str, section: ComponentSection) -> tupl
 
     Args:
         file: the config.
-        name: name of the section: ``data`` or ``data.extra``.
+        name: name of the section: ``data``, ``data.extra`` or ``data.extra.0``.
         section: the section.
 
     Raises:
         ConfigError, PluginError, DataError: wrong settings, or a data set that does not load.
     """
-    place, seed = file.place.under(*name.split(".")), file.config.seed
+    place, seed = file.place.under(*path_of(name)), file.config.seed
     paths = relative_paths_of(file, name, section)
     given = {**section.given(), **{path.name: str(path.resolved) for path in paths}}
     try:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from buttress.components.loaded import LoadedPlugin
 from buttress.components.place import Place
-from buttress.data import NO_LABEL, Data
+from buttress.data import Data
+from buttress.data.joined import has_unlabelled
 from buttress.engine.engine import Engine
 from buttress.errors import PluginError
 
@@ -49,9 +48,7 @@ def given_by(data: Data) -> set[str]:
     """The properties that the data give to batches."""
     if data.extra is None:
         return set()
-    labels = getattr(data.extra, "y", None)
-    unlabelled = isinstance(labels, Tensor) and bool((labels == NO_LABEL).any())
-    return {_EXTRA, _UNLABELLED} if unlabelled else {_EXTRA}
+    return {_EXTRA, _UNLABELLED} if has_unlabelled(data.extra) else {_EXTRA}
 
 
 def _readers_of_labels(engine: Engine) -> Iterator[LoadedPlugin]:

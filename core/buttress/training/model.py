@@ -13,7 +13,7 @@ from torch import nn
 from buttress.components.construct import choose
 from buttress.components.place import Place
 from buttress.config.file import ConfigFile
-from buttress.config.schema import WeightsSection
+from buttress.config.model_section import WeightsSection
 from buttress.config.targets import MODEL
 from buttress.data import Data
 from buttress.errors import CheckpointError, ModelError, extended

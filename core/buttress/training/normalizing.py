@@ -10,7 +10,7 @@ from torch import nn
 
 from buttress.components.place import Place
 from buttress.components.validation import validate
-from buttress.config.schema import NormalizeSection
+from buttress.config.model_section import NormalizeSection
 from buttress.errors import ModelError
 from buttress.nn.normalization import normalized
 
