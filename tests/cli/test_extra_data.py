@@ -107,7 +107,7 @@ def test_a_target_of_my_own_serves_as_extra_examples(more: Path, expect: Verb):
         (["data.extra.paht=x"], "data.extra.paht: unknown key; did you mean 'path'?"),
         (["data.extra.name=nzp"], "data.extra.name: unknown dataset 'nzp'; did you mean 'npz'"),
         (["data.extra.target=a:b"], "data.extra.target: expected exactly one of name and target"),
-        (["data.extra={share: 1/2}"], "data.extra: npz sets no extra examples apart; name a data set of them, like"),
+        (["data.extra={share: 1/2}"], "data.extra: npz sets no extra examples apart; name a file of them, like"),
         (["data.extra={share: 1/2, path: x}"], "data.extra.path: expected a name or a target that this belongs to"),
         (["data.extra=null"], "plugin 'rst' (buttress 0.1.0) needs extra examples: it learns from more examples"),
         (
@@ -196,7 +196,7 @@ def test_several_sources_are_recorded_and_continued_exactly(more: Path, expect: 
         ),
         (
             [THIRD, {"share": "1/3"}],
-            "data.extra: npz sets no extra examples apart; name a data set of them, like {name:",
+            "data.extra: npz sets no extra examples apart; name a file of them, like {file:",
         ),
         ([THIRD, {**THIRD, "share": "1/100"}], "data.extra: expected 1 to 11 extra examples in a batch of 12, got 0"),
         ([THIRD, 3], "data.extra: expected"),

@@ -197,7 +197,7 @@ BAD = {
     "output exists": (["--data", "digits", "--output", "ok.npz"], "ok.npz exists and is never overwritten; choose"),
     "record exists": (["--data", "digits", "--output", "old.npz"], "old.json exists and is never overwritten; choose"),
     "no folder": (["--data", "digits", "--output", "no/x.npz"], "--output no/x.npz: no is no folder; make it first"),
-    "no npz": (["--data", "digits", "--output", "x.npy"], "--output x.npy: expected a name that ends in .npz"),
+    "no npz": (["--data", "digits", "--output", "x.txt"], "--output x.txt: expected a name that ends in .npz"),
 }  # fmt: skip
 
 

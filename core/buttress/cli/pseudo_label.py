@@ -28,7 +28,7 @@ from buttress.cli.verb import option, verb
     type=float,
     metavar="P",
     default=0.0,
-    help="least probability of the predicted class, in [0, 1); images below it are left out",
+    help="least probability of the predicted class, in [0, 1); images below it are left out (FILE.npy: have no label)",
 )
 @option(
     "--batch-size",
@@ -38,7 +38,13 @@ from buttress.cli.verb import option, verb
     help="number of images per forward",
 )
 @option("--device", metavar="DEVICE", show_default="device of the config", help="auto, cpu, cuda or cuda:N")
-@option("--output", type=FILE, required=True, metavar="FILE.npz", help="file to write; a record of it is FILE.json")
+@option(
+    "--output",
+    type=FILE,
+    required=True,
+    metavar="FILE.npz",
+    help="file to write; FILE.npy holds labels alone; a record of it is FILE.json",
+)
 @trust_option()
 @json_option
 def pseudo_label(

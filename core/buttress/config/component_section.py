@@ -5,10 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from buttress.components.validation import IN_UNION
 from buttress.settings import Flag, Share
+
+MAPPED = "mapped"
+"""The data set of ``data.extra: {file: FILE, share: 1/2}``, which has no name."""
 
 
 class ClosedSection(BaseModel):
@@ -53,6 +56,14 @@ class ExtraSection(ComponentSection):
     replacement: Flag = Field(
         True, description="draw with replacement; false: every example comes once before any comes again"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_file(cls, values: Any) -> Any:
+        """``file`` without a name and a target is a setting of ``mapped``."""
+        if isinstance(values, dict) and "file" in values and not values.keys() & {"name", "target"}:
+            return {"name": MAPPED, **values}
+        return values
 
     @property
     def is_own(self) -> bool:

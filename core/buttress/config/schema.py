@@ -36,8 +36,8 @@ class DataSection(ComponentSection):
     )
     extra: ExtraSections | None = Field(
         None,
-        description="further training examples, a share of every batch: {name: npz, path: FILE, share: 1/2}; or a "
-        "list of such sources",
+        description="further training examples, a share of every batch: {file: FILE, share: 1/2}; or a list of such "
+        "sources",
     )
 
     @property

@@ -45,9 +45,11 @@ class Request:
 
     Args:
         data: YAML of a data set, as ``data`` in a config has it: ``{name: npz, path: FILE}``, or its name alone.
-        output: ``.npz`` file to write; a ``.json`` file of the same name is written beside it.
+        output: ``.npz`` file to write, or ``.npy`` for the labels alone; a ``.json`` file of the same name is written
+            beside it.
         split: split of the data set; None for ``extra`` where it has one, else ``train``.
-        min_confidence: least probability of the predicted class, in [0, 1); images below it are left out.
+        min_confidence: least probability of the predicted class, in [0, 1); images below it are left out, or have no
+            label where labels are written alone.
 
     Raises:
         ConfigError: ``min_confidence`` is out of range, or one of the files exists or cannot be written there.
@@ -61,8 +63,13 @@ class Request:
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence < 1:
             raise ConfigError("expected a probability in [0, 1)", key=f"--min-confidence {self.min_confidence}")
-        expect_new_file(self.output, ".npz")
+        expect_new_file(self.output, ".npy" if self.labels_only else ".npz")
         expect_new_file(self.record, ".json")
+
+    @property
+    def labels_only(self) -> bool:
+        """Whether the images, which lie in a file already, are not written."""
+        return self.output.suffix == ".npy"
 
     @property
     def record(self) -> Path:
@@ -107,6 +114,12 @@ class _Labels:
         known: NDArray[np.bool_] = self.kept & (self.given != NO_LABEL)
         return known
 
+    @property
+    def as_written(self) -> NDArray[np.integer[Any]]:
+        """``[n]``, ``NO_LABEL`` where the confidence is too low; two bytes each where they suffice."""
+        dtype = np.int16 if self.predicted.max() <= np.iinfo(np.int16).max else np.int64
+        return np.where(self.kept, self.predicted, NO_LABEL).astype(dtype)
+
     def row(self, chosen: NDArray[np.bool_]) -> dict[str, Any]:
         """The numbers about those images that ``chosen`` ``[n]`` marks."""
         known = self.known & chosen
@@ -121,8 +134,8 @@ class _Labels:
 def pseudo_label(subject: ModelUnderAttack, request: Request, *, reporter: Reporter | None = None) -> dict[str, Any]:
     """Label images by the class that a model in eval mode finds most probable, and write both into an ``.npz`` file.
 
-    The file holds ``image`` and ``label``, which the data set ``npz`` reads. The images are uint8 if every one is
-    k/255 exactly, else float32.
+    The file holds ``image`` and ``label``, for the data sets ``npz`` and ``mapped``. The images are uint8 if every
+    one is k/255 exactly, else float32. A ``.npy`` file holds the labels alone, in the order of the images.
 
     Args:
         subject: model with its weights.
@@ -144,7 +157,7 @@ def pseudo_label(subject: ModelUnderAttack, request: Request, *, reporter: Repor
         reporter.say(f"note: {remark}")
     try:
         with interrupted_by_signals(), reporter:
-            array, labels = _label(subject, images.split, request.min_confidence, reporter)
+            array, labels = _label(subject, images.split, request, reporter)
             return _write(subject, request, images, array, labels)
     except KeyboardInterrupt as stop:
         raise InterruptionError(f"stopped by {str(stop) or 'Ctrl-C'}; nothing was written") from None
@@ -219,28 +232,29 @@ def _expect_same_classes(data: Data, split: Split, num_classes: int) -> None:
 
 @torch.no_grad()
 def _label(
-    subject: ModelUnderAttack, split: Split, min_confidence: float, reporter: Reporter
-) -> tuple[NDArray[Any], _Labels]:
-    """The images that are kept, as they are written, and the labels of all."""
+    subject: ModelUnderAttack, split: Split, request: Request, reporter: Reporter
+) -> tuple[NDArray[Any] | None, _Labels]:
+    """The images that are kept, as they are written, and the labels of all; None where labels are written alone."""
     n, batch_size = len(split), subject.file.config.evaluation.batch_size
-    images = ImageArray(n, split.example_shape)
+    images = None if request.labels_only else ImageArray(n, split.example_shape)
     columns: list[tuple[Tensor, ...]] = []
     reporter.begin(-(-n // batch_size), 0, "labelling")
     for number, batch in enumerate(split.batches(torch.arange(n), batch_size)):
         logits = subject.at_work.logits(batch.x)
         _expect_finite(subject, logits, number * batch_size)
         confidence = logits.double().softmax(1).amax(1)
-        kept = confidence >= min_confidence
-        images.append(batch.x[kept])
+        kept = confidence >= request.min_confidence
+        if images is not None:
+            images.append(batch.x[kept])
         columns.append(tuple(column.cpu() for column in (logits.argmax(1), confidence, batch.y, kept)))
         reporter.advance("labelling")
     labels = _Labels(*(torch.cat(parts).numpy() for parts in zip(*columns, strict=True)))
     if not labels.kept.any():
         raise ConfigError(
             f"none of {n} images reaches it, the highest confidence is {labels.confidence.max()}; lower it",
-            key=f"--min-confidence {min_confidence}",
+            key=f"--min-confidence {request.min_confidence}",
         )
-    return images.array, labels
+    return None if images is None else images.array, labels
 
 
 def _expect_finite(subject: ModelUnderAttack, logits: Tensor, first: int) -> None:
@@ -253,11 +267,14 @@ def _expect_finite(subject: ModelUnderAttack, logits: Tensor, first: int) -> Non
 
 
 def _write(
-    subject: ModelUnderAttack, request: Request, images: _Images, array: NDArray[Any], labels: _Labels
+    subject: ModelUnderAttack, request: Request, images: _Images, array: NDArray[Any] | None, labels: _Labels
 ) -> dict[str, Any]:
     def save(temporary: Path) -> None:
         with temporary.open("wb") as stream:
-            np.savez(stream, image=array, label=labels.predicted[labels.kept])
+            if array is None:
+                np.save(stream, labels.as_written)
+            else:
+                np.savez(stream, image=array, label=labels.predicted[labels.kept])
 
     classes = range(subject.data.num_classes)
     quantiles = np.quantile(labels.confidence, _QUANTILES)
@@ -273,7 +290,7 @@ def _write(
         "all": labels.row(np.ones(len(labels.predicted), np.bool_)),
         "classes": [labels.row(labels.predicted == each) for each in classes],
         "confidence": {f"{share:g}": float(value) for share, value in zip(_QUANTILES, quantiles, strict=True)},
-        "dtype": str(array.dtype),
+        "dtype": str((labels.as_written if array is None else array).dtype),
         "command": sys.argv,
         **hardware(),
         "file": str(request.output),

@@ -68,8 +68,8 @@ def _load_extra(file: ConfigFile, data: Data) -> tuple[Split | None, DataSetting
             splits.append(data.extra)
         else:
             raise ConfigError(
-                f"{file.config.data.chosen} sets no extra examples apart; name a data set of them, like "
-                f"{{name: npz, path: FILE, share: {section.share}}}",
+                f"{file.config.data.chosen} sets no extra examples apart; name a file of them, like "
+                f"{{file: FILE, share: {section.share}}}",
                 key=file.place.under(*path_of(name)),
             )
     with (file.place / "data" / "extra").error_context():

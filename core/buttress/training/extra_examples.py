@@ -31,7 +31,7 @@ def expect_fitting_plugins(engine: Engine, data: Data, place: Place) -> None:
             raise PluginError(f"plugin {plugin} refuses {word}: {plugin.traits.refuses[word]}", key=place)
         missing = plugin.traits.needs.keys() - given - {w for other in engine.plugins for w in other.traits.gives}
         for word in sorted(missing):
-            cure = "; set data.extra: {name: npz, path: FILE, share: 1/2}" if word == _EXTRA else ""
+            cure = "; set data.extra: {file: FILE, share: 1/2}" if word == _EXTRA else ""
             raise PluginError(f"plugin {plugin} needs {word}: {plugin.traits.needs[word]}{cure}")
     if _UNLABELLED in given:
         for plugin in _readers_of_labels(engine):
