@@ -34,10 +34,12 @@ Ascent = Literal["global", "local"]
 """Gradient along which weights are perturbed on several processes: that of the mean over all examples of the step, or
 each process's over its own ones."""
 AttackMode = Literal["train", "train_notrack", "eval"]
-BatchTrait = Literal["soft labels", "mixed inputs", "two views", "extra examples", "unlabelled examples"]
+BatchTrait = Literal[
+    "soft labels", "mixed inputs", "two views", "extra examples", "unlabelled examples", "forwards in parts"
+]
 """Properties of batches: labels are distributions ``[B,K]``; an input is made of several examples; the batch holds two
 views of each example; the batch holds examples beside those of the training set; ``aux["unlabelled"]`` marks examples
-without a label, whose y is 0."""
+without a label, whose y is 0; modules within the model see the batch in parts, because of ``accumulate``."""
 
 TRAITS_SINCE_1_1 = ("radius", "input_grad", "example")
 """Traits that a plugin written for version 1.0 does not have: an attribute of that name is its own."""

@@ -82,8 +82,8 @@ BAD: dict[str, list[tuple[Any, str]]] = {
         (("soft label",), "unknown word 'soft label'; did you mean 'soft labels'?"),
         (
             ("noise",),
-            "unknown word 'noise'; known: extra examples, mixed inputs, soft labels, two views, unlabelled "
-            "examples (a word of your own",
+            "unknown word 'noise'; known: extra examples, forwards in parts, mixed inputs, soft labels, two views, "
+            "unlabelled examples (a word of your own",
         ),
         (("noise",), " (a word of your own has a colon: 'my-dist:pairs')"),
         (("my-dist:",), "unknown word 'my-dist:'"),
@@ -131,7 +131,7 @@ def test_the_record_is_what_is_tested_here():
     assert Traits.__doc__ is not None
     assert all(f"    {name}: " in Traits.__doc__ for name in TRAITS)
     assert get_args(BatchTrait) == (
-        *("soft labels", "mixed inputs", "two views", "extra examples", "unlabelled examples"),
+        *("soft labels", "mixed inputs", "two views", "extra examples", "unlabelled examples", "forwards in parts"),
     )
 
 

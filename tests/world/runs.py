@@ -1,10 +1,11 @@
 """A short training with any stack, on any number of ranks, as numbers to compare."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from buttress import Batch, Engine, ThreatModel
 from buttress.components.loaded import load_plugins
@@ -33,9 +34,9 @@ def batches(epoch: int, extra: bool = False) -> list[Batch]:
     ]
 
 
-def engine_of(world: World, stack: list[Any], **options: Any) -> Engine:
+def engine_of(world: World, stack: list[Any], net: Callable[[], nn.Module] = ConvNet, **options: Any) -> Engine:
     world.counts.clear()
-    model = ConvNet().double()
+    model = net().double()
     loaded = load_plugins(stack, given={"num_classes": 3})
     factory = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)
     return Engine(

@@ -9,15 +9,8 @@ from pydantic import Field, model_validator
 from buttress.components.per_epoch import CurveReader
 from buttress.config.component_section import ClosedSection, ComponentSection, ExtraSection, ExtraSections, sources_of
 from buttress.config.model_section import ModelSection
-from buttress.config.values import (
-    AttackEntry,
-    ComponentEntry,
-    Count,
-    PrecisionValue,
-    RequirementText,
-    Seed,
-    UndecayedKinds,
-)
+from buttress.config.optimizer_section import OptimizerSection
+from buttress.config.values import AttackEntry, ComponentEntry, Count, PrecisionValue, RequirementText, Seed
 from buttress.settings import Flag, Moment, NonNegative, NonNegativeFraction, Number, PerEpoch
 
 FORMAT = 1
@@ -55,35 +48,6 @@ class ThreatSection(ClosedSection):
         None, description="radius in training, which may be a schedule over epochs; null: eps. Evaluations have eps"
     )
     box: list[Number] | None = Field([0.0, 1.0], min_length=2, max_length=2, description="range of inputs; null: none")
-
-
-class OptimizerSection(ComponentSection):
-    """``optimizer``: further keys are the arguments of the class in torch.optim.
-
-    Its step is fused where torch has that form, unless ``fused``, ``foreach``, ``differentiable`` or ``capturable`` is
-    given. A ``target`` gets its parameters, the learning rate as ``lr``, and ``args``.
-    """
-
-    name: str | None = Field(None, description="a class of torch.optim, case ignored (default: sgd)")
-    target: str | None = Field(
-        None, description="package.module:Name, an optimizer that is not torch's, or a function that makes one"
-    )
-    lr: Annotated[Number, Field(gt=0)] = Field(description="initial learning rate")
-    no_decay: UndecayedKinds | None = Field(
-        None,
-        description="kinds of parameters without weight decay: norm (norm layers), bias, vectors (all of one dimension "
-        "or none): norm,bias",
-    )
-    layer_decay: Annotated[Number, Field(gt=0, le=1)] | None = Field(
-        None,
-        description="factor on the learning rate from each layer of depth to the one before it; the last has lr: 0.75",
-    )
-
-    @model_validator(mode="after")
-    def _sgd(self) -> OptimizerSection:
-        if self.name is None and self.target is None:
-            self.name = "sgd"
-        return self
 
 
 class ScheduleSection(ComponentSection):

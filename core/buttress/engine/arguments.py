@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from buttress.errors import ConfigError
+from buttress.components.loaded import LoadedPlugin
+from buttress.errors import ConfigError, PluginError
 from buttress.nn.contract import form_of
+
+_IN_PARTS = "forwards in parts"
 
 
 def expect_word(name: str, value: object, known: Sequence[str]) -> None:
@@ -62,6 +65,33 @@ def expect_replays(replays: int, steps_per_epoch: int | None) -> None:
             f"engine: steps_per_epoch: expected a multiple of replays, {replays}, as every step counts, "
             f"got {steps_per_epoch}"
         )
+
+
+def expect_accumulation(
+    accumulate: int, compile: str, batch_norm: str, plugins: Iterable[LoadedPlugin], who: str = ""
+) -> None:
+    """Expect a number of parts of a step, and forwards that can be made in parts.
+
+    Raises:
+        ConfigError: it is no such number, or they cannot; the message begins with ``who``.
+        PluginError: a plugin refuses them.
+    """
+    if not (_is_count(accumulate) and accumulate > 0):
+        raise ConfigError(f"{who}expected the number of parts of a step, at least 1, got {accumulate!r}")
+    if accumulate > 1 and compile != "off":
+        raise ConfigError(
+            f"{who}{accumulate} parts of a step make forwards again within backwards, and compile: {compile} has "
+            "graphs of whole ones; leave one of the two out"
+        )
+    if accumulate > 1 and batch_norm == "sync":
+        raise ConfigError(
+            f"{who}batch norm sees one of {accumulate} parts of a step after another, and batch_norm: sync wants the "
+            "statistics of all rows at once; leave one of the two out"
+        )
+    for plugin in plugins if accumulate > 1 else ():
+        if _IN_PARTS in plugin.traits.refuses:
+            reason = plugin.traits.refuses[_IN_PARTS]
+            raise PluginError(f"{who}plugin {plugin} refuses {_IN_PARTS}: {reason}; leave accumulate out")
 
 
 def _is_count(value: object) -> bool:

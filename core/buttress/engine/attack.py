@@ -46,7 +46,8 @@ class Attack:
         if batch.x.is_inference():  # made by a loader in inference mode
             aux = {name: usable(value) for name, value in batch.aux.items()}
             batch = replace(batch, x=usable(batch.x), y=usable(batch.y), aux=aux)
-        with self.state.attacking(partial(self._losses, batch)), self.at_work.attacking(mode or self.mode):
+        losses, in_parts = partial(self._losses, batch), self.at_work.in_parts(len(batch.x))
+        with self.state.attacking(losses), self.at_work.attacking(mode or self.mode), in_parts:
             return self.hooks.generate_adv(self.at_work.model, batch)
 
     def _losses(self, batch: Batch, x_adv: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from buttress.engine.compilation import compiled_passes
 from buttress.errors import HookError, extended
 from buttress.nn.calls import ModelCall, calls_replaced
 from buttress.nn.contract import device_of
+from buttress.nn.in_parts import InParts
 from buttress.nn.layout import has_channels_last_weights, in_channels_last
 from buttress.nn.modes import AttackMode, Modes
 from buttress.nn.passes import PassCounter
@@ -39,13 +40,22 @@ class ModelAtWork:
         precision: precision of the passes; None is that of the weights.
         compile: ``off``, ``model`` (forwards by ``torch.compile``) or ``graphs`` (CUDA graphs of attack steps).
         who: name of the caller, for errors.
+        accumulate: number of parts in which the passes of a block of ``in_parts`` are made, one after another.
 
     Raises:
-        ConfigError: precision or compilation does not fit the weights or the device.
+        ConfigError: precision or compilation does not fit the weights or the device, or accumulation the compilation.
         ModelError: the parameters are not on one device.
     """
 
-    def __init__(self, model: nn.Module, precision: Precision | None = None, *, compile: str = "off", who: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        precision: Precision | None = None,
+        *,
+        compile: str = "off",
+        who: str,
+        accumulate: int = 1,
+    ) -> None:
         self.model = model
         self.device = device_of(model, who)
         self.precision = fitting(precision, model, who)
@@ -54,6 +64,8 @@ class ModelAtWork:
         self.counter = PassCounter()
         self._after_forward: Callable[[], None] = _nothing
         self._who = who
+        self._accumulate, self._rows = accumulate, 0
+        self._parts = InParts(model, self.modes)
         self._work: Work | None = None
         self._parameters = tuple(model.parameters())
         self._channels_last = has_channels_last_weights(model)
@@ -118,6 +130,18 @@ class ModelAtWork:
         return logits
 
     @contextmanager
+    def in_parts(self, rows: int) -> Iterator[None]:
+        """Make the passes of the block in parts, ``accumulate`` of them for ``rows`` rows, and as many more for more.
+
+        In a step ``rows`` is the number of examples that this process trains on; fewer than parts are a whole.
+        """
+        before, self._rows = self._rows, rows if rows >= self._accumulate else 0
+        try:
+            yield
+        finally:
+            self._rows = before
+
+    @contextmanager
     def telling(self, listener: Callable[[], None]) -> Iterator[None]:
         """Call ``listener`` after every forward of the block, for progress bars."""
         before, self._after_forward = self._after_forward, listener
@@ -145,15 +169,25 @@ class ModelAtWork:
         return call
 
     def _made(self, forward: ModelCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``forward(*args, **kwargs)`` in the precision of the present work."""
+        """``forward(*args, **kwargs)`` in the precision of the present work, in parts where that is asked for."""
         if self._channels_last:
             args = tuple(map(in_channels_last, args))
-        with region(self._word, self.device):
+        word, scoring = self._word, self._work == "score"
+        if self._accumulate > 1 and self._rows and not kwargs and len(args) == 1 and isinstance(args[0], Tensor):
+            count = min(-(-len(args[0]) * self._accumulate // self._rows), len(args[0]))
+            if count > 1:
+                return self._parts(lambda part: self._in_precision(word, forward, (part,), {}), args[0], count)
+        return self._in_precision(word, forward, args, kwargs, scoring=scoring)
+
+    def _in_precision(
+        self, word: str, forward: ModelCall, args: tuple[Any, ...], kwargs: dict[str, Any], *, scoring: bool = False
+    ) -> Any:
+        with region(word, self.device):
             if self._compiled is not None and not kwargs and len(args) == 1 and isinstance(args[0], Tensor):
-                output = self._compiled.call(forward, args[0], scoring=self._work == "score")
+                output = self._compiled.call(forward, args[0], scoring=scoring)
             else:
                 output = forward(*args, **kwargs)
-        if self._word == "bf16" and isinstance(output, Tensor):
+        if word == "bf16" and isinstance(output, Tensor):
             output = output.float()
         return output
 

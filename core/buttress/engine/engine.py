@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from buttress.components.curves import expect_curves_fit
-from buttress.engine.arguments import expect_replays, expect_sizes, expect_word
+from buttress.engine.arguments import expect_accumulation, expect_replays, expect_sizes, expect_word
 from buttress.engine.attack import Attack
 from buttress.engine.attacking import ModelAtWork
 from buttress.engine.bad_steps import BadSteps
@@ -64,15 +64,14 @@ class Engine(Controls):
             ``score``; None: that of the weights.
         compile: ``off``, ``model`` (forwards by ``torch.compile``) or ``graphs`` (CUDA graphs of attack steps).
         checks: level of the checks of values: ``always`` (default on the CPU), ``interval`` (default on CUDA), ``off``.
-        nonfinite: policy for loss, gradients or weights that are not finite: ``stop`` raises, ``skip`` takes the step
-            back on the device.
+        nonfinite: ``stop`` raises where loss, gradients or weights are not finite, ``skip`` takes the step back.
         max_skipped: number of consecutive skipped steps that ends the run.
         history: folder for snapshots that plugins keep on disk.
         batches: makes an iterable over the training set, on which batch-norm statistics are measured; its batches pass
             through ``transform_batch`` first, as in training.
         validation: makes an iterable over the validation split, for plugins that measure something on it.
-        world: processes that train the model together; None: those of torch's default process group where there is
-            one, else this process alone.
+        world: processes that train the model together; None: torch's default process group, or this process alone.
+        accumulate: number of parts in which forwards and backwards of a step are made, for the memory of one part.
         batch_norm: batch-norm statistics of a step on several processes: ``local``, of each process's rows, with the
             running ones averaged after every step; or ``sync``, of the whole batch as in one process.
 
@@ -109,12 +108,12 @@ class Engine(Controls):
         validation: Callable[[], Iterable[Batch]] | None = None,
         world: World | None = None,
         batch_norm: BatchNorm = "local",
+        accumulate: int = 1,
     ) -> None:
         device = device_of(model, "engine")
         expect_learnable(model, "engine")
-        self.at_work = ModelAtWork(
-            model, None if precision is None else Precision.read(precision), compile=compile, who="engine"
-        )
+        passes = None if precision is None else Precision.read(precision)
+        self.at_work = ModelAtWork(model, passes, compile=compile, who="engine", accumulate=accumulate)
         """The model and the way its passes are made, for attacks and verdicts beside the steps."""
         self.world = World.present() if world is None else world
         """The processes that train the model together."""
@@ -125,6 +124,7 @@ class Engine(Controls):
         expect_word("nonfinite", nonfinite, ("stop", "skip"))
         self.model = model
         self.plugins = stack_of(plugins)
+        expect_accumulation(accumulate, compile, batch_norm, self.plugins, "engine: accumulate: ")
         expect_curves_fit(self.plugins, epochs)
         expect_sizes(examples, classes)
         expect_replays(replays, steps_per_epoch)

@@ -4,6 +4,7 @@
 
     transform_batch               another batch: augmentation, Mixup
     ── several processes: each takes its rows
+    ── accumulate: k: from here on every forward and backward is made in k parts of these rows, one after another
     generate_adv                  adversarial examples, in the attack mode
     perturb_weights               enter: the plugin adds v to the weights
     │   compute_loss              training losses at w + v
@@ -125,7 +126,7 @@ class Step:
         with self.state.on_rows(rows), self.state.draws_of_first_replay():
             transformed = self.hooks.transform_batch(batch)
         part, rows = split_batch(self.state.world, batch, transformed, rows)
-        with self.state.on_rows(rows), self._drawing_alike(rows):
+        with self.state.on_rows(rows), self._drawing_alike(rows), self.at_work.in_parts(len(part.x)):
             if self.local is not None:
                 self.local.begin()
             result = self._trained(part, saved)

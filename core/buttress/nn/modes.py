@@ -1,7 +1,7 @@
 """Switch the modes of a model for an attack, a weight perturbation or an evaluation, and back afterwards."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import wraps
 from typing import ParamSpec, TypeGuard, TypeVar, get_args
 
@@ -51,7 +51,8 @@ class Modes:
     """
 
     def __init__(self, model: nn.Module, *, by_copies: bool = False) -> None:
-        self._modules = tuple(model.modules())
+        self._named = tuple(model.named_modules())
+        self._modules = tuple(module for _, module in self._named)
         norms = () if by_copies else self._modules
         self._norms = tuple(module for module in norms if _obeys_track_running_stats(module))
         # Any forward may write into all other buffers (spectral norm's vectors, masks, the statistics of norms with a
@@ -99,6 +100,47 @@ class Modes:
         finally:
             for module, training in zip(self._modules, before, strict=True):
                 _set(module, "training", training)
+
+    def tracking(self) -> list[_BatchNorm]:
+        """The batch norms whose next forward moves their running statistics."""
+        return [n for n in self._norms if n.training and n.track_running_stats and n.running_mean is not None]
+
+    def read_buffers(self) -> dict[str, Tensor]:
+        """The buffers whose values a forward depends on, by name: all but those of batch norms in train mode."""
+        return {
+            f"{path}.{name}" if path else name: buffer
+            for path, module in self._named
+            if not (module.training and _obeys_track_running_stats(module))
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        }
+
+    def of_now(self) -> Callable[[], AbstractContextManager[None]]:
+        """A function that opens a block in which each module has the mode of now, and no buffer moves."""
+        flags, tracked, moved = self._flags(), [norm.track_running_stats for norm in self._norms], self.tracking()
+
+        @contextmanager
+        def again() -> Iterator[None]:
+            before, tracked_before = self._flags(), [norm.track_running_stats for norm in self._norms]
+            try:
+                self._set_flags(flags, tracked)
+                with _buffers_lent(moved):  # and not switched off: autograd counts what batch norm keeps for a backward
+                    yield
+            finally:
+                self._set_flags(before, tracked_before)
+
+        return again
+
+    def _flags(self) -> list[bool]:
+        return [module.training for module in self._modules]
+
+    def _set_flags(self, training: Sequence[bool], tracked: Sequence[bool]) -> None:
+        for module, flag in zip(self._modules, training, strict=True):
+            if module.training is not flag:
+                _set(module, "training", flag)
+        for norm, flag in zip(self._norms, tracked, strict=True):
+            if norm.track_running_stats is not flag:
+                _set(norm, "track_running_stats", flag)
 
     @contextmanager
     def buffers_as_found(self) -> Iterator[None]:

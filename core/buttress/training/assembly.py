@@ -22,6 +22,7 @@ from buttress.data.extra_source import ExtraSource
 from buttress.data.joined import JoinedSplit
 from buttress.data.order import fixed_order
 from buttress.data.training_set import TrainingSet
+from buttress.engine.arguments import expect_accumulation
 from buttress.engine.engine import Engine
 from buttress.engine.world import World
 from buttress.errors import ConfigError
@@ -119,6 +120,7 @@ def assemble(
     with place_of_model(file).error_context():
         expect_learnable(model, f"model {type(model).__name__}")
     optimizer = configured_optimizer(file)
+    _expect_accumulation(file, plugins)
     threat = threat_of(file)
     check_radii(file, length.epochs)
     expect_curves_fit(plugins, length.epochs, file.place / "plugins")
@@ -145,6 +147,7 @@ def assemble(
             validation=_validation_of(data, config.data.batch_size),
             world=World() if world is None else world,
             batch_norm=config.model.batch_norm,
+            accumulate=config.optimizer.accumulate,
         )
     expect_fitting_plugins(engine, data, file.place / "data" / "extra")
     evaluator = Evaluator(
@@ -246,17 +249,35 @@ def check_config(file: ConfigFile) -> Assembly:
         return assembly
 
 
+def _expect_accumulation(file: ConfigFile, plugins: Sequence[LoadedPlugin]) -> None:
+    """Expect that steps can be made in the parts that a config asks for."""
+    parts, size, place = file.config.optimizer.accumulate, file.config.data.batch_size, file.place / "optimizer"
+    with (place / "accumulate").error_context():
+        expect_accumulation(parts, file.config.compile, file.config.model.batch_norm, plugins)
+        if parts > size:
+            raise ConfigError(f"expected at most as many parts as a batch has examples, {size}, got {parts}")
+
+
 def check_last_batch(assembly: Assembly) -> None:
-    """Check that the model takes a last batch of one example; ``assembly`` is started for it.
+    """Check that the model takes a batch, or a part of one, of one example; ``assembly`` is started for it.
 
     Raises:
         ConfigError: it does not.
     """
     section, train, engine = assembly.file.config.data, assembly.data.train, assembly.engine
-    if section.drop_last or section.extra or (len(train) - 1) % section.batch_size:
+    parts = assembly.file.config.optimizer.accumulate
+    left = 0 if section.drop_last or section.extra else len(train) % section.batch_size
+    if all(_smallest_part(size, parts) != 1 for size in (section.batch_size, left)):
         return
     engine.start()  # plugins may put batch norm into eval mode
     (batch,) = train.batches(torch.arange(1), 1)
     if not trains_on_one(engine.model, batch.x):
         place = assembly.file.place / "data" / "batch_size"
-        raise ConfigError(f"{section.batch_size} of {len(train)} training examples leave {ONE_EXAMPLE}", key=place)
+        whole = f"{section.batch_size} of {len(train)} training examples"
+        cut = f" or, in {parts} parts of a step," if parts > 1 else ""
+        raise ConfigError(f"{whole} leave{cut} {ONE_EXAMPLE}", key=place)
+
+
+def _smallest_part(size: int, parts: int) -> int:
+    """Number of rows in the smallest part of a batch; one that has fewer rows than there are parts is a whole."""
+    return size if size < parts else size // parts

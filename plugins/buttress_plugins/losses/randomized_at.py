@@ -28,7 +28,10 @@ from buttress.settings import NonNegative, PerEpoch
 Logits = tuple[Tensor, Tensor]
 """Clean and adversarial logits ``[B,K]``."""
 
-NO_SOFT_LABELS = {"soft labels": "its targets are made for a class, and a soft label is of several"}
+REFUSED = {
+    "soft labels": "its targets are made for a class, and a soft label is of several",
+    "forwards in parts": "it reads the inputs of the last layer, which has to see the whole batch",
+}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -51,7 +54,7 @@ class RandomizedAT:
     after one another, in the order of the model.
     """
 
-    refuses = NO_SOFT_LABELS
+    refuses = REFUSED
 
     alpha: PerEpoch[Annotated[float, Interval(ge=0, le=1)]] = 0.2
     beta: PerEpoch[NonNegative] = 6.0
