@@ -19,6 +19,7 @@ class Half(SGD):
 SETTINGS: dict[str, dict[str, Any]] = {
     "no_decay": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "no_decay": "norm,bias"},
     "layer_decay": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1, "no_decay": "norm", "layer_decay": 0.7},
+    "muon": {"name": "muon", "lr": 0.02, "weight_decay": 0.1, "adamw_lr": 0.01, "no_decay": "norm", "layer_decay": 0.8},
     "accumulate": {"lr": 0.1, "momentum": 0.9, "accumulate": 3},
     "target": {"target": "own_half:Half", "lr": 0.1, "args": {"weight_decay": 0.1}, "no_decay": ["norm"]},
 }

@@ -18,7 +18,7 @@ class OptimizerSection(ComponentSection):
     given. A ``target`` gets its parameters, the learning rate as ``lr``, and ``args``.
     """
 
-    name: str | None = Field(None, description="a class of torch.optim, case ignored (default: sgd)")
+    name: str | None = Field(None, description="a class of torch.optim, case ignored, or muon (default: sgd)")
     target: str | None = Field(
         None, description="package.module:Name, an optimizer that is not torch's, or a function that makes one"
     )

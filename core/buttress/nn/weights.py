@@ -45,6 +45,16 @@ def bias_names(model: nn.Module) -> set[str]:
     return {name for name, _ in model.named_parameters() if name.endswith("bias")}
 
 
+def matrix_names(model: nn.Module) -> list[str]:
+    """Names, in order, of the weights of linear layers and convolutions: more than one dimension, no embedding."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return [
+        name
+        for name, weight in model.named_parameters()
+        if weight.dim() > 1 and "weight" in name.rpartition(".")[2] and id(weight) not in embeddings
+    ]
+
+
 def vector_names(model: nn.Module) -> set[str]:
     """Names of the parameters of one dimension or none: norms, biases, scales of layers."""
     return {name for name, weight in model.named_parameters() if weight.dim() < 2}

@@ -19,9 +19,10 @@ from buttress.config.targets import OPTIMIZER
 from buttress.engine.groups import GroupingFactory
 from buttress.errors import ConfigError, kind_and_first_line, nearest
 from buttress.training.device import configured_device
+from buttress.training.muon import MUON, Muon
 from buttress.training.parameter_groups import grouping
 
-Make = Callable[..., Optimizer]
+Make = partial[Optimizer]
 
 _FORMS = frozenset({"fused", "foreach", "differentiable", "capturable"})
 """Arguments of torch's optimizers that choose the form of the step; a config that sets one has chosen."""
@@ -90,11 +91,12 @@ def _kind_of(file: ConfigFile) -> Callable[..., Optimizer]:
         expect_kind(OPTIMIZER, kind, section.target, place / "target")
         chosen: Callable[..., Optimizer] = kind
         return chosen
-    known = {
+    known: dict[str, Callable[..., Optimizer]] = {
         name.lower(): kind
         for name, kind in vars(torch.optim).items()
         if inspect.isclass(kind) and issubclass(kind, Optimizer) and kind is not Optimizer and name != "LBFGS"
     }
+    known[MUON] = Muon
     assert section.name is not None
     if section.name.lower() not in known:
         raise ConfigError(f"unknown optimizer {section.name!r}{nearest(section.name, known)}", key=place / "name")

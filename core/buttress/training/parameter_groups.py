@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -14,7 +15,8 @@ from buttress.config.file import ConfigFile
 from buttress.errors import ConfigError
 from buttress.nn.depth import depths
 from buttress.nn.layers import split_groups
-from buttress.nn.weights import bias_names, norm_names, vector_names
+from buttress.nn.weights import bias_names, matrix_names, norm_names, vector_names
+from buttress.training.muon import ADAMW, MUON, Muon
 from buttress.types import ParamGroup
 
 Grouping = Callable[[list[ParamGroup], nn.Module], list[ParamGroup]]
@@ -23,7 +25,7 @@ _NAMES = {"norm": norm_names, "bias": bias_names, "vectors": vector_names}
 """Kind of parameters to the function that names them."""
 
 
-def grouping(file: ConfigFile, make: Callable[..., Optimizer]) -> Grouping:
+def grouping(file: ConfigFile, make: partial[Optimizer]) -> Grouping:
     """The function that splits parameters into groups, for an optimizer that ``make`` makes.
 
     Raises:
@@ -34,6 +36,9 @@ def grouping(file: ConfigFile, make: Callable[..., Optimizer]) -> Grouping:
         raise ConfigError(f"optimizer {section.chosen} has no weight_decay; leave this out", key=place / "no_decay")
 
     def split(groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:
+        if make.func is Muon:
+            with (place / "name").error_context():
+                groups = by_algorithm(groups, model, inspect.signature(make).parameters)
         if section.no_decay:
             groups = without_decay(groups, model, section.no_decay)
         if section.layer_decay is not None:
@@ -53,6 +58,32 @@ def without_decay(groups: Sequence[ParamGroup], model: nn.Module, kinds: Collect
     """``groups`` in which no weight decay acts on some ``kinds`` of parameters: ``norm``, ``bias``, ``vectors``."""
     names = set[str]().union(*(_NAMES[kind](model) for kind in kinds))
     return _with_options(groups, names, weight_decay=0.0)
+
+
+def by_algorithm(
+    groups: Sequence[ParamGroup], model: nn.Module, settings: Mapping[str, inspect.Parameter]
+) -> list[ParamGroup]:
+    """``groups`` split into parameters of Muon and of AdamW, with the learning rate of AdamW.
+
+    Args:
+        groups: groups by name.
+        model: network.
+        settings: name to setting of ``Muon``, its default being the value.
+
+    Raises:
+        ConfigError: nothing is left for Muon.
+    """
+    names = matrix_names(model)
+    chosen = set(names if settings["ends"].default == MUON else names[1:-1])
+    if not chosen & {name for group in groups for name in group.names}:
+        raise ConfigError(
+            f"model {type(model).__name__} has no matrix or convolution for Muon between its first and its last one, "
+            "which are AdamW's; set ends: muon, or take another optimizer"
+        )
+    others = {name for group in groups for name in group.names} - chosen
+    rate = settings["adamw_lr"].default
+    parts = _with_options(groups, others, algorithm=ADAMW, lr=rate)
+    return [part if "algorithm" in part.options else _changed(part, algorithm=MUON) for part in parts]
 
 
 def by_depth(groups: Sequence[ParamGroup], model: nn.Module, decay: float, lr: float) -> list[ParamGroup]:
@@ -83,6 +114,9 @@ def by_depth(groups: Sequence[ParamGroup], model: nn.Module, decay: float, lr: f
 def _with_options(groups: Sequence[ParamGroup], names: Collection[str], **options: Any) -> list[ParamGroup]:
     """``groups`` with the parameters ``names`` in groups of their own that have ``options`` besides."""
     return [
-        replace(group, options={**group.options, **options}) if set(group.names) <= set(names) else group
-        for group in split_groups(groups, names)
+        _changed(group, **options) if set(group.names) <= set(names) else group for group in split_groups(groups, names)
     ]
+
+
+def _changed(group: ParamGroup, **options: Any) -> ParamGroup:
+    return replace(group, options={**group.options, **options})
