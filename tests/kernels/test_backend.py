@@ -116,7 +116,7 @@ ABSENT = "the extension is not there (no such file); build it with: pip install 
 
 
 def test_native_raises_with_the_cause_where_the_extension_is_absent(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(native, "_load", lambda: ImportError("no such file"))
+    monkeypatch.setattr(native, "_loaded", lambda: ImportError("no such file"))
     with pytest.raises(ConfigError) as refused, use_backend("native"):
         pass
     assert str(refused.value).startswith(f"backend native: {ABSENT}")
@@ -128,7 +128,7 @@ def test_native_raises_with_the_cause_where_the_extension_is_absent(monkeypatch:
 
 
 def test_native_raises_where_the_extension_lacks_the_operation(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(native, "_load", lambda: torch)  # any module will do
+    monkeypatch.setattr(native, "_loaded", lambda: torch)  # any module will do
     monkeypatch.setattr(native, "operations", dict)
     with pytest.raises(ConfigError, match="holds no compiled operations in this version"), use_backend("native"):
         pass
@@ -175,7 +175,7 @@ def test_the_build_for_the_minor_version_of_torch_is_loaded(version: str, suffix
     monkeypatch.setattr(native, "_register_fakes", lambda: None)
     native._loaded.cache_clear()
     try:
-        assert native._load() is os
+        assert native._loaded() is os
         assert names == [f"buttress._C_torch_{suffix}"]
     finally:
         native._loaded.cache_clear()

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor
 
@@ -12,6 +12,8 @@ from buttress.errors import ConfigError
 from buttress.kernels import checked, native, reference
 
 Backend = Literal["auto", "native", "torch"]
+
+_NAMES = get_args(Backend)
 
 _chosen: ContextVar[Backend | None] = ContextVar("buttress_backend", default=None)
 
@@ -72,7 +74,6 @@ def status() -> dict[str, str]:
 
 
 def _checked(name: str, where: str) -> Backend:
-    for known in get_args(Backend):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise ConfigError(f"expected one of {', '.join(get_args(Backend))}, got {name!r}", key=where)
+    if name in _NAMES:
+        return cast(Backend, name)
+    raise ConfigError(f"expected one of {', '.join(_NAMES)}, got {name!r}", key=where)
