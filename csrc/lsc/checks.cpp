@@ -47,6 +47,12 @@ void check_cross_entropy(const Tensor& logits, const Tensor& targets, double c_m
   check_condition("lsc_cross_entropy", c_min);
 }
 
+void check_scale(const Tensor& gradient, const Tensor& grad) {
+  TORCH_CHECK_VALUE(gradient.dim() == 2 && gradient.scalar_type() == wide_type(gradient),
+                    "lsc_scale: gradient: expected float32 or float64 [B,K], got ", facts(gradient));
+  check_grad("lsc_scale", grad, gradient);
+}
+
 void check_cross_entropy_backward(const Tensor& grad, const Tensor& logits, const Tensor& targets, const Tensor& rows) {
   check_logits(logits, targets);
   check_grad("lsc_cross_entropy_backward", grad, logits);

@@ -9,6 +9,7 @@ namespace buttress {
 void check_mean(const at::Tensor& losses, double c_min);
 void check_mean_backward(const at::Tensor& grad, const at::Tensor& losses);
 void check_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double c_min);
+void check_scale(const at::Tensor& gradient, const at::Tensor& grad);
 void check_cross_entropy_backward(const at::Tensor& grad, const at::Tensor& logits, const at::Tensor& targets,
                                   const at::Tensor& rows);
 

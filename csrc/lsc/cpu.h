@@ -19,19 +19,20 @@ struct LscSum {
   std::int64_t kept;
 };
 
-// Examples that are worked on together; the work on examples begin to end gives the same numbers whenever begin is a
-// multiple of this and end is another one, or the batch.
+// Number of examples that are worked on together.
 std::int64_t lsc_tile(std::int64_t classes);
 
-// Losses [batch] and rows [batch] of examples begin to end. Returns the first whose target is no class, or -1.
+// The cross-entropies of examples begin to end, which are whole tiles: sums [tiles of the batch] takes the sum of those
+// that are kept, in double, and their number. Unless it is null, gradient [batch, classes] takes (softmax - onehot) /
+// batch where the example is kept, else 0; it may be the memory of the logits. Returns the first example whose target
+// is no class, where it stops, or -1.
 template <typename T>
-std::int64_t lsc_losses(const LscLogits<T>& logits, const LscCondition& condition, std::int64_t begin, std::int64_t end,
-                        T* losses, LscRow<T>* rows);
+std::int64_t lsc_cross_entropies(const LscLogits<T>& logits, const LscCondition& condition, std::int64_t begin,
+                                 std::int64_t end, LscSum* sums, T* gradient);
 
-// out [batch, classes] of examples begin to end: (softmax - onehot) * share where the example is kept, else 0.
+// out [n], which may be values: values * factor; a value of 0 stays 0, whatever the factor is.
 template <typename T>
-void lsc_gradients(const LscLogits<T>& logits, const LscRow<T>* rows, T share, std::int64_t begin, std::int64_t end,
-                   T* out);
+void lsc_multiply(const T* values, std::int64_t n, T factor, T* out);
 
 // Sum, in double, and number of the losses [n] that are kept.
 template <typename T>

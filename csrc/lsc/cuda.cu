@@ -32,6 +32,18 @@ __device__ T sum_in_warp(T x) {
   return x;
 }
 
+// -log softmax of the target, from the row's largest logit and its sum of exp(x_k - largest): exact where x - largest
+// is.
+template <typename T>
+__device__ T cross_entropy(T target_logit, T largest, T sum) {
+  return log(sum) - (target_logit - largest);
+}
+
+template <typename T>
+__device__ LscRow<T> row_of(T loss, T largest, T sum, const LscCondition& condition) {
+  return {largest, condition.keeps(loss) ? T(1) / sum : T(0)};
+}
+
 template <typename T>
 __global__ void losses_kernel(LscLogits<T> logits, LscCondition condition, T* losses, LscRow<T>* rows) {
   const int lane = threadIdx.x % kWarp;

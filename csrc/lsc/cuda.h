@@ -6,6 +6,14 @@
 
 namespace buttress {
 
+// Two numbers of a row of logits for the gradient: softmax_k = exp(x_k - largest) * scale. A scale of 0 says that the
+// example is not kept: the scale of one that is kept lies between 1 / classes and 1. NaN says that its target is no
+// class.
+template <typename T>
+struct LscRow {
+  T largest, scale;
+};
+
 // Losses [batch] and rows [batch]. Where a target is no class, the row's scale and the loss are NaN.
 template <typename T>
 int lsc_losses_cuda(const LscLogits<T>& logits, const LscCondition& condition, T* losses, LscRow<T>* rows,

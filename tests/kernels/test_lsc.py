@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from buttress.kernels import lsc_cross_entropy, lsc_mean
 
@@ -307,10 +308,11 @@ def test_the_operators_pass_torch_s_own_checks(dtype: torch.dtype):
     for needed in (False, True):
         check(ops.lsc_mean.default, (losses.clone().requires_grad_(needed), 0.5, True))
         check(ops.lsc_cross_entropy.default, (logits.clone().requires_grad_(needed), targets, 1.2, False))
-    rows = ops.lsc_cross_entropy(logits, targets, 1.2, False)[2]
+    gradient = ops.lsc_cross_entropy_gradient(logits, targets, 1.2, False)[2]
     share = torch.ones((), dtype=dtype)
     check(ops.lsc_mean_backward.default, (share, losses, 0.5, True))
-    check(ops.lsc_cross_entropy_backward.default, (share, logits, targets, rows))
+    check(ops.lsc_cross_entropy_gradient.default, (logits, targets, 1.2, False))
+    check(ops.lsc_scale.default, (gradient, share))
 
 
 @pytest.mark.usefixtures("compiled")
@@ -319,7 +321,7 @@ def test_a_whole_compiled_graph_holds_them(compiler: str):
     logits, targets = draw(9, 4)
 
     def loss(z: Tensor) -> Tensor:
-        mean, kept, _ = torch.ops.buttress.lsc_cross_entropy(z * 2, targets, 1.2, True)
+        mean, kept = torch.ops.buttress.lsc_cross_entropy(z * 2, targets, 1.2, True)
         other, _ = torch.ops.buttress.lsc_mean(z.square().sum(1), 9.0, True)
         return mean + other * kept
 
@@ -375,25 +377,6 @@ def test_compiled_autograd_finds_the_gradient():
     assert torch.equal(losses.grad, torch.where(losses <= 0.5, 0.2, 0.0))
 
 
-@pytest.mark.usefixtures("compiled")
-def test_logits_that_were_changed_in_place_are_noticed():
-    leaf, targets = draw(5, 3)
-    logits = leaf.requires_grad_() * 1.0
-    mean, _ = lsc_cross_entropy(logits, targets, 2.0)
-    logits.mul_(2.0)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        mean.backward()
-
-
-@pytest.mark.usefixtures("compiled")
-def test_rows_of_another_batch_are_refused():
-    logits, targets = draw(5, 3)
-    backward = torch.ops.buttress.lsc_cross_entropy_backward
-    for rows in (torch.zeros(4, 2).double(), torch.zeros(5, 2), torch.zeros(2, 5).double().T):
-        with pytest.raises(ValueError, match="the rows that lsc_cross_entropy gave"):
-            backward(torch.ones(()).double(), logits, targets, rows)
-
-
 @pytest.mark.parametrize(("b", "k"), [(20_011, 10), (300, 1000), (5, 70_000)])
 def test_the_result_does_not_depend_on_the_number_of_threads(b: int, k: int, backend: str):
     if backend == "torch":
@@ -443,3 +426,34 @@ def test_a_target_that_is_no_class_makes_the_mean_nan_on_cuda():
     assert bool(mean.isnan())
     assert kept == 5
     assert gradient.isnan().any(1).tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_backward_of_cuda_reads_the_logits_again():
+    with FakeTensorMode():
+        logits = torch.empty(5, 3, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        mean, _ = lsc_cross_entropy(logits, torch.zeros(5, device="cuda").long(), 2.0)
+        gradient = mean.grad_fn(torch.ones((), device="cuda", dtype=torch.bfloat16))
+    assert mean.grad_fn.name() == "LscCrossEntropyRowsBackward"
+    assert (gradient.shape, gradient.dtype, gradient.device.type) == ((5, 3), torch.bfloat16, "cuda")
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("compiled")
+def test_logits_that_were_changed_in_place_are_noticed_on_cuda():
+    leaf, targets = (each.cuda() for each in draw(5, 3))
+    logits = leaf.requires_grad_() * 1.0
+    mean, _ = lsc_cross_entropy(logits, targets, 2.0)
+    logits.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        mean.backward()
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("compiled")
+def test_rows_of_another_batch_are_refused_on_cuda():
+    logits, targets = (each.cuda() for each in draw(5, 3))
+    backward = torch.ops.buttress.lsc_cross_entropy_backward
+    for rows in (torch.zeros(4, 2).double(), torch.zeros(5, 2), torch.zeros(2, 5).double().T):
+        with pytest.raises(ValueError, match="the rows that lsc_cross_entropy gave"):
+            backward(torch.ones(()).double().cuda(), logits, targets, rows.cuda())

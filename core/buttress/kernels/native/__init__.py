@@ -56,7 +56,7 @@ def _load() -> ModuleType | ImportError:
         return ModuleNotFoundError(_why_not_found(name))
     except ImportError as problem:
         return problem
-    missing = [name for name in _OPERATORS if not hasattr(torch.ops.buttress, name)]
+    missing = [name for name in (*_OPERATORS, *fakes.NAMES) if not hasattr(torch.ops.buttress, name)]
     if missing:
         return ImportError(f"{extension.__file__} lacks {missing[0]}: it was built from another version of buttress")
     _register_fakes()

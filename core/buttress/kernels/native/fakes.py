@@ -77,15 +77,36 @@ def _lsc_mean_backward(grad: Tensor, values: Tensor, c_min: float, inclusive: bo
     return values.new_empty(values.shape)
 
 
-def _lsc_cross_entropy(logits: Tensor, targets: Tensor, c_min: float, inclusive: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _lsc_cross_entropy(logits: Tensor, targets: Tensor, c_min: float, inclusive: bool) -> tuple[Tensor, Tensor]:
     losses.check_cross_entropy(logits, targets, c_min)
-    wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    rows = logits.new_empty((logits.shape[0], 2), dtype=wide)
-    return logits.new_empty(()), targets.new_empty(()), rows
+    return logits.new_empty(()), targets.new_empty(())
+
+
+def _lsc_cross_entropy_gradient(
+    logits: Tensor, targets: Tensor, c_min: float, inclusive: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    mean, kept = _lsc_cross_entropy(logits, targets, c_min, inclusive)
+    return mean, kept, logits.new_empty(logits.shape, dtype=_wide(logits))
+
+
+def _lsc_scale(gradient: Tensor, grad: Tensor) -> Tensor:
+    return gradient.new_empty(gradient.shape, dtype=grad.dtype)
+
+
+def _lsc_cross_entropy_rows(
+    logits: Tensor, targets: Tensor, c_min: float, inclusive: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    mean, kept = _lsc_cross_entropy(logits, targets, c_min, inclusive)
+    return mean, kept, logits.new_empty((logits.shape[0], 2), dtype=_wide(logits))
 
 
 def _lsc_cross_entropy_backward(grad: Tensor, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
     return logits.new_empty(logits.shape)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """The dtype of the computation."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 _FAKES: dict[str, Callable[..., Any]] = {
@@ -103,5 +124,11 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "lsc_mean": _lsc_mean,
     "lsc_mean_backward": _lsc_mean_backward,
     "lsc_cross_entropy": _lsc_cross_entropy,
+    "lsc_cross_entropy_gradient": _lsc_cross_entropy_gradient,
+    "lsc_scale": _lsc_scale,
+    "lsc_cross_entropy_rows": _lsc_cross_entropy_rows,
     "lsc_cross_entropy_backward": _lsc_cross_entropy_backward,
 }
+
+NAMES = tuple(_FAKES)
+"""Names of the operators."""
