@@ -16,6 +16,7 @@ from buttress.cli.bench import bench
 from buttress.cli.compare import compare
 from buttress.cli.completion import VARIABLE, complete, completion
 from buttress.cli.config import config
+from buttress.cli.corruptions import corruptions
 from buttress.cli.doctor import doctor
 from buttress.cli.evaluate import evaluate
 from buttress.cli.inspect import analyze, audit, report
@@ -32,7 +33,7 @@ from buttress.console.lasting import Lasting, lasting_streams
 from buttress.console.output import account_for, exit_code_of, say
 
 _TRAINING = (train, resume, reproduce, bench)
-_RESULTS = (evaluate, audit, analyze, report, compare, search, export, ensemble, pseudo_label)
+_RESULTS = (evaluate, corruptions, audit, analyze, report, compare, search, export, ensemble, pseudo_label)
 _INSTALLATION = (plugins, recipes, config, doctor, completion)
 
 
