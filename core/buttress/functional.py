@@ -44,9 +44,15 @@ InputLoss = Callable[[Tensor], Tensor]
 """Inputs ``[B,*]`` to losses ``[B]``."""
 
 
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """``[B]`` cross-entropies in nats of ``logits [B,K]`` against labels ``y [B]`` or soft labels ``y [B,K]``."""
-    return F.cross_entropy(logits, y, reduction="none")
+def cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
+    """``[B]`` cross-entropies in nats of ``logits [B,K]`` against labels ``y [B]`` or soft labels ``y [B,K]``.
+
+    Args:
+        logits: ``[B,K]``.
+        y: ``[B]`` labels, or ``[B,K]`` soft ones.
+        smoothing: share of each label that is spread over all K classes, its own included.
+    """
+    return F.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
 
 
 def expect_labels(y: Tensor) -> Tensor:

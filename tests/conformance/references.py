@@ -170,6 +170,20 @@ def trades(ref: Reference, x: Tensor, adv: Tensor, y: Tensor, beta: float = 6.0)
     return -p.gather(1, y[:, None])[:, 0].log() + beta * (p * (p.log() - q.log())).sum(1)
 
 
+def smoothed_trades(ref: Reference, x: Tensor, adv: Tensor, y: Tensor) -> Tensor:
+    """Beta 5, and the clean cross-entropy with a tenth of the label spread over all classes, its own included."""
+    z, z_adv = ref.model(x), ref.model(adv)
+    p, q = F.softmax(z, 1), F.softmax(z_adv, 1)
+    fit = -0.9 * p.gather(1, y[:, None])[:, 0].log() - 0.1 * p.log().mean(1)
+    return fit + 5.0 * (p * (p.log() - q.log())).sum(1)
+
+
+def smoothed_at(ref: Reference, x: Tensor, adv: Tensor, y: Tensor) -> Tensor:
+    """The cross-entropy with 0.3 of the label spread over all classes, after an attack on the labels as they are."""
+    p = F.softmax(ref.model(adv), 1)
+    return -0.7 * p.gather(1, y[:, None])[:, 0].log() - 0.3 * p.log().mean(1)
+
+
 def trades_two_forwards(ref: Reference, x: Tensor, adv: Tensor, y: Tensor) -> Tensor:
     losses = trades(ref, x, adv, y)
     with torch.no_grad():

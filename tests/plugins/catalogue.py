@@ -336,13 +336,18 @@ CATALOGUE: dict[str, Row] = {
         references={"natural training": Case(["clean"], ref.natural)},
     ),
     "cross_entropy": Row(
-        wrong=[UNKNOWN],
+        wrong=[UNKNOWN, {"label_smoothing": 1.5}, {"label_smoothing": -0.1}],
         place="loss",
         costs=[([PGD, "cross_entropy"], AT)],
-        references={"AT, its loss named": Case([SHORT, "cross_entropy"], ref.plain())},
+        references={
+            "AT, its loss named": Case([SHORT, "cross_entropy"], ref.plain()),
+            "AT, smoothed in the loss": Case(
+                [SHORT, {"cross_entropy": {"label_smoothing": 0.3}}], ref.plain(ref.smoothed_at)
+            ),
+        },
     ),
     "trades": Row(
-        wrong=[UNKNOWN, {"beta": -1}, {"clean_forwards": 3}],
+        wrong=[UNKNOWN, {"beta": -1}, {"clean_forwards": 3}, {"label_smoothing": 2}],
         place="loss",
         costs=[
             ([KL, "trades"], Passes(13, 10, 2)),  # the attack's clean prediction is a forward too
@@ -351,6 +356,9 @@ CATALOGUE: dict[str, Row] = {
         ],
         references={
             "TRADES": Case([SHORT_KL, "trades"], ref.plain(ref.trades, "kl")),
+            "TRADES, smoothed": Case(
+                [SHORT_KL, {"trades": {"beta": 5.0, "label_smoothing": 0.1}}], ref.plain(ref.smoothed_trades, "kl")
+            ),
             "TRADES, two forwards": Case(
                 [SHORT_KL, {"trades": {"clean_forwards": 2}}], ref.plain(ref.trades_two_forwards, "kl")
             ),
@@ -378,7 +386,7 @@ CATALOGUE: dict[str, Row] = {
         },
     ),
     "mart": Row(
-        wrong=[UNKNOWN, {"lam": -1}],
+        wrong=[UNKNOWN, {"lam": -1}, {"label_smoothing": 0.1}],
         place="loss",
         costs=[([PGD, "mart"], TWO_BRANCHES)],
         references={"MART": Case([SHORT, "mart"], ref.plain(ref.mart))},
