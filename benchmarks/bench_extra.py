@@ -6,12 +6,15 @@ that without pages of files) every two milliseconds. What counts is the peak ove
 of real examples alone. Pages of the files are in the page cache, and are told apart (RssFile).
 
 Speed: images a second of batches of 30 % real and 70 % extra examples, drawn from ``--stored`` images in memory (uint8,
-as ``npz`` holds them) and from the same images mapped, in the page cache; rounds interleaved. No training step is in
-it: a thread reads the next batch meanwhile, which a step would hide. Needs Linux.
+as ``npz`` holds them) and from the same images mapped, in the page cache; rounds interleaved. *Cold*: before each round
+the system's cache of the file is emptied by ``posix_fadvise(DONTNEED)`` (what a virtual disk's host keeps is not in our
+hands). No training step is in it: a thread reads the next batch meanwhile, which a step would hide. Needs Linux.
 """
 
 import argparse
+import gc
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,7 +35,7 @@ from common import facts, load, ratio, summary, write
 from buttress import Data, ThreatModel
 from buttress.components.construct import build
 from buttress.console.tables import table
-from buttress.data import EightBitSplit, check_data
+from buttress.data import EightBitSplit, Split, check_data
 from buttress.data.extra_source import ExtraSource
 from buttress.data.training_set import TrainingSet
 
@@ -82,6 +85,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=512, help="number of examples in a batch")
     parser.add_argument("--batches", type=int, default=90, help="number of batches of a measurement")
     parser.add_argument("--rounds", type=int, default=9, help="number of rounds of the speed")
+    parser.add_argument("--cold-rounds", type=int, default=5, help="number of rounds with an empty cache")
     parser.add_argument("--threads", type=int, default=1, help="number of threads")
     parser.add_argument("--folder", type=Path, help="folder for the files (default: that of temporary files)")
     parser.add_argument("--child", choices=list(DRAWS), help=argparse.SUPPRESS)
@@ -168,23 +172,37 @@ def speed_of(options: argparse.Namespace) -> dict[str, Any]:
     np.savez(path, image=stored.images.movedim(1, -1).numpy(), label=stored.y.numpy())
     dataset, *_ = build("dataset", "mapped", {"file": str(path)})
     real = RandomSplit(options.real)
-    sets = {
-        name: TrainingSet(real, options.batch, False, 0, [ExtraSource(split, SHARE)])
-        for name, split in {"in memory": stored, "mapped": dataset.load(0).train}.items()
-    }
-    times: dict[str, list[float]] = {name: [] for name in sets}
+    splits = {"in memory": lambda: stored, "mapped": lambda: dataset.load(0).train}
+    times: dict[str, list[float]] = {name: [] for name in [*splits, "mapped, cold"]}
     for number in range(options.rounds + 1):
-        for name, examples in sets.items():
-            began = perf_counter()
-            drawn(examples, options.batches)
+        for name, split in splits.items():
+            seconds = seconds_of(split(), real, options, number)
             if number:
-                times[name].append(perf_counter() - began)
+                times[name].append(seconds)
+    for number in range(options.cold_rounds):
+        empty_cache(path)
+        times["mapped, cold"].append(seconds_of(dataset.load(0).train, real, options, number))
     rates = {name: options.batches * options.batch / median(each) for name, each in times.items()}
     return {
         "times": {name: summary(each) for name, each in times.items()},
         "images_per_s": rates,
         "median_of_ratios": ratio(times["mapped"], times["in memory"]),
     }
+
+
+def seconds_of(extra: Split, real: Split, options: argparse.Namespace, epoch: int) -> float:
+    examples = TrainingSet(real, options.batch, False, 0, [ExtraSource(extra, SHARE)])
+    began = perf_counter()
+    drawn(examples, options.batches, epoch)
+    return perf_counter() - began
+
+
+def empty_cache(path: Path) -> None:
+    """Let the system forget the pages of a file that nobody maps."""
+    gc.collect()
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class RandomSplit(EightBitSplit):
@@ -196,9 +214,9 @@ class RandomSplit(EightBitSplit):
         super().__init__(self.images, torch.randint(CLASSES, (n,), generator=generator))
 
 
-def drawn(examples: TrainingSet, batches: int) -> int:
-    """Draw so many batches of the first epoch; returns the number of examples."""
-    return sum(len(batch.y) for batch in islice(examples.batches(0), batches))
+def drawn(examples: TrainingSet, batches: int, epoch: int = 0) -> int:
+    """Draw so many batches of an epoch; returns the number of examples."""
+    return sum(len(batch.y) for batch in islice(examples.batches(epoch), batches))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 def test_fifty_million_mapped_images_take_less_than_200_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import bench_extra
 
-    words = ["--stored", "500", "--real", "1000", "--batches", "2", "--rounds", "1"]
+    words = ["--stored", "500", "--real", "1000", "--batches", "2", "--rounds", "1", "--cold-rounds", "1"]
     monkeypatch.setattr(
         sys, "argv", ["bench_extra.py", *words, "--folder", str(tmp_path), "--json", str(tmp_path / "r")]
     )

@@ -1,5 +1,6 @@
 """Arrays mapped from files: rows as NumPy reads them, compressed ones unpacked once, and what is refused."""
 
+import mmap
 import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,29 @@ def test_an_npz_without_the_array_is_none_and_its_names_are_listed(tmp_path: Pat
     np.savez(tmp_path / "d.npz", image=IMAGES)
     assert map_array(tmp_path / "d.npz", "label") is None
     assert array_names(tmp_path / "d.npz") == ["image"]
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="the system takes no advice")
+def test_the_pages_of_rows_are_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    images = RNG.integers(0, 256, (40, 50, 40, 3), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", pad=np.zeros(99_999, np.uint8), image=images)
+    array, asked = opened(tmp_path / "d.npz", "image"), []
+    with zipfile.ZipFile(tmp_path / "d.npz") as archive:
+        begin = archive.getinfo("image.npy").header_offset
+
+    class Map:
+        def madvise(self, advice: int, page: int, size: int) -> None:
+            assert page % mmap.PAGESIZE == 0
+            asked.append((advice, page, page + size))
+
+    monkeypatch.setattr(array, "_map", Map())
+    array.prefetch(np.array([39, 0, 7]))
+    content = (tmp_path / "d.npz").read_bytes()[begin - begin % mmap.ALLOCATIONGRANULARITY :]
+    for position, (advice, first, end) in zip((39, 0, 7), asked, strict=True):
+        assert advice == mmap.MADV_WILLNEED
+        row = images[position].tobytes()
+        assert content[first:end].endswith(row)
+        assert end - first < len(row) + mmap.PAGESIZE
 
 
 def test_a_file_that_is_truncated_in_use_is_an_error_and_no_signal(tmp_path: Path):

@@ -154,6 +154,7 @@ class MappedSplit(Split):
     def _read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The images at some positions as they are in the file, and their labels, int64."""
         places = positions.numpy()
+        self._images.prefetch(places)
         images = torch.from_numpy(self._images.rows(places))
         if self._labels is None:
             return images, torch.full((len(places),), NO_LABEL)

@@ -34,20 +34,36 @@ class MappedArray:
         self._raw, self._offset = raw, offset
         weakref.finalize(self, raw.close)
         self.nbytes = prod(shape) * dtype.itemsize
-        self._array: NDArray[np.generic] = np.empty(shape, dtype)[:0] if self.nbytes == 0 else self._map()
-
-    def _map(self) -> NDArray[np.generic]:
-        before = self._offset % mmap.ALLOCATIONGRANULARITY
-        mapped = mmap.mmap(
-            self._raw.fileno(), before + self.nbytes, access=mmap.ACCESS_READ, offset=self._offset - before
-        )
-        if hasattr(mmap, "MADV_RANDOM"):  # without it, the system reads on behind every row
-            mapped.madvise(mmap.MADV_RANDOM)
-        flat = np.frombuffer(mapped, np.uint8, self.nbytes, before)
-        return flat.view(self.dtype).reshape(self.shape)
+        self._before = offset % mmap.ALLOCATIONGRANULARITY
+        self._map: mmap.mmap | None = None
+        self._array: NDArray[np.generic] = np.empty((0, *shape[1:]), dtype)
+        if self.nbytes:
+            size, start = self._before + self.nbytes, offset - self._before
+            self._map = mmap.mmap(raw.fileno(), size, access=mmap.ACCESS_READ, offset=start)
+            flat = np.frombuffer(self._map, np.uint8, self.nbytes, self._before)
+            self._array = flat.view(dtype).reshape(shape)
+        if self._map is not None and hasattr(mmap, "MADV_RANDOM"):  # else the system reads on behind every row
+            self._map.madvise(mmap.MADV_RANDOM)
 
     def __len__(self) -> int:
         return self.shape[0] if self.shape else 0
+
+    @property
+    def _row(self) -> int:
+        """Bytes of a row."""
+        return self.nbytes // max(1, len(self))
+
+    def prefetch(self, positions: NDArray[np.int64]) -> None:
+        """Have the system read the rows at ``positions [b]`` from the disk, all at once; returns before they are there.
+
+        Copying rows that are not in the page cache would wait for one after the other.
+        """
+        if self._map is None or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        first = self._before + positions * self._row
+        pages = first - first % mmap.PAGESIZE
+        for page, size in zip(pages.tolist(), (first + self._row - pages).tolist(), strict=True):
+            self._map.madvise(mmap.MADV_WILLNEED, page, size)
 
     def rows(self, positions: NDArray[np.int64]) -> NDArray[np.generic]:
         """Copy of the rows at ``positions [b]``.
@@ -64,8 +80,8 @@ class MappedArray:
         Raises:
             DataError: the file has become shorter, or cannot be read.
         """
-        row = max(1, self.nbytes // max(1, len(self)))
-        step = max(1, _PART // row)
+        row = self._row
+        step = max(1, _PART // max(1, row))
         self._expect_whole()
         for first in range(0, len(self), step):
             size = min(step, len(self) - first) * row
