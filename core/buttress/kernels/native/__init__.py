@@ -44,10 +44,11 @@ _loading = Lock()
 
 @cache
 def _loaded() -> ModuleType | ImportError:
-    with _loading:  # the cache alone would let two threads register the operators' fakes twice
+    with _loading:  # two threads may come here; the second one gets what the first one has loaded
         return _load()
 
 
+@cache
 def _load() -> ModuleType | ImportError:
     name = _PREFIX + "_".join(torch.__version__.split(".")[:2])
     try:
