@@ -635,6 +635,8 @@ CATALOGUE: dict[str, Row] = {
             {"tau": -0.1},
             {"start": -1},
             {"start": 1.5},
+            {"start_step": -1},
+            {"start_step": 0.5},
             {"warmup": 1},
             {"buffers": "live"},
         ],

@@ -214,3 +214,66 @@ def test_the_average_shares_no_memory_with_the_model():
     engine.start()
     live = {weight.data_ptr() for weight in model.parameters()}
     assert not live & {weight.data_ptr() for weight in only_track(engine).weights.values()}
+
+
+@pytest.mark.parametrize("start", [0, 1, 5])
+def test_the_average_begins_before_a_step_of_the_run(start: int):
+    """As in the code of Wang et al. (2023): before step W, counted from 1, it is the model; in it, d is 0."""
+    model = ConvNet().double()
+    engine = engine_with(model, start_step=start, tau=0.9)
+    average: dict[str, np.ndarray] = {}
+    for number in range(9):
+        before = arrays(parameters(model))
+        step(engine, number)
+        if number % 4 == 3:
+            engine.end_epoch()
+        now, warmup_steps, delta = arrays(parameters(model)), start + 1, number + 1 - (start + 1)
+        past = min(0.9, (1 + delta) / (10 + delta)) if number + 1 >= warmup_steps else 0.0
+        average = {name: past * (average or before)[name] + (1 - past) * now[name] for name in now}
+        if number >= start:
+            close(only_track(engine).weights, average)
+
+
+def test_the_average_of_a_step_resumes(tmp_path: Any):
+    results = []
+    for stops in (False, True):
+        model = ConvNet().double()
+        engine = engine_with(model, start_step=3, tau={"linear": [[0, 0.2], [3, 0.9]]})
+        for number in range(8):
+            step(engine, number)
+            if number % 2:
+                engine.end_epoch()
+            if stops and number in (1, 5):
+                saved, weights = engine.state_dict(), model.state_dict()
+                optimizer = engine.optimizer.state_dict()
+                again = ConvNet().double()
+                engine = engine_with(again, start_step=3, tau={"linear": [[0, 0.2], [3, 0.9]]})
+                again.load_state_dict(weights)
+                engine.load_state_dict(saved)
+                engine.optimizer.load_state_dict(optimizer)
+                model = again
+        results.append(only_track(engine).weights)
+    assert_same(results[0], results[1])
+
+
+def test_tau_may_follow_a_schedule_over_the_epochs():
+    model = ConvNet().double()
+    engine = engine_with(model, tau={"piecewise": [[0, 0.0], [1, 0.5]]}, warmup=False)
+    step(engine, 0)
+    average = arrays(parameters(model))
+    close(only_track(engine).weights, average)
+    engine.end_epoch()
+    step(engine, 1)
+    now = arrays(parameters(model))
+    close(only_track(engine).weights, {name: (average[name] + now[name]) / 2 for name in now})
+
+
+def test_an_epoch_and_a_step_to_begin_at_are_refused_together():
+    with pytest.raises(ValueError, match="start_step: takes the place of start, and start is 2"):
+        EMA(start=2, start_step=10)
+
+
+def test_a_step_that_never_comes_is_noted():
+    assert EMA(start_step=100).notes(2, 50) == ["start_step 100 never comes: the run has 100 steps"]
+    assert EMA(start_step=99).notes(2, 50) == []
+    assert "tau 0.999 remembers" in EMA(start_step=50, warmup=False).notes(2, 50)[0]

@@ -37,7 +37,7 @@ def test_a_plugin_that_is_examined_with_a_schedule_is_not_compared_with_a_value(
 def test_the_settings_that_may_change_over_the_epochs_are_these():
     assert " ".join(sorted(f"{name}.{key}" for name, keys in SCHEDULED.items() for key in keys)) == (
         "alp.weight amp.delta apgd.steps ard_prm.step_size ard_prm.steps awp.gamma cfa.beta cfa.step_size "
-        "cfa.steps consistency.lam cutmix.probability fast.step_size fat.step_size fat.steps "
+        "cfa.steps consistency.lam cutmix.probability ema.tau fast.step_size fat.step_size fat.steps "
         "fgsm.step_size free_at.step_size gairat.step_size gairat.steps grad_align.lam kd.ce "
         "kd.robust_weight kd.standard_weight label_smoothing.epsilon mail.beta mart.lam mixup.probability "
         "nmse.mu pgd.step_size pgd.steps randomized_at.alpha randomized_at.beta rat_wp.gamma rst.beta "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
@@ -73,6 +73,12 @@ class ModelSection(ComponentSection):
     batch_norm: Literal["local", "sync"] = Field(
         "local",
         description="batch-norm statistics on several processes: of each one's rows, or of the whole batch as in one",
+    )
+    bn_momentum: Annotated[Number, Field(ge=0, le=1)] | None = Field(
+        None, description="momentum of the running statistics of all batch norms; null: as the model has it, 0.1 mostly"
+    )
+    bn_first_momentum: Annotated[Number, Field(ge=0, le=1)] | None = Field(
+        None, description="this momentum in the first step of the run: 1 forgets where the statistics began"
     )
 
     @model_validator(mode="before")

@@ -37,6 +37,7 @@ from buttress.training.extra_examples import expect_fitting_plugins
 from buttress.training.length import Length, length_of
 from buttress.training.loggers import load_loggers
 from buttress.training.model import build_model, place_of_model
+from buttress.training.norm_momentum import NormMomentum
 from buttress.training.optimizer import configured_optimizer
 from buttress.training.threat_model import check_radii, threat_of
 from buttress.types import Batch
@@ -119,6 +120,7 @@ def assemble(
     model, model_settings = build_model(file, data)
     with place_of_model(file).error_context():
         expect_learnable(model, f"model {type(model).__name__}")
+    NormMomentum(model, file)
     optimizer = configured_optimizer(file)
     _expect_accumulation(file, plugins)
     threat = threat_of(file)

@@ -17,7 +17,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from buttress import Context, Event, Track, hookimpl
-from buttress.settings import Epoch, resolve_epoch
+from buttress.settings import Curve, Epoch, PerEpoch, resolve_epoch
 
 
 @dataclass(eq=False, kw_only=True)
@@ -27,6 +27,7 @@ class EMA:
     Args:
         tau: weight of the past average in each step.
         start: the average begins as the weights at the start of this epoch: 0-based, or a fraction in (0, 1).
+        start_step: the average begins as the weights before this step of the run, 0-based, in the place of ``start``.
         warmup: whether to use ``min(tau, (1 + d) / (10 + d))`` in the d-th step after the start (SEAT, Gowal et al.),
             so that a short run forgets its beginning too; ``false`` keeps ``tau`` constant.
         buffers: batch-norm statistics: ``reestimate`` on clean training inputs, ``copy`` the live ones, or ``ema``
@@ -34,8 +35,9 @@ class EMA:
         track: name of the track.
     """
 
-    tau: Annotated[float, Ge(0), Le(1)] = 0.999
+    tau: PerEpoch[Annotated[float, Ge(0), Le(1)]] = 0.999
     start: Epoch = 0
+    start_step: Annotated[int, Ge(0)] | None = None
     warmup: bool = True
     buffers: Literal["reestimate", "copy", "ema"] = "reestimate"
     track: str = "ema"
@@ -44,10 +46,16 @@ class EMA:
     _steps: Tensor = field(init=False, repr=False, default_factory=partial(torch.zeros, (), dtype=torch.int64))
     _device: torch.device = field(init=False, repr=False, default=torch.device("cpu"))
 
+    def __post_init__(self) -> None:
+        if self.start_step is not None and self.start != 0:
+            raise ValueError(f"start_step: takes the place of start, and start is {self.start}; leave one of them out")
+
     def notes(self, epochs: int, steps_per_epoch: int) -> list[str]:
-        """A remark where a constant ``tau`` remembers more steps than the run has."""
-        steps = max(0, epochs - resolve_epoch(self.start, epochs)) * steps_per_epoch
-        if self.warmup or not 0 < steps < memory(self.tau):
+        """A remark where a constant ``tau`` remembers more steps than the run has, or where it never begins."""
+        steps = max(0, epochs - resolve_epoch(self.start, epochs)) * steps_per_epoch - (self.start_step or 0)
+        if self.start_step is not None and steps <= 0:
+            return [f"start_step {self.start_step:,} never comes: the run has {epochs * steps_per_epoch:,} steps"]
+        if self.warmup or isinstance(self.tau, Curve) or not 0 < steps < memory(self.tau):
             return []
         return [
             f"tau {self.tau:g} remembers {memory(self.tau):,.0f} steps, and the run has {steps:,} from start on: "
@@ -57,23 +65,28 @@ class EMA:
     @hookimpl
     def start_run(self, model: nn.Module, ctx: Context) -> None:
         self._device = ctx.device
-        if ctx.resolve_epoch(self.start) == 0:
+        if not self.start_step and ctx.resolve_epoch(self.start) == 0:
             self._begin(model)
 
     @hookimpl
     def ensemble_weights(self, model: nn.Module, event: Event, ctx: Context) -> Track | None:
-        if event == "step" and not self._average and ctx.epoch >= ctx.resolve_epoch(self.start):
-            self._begin(model)  # the epoch was moved past the start: from here on
+        if event == "step" and not self._average and self._is_time(ctx):
+            self._begin(model)  # before the step that comes, or where the epoch was moved past the start, from here on
         elif event == "step" and self._average:
             taken = ~ctx.skipped  # in a step that was taken back nothing moves
-            tau = decay(self.tau, self._steps, self.warmup)
+            tau = decay(ctx.value(self.tau), self._steps, self.warmup)
             lerp_(self._average, averaged(model, self.buffers == "ema"), (1 - tau) * taken)
             self._steps = self._steps + taken
-        elif event == "epoch" and ctx.epoch + 1 == ctx.resolve_epoch(self.start):
+        elif event == "epoch" and self.start_step is None and ctx.epoch + 1 == ctx.resolve_epoch(self.start):
             self._begin(model)
         elif event == "evaluate":
             return self._track(model)
         return None
+
+    def _is_time(self, ctx: Context) -> bool:
+        if self.start_step is not None:
+            return ctx.global_step + 1 >= self.start_step
+        return ctx.epoch >= ctx.resolve_epoch(self.start)
 
     def _begin(self, model: nn.Module) -> None:
         self._average = {name: value.clone() for name, value in averaged(model, self.buffers == "ema").items()}
