@@ -6,10 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from buttress import Adv, Batch, PluginError
+from buttress import Adv, Batch
 from buttress.functional import cross_entropy
 from buttress_plugins.losses.cross_entropy import CrossEntropy
-from buttress_plugins.losses.mart import MART
 from buttress_plugins.transforms.label_smoothing import LabelSmoothing
 
 from ..core.helpers import batch_of
@@ -46,8 +45,3 @@ def test_the_smoothing_of_a_loss_is_that_of_the_labels_in_masks_too():
         other = CrossEntropy().masked_loss(model, soft, Adv(batch.x), c_min, True)
         torch.testing.assert_close(one[0], other[0], rtol=1e-14, atol=0)
         assert one[1] == other[1]
-
-
-def test_mart_refuses_it_with_the_reason():
-    with pytest.raises(PluginError, match=r"label_smoothing: expected 0, got 0\.1: MART's boosted cross-entropy"):
-        MART(label_smoothing=0.1)

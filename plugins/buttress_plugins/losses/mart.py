@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from buttress import Adv, Batch, Context, Loss, PluginError, hookimpl
+from buttress import Adv, Batch, Context, Loss, hookimpl
 from buttress.functional import boosted_cross_entropy, expect_labels, mart_divergence
 from buttress.settings import NonNegative, PerEpoch
 
-_BOOSTED = "boosted cross-entropy sets the label's class against the best other one"
-NO_SOFT_LABELS = {"soft labels": f"its {_BOOSTED}"}
+NO_SOFT_LABELS = {"soft labels": "its boosted cross-entropy sets the label's class against the best other one"}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -24,21 +23,11 @@ class MART:
 
     Args:
         lam: weight of the second term: 5 for ResNet-18, 6 for wide ResNets.
-        label_smoothing: 0 alone: the boosted cross-entropy is defined for the class of a label, not for shares.
     """
 
     refuses = NO_SOFT_LABELS
 
     lam: PerEpoch[NonNegative] = 5.0
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.label_smoothing != 0:
-            raise PluginError(
-                f"expected 0, got {self.label_smoothing}: MART's {_BOOSTED}, which a label with shares of all classes "
-                "does not name, and neither the paper nor its code smooths; take trades or cross_entropy",
-                key="label_smoothing",
-            )
 
     @hookimpl
     def compute_loss(self, model: nn.Module, batch: Batch, adv: Adv, ctx: Context) -> Loss:
