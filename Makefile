@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each does all of its own set-up in .venv, on any machine with Python >= 3.11.
 BIN := .venv/bin
 
-.PHONY: demo test check docs pages compare compare-stages compare-mnist5k speed scale torture sanitize wheel format setup clean
+.PHONY: demo test check docs pages compare compare-stages compare-synthetic compare-mnist5k speed scale torture sanitize wheel format setup clean
 
 demo: setup
 	$(BIN)/buttress train configs/demo.yaml
@@ -41,6 +41,18 @@ compare-stages: setup
 	$(BIN)/buttress compare configs/digits/at.yaml configs/digits/pretraining.yaml configs/digits/pretraining_amp.yaml \
 	  configs/digits/kd_swa.yaml data.split_seed=0 --seeds 3 --jobs 2 --name digits-stages \
 	  --attack 'pgd: {steps: 20, step_size: 1/80, loss: margin}'
+
+# TRADES without and with noisy copies of the training images, labelled by a first run of TRADES, 70 % of each batch: as many
+# steps of as many examples. All on the split of seed 0, since the copies are of its training images.
+COPIES := runs/synthetic/copies
+compare-synthetic: setup $(COPIES).pseudo.npy
+	$(BIN)/buttress compare configs/digits/trades.yaml configs/digits/trades_synthetic.yaml data.split_seed=0 \
+	  --seeds 3 --name digits-synthetic --attack 'pgd: {steps: 20, step_size: 1/80, loss: margin}'
+
+$(COPIES).pseudo.npy: | setup
+	$(BIN)/buttress train configs/digits/trades.yaml data.split_seed=0 --run first
+	$(BIN)/python scripts/noisy_copies.py configs/digits/trades.yaml data.split_seed=0 --output $(COPIES).npz
+	$(BIN)/buttress pseudo-label runs/digits-trades/first --output $@ --data '{name: mapped, file: $(COPIES).npz}'
 
 # Five recipes on MNIST's digits with label noise over three seeds: some five minutes on two cores.
 compare-mnist5k: MNIST5K = $(patsubst %,configs/mnist5k/%.yaml,at trades awp rwp piat_nmse)

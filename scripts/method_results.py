@@ -188,10 +188,12 @@ def _link(row: Mapping[str, Any], stack: Sequence[str], configs: str) -> str:
 
 
 def _particulars(row: Mapping[str, Any]) -> list[str]:
-    """Words for another network than that of the other recipes, and for weights that come from another run."""
-    model = yaml.safe_load(_path(row).read_text(encoding="utf-8"))["model"]
+    """Words for another network than that of the other recipes, for weights of another run, for a file of images."""
+    config = yaml.safe_load(_path(row).read_text(encoding="utf-8"))
+    model, extra = config["model"], config["data"].get("extra", {})
     network = [model["arch"].partition("_")[0]] if "arch" in model else []
-    return [*network, *(["pre-trained"] if "weights" in model else [])]
+    images = [f"{extra['share']:.0%} of {Path(extra['file']).name}"] if "file" in extra else []
+    return [*network, *(["pre-trained"] if "weights" in model else []), *images]
 
 
 def _paired(row: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ class DataFiles:
         """Overrides that let a recipe use the files; of held-out images, one or two of each class remain."""
         data = config.data
         if data.name not in ("cifar10", "cifar100", "svhn"):  # they come with packages
-            return []
+            return further_images(config, self.folder)
         extra = [f"data.extra.path={self.folder / 'extra.npz'}"] if data.extra else []
         held = {"cifar100": 100}.get(data.name, 20) if data.settings()["validation"] else 0
         return [f"data.root={self.folder}", f"data.validation={held}", *extra]
@@ -58,6 +58,15 @@ def data_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DataFiles:
     svhn(folder, monkeypatch)
     np.savez(folder / "extra.npz", image=images(40, 7).transpose(0, 2, 3, 1), label=np.arange(40) % 10)
     return DataFiles(folder)
+
+
+def further_images(config: Config, folder: Path) -> list[str]:
+    """Make the file of further images of a recipe on digits in ``folder``; overrides that name it, with its labels."""
+    if not any("file" in section.given() for section in config.data.extras.values()):
+        return []
+    pixels = np.random.default_rng(7).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    np.savez(folder / "copies.npz", image=pixels, label=np.arange(40) % 10)
+    return [f"data.extra.file={folder / 'copies.npz'}", "data.extra.labels=given"]
 
 
 def files_for(recipe: Path, overrides: Sequence[str], data: Data, folder: Path) -> list[str]:

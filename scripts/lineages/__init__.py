@@ -10,6 +10,7 @@
     pretraining    fine-tuning of a pre-trained network, on digits and CIFAR
     kd_swa         a student of two teachers, on digits and CIFAR
     digits         every method on label-noise digits, for ``make compare``
+    synthetic      TRADES with noisy copies that a run has labelled, for ``make compare-synthetic``
     mnist5k        five of them on MNIST's digits with label noise, for ``make compare-mnist5k``
     photos         PGD-AT on crops of photographs
     tables         every row of every table of five papers, in the setting of that paper

@@ -15,7 +15,7 @@ from buttress.training.checkpoint import list_checkpoints
 from buttress.training.checkpoint_file import load_checkpoint
 from buttress_plugins.data.digits import Digits
 from tests.plugins.catalogue import CATALOGUE, stack_of
-from tests.recipe_files import files_for
+from tests.recipe_files import files_for, further_images
 
 from .report import Section
 from .small import EPOCHS, STEPS, resume, small_config, start
@@ -45,7 +45,7 @@ def digits_config(recipe: Path, work: Path) -> ConfigFile:
     layout = "model.memory_format=contiguous"  # channels_last is not safe with a narrow network
     scores = ("evaluation.every=2", "evaluation.attack={fgsm: {}}", "checkpoint.every=2", "log_every=3", "device=cpu")
     attack = [f"{name}.steps=2" for name in ("pgd", "ard_prm") if f"  - {name}:" in text]  # FGSM, for one, has none
-    overrides = [*cuts, layout, *scores, *attack]
+    overrides = [*cuts, layout, *scores, *attack, *further_images(load_config(recipe).config, work)]
     return load_config(recipe, [*overrides, *files_for(recipe, overrides, Digits().load(0), work)])
 
 

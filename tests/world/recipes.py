@@ -8,7 +8,7 @@ from buttress.config.file import load_config
 from buttress.engine.world import World
 from buttress.training.dataset import load_data
 
-from ..recipe_files import cut_down, files_for
+from ..recipe_files import cut_down, files_for, further_images
 from .ranks import Ranks
 from .runs import difference
 from .small_runs import numbers_of, train_recipe
@@ -44,6 +44,6 @@ def _shortened(recipe: Path, folder: Path) -> list[str]:
     if recipe.stem == "trades_ard_prm":  # with all patches masked x is its own neighbour: KL's gradient is rounding
         overrides.append("ard_prm.warmup=0")
     if config.data.extra is not None:
-        overrides.append("data.unlabelled_per_class=2")
+        overrides += further_images(config, folder) or ["data.unlabelled_per_class=2"]
     data, _ = load_data(load_config(recipe, overrides))
     return [*overrides, *files_for(recipe, overrides, data, folder)]
