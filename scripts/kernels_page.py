@@ -1,7 +1,8 @@
-"""Write the budgets of the CUDA kernels into docs/kernels.md; a test compares the page with this.
+"""Write tables of measurements and of the budgets of CUDA kernels into docs/kernels.md; a test compares the two.
 
 The parts ``<!-- generated: medians FILE -->`` and ``<!-- generated: perturbations FILE -->`` of the page are tables of
-a file that ``benchmarks/cuda_budget.py --json`` wrote; the rest is by hand.
+a file that ``benchmarks/cuda_budget.py --json`` wrote, ``<!-- generated: rows FILE -->`` one of ``bench_median.py
+--json`` and of its run on two threads; the rest is by hand.
 """
 
 import json
@@ -16,7 +17,7 @@ BOUNDS = {"copy": "memory", "logic": "min, max and selections", "issue": "the is
 
 def page() -> str:
     """The page's text with its tables as computed."""
-    return filled(PAGE.read_text(encoding="utf-8"), {"medians": medians, "perturbations": perturbations})
+    return filled(PAGE.read_text(encoding="utf-8"), {"medians": medians, "perturbations": perturbations, "rows": rows})
 
 
 def medians(file: str) -> str:
@@ -71,6 +72,32 @@ def perturbations(file: str) -> str:
     total = f"Compiled are {result['kernels']} kernels, of which {stacks} has a stack. Registers: at most {most}."
     heads = ["operation", "launches", "registers", "bytes", "share", "in turn"]
     return f"{table(heads, rows)}\n\n{total}"
+
+
+def rows(file: str) -> str:
+    """A table of the median on the CPU, by number of rows and their places, on one thread and on two."""
+    one, two = _read(file)["results"], _read(file.replace("1thread", "2threads"))["results"]
+    heads = ["N", "inputs in memory", "ns an element", "share of the limit", "over `torch.stack().median(0)`"]
+    heads += ["over the best peer", "2 threads: ns", "share", "over one thread"]
+    lines = []
+    for own, other in zip(one, two, strict=True):
+        assert (own["n"], own["placed"]) == (other["n"], other["placed"])
+        ns = own["ns"]
+        peers = [time for name, time in ns.items() if name in ("chunked torch.median", "numpy.partition")]
+        lines.append(
+            [
+                str(own["n"]),
+                own["placed"],
+                f"{ns['compiled']:.1f}",
+                f"{own['share_of_limit']:.2f}",
+                f"{ns['torch.stack().median(0)'] / ns['compiled']:.0f}x",
+                f"{min(peers) / ns['compiled']:.0f}x",
+                f"{other['ns']['compiled']:.1f}",
+                f"{other['share_of_limit']:.2f}",
+                f"{ns['compiled'] / other['ns']['compiled']:.1f}x",
+            ]
+        )
+    return table(heads, lines)
 
 
 def _read(file: str) -> dict[str, Any]:
