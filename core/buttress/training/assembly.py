@@ -53,6 +53,7 @@ class Assembly:
         engine: engine with model, optimizer and plugins.
         evaluator: evaluator of the engine's model under the config's attack.
         schedule: schedule of the learning rate.
+        norm_momentum: momentum of batch norm's running statistics.
         loggers: loggers of the metrics.
         training_set: examples of training, in the batches of any epoch.
         batches: number of batches in an epoch, each of which is trained ``data.replays`` times.
@@ -65,6 +66,7 @@ class Assembly:
     engine: Engine
     evaluator: Evaluator
     schedule: Schedule
+    norm_momentum: NormMomentum
     loggers: tuple[LoadedPlugin, ...]
     training_set: TrainingSet
     batches: int
@@ -120,7 +122,7 @@ def assemble(
     model, model_settings = build_model(file, data)
     with place_of_model(file).error_context():
         expect_learnable(model, f"model {type(model).__name__}")
-    NormMomentum(model, file)
+    norm_momentum = NormMomentum(model, file)
     optimizer = configured_optimizer(file)
     _expect_accumulation(file, plugins)
     threat = threat_of(file)
@@ -166,7 +168,9 @@ def assemble(
     resolved["plugins"] = _entries(plugins, config.plugins)
     resolved["loggers"] = _entries(loggers, config.loggers)
     resolved["evaluation"]["attack"] = _entries([attack], [config.evaluation.attack])[0]
-    return Assembly(file, data, engine, evaluator, schedule, loggers, training_set, batches, length, resolved)
+    return Assembly(
+        file, data, engine, evaluator, schedule, norm_momentum, loggers, training_set, batches, length, resolved
+    )
 
 
 def _training_set(file: ConfigFile, data: Data) -> TrainingSet:

@@ -35,7 +35,7 @@ class NormMomentum:
         self._later = [(norm, norm.momentum) for norm in norms]
 
     def set(self, global_step: int) -> None:
-        """Set that of a step, 0-based in the run."""
+        """Set the momentum of a step, 0-based in the run."""
         if self._first is None or global_step > 1:
             return
         for norm, momentum in self._later:

@@ -23,7 +23,6 @@ from buttress.training.checkpoint import remove_unfinished
 from buttress.training.conclusion import conclude
 from buttress.training.forecast import Forecast
 from buttress.training.loggers import Loggers
-from buttress.training.norm_momentum import NormMomentum
 from buttress.training.recovery import Recovery
 from buttress.training.resumable_state import ResumableState
 from buttress.training.scoreboard import Scoreboard
@@ -60,7 +59,6 @@ class Trainer:
         )
         self._scoreboard = Scoreboard(assembly, self._state, reporter, self._write)
         self._recovery = Recovery(assembly, self._state, reporter, self._write)
-        self._norms = NormMomentum(assembly.engine.model, assembly.file)
         self._stop = StopRequest()
         self._is_new = True
 
@@ -147,7 +145,7 @@ class Trainer:
         for batch, rows in self._saved_if_unreadable(batches):
             self._stop_if_asked()
             self._set_lr()
-            self._norms.set(engine.global_step)
+            self._assembly.norm_momentum.set(engine.global_step)
             engine.stop_asked = self._stop.signal is not None
             losses, _ = engine.step(batch.x, batch.y, index=batch.index, aux=batch.aux, rows=rows)
             taken = engine.bad_steps.taken if engine.bad_steps else None
