@@ -6,7 +6,6 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from threading import Barrier, Lock, Thread
 
 import pytest
 import torch
@@ -252,47 +251,3 @@ def test_status_shows_every_build_fact(facts: dict[str, str]):
     assert shown["extension"] == "loaded"
     assert facts.items() <= shown.items()
     assert shown["compiled operations"] == (", ".join(native.operations()) or "none in this version")
-
-
-def test_threads_that_come_first_together_load_the_extension_once(monkeypatch: pytest.MonkeyPatch):
-    """A second registration of an operator's fake is an error of torch."""
-    loads, both = [], Barrier(2)
-
-    def load(name: str):
-        loads.append(name)
-        raise ImportError("none")
-
-    def come_first() -> None:
-        both.wait()
-        native.operations()
-
-    monkeypatch.setattr(native, "import_module", load)
-    monkeypatch.setattr(native, "_loading", SlowLock())
-    native._loaded.cache_clear()
-    native._load.cache_clear()
-    try:
-        threads = [Thread(target=come_first) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        monkeypatch.undo()
-        native._loaded.cache_clear()
-        native._load.cache_clear()
-
-    assert len(loads) == 1
-
-
-class SlowLock:
-    """A lock that is given away when both threads have asked for it."""
-
-    def __init__(self) -> None:
-        self._lock, self._asked = Lock(), Barrier(2)
-
-    def __enter__(self) -> None:
-        self._asked.wait(10)
-        self._lock.acquire()
-
-    def __exit__(self, *raised: object) -> None:
-        self._lock.release()

@@ -44,11 +44,10 @@ _loading = Lock()
 
 @cache
 def _loaded() -> ModuleType | ImportError:
-    with _loading:  # two threads may come here; the second one gets what the first one has loaded
+    with _loading:  # the cache alone would let two threads register the operators' fakes twice
         return _load()
 
 
-@cache
 def _load() -> ModuleType | ImportError:
     name = _PREFIX + "_".join(torch.__version__.split(".")[:2])
     try:
