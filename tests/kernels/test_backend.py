@@ -172,6 +172,7 @@ def test_the_build_for_the_minor_version_of_torch_is_loaded(version: str, suffix
     monkeypatch.setattr(torch, "__version__", version)
     monkeypatch.setattr(native, "import_module", lambda name: names.append(name) or os)
     monkeypatch.setattr(native, "_OPERATORS", ())
+    monkeypatch.setattr(native.fakes, "NAMES", ())
     monkeypatch.setattr(native, "_register_fakes", lambda: None)
     native._loaded.cache_clear()
     try:
