@@ -8,27 +8,16 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from buttress.config.file import ConfigFile
-from buttress.config.yaml_source import dump_yaml, parse_yaml
 from buttress.errors import ConfigError
-from buttress.training.optimizer import configured_optimizer, load_optimizer_state
+from buttress.training.optimizer import load_optimizer_state
+
+from .optimizers import configured
 
 MOMENTUM = {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
 
 
 def optimizer_of(settings: dict[str, Any], weights: Iterable[nn.Parameter]) -> Optimizer:
-    config = {
-        "name": "optimizer",
-        "data": {"name": "digits"},
-        "model": {"name": "mlp"},
-        "threat": {"norm": "linf", "eps": "1/10"},
-        "plugins": ["clean"],
-        "epochs": 1,
-        "device": "cpu",
-        "optimizer": {"lr": 0.1, **settings},
-    }
-    file = ConfigFile(parse_yaml(dump_yaml(config), "optimizer.yaml"))
-    return configured_optimizer(file).factory([{"params": list(weights)}])
+    return configured(settings).factory([{"params": list(weights)}])
 
 
 def weight(dtype: torch.dtype = torch.float32) -> nn.Parameter:
